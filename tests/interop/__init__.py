@@ -1,0 +1,1 @@
+"""Tests against a real registry, a real Redis and the tools that people push and pull with."""

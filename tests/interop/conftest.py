@@ -1,0 +1,81 @@
+"""A registry and its Redis for each test, new and empty, and two images to push."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.interop.copying import Oras, Pushed, Skopeo
+from tests.interop.oci import Image, build_layer
+from tests.interop.redis_server import RedisServer, running_redis
+from tests.interop.registry import Registry, running_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import redis
+
+
+@pytest.fixture(scope="session")
+def images() -> tuple[Image, Image]:
+    """Two images: the first layer is the same blob, all else differs."""
+    base = build_layer({"etc/os-release": b"ID=interop\n", "bin/sh": b"#!" * 4096})
+    app = build_layer({"srv/app.py": b"print('app')\n"})
+    web = build_layer({"srv/web.py": b"print('web')\n", "srv/static/logo": bytes(range(256))})
+    return Image((base, app), {"name": "app"}), Image((base, web), {"name": "web"})
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test alone."""
+    directory = tmp_path / "redis"
+    directory.mkdir()
+    with running_redis(directory) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A plain client of `redis_server` that answers in str."""
+    with redis_server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def registry(tmp_path: Path, redis_server: RedisServer) -> Iterator[Registry]:
+    """A registry of this test alone, its descriptor cache in `redis_server`."""
+    directory = tmp_path / "registry"
+    directory.mkdir()
+    with running_registry(directory, redis_server.address) as running:
+        yield running
+
+
+@pytest.fixture
+def oras(tmp_path: Path) -> Oras:
+    """`oras`, without anybody's credentials."""
+    return Oras(tmp_path / "home")
+
+
+@pytest.fixture
+def skopeo(tmp_path: Path) -> Skopeo:
+    """`skopeo`, without anybody's credentials."""
+    return Skopeo(tmp_path / "home")
+
+
+@pytest.fixture
+def pushed(
+    tmp_path: Path,
+    images: tuple[Image, Image],
+    registry: Registry,
+    oras: Oras,
+    skopeo: Skopeo,
+) -> tuple[Pushed, Pushed]:
+    """Both images in the registry: `team/app:v1` by oras, `team/web:v1` by skopeo."""
+    app, web = Pushed("team/app", "v1", images[0]), Pushed("team/web", "v1", images[1])
+    layout = app.image.write_layout(tmp_path / "app", app.tag)
+    oras.push(layout, app.tag, registry.address, app.repository)
+    layout = web.image.write_layout(tmp_path / "web", web.tag)
+    skopeo.push(layout, web.tag, registry.address, web.repository)
+    return app, web

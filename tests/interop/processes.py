@@ -1,0 +1,120 @@
+"""Other people's programs: find them, run them, start and stop them.
+
+A program that is missing skips the test; with `BLOBCACHE_REQUIRE_SERVERS=1` in the environment, as
+in continuous integration, it fails instead, so that no run is green for want of a package.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["Server", "find_program", "free_port", "run", "wait_until"]
+
+START_SECONDS = 20
+STOP_SECONDS = 10
+RUN_SECONDS = 60
+POLL_SECONDS = 0.01
+
+
+def find_program(name: str) -> str:
+    """The path of an installed program; without it skip the test, or fail it (see above)."""
+    path = shutil.which(name)
+    if path is None:
+        reason = f"{name} is not installed"
+        if os.environ.get("BLOBCACHE_REQUIRE_SERVERS") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
+
+
+def run(arguments: Sequence[str], env: Mapping[str, str] | None = None) -> str:
+    """Run a program to its end and return its standard output; its complaints fail the test."""
+    done = subprocess.run(
+        arguments, env=env, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
+    )
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(arguments)}: exit {done.returncode}\n{done.stderr}")
+    return done.stdout
+
+
+def free_port() -> int:
+    """A TCP port that was free just now; another process may still be quicker to take it."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
+    """Poll until `condition()` holds; raise TimeoutError, naming `what`, after the deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds} s")
+        time.sleep(POLL_SECONDS)
+
+
+class Server:
+    """A running program that writes its output to a file and is told to end by `stop`."""
+
+    def __init__(
+        self, arguments: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        self._log = log
+        self.name = Path(arguments[0]).name
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                arguments,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def log(self) -> str:
+        """All that the program has written so far."""
+        return self._log.read_text(errors="replace")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is there; it may not listen yet."""
+        return self._process.poll() is None
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Poll until `condition()` holds. A server that ends or dawdles fails, log and all."""
+
+        def settled() -> bool:
+            return not self.is_running or condition()
+
+        ready = False
+        try:
+            wait_until(settled, f"start of {self.name}")
+            ready = self.is_running
+        except TimeoutError as error:
+            raise AssertionError(f"{error}\n{self.log}") from None
+        finally:
+            if not ready:
+                self.stop()
+        if not ready:
+            raise AssertionError(f"{self.name} ended on its own\n{self.log}")
+
+    def stop(self) -> None:
+        """End the process, by force if it does not go at once when asked. Harmless if ended."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,115 @@
+"""CNCF distribution 2.x, as Debian's `docker-registry`, with its descriptor cache in a Redis.
+
+The registry picks its own port and tells it in its log, so that two can never meet on one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tests.interop.client import RegistryClient
+from tests.interop.processes import Server, find_program, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["Registry", "running_registry"]
+
+LISTENING = re.compile(r"listening on (127\.0\.0\.1:\d+)")
+
+
+class Registry:
+    """A registry with deletes enabled, its storage and log in a directory of its own.
+
+    `stop` and `start` again is a restart: storage and cache stay, the address changes.
+    """
+
+    def __init__(self, directory: Path, redis_address: str, *, pool_max_idle: int = 16) -> None:
+        self._program = find_program("docker-registry")
+        self._directory = directory
+        self._config = directory / "config.json"
+        self._config.write_text(json.dumps(self._settings(redis_address, pool_max_idle)))
+        self._server: Server | None = None
+        self.storage = directory / "storage"
+        """The root of the registry's file system layout (`docker/registry/v2/…`)."""
+        self.client = RegistryClient("")
+        """Requests to this registry; a new one with each start."""
+
+    @property
+    def address(self) -> str:
+        """`host:port` of the running registry."""
+        return self.client.address
+
+    @property
+    def log(self) -> str:
+        """What the registry has logged since its start."""
+        return self._server.log if self._server else ""
+
+    def start(self) -> None:
+        """Start, and return once `/v2/` answers."""
+        server = Server(
+            [self._program, "serve", str(self._config)],
+            self._directory / "registry.log",
+            _environment(),
+        )
+        self._server = server
+        server.wait_until(lambda: LISTENING.search(server.log) is not None)
+        match = LISTENING.search(server.log)
+        assert match is not None
+        self.client = RegistryClient(match[1])
+        server.wait_until(self.client.is_up)
+
+    def stop(self) -> None:
+        """Stop, if it runs."""
+        if self._server is not None:
+            self._server.stop()
+
+    def garbage_collect(self, *, delete_untagged: bool = False) -> str:
+        """Remove unreferenced blobs from the storage, beside the running registry.
+
+        Returns what the command says. It fails on a storage that has no repository yet.
+        """
+        flags = ["--delete-untagged"] if delete_untagged else []
+        command = [self._program, "garbage-collect", *flags, str(self._config)]
+        return run(command, _environment())
+
+    def _settings(self, redis_address: str, pool_max_idle: int) -> dict[str, object]:
+        return {
+            "version": "0.1",
+            "log": {"level": "info"},
+            "storage": {
+                "filesystem": {"rootdirectory": str(self._directory / "storage")},
+                "delete": {"enabled": True},
+                "cache": {"blobdescriptor": "redis"},
+                "maintenance": {"uploadpurging": {"enabled": False}},
+            },
+            "redis": {"addr": redis_address, "db": 0, "pool": {"maxidle": pool_max_idle}},
+            "http": {"addr": "127.0.0.1:0", "secret": "interop"},
+        }
+
+
+@contextmanager
+def running_registry(
+    directory: Path, redis_address: str, *, pool_max_idle: int = 16
+) -> Iterator[Registry]:
+    """Run a registry in `directory` for as long as the context lasts."""
+    registry = Registry(directory, redis_address, pool_max_idle=pool_max_idle)
+    try:
+        registry.start()
+        yield registry
+    finally:
+        registry.stop()
+
+
+def _environment() -> dict[str, str]:
+    """Ours without what would override the file (`REGISTRY_*`) or panic the S3 driver."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("REGISTRY_") and name != "AWS_CA_BUNDLE"
+    }
