@@ -1,0 +1,1 @@
+"""The demo: a small registry portal that hosts blobcache. Not part of the distribution."""
