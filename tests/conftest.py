@@ -1,0 +1,40 @@
+"""The servers that tests run against, one of each a session, and how tests get a clean one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from project import embedded
+from tests.servers import cache_at, installed
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[embedded.Server]:
+    """The embedded Valkey. It is everybody's: use `default_cache` for a clean one."""
+    with embedded.start() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[embedded.Server]:
+    """The system's redis-server, where there is one. It is everybody's too."""
+    with embedded.start(binary=installed("redis-server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[embedded.Cluster]:
+    """Three embedded primaries that share the slots. They are everybody's too."""
+    with embedded.cluster() as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def default_cache(valkey: embedded.Server) -> Iterator[Redis]:
+    """The raw client of CACHES["default"], which is the embedded Valkey, emptied."""
+    with cache_at(valkey.url) as client:
+        client.flushall()
+        yield client

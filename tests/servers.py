@@ -1,0 +1,145 @@
+"""Servers for tests: which there are, how Django is pointed at one, what one is asked.
+
+The servers themselves are fixtures in conftest.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.conf import settings
+from django.core.cache import caches
+from django.test import override_settings
+from django_redis import get_redis_connection
+from redis import Redis
+from redis.client import Monitor
+
+__all__ = ["Traffic", "cache_at", "commands", "installed", "monitor"]
+
+_serial = itertools.count()
+
+
+def installed(program: str) -> Path:
+    """The path of an installed program. A missing one skips the test.
+
+    With `BLOBCACHE_REQUIRE_SERVERS=1` in the environment, as in continuous integration, it fails
+    the test instead, so that no run is green for want of a package.
+    """
+    path = shutil.which(program)
+    if path:
+        return Path(path)
+    message = f"{program} is not installed"
+    if os.environ.get("BLOBCACHE_REQUIRE_SERVERS") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@contextmanager
+def cache_at(url: str, alias: str = "default", **options: Any) -> Iterator[Redis]:
+    """Within the block CACHES[alias] is django-redis on `url`; yields its raw client.
+
+    django-redis keeps its connection pools by URL, for the whole process and whatever the options.
+    So the URL gets a fragment that no other has; redis-py ignores it. `options` are the cache's
+    OPTIONS.
+    """
+    cache = {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": f"{url}#{next(_serial)}",
+        "OPTIONS": options,
+    }
+    with override_settings(CACHES={**settings.CACHES, alias: cache}):
+        client = get_redis_connection(alias)
+        try:
+            yield client
+        finally:
+            caches[alias].client.connection_factory.disconnect(client)  # type: ignore[attr-defined]
+
+
+@dataclass
+class Traffic:
+    """What a server was asked, the measuring itself not counted. Filled when the block ends."""
+
+    round_trips: int = 0
+    """How often the server read from a client. A pipeline is one, unless it is longer than the
+    server's buffer of 16 kB; a new connection adds those of its greeting."""
+
+    connections: int = 0
+    """Connections that were opened."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    """Commands by name, in lower case, those in a MULTI or a script included."""
+
+
+@contextmanager
+def commands(client: Redis) -> Iterator[Traffic]:
+    """Count what others ask the server of `client` within the block.
+
+    `client` must not be used within the block by anyone, nor share its connections.
+    """
+    client.ping()
+    before, start = _snapshot(client), _snapshot(client)
+    traffic = Traffic()
+    yield traffic
+    # What lies between two snapshots with nothing in between is what a snapshot itself costs.
+    asked = (_snapshot(client) - start) - (start - before)
+    traffic.round_trips = asked.pop("total_reads_processed", 0)
+    traffic.connections = asked.pop("total_connections_received", 0)
+    traffic.calls.update({name.removeprefix("cmdstat_"): calls for name, calls in asked.items()})
+
+
+@contextmanager
+def monitor(client: Redis) -> Iterator[list[tuple[str, ...]]]:
+    """Collect what the server of `client` is told within the block, in order.
+
+    The list is filled when the block ends. Each command is a tuple of its words as they were sent,
+    bytes that are not UTF-8 as surrogates; what a script does stands there too.
+    """
+    seen: list[tuple[str, ...]] = []
+    with client.monitor() as lines:
+        _words_until_echo(client, lines)
+        yield seen
+        seen += _words_until_echo(client, lines)
+
+
+_WORD = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+
+def _words_until_echo(client: Redis, lines: Monitor) -> list[tuple[str, ...]]:
+    """Have the server say a word of our own, and return the commands seen up to there."""
+    mark = uuid4().hex
+    client.echo(mark)
+    seen: list[tuple[str, ...]] = []
+    while True:
+        # Not next_command(): it joins the words of a command with spaces.
+        line = lines.connection.read_response(disable_decoding=True)
+        words = tuple(
+            # The server escapes as Python does.
+            ast.literal_eval(f"b{word.decode('ascii')}").decode(errors="surrogateescape")
+            for word in _WORD.findall(line)
+        )
+        if words == ("ECHO", mark):
+            return seen
+        seen.append(words)
+
+
+def _snapshot(client: Redis) -> Counter[str]:
+    """The server's counters since its start, in one round trip."""
+    info = client.info("stats", "commandstats")
+    counters = Counter(
+        {name: value["calls"] for name, value in info.items() if name.startswith("cmdstat_")}
+    )
+    for name in ("total_reads_processed", "total_connections_received"):
+        counters[name] = info[name]
+    return counters

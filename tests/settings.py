@@ -1,0 +1,25 @@
+"""The portal's settings as tests need them: plain http, static files as they lie, nothing on disk.
+
+Tests point CACHES at servers of their own; see servers.py.
+"""
+
+from __future__ import annotations
+
+from project.settings import *  # noqa: F403
+
+DEBUG = False
+SECRET_KEY = "not a secret, but the same in every process of a test run"  # noqa: S105
+
+SECURE_SSL_REDIRECT = False
+SECURE_HSTS_SECONDS = 0
+SESSION_COOKIE_SECURE = False
+CSRF_COOKIE_SECURE = False
+
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_AUTOREFRESH = True
+WHITENOISE_USE_FINDERS = True
