@@ -1,0 +1,139 @@
+"""The demo portal's settings, each time in a process of their own, as in production."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from django.utils.crypto import get_random_string
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from project import embedded, settings
+from tests.servers import cache_at
+
+ROOT = Path(__file__).parent.parent
+OURS = ("DJANGO_", "BLOBCACHE_")
+
+
+def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run Python at the project's root, with these of the portal's variables and no others."""
+    rest = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**rest, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def setting(name: str, **env: str) -> str:
+    """The repr of one setting."""
+    done = run("-c", f"from project import settings; print(repr(settings.{name}))", **env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_portal_needs_no_variable() -> None:
+    done = run("-W", "error", "manage.py", "check")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+def test_the_portal_serves(interface: str, tmp_path: Path) -> None:
+    collected = str(tmp_path)
+    code = f"from project.{interface} import application"
+    done = run("-W", "error", "-c", code, DJANGO_STATIC_ROOT=collected)
+    assert done.returncode == 0, done.stderr
+
+
+def test_debug_is_off_unless_asked_for() -> None:
+    assert setting("DEBUG") == "False"
+    assert setting("DEBUG", DJANGO_DEBUG="1") == "True"
+
+
+def test_a_key_is_made_up_for_each_process_without_one() -> None:
+    assert setting("SECRET_KEY") != setting("SECRET_KEY")
+    given = get_random_string(64)
+    assert setting("SECRET_KEY", DJANGO_SECRET_KEY=given) == repr(given)
+
+
+def test_lists_are_separated_by_commas() -> None:
+    assert setting("ALLOWED_HOSTS", DJANGO_ALLOWED_HOSTS="a.example, b.example,") == (
+        "['a.example', 'b.example']"
+    )
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ({"DJANGO_DEBUG": "yes"}, "DJANGO_DEBUG must be 0 or 1, not 'yes'."),
+        ({"DJANGO_HSTS_SECONDS": "-1"}, "DJANGO_HSTS_SECONDS must be a natural number, not '-1'."),
+    ],
+)
+def test_a_variable_that_cannot_be_meant_stops_the_portal(
+    env: Mapping[str, str], message: str
+) -> None:
+    done = run("-c", "import project.settings", **env)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+def test_the_deployment_check_finds_nothing() -> None:
+    key = get_random_string(64)
+    check = ["manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    done = run(*check, DJANGO_SECRET_KEY=key, DJANGO_ALLOWED_HOSTS="portal.example")
+    assert done.returncode == 0, done.stderr
+
+
+def test_plain_http_is_one_switch() -> None:
+    for name in ("SECURE_SSL_REDIRECT", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE"):
+        assert setting(name) == "True"
+        assert setting(name, DJANGO_HTTPS="0") == "False"
+        assert setting(name, DJANGO_DEBUG="1") == "False"
+
+
+def test_a_proxys_word_is_taken_only_if_it_is_trusted() -> None:
+    name = "__dict__.get('SECURE_PROXY_SSL_HEADER')"
+    assert setting(name) == "None"
+    assert setting(name, DJANGO_BEHIND_PROXY="1") == "('HTTP_X_FORWARDED_PROTO', 'https')"
+
+
+def within_the_timeout(client: Redis, error: type[RedisError]) -> bool:
+    """Whether a command fails so in the second that the portal's settings allow it."""
+    began = time.monotonic()
+    with pytest.raises(error):
+        client.get("key")
+    return time.monotonic() - began < 1.5
+
+
+def test_a_redis_that_is_gone_costs_no_more_than_the_timeout() -> None:
+    options = settings.CACHES["default"]["OPTIONS"]
+    assert isinstance(options, dict)
+    with embedded.start() as server, cache_at(server.url, **options) as client:
+        client.ping()
+        with server.frozen():
+            assert within_the_timeout(client, RedisTimeoutError)
+        client.ping()
+        server.kill()
+        assert within_the_timeout(client, RedisConnectionError)
+        server.restart()
+        assert client.ping()
+
+
+def test_a_restart_of_redis_is_not_noticed() -> None:
+    options = settings.CACHES["default"]["OPTIONS"]
+    assert isinstance(options, dict)
+    with embedded.start() as server, cache_at(server.url, **options) as client:
+        client.ping()
+        server.restart()
+        assert client.ping()
