@@ -1,0 +1,77 @@
+"""Descriptors: what a registry knows of a blob without opening it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import total_ordering
+
+from blobcache.digest import Digest
+from blobcache.exceptions import MediaTypeInvalid, SizeInvalid
+
+__all__ = ["MAX_SIZE", "Descriptor", "validate_media_type"]
+
+MAX_SIZE = 2**63 - 1
+"""Bytes: the most that a registry's signed 64-bit size can hold."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True, init=False)
+class Descriptor:
+    """A blob's digest, size and media type (OCI image-spec, "Content Descriptors").
+
+    Raises `DigestInvalid`, `SizeInvalid` or `MediaTypeInvalid`. Sorted by digest first.
+    """
+
+    digest: Digest
+    """The canonical digest; under an alias it is of another algorithm than the key."""
+
+    size: int
+    """Bytes."""
+
+    media_type: str | None
+    """None where a cache never learned it."""
+
+    def __init__(self, digest: str, size: int, media_type: str | None = None) -> None:
+        if type(size) is not int:
+            raise SizeInvalid(f"A size is a whole number of bytes, not {type(size).__name__}.")
+        if not 0 <= size <= MAX_SIZE:
+            raise SizeInvalid("A size is at least 0 and less than 2^63 bytes.")
+        if media_type is not None:
+            validate_media_type(media_type)
+        setattribute = object.__setattr__
+        setattribute(self, "digest", Digest(digest))
+        setattribute(self, "size", size)
+        setattribute(self, "media_type", media_type)
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, Descriptor):
+            return NotImplemented
+        return self._order() < other._order()
+
+    def __str__(self) -> str:
+        return str(self.digest)
+
+    def _order(self) -> tuple[str, int, str]:
+        return self.digest, self.size, self.media_type or ""
+
+
+def validate_media_type(value: object) -> None:
+    """Raise `MediaTypeInvalid` unless the value is text that can stand as a media type."""
+    if not isinstance(value, str):
+        raise MediaTypeInvalid(
+            f"A media type is a string such as 'application/octet-stream', "
+            f"not {type(value).__name__}."
+        )
+    if not value:
+        raise MediaTypeInvalid(
+            "A media type is not empty; for content of no known type it is "
+            "'application/octet-stream'."
+        )
+    if _CONTROL.search(value):
+        raise MediaTypeInvalid(
+            f"The media type {value[:160]!a} holds characters that cannot be printed.",
+            {"mediaType": value},
+        )

@@ -1,0 +1,106 @@
+"""Digests: which content a descriptor speaks of.
+
+The grammar, the order in which it is decided what is wrong, and the known algorithms are those of
+opencontainers/go-digest; the tarsum form is that of the original design's registry.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Self
+
+from blobcache.exceptions import DigestInvalidFormat, DigestInvalidLength, DigestUnsupported
+
+__all__ = ["ALGORITHMS", "Digest"]
+
+ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
+"""The known algorithms, each with the number of hexadecimal characters of its digests."""
+
+_GRAMMAR = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+_TARSUM = re.compile(r"tarsum(?:\.[a-z0-9]+)?\+[a-zA-Z0-9]+:[A-Fa-f0-9]+")
+_HEX = b"0123456789abcdef"
+_SHA256_LENGTH = len("sha256:") + ALGORITHMS["sha256"]
+_SHOWN_LENGTH = 160
+
+
+class Digest(str):
+    """An algorithm and the hexadecimal hash of some content, as ``sha256:…``.
+
+    A string that cannot hold anything but a digest: it compares, sorts and hashes as its wire form.
+    Making one from a `Digest` costs nothing.
+
+    Raises `DigestInvalidFormat`, `DigestUnsupported` or `DigestInvalidLength`, decided in that
+    order: no colon or an empty side is a wrong format; an unknown algorithm is unsupported if the
+    rest of the grammar fits; then comes the length, and last the characters.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, value: str, *, allow_tarsum: bool = False) -> Self:
+        """Check the value, unless it is a digest already."""
+        if type(value) is cls:
+            return value
+        if (
+            type(value) is str
+            and len(value) == _SHA256_LENGTH
+            and value.startswith("sha256:")
+            and not value[7:].encode("ascii", "replace").translate(None, _HEX)
+        ):  # nearly every digest there is; 0.17 us where a regular expression takes 0.58
+            return str.__new__(cls, value)
+        _validate(value, allow_tarsum=allow_tarsum)
+        return str.__new__(cls, value)
+
+    @property
+    def algorithm(self) -> str:
+        """What stands before the colon."""
+        return self.partition(":")[0]
+
+    @property
+    def encoded(self) -> str:
+        """What stands behind the colon."""
+        return self.partition(":")[2]
+
+    def __repr__(self) -> str:
+        return f"Digest({str(self)!r})"
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, bool]]:
+        return (str(self),), {"allow_tarsum": True}
+
+
+def _validate(value: object, *, allow_tarsum: bool) -> None:
+    if not isinstance(value, str):
+        raise DigestInvalidFormat(
+            f"A digest is a string such as 'sha256:…', not {type(value).__name__}."
+        )
+    algorithm, _, encoded = value.partition(":")
+    detail = {"digest": value}
+    if not algorithm or not encoded:
+        raise DigestInvalidFormat(f"{_shown(value)} is not of the form 'algorithm:hex'.", detail)
+    if algorithm not in ALGORITHMS:
+        if allow_tarsum and _TARSUM.fullmatch(value):
+            return
+        if not _GRAMMAR.fullmatch(value):
+            raise DigestInvalidFormat(
+                f"{_shown(value)} is not of the form 'algorithm:hex'.", detail
+            )
+        raise DigestUnsupported(
+            f"{_shown(value)} uses the algorithm '{algorithm[:64]}'; "
+            f"known are {', '.join(ALGORITHMS)}.",
+            detail,
+        )
+    length = len(encoded.encode("utf-8", "replace"))
+    if length != ALGORITHMS[algorithm]:
+        raise DigestInvalidLength(
+            f"{_shown(value)} has {length} characters behind the colon; "
+            f"{algorithm} takes {ALGORITHMS[algorithm]}.",
+            detail,
+        )
+    if encoded.encode("utf-8", "replace").translate(None, _HEX):
+        raise DigestInvalidFormat(
+            f"{_shown(value)} has characters other than 0-9 and a-f behind the colon.", detail
+        )
+
+
+def _shown(value: str) -> str:
+    """The value in quotes, with what cannot be printed escaped and what is too long left out."""
+    return ascii(value if len(value) <= _SHOWN_LENGTH else value[:_SHOWN_LENGTH] + "...")

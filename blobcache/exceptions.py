@@ -1,0 +1,137 @@
+"""Everything that can go wrong, as one tree.
+
+Each class carries the error code of the registry API (OCI distribution-spec, "Error Codes") and
+the HTTP status that goes with it, so that every entrance reports the same mistake in the same way.
+A message says what was wrong, with which value, and what would be right; it never holds anything
+about the Redis server.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "BlobCacheError",
+    "BlobUnknown",
+    "CacheUnavailable",
+    "CursorInvalid",
+    "DescriptorCorrupt",
+    "DescriptorInvalid",
+    "DigestInvalid",
+    "DigestInvalidFormat",
+    "DigestInvalidLength",
+    "DigestMismatch",
+    "DigestUnsupported",
+    "MediaTypeInvalid",
+    "OperationUnsupported",
+    "RepositoryNameInvalid",
+    "SizeInvalid",
+]
+
+
+class BlobCacheError(Exception):
+    """The root of the tree."""
+
+    code: ClassVar[str] = "UNKNOWN"
+    """The registry API's error code."""
+
+    status: ClassVar[int] = 500
+    """The HTTP status to answer with."""
+
+    def __init__(self, message: str, detail: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = dict(detail or {})
+        """What the message speaks of, for programs: JSON values by name."""
+
+
+class BlobUnknown(BlobCacheError):
+    """The cache cannot say what the blob is, in this scope."""
+
+    code = "BLOB_UNKNOWN"
+    status = 404
+
+
+class DescriptorCorrupt(BlobUnknown):
+    """What is stored for the blob does not parse, or names another blob.
+
+    A kind of unknown: whoever treats unknown as a miss refills the descriptor and so heals it.
+    """
+
+
+class DigestInvalid(BlobCacheError, ValueError):
+    """A digest that cannot be used here."""
+
+    code = "DIGEST_INVALID"
+    status = 400
+
+
+class DigestInvalidFormat(DigestInvalid):
+    """Not ``algorithm:hex`` at all."""
+
+
+class DigestInvalidLength(DigestInvalid):
+    """A known algorithm with the wrong number of characters behind it."""
+
+
+class DigestUnsupported(DigestInvalid):
+    """A well-formed digest of an algorithm that registries do not use."""
+
+
+class DigestMismatch(DigestInvalid):
+    """A descriptor's digest that contradicts the digest it was to be stored under."""
+
+
+class RepositoryNameInvalid(BlobCacheError, ValueError):
+    """Not the name of a repository."""
+
+    code = "NAME_INVALID"
+    status = 400
+
+
+class DescriptorInvalid(BlobCacheError, ValueError):
+    """A descriptor that cannot be stored; the registry API has no code for it."""
+
+    code = "DESCRIPTOR_INVALID"
+    status = 400
+
+
+class SizeInvalid(DescriptorInvalid):
+    """Not a number of bytes."""
+
+    code = "SIZE_INVALID"
+
+
+class MediaTypeInvalid(DescriptorInvalid):
+    """Not a media type."""
+
+
+class CursorInvalid(BlobCacheError, ValueError):
+    """A cursor that no page gave out, or that belongs to another listing."""
+
+    code = "CURSOR_INVALID"
+    status = 400
+
+
+class OperationUnsupported(BlobCacheError):
+    """A write to a registry that is configured as read-only."""
+
+    code = "UNSUPPORTED"
+    status = 405
+
+
+class CacheUnavailable(BlobCacheError):
+    """Redis did not answer, or refused to work: the next attempt may succeed.
+
+    Refused or timed-out connections, loading, failover, a full server, a read-only replica, a
+    cluster that is down, wrong or missing credentials. The cause is chained, for the log alone.
+    """
+
+    code = "UNAVAILABLE"
+    status = 503
+
+    retry_after: ClassVar[int] = 1
+    """Seconds a client does well to wait."""

@@ -1,0 +1,79 @@
+"""Repository names.
+
+Two grammars meet here. The OCI distribution-spec's ("Pulling manifests") is what we write. A
+running registry also caches names whose first component is a domain, such as ``MyTeam/app`` or
+``host:5000/app`` (distribution/reference): those can be read, listed and cleared.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Self
+
+from blobcache.exceptions import RepositoryNameInvalid
+
+__all__ = ["MAX_LENGTH", "RepositoryName"]
+
+MAX_LENGTH = 255
+"""Characters in a whole name, slashes included."""
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
+_ADDRESS = r"\[[0-9a-fA-F]+(?::[0-9a-fA-F]+)+\]"
+_DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|{_ADDRESS})(?::[0-9]+)?"
+_OCI = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_REFERENCE = re.compile(rf"{_DOMAIN}(?:/{_COMPONENT})+")
+
+
+class RepositoryName(str):
+    """A repository's name: one that the OCI distribution-spec allows, or a registry may cache.
+
+    A string that cannot hold anything else; it compares, sorts and hashes as its wire form. No name
+    holds ``::``, so keys made of names parse unambiguously.
+
+    Raises `RepositoryNameInvalid`.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check the value, unless it is a name already."""
+        if type(value) is cls:
+            return value
+        if not isinstance(value, str):
+            raise RepositoryNameInvalid(
+                f"A repository name is a string, not {type(value).__name__}."
+            )
+        if len(value) > MAX_LENGTH:
+            raise RepositoryNameInvalid(
+                f"A repository name has at most {MAX_LENGTH} characters, not {len(value)}.",
+                {"name": value},
+            )
+        if not (_OCI.fullmatch(value) or _REFERENCE.fullmatch(value)):
+            raise RepositoryNameInvalid(f"{value!a} is not a repository name: {_RULE}", _in(value))
+        return str.__new__(cls, value)
+
+    @property
+    def is_oci(self) -> bool:
+        """Whether the OCI distribution-spec allows the name, and we may write it."""
+        return _OCI.fullmatch(self) is not None
+
+    def require_oci(self) -> None:
+        """Raise `RepositoryNameInvalid` unless the OCI distribution-spec allows the name."""
+        if not self.is_oci:
+            raise RepositoryNameInvalid(
+                f"{self!s} can be read and cleared, but not written to: {_RULE}", _in(self)
+            )
+
+    def __repr__(self) -> str:
+        return f"RepositoryName({str(self)!r})"
+
+
+_RULE = (
+    "that is components of a-z and 0-9, joined inside by '.', '_', '__' or dashes, "
+    "and with one another by '/'."
+)
+
+
+def _in(value: str) -> dict[str, object]:
+    return {"name": str(value)}
