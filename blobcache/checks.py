@@ -1,0 +1,203 @@
+"""System checks: what is wrong with the setting ``BLOBCACHE``, before anything runs.
+
+None of them connects to anything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.checks import Error, Warning  # noqa: A004 - Django's own names
+from django.utils.module_loading import import_string
+
+from blobcache.conf import DEFAULT_REGISTRY, DEFAULTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from django.core.checks import CheckMessage
+
+__all__ = ["check_settings"]
+
+_RAW_CLIENT_BACKEND = "django_redis.cache.RedisCache"
+_SHARD_CLIENT = "django_redis.client.sharded.ShardClient"
+
+
+def check_settings(**_: object) -> list[CheckMessage]:
+    """Check all registries' settings and the caches that they name."""
+    entries = getattr(settings, "BLOBCACHE", {DEFAULT_REGISTRY: {}})
+    if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
+        return [
+            Error(
+                "BLOBCACHE is not a dictionary of dictionaries.",
+                hint="It has one entry a registry: BLOBCACHE = {'default': {}}.",
+                id="blobcache.E001",
+            )
+        ]
+    if DEFAULT_REGISTRY not in entries:
+        return [
+            Error(
+                f"BLOBCACHE has no entry '{DEFAULT_REGISTRY}'.",
+                hint="The API and the admin serve that one.",
+                id="blobcache.E002",
+            )
+        ]
+    return [
+        message
+        for registry, entry in entries.items()
+        for message in _check_registry(registry, entry)
+    ]
+
+
+def _check_registry(registry: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    where = f"BLOBCACHE['{registry}']"
+    for name in entry.keys() - DEFAULTS.keys():
+        yield Error(
+            f"{where} has an unknown setting {name!r}.",
+            hint=f"Known are {', '.join(DEFAULTS)}.",
+            id="blobcache.E003",
+        )
+    values = {**DEFAULTS, **entry}
+    wrong = [name for name, (is_right, _) in _VALUES.items() if not is_right(values[name])]
+    for name in wrong:
+        yield Error(
+            f"{where}['{name}'] is {values[name]!r}.",
+            hint=f"It should be {_VALUES[name][1]}.",
+            id="blobcache.E004",
+        )
+    if wrong:
+        return
+    yield from _check_provider(where, values)
+    if values["TTL"] is not None and values["ROLE"] == "primary":
+        yield Error(
+            f"{where} has a TTL, but ROLE is 'primary': what expires, nobody can refill.",
+            hint="Remove TTL, or set ROLE to 'cache'.",
+            id="blobcache.E005",
+        )
+
+
+def _check_provider(where: str, values: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    try:
+        provider = import_string(values["PROVIDER"])
+        is_provider = hasattr(provider, "from_settings")
+    except ImportError:
+        is_provider = False
+    if not is_provider:
+        yield Error(
+            f"{where}['PROVIDER'] is {values['PROVIDER']!r}, which is no provider.",
+            hint="It should be the dotted path of a class with a class method 'from_settings'.",
+            id="blobcache.E006",
+        )
+    elif values["PROVIDER"] == DEFAULTS["PROVIDER"]:
+        yield from _check_redis(where, values)
+
+
+def _check_redis(where: str, values: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    data, index = values["CACHE_ALIAS"], values["CATALOG_ALIAS"] or values["CACHE_ALIAS"]
+    if values["READ_ONLY"] and data == index:
+        yield Error(
+            f"{where} is READ_ONLY, but its catalog's index would be written to the same Redis.",
+            hint="Set CATALOG_ALIAS to an entry of CACHES with another Redis.",
+            id="blobcache.E007",
+        )
+    for name, alias in (("CACHE_ALIAS", data), ("CATALOG_ALIAS", index)):
+        if alias not in settings.CACHES:
+            yield Error(
+                f"{where}['{name}'] is '{alias}', which is not in CACHES.",
+                hint=f"CACHES has {', '.join(map(repr, settings.CACHES))}.",
+                id="blobcache.E008",
+            )
+        elif name == "CACHE_ALIAS" or alias != data:
+            yield from _check_alias(alias)
+
+
+def _check_alias(alias: str) -> Iterator[CheckMessage]:
+    where = f"CACHES['{alias}']"
+    caches: dict[str, dict[str, Any]] = settings.CACHES
+    cache = caches[alias]
+    options = cache.get("OPTIONS", {})
+    if not _has_raw_client(cache):
+        yield Error(
+            f"{where} has no raw Redis client.",
+            hint=f"Use the backend '{_RAW_CLIENT_BACKEND}', with a client class other than "
+            "ShardClient.",
+            id="blobcache.E009",
+        )
+        return
+    twins = sorted(
+        other
+        for other, its in caches.items()
+        if other != alias
+        and its.get("LOCATION") == cache.get("LOCATION")
+        and _has_raw_client(its)
+        and its.get("OPTIONS", {}) != options
+    )
+    if twins:
+        yield Warning(
+            f"{where} has the LOCATION of {', '.join(map(repr, twins))}, with other OPTIONS.",
+            hint="django-redis keeps one connection pool a LOCATION, made with the options of "
+            "whichever is used first: give them the same OPTIONS, or LOCATIONs that differ.",
+            id="blobcache.W001",
+        )
+    pool = options.get("CONNECTION_POOL_KWARGS", {})
+    clients = options.get("REDIS_CLIENT_KWARGS", {})
+    for option in ("SOCKET_CONNECT_TIMEOUT", "SOCKET_TIMEOUT"):
+        if not (options.get(option) or pool.get(option.lower()) or clients.get(option.lower())):
+            yield Warning(
+                f"{where} has no {option}: a Redis that does not answer holds up whoever asks it.",
+                hint=f"Set OPTIONS['{option}'] to a number of seconds, such as 1.",
+                id="blobcache.W002",
+            )
+
+
+def _has_raw_client(cache: Mapping[str, Any]) -> bool:
+    try:
+        backend = import_string(cache.get("BACKEND", ""))
+        client = import_string(
+            cache.get("OPTIONS", {}).get("CLIENT_CLASS", "django_redis.client.DefaultClient")
+        )
+    except ImportError:
+        return False
+    return issubclass(backend, import_string(_RAW_CLIENT_BACKEND)) and not issubclass(
+        client, import_string(_SHARD_CLIENT)
+    )
+
+
+def _is_positive(value: object) -> bool:
+    return type(value) is int and value > 0
+
+
+def _are_size_fields(value: object) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) > 0
+        and all(field in ("size", "length") for field in value)
+    )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+_VALUES: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "PROVIDER": (_is_text, "a dotted path"),
+    "CACHE_ALIAS": (_is_text, "the name of an entry of CACHES"),
+    "ROLE": (lambda value: value in ("cache", "primary"), "'cache' or 'primary'"),
+    "TTL": (
+        lambda value: value is None or _is_positive(value),
+        "a whole number of seconds above 0, or None",
+    ),
+    "READ_ONLY": (lambda value: isinstance(value, bool), "True or False"),
+    "READ_FROM_REPLICAS": (lambda value: isinstance(value, bool), "True or False"),
+    "SIZE_FIELDS": (_are_size_fields, "a tuple of 'size', 'length' or both"),
+    "ALLOW_TARSUM": (lambda value: isinstance(value, bool), "True or False"),
+    "STAT_CHUNK_SIZE": (_is_positive, "a whole number above 0"),
+    "CATALOG_ALIAS": (
+        lambda value: value is None or _is_text(value),
+        "the name of an entry of CACHES, or None",
+    ),
+    "CATALOG_MAX_AGE": (_is_positive, "a whole number of seconds above 0"),
+    "MEMORY_MAX_ENTRIES": (_is_positive, "a whole number above 0"),
+}
+"""Of each setting: what tells a right value, and how to say what one is."""

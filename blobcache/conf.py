@@ -1,0 +1,119 @@
+"""The setting ``BLOBCACHE``: one entry a registry, read when it is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["DEFAULTS", "DEFAULT_REGISTRY", "RegistrySettings", "Role", "registries"]
+
+Role = Literal["cache", "primary"]
+
+DEFAULT_REGISTRY = "default"
+
+DEFAULTS: Mapping[str, object] = {
+    "PROVIDER": "blobcache.redis.service.RedisBlobDescriptorCacheProvider",
+    "CACHE_ALIAS": "default",
+    "ROLE": "cache",
+    "TTL": None,
+    "READ_ONLY": False,
+    "READ_FROM_REPLICAS": False,
+    "SIZE_FIELDS": ("size", "length"),
+    "ALLOW_TARSUM": False,
+    "STAT_CHUNK_SIZE": 250,
+    "CATALOG_ALIAS": None,
+    "CATALOG_MAX_AGE": 300,
+    "MEMORY_MAX_ENTRIES": 100_000,
+}
+
+
+def registries() -> list[str]:
+    """Return the names of the configured registries."""
+    return list(_entries())
+
+
+class RegistrySettings:
+    """The settings of one registry, each with its default.
+
+    Raises `ImproperlyConfigured` if there is no such registry.
+    """
+
+    def __init__(self, registry: str = DEFAULT_REGISTRY) -> None:
+        self.registry = registry
+        if registry not in _entries():
+            raise ImproperlyConfigured(
+                f"BLOBCACHE has no registry '{registry}'; there is "
+                f"{', '.join(map(repr, _entries())) or 'none'}."
+            )
+
+    @property
+    def PROVIDER(self) -> str:
+        """The dotted path of the provider's class."""
+        return cast("str", self._get("PROVIDER"))
+
+    @property
+    def CACHE_ALIAS(self) -> str:
+        """The entry of ``CACHES`` whose Redis holds the descriptors."""
+        return cast("str", self._get("CACHE_ALIAS"))
+
+    @property
+    def ROLE(self) -> Role:
+        """``"cache"`` if somebody can refill what is lost, else ``"primary"``."""
+        return cast("Role", self._get("ROLE"))
+
+    @property
+    def TTL(self) -> int | None:
+        """Seconds until what was written is forgotten; None for never."""
+        return cast("int | None", self._get("TTL"))
+
+    @property
+    def READ_ONLY(self) -> bool:
+        """Whether every write is refused."""
+        return cast("bool", self._get("READ_ONLY"))
+
+    @property
+    def READ_FROM_REPLICAS(self) -> bool:
+        """Whether a stat may ask a replica, whose lag can hide a fresh write."""
+        return cast("bool", self._get("READ_FROM_REPLICAS"))
+
+    @property
+    def SIZE_FIELDS(self) -> tuple[str, ...]:
+        """The hash fields that a size is written to: ``size``, ``length`` or both."""
+        return tuple(cast("tuple[str, ...]", self._get("SIZE_FIELDS")))
+
+    @property
+    def ALLOW_TARSUM(self) -> bool:
+        """Whether digests of the original design's tarsum form are accepted."""
+        return cast("bool", self._get("ALLOW_TARSUM"))
+
+    @property
+    def STAT_CHUNK_SIZE(self) -> int:
+        """How many digests of a batch go into one round trip."""
+        return cast("int", self._get("STAT_CHUNK_SIZE"))
+
+    @property
+    def CATALOG_ALIAS(self) -> str:
+        """The entry of ``CACHES`` whose Redis holds the catalog's index; default: the same."""
+        return cast("str | None", self._get("CATALOG_ALIAS")) or self.CACHE_ALIAS
+
+    @property
+    def CATALOG_MAX_AGE(self) -> int:
+        """Seconds after which a listing begins to build the catalog's index anew."""
+        return cast("int", self._get("CATALOG_MAX_AGE"))
+
+    @property
+    def MEMORY_MAX_ENTRIES(self) -> int:
+        """How many descriptors, and how many memberships, the memory provider keeps."""
+        return cast("int", self._get("MEMORY_MAX_ENTRIES"))
+
+    def _get(self, name: str) -> object:
+        return _entries()[self.registry].get(name, DEFAULTS[name])
+
+
+def _entries() -> dict[str, dict[str, Any]]:
+    return getattr(settings, "BLOBCACHE", {DEFAULT_REGISTRY: {}})

@@ -1,0 +1,1 @@
+"""The migrations: of two models that have no tables."""
