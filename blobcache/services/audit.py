@@ -1,0 +1,83 @@
+"""Who changed what: the signal and the line in the audit log that every change causes."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from blobcache import signals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blobcache.descriptor import Descriptor
+    from blobcache.digest import Digest
+    from blobcache.reference import RepositoryName
+
+__all__ = ["Change", "announce", "attributed"]
+
+_log = logging.getLogger("blobcache.audit")
+
+_SIGNALS = {
+    "set": signals.descriptor_set,
+    "clear": signals.descriptor_cleared,
+    "purge": signals.blob_purged,
+}
+
+
+class Change(NamedTuple):
+    """One change of what is known about a blob, in one scope."""
+
+    event: Literal["set", "clear", "purge"]
+    registry: str
+    repository: RepositoryName | None
+    digest: Digest
+    before: Descriptor | None = None
+    after: Descriptor | None = None
+
+
+class _Attribution(NamedTuple):
+    actor: str | None = None
+    source: str = "service"
+
+
+_NOBODY = _Attribution()
+_attribution: ContextVar[_Attribution] = ContextVar("attribution", default=_NOBODY)
+
+
+@contextmanager
+def attributed(*, actor: str | None, source: str) -> Iterator[None]:
+    """Attribute the changes made within to `actor`, through the entrance `source`."""
+    token = _attribution.set(_Attribution(actor, source))
+    try:
+        yield
+    finally:
+        _attribution.reset(token)
+
+
+def announce(change: Change, sender: type) -> None:
+    """Write the change to the log ``blobcache.audit`` and send its signal."""
+    who = _attribution.get()
+    facts = change._asdict() | who._asdict()
+    _log.info(
+        "%s registry=%s repository=%s digest=%s before=%s after=%s actor=%r source=%s",
+        change.event,
+        change.registry,
+        change.repository or "-",
+        change.digest,
+        _wire(change.before),
+        _wire(change.after),
+        who.actor,
+        who.source,
+        extra=facts,
+    )
+    signal = _SIGNALS[facts.pop("event")]
+    signal.send_robust(sender, **facts)
+
+
+def _wire(descriptor: Descriptor | None) -> str:
+    if descriptor is None:
+        return "-"
+    return f"{descriptor.digest},{descriptor.size},{descriptor.media_type or '-'}"

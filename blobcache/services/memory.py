@@ -1,0 +1,155 @@
+"""Descriptors in this process's memory: bounded, least recently used first out.
+
+For tests, for a portal that needs no sharing, and as the second implementation that shows what the
+protocols really demand. It needs the extra ``memory`` (cachetools).
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+
+from cachetools import LRUCache, TTLCache
+
+from blobcache.descriptor import Descriptor
+from blobcache.exceptions import BlobUnknown
+from blobcache.reference import RepositoryName
+from blobcache.services.base import PurgeResult, SetResult
+from blobcache.services.rules import RuledService, Rules, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from blobcache.conf import RegistrySettings
+    from blobcache.digest import Digest
+
+__all__ = ["DEFAULT_MAX_ENTRIES", "MemoryBlobDescriptorCacheProvider"]
+
+DEFAULT_MAX_ENTRIES = 100_000
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+class _Membership(NamedTuple):
+    repository: RepositoryName
+    digest: Digest
+
+
+class _Store:
+    """The descriptors by digest, the overrides by membership, and the lock over both."""
+
+    def __init__(self, max_entries: int, ttl: int | None) -> None:
+        self.lock = Lock()
+        self.descriptors: MutableMapping[Digest, Descriptor] = _lru(max_entries, ttl)
+        self.overrides: MutableMapping[_Membership, str] = _lru(max_entries, ttl)
+
+
+def _lru(max_entries: int, ttl: int | None) -> MutableMapping[_K, _V]:
+    return LRUCache(max_entries) if ttl is None else TTLCache(max_entries, ttl)
+
+
+class _MemoryService(RuledService):
+    __slots__ = ("_store",)
+
+    def __init__(
+        self, rules: Rules, store: _Store, repository: RepositoryName | None = None
+    ) -> None:
+        super().__init__(rules, repository)
+        self._store = store
+
+    def _stat(self, digest: Digest) -> Descriptor:
+        with self._store.lock:
+            descriptor = self._find(digest)
+        if descriptor is None:
+            raise unknown(digest, self.repository)
+        return descriptor
+
+    def _stat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
+        with self._store.lock:
+            found = ((digest, self._find(digest)) for digest in digests)
+            return {digest: descriptor for digest, descriptor in found if descriptor is not None}
+
+    def _set(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
+        targets = [digest]
+        if self.repository is not None and descriptor.digest != digest:
+            targets.append(descriptor.digest)
+        with self._store.lock:
+            before = self._find(digest)
+            for target in targets:
+                known = self._store.descriptors.get(target)
+                self._store.descriptors[target] = (
+                    Descriptor(descriptor.digest, descriptor.size, known.media_type)
+                    if known
+                    else descriptor
+                )
+                if self.repository is not None:
+                    self._store.overrides[_Membership(self.repository, target)] = media_type
+            after = self._find(digest)
+        return SetResult(before is None, after or descriptor, before)
+
+    def _clear(self, digest: Digest) -> Descriptor | None:
+        with self._store.lock:
+            before = self._find(digest)
+            if self.repository is not None:
+                key = _Membership(self.repository, digest)
+                if self._store.overrides.pop(key, None) is None:
+                    raise unknown(digest, self.repository)
+                if self.rules.role == "cache":
+                    self._store.descriptors.pop(digest, None)
+            elif self._store.descriptors.pop(digest, None) is None:
+                raise unknown(digest, None)
+        return before
+
+    def _find(self, digest: Digest) -> Descriptor | None:
+        """The descriptor as this scope sees it; the lock is held."""
+        if self.repository is None:
+            return self._store.descriptors.get(digest)
+        media_type = self._store.overrides.get(_Membership(self.repository, digest))
+        descriptor = self._store.descriptors.get(digest)
+        if media_type is None or descriptor is None:
+            return None
+        return Descriptor(descriptor.digest, descriptor.size, media_type)
+
+
+class MemoryBlobDescriptorCacheProvider(_MemoryService):
+    """A provider whose descriptors live and die with this process.
+
+    Keeps at most `max_entries` global descriptors and as many memberships. Safe to share between
+    threads.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self, rules: Rules | None = None, *, max_entries: int = DEFAULT_MAX_ENTRIES
+    ) -> None:
+        rules = rules or Rules()
+        super().__init__(rules, _Store(max_entries, rules.ttl))
+
+    @classmethod
+    def from_settings(cls, settings: RegistrySettings) -> Self:
+        """Return the provider that one entry of the setting ``BLOBCACHE`` describes."""
+        return cls(Rules.from_settings(settings), max_entries=settings.MEMORY_MAX_ENTRIES)
+
+    def repository_scoped(self, name: str) -> RuledService:
+        """See `BlobDescriptorCacheProvider.repository_scoped`."""
+        return _MemoryService(self.rules, self._store, RepositoryName(name))
+
+    def purge(self, digest: str, cursor: str = "") -> PurgeResult:
+        """See `BlobDescriptorCacheProvider.purge`: here all in one step."""
+        parsed = self._writable(digest)
+        with self._store.lock:
+            holders = sorted(name for name, held in self._store.overrides if held == parsed)
+        cleared = [name for name in holders if _cleared(self.repository_scoped(name), parsed)]
+        _cleared(self, parsed)
+        self._announce("purge", parsed, None, None)
+        return PurgeResult(tuple(cleared), None)
+
+
+def _cleared(service: RuledService, digest: Digest) -> bool:
+    try:
+        service.clear(digest)
+    except BlobUnknown:
+        return False
+    return True
