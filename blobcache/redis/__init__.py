@@ -1,0 +1,1 @@
+"""Descriptors in Redis, in the registry's own layout."""

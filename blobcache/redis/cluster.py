@@ -1,0 +1,50 @@
+"""django-redis on a Redis or Valkey Cluster.
+
+Name it in an entry of ``CACHES``, with any node's address as LOCATION::
+
+    "OPTIONS": {
+        "CONNECTION_FACTORY": "blobcache.redis.cluster.ClusterConnectionFactory",
+        "SOCKET_CONNECT_TIMEOUT": 1,
+        "SOCKET_TIMEOUT": 1,
+    }
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any, ClassVar
+
+from django_redis.pool import ConnectionFactory
+from redis.cluster import RedisCluster
+
+__all__ = ["ClusterConnectionFactory"]
+
+
+class ClusterConnectionFactory(ConnectionFactory):
+    """Makes one `RedisCluster` a process and LOCATION, which keeps a pool for each node.
+
+    ``REDIS_CLIENT_KWARGS`` and ``CONNECTION_POOL_KWARGS`` go to that client. It asks the cluster
+    for its topology when it is first used, and anew when a node redirects it.
+    """
+
+    _clusters: ClassVar[dict[str, RedisCluster]] = {}
+    _lock: ClassVar[Lock] = Lock()
+
+    def connect(self, url: str) -> RedisCluster:  # type: ignore[override]
+        """Return the client of the cluster that the node at `url` belongs to.
+
+        Raises redis-py's ``RedisClusterException`` if no node answers; the next call tries again.
+        """
+        with self._lock:
+            if url not in self._clusters:
+                self._clusters[url] = RedisCluster.from_url(url, **self._client_kwargs(url))
+            return self._clusters[url]
+
+    def disconnect(self, connection: RedisCluster) -> None:  # type: ignore[override]
+        """Close the connections to all nodes; the client opens new ones when used again."""
+        connection.disconnect_connection_pools()
+
+    def _client_kwargs(self, url: str) -> dict[str, Any]:
+        params = self.make_connection_params(url)
+        del params["url"], params["parser_class"]
+        return {**params, **self.pool_cls_kwargs, **self.redis_client_cls_kwargs}

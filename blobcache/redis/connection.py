@@ -1,0 +1,199 @@
+"""The narrow way to Redis: batches of commands in, plain replies out.
+
+Everything this app says to Redis goes through `Server`, on the client and the connection pool that
+django-redis keeps for an entry of ``CACHES``. Replies are bytes whatever the entry's
+``decode_responses`` says. Whatever keeps Redis from working becomes `CacheUnavailable`; a key of
+the wrong type is data, and comes back as a reply.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from hashlib import sha1
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from django.core.exceptions import ImproperlyConfigured
+from django_redis import get_redis_connection
+from redis.client import NEVER_DECODE
+from redis.cluster import RedisCluster
+from redis.exceptions import (
+    NoPermissionError,
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
+
+from blobcache.exceptions import CacheUnavailable, CursorInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["Command", "Reply", "Script", "Server", "is_wrong_type", "scan_position"]
+
+Command: TypeAlias = tuple[bytes | str | int, ...]
+Reply: TypeAlias = "bytes | int | list[Reply] | ResponseError | None"
+
+_FAILURES = (RedisError, RedisClusterException, OSError)
+_RAW = {NEVER_DECODE: True}
+_POSITION = re.compile(r"[0-9]{1,20}")
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script and the name that Redis knows it by."""
+
+    body: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        digest = sha1(self.body.encode(), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "sha", digest)
+
+
+class Server:
+    """The Redis, or the cluster of them, behind one entry of ``CACHES``.
+
+    Every method raises `CacheUnavailable` when Redis does not do what it was asked, within the
+    timeouts of that entry, and `ImproperlyConfigured` when the entry has no raw client.
+    """
+
+    __slots__ = ("alias",)
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether keys may lie in slots that no script and no transaction spans."""
+        return isinstance(self._client(), RedisCluster)
+
+    def batch(self, commands: Sequence[Command], *, replica: bool = False) -> list[Reply]:
+        """Run the commands one after another: one round trip, on a cluster one a node."""
+        return _checked(self._pipe(self._client(write=not replica), commands))
+
+    def transaction(self, *phases: Sequence[Command]) -> list[Reply]:
+        """Run the commands of all phases isolated from other clients: one round trip.
+
+        On a cluster, where nothing isolates keys of several slots, each phase is a batch that is
+        done before the next begins.
+        """
+        client = self._client()
+        if isinstance(client, RedisCluster):
+            return _checked([reply for phase in phases for reply in self._pipe(client, phase)])
+        commands = [command for phase in phases for command in phase]
+        replies = self._pipe(client, [("MULTI",), *commands, ("EXEC",)])
+        _checked(replies)
+        return _checked(cast("list[Reply]", replies[-1]))
+
+    def script(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Reply:
+        """Run the script: one round trip, two where Redis does not know it yet.
+
+        On a cluster the keys must share a slot.
+        """
+        client = self._client()
+        operands = (len(keys), *keys, *args)
+        try:
+            try:
+                reply = client.execute_command("EVALSHA", script.sha, *operands, **_RAW)
+            except NoScriptError:
+                reply = client.execute_command("EVAL", script.body, *operands, **_RAW)
+        except _FAILURES as error:
+            raise _unavailable(error) from error
+        return cast("Reply", reply)
+
+    def scan(self, cursor: str, match: bytes, count: int) -> tuple[str, list[bytes]]:
+        """Take one step through the keyspace, on the primaries; one round trip.
+
+        Returns the cursor of the next step, empty at the end, and some keys, maybe none, maybe
+        repeated. Begin with an empty cursor; one that no step gave out raises `CursorInvalid`.
+        """
+        client = self._client()
+        node, _, position = cursor.rpartition("=")
+        command = ("SCAN", scan_position(position), "MATCH", match, "COUNT", count)
+        try:
+            if isinstance(client, RedisCluster):
+                nodes = {each.name: each for each in client.get_primaries()}
+                names = sorted(nodes)
+                name = node or names[0]
+                if name not in nodes:
+                    raise CursorInvalid("The cursor belongs to a cluster that has changed since.")
+                at, found = client.execute_command(*command, target_nodes=nodes[name], **_RAW)
+                at = at[name]
+                following = names[names.index(name) + 1 :]
+            else:
+                name, following = "", []
+                at, found = client.execute_command(*command, **_RAW)
+        except _FAILURES as error:
+            raise _unavailable(error) from error
+        if at:
+            return f"{name}={at}", found
+        return (f"{following[0]}=0" if following else ""), found
+
+    def identity(self) -> str:
+        """Name the server process, or the cluster's primaries: elsewhere a scan's cursor is void.
+
+        Empty where Redis does not allow the question. One round trip, none on a cluster.
+        """
+        client = self._client()
+        try:
+            if isinstance(client, RedisCluster):
+                return " ".join(sorted(node.name for node in client.get_primaries()))
+            return str(client.info("server")["run_id"])
+        except NoPermissionError:
+            return ""
+        except _FAILURES as error:
+            raise _unavailable(error) from error
+
+    def _client(self, *, write: bool = True) -> Any:
+        """The entry's `Redis` or `RedisCluster`, which share no type."""
+        try:
+            return get_redis_connection(self.alias, write)
+        except NotImplementedError:
+            raise ImproperlyConfigured(
+                f"CACHES['{self.alias}'] has no raw Redis client; "
+                "use django_redis.cache.RedisCache with its default, Sentinel or herd client."
+            ) from None
+
+    @staticmethod
+    def _pipe(client: Any, commands: Sequence[Command]) -> list[Reply]:
+        """Send the commands together; an error that is about one stands in place of its reply."""
+        try:
+            with client.pipeline(transaction=False) as pipe:
+                for command in commands:
+                    pipe.execute_command(*command, **_RAW)
+                return cast("list[Reply]", pipe.execute(raise_on_error=False))
+        except _FAILURES as error:
+            raise _unavailable(error) from error
+
+
+def scan_position(cursor: str) -> int:
+    """What ``SCAN`` and its kin take for a cursor, empty at the beginning.
+
+    Raises `CursorInvalid` if they never gave it out.
+    """
+    if cursor and not _POSITION.fullmatch(cursor):
+        raise CursorInvalid("The cursor is not one that this listing gave out.")
+    return int(cursor or "0")
+
+
+def is_wrong_type(reply: Reply) -> bool:
+    """Whether the reply says that the command's key holds another type of value."""
+    return isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)
+
+
+def _checked(replies: list[Reply]) -> list[Reply]:
+    """The replies, unless one of them is an error that is not about the data."""
+    for error in _errors(replies):
+        if not is_wrong_type(cast("Reply", error)):
+            raise _unavailable(error) from error
+    return replies
+
+
+def _errors(replies: list[Reply]) -> Iterator[Exception]:
+    return (reply for reply in replies if isinstance(reply, Exception))
+
+
+def _unavailable(error: Exception) -> CacheUnavailable:
+    return CacheUnavailable("The cache is not available at the moment; try again shortly.")

@@ -1,0 +1,377 @@
+"""The descriptor service in Redis: the registry's own keys and meaning, one round trip a call.
+
+Semantics follow CNCF distribution's ``registry/storage/cache/redis``; where that takes three round
+trips for a stat and four to eight for a set, everything here travels together. On a cluster, whose
+keys no transaction spans, the order carries the safety: a digest becomes a member last, and stops
+being one first, so no reader sees a member whose descriptor is yet to come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, cast
+
+from blobcache.descriptor import Descriptor
+from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrupt
+from blobcache.redis import keys, replies
+from blobcache.redis.catalog import Catalog
+from blobcache.redis.connection import Script, Server, is_wrong_type, scan_position
+from blobcache.reference import RepositoryName
+from blobcache.services.base import PurgeResult, SetResult
+from blobcache.services.rules import RuledService, Rules, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from blobcache.conf import RegistrySettings
+    from blobcache.digest import Digest
+    from blobcache.redis.connection import Command, Reply
+
+__all__ = ["RedisBlobDescriptorCacheProvider", "RedisOptions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisOptions:
+    """Where and how one registry's descriptors lie in Redis."""
+
+    cache_alias: str = "default"
+    """The entry of ``CACHES`` whose Redis holds the descriptors."""
+
+    catalog_alias: str | None = None
+    """The entry of ``CACHES`` whose Redis holds the catalog's index; None for the same."""
+
+    catalog_max_age: float = 300
+    """Seconds after which a listing begins to build the index anew."""
+
+    read_from_replicas: bool = False
+    """Whether a stat may ask a replica, whose lag can hide a fresh write."""
+
+    size_fields: tuple[str, ...] = ("size", "length")
+    """The fields that a size is written to; it is read from ``size``, else from ``length``."""
+
+    stat_chunk_size: int = 250
+    """Digests of a batch that go into one round trip."""
+
+
+_CLEAR_GLOBAL = Script("""
+local kind = redis.call('TYPE', KEYS[1])['ok']
+if kind == 'none' then return false end
+if kind ~= 'hash' then
+    redis.call('UNLINK', KEYS[1])
+    return {false}
+end
+local fields = redis.call('HMGET', KEYS[1], unpack(ARGV))
+if redis.call('HDEL', KEYS[1], unpack(ARGV)) == 0 then return false end
+return {fields}
+""")
+"""Delete the fields in ARGV from the hash. Nil if there was nothing, else what a stat had read."""
+
+_CLEAR_SCOPED = Script("""
+local function kind(key) return redis.call('TYPE', key)['ok'] end
+local members = kind(KEYS[1])
+if members == 'set' then
+    if redis.call('SREM', KEYS[1], ARGV[1]) == 0 then return false end
+elseif members == 'none' then
+    return false
+else
+    redis.call('UNLINK', KEYS[1])
+end
+local fields, media_type = false, false
+local blob = kind(KEYS[2])
+if blob == 'hash' then fields = redis.call('HMGET', KEYS[2], unpack(ARGV, 3)) end
+if kind(KEYS[3]) == 'hash' then media_type = redis.call('HGET', KEYS[3], ARGV[6]) end
+redis.call('UNLINK', KEYS[3])
+if ARGV[2] == '1' then
+    if blob == 'hash' then
+        redis.call('HDEL', KEYS[2], unpack(ARGV, 3))
+    elseif blob ~= 'none' then
+        redis.call('UNLINK', KEYS[2])
+    end
+end
+return {members == 'set' and fields, media_type}
+""")
+"""Take the digest ARGV[1] out of the set KEYS[1], delete the override KEYS[3] and, if ARGV[2] is
+1, the fields in the rest of ARGV from the hash KEYS[2]; a key of the wrong type goes as a whole.
+Nil if the digest was no member, else what a stat had read."""
+
+
+class _RedisService(RuledService):
+    """One scope."""
+
+    __slots__ = ("_options", "_server", "catalog")
+
+    def __init__(
+        self,
+        rules: Rules,
+        options: RedisOptions,
+        server: Server,
+        catalog: Catalog,
+        repository: RepositoryName | None = None,
+    ) -> None:
+        super().__init__(rules, repository)
+        self._options = options
+        self._server = server
+        self.catalog = catalog
+
+    # Reading
+
+    def _stat(self, digest: Digest) -> Descriptor:
+        answers = self._server.batch(
+            self._stat_commands(digest), replica=self._options.read_from_replicas
+        )
+        descriptor = self._read(answers, digest)
+        if descriptor is None:
+            raise unknown(digest, self.repository)
+        return descriptor
+
+    def _stat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
+        found = {}
+        for chunk in _chunks(digests, self._options.stat_chunk_size):
+            for digest, answers in zip(chunk, self._ask_many(chunk), strict=True):
+                try:
+                    descriptor = self._read(answers, digest)
+                except DescriptorCorrupt:
+                    continue
+                if descriptor is not None:
+                    found[digest] = descriptor
+        return found
+
+    def _ask_many(self, digests: Sequence[Digest]) -> Iterator[Sequence[Reply]]:
+        """The replies that `_read` takes, digest by digest, from one round trip."""
+        replica = self._options.read_from_replicas
+        hashes: list[Command] = [("HMGET", keys.blob(digest), *keys.FIELDS) for digest in digests]
+        if self.repository is None:
+            return zip(self._server.batch(hashes, replica=replica))
+        name, count = self.repository, len(digests)
+        overrides = [("HGET", keys.override(name, d), keys.MEDIA_TYPE) for d in digests]
+        members: Command = ("SMISMEMBER", keys.members(name), *digests)
+        answers = self._server.batch([members, *hashes, *overrides], replica=replica)
+        member = [answers[0]] * count if is_wrong_type(answers[0]) else answers[0]
+        return zip(
+            cast("list[Reply]", member), answers[1 : count + 1], answers[count + 1 :], strict=True
+        )
+
+    def _stat_commands(self, digest: Digest) -> list[Command]:
+        fields = ("HMGET", keys.blob(digest), *keys.FIELDS)
+        if self.repository is None:
+            return [fields]
+        return [
+            ("SISMEMBER", keys.members(self.repository), digest),
+            fields,
+            ("HGET", keys.override(self.repository, digest), keys.MEDIA_TYPE),
+        ]
+
+    def _read(self, answers: Sequence[Reply], digest: Digest) -> Descriptor | None:
+        tarsum = self.rules.allow_tarsum
+        if self.repository is None:
+            return replies.global_descriptor(answers[0], digest, allow_tarsum=tarsum)
+        member, fields, override = answers
+        return replies.scoped_descriptor(member, fields, override, digest, allow_tarsum=tarsum)
+
+    def _read_before(self, answers: Sequence[Reply], digest: Digest) -> Descriptor | None:
+        try:
+            return self._read(answers, digest)
+        except DescriptorCorrupt:
+            return None
+
+    # Writing
+
+    def _set(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
+        scoped = self.repository is not None
+        targets = [digest]
+        if scoped and descriptor.digest != digest:
+            targets.append(descriptor.digest)
+        looks = self._stat_commands(digest)
+        stored_types = [("HGET", keys.blob(target), keys.MEDIA_TYPE) for target in targets]
+        hashes = [
+            command
+            for target in targets
+            for command in self._hash_commands(target, descriptor, media_type)
+        ]
+        members = list(self._member_commands(targets))
+        index = self.catalog.additions(self.repository) if self.repository is not None else []
+
+        first = [*looks, *stored_types, *hashes]
+        answers = self._server.transaction(first, members, index)
+        before = self._read_before(answers[: len(looks)], digest)
+        types = answers[len(looks) : len(looks) + len(targets)]
+        repairs: list[Command] = [
+            ("UNLINK", key)
+            for key in {
+                cast("bytes", command[1])
+                for command, answer in zip([*first, *members, *index], answers, strict=True)
+                if is_wrong_type(answer)
+            }
+        ]
+        repairs += [
+            ("HDEL", keys.blob(target), keys.MEDIA_TYPE)
+            for target, stored in zip(targets, types, strict=True)
+            if not is_wrong_type(stored) and not replies.has_usable_media_type(stored)
+        ]
+        if repairs:
+            again = self._server.transaction([*repairs, *hashes], members, index)
+            if any(map(is_wrong_type, again)):
+                raise CacheUnavailable("Another client keeps damaging the keys of this blob.")
+        if self.repository is not None:
+            self.catalog.add(self.repository)
+
+        if not scoped and isinstance(types[0], bytes) and not repairs:
+            media_type = types[0].decode()
+        after = Descriptor(descriptor.digest, descriptor.size, media_type)
+        return SetResult(before is None, after, before)
+
+    def _hash_commands(
+        self, target: Digest, descriptor: Descriptor, media_type: str
+    ) -> Iterator[Command]:
+        """What makes the target's hashes say what the descriptor says."""
+        blob, written = keys.blob(target), self._options.size_fields
+        sizes = [item for field in written for item in (field, descriptor.size)]
+        yield ("HSET", blob, keys.DIGEST, descriptor.digest, *sizes)
+        unwritten = [field for field in (keys.SIZE, keys.LENGTH) if field.decode() not in written]
+        if unwritten:
+            yield ("HDEL", blob, *unwritten)
+        yield ("HSETNX", blob, keys.MEDIA_TYPE, media_type)
+        yield from self._expiry(blob)
+        if self.repository is not None:
+            override = keys.override(self.repository, target)
+            yield ("HSET", override, keys.MEDIA_TYPE, media_type)
+            yield from self._expiry(override)
+
+    def _member_commands(self, targets: Sequence[Digest]) -> Iterator[Command]:
+        if self.repository is not None:
+            members = keys.members(self.repository)
+            yield ("SADD", members, *targets)
+            yield from self._expiry(members)
+
+    def _expiry(self, key: bytes) -> Iterator[Command]:
+        if self.rules.ttl is not None:
+            yield ("EXPIRE", key, self.rules.ttl)
+
+    def _clear(self, digest: Digest) -> Descriptor | None:
+        if self.repository is None:
+            reply = self._server.script(_CLEAR_GLOBAL, [keys.blob(digest)], keys.FIELDS)
+        elif self._server.is_cluster:
+            reply = self._clear_in_order(self.repository, digest)
+        else:
+            reply = self._server.script(
+                _CLEAR_SCOPED,
+                [
+                    keys.members(self.repository),
+                    keys.blob(digest),
+                    keys.override(self.repository, digest),
+                ],
+                [digest.encode(), int(self.rules.role == "cache"), *keys.FIELDS],
+            )
+        if reply is None:
+            raise unknown(digest, self.repository)
+        fields, *override = cast("list[Reply]", reply)
+        if fields is None:
+            return None
+        member: list[Reply] = [] if self.repository is None else [1]
+        return self._read_before([*member, fields, *override], digest)
+
+    def _clear_in_order(self, repository: RepositoryName, digest: Digest) -> Reply:
+        """What `_CLEAR_SCOPED` does, one slot after another: two round trips, three at the most."""
+        members, blob = keys.members(repository), keys.blob(digest)
+        override = keys.override(repository, digest)
+        (removed,) = self._server.batch([("SREM", members, digest)])
+        if removed == 0:
+            return None
+        commands: list[Command] = [
+            ("HMGET", blob, *keys.FIELDS),
+            ("HGET", override, keys.MEDIA_TYPE),
+            ("UNLINK", override),
+        ]
+        if self.rules.role == "cache":
+            commands.append(("HDEL", blob, *keys.FIELDS))
+        answers = self._server.batch(commands)
+        damaged = [members] * is_wrong_type(removed) + [blob] * is_wrong_type(answers[-1])
+        if damaged:
+            self._server.batch([("UNLINK", key) for key in damaged])
+        fields, media_type = (None if is_wrong_type(each) else each for each in answers[:2])
+        return [None if is_wrong_type(removed) else fields, media_type]
+
+
+class RedisBlobDescriptorCacheProvider(_RedisService):
+    """A provider on the Redis, Sentinel or cluster behind an entry of ``CACHES``.
+
+    Round trips: one for a stat, a set and a clear, one for each chunk of a batch; a set that finds
+    a key of the wrong type or an unusable media type mends it in a second. On a cluster a set takes
+    three and a clear two. An index in another Redis costs a scoped set one more. Safe to share
+    between threads.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, rules: Rules | None = None, options: RedisOptions | None = None) -> None:
+        rules, options = rules or Rules(), options or RedisOptions()
+        server = Server(options.cache_alias)
+        catalog = Catalog(
+            server,
+            None if options.catalog_alias is None else Server(options.catalog_alias),
+            registry=rules.registry,
+            max_age=options.catalog_max_age,
+            read_only=rules.read_only,
+        )
+        super().__init__(rules, options, server, catalog)
+
+    @classmethod
+    def from_settings(cls, settings: RegistrySettings) -> Self:
+        """Return the provider that one entry of the setting ``BLOBCACHE`` describes."""
+        return cls(
+            Rules.from_settings(settings),
+            RedisOptions(
+                cache_alias=settings.CACHE_ALIAS,
+                catalog_alias=settings.CATALOG_ALIAS,
+                catalog_max_age=settings.CATALOG_MAX_AGE,
+                read_from_replicas=settings.READ_FROM_REPLICAS,
+                size_fields=settings.SIZE_FIELDS,
+                stat_chunk_size=settings.STAT_CHUNK_SIZE,
+            ),
+        )
+
+    def repository_scoped(self, name: str) -> RuledService:
+        """See `BlobDescriptorCacheProvider.repository_scoped`; asks Redis nothing."""
+        return _RedisService(
+            self.rules, self._options, self._server, self.catalog, RepositoryName(name)
+        )
+
+    def purge(self, digest: str, cursor: str = "") -> PurgeResult:
+        """See `BlobDescriptorCacheProvider.purge`.
+
+        The walk begins with an index of its own, since the old one cannot know of a repository that
+        a registry has written to since: the first steps may do nothing but build it.
+        """
+        parsed = self._writable(digest)
+        if cursor:
+            begun, _, after = cursor.partition("/")
+            serial = scan_position(begun)
+        else:
+            serial, after = self.catalog.status().begun, ""
+            _cleared(self, parsed)
+        if self.catalog.advance(newer_than=serial).indexed <= serial:
+            return PurgeResult((), f"{serial}/{after}")
+        page = self.catalog.holders(parsed, after)
+        cleared = tuple(
+            holder.name
+            for holder in page.holders
+            if _cleared(self.repository_scoped(holder.name), parsed)
+        )
+        if page.next is not None:
+            return PurgeResult(cleared, f"{serial}/{page.next}")
+        _cleared(self, parsed)
+        self._announce("purge", parsed, None, None)
+        return PurgeResult(cleared, None)
+
+
+def _cleared(service: RuledService, digest: Digest) -> bool:
+    """Clear the blob in the scope, if it is known there."""
+    try:
+        service.clear(digest)
+    except BlobUnknown:
+        return False
+    return True
+
+
+def _chunks(digests: Sequence[Digest], size: int) -> Iterator[Sequence[Digest]]:
+    return (digests[start : start + size] for start in range(0, len(digests), size))
