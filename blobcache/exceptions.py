@@ -8,7 +8,7 @@ about the Redis server.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,6 +60,16 @@ class DescriptorCorrupt(BlobUnknown):
 
     A kind of unknown: whoever treats unknown as a miss refills the descriptor and so heals it.
     """
+
+    def __init__(
+        self,
+        message: str,
+        detail: Mapping[str, object] | None = None,
+        kind: Literal["corrupt", "digest-mismatch"] = "corrupt",
+    ) -> None:
+        super().__init__(message, detail)
+        self.kind = kind
+        """The doctor's word for it."""
 
 
 class DigestInvalid(BlobCacheError, ValueError):

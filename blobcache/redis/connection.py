@@ -131,20 +131,30 @@ class Server:
             return f"{name}={at}", found
         return (f"{following[0]}=0" if following else ""), found
 
-    def identity(self) -> str:
-        """Name the server process, or the cluster's primaries: elsewhere a scan's cursor is void.
+    def info(self, *sections: str) -> list[dict[str, Any]]:
+        """Return what ``INFO`` says, node by node, as redis-py reads it; one round trip each.
 
-        Empty where Redis does not allow the question. One round trip, none on a cluster.
+        Empty where Redis does not allow the question.
         """
         client = self._client()
         try:
             if isinstance(client, RedisCluster):
-                return " ".join(sorted(node.name for node in client.get_primaries()))
-            return str(client.info("server")["run_id"])
+                primaries = client.get_primaries()
+                answers = [client.info(*sections, target_nodes=node) for node in primaries]
+            else:
+                answers = [client.info(*sections)]
         except NoPermissionError:
-            return ""
+            return []
         except _FAILURES as error:
             raise _unavailable(error) from error
+        return answers
+
+    def identity(self) -> str:
+        """Name the server process, or the cluster's primaries: elsewhere a scan's cursor is void.
+
+        Empty where Redis does not allow the question. One round trip a node.
+        """
+        return " ".join(sorted(info["run_id"] for info in self.info("server")))
 
     def _client(self, *, write: bool = True) -> Any:
         """The entry's `Redis` or `RedisCluster`, which share no type."""

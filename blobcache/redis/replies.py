@@ -7,7 +7,7 @@ whatever is not all there is unknown, and comes back as None.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from blobcache.descriptor import MAX_SIZE, Descriptor, validate_media_type
 from blobcache.digest import Digest
@@ -85,7 +85,7 @@ def _canonical(named: bytes, digest: Digest, *, allow_tarsum: bool) -> Digest:
     except DigestInvalid:
         raise _corrupt(digest, "the digest it names is none") from None
     if canonical.algorithm == digest.algorithm:
-        raise _corrupt(digest, "it names another blob")
+        raise _corrupt(digest, "it names another blob", "digest-mismatch")
     return canonical
 
 
@@ -108,7 +108,9 @@ def _text(value: bytes) -> str:
     return media_type
 
 
-def _corrupt(digest: Digest, why: str) -> DescriptorCorrupt:
+def _corrupt(
+    digest: Digest, why: str, kind: Literal["corrupt", "digest-mismatch"] = "corrupt"
+) -> DescriptorCorrupt:
     return DescriptorCorrupt(
-        f"What the cache holds for {digest} is damaged: {why}.", {"digest": str(digest)}
+        f"What the cache holds for {digest} is damaged: {why}.", {"digest": str(digest)}, kind
     )

@@ -9,25 +9,29 @@ being one first, so no reader sees a member whose descriptor is yet to come.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from blobcache.descriptor import Descriptor
+from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrupt
 from blobcache.redis import keys, replies
 from blobcache.redis.catalog import Catalog
 from blobcache.redis.connection import Script, Server, is_wrong_type, scan_position
+from blobcache.redis.inspection import Record, State, inspect_blob, inspect_member
+from blobcache.redis.status import ServerStatus, server_status
 from blobcache.reference import RepositoryName
 from blobcache.services.base import PurgeResult, SetResult
 from blobcache.services.rules import RuledService, Rules, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from blobcache.conf import RegistrySettings
-    from blobcache.digest import Digest
     from blobcache.redis.connection import Command, Reply
 
-__all__ = ["RedisBlobDescriptorCacheProvider", "RedisOptions"]
+_D = TypeVar("_D", bound=str)
+
+__all__ = ["RedisBlobDescriptorCacheProvider", "RedisOptions", "RedisService"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +99,8 @@ return {members == 'set' and fields, media_type}
 Nil if the digest was no member, else what a stat had read."""
 
 
-class _RedisService(RuledService):
-    """One scope."""
+class RedisService(RuledService):
+    """One scope: what `RedisBlobDescriptorCacheProvider` and its repositories have in common."""
 
     __slots__ = ("_options", "_server", "catalog")
 
@@ -136,8 +140,10 @@ class _RedisService(RuledService):
                     found[digest] = descriptor
         return found
 
-    def _ask_many(self, digests: Sequence[Digest]) -> Iterator[Sequence[Reply]]:
+    def _ask_many(self, digests: Sequence[Digest]) -> Iterable[Sequence[Reply]]:
         """The replies that `_read` takes, digest by digest, from one round trip."""
+        if not digests:
+            return []
         replica = self._options.read_from_replicas
         hashes: list[Command] = [("HMGET", keys.blob(digest), *keys.FIELDS) for digest in digests]
         if self.repository is None:
@@ -173,6 +179,25 @@ class _RedisService(RuledService):
             return self._read(answers, digest)
         except DescriptorCorrupt:
             return None
+
+    def inspect(self, digests: Sequence[str]) -> list[Record]:
+        """Return what the cache holds for each digest, in a repository's scope for members of it.
+
+        Takes what the catalog lists, digests or not. One round trip for each chunk of a batch.
+        """
+        records = []
+        for chunk in _chunks(digests, self._options.stat_chunk_size):
+            asked = [digest for digest in chunk if isinstance(digest, Digest)]
+            known = {
+                digest: inspect_blob(digest, *answers)
+                if self.repository is None
+                else inspect_member(digest, *answers[1:])
+                for digest, answers in zip(asked, self._ask_many(asked), strict=True)
+            }
+            records += [
+                known.get(digest, Record(digest, State.CORRUPT, None, None)) for digest in chunk
+            ]
+        return records
 
     # Writing
 
@@ -292,7 +317,7 @@ class _RedisService(RuledService):
         return [None if is_wrong_type(removed) else fields, media_type]
 
 
-class RedisBlobDescriptorCacheProvider(_RedisService):
+class RedisBlobDescriptorCacheProvider(RedisService):
     """A provider on the Redis, Sentinel or cluster behind an entry of ``CACHES``.
 
     Round trips: one for a stat, a set and a clear, one for each chunk of a batch; a set that finds
@@ -330,11 +355,15 @@ class RedisBlobDescriptorCacheProvider(_RedisService):
             ),
         )
 
-    def repository_scoped(self, name: str) -> RuledService:
+    def repository_scoped(self, name: str) -> RedisService:
         """See `BlobDescriptorCacheProvider.repository_scoped`; asks Redis nothing."""
-        return _RedisService(
+        return RedisService(
             self.rules, self._options, self._server, self.catalog, RepositoryName(name)
         )
+
+    def server_status(self) -> ServerStatus:
+        """Return how the Redis is doing. One round trip a node; raises `CacheUnavailable`."""
+        return server_status(self._server, self.rules.role)
 
     def purge(self, digest: str, cursor: str = "") -> PurgeResult:
         """See `BlobDescriptorCacheProvider.purge`.
@@ -373,5 +402,5 @@ def _cleared(service: RuledService, digest: Digest) -> bool:
     return True
 
 
-def _chunks(digests: Sequence[Digest], size: int) -> Iterator[Sequence[Digest]]:
+def _chunks(digests: Sequence[_D], size: int) -> Iterator[Sequence[_D]]:
     return (digests[start : start + size] for start in range(0, len(digests), size))

@@ -1,0 +1,105 @@
+"""A closer look at what Redis holds for a digest: what a stat gives, and what is odd about it.
+
+The service answers unknown to whatever is not whole; an operator wants to see why. What is told
+here is what the cache alone can tell, in the words of the doctor's findings.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from hashlib import new as new_hash
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from blobcache.digest import ALGORITHMS
+from blobcache.exceptions import DescriptorCorrupt
+from blobcache.redis import replies
+
+if TYPE_CHECKING:
+    from blobcache.descriptor import Descriptor
+    from blobcache.digest import Digest
+    from blobcache.redis.connection import Reply
+
+__all__ = ["Record", "State", "inspect_blob", "inspect_member"]
+
+
+class State(StrEnum):
+    """What is to be said of what the cache holds for a digest."""
+
+    OK = "ok"
+    """A stat gives the descriptor, and nothing contradicts it."""
+
+    CORRUPT = "corrupt"
+    """Something does not parse, or a key is of the wrong type."""
+
+    DIGEST_MISMATCH = "digest-mismatch"
+    """The hash names another blob: a registry would serve the wrong bytes."""
+
+    SIZE_MISMATCH = "size-mismatch"
+    """``size`` and ``length`` differ, or a size is 0 and the content is not empty."""
+
+    DANGLING_MEMBER = "dangling-member"
+    """A member without a descriptor or without an override: a miss."""
+
+    HUSK = "husk"
+    """A hash with nothing but leftover fields: a miss."""
+
+
+class Record(NamedTuple):
+    """What the cache holds for a digest, in one scope."""
+
+    digest: str
+    """A `Digest`, or what another writer put in the place of one, made printable."""
+
+    state: State
+
+    descriptor: Descriptor | None
+    """What a stat in that scope gives; None if it is unknown or corrupt."""
+
+    global_media_type: str | None
+    """The media type of the global scope; in the global scope that of `descriptor`."""
+
+
+def inspect_blob(digest: Digest, fields: Reply) -> Record:
+    """Read a blob's hash, given as the reply to ``HMGET`` of `keys.FIELDS`."""
+    try:
+        descriptor = replies.global_descriptor(fields, digest, allow_tarsum=True)
+    except DescriptorCorrupt as error:
+        return Record(digest, State(error.kind), None, None)
+    return _record(digest, fields, descriptor, descriptor, unknown=State.HUSK)
+
+
+def inspect_member(digest: Digest, fields: Reply, override: Reply) -> Record:
+    """Read a member's hash and its override, given as the reply to ``HGET`` of its media type."""
+    try:
+        found = replies.global_descriptor(fields, digest, allow_tarsum=True)
+        seen = replies.scoped_descriptor(1, fields, override, digest, allow_tarsum=True)
+    except DescriptorCorrupt as error:
+        return Record(digest, State(error.kind), None, None)
+    return _record(digest, fields, found, seen, unknown=State.DANGLING_MEMBER)
+
+
+def _record(
+    digest: Digest,
+    fields: Reply,
+    found: Descriptor | None,
+    seen: Descriptor | None,
+    *,
+    unknown: State,
+) -> Record:
+    media_type = found.media_type if found else None
+    if seen is None:
+        return Record(digest, unknown, None, media_type)
+    contradict = _sizes_contradict(cast("list[bytes | None]", fields), seen)
+    return Record(digest, State.SIZE_MISMATCH if contradict else State.OK, seen, media_type)
+
+
+def _sizes_contradict(fields: list[bytes | None], descriptor: Descriptor) -> bool:
+    _, size, length, _ = fields
+    if size is not None and length is not None and size != length:
+        return True
+    algorithm = descriptor.digest.algorithm
+    return (
+        descriptor.size == 0
+        and algorithm in ALGORITHMS
+        and descriptor.digest.encoded != new_hash(algorithm).hexdigest()
+    )
