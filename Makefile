@@ -3,6 +3,7 @@
 #   make test     run the tests               (ARGS="-k digest" hands on to pytest)
 #   make lint     ruff: rules and format
 #   make types    mypy, strict
+#   make cover    run the tests and show what they leave out
 #   make clean    remove the environment and every tool's leavings
 #
 # PYTHON=/path/to/python chooses the interpreter, which must be 3.11 or newer.
@@ -19,7 +20,7 @@ unexport PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
 # Which interpreter the environment was made with; another one makes it anew.
 MADE_WITH := $(VENV)/made-with-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
-.PHONY: test lint types clean
+.PHONY: test lint types cover clean
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(ARGS)
@@ -30,6 +31,10 @@ lint: $(VENV)/installed-dev
 
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
+
+cover: $(VENV)/installed-dev
+	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage report
 
 clean:
 	rm -rf $(VENV) build dist .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache

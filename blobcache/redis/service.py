@@ -188,7 +188,7 @@ class RedisService(RuledService):
         records = []
         for chunk in _chunks(digests, self._options.stat_chunk_size):
             asked = [digest for digest in chunk if isinstance(digest, Digest)]
-            known = {
+            known: dict[str, Record] = {
                 digest: inspect_blob(digest, *answers)
                 if self.repository is None
                 else inspect_member(digest, *answers[1:])
