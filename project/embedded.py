@@ -9,7 +9,8 @@ nothing on disk unless told to, and listens on the loopback interface or on a un
 
 Leaving the block stops the server and removes its directory. Should the process never get there,
 the server still goes with it: at a normal exit through `atexit`; on Linux also when the process
-is killed with SIGKILL, since the kernel then kills the server too.
+is killed with SIGKILL, since the kernel then kills the server too. Only the directory, small and
+temporary, stays then.
 """
 
 from __future__ import annotations

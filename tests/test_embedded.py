@@ -45,11 +45,16 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.fixture
-def parent() -> Iterator[subprocess.Popen[str]]:
+def parent(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that runs a server, says its pid, and ends when told to."""
-    command = [sys.executable, "-c", PARENT]
     with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PARENT],
+        cwd=ROOT,
+        # Where a killed process leaves its server's directory.
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         yield process
         process.kill()
