@@ -1,0 +1,129 @@
+"""Django's own history of changes: a `LogEntry` for each that a user makes.
+
+A change in a repository's scope stands in the history of that repository, one of the global scope
+in that of the blob. Only where ``django.contrib.admin`` is installed; changes that no user of the
+database makes are left to the log ``blobcache.audit``.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.utils.translation import gettext as _
+from django.utils.translation import override
+
+from blobcache import signals
+from blobcache.models import Blob, Repository
+from blobcache.services.audit import attributed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.contrib.auth.models import AnonymousUser
+    from django.db.models import Model
+    from django.dispatch import Signal
+
+    from blobcache.descriptor import Descriptor
+
+__all__ = ["recorded"]
+
+
+class _Entry(NamedTuple):
+    flag: int
+    message: str
+
+
+_ADDITION, _CHANGE, _DELETION = 1, 2, 3  # django.contrib.admin.models, which may not be imported
+
+_collected: ContextVar[dict[_Entry, list[Model]] | None] = ContextVar("collected", default=None)
+
+
+@contextmanager
+def recorded(user: AbstractBaseUser | AnonymousUser, *, source: str) -> Iterator[None]:
+    """Attribute the changes made within to the user, through `source`, and put them into history.
+
+    What was done before an error is recorded as well. Changes made alike to several repositories
+    are written together.
+    """
+    entries: dict[_Entry, list[Model]] = {}
+    token = _collected.set(entries)
+    try:
+        with attributed(actor=user.get_username() or None, source=source):
+            yield
+    finally:
+        _collected.reset(token)
+        if apps.is_installed("django.contrib.admin") and isinstance(user, get_user_model()):
+            _write(user.pk, entries)
+
+
+def _write(user_id: int, entries: dict[_Entry, list[Model]]) -> None:
+    from django.contrib.admin.models import LogEntry  # noqa: PLC0415 - needs the app installed
+
+    for entry, objects in entries.items():
+        LogEntry.objects.log_actions(user_id, objects, entry.flag, entry.message)
+
+
+def _collect(
+    signal: Signal,
+    repository: str | None,
+    digest: str,
+    before: Descriptor | None,
+    after: Descriptor | None,
+    **__: object,
+) -> None:
+    """Receive each change there is, and keep those that `recorded` waits for."""
+    entries = _collected.get()
+    if entries is None:
+        return
+    # One history is in one language, the site's, whoever writes in it.
+    with override(settings.LANGUAGE_CODE):
+        if signal is signals.blob_purged:
+            entry = _Entry(_DELETION, _purged(digest))
+        elif after is None:
+            entry = _Entry(_CHANGE if repository else _DELETION, _cleared(digest, before))
+        else:
+            flag = _CHANGE if repository or before else _ADDITION
+            entry = _Entry(flag, _set(digest, before, after))
+    subject = Repository(name=repository) if repository else Blob(digest=digest)
+    entries.setdefault(entry, []).append(subject)
+
+
+def _set(digest: str, before: Descriptor | None, after: Descriptor) -> str:
+    message = _("Set the descriptor of %(digest)s to %(after)s.")
+    if before is not None and before != after:
+        message = _("Set the descriptor of %(digest)s to %(after)s; it was %(before)s.")
+    return message % {
+        "digest": digest,
+        "after": _told(after, digest),
+        "before": before and _told(before, digest),
+    }
+
+
+def _cleared(digest: str, before: Descriptor | None) -> str:
+    if before is None:
+        return _("Cleared %(digest)s.") % {"digest": digest}
+    facts = {"digest": digest, "before": _told(before, digest)}
+    return _("Cleared %(digest)s; it was %(before)s.") % facts
+
+
+def _purged(digest: str) -> str:
+    return _("Purged %(digest)s from every repository.") % {"digest": digest}
+
+
+def _told(descriptor: Descriptor, digest: str) -> str:
+    facts: Iterable[str] = (
+        _("%(size)s bytes") % {"size": descriptor.size},
+        *((descriptor.media_type,) if descriptor.media_type else ()),
+        *((descriptor.digest,) if descriptor.digest != digest else ()),
+    )
+    return ", ".join(facts)
+
+
+for _signal in (signals.descriptor_set, signals.descriptor_cleared, signals.blob_purged):
+    _signal.connect(_collect)
