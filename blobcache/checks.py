@@ -69,6 +69,7 @@ def _check_registry(registry: str, entry: Mapping[str, Any]) -> Iterator[CheckMe
     if wrong:
         return
     yield from _check_provider(where, values)
+    yield from _check_visible_repositories(where, values["VISIBLE_REPOSITORIES"])
     if values["TTL"] is not None and values["ROLE"] == "primary":
         yield Error(
             f"{where} has a TTL, but ROLE is 'primary': what expires, nobody can refill.",
@@ -77,13 +78,26 @@ def _check_registry(registry: str, entry: Mapping[str, Any]) -> Iterator[CheckMe
         )
 
 
-def _check_provider(where: str, values: Mapping[str, Any]) -> Iterator[CheckMessage]:
+def _check_visible_repositories(where: str, path: str | None) -> Iterator[CheckMessage]:
+    if path is not None and not callable(_imported(path)):
+        yield Error(
+            f"{where}['VISIBLE_REPOSITORIES'] is {path!r}, which is no function.",
+            hint="It should be the dotted path of a function that takes a user and returns None, "
+            "or names and prefixes.",
+            id="blobcache.E010",
+        )
+
+
+def _imported(path: str) -> object:
+    """What lies at the dotted path; None where nothing does."""
     try:
-        provider = import_string(values["PROVIDER"])
-        is_provider = hasattr(provider, "from_settings")
+        return import_string(path)
     except ImportError:
-        is_provider = False
-    if not is_provider:
+        return None
+
+
+def _check_provider(where: str, values: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    if not hasattr(_imported(values["PROVIDER"]), "from_settings"):
         yield Error(
             f"{where}['PROVIDER'] is {values['PROVIDER']!r}, which is no provider.",
             hint="It should be the dotted path of a class with a class method 'from_settings'.",
@@ -199,5 +213,9 @@ _VALUES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     ),
     "CATALOG_MAX_AGE": (_is_positive, "a whole number of seconds above 0"),
     "MEMORY_MAX_ENTRIES": (_is_positive, "a whole number above 0"),
+    "VISIBLE_REPOSITORIES": (
+        lambda value: value is None or _is_text(value),
+        "the dotted path of a function, or None",
+    ),
 }
 """Of each setting: what tells a right value, and how to say what one is."""

@@ -29,6 +29,7 @@ DEFAULTS: Mapping[str, object] = {
     "CATALOG_ALIAS": None,
     "CATALOG_MAX_AGE": 300,
     "MEMORY_MAX_ENTRIES": 100_000,
+    "VISIBLE_REPOSITORIES": None,
 }
 
 
@@ -110,6 +111,15 @@ class RegistrySettings:
     def MEMORY_MAX_ENTRIES(self) -> int:
         """How many descriptors, and how many memberships, the memory provider keeps."""
         return cast("int", self._get("MEMORY_MAX_ENTRIES"))
+
+    @property
+    def VISIBLE_REPOSITORIES(self) -> str | None:
+        """The dotted path of a function of the user that narrows which repositories they see.
+
+        It returns None for no narrowing, or names, and prefixes that end in ``/``. It never grants:
+        permissions decide about what is left.
+        """
+        return cast("str | None", self._get("VISIBLE_REPOSITORIES"))
 
     def _get(self, name: str) -> object:
         return _entries()[self.registry].get(name, DEFAULTS[name])

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, NamedTuple, cast
 from uuid import uuid4
@@ -24,6 +23,7 @@ from blobcache.exceptions import DescriptorCorrupt, DigestInvalid, RepositoryNam
 from blobcache.redis import keys
 from blobcache.redis.connection import Script, is_wrong_type, scan_position
 from blobcache.redis.keys import CatalogKeys
+from blobcache.redis.visible import ALL, Visible
 from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ class RepositoryPage:
     """The cursor of the next page; None at the end."""
 
     count: int | None
-    """How many names the index holds with that prefix; None until a first index is complete."""
+    """How many names the index holds with that prefix; None until a first index is complete, and
+    where each name has to be asked about."""
 
     status: CatalogStatus
 
@@ -307,26 +308,30 @@ class Catalog:
 
     # Looking things up
 
-    def repositories(self, prefix: str = "", cursor: str = "", limit: int = 100) -> RepositoryPage:
+    def repositories(
+        self, prefix: str = "", cursor: str = "", limit: int = 100, visible: Visible = ALL
+    ) -> RepositoryPage:
         """Return names that begin with `prefix`, in lexical order, each with its number of blobs.
 
         Four round trips where the index is fresh and nothing has gone since; a name whose set is
-        gone is dropped from the index. Until a first index is complete, lists what is known.
+        gone is dropped from the index. Until a first index is complete, lists what is known. Of
+        names that are not `visible`, Redis is asked nothing; but the cursor may hold one.
         """
         status = self._refreshed()
         rows: list[RepositoryEntry] = []
         deadline = monotonic() + PAGE_BUDGET
         after, more = _raw(cursor), True
         while more and len(rows) < limit and monotonic() < deadline:
-            names, more = self._names(prefix, after, limit - len(rows), status)
+            missing = limit - len(rows)
+            step = missing if visible.allows is None else STEP
+            names, more = self._names(prefix, after, step, status, visible)
+            admitted = _admitted(names, visible, missing, deadline)
+            names, after, more = admitted.names, admitted.after or after, more or admitted.more
             rows += self._entries(names)
-            after = names[-1] if names else after
         count = None
-        if status.complete:
-            (count,) = self._index.batch([("ZLEXCOUNT", self._keys.names, *_range(prefix))])
-        return RepositoryPage(
-            tuple(rows), _cursor(after) if more else None, cast("int | None", count), status
-        )
+        if status.complete and visible.allows is None:
+            count = self._count(prefix, visible)
+        return RepositoryPage(tuple(rows), _cursor(after) if more else None, count, status)
 
     def members(self, repository: str, cursor: str = "", limit: int = 100) -> MemberPage:
         """Return at least `limit` digests of a repository's set, if there are as many left.
@@ -374,26 +379,28 @@ class Catalog:
                 break
         return BlobPage(tuple(map(_digest, found)), cursor or None)
 
-    def holders(self, digest: Digest, cursor: str = "", limit: int = 100) -> HolderPage:
+    def holders(
+        self, digest: Digest, cursor: str = "", limit: int = 100, visible: Visible = ALL
+    ) -> HolderPage:
         """Return repositories that may see the digest, in lexical order.
 
         Asks a thousand repositories a round trip, and for the media types of those that hold it in
         another. A page that took too long is short, even empty. Names that are no repository's are
-        passed over.
+        passed over. Of names that are not `visible`, Redis is asked nothing; but the cursor may
+        hold one.
         """
         status = self._refreshed()
         found: list[Holder] = []
         deadline = monotonic() + PAGE_BUDGET
         after, more = _raw(cursor), True
         while more and len(found) < limit and monotonic() < deadline:
-            names, more = self._names("", after, STEP, status)
-            holding = self._holding(names, digest)
-            page = list(islice(holding, limit - len(found) + 1))
+            names, more = self._names("", after, STEP, status, visible)
+            admitted = _admitted(names, visible, STEP, deadline)
+            after, more = admitted.after or after, more or admitted.more
+            page = list(self._holding(admitted.names, digest))
             if len(page) > limit - len(found):
-                page, more = page[:-1], True
+                page, more = page[: limit - len(found)], True
                 after = page[-1].encode()
-            else:
-                after = names[-1] if names else after
             found += self._holders(page, digest)
         return HolderPage(tuple(found), _cursor(after) if more else None, status)
 
@@ -411,18 +418,34 @@ class Catalog:
         return self.advance() if status.age >= self._max_age else status
 
     def _names(
-        self, prefix: str, after: bytes, limit: int, status: CatalogStatus
+        self, prefix: str, after: bytes, limit: int, status: CatalogStatus, visible: Visible
     ) -> tuple[list[bytes], bool]:
-        """Up to `limit` indexed names behind `after`, and whether there are more: one trip."""
-        low, high = _range(prefix)
-        if after and after >= _raw(prefix):
-            low = b"(" + after
+        """Up to `limit` indexed names behind `after`, and whether there are more.
+
+        One round trip, or one for each batch of ranges that somebody may see.
+        """
         indexes = [self._keys.names] if status.complete else [self._keys.names, self._keys.build]
-        replies = self._index.batch(
-            [("ZRANGEBYLEX", key, low, high, "LIMIT", 0, limit + 1) for key in indexes]
-        )
-        names = sorted({name for reply in replies for name in cast("list[bytes]", reply)})
-        return names[:limit], len(names) > limit
+        names: set[bytes] = set()
+        for ranges in _batches(_ranges(prefix, after, visible), limit):
+            replies = self._index.batch(
+                [
+                    ("ZRANGEBYLEX", key, low, high, "LIMIT", 0, limit + 1)
+                    for low, high in ranges
+                    for key in indexes
+                ]
+            )
+            names.update(name for reply in replies for name in cast("list[bytes]", reply))
+            if len(names) > limit:
+                break
+        return sorted(names)[:limit], len(names) > limit
+
+    def _count(self, prefix: str, visible: Visible) -> int:
+        """How many names the finished index holds there: one round trip."""
+        commands: list[Command] = [
+            ("ZLEXCOUNT", self._keys.names, low, high)
+            for low, high in _ranges(prefix, b"", visible)
+        ]
+        return sum(cast("list[int]", self._index.batch(commands))) if commands else 0
 
     def _entries(self, names: Sequence[bytes]) -> Iterator[RepositoryEntry]:
         """The names with their numbers of blobs, those with no set left out: one round trip."""
@@ -481,9 +504,59 @@ def _status(reply: Reply) -> CatalogStatus:
     )
 
 
-def _range(prefix: str) -> tuple[bytes, bytes]:
+class _Admitted(NamedTuple):
+    names: list[bytes]
+    after: bytes | None
+    """The last name that was looked at; None if none was."""
+    more: bool
+    """Whether some were not looked at."""
+
+
+def _admitted(names: Sequence[bytes], visible: Visible, limit: int, deadline: float) -> _Admitted:
+    """The first names that may be shown, up to `limit`, if there is the time to ask about more."""
+    if visible.allows is None:
+        return _Admitted(list(names), names[-1] if names else None, more=False)
+    admitted: list[bytes] = []
+    looked_at = 0
+    for looked_at, name in enumerate(names, 1):  # noqa: B007 - how far it came
+        if visible.admits(_repository(name)):
+            admitted.append(name)
+        if len(admitted) == limit or monotonic() >= deadline:
+            break
+    return _Admitted(admitted, names[looked_at - 1] if names else None, more=looked_at < len(names))
+
+
+def _ranges(prefix: str, after: bytes, visible: Visible) -> Iterator[tuple[bytes, bytes]]:
+    """The lexical ranges behind `after` that have the prefix and may be seen."""
+    for text, is_prefix in visible.within(prefix):
+        raw = _raw(text)
+        if not is_prefix:
+            if raw > after:
+                yield b"[" + raw, b"[" + raw
+        elif raw > after or not after:
+            yield _range(raw)
+        elif after.startswith(raw):
+            yield b"(" + after, _range(raw)[1]
+
+
+def _batches(
+    ranges: Iterable[tuple[bytes, bytes]], limit: int
+) -> Iterator[list[tuple[bytes, bytes]]]:
+    """As many ranges at a time as bring no more than some thousands of names."""
+    batch: list[tuple[bytes, bytes]] = []
+    names = 0
+    for low, high in ranges:
+        batch.append((low, high))
+        names += 1 if low == high else limit
+        if names >= 2 * STEP:
+            yield batch
+            batch, names = [], 0
+    if batch:
+        yield batch
+
+
+def _range(raw: bytes) -> tuple[bytes, bytes]:
     """The lexical range of what begins with the prefix."""
-    raw = _raw(prefix)
     if not raw:
         return b"-", b"+"
     return b"[" + raw, b"(" + raw[:-1] + bytes([raw[-1] + 1])

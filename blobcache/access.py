@@ -1,0 +1,103 @@
+"""Who may do what: the one place that the API and the admin ask.
+
+For a repository the model-level permission suffices, and so does the object-level one, which a
+portal's authentication backend can grant by name (``has_perm(perm, Repository(name=…))``). Blobs of
+the global scope belong to nobody, so there only the model-level permission counts. All of it is
+decided from names, before Redis is asked: the answer is the same whether a repository exists or
+not.
+
+The setting ``VISIBLE_REPOSITORIES`` names a function of the user that narrows this further, to some
+names and prefixes. It never grants: it spares a listing the names that are nobody's business.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+from django.contrib.auth.models import AnonymousUser
+from django.utils.module_loading import import_string
+
+from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
+from blobcache.models import Blob, Repository
+from blobcache.redis.visible import Visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.db.models import Model
+
+    VisibleRepositories: TypeAlias = Callable[["User"], Iterable[str] | None]
+
+__all__ = ["Access", "Action", "User"]
+
+Action: TypeAlias = Literal["view", "change", "delete"]
+
+User: TypeAlias = "AbstractBaseUser | AnonymousUser"
+
+
+class Access:
+    """What one user may do in one registry. Cheap to make; keep it for one request."""
+
+    def __init__(self, user: User | None, registry: str = DEFAULT_REGISTRY) -> None:
+        self.user = user or AnonymousUser()
+        self.registry = registry
+
+    def may(self, action: Action, repository: str) -> bool:
+        """Whether the user may view, change or delete blobs of that repository.
+
+        `repository` may be anything that stands where a name should.
+        """
+        return self.visible.covers(repository) and self._may(action, repository)
+
+    def may_all(self, action: Action) -> bool:
+        """Whether the user has the model-level permission on repositories."""
+        return self._has(action, Repository)
+
+    def may_blobs(self, action: Action) -> bool:
+        """Whether the user may view, change or delete descriptors of the global scope."""
+        return self._has(action, Blob)
+
+    def may_set(self, repository: str | None) -> bool:
+        """Whether the user may set descriptors, in a repository or (None) in the global scope.
+
+        Membership is authorisation: whoever makes a blob a member lets the repository's readers
+        read it. So a repository's own permission is not enough.
+        """
+        return self.may_blobs("change") and (repository is None or self.may("change", repository))
+
+    def may_clear(self, repository: str | None) -> bool:
+        """Whether the user may clear blobs, in a repository or (None) in the global scope."""
+        if repository is None:
+            return self.may_blobs("delete")
+        return self.may("delete", repository)
+
+    def may_purge(self) -> bool:
+        """Whether the user may clear a blob everywhere, what they cannot see included."""
+        return self.may_blobs("delete") and self.may_all("delete")
+
+    @cached_property
+    def visible(self) -> Visible:
+        """The names that the user may view, for `Catalog.repositories` and `Catalog.holders`."""
+        path = RegistrySettings(self.registry).VISIBLE_REPOSITORIES
+        names = None
+        if path is not None:
+            names = cast("VisibleRepositories", import_string(path))(self.user)
+        allows = None if self.may_all("view") else self._may_view
+        return Visible.of(names, allows)
+
+    def _may_view(self, repository: str) -> bool:
+        return self._may("view", repository)
+
+    def _may(self, action: Action, repository: str) -> bool:
+        return self._has(action, Repository) or self._has(
+            action, Repository, Repository(name=repository)
+        )
+
+    def _has(self, action: Action, model: type[Model], instance: Model | None = None) -> bool:
+        options = model._meta  # noqa: SLF001 - Django's documented way to a model's names
+        has_perm = getattr(self.user, "has_perm", None)  # a user need not be of Django's own kind
+        return has_perm is not None and has_perm(
+            f"{options.app_label}.{action}_{options.model_name}", instance
+        )
