@@ -15,7 +15,12 @@ only, and signs with a key that lasts as long as its process.
 | `DJANGO_DATABASE_PATH` | portal.sqlite3 | SQLite's file |
 | `DJANGO_STATIC_ROOT` | staticfiles | what collectstatic fills and WhiteNoise serves |
 | `DJANGO_LOG_LEVEL` | INFO | of everything but blobcache.audit |
-| `BLOBCACHE_REDIS_URL` | redis://127.0.0.1:6379/0 | the registry's Redis or Valkey |
+| `BLOBCACHE_REDIS_URL` | redis://127.0.0.1:6379/0 | the Redis or Valkey of the descriptors |
+| `BLOBCACHE_READ_ONLY` | 1 if `BLOBCACHE_REDIS_URL` is set, else 0 | never write to that Redis |
+| `BLOBCACHE_CATALOG_URL` | none | the catalog's own Redis or Valkey; needed if read-only |
+
+So `BLOBCACHE_REDIS_URL` can name the Redis of a running registry without a second thought: nothing
+is written there until `BLOBCACHE_READ_ONLY=0` allows it.
 """
 
 from __future__ import annotations
@@ -27,6 +32,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from blobcache import __version__
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -70,6 +77,10 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "rest_framework",
+    "rest_framework.authtoken",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "blobcache",
 ]
 
@@ -83,6 +94,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "project.middleware.ContentSecurityPolicyMiddleware",
 ]
 
 TEMPLATES = [
@@ -99,12 +111,15 @@ TEMPLATES = [
     },
 ]
 
-# Blob descriptors
+# Blob descriptors. The portal's own cache is not among them: what Django or another app keeps in
+# CACHES["default"] has no business in a registry's Redis.
 
-CACHES = {
-    "default": {
+
+def _redis(url: str) -> dict[str, object]:
+    """An entry of CACHES for the Redis or Valkey at that address."""
+    return {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": os.environ.get("BLOBCACHE_REDIS_URL", "redis://127.0.0.1:6379/0"),
+        "LOCATION": url,
         "OPTIONS": {
             # In seconds: what a request waits for a server that is gone, at most.
             "SOCKET_CONNECT_TIMEOUT": 1,
@@ -116,10 +131,56 @@ CACHES = {
                 "max_connections": 50,
             },
         },
+    }
+
+
+_redis_url = os.environ.get("BLOBCACHE_REDIS_URL")
+_catalog_url = os.environ.get("BLOBCACHE_CATALOG_URL")
+_read_only = _flag("BLOBCACHE_READ_ONLY", default=bool(_redis_url))
+if _read_only and _catalog_url in {None, "", _redis_url}:
+    raise ImproperlyConfigured(
+        "BLOBCACHE_REDIS_URL is only read, so the catalog's index needs another server: name it in "
+        "BLOBCACHE_CATALOG_URL. Or allow writes with BLOBCACHE_READ_ONLY=0."
+    )
+
+CACHES: dict[str, dict[str, object]] = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "blobs": _redis(_redis_url or "redis://127.0.0.1:6379/0"),
+}
+if _catalog_url:
+    CACHES["catalog"] = _redis(_catalog_url)
+
+BLOBCACHE: dict[str, dict[str, object]] = {
+    "default": {
+        "CACHE_ALIAS": "blobs",
+        "CATALOG_ALIAS": "catalog" if _catalog_url else None,
+        "READ_ONLY": _read_only,
     },
 }
 
-BLOBCACHE = {"default": {"CACHE_ALIAS": "default"}}
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        # The first decides that a stranger gets 401, and that no browser pops up a dialog.
+        "rest_framework.authentication.TokenAuthentication",
+        "rest_framework.authentication.BasicAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "blobcache",
+    "DESCRIPTION": "What a registry's cache knows of its blobs: look it up, change it, mend it.",
+    "VERSION": __version__,
+    "SCHEMA_PATH_PREFIX": "/api/",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENFORCE_NON_BLANK_FIELDS": True,
+    # From our own static files, not from a CDN.
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
 
 # Everything else that the portal keeps
 

@@ -6,6 +6,7 @@ Tests point CACHES at servers of their own; see servers.py.
 from __future__ import annotations
 
 from project.settings import *  # noqa: F403
+from project.settings import CACHES as PORTAL_CACHES
 
 DEBUG = False
 SECRET_KEY = "not a secret, but the same in every process of a test run"  # noqa: S105
@@ -14,6 +15,9 @@ SECURE_SSL_REDIRECT = False
 SECURE_HSTS_SECONDS = 0
 SESSION_COOKIE_SECURE = False
 CSRF_COOKIE_SECURE = False
+
+CACHES = {"default": PORTAL_CACHES["blobs"]}
+BLOBCACHE = {"default": {}}
 
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -19,7 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from project import embedded, settings
 from tests.servers import cache_at
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 OURS = ("DJANGO_", "BLOBCACHE_")
 
 
@@ -117,7 +117,7 @@ def within_the_timeout(client: Redis, error: type[RedisError]) -> bool:
 
 
 def test_a_redis_that_is_gone_costs_no_more_than_the_timeout() -> None:
-    options = settings.CACHES["default"]["OPTIONS"]
+    options = settings.CACHES["blobs"]["OPTIONS"]
     assert isinstance(options, dict)
     with embedded.start() as server, cache_at(server.url, **options) as client:
         client.ping()
@@ -131,7 +131,7 @@ def test_a_redis_that_is_gone_costs_no_more_than_the_timeout() -> None:
 
 
 def test_a_restart_of_redis_is_not_noticed() -> None:
-    options = settings.CACHES["default"]["OPTIONS"]
+    options = settings.CACHES["blobs"]["OPTIONS"]
     assert isinstance(options, dict)
     with embedded.start() as server, cache_at(server.url, **options) as client:
         client.ping()
