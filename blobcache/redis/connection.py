@@ -81,7 +81,7 @@ class Server:
         """
         client = self._client()
         if isinstance(client, RedisCluster):
-            return _checked([reply for phase in phases for reply in self._pipe(client, phase)])
+            return [reply for phase in phases for reply in _checked(self._pipe(client, phase))]
         commands = [command for phase in phases for command in phase]
         replies = self._pipe(client, [("MULTI",), *commands, ("EXEC",)])
         _checked(replies)

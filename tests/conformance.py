@@ -1,0 +1,381 @@
+"""What every provider must do, whatever keeps its descriptors.
+
+A test module inherits from `ProviderConformance` and gives it the fixture `make_provider`: a
+function from `Rules` to an empty provider. The suite sees a provider only through its protocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from blobcache.descriptor import Descriptor
+from blobcache.digest import Digest
+from blobcache.exceptions import (
+    BlobUnknown,
+    DigestInvalid,
+    DigestInvalidFormat,
+    DigestInvalidLength,
+    DigestMismatch,
+    DigestUnsupported,
+    MediaTypeInvalid,
+    OperationUnsupported,
+    RepositoryNameInvalid,
+)
+from blobcache.services.base import (
+    BlobDescriptorCacheProvider,
+    BlobDescriptorService,
+    SetResult,
+)
+from blobcache.services.rules import Rules
+
+__all__ = ["ALIAS", "LAYER", "OCTETS", "A", "B", "MakeProvider", "ProviderConformance", "of"]
+
+MakeProvider = Callable[[Rules], BlobDescriptorCacheProvider]
+
+A = Digest("sha256:" + "a" * 64)
+B = Digest("sha256:" + "b" * 64)
+ALIAS = Digest("sha512:" + "c" * 128)
+
+OCTETS = "application/octet-stream"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+OTHER = "application/vnd.oci.image.layer.v1.tar+zstd"
+
+
+def of(digest: str, size: int = 1234, media_type: str | None = OCTETS) -> Descriptor:
+    """A descriptor that a test does not want to say much about."""
+    return Descriptor(digest, size, media_type)
+
+
+class ProviderConformance:
+    """The suite."""
+
+    @pytest.fixture
+    def provider(self, make_provider: MakeProvider) -> BlobDescriptorCacheProvider:
+        return make_provider(Rules())
+
+    @pytest.fixture(params=["global", "repository"])
+    def scope(
+        self, request: pytest.FixtureRequest, provider: BlobDescriptorCacheProvider
+    ) -> BlobDescriptorService:
+        return provider if request.param == "global" else provider.repository_scoped("team/app")
+
+    def test_it_satisfies_the_protocols(self, provider: BlobDescriptorCacheProvider) -> None:
+        assert isinstance(provider, BlobDescriptorCacheProvider)
+        assert isinstance(provider.repository_scoped("team/app"), BlobDescriptorService)
+
+    # An empty store
+
+    def test_an_empty_store_knows_nothing(self, scope: BlobDescriptorService) -> None:
+        with pytest.raises(BlobUnknown):
+            scope.stat(A)
+        with pytest.raises(BlobUnknown):
+            scope.clear(A)
+        assert scope.stat_many([A, ALIAS]) == {}
+        assert scope.stat_many([]) == {}
+
+    def test_purging_what_nobody_knows_is_no_error(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        assert purge(provider, A) == set()
+
+    # Bad input
+
+    @pytest.mark.parametrize(
+        ("digest", "error"),
+        [
+            ("", DigestInvalidFormat),
+            ("sha256", DigestInvalidFormat),
+            ("sha256:" + "a" * 63, DigestInvalidLength),
+            ("sha256:" + "A" * 64, DigestInvalidFormat),
+            ("sha256:" + "a" * 64 + "\n", DigestInvalidLength),
+            ("md5:" + "a" * 32, DigestUnsupported),
+            ("tarsum.v1+sha256:" + "a" * 64, DigestUnsupported),
+        ],
+    )
+    def test_an_invalid_digest_is_refused_by_every_call(
+        self, scope: BlobDescriptorService, digest: str, error: type[DigestInvalid]
+    ) -> None:
+        for call in (
+            lambda: scope.stat(digest),
+            lambda: scope.clear(digest),
+            lambda: scope.stat_many([A, digest]),
+            lambda: scope.set_descriptor(digest, of(A)),
+        ):
+            with pytest.raises(error):
+                call()
+
+    @pytest.mark.parametrize("name", ["", "/", "Team", "team//app", "team/app/", "a::b", "x" * 256])
+    def test_an_invalid_repository_name_is_refused(
+        self, provider: BlobDescriptorCacheProvider, name: str
+    ) -> None:
+        with pytest.raises(RepositoryNameInvalid):
+            provider.repository_scoped(name)
+
+    def test_a_name_with_a_domain_is_read_and_cleared_but_not_written(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        repository = provider.repository_scoped("MyTeam/app")
+        with pytest.raises(BlobUnknown):
+            repository.stat(A)
+        with pytest.raises(BlobUnknown):
+            repository.clear(A)
+        with pytest.raises(RepositoryNameInvalid):
+            repository.set_descriptor(A, of(A))
+
+    def test_a_descriptor_of_another_blob_is_refused_and_nothing_written(
+        self, scope: BlobDescriptorService
+    ) -> None:
+        with pytest.raises(DigestMismatch):
+            scope.set_descriptor(A, of(B))
+        assert scope.stat_many([A, B]) == {}
+
+    def test_a_descriptor_without_a_media_type_is_refused(
+        self, scope: BlobDescriptorService
+    ) -> None:
+        with pytest.raises(MediaTypeInvalid):
+            scope.set_descriptor(A, of(A, media_type=None))
+        assert scope.stat_many([A]) == {}
+
+    # Set and read
+
+    def test_what_was_set_is_read(self, scope: BlobDescriptorService) -> None:
+        result = scope.set_descriptor(A, of(A))
+        assert result == SetResult(created=True, descriptor=of(A), before=None)
+        assert scope.stat(A) == of(A)
+        assert scope.stat(str(A)) == of(A)
+        assert scope.stat_many([str(A), A, B]) == {A: of(A)}
+
+    def test_setting_again_overwrites_the_size_and_tells_so(
+        self, scope: BlobDescriptorService
+    ) -> None:
+        scope.set_descriptor(A, of(A, 1))
+        result = scope.set_descriptor(A, of(A, 2))
+        assert result == SetResult(created=False, descriptor=of(A, 2), before=of(A, 1))
+        assert scope.stat(A) == of(A, 2)
+
+    @pytest.mark.parametrize("size", [0, 2**63 - 1])
+    def test_every_size_is_kept(self, scope: BlobDescriptorService, size: int) -> None:
+        scope.set_descriptor(A, of(A, size))
+        assert scope.stat(A).size == size
+
+    def test_a_media_type_is_any_text(self, scope: BlobDescriptorService) -> None:
+        scope.set_descriptor(A, of(A, media_type="Ünïcode; charset=x"))
+        assert scope.stat(A).media_type == "Ünïcode; charset=x"
+
+    def test_the_first_global_media_type_stays(self, provider: BlobDescriptorCacheProvider) -> None:
+        provider.set_descriptor(A, of(A, 1, OCTETS))
+        result = provider.set_descriptor(A, of(A, 2, LAYER))
+        assert result.descriptor == of(A, 2, OCTETS) == provider.stat(A)
+
+    def test_a_scoped_set_is_seen_globally(self, provider: BlobDescriptorCacheProvider) -> None:
+        provider.repository_scoped("team/app").set_descriptor(A, of(A))
+        assert provider.stat(A) == of(A)
+
+    def test_a_global_set_grants_no_repository_anything(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        provider.set_descriptor(A, of(A))
+        with pytest.raises(BlobUnknown):
+            provider.repository_scoped("team/app").stat(A)
+
+    def test_one_repository_grants_another_nothing(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        provider.repository_scoped("team/app").set_descriptor(A, of(A))
+        other = provider.repository_scoped("team/application")
+        with pytest.raises(BlobUnknown):
+            other.stat(A)
+        assert other.stat_many([A]) == {}
+
+    def test_a_repositorys_media_type_changes_and_the_global_one_does_not(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        repository = provider.repository_scoped("team/app")
+        repository.set_descriptor(A, of(A, media_type=OCTETS))
+        result = repository.set_descriptor(A, of(A, media_type=LAYER))
+        assert result.descriptor == repository.stat(A) == of(A, media_type=LAYER)
+        assert result.before == provider.stat(A) == of(A, media_type=OCTETS)
+
+    def test_two_repositories_have_media_types_of_their_own(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        one, two = map(provider.repository_scoped, ("one", "two"))
+        one.set_descriptor(A, of(A, media_type=LAYER))
+        two.set_descriptor(A, of(A, media_type=OTHER))
+        assert one.stat(A).media_type == LAYER
+        assert two.stat(A).media_type == OTHER
+        assert provider.stat(A).media_type == LAYER
+
+    # Aliases
+
+    def test_alias_and_canonical_digest_are_readable_in_both_scopes_after_one_scoped_set(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        repository = provider.repository_scoped("team/app")
+        result = repository.set_descriptor(ALIAS, of(A))
+        assert result == SetResult(created=True, descriptor=of(A), before=None)
+        for scope in (repository, provider):
+            assert scope.stat(ALIAS) == scope.stat(A) == of(A)
+            assert scope.stat_many([ALIAS, A]) == {ALIAS: of(A), A: of(A)}
+
+    def test_a_global_set_of_an_alias_leaves_the_canonical_digest_alone(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        assert provider.set_descriptor(ALIAS, of(A)).descriptor == of(A)
+        assert provider.stat(ALIAS) == of(A)
+        with pytest.raises(BlobUnknown):
+            provider.stat(A)
+
+    def test_clearing_an_alias_leaves_the_canonical_digest_alone(
+        self, scope: BlobDescriptorService
+    ) -> None:
+        scope.set_descriptor(ALIAS, of(A))
+        scope.set_descriptor(A, of(A))
+        scope.clear(ALIAS)
+        with pytest.raises(BlobUnknown):
+            scope.stat(ALIAS)
+        assert scope.stat(A) == of(A)
+
+    # Clear
+
+    def test_what_was_cleared_is_unknown(self, scope: BlobDescriptorService) -> None:
+        scope.set_descriptor(A, of(A))
+        scope.set_descriptor(B, of(B))
+        assert scope.clear(A) == of(A)
+        for call in (scope.stat, scope.clear):
+            with pytest.raises(BlobUnknown):
+                call(A)
+        assert scope.stat_many([A, B]) == {B: of(B)}
+
+    def test_a_cleared_blob_can_be_set_again_with_another_media_type(
+        self, scope: BlobDescriptorService
+    ) -> None:
+        scope.set_descriptor(A, of(A, 1, OCTETS))
+        scope.clear(A)
+        assert scope.set_descriptor(A, of(A, 2, LAYER)).created
+        assert scope.stat(A) == of(A, 2, LAYER)
+
+    def test_a_refill_by_another_repository_makes_a_cleared_blob_readable_there_alone(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        one, two = map(provider.repository_scoped, ("one", "two"))
+        one.set_descriptor(A, of(A))
+        two.set_descriptor(A, of(A))
+        one.clear(A)
+        two.set_descriptor(A, of(A))
+        with pytest.raises(BlobUnknown):
+            one.stat(A)
+        assert one.stat_many([A]) == {}
+        assert two.stat(A) == of(A)
+
+    def test_a_global_clear_is_a_miss_for_a_repository_until_a_refill(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        repository = provider.repository_scoped("team/app")
+        repository.set_descriptor(A, of(A, media_type=LAYER))
+        provider.clear(A)
+        with pytest.raises(BlobUnknown):
+            repository.stat(A)
+        provider.set_descriptor(A, of(A))
+        assert repository.stat(A) == of(A, media_type=LAYER)
+
+    def test_in_a_cache_a_scoped_clear_takes_the_global_descriptor_with_it(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        one, two = map(provider.repository_scoped, ("one", "two"))
+        one.set_descriptor(A, of(A))
+        two.set_descriptor(A, of(A))
+        one.clear(A)
+        for scope in (provider, two):
+            with pytest.raises(BlobUnknown):
+                scope.stat(A)
+
+    def test_in_a_primary_store_a_scoped_clear_keeps_the_global_descriptor(
+        self, make_provider: MakeProvider
+    ) -> None:
+        provider = make_provider(Rules(role="primary"))
+        one, two = map(provider.repository_scoped, ("one", "two"))
+        one.set_descriptor(A, of(A))
+        two.set_descriptor(A, of(A, media_type=LAYER))
+        assert one.clear(A) == of(A)
+        with pytest.raises(BlobUnknown):
+            one.stat(A)
+        assert provider.stat(A) == of(A)
+        assert two.stat(A) == of(A, media_type=LAYER)
+        assert provider.clear(A) == of(A)
+        with pytest.raises(BlobUnknown):
+            two.stat(A)
+
+    # Purge
+
+    def test_a_purge_clears_a_blob_everywhere_and_no_other(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        names = [f"team/app-{number}" for number in range(20)]
+        for name in names:
+            provider.repository_scoped(name).set_descriptor(A, of(A))
+        provider.repository_scoped(names[0]).set_descriptor(B, of(B))
+        assert purge(provider, A) == set(names)
+        for scope in (provider, *map(provider.repository_scoped, names)):
+            with pytest.raises(BlobUnknown):
+                scope.stat(A)
+        provider.set_descriptor(A, of(A))
+        assert all(not provider.repository_scoped(name).stat_many([A]) for name in names)
+        assert provider.repository_scoped(names[0]).stat(B) == of(B)
+
+    def test_a_purge_clears_a_blob_that_only_the_global_scope_knows(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        provider.set_descriptor(A, of(A))
+        assert purge(provider, A) == set()
+        with pytest.raises(BlobUnknown):
+            provider.stat(A)
+
+    # The rules
+
+    def test_read_only_refuses_every_write_and_answers_every_read(
+        self, make_provider: MakeProvider
+    ) -> None:
+        writer = make_provider(Rules())
+        writer.repository_scoped("team/app").set_descriptor(A, of(A))
+        reader = make_provider(replace(Rules(), read_only=True))
+        for scope in (reader, reader.repository_scoped("team/app")):
+            for call in (
+                lambda scope=scope: scope.set_descriptor(A, of(A)),
+                lambda scope=scope: scope.clear(A),
+                lambda: reader.purge(A),
+            ):
+                with pytest.raises(OperationUnsupported):
+                    call()
+            assert scope.stat_many([A]) in ({}, {A: of(A)})
+        assert writer.stat(A) == of(A)
+
+    def test_tarsum_digests_are_accepted_where_that_is_allowed(
+        self, make_provider: MakeProvider
+    ) -> None:
+        provider = make_provider(Rules(allow_tarsum=True))
+        tarsum = "tarsum.v1+sha256:" + "d" * 64
+        repository = provider.repository_scoped("team/app")
+        repository.set_descriptor(tarsum, of(A))
+        for scope in (provider, repository):
+            assert scope.stat(tarsum) == scope.stat(A) == of(A)
+            assert scope.stat_many([tarsum]) == {tarsum: of(A)}
+
+    def test_a_batch_of_any_length_is_answered(self, scope: BlobDescriptorService) -> None:
+        digests = [Digest(f"sha256:{number:064x}") for number in range(1001)]
+        for digest in digests[::7]:
+            scope.set_descriptor(digest, of(digest, 7))
+        assert scope.stat_many(digests) == {digest: of(digest, 7) for digest in digests[::7]}
+
+
+def purge(provider: BlobDescriptorCacheProvider, digest: str) -> set[str]:
+    """Purge to the end; return the repositories that lost the blob."""
+    step = provider.purge(digest)
+    cleared: set[str] = set(step.cleared)
+    while step.next is not None:
+        step = provider.purge(digest, step.next)
+        cleared |= set(step.cleared)
+    return cleared
