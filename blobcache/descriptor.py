@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import total_ordering
 
 from blobcache.digest import Digest
-from blobcache.exceptions import MediaTypeInvalid, SizeInvalid
+from blobcache.exceptions import MediaTypeInvalid, SizeInvalid, excerpt, quoted
 
 __all__ = ["MAX_SIZE", "Descriptor", "validate_media_type"]
 
 MAX_SIZE = 2**63 - 1
 """Bytes: the most that a registry's signed 64-bit size can hold."""
 
+_SHOWN_BITS = 128
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -38,9 +39,12 @@ class Descriptor:
         if type(size) is not int:
             raise SizeInvalid(f"A size is a whole number of bytes, not {type(size).__name__}.")
         if not 0 <= size <= MAX_SIZE:
-            raise SizeInvalid("A size is at least 0 and less than 2^63 bytes.")
+            # Python refuses to write out what has thousands of digits.
+            shown = size if size.bit_length() <= _SHOWN_BITS else f"{size.bit_length()} bits"
+            raise SizeInvalid(f"A size is at least 0 and less than 2^63 bytes, not {shown}.")
         if media_type is not None:
             validate_media_type(media_type)
+            media_type = str.__str__(media_type)  # what a subclass holds, whatever it says
         setattribute = object.__setattr__
         setattribute(self, "digest", Digest(digest))
         setattribute(self, "size", size)
@@ -72,6 +76,6 @@ def validate_media_type(value: object) -> None:
         )
     if _CONTROL.search(value):
         raise MediaTypeInvalid(
-            f"The media type {value[:160]!a} holds characters that cannot be printed.",
-            {"mediaType": value},
+            f"The media type {quoted(value)} holds characters that cannot be printed.",
+            {"mediaType": excerpt(value)},
         )

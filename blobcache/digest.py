@@ -9,7 +9,13 @@ from __future__ import annotations
 import re
 from typing import Self
 
-from blobcache.exceptions import DigestInvalidFormat, DigestInvalidLength, DigestUnsupported
+from blobcache.exceptions import (
+    DigestInvalidFormat,
+    DigestInvalidLength,
+    DigestUnsupported,
+    excerpt,
+    quoted,
+)
 
 __all__ = ["ALGORITHMS", "Digest"]
 
@@ -20,7 +26,6 @@ _GRAMMAR = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
 _TARSUM = re.compile(r"tarsum(?:\.[a-z0-9]+)?\+[a-zA-Z0-9]+:[A-Fa-f0-9]+")
 _HEX = b"0123456789abcdef"
 _SHA256_LENGTH = len("sha256:") + ALGORITHMS["sha256"]
-_SHOWN_LENGTH = 160
 
 
 class Digest(str):
@@ -47,8 +52,7 @@ class Digest(str):
             and not value[7:].encode("ascii", "replace").translate(None, _HEX)
         ):  # nearly every digest there is; 0.17 us where a regular expression takes 0.58
             return str.__new__(cls, value)
-        _validate(value, allow_tarsum=allow_tarsum)
-        return str.__new__(cls, value)
+        return str.__new__(cls, _validated(value, allow_tarsum=allow_tarsum))
 
     @property
     def algorithm(self) -> str:
@@ -67,40 +71,37 @@ class Digest(str):
         return (str(self),), {"allow_tarsum": True}
 
 
-def _validate(value: object, *, allow_tarsum: bool) -> None:
+def _validated(value: object, *, allow_tarsum: bool) -> str:
     if not isinstance(value, str):
         raise DigestInvalidFormat(
             f"A digest is a string such as 'sha256:…', not {type(value).__name__}."
         )
+    value = str.__str__(value)  # what a subclass holds, whatever it says of itself
     algorithm, _, encoded = value.partition(":")
-    detail = {"digest": value}
+    detail = {"digest": excerpt(value)}
     if not algorithm or not encoded:
-        raise DigestInvalidFormat(f"{_shown(value)} is not of the form 'algorithm:hex'.", detail)
+        raise DigestInvalidFormat(f"{quoted(value)} is not of the form 'algorithm:hex'.", detail)
     if algorithm not in ALGORITHMS:
         if allow_tarsum and _TARSUM.fullmatch(value):
-            return
+            return value
         if not _GRAMMAR.fullmatch(value):
             raise DigestInvalidFormat(
-                f"{_shown(value)} is not of the form 'algorithm:hex'.", detail
+                f"{quoted(value)} is not of the form 'algorithm:hex'.", detail
             )
         raise DigestUnsupported(
-            f"{_shown(value)} uses the algorithm '{algorithm[:64]}'; "
+            f"{quoted(value)} uses the algorithm '{algorithm[:64]}'; "
             f"known are {', '.join(ALGORITHMS)}.",
             detail,
         )
-    length = len(encoded.encode("utf-8", "replace"))
-    if length != ALGORITHMS[algorithm]:
+    raw = encoded.encode("utf-8", "surrogatepass")  # Go counts bytes
+    if len(raw) != ALGORITHMS[algorithm]:
         raise DigestInvalidLength(
-            f"{_shown(value)} has {length} characters behind the colon; "
+            f"{quoted(value)} has {len(raw)} bytes behind the colon; "
             f"{algorithm} takes {ALGORITHMS[algorithm]}.",
             detail,
         )
-    if encoded.encode("utf-8", "replace").translate(None, _HEX):
+    if raw.translate(None, _HEX):
         raise DigestInvalidFormat(
-            f"{_shown(value)} has characters other than 0-9 and a-f behind the colon.", detail
+            f"{quoted(value)} has characters other than 0-9 and a-f behind the colon.", detail
         )
-
-
-def _shown(value: str) -> str:
-    """The value in quotes, with what cannot be printed escaped and what is too long left out."""
-    return ascii(value if len(value) <= _SHOWN_LENGTH else value[:_SHOWN_LENGTH] + "...")
+    return value

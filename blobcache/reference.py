@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Self
 
-from blobcache.exceptions import RepositoryNameInvalid
+from blobcache.exceptions import RepositoryNameInvalid, excerpt, quoted
 
 __all__ = ["MAX_LENGTH", "RepositoryName"]
 
@@ -44,13 +44,16 @@ class RepositoryName(str):
             raise RepositoryNameInvalid(
                 f"A repository name is a string, not {type(value).__name__}."
             )
+        value = str.__str__(value)  # what a subclass holds, whatever it says of itself
         if len(value) > MAX_LENGTH:
             raise RepositoryNameInvalid(
                 f"A repository name has at most {MAX_LENGTH} characters, not {len(value)}.",
-                {"name": value},
+                _in(value),
             )
         if not (_OCI.fullmatch(value) or _REFERENCE.fullmatch(value)):
-            raise RepositoryNameInvalid(f"{value!a} is not a repository name: {_RULE}", _in(value))
+            raise RepositoryNameInvalid(
+                f"{quoted(value)} is not a repository name: {_RULE}", _in(value)
+            )
         return str.__new__(cls, value)
 
     @property
@@ -76,4 +79,4 @@ _RULE = (
 
 
 def _in(value: str) -> dict[str, object]:
-    return {"name": str(value)}
+    return {"name": excerpt(str(value))}
