@@ -62,7 +62,8 @@ def announce(change: Change, sender: type) -> None:
     who = _attribution.get()
     facts = change._asdict() | who._asdict()
     _log.info(
-        "%s registry=%s repository=%s digest=%s before=%s after=%s actor=%r source=%s",
+        # What others have a say in is quoted: no value can pass for a field or a line of its own.
+        "%s registry=%a repository=%s digest=%s before=%s after=%s actor=%a source=%a",
         change.event,
         change.registry,
         change.repository or "-",
@@ -80,4 +81,4 @@ def announce(change: Change, sender: type) -> None:
 def _wire(descriptor: Descriptor | None) -> str:
     if descriptor is None:
         return "-"
-    return f"{descriptor.digest},{descriptor.size},{descriptor.media_type or '-'}"
+    return f"{descriptor.digest},{descriptor.size},{descriptor.media_type!a}"
