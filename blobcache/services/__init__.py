@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING
 
 from django.core.signals import setting_changed
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["get_provider"]
 
 _providers: dict[str, BlobDescriptorCacheProvider] = {}
-_building = Lock()
+_building = RLock()  # a provider may be made of another registry's
 
 
 def get_provider(registry: str = DEFAULT_REGISTRY) -> BlobDescriptorCacheProvider:
@@ -25,14 +25,15 @@ def get_provider(registry: str = DEFAULT_REGISTRY) -> BlobDescriptorCacheProvide
     Raises `ImproperlyConfigured` if there is no such registry, `ImportError` if its provider is
     nowhere to be found. Connects to nothing.
     """
-    try:
-        return _providers[registry]
-    except KeyError:
+    provider = _providers.get(registry)
+    if provider is None:
         with _building:
-            if registry not in _providers:
+            provider = _providers.get(registry)
+            if provider is None:
                 settings = RegistrySettings(registry)
-                _providers[registry] = import_string(settings.PROVIDER).from_settings(settings)
-            return _providers[registry]
+                provider = import_string(settings.PROVIDER).from_settings(settings)
+                _providers[registry] = provider
+    return provider
 
 
 def _forget(*, setting: str, **_: object) -> None:
