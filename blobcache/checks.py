@@ -6,12 +6,14 @@ None of them connects to anything.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
 from django.core.checks import Error, Warning  # noqa: A004 - Django's own names
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from blobcache.conf import DEFAULT_REGISTRY, DEFAULTS
+from blobcache.conf import DEFAULT_REGISTRY, DEFAULTS, entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -20,22 +22,24 @@ if TYPE_CHECKING:
 
 __all__ = ["check_settings"]
 
+_REDIS_PROVIDER = "blobcache.redis.service.RedisBlobDescriptorCacheProvider"
 _RAW_CLIENT_BACKEND = "django_redis.cache.RedisCache"
 _SHARD_CLIENT = "django_redis.client.sharded.ShardClient"
 
 
 def check_settings(**_: object) -> list[CheckMessage]:
     """Check all registries' settings and the caches that they name."""
-    entries = getattr(settings, "BLOBCACHE", {DEFAULT_REGISTRY: {}})
-    if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
+    try:
+        configured = entries()
+    except ImproperlyConfigured as error:
         return [
             Error(
-                "BLOBCACHE is not a dictionary of dictionaries.",
+                str(error),
                 hint="It has one entry a registry: BLOBCACHE = {'default': {}}.",
                 id="blobcache.E001",
             )
         ]
-    if DEFAULT_REGISTRY not in entries:
+    if DEFAULT_REGISTRY not in configured:
         return [
             Error(
                 f"BLOBCACHE has no entry '{DEFAULT_REGISTRY}'.",
@@ -45,14 +49,14 @@ def check_settings(**_: object) -> list[CheckMessage]:
         ]
     return [
         message
-        for registry, entry in entries.items()
+        for registry, entry in configured.items()
         for message in _check_registry(registry, entry)
     ]
 
 
 def _check_registry(registry: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]:
     where = f"BLOBCACHE['{registry}']"
-    for name in entry.keys() - DEFAULTS.keys():
+    for name in [name for name in entry if name not in DEFAULTS]:
         yield Error(
             f"{where} has an unknown setting {name!r}.",
             hint=f"Known are {', '.join(DEFAULTS)}.",
@@ -89,27 +93,33 @@ def _check_visible_repositories(where: str, path: str | None) -> Iterator[CheckM
 
 
 def _imported(path: str) -> object:
-    """What lies at the dotted path; None where nothing does."""
+    """What lies at the dotted path, or the error that says why nothing does."""
     try:
         return import_string(path)
-    except ImportError:
-        return None
+    except (ImportError, TypeError, ValueError) as error:  # the latter two for dots in front
+        return error
+
+
+def _is_subclass(thing: object, path: str) -> bool:
+    return isinstance(thing, type) and issubclass(thing, import_string(path))
 
 
 def _check_provider(where: str, values: Mapping[str, Any]) -> Iterator[CheckMessage]:
-    if not hasattr(_imported(values["PROVIDER"]), "from_settings"):
+    provider = _imported(values["PROVIDER"])
+    if not hasattr(provider, "from_settings"):
+        why = f": {provider}" if isinstance(provider, Exception) else "."
         yield Error(
-            f"{where}['PROVIDER'] is {values['PROVIDER']!r}, which is no provider.",
+            f"{where}['PROVIDER'] is {values['PROVIDER']!r}, which is no provider{why}",
             hint="It should be the dotted path of a class with a class method 'from_settings'.",
             id="blobcache.E006",
         )
-    elif values["PROVIDER"] == DEFAULTS["PROVIDER"]:
+    elif _is_subclass(provider, _REDIS_PROVIDER):
         yield from _check_redis(where, values)
 
 
 def _check_redis(where: str, values: Mapping[str, Any]) -> Iterator[CheckMessage]:
     data, index = values["CACHE_ALIAS"], values["CATALOG_ALIAS"] or values["CACHE_ALIAS"]
-    if values["READ_ONLY"] and data == index:
+    if values["READ_ONLY"] and (data == index or _urls(data) & _urls(index)):
         yield Error(
             f"{where} is READ_ONLY, but its catalog's index would be written to the same Redis.",
             hint="Set CATALOG_ALIAS to an entry of CACHES with another Redis.",
@@ -128,10 +138,8 @@ def _check_redis(where: str, values: Mapping[str, Any]) -> Iterator[CheckMessage
 
 def _check_alias(alias: str) -> Iterator[CheckMessage]:
     where = f"CACHES['{alias}']"
-    caches: dict[str, dict[str, Any]] = settings.CACHES
-    cache = caches[alias]
-    options = cache.get("OPTIONS", {})
-    if not _has_raw_client(cache):
+    options = settings.CACHES[alias].get("OPTIONS", {})
+    if not _has_raw_client(alias):
         yield Error(
             f"{where} has no raw Redis client.",
             hint=f"Use the backend '{_RAW_CLIENT_BACKEND}', with a client class other than "
@@ -141,23 +149,27 @@ def _check_alias(alias: str) -> Iterator[CheckMessage]:
         return
     twins = sorted(
         other
-        for other, its in caches.items()
+        for other, cache in settings.CACHES.items()
         if other != alias
-        and its.get("LOCATION") == cache.get("LOCATION")
-        and _has_raw_client(its)
-        and its.get("OPTIONS", {}) != options
+        and _urls(other) & _urls(alias)
+        and _has_raw_client(other)
+        and cache.get("OPTIONS", {}) != options
     )
     if twins:
         yield Warning(
-            f"{where} has the LOCATION of {', '.join(map(repr, twins))}, with other OPTIONS.",
+            f"{where} has a LOCATION of {', '.join(map(repr, twins))}, with other OPTIONS.",
             hint="django-redis keeps one connection pool a LOCATION, made with the options of "
             "whichever is used first: give them the same OPTIONS, or LOCATIONs that differ.",
             id="blobcache.W001",
         )
-    pool = options.get("CONNECTION_POOL_KWARGS", {})
-    clients = options.get("REDIS_CLIENT_KWARGS", {})
+    keywords = {
+        **options.get("CONNECTION_POOL_KWARGS", {}),
+        **options.get("REDIS_CLIENT_KWARGS", {}),
+    }
     for option in ("SOCKET_CONNECT_TIMEOUT", "SOCKET_TIMEOUT"):
-        if not (options.get(option) or pool.get(option.lower()) or clients.get(option.lower())):
+        name = option.lower()
+        in_urls = all(name in parse_qs(urlsplit(url).query) for url in _urls(alias))
+        if not (options.get(option) or keywords.get(name) or in_urls):
             yield Warning(
                 f"{where} has no {option}: a Redis that does not answer holds up whoever asks it.",
                 hint=f"Set OPTIONS['{option}'] to a number of seconds, such as 1.",
@@ -165,16 +177,19 @@ def _check_alias(alias: str) -> Iterator[CheckMessage]:
             )
 
 
-def _has_raw_client(cache: Mapping[str, Any]) -> bool:
-    try:
-        backend = import_string(cache.get("BACKEND", ""))
-        client = import_string(
-            cache.get("OPTIONS", {}).get("CLIENT_CLASS", "django_redis.client.DefaultClient")
-        )
-    except ImportError:
-        return False
-    return issubclass(backend, import_string(_RAW_CLIENT_BACKEND)) and not issubclass(
-        client, import_string(_SHARD_CLIENT)
+def _urls(alias: str) -> set[str]:
+    """The addresses in an entry of CACHES: a primary's, then those of its replicas."""
+    location = settings.CACHES.get(alias, {}).get("LOCATION") or []
+    return set(location.split(",") if isinstance(location, str) else location)
+
+
+def _has_raw_client(alias: str) -> bool:
+    cache = settings.CACHES[alias]
+    client = cache.get("OPTIONS", {}).get("CLIENT_CLASS", "django_redis.client.DefaultClient")
+    return (
+        _is_subclass(_imported(cache.get("BACKEND", "")), _RAW_CLIENT_BACKEND)
+        and isinstance(_imported(client), type)
+        and not _is_subclass(_imported(client), _SHARD_CLIENT)
     )
 
 

@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DEFAULTS", "DEFAULT_REGISTRY", "RegistrySettings", "Role", "registries"]
+__all__ = ["DEFAULTS", "DEFAULT_REGISTRY", "RegistrySettings", "Role", "entries", "registries"]
 
 Role = Literal["cache", "primary"]
 
@@ -34,22 +34,36 @@ DEFAULTS: Mapping[str, object] = {
 
 
 def registries() -> list[str]:
-    """Return the names of the configured registries."""
-    return list(_entries())
+    """Return the names of the configured registries. Raises `ImproperlyConfigured`."""
+    return list(entries())
+
+
+def entries() -> dict[str, dict[str, Any]]:
+    """Return what was set, registry by registry.
+
+    Raises `ImproperlyConfigured` if it has not that form; whether names and values are right is for
+    the system checks to say.
+    """
+    found = getattr(settings, "BLOBCACHE", {DEFAULT_REGISTRY: {}})
+    if not isinstance(found, dict) or not all(
+        isinstance(name, str) and name and isinstance(entry, dict) for name, entry in found.items()
+    ):
+        raise ImproperlyConfigured("BLOBCACHE is not a dictionary of dictionaries by name.")
+    return found
 
 
 class RegistrySettings:
     """The settings of one registry, each with its default.
 
-    Raises `ImproperlyConfigured` if there is no such registry.
+    Raises `ImproperlyConfigured` if there is no such registry, or nothing that could hold one.
     """
 
     def __init__(self, registry: str = DEFAULT_REGISTRY) -> None:
         self.registry = registry
-        if registry not in _entries():
+        if registry not in entries():
             raise ImproperlyConfigured(
                 f"BLOBCACHE has no registry '{registry}'; there is "
-                f"{', '.join(map(repr, _entries())) or 'none'}."
+                f"{', '.join(map(repr, entries())) or 'none'}."
             )
 
     @property
@@ -122,8 +136,4 @@ class RegistrySettings:
         return cast("str | None", self._get("VISIBLE_REPOSITORIES"))
 
     def _get(self, name: str) -> object:
-        return _entries()[self.registry].get(name, DEFAULTS[name])
-
-
-def _entries() -> dict[str, dict[str, Any]]:
-    return getattr(settings, "BLOBCACHE", {DEFAULT_REGISTRY: {}})
+        return entries()[self.registry].get(name, DEFAULTS[name])
