@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from blobcache.conf import DEFAULT_REGISTRY, registries
+from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings, registries
 from blobcache.exceptions import BlobCacheError
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
@@ -46,6 +46,9 @@ class Command(BaseCommand):
         provider = get_provider(registry)
         if not isinstance(provider, RedisBlobDescriptorCacheProvider):
             raise CommandError(f"The registry '{registry}' keeps no catalog.")
+        settings = RegistrySettings(registry)
+        if settings.READ_ONLY and settings.CATALOG_ALIAS == settings.CACHE_ALIAS:
+            raise CommandError(f"The registry '{registry}' is read-only, its index as well.")
         status = provider.catalog.reindex()
         count = provider.catalog.repositories(limit=1).count
-        self.stdout.write(f"Indexed {count} repositories as of {status.indexed_at:%FT%TZ}.")
+        self.stdout.write(f"Indexed {count} repositories as of {status.indexed_at:%Y-%m-%dT%H:%M:%SZ}.")
