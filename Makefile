@@ -1,5 +1,6 @@
 # What there is to do here, each in a virtual environment of its own that is made when needed.
 #
+#   make demo     run the portal on 127.0.0.1:8000, with sample data   (PORT=8001; data in var/)
 #   make test     run the tests               (ARGS="-k digest" hands on to pytest)
 #   make lint     ruff: rules and format
 #   make types    mypy, strict
@@ -12,6 +13,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+PORT ?= 8000
 
 # The caller's own environment must not leak into ours.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV DJANGO_SETTINGS_MODULE
@@ -20,7 +22,10 @@ unexport PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
 # Which interpreter the environment was made with; another one makes it anew.
 MADE_WITH := $(VENV)/made-with-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
-.PHONY: test lint types cover clean
+.PHONY: demo test lint types cover clean
+
+demo: $(VENV)/installed
+	@$(BIN)/python -m project.demo --port $(PORT)
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(ARGS)
