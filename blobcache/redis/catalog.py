@@ -557,15 +557,15 @@ def _batches(
 
 def _range(raw: bytes) -> tuple[bytes, bytes]:
     """The lexical range of what begins with the prefix."""
-    if not raw:
-        return b"-", b"+"
-    return b"[" + raw, b"(" + raw[:-1] + bytes([raw[-1] + 1])
+    low = b"[" + raw if raw else b"-"
+    stem = raw.rstrip(b"\xff")
+    return low, b"(" + stem[:-1] + bytes([stem[-1] + 1]) if stem else b"+"
 
 
 def _raw(text: str) -> bytes:
     """The bytes of a name or a part of one; what could not be part of any matches nothing."""
     try:
-        return text.encode("utf-8", "surrogateescape").rstrip(b"\xff")
+        return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return text.encode("utf-8", "replace")
 

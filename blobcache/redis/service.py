@@ -374,7 +374,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
         parsed = self._writable(digest)
         if cursor:
             begun, _, after = cursor.partition("/")
-            serial = scan_position(begun)
+            serial = scan_position(begun or "none")
         else:
             serial, after = self.catalog.status().begun, ""
             _cleared(self, parsed)

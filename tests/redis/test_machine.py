@@ -139,7 +139,7 @@ def run(provider: BlobDescriptorCacheProvider, role: Role) -> None:
             for digest in DIGESTS:
                 purge(provider, digest)
 
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         OnProvider,
         settings=settings(
             max_examples=15,

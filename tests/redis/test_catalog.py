@@ -1,0 +1,560 @@
+"""The catalog on a keyspace as a registry leaves it, large and with foreign things in it."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from blobcache.digest import Digest
+from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, RepositoryNameInvalid
+from blobcache.redis import catalog as catalog_module
+from blobcache.redis.catalog import Catalog, CatalogStatus
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.reference import RepositoryName
+from blobcache.services.rules import Rules
+from project import embedded
+from tests.conformance import ALIAS, LAYER, A, B, of, purge
+from tests.servers import cache_at, commands, monitor
+from tests.stores import KINDS, store
+
+REPOSITORIES = 500
+BLOBS = 133
+"""Blobs of each repository: with its override and half a hash each, 100,000 keys together."""
+
+ODD_NAMES = ["MyTeam/app", "localhost:5000/app", "registry.example.com/team/app"]
+CORRUPT_NAMES = [b"", b"Not A Name", b"a//b", b"\xff\xfe", b"x" * 300, b"a::b", b"line\nbreak"]
+SPECIAL = "team-007/app"
+"""A repository with a blob that it shares with the last one alone."""
+
+
+def name_of(number: int) -> str:
+    return f"team-{number % 50:03}/app" if number < 50 else f"team-{number % 50:03}/app/{number}"
+
+
+NAMES = [name_of(number) for number in range(REPOSITORIES)]
+
+
+def write_as_a_registry(
+    client: Redis, repository: str | bytes, digests: list[str], size: int = 1234
+) -> None:
+    """Send what distribution sends for each layer that is pushed."""
+    raw = repository if isinstance(repository, bytes) else repository.encode()
+    with client.pipeline(transaction=False) as pipe:
+        for digest in digests:
+            blob = f"blobs::{digest}"
+            pipe.sadd(b"repository::%b::blobs" % raw, digest)
+            pipe.execute_command("HMSET", blob, "digest", digest, "size", size)
+            pipe.hsetnx(blob, "mediatype", "application/octet-stream")
+            override = b"repository::%b::blobs::%b" % (raw, digest.encode())
+            pipe.hset(override, "mediatype", "application/octet-stream")
+        pipe.execute()
+
+
+def digests_of(number: int) -> list[str]:
+    """Half of a repository's blobs are its own, half are shared with the next ones."""
+    own = [f"sha256:{number:032x}{blob:032x}" for blob in range(BLOBS // 2)]
+    shared = [f"sha256:{number // 10:031x}f{blob:032x}" for blob in range(BLOBS - len(own))]
+    return own + shared
+
+
+@pytest.fixture(scope="module")
+def registry(valkey: embedded.Server) -> Iterator[str]:
+    """The URL of a server with 100,000 keys that a registry wrote, and some that it did not."""
+    with embedded.start() as server, server.client() as client:
+        for number in range(REPOSITORIES):
+            write_as_a_registry(client, name_of(number), digests_of(number))
+        write_as_a_registry(client, SPECIAL, [A])
+        write_as_a_registry(client, NAMES[-1], [A])
+        for odd in ODD_NAMES:
+            write_as_a_registry(client, odd, [B])
+        for corrupt in CORRUPT_NAMES:
+            client.sadd(b"repository::%b::blobs" % corrupt, "member")
+        client.set(b"repository::not-a-set::blobs", "text")
+        with client.pipeline(transaction=False) as pipe:
+            for number in range(2000):
+                pipe.set(f"session:{number}", "foreign")
+            pipe.execute()
+        assert client.dbsize() >= 100_000
+        yield server.url
+
+
+@pytest.fixture
+def catalog(registry: str) -> Iterator[Catalog]:
+    """The catalog of that keyspace, not yet indexed."""
+    with cache_at(registry) as client:
+        client.delete(*(key for key in client.scan_iter(b"blobcache::*")), b"none")
+        yield RedisBlobDescriptorCacheProvider().catalog
+
+
+def names(catalog: Catalog, prefix: str = "", limit: int = 100) -> list[str]:
+    """All pages' names, in the order in which they come."""
+    found: list[str] = []
+    cursor = ""
+    while True:
+        page = catalog.repositories(prefix, cursor, limit)
+        found += [entry.name for entry in page.repositories]
+        if page.next is None:
+            return found
+        cursor = page.next
+
+
+class TestBuild:
+    def test_reindex_finds_every_repository_and_nothing_else(self, catalog: Catalog) -> None:
+        status = catalog.reindex()
+        assert status.complete
+        assert not status.building
+        assert status.age < 60
+        found = names(catalog)
+        valid = [name for name in found if isinstance(name, RepositoryName)]
+        assert valid == sorted([*NAMES, *ODD_NAMES, "not-a-set"])
+        assert len(found) == len(valid) + len(CORRUPT_NAMES)
+
+    def test_names_come_in_lexical_order_of_their_bytes(self, catalog: Catalog) -> None:
+        catalog.reindex()
+        found = [name for name in names(catalog) if isinstance(name, RepositoryName)]
+        assert found == sorted(found, key=str.encode)
+
+    @pytest.mark.parametrize("limit", [1, 7, 100, 1000])
+    def test_every_page_size_gives_the_same(self, catalog: Catalog, limit: int) -> None:
+        catalog.reindex()
+        assert names(catalog, "team-00", limit) == sorted(
+            name for name in NAMES if name.startswith("team-00")
+        )
+
+    def test_what_is_no_name_is_listed_as_corrupt(self, catalog: Catalog) -> None:
+        catalog.reindex()
+        page = catalog.repositories(limit=1000)
+        corrupt = {entry.name: entry.blobs for entry in page.repositories if entry.is_corrupt}
+        assert corrupt == {
+            "": 1,
+            "Not A Name": 1,
+            "a//b": 1,
+            "\\xff\\xfe": 1,
+            "x" * 300: 1,
+            "a::b": 1,
+            "line\\nbreak": 1,
+            "not-a-set": None,
+        }
+
+    def test_rows_have_the_number_of_blobs(self, catalog: Catalog) -> None:
+        catalog.reindex()
+        (first, *_) = catalog.repositories("team-000/app").repositories
+        assert (first.name, first.blobs) == ("team-000/app", BLOBS)
+
+    def test_a_step_stays_within_its_budget(
+        self, catalog: Catalog, registry: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Counted in commands: a budget that is spent at once lets one step through."""
+        with Redis.from_url(registry) as observer:
+            catalog.advance(0)
+            with commands(observer) as traffic:
+                status = catalog.advance(0)
+        assert not status.complete
+        assert status.building
+        assert traffic.calls["scan"] == 1
+        assert traffic.calls["evalsha"] == 2
+
+    def test_steps_go_on_where_the_last_one_stopped(self, catalog: Catalog) -> None:
+        steps = 0
+        while not catalog.advance(0).complete:
+            steps += 1
+        assert steps > 50
+        assert len(names(catalog)) == REPOSITORIES + len(ODD_NAMES) + len(CORRUPT_NAMES) + 1
+
+    def test_until_a_first_build_is_complete_a_listing_gives_what_is_known(
+        self, catalog: Catalog
+    ) -> None:
+        for _ in range(10):
+            catalog.advance(0)
+        page = catalog.repositories(limit=1000)
+        if not page.status.complete:
+            assert page.count is None
+            assert len(page.repositories) > 0
+        while not (page := catalog.repositories(limit=1000)).status.complete:
+            pass
+        assert len(page.repositories) == page.count
+
+    def test_no_command_looks_at_more_than_a_thousand_things(
+        self, catalog: Catalog, registry: str
+    ) -> None:
+        with Redis.from_url(registry) as observer, monitor(observer) as seen:
+            catalog.reindex()
+            catalog.repositories(limit=1000)
+            catalog.holders(Digest(A), limit=1000)
+            catalog.members(NAMES[0], limit=1000)
+            catalog.blobs(limit=1000)
+        assert not {words[0].upper() for words in seen} & {"KEYS", "SMEMBERS", "HGETALL", "SORT"}
+        counts = [int(w[w.index("COUNT") + 1]) for w in seen if "COUNT" in w]
+        assert counts
+        assert max(counts) <= 1000
+
+    def test_a_build_that_another_server_began_is_begun_anew(
+        self, catalog: Catalog, registry: str
+    ) -> None:
+        """A cursor means nothing to a replica that took over."""
+        catalog.advance(0)
+        begun = catalog.status().begun
+        with Redis.from_url(registry) as client:
+            client.hset("blobcache::{catalog}::state", "identity", "another server")
+        assert catalog.advance(0).begun == begun + 1
+
+    def test_a_fresh_index_is_not_built_again(self, catalog: Catalog) -> None:
+        begun = catalog.reindex().begun
+        assert catalog.advance().begun == begun
+        assert catalog.advance(newer_than=begun).begun == begun + 1
+
+    def test_an_index_past_its_age_is_built_on_by_listings(self, registry: str) -> None:
+        with cache_at(registry):
+            options = RedisOptions(catalog_max_age=0)
+            stale = RedisBlobDescriptorCacheProvider(options=options).catalog
+            begun = stale.reindex().begun
+            assert stale.repositories().status.begun > begun
+
+
+class TestWriters:
+    def test_nothing_is_lost_while_repositories_come_and_go(self, catalog: Catalog) -> None:
+        """Names that are there all the time, and those that were added by us, are all indexed."""
+        provider = RedisBlobDescriptorCacheProvider()
+        stop, added = threading.Event(), []
+
+        def write() -> None:
+            for number in range(100_000):
+                name = f"writer/{number}"
+                provider.repository_scoped(name).set_descriptor(B, of(B))
+                if number % 2:
+                    provider.repository_scoped(name).clear(B)
+                else:
+                    added.append(name)
+                if stop.is_set():
+                    return
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            for _ in range(3):
+                catalog.reindex()
+                known = set(names(catalog))
+                assert set(NAMES) <= known
+        finally:
+            stop.set()
+            writer.join()
+        found = {name for name in names(catalog) if name.startswith("writer/")}
+        assert found == set(added)
+        for name in added:
+            provider.repository_scoped(name).clear(B)
+
+    def test_one_builder_at_a_time(self, catalog: Catalog, registry: str) -> None:
+        results: list[CatalogStatus] = []
+        with Redis.from_url(registry) as observer, monitor(observer) as seen:
+            builders = [
+                threading.Thread(target=lambda: results.append(catalog.reindex())) for _ in range(4)
+            ]
+            for builder in builders:
+                builder.start()
+            for builder in builders:
+                builder.join()
+        assert len(results) == 4
+        assert all(status.complete for status in results)
+        scanned = Counter(words[1] for words in seen if words[0].upper() == "SCAN")
+        assert max(scanned.values()) <= catalog.status().begun <= 4
+
+    def test_a_builder_never_waits_for_another(self, catalog: Catalog, registry: str) -> None:
+        with Redis.from_url(registry) as client:
+            client.set("blobcache::{catalog}::lock", "somebody", px=60_000)
+            with commands(client) as traffic:
+                status = catalog.advance()
+        assert not status.complete
+        assert traffic.calls["scan"] == 0
+
+    def test_a_builder_that_lost_the_lock_changes_nothing(
+        self, catalog: Catalog, registry: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its lease ran out while it was held up, and another took over."""
+        with Redis.from_url(registry) as client:
+            server = catalog._server
+            scan = type(server).scan
+
+            def slow(*args: object) -> object:
+                client.set("blobcache::{catalog}::lock", "another", px=60_000)
+                return scan(*args)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(type(server), "scan", slow)
+            catalog.advance()
+            assert not client.exists("blobcache::{catalog}::build")
+            assert client.get("blobcache::{catalog}::lock") == b"another"
+
+    def test_a_repository_whose_set_is_gone_is_dropped_when_met(self, any_store: Redis) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        for name in ("gone", "stays"):
+            provider.repository_scoped(name).set_descriptor(A, of(A))
+        provider.catalog.reindex()
+        provider.repository_scoped("gone").clear(A)
+        assert names(provider.catalog) == ["stays"]
+        assert provider.catalog.repositories().count == 1
+
+    def test_a_repository_that_is_back_before_it_is_dropped_stays(
+        self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A writer comes between our look at the set and our removal of the name."""
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.repository_scoped("back").set_descriptor(A, of(A))
+        provider.catalog.reindex()
+        provider.repository_scoped("back").clear(A)
+        drop = Catalog._drop
+
+        def late(self: Catalog, gone: list[bytes]) -> None:
+            provider.repository_scoped("back").set_descriptor(A, of(A))
+            drop(self, gone)
+
+        monkeypatch.setattr(Catalog, "_drop", late)
+        provider.catalog.repositories()
+        monkeypatch.undo()
+        assert names(provider.catalog) == ["back"]
+
+    def test_our_own_writes_are_listed_at_once(self, any_store: Redis) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.catalog.reindex()
+        provider.repository_scoped("new").set_descriptor(A, of(A))
+        assert names(provider.catalog) == ["new"]
+
+    def test_a_registrys_writes_are_listed_after_a_reindex(self, any_store: Redis) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.catalog.reindex()
+        any_store.sadd("repository::pushed::blobs", A)
+        assert names(provider.catalog) == []
+        provider.catalog.reindex()
+        assert names(provider.catalog) == ["pushed"]
+
+
+class TestApart:
+    """The index in another Redis."""
+
+    @pytest.fixture
+    def provider(
+        self, valkey: embedded.Server, default_cache: Redis
+    ) -> Iterator[RedisBlobDescriptorCacheProvider]:
+        with embedded.start() as apart, cache_at(apart.url, "index"):
+            yield RedisBlobDescriptorCacheProvider(options=RedisOptions(catalog_alias="index"))
+
+    def test_everything_works(self, provider: RedisBlobDescriptorCacheProvider) -> None:
+        for number in range(30):
+            provider.repository_scoped(f"r/{number}").set_descriptor(A, of(A))
+        assert len(names(provider.catalog, limit=7)) == 30
+        provider.catalog.reindex()
+        assert len(names(provider.catalog, limit=7)) == 30
+        assert purge(provider, A) == {f"r/{number}" for number in range(30)}
+        assert names(provider.catalog) == []
+
+    def test_the_registrys_redis_has_no_key_of_ours(
+        self, provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
+    ) -> None:
+        provider.repository_scoped("r").set_descriptor(A, of(A))
+        provider.catalog.reindex()
+        assert not list(default_cache.scan_iter("blobcache::*"))
+
+    def test_a_read_only_registry_is_indexed_and_never_written(
+        self, provider: RedisBlobDescriptorCacheProvider, valkey: embedded.Server
+    ) -> None:
+        provider.repository_scoped("r").set_descriptor(A, of(A))
+        reader = RedisBlobDescriptorCacheProvider(
+            Rules(read_only=True), RedisOptions(catalog_alias="index")
+        )
+        with valkey.client() as observer, monitor(observer) as seen:
+            assert reader.catalog.reindex().complete
+            assert names(reader.catalog) == ["r"]
+        assert {words[0].upper() for words in seen} <= {"INFO", "SCAN", "SCARD", "CLIENT", "HELLO"}
+
+
+class TestPages:
+    @pytest.fixture(params=KINDS)
+    def large(self, request: pytest.FixtureRequest) -> Iterator[RedisBlobDescriptorCacheProvider]:
+        """A provider with a repository of 5,000 blobs."""
+        with store(request, request.param) as client:
+            members = [f"sha256:{number:064x}" for number in range(5000)]
+            for start in range(0, 5000, 500):
+                client.sadd("repository::large::blobs", *members[start : start + 500])
+            client.sadd("repository::large::blobs", "not a digest", b"\xff")
+            for number in range(0, 5000, 10):
+                client.hset(f"blobs::{members[number]}", "digest", members[number])
+            yield RedisBlobDescriptorCacheProvider()
+
+    def walk(self, page: Callable[[str], tuple[tuple[str, ...], str | None]]) -> list[str]:
+        found: list[str] = []
+        cursor = ""
+        while True:
+            rows, following = page(cursor)
+            found += rows
+            if following is None:
+                return found
+            assert rows, "an empty page in the middle"
+            cursor = following
+
+    @pytest.mark.parametrize("limit", [10, 100, 1000])
+    def test_members_are_all_there_page_by_page(
+        self, large: RedisBlobDescriptorCacheProvider, limit: int
+    ) -> None:
+        def page(cursor: str) -> tuple[tuple[str, ...], str | None]:
+            result = large.catalog.members("large", cursor, limit)
+            assert result.count == 5002
+            assert len(set(result.members)) == len(result.members)
+            assert result.next is None or len(result.members) >= limit
+            return result.members, result.next
+
+        found = self.walk(page)
+        assert len(set(found)) == 5002
+        assert {m for m in found if not isinstance(m, Digest)} == {"not a digest", "\\xff"}
+
+    def test_blobs_are_all_there_page_by_page(
+        self, large: RedisBlobDescriptorCacheProvider
+    ) -> None:
+        def page(cursor: str) -> tuple[tuple[str, ...], str | None]:
+            result = large.catalog.blobs(cursor, 50)
+            return result.blobs, result.next
+
+        assert len(set(self.walk(page))) == 500
+
+    def test_an_unknown_repository_has_no_members(self, any_store: Redis) -> None:
+        page = RedisBlobDescriptorCacheProvider().catalog.members("nobody")
+        assert (page.members, page.next, page.count) == ((), None, 0)
+
+    def test_members_of_what_is_not_a_set_are_corrupt(self, any_store: Redis) -> None:
+        any_store.set("repository::odd::blobs", "text")
+        with pytest.raises(DescriptorCorrupt):
+            RedisBlobDescriptorCacheProvider().catalog.members("odd")
+
+    @pytest.mark.parametrize("cursor", ["x", "-1", "1.5", "9" * 30, "0\n", "\u0661", "node=1=x"])
+    def test_a_cursor_that_nobody_gave_out_is_refused(self, any_store: Redis, cursor: str) -> None:
+        catalog = RedisBlobDescriptorCacheProvider().catalog
+        with pytest.raises(CursorInvalid):
+            catalog.members("a", cursor)
+        with pytest.raises(CursorInvalid):
+            catalog.blobs(cursor)
+
+    def test_a_bad_name_is_refused(self, any_store: Redis) -> None:
+        with pytest.raises(RepositoryNameInvalid):
+            RedisBlobDescriptorCacheProvider().catalog.members("Not A Name")
+
+    def test_a_page_past_its_budget_is_short_and_goes_on(
+        self, large: RedisBlobDescriptorCacheProvider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(catalog_module, "PAGE_BUDGET", 0)
+        page = large.catalog.members("large", limit=1000)
+        found = set(page.members)
+        while page.next is not None:
+            page = large.catalog.members("large", page.next, 1000)
+            found |= set(page.members)
+        assert len(found) == 5002
+
+
+class TestHolders:
+    def test_are_found_among_all_repositories(self, catalog: Catalog) -> None:
+        catalog.reindex()
+        page = catalog.holders(Digest(A))
+        assert [(h.name, h.media_type) for h in page.holders] == [
+            (name, "application/octet-stream") for name in sorted([SPECIAL, NAMES[-1]])
+        ]
+        assert page.next is None
+
+    def test_page_by_page(self, catalog: Catalog) -> None:
+        catalog.reindex()
+        shared = Digest(digests_of(7)[-1])
+        whole = [holder.name for holder in catalog.holders(shared).holders]
+        assert len(whole) == 10
+        found: list[str] = []
+        cursor = ""
+        while True:
+            page = catalog.holders(shared, cursor, limit=3)
+            assert len(page.holders) <= 3
+            found += [holder.name for holder in page.holders]
+            if page.next is None:
+                break
+            cursor = page.next
+        assert found == whole
+
+    def test_cost_two_round_trips_a_thousand_repositories(
+        self, catalog: Catalog, registry: str
+    ) -> None:
+        catalog.reindex()
+        with Redis.from_url(registry) as observer, commands(observer) as traffic:
+            catalog.holders(Digest(A))
+        assert traffic.calls["sismember"] == REPOSITORIES + len(ODD_NAMES) + 1
+        assert traffic.calls["hget"] == 2
+        assert traffic.calls["zrangebylex"] == 1
+
+    def test_have_the_media_type_that_each_of_them_gave(self, any_store: Redis) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.repository_scoped("one").set_descriptor(ALIAS, of(A, media_type=LAYER))
+        provider.repository_scoped("two").set_descriptor(A, of(A))
+        any_store.sadd("repository::three::blobs", A)
+        any_store.set(f"repository::three::blobs::{A}", "text")
+        any_store.set("repository::four::blobs", "text")
+        provider.catalog.reindex()
+        assert dict(provider.catalog.holders(A).holders) == {
+            "one": LAYER,
+            "two": "application/octet-stream",
+            "three": None,
+        }
+        assert [holder.name for holder in provider.catalog.holders(ALIAS).holders] == ["one"]
+
+
+class TestPurge:
+    def test_reaches_repositories_that_a_registry_wrote_since_the_last_index(
+        self, any_store: Redis
+    ) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.catalog.reindex()
+        for name in ("late/one", "late/two", "MyTeam/late"):
+            any_store.sadd(f"repository::{name}::blobs", A)
+        assert purge(provider, A) == {"late/one", "late/two", "MyTeam/late"}
+        assert not any(any_store.exists(f"repository::late/{n}::blobs") for n in ("one", "two"))
+
+    def test_goes_on_in_steps_when_there_is_much_to_do(
+        self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(catalog_module, "BUILD_BUDGET", 0)
+        for number in range(250):
+            default_cache.sadd(f"repository::r{number}::blobs", A)
+        provider = RedisBlobDescriptorCacheProvider()
+        step = provider.purge(A)
+        cleared, steps = list(step.cleared), 1
+        while step.next is not None:
+            step = provider.purge(A, step.next)
+            cleared += step.cleared
+            steps += 1
+        assert len(cleared) == 250
+        assert steps >= 3
+
+    @pytest.mark.parametrize("cursor", ["x", "x/y", "-1/", "/"])
+    def test_a_cursor_that_no_purge_gave_out_is_refused(
+        self, any_store: Redis, cursor: str
+    ) -> None:
+        with pytest.raises(CursorInvalid):
+            RedisBlobDescriptorCacheProvider().purge(A, cursor)
+
+
+class TestPrefixes:
+    @settings(max_examples=60, deadline=None)
+    @given(prefix=st.text(max_size=6))
+    def test_any_text_may_be_asked_for(self, valkey: embedded.Server, prefix: str) -> None:
+        with cache_at(valkey.url) as client:
+            client.flushall()
+            provider = RedisBlobDescriptorCacheProvider()
+            for name in ("a", "ab", "b"):
+                provider.repository_scoped(name).set_descriptor(A, of(A))
+            expected = [name for name in ("a", "ab", "b") if name.startswith(prefix)]
+            assert names(provider.catalog, prefix) == expected
+
+    @pytest.mark.parametrize("text", ["\udcff", "\U0010ffff", "\x00"])
+    def test_text_that_is_part_of_no_name_finds_nothing(
+        self, default_cache: Redis, text: str
+    ) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.repository_scoped("a").set_descriptor(A, of(A))
+        assert names(provider.catalog, "a" + text) == []
+        assert [e.name for e in provider.catalog.repositories("", text).repositories] in ([], ["a"])
