@@ -35,10 +35,13 @@ class ClusterConnectionFactory(ConnectionFactory):
 
         Raises redis-py's ``RedisClusterException`` if no node answers; the next call tries again.
         """
-        with self._lock:
-            if url not in self._clusters:
-                self._clusters[url] = RedisCluster.from_url(url, **self._client_kwargs(url))
-            return self._clusters[url]
+        if url not in self._clusters:
+            # Made outside the lock: while no node answers, nobody waits for anybody's timeout.
+            cluster = RedisCluster.from_url(url, **self._client_kwargs(url))
+            with self._lock:
+                if self._clusters.setdefault(url, cluster) is not cluster:
+                    cluster.close()
+        return self._clusters[url]
 
     def disconnect(self, connection: RedisCluster) -> None:  # type: ignore[override]
         """Close the connections to all nodes; the client opens new ones when used again."""

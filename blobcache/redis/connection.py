@@ -165,6 +165,8 @@ class Server:
                 f"CACHES['{self.alias}'] has no raw Redis client; "
                 "use django_redis.cache.RedisCache with its default, Sentinel or herd client."
             ) from None
+        except _FAILURES as error:
+            raise _unavailable(error) from error
 
     @staticmethod
     def _pipe(client: Any, commands: Sequence[Command]) -> list[Reply]:

@@ -1,0 +1,308 @@
+"""What happens when Redis does not: refused, silent, loading, locked, full, talking garbage.
+
+Every failure is `CacheUnavailable`, comes within the configured timeout, says nothing of the
+server, and the next call after recovery works.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from blobcache.exceptions import BlobUnknown, CacheUnavailable
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from project import embedded
+from tests.conformance import A, B, of
+from tests.servers import cache_at
+from tests.stores import CLUSTER
+
+TIMEOUT = 0.5
+"""Seconds that are configured for connecting and for each reply."""
+
+SLACK = 2.0
+"""Seconds that a busy machine may add."""
+
+OPTIONS: dict[str, Any] = {"SOCKET_TIMEOUT": TIMEOUT, "SOCKET_CONNECT_TIMEOUT": TIMEOUT}
+
+
+def calls() -> dict[str, Callable[[], object]]:
+    """Everything that asks Redis something, by name."""
+    provider = RedisBlobDescriptorCacheProvider()
+    repository = provider.repository_scoped("a")
+    catalog = provider.catalog
+    return {
+        "global stat": lambda: provider.stat(A),
+        "scoped stat": lambda: repository.stat(A),
+        "stat_many": lambda: repository.stat_many([A, B]),
+        "set": lambda: repository.set_descriptor(A, of(A)),
+        "global clear": lambda: provider.clear(A),
+        "scoped clear": lambda: repository.clear(A),
+        "purge": lambda: provider.purge(A),
+        "inspect": lambda: repository.inspect([A]),
+        "status": provider.server_status,
+        "reindex": catalog.reindex,
+        "repositories": catalog.repositories,
+        "members": lambda: catalog.members("a"),
+        "blobs": catalog.blobs,
+        "holders": lambda: catalog.holders(A),
+    }
+
+
+CALLS = list(calls())
+
+
+def assert_unavailable(name: str, unsaid: str = "127.0.0.1") -> None:
+    began = monotonic()
+    with pytest.raises(CacheUnavailable) as caught:
+        calls()[name]()
+    assert monotonic() - began < TIMEOUT + SLACK
+    assert unsaid not in str(caught.value)
+    assert caught.value.__cause__ is not None
+
+
+def assert_works() -> None:
+    provider = RedisBlobDescriptorCacheProvider()
+    provider.repository_scoped("a").set_descriptor(A, of(A))
+    assert provider.repository_scoped("a").stat(A) == of(A)
+
+
+@pytest.fixture
+def server() -> Iterator[embedded.Server]:
+    with embedded.start() as server, cache_at(server.url, **OPTIONS):
+        yield server
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_refused(server: embedded.Server, name: str) -> None:
+    assert_works()
+    server.kill()
+    assert_unavailable(name)
+    server.restart()
+    assert_works()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_silent(server: embedded.Server, name: str) -> None:
+    assert_works()
+    with server.frozen():
+        assert_unavailable(name)
+    assert_works()
+
+
+def test_a_late_reply_is_not_taken_for_the_next_one(server: embedded.Server) -> None:
+    provider = RedisBlobDescriptorCacheProvider()
+    provider.set_descriptor(A, of(A, 1))
+    provider.set_descriptor(B, of(B, 2))
+    with server.frozen(), pytest.raises(CacheUnavailable):
+        provider.stat(A)
+    assert provider.stat(B) == of(B, 2)
+
+
+def test_restarted_in_between(server: embedded.Server) -> None:
+    """Pooled connections that died with the old process are replaced unseen."""
+    for _ in range(3):
+        assert_works()
+        server.restart()
+
+
+def test_wrong_password(server: embedded.Server) -> None:
+    with server.client() as client:
+        client.config_set("requirepass", "right")
+    with cache_at(server.url, **OPTIONS, PASSWORD="wrong-secret"):
+        assert_unavailable("scoped stat", "secret")
+    with cache_at(server.url, **OPTIONS):
+        assert_unavailable("set")
+    with cache_at(server.url, **OPTIONS, PASSWORD="right"):
+        assert_works()
+
+
+@pytest.mark.parametrize("refused", ["hmget", "hset", "sadd", "evalsha", "scan"])
+def test_not_permitted(server: embedded.Server, refused: str) -> None:
+    needed_by = {
+        "hmget": "scoped stat",
+        "hset": "set",
+        "sadd": "set",
+        "evalsha": "scoped clear",
+        "scan": "blobs",
+    }
+    with server.client() as client:
+        client.acl_setuser(
+            "app",
+            enabled=True,
+            passwords=["+pw"],
+            keys=["*"],
+            categories=["+@all"],
+            commands=[f"-{refused}"],
+        )
+    with cache_at(server.url, **OPTIONS, USERNAME="app", PASSWORD="pw"):
+        assert_unavailable(needed_by[refused], "app")
+
+
+def test_out_of_memory_refuses_writes_whole_and_answers_reads(server: embedded.Server) -> None:
+    assert_works()
+    with server.client() as client:
+        client.config_set("maxmemory", 1)
+        before = sorted(client.scan_iter())
+        provider = RedisBlobDescriptorCacheProvider()
+        with pytest.raises(CacheUnavailable):
+            provider.repository_scoped("b").set_descriptor(B, of(B))
+        assert sorted(client.scan_iter()) == before
+        assert provider.stat(A) == of(A)
+        client.config_set("maxmemory", 0)
+    assert_works()
+
+
+def test_out_of_memory_a_clear_still_works(server: embedded.Server) -> None:
+    assert_works()
+    with server.client() as client:
+        client.config_set("maxmemory", 1)
+    assert RedisBlobDescriptorCacheProvider().repository_scoped("a").clear(A) == of(A)
+
+
+def test_a_replica_that_lost_its_primary_refuses_writes(server: embedded.Server) -> None:
+    with server.client() as client:
+        client.replicaof("127.0.0.1", 1)
+        assert_unavailable("set")
+        client.replicaof("NO", "ONE")
+    assert_works()
+
+
+def test_a_disk_that_cannot_be_written_refuses_writes(server: embedded.Server) -> None:
+    """MISCONF: the server stops taking writes when its snapshots fail."""
+    assert_works()
+    with server.client() as client:
+        client.config_set("save", "1 1")
+        shutil.rmtree(server.directory)
+        client.bgsave()
+        deadline = monotonic() + 10
+        while client.info("persistence")["rdb_last_bgsave_status"] == "ok":
+            assert monotonic() < deadline
+        assert_unavailable("set")
+        client.config_set("save", "")
+    assert_works()
+
+
+def test_busy_with_a_script_of_somebody_else(server: embedded.Server) -> None:
+    with server.client() as client:
+        client.config_set("busy-reply-threshold", 1)
+
+    def block() -> None:
+        with server.client(timeout=30) as client, suppress(Exception):
+            client.eval("while true do end", 0)
+
+    blocker = threading.Thread(target=block)
+    blocker.start()
+    try:
+        deadline = monotonic() + 10
+        provider = RedisBlobDescriptorCacheProvider()
+        with suppress(CacheUnavailable):
+            while monotonic() < deadline:
+                with suppress(BlobUnknown):
+                    provider.stat(A)
+        assert_unavailable("scoped stat")
+    finally:
+        with server.client() as client:
+            client.script_kill()
+        blocker.join()
+    assert_works()
+
+
+@contextmanager
+def listener(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that treats every connection as told; yields its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    with connection, suppress(OSError):
+                        answer(connection)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"redis://127.0.0.1:{listening.getsockname()[1]}/0"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+
+
+def say(*words: bytes) -> Callable[[socket.socket], None]:
+    """Answer the first thing that is asked with these bytes, and hang up."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        for word in words:
+            connection.sendall(word)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        [b"HTTP/1.1 400 Bad Request\r\n\r\n"],
+        [b"\x00\xff\xfe garbage"],
+        [b"-LOADING Redis is loading the dataset in memory\r\n" * 3],
+        [b"-CLUSTERDOWN The cluster is down\r\n" * 3],
+        [b"-MASTERDOWN Link with MASTER is down\r\n" * 3],
+        [b"-NOAUTH Authentication required.\r\n" * 3],
+        [b"-MISCONF Errors writing to the AOF file\r\n" * 3],
+        [b"-ERR something that nobody has seen before\r\n" * 3],
+        [b"*3\r\n:1\r\n"],
+    ],
+    ids=lambda words: words[0][:12].decode("latin-1").strip() if words else "hangs up",
+)
+@pytest.mark.parametrize("name", ["global stat", "scoped stat", "set", "scoped clear"])
+def test_a_server_that_talks_something_else(words: list[bytes], name: str) -> None:
+    with listener(say(*words)) as url, cache_at(url, **OPTIONS):
+        assert_unavailable(name)
+
+
+def test_a_server_that_takes_connections_and_says_nothing() -> None:
+    done = threading.Event()
+
+    def hold(_: socket.socket) -> None:
+        done.wait(10)
+
+    with listener(hold) as url, cache_at(url, **OPTIONS):
+        assert_unavailable("scoped stat")
+        done.set()
+
+
+def test_a_cluster_that_nobody_answers_for() -> None:
+    with embedded.start() as gone:
+        location = gone.url
+    cache = {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": location,
+        "OPTIONS": {**OPTIONS, **CLUSTER},
+    }
+    with override_settings(CACHES={"default": cache}):
+        assert_unavailable("scoped stat")
+
+
+def test_a_cluster_that_lost_a_node() -> None:
+    with embedded.cluster() as nodes, cache_at(nodes.url, **OPTIONS, **CLUSTER):
+        assert_works()
+        nodes.nodes[-1].kill()
+        provider = RedisBlobDescriptorCacheProvider()
+        answers = set()
+        for number in range(30):
+            try:
+                provider.stat(f"sha256:{number:064x}")
+            except CacheUnavailable:
+                answers.add("unavailable")
+            except BlobUnknown:
+                answers.add("unknown")
+        assert "unavailable" in answers
