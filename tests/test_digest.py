@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import string
+from typing import Self
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from blobcache.digest import ALGORITHMS, Digest
+from blobcache.exceptions import (
+    DigestInvalid,
+    DigestInvalidFormat,
+    DigestInvalidLength,
+    DigestUnsupported,
+)
+
+HEX = "0123456789abcdef"
+SHA256 = "sha256:" + HEX * 4
+SHA384 = "sha384:" + HEX * 6
+SHA512 = "sha512:" + HEX * 8
+TARSUM = "tarsum.v1+sha256:" + "Aa" * 32
+
+
+class Liar(str):
+    """A string that says something else than it holds."""
+
+    __slots__ = ("says",)
+
+    says: str
+
+    def __new__(cls, holds: str, says: str) -> Self:
+        liar = super().__new__(cls, holds)
+        liar.says = says
+        return liar
+
+    def __str__(self) -> str:
+        return self.says
+
+    def partition(self, sep: str, /) -> tuple[str, str, str]:
+        return self.says.partition(sep)
+
+
+class TestGrammar:
+    @pytest.mark.parametrize("value", [SHA256, SHA384, SHA512])
+    def test_known_algorithms_with_their_length_in_lower_case_hex_are_digests(
+        self, value: str
+    ) -> None:
+        digest = Digest(value)
+        assert str(digest) == value
+        assert type(str(digest)) is str
+        assert f"{digest.algorithm}:{digest.encoded}" == value
+        assert digest.algorithm in ALGORITHMS
+        assert len(digest.encoded) == ALGORITHMS[digest.algorithm]
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            pytest.param("", id="nothing"),
+            pytest.param(":", id="a colon alone"),
+            pytest.param("sha256", id="no colon"),
+            pytest.param(HEX * 4, id="hex alone"),
+            pytest.param("sha256:", id="nothing behind the colon"),
+            pytest.param("unknown:", id="unknown, nothing behind the colon"),
+            pytest.param(":" + HEX * 4, id="nothing before the colon"),
+            pytest.param(":unknown", id="nothing before the colon, no hex"),
+        ],
+    )
+    def test_without_a_colon_between_two_sides_the_format_is_wrong(self, value: str) -> None:
+        with pytest.raises(DigestInvalidFormat):
+            Digest(value)
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "md5:d41d8cd98f00b204e9800998ecf8427e",
+            "sha1:" + "a" * 40,
+            "sha224:" + "a" * 56,
+            "blake3:a",
+            "sha256+b64u:LCa0a2j_xo_5m0U8HTBBNBNCLXBkg7-g-YpeiGJm564=",
+            "multihash+base58:QmRZxt2b1FVZPNqd8hsiykDL3TdBDeTSPX9Kv46HmX4Gx8",
+            "a.b+c_d-e:0",
+            "sha256x:" + "a" * 64,
+            "256:" + "a" * 64,
+            TARSUM,
+        ],
+    )
+    def test_an_unknown_algorithm_is_unsupported_if_the_whole_is_well_formed(
+        self, value: str
+    ) -> None:
+        with pytest.raises(DigestUnsupported):
+            Digest(value)
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            pytest.param("SHA256:" + HEX * 4, id="an algorithm in upper case"),
+            pytest.param("Sha256:" + HEX * 4, id="an algorithm in title case"),
+            pytest.param(" sha256:" + HEX * 4, id="a space before"),
+            pytest.param("\nsha256:" + HEX * 4, id="a newline before"),
+            pytest.param("sha256 :" + HEX * 4, id="a space within"),
+            pytest.param("sha256+:" + HEX * 4, id="a separator without a component"),
+            pytest.param("+sha256:" + HEX * 4, id="a separator in front"),
+            pytest.param("a++b:" + HEX * 4, id="two separators"),
+            pytest.param("a/b:" + HEX * 4, id="another separator"),
+            pytest.param("md5:abc\n", id="a newline behind, which Python's $ allows"),
+            pytest.param("md5:a b", id="a space behind the colon"),
+            pytest.param("md5:a:b", id="two colons"),
+            pytest.param("md5:é", id="not ASCII behind the colon"),
+            pytest.param(
+                "\N{LATIN SMALL LETTER LONG S}ha256:" + HEX * 4,
+                id="what becomes ASCII in lower case",
+            ),
+            pytest.param(
+                "sha\N{ARABIC-INDIC DIGIT TWO}:" + HEX * 4, id="a digit that is not ASCII"
+            ),
+            pytest.param("\udc80:a", id="a lone surrogate"),
+        ],
+    )
+    def test_an_unknown_algorithm_is_a_wrong_format_if_the_whole_is_not_well_formed(
+        self, value: str
+    ) -> None:
+        with pytest.raises(DigestInvalidFormat):
+            Digest(value)
+
+    @pytest.mark.parametrize("algorithm", ALGORITHMS)
+    @pytest.mark.parametrize(
+        "change",
+        [
+            pytest.param(lambda encoded: encoded[1:], id="one short"),
+            pytest.param(lambda encoded: encoded + "0", id="one long"),
+            pytest.param(lambda encoded: encoded + "\n", id="a newline at the end"),
+            pytest.param(lambda encoded: encoded + ":", id="a colon at the end"),
+            pytest.param(lambda encoded: "é" + encoded[1:], id="as many characters, more bytes"),
+            pytest.param(lambda encoded: "\ud800" + encoded[1:], id="a lone surrogate"),
+            pytest.param(lambda _: "x", id="short and no hex"),
+            pytest.param(lambda encoded: encoded * 10_000, id="huge"),
+        ],
+    )
+    def test_of_a_known_algorithm_the_bytes_behind_the_colon_are_counted_first(
+        self, algorithm: str, change: object
+    ) -> None:
+        assert callable(change)
+        with pytest.raises(
+            DigestInvalidLength, match=rf"{algorithm} takes {ALGORITHMS[algorithm]}"
+        ):
+            Digest(f"{algorithm}:{change('0' * ALGORITHMS[algorithm])}")
+
+    @pytest.mark.parametrize("algorithm", ALGORITHMS)
+    @pytest.mark.parametrize(
+        "wrong", ["A", "F", "g", " ", "\n", "\x00", ":", "=", "-", "/", "é", "€"]
+    )
+    def test_of_a_known_algorithm_the_characters_are_looked_at_last(
+        self, algorithm: str, wrong: str
+    ) -> None:
+        rest = "0" * (ALGORITHMS[algorithm] - len(wrong.encode()))
+        for encoded in (rest + wrong, wrong + rest):
+            with pytest.raises(DigestInvalidFormat, match="other than 0-9 and a-f"):
+                Digest(f"{algorithm}:{encoded}")
+
+    def test_surrogates_count_the_three_bytes_that_go_counts(self) -> None:
+        with pytest.raises(DigestInvalidFormat, match="other than 0-9 and a-f"):
+            Digest("sha256:\ud800" + "0" * 61)
+
+    @pytest.mark.parametrize(
+        "value", [None, 0, 1.5, True, b"sha256:" + b"a" * 64, [], {}, ("sha256", "a"), object]
+    )
+    def test_what_is_no_string_is_a_wrong_format(self, value: object) -> None:
+        with pytest.raises(DigestInvalidFormat, match=f"not {type(value).__name__}"):
+            Digest(value)  # type: ignore[arg-type]
+
+
+def outcome(value: str) -> Digest | DigestInvalid:
+    try:
+        return Digest(value)
+    except DigestInvalid as error:
+        return error
+
+
+def reading(value: str) -> type[Digest | DigestInvalid]:
+    """What go-digest's Validate makes of a value, read from its grammar, character by character."""
+    algorithm, colon, encoded = value.partition(":")
+    if not (algorithm and colon and encoded):
+        return DigestInvalidFormat
+    sizes = {"sha256": 256, "sha384": 384, "sha512": 512}
+    if algorithm in sizes:
+        if len(encoded.encode()) != sizes[algorithm] / 4:
+            return DigestInvalidLength
+        return Digest if set(encoded) <= set(HEX) else DigestInvalidFormat
+    for separator in "+._-":
+        algorithm = algorithm.replace(separator, " ")
+    components = algorithm.split(" ")
+    is_well_formed = all(
+        component and set(component) <= set(string.ascii_lowercase + string.digits)
+        for component in components
+    ) and set(encoded) <= set(string.ascii_letters + string.digits + "=_-")
+    return DigestUnsupported if is_well_formed else DigestInvalidFormat
+
+
+near_digests = st.builds(
+    "{}{}{}".format,
+    st.sampled_from([*ALGORITHMS, "sha1", "SHA256", ""]) | st.text("ab1+._- A\n", max_size=6),
+    st.sampled_from(["::", ":", ":", ":", ""]),
+    st.sampled_from([64, 96, 128, 63, 1]).flatmap(
+        lambda size: st.text(HEX, min_size=size, max_size=size)
+    )
+    | st.text(HEX + "GZ=_-:\né", max_size=70),
+)
+
+
+class TestAgainstAnIndependentReading:
+    @given(near_digests | st.text(max_size=140))
+    @example("sha256:" + "0" * 63 + "\n")
+    @example("sha256:" + "é" * 32)
+    @example("sha256:" + "é" * 64)
+    def test_every_value_is_decided_alike(self, value: str) -> None:
+        assert type(outcome(value)) is reading(value)
+
+    @given(near_digests | st.text(st.characters(exclude_categories=[]), max_size=140))
+    def test_what_is_refused_is_repeated_short_and_printable(self, value: str) -> None:
+        error = outcome(value)
+        if isinstance(error, DigestInvalid):
+            assert error.message.isascii()
+            assert error.message.isprintable()
+            assert len(error.message) < 4000
+            assert json.dumps(error.detail, ensure_ascii=False).encode()
+
+
+class TestTarsum:
+    @pytest.mark.parametrize(
+        ("value", "algorithm"),
+        [
+            ("tarsum+sha256:" + "a" * 64, "tarsum+sha256"),
+            ("tarsum.v1+sha256:" + "a" * 64, "tarsum.v1+sha256"),
+            ("tarsum.dev+sha512:AbC", "tarsum.dev+sha512"),
+            ("tarsum+SHA1:0", "tarsum+SHA1"),
+        ],
+    )
+    def test_the_original_designs_form_is_read_if_allowed(self, value: str, algorithm: str) -> None:
+        digest = Digest(value, allow_tarsum=True)
+        assert digest == value
+        assert digest.algorithm == algorithm
+        assert digest.encoded == value.rpartition(":")[2]
+
+    def test_it_is_unsupported_unless_allowed(self) -> None:
+        with pytest.raises(DigestUnsupported):
+            Digest(TARSUM)
+
+    @pytest.mark.parametrize(
+        ("value", "error"),
+        [
+            ("tarsum:" + "a" * 64, DigestUnsupported),
+            ("tarsum.v1:" + "a" * 64, DigestUnsupported),
+            ("tarsum.v1+sha256:xyz", DigestUnsupported),
+            ("tarsum.v1.v2+sha256:a", DigestUnsupported),
+            ("tarsum.v1+sha256:a\n", DigestInvalidFormat),
+            ("tarsum.+sha256:a", DigestInvalidFormat),
+            ("tarsum.v1+:a", DigestInvalidFormat),
+            ("tarsum.v1+sha256:", DigestInvalidFormat),
+            ("Tarsum.v1+sha256:a", DigestInvalidFormat),
+            ("tarsum.v1+sha256:٣", DigestInvalidFormat),
+        ],
+    )
+    def test_what_only_resembles_it_is_decided_as_ever(
+        self, value: str, error: type[DigestInvalid]
+    ) -> None:
+        with pytest.raises(error):
+            Digest(value, allow_tarsum=True)
+
+    @pytest.mark.parametrize("value", [SHA256, SHA384, SHA512])
+    def test_other_digests_stay_what_they_are(self, value: str) -> None:
+        assert Digest(value, allow_tarsum=True) == Digest(value)
+
+    def test_allowing_it_loosens_nothing_else(self) -> None:
+        with pytest.raises(DigestInvalidLength):
+            Digest("sha256:abc", allow_tarsum=True)
+
+
+@pytest.mark.parametrize(
+    "digest", [Digest(SHA256), Digest(SHA512), Digest(TARSUM, allow_tarsum=True)], ids=str
+)
+class TestValue:
+    def test_it_equals_and_hashes_as_its_wire_form(self, digest: Digest) -> None:
+        assert digest == str(digest)
+        assert hash(digest) == hash(str(digest))
+        assert {str(digest): 1}[digest] == 1
+        assert digest != str(digest).upper()
+
+    def test_it_cannot_be_changed(self, digest: Digest) -> None:
+        for name in ("algorithm", "encoded", "anything"):
+            with pytest.raises(AttributeError):
+                setattr(digest, name, "x")
+
+    def test_a_digest_is_not_read_again(self, digest: Digest) -> None:
+        assert Digest(digest) is digest
+
+    def test_its_repr_says_what_it_is(self, digest: Digest) -> None:
+        assert repr(digest) == f"Digest('{digest!s}')"
+
+    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    def test_it_survives_pickling(self, digest: Digest, protocol: int) -> None:
+        again = pickle.loads(pickle.dumps(digest, protocol))  # noqa: S301 - our own bytes
+        assert again == digest
+        assert type(again) is Digest
+
+    def test_it_survives_copying(self, digest: Digest) -> None:
+        for again in (copy.copy(digest), copy.deepcopy(digest), copy.deepcopy([digest])[0]):
+            assert again == digest
+            assert type(again) is Digest
+
+
+def test_digests_sort_as_their_wire_forms() -> None:
+    wires = [SHA512, SHA256, SHA384, "sha256:" + "f" * 64, "sha256:" + "0" * 64]
+    assert [str(digest) for digest in sorted(map(Digest, wires))] == sorted(wires)
+    assert Digest(SHA256) < SHA512
+
+
+class TestSubclasses:
+    @pytest.mark.parametrize("says", [SHA256, "sha256:no", ""])
+    def test_what_a_string_holds_is_read_whatever_it_says(self, says: str) -> None:
+        digest = Digest(Liar(SHA512, says))
+        assert digest == SHA512
+        assert type(str(digest)) is str
+        with pytest.raises(DigestInvalidFormat):
+            Digest(Liar("nothing", says))
+
+    def test_a_digest_may_be_subclassed(self) -> None:
+        class Own(Digest):
+            __slots__ = ()
+
+        own = Own(Digest(SHA256))
+        assert type(own) is Own
+        assert type(Digest(own)) is Digest
+        assert own == SHA256
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a" * 10_000_000,
+        "a-" * 5_000_000 + ":",
+        "a:" + "b" * 10_000_000,
+        "sha256:" + "0" * 10_000_000,
+    ],
+    ids=["no colon", "separators", "unknown", "known"],
+)
+def test_a_huge_value_is_not_repeated(value: str) -> None:
+    with pytest.raises(DigestInvalid) as caught:
+        Digest(value)
+    assert len(caught.value.message) < 1000
+    assert len(str(caught.value.detail["digest"])) < 1000

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from blobcache import exceptions
+from blobcache.exceptions import (
+    BlobCacheError,
+    BlobUnknown,
+    CacheUnavailable,
+    CursorInvalid,
+    DescriptorCorrupt,
+    DescriptorInvalid,
+    DigestInvalid,
+    DigestInvalidFormat,
+    DigestInvalidLength,
+    DigestMismatch,
+    DigestUnsupported,
+    MediaTypeInvalid,
+    OperationUnsupported,
+    RepositoryNameInvalid,
+    SizeInvalid,
+    excerpt,
+    quoted,
+)
+
+TREE: list[tuple[type[BlobCacheError], type[Exception], str, int]] = [
+    (BlobCacheError, Exception, "UNKNOWN", 500),
+    (BlobUnknown, BlobCacheError, "BLOB_UNKNOWN", 404),
+    (DescriptorCorrupt, BlobUnknown, "BLOB_UNKNOWN", 404),
+    (DigestInvalid, BlobCacheError, "DIGEST_INVALID", 400),
+    (DigestInvalidFormat, DigestInvalid, "DIGEST_INVALID", 400),
+    (DigestInvalidLength, DigestInvalid, "DIGEST_INVALID", 400),
+    (DigestUnsupported, DigestInvalid, "DIGEST_INVALID", 400),
+    (DigestMismatch, DigestInvalid, "DIGEST_INVALID", 400),
+    (RepositoryNameInvalid, BlobCacheError, "NAME_INVALID", 400),
+    (DescriptorInvalid, BlobCacheError, "DESCRIPTOR_INVALID", 400),
+    (SizeInvalid, DescriptorInvalid, "SIZE_INVALID", 400),
+    (MediaTypeInvalid, DescriptorInvalid, "DESCRIPTOR_INVALID", 400),
+    (CursorInvalid, BlobCacheError, "CURSOR_INVALID", 400),
+    (OperationUnsupported, BlobCacheError, "UNSUPPORTED", 405),
+    (CacheUnavailable, BlobCacheError, "UNAVAILABLE", 503),
+]
+
+
+@pytest.mark.parametrize(("error", "parent", "code", "status"), TREE)
+def test_each_error_has_its_place_code_and_status(
+    error: type[BlobCacheError], parent: type[Exception], code: str, status: int
+) -> None:
+    assert parent in error.__bases__
+    assert (error.code, error.status) == (code, status)
+
+
+def test_the_tree_has_no_other_errors() -> None:
+    def below(error: type[BlobCacheError]) -> set[type[BlobCacheError]]:
+        return {error}.union(*map(below, error.__subclasses__()))
+
+    ours = {error for error in below(BlobCacheError) if error.__module__ == exceptions.__name__}
+    assert ours == {error for error, *_ in TREE}
+    assert {error.__name__ for error in ours} <= set(exceptions.__all__)
+
+
+@pytest.mark.parametrize("error", [error for error, _, _, status in TREE if status == 400])
+def test_what_is_the_callers_mistake_is_a_value_error(error: type[BlobCacheError]) -> None:
+    assert issubclass(error, ValueError)
+
+
+@pytest.mark.parametrize("error", [error for error, *_ in TREE])
+class TestError:
+    def test_it_says_its_message_and_keeps_its_detail(self, error: type[BlobCacheError]) -> None:
+        raised = error("What is wrong.", {"digest": "x"})
+        assert str(raised) == raised.message == "What is wrong."
+        assert raised.detail == {"digest": "x"}
+        assert error("No detail.").detail == {}
+
+    def test_its_detail_is_its_own(self, error: type[BlobCacheError]) -> None:
+        detail: dict[str, object] = {"digest": "x"}
+        raised = error("What is wrong.", detail)
+        detail["digest"] = "y"
+        assert raised.detail == {"digest": "x"}
+
+    def test_it_survives_pickling_and_copying(self, error: type[BlobCacheError]) -> None:
+        raised = error("What is wrong.", {"digest": "x"})
+        for again in (pickle.loads(pickle.dumps(raised)), copy.copy(raised)):  # noqa: S301
+            assert type(again) is error
+            assert (again.message, again.detail) == (raised.message, raised.detail)
+
+
+def test_a_corrupt_descriptor_says_which_kind_it_is() -> None:
+    assert DescriptorCorrupt("Damaged.").kind == "corrupt"
+    other = DescriptorCorrupt("Damaged.", kind="digest-mismatch")
+    assert pickle.loads(pickle.dumps(other)).kind == "digest-mismatch"  # noqa: S301 - our own
+
+
+def test_who_finds_the_cache_unavailable_learns_when_to_come_back() -> None:
+    assert CacheUnavailable.retry_after > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "in_detail", "in_message"),
+    [
+        ("a/b", "a/b", "'a/b'"),
+        ("", "", "''"),
+        ("é\n", "é\n", r"'\xe9\n'"),
+        ("it's", "it's", '"it\'s"'),
+        ("\ud800", r"\ud800", r"'\ud800'"),
+        ("a" * 256, "a" * 256, f"'{'a' * 256}'"),
+        ("a" * 257, "a" * 256 + "...", f"'{'a' * 256}...'"),
+    ],
+)
+def test_what_others_gave_is_repeated_short_and_encodable(
+    text: str, in_detail: str, in_message: str
+) -> None:
+    assert excerpt(text) == in_detail
+    assert quoted(text) == in_message
