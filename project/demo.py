@@ -186,7 +186,7 @@ def prepare(provider: RedisBlobDescriptorCacheProvider, *, is_ours: bool) -> Non
         provider.catalog.reindex()
     elif not provider.catalog.status().complete:
         say("Writing sample data ...")
-        sample.fill()
+        sample.fill(provider)
 
 
 class Account(NamedTuple):

@@ -23,7 +23,6 @@ from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.redis import keys
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.services import get_provider
 from blobcache.services.audit import attributed
 
 __all__ = ["DAMAGED", "fill"]
@@ -158,12 +157,9 @@ EMPTY_JSON = Descriptor(
 """The one blob that every artifact without a configuration names (OCI image-spec, "Manifest")."""
 
 
-def fill() -> None:
+def fill(provider: RedisBlobDescriptorCacheProvider) -> None:
     """Write the sample data of the registry ``default``, and index it. Repeating it is harmless."""
     client = get_redis_connection(RegistrySettings().CACHE_ALIAS)
-    provider = get_provider()
-    if not isinstance(provider, RedisBlobDescriptorCacheProvider):
-        raise TypeError("The sample data is made for a registry in Redis.")
     for repository, blobs in _repositories():
         _store(client, repository, blobs)
     _damage(client)

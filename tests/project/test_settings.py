@@ -20,6 +20,7 @@ from project import embedded, settings
 from tests.servers import cache_at
 
 ROOT = Path(__file__).parents[2]
+REGISTRY, CATALOG = "redis://registry.example/0", "redis://catalog.example/0"
 OURS = ("DJANGO_", "BLOBCACHE_")
 
 
@@ -78,6 +79,12 @@ def test_lists_are_separated_by_commas() -> None:
     [
         ({"DJANGO_DEBUG": "yes"}, "DJANGO_DEBUG must be 0 or 1, not 'yes'."),
         ({"DJANGO_HSTS_SECONDS": "-1"}, "DJANGO_HSTS_SECONDS must be a natural number, not '-1'."),
+        ({"BLOBCACHE_REDIS_URL": REGISTRY}, "BLOBCACHE_CATALOG_URL"),
+        ({"BLOBCACHE_READ_ONLY": "1"}, "BLOBCACHE_CATALOG_URL"),
+        (
+            {"BLOBCACHE_REDIS_URL": REGISTRY, "BLOBCACHE_CATALOG_URL": REGISTRY},
+            "the catalog's index needs another server",
+        ),
     ],
 )
 def test_a_variable_that_cannot_be_meant_stops_the_portal(
@@ -88,11 +95,41 @@ def test_a_variable_that_cannot_be_meant_stops_the_portal(
     assert message in done.stderr
 
 
-def test_the_deployment_check_finds_nothing() -> None:
+@pytest.mark.parametrize(
+    "env",
+    [
+        {},
+        {"BLOBCACHE_CATALOG_URL": CATALOG},
+        {"BLOBCACHE_REDIS_URL": REGISTRY, "BLOBCACHE_CATALOG_URL": CATALOG},
+        {"BLOBCACHE_REDIS_URL": REGISTRY, "BLOBCACHE_READ_ONLY": "0"},
+    ],
+)
+def test_the_deployment_check_finds_nothing(env: Mapping[str, str]) -> None:
     key = get_random_string(64)
-    check = ["manage.py", "check", "--deploy", "--fail-level", "WARNING"]
-    done = run(*check, DJANGO_SECRET_KEY=key, DJANGO_ALLOWED_HOSTS="portal.example")
+    check = ["-W", "error", "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    done = run(*check, DJANGO_SECRET_KEY=key, DJANGO_ALLOWED_HOSTS="portal.example", **env)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("env", "read_only", "index"),
+    [
+        ({}, False, None),
+        ({"BLOBCACHE_REDIS_URL": REGISTRY, "BLOBCACHE_CATALOG_URL": CATALOG}, True, "catalog"),
+        ({"BLOBCACHE_REDIS_URL": REGISTRY, "BLOBCACHE_READ_ONLY": "0"}, False, None),
+    ],
+)
+def test_a_redis_that_is_pointed_at_is_only_read(
+    env: Mapping[str, str], read_only: bool, index: str | None
+) -> None:
+    assert setting("BLOBCACHE", **env) == repr(
+        {"default": {"CACHE_ALIAS": "blobs", "CATALOG_ALIAS": index, "READ_ONLY": read_only}}
+    )
+
+
+def test_the_portals_own_cache_is_not_the_registrys() -> None:
+    own = setting("CACHES['default']", BLOBCACHE_REDIS_URL=REGISTRY, BLOBCACHE_CATALOG_URL=CATALOG)
+    assert "locmem" in own
 
 
 def test_plain_http_is_one_switch() -> None:

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from blobcache.digest import Digest
+from blobcache.redis import keys
+from blobcache.redis.inspection import Record, State
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.reference import RepositoryName
+from blobcache.services import get_provider
+from project import sample
+
+Contents = dict[bytes, object]
+
+
+@pytest.fixture
+def provider(default_cache: Redis) -> RedisBlobDescriptorCacheProvider:
+    """The provider of a Redis that holds the sample data."""
+    provider = get_provider()
+    assert isinstance(provider, RedisBlobDescriptorCacheProvider)
+    sample.fill(provider)
+    return provider
+
+
+def contents(client: Redis) -> Contents:
+    """Everything but the catalog's index, which says when it was made."""
+    found = [key for key in client.scan_iter(count=1000) if not key.startswith(b"blobcache::")]
+    with client.pipeline(transaction=False) as pipe:
+        for key in found:
+            pipe.type(key)
+        kinds = pipe.execute()
+        readers = {b"hash": pipe.hgetall, b"set": pipe.smembers, b"string": pipe.get}
+        for key, kind in zip(found, kinds, strict=True):
+            readers[kind](key)
+        return dict(zip(found, pipe.execute(), strict=True))
+
+
+def records(provider: RedisBlobDescriptorCacheProvider) -> Iterator[Record]:
+    """All of the global scope."""
+    cursor: str | None = ""
+    while cursor is not None:
+        page = provider.catalog.blobs(cursor)
+        yield from provider.inspect(page.blobs)
+        cursor = page.next
+
+
+def test_it_is_the_same_each_time(
+    provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
+) -> None:
+    before = contents(default_cache)
+    sample.fill(provider)
+    assert contents(default_cache) == before, "when it is repeated"
+    default_cache.flushall()
+    sample.fill(provider)
+    assert contents(default_cache) == before, "from nothing"
+
+
+def test_the_catalog_is_complete(provider: RedisBlobDescriptorCacheProvider) -> None:
+    page = provider.catalog.repositories()
+    names = {entry.name for entry in page.repositories}
+    assert page.status.complete
+    assert names >= {image.name for image in sample.IMAGES} | {*sample.CHARTS, sample.DAMAGED}
+    assert page.count == len(names)
+
+
+def test_one_repository_has_thousands_of_blobs(
+    provider: RedisBlobDescriptorCacheProvider,
+) -> None:
+    assert provider.catalog.members(sample.BUILD_CACHE).count > sample.BUILD_CACHE_LAYERS
+
+
+def test_base_layers_are_shared(provider: RedisBlobDescriptorCacheProvider) -> None:
+    base = provider.catalog.members("library/python", limit=1000).members
+    shared = provider.repository_scoped("shop/backend/api").stat_many(base)
+    (layer, *_) = shared
+    holders = {holder.name for holder in provider.catalog.holders(layer).holders}
+    assert holders > {"library/python", "shop/backend/api", "shop/backend/worker"}
+
+
+def test_it_has_an_alias(provider: RedisBlobDescriptorCacheProvider) -> None:
+    name = "shop/backend/api"
+    members = provider.catalog.members(name, limit=1000).members
+    (alias,) = (member for member in members if member.startswith("sha512:"))
+    assert provider.repository_scoped(name).stat(alias).digest.algorithm == "sha256"
+
+
+def test_the_damaged_repository_shows_every_state_of_a_member(
+    provider: RedisBlobDescriptorCacheProvider,
+) -> None:
+    members = provider.catalog.members(sample.DAMAGED).members
+    found = provider.repository_scoped(sample.DAMAGED).inspect(members)
+    assert {record.state for record in found} == set(State) - {State.HUSK}
+
+
+def test_the_global_scope_shows_every_state_of_a_blob(
+    provider: RedisBlobDescriptorCacheProvider,
+) -> None:
+    found = {record.state for record in records(provider)}
+    assert found == set(State) - {State.DANGLING_MEMBER}
+
+
+def test_there_is_an_orphan_override_and_an_unreferenced_blob(
+    provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
+) -> None:
+    everything = contents(default_cache)
+    members = {
+        digest for value in everything.values() if isinstance(value, set) for digest in value
+    }
+    unreferenced = [
+        record.digest
+        for record in records(provider)
+        if record.state is State.OK and record.digest.encode() not in members
+    ]
+    orphans = [
+        digest
+        for digest in unreferenced
+        if keys.override(sample.DAMAGED, Digest(digest)) in everything
+    ]
+    assert len(unreferenced) == 2
+    assert len(orphans) == 1
+
+
+def test_there_are_names_that_we_never_write(provider: RedisBlobDescriptorCacheProvider) -> None:
+    entries = provider.catalog.repositories().repositories
+    assert [entry.name for entry in entries if entry.is_corrupt] == ["Not a Name!", "old/not-a-set"]
+    foreign = [
+        entry.name
+        for entry in entries
+        if isinstance(entry.name, RepositoryName) and not entry.name.is_oci
+    ]
+    assert foreign == ["MyTeam/app"]
