@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 
+from project import embedded
 from tests.interop.copying import Oras, Pushed, Skopeo
 from tests.interop.oci import Image, build_layer
-from tests.interop.redis_server import RedisServer, running_redis
 from tests.interop.registry import Registry, running_registry
+from tests.servers import installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    import redis
 
 
 @pytest.fixture(scope="session")
@@ -28,27 +28,25 @@ def images() -> tuple[Image, Image]:
 
 
 @pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of this test alone."""
-    directory = tmp_path / "redis"
-    directory.mkdir()
-    with running_redis(directory) as server:
+def redis_server() -> Iterator[embedded.Server]:
+    """A Redis of this test alone, on TCP: a registry 2.x knows no sockets."""
+    with embedded.start(binary=installed("redis-server")) as server:
         yield server
 
 
 @pytest.fixture
-def redis_client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+def redis_client(redis_server: embedded.Server) -> Iterator[redis.Redis]:
     """A plain client of `redis_server` that answers in str."""
-    with redis_server.client() as client:
+    with redis.Redis.from_url(redis_server.url, decode_responses=True) as client:
         yield client
 
 
 @pytest.fixture
-def registry(tmp_path: Path, redis_server: RedisServer) -> Iterator[Registry]:
+def registry(tmp_path: Path, redis_server: embedded.Server) -> Iterator[Registry]:
     """A registry of this test alone, its descriptor cache in `redis_server`."""
     directory = tmp_path / "registry"
     directory.mkdir()
-    with running_registry(directory, redis_server.address) as running:
+    with running_registry(directory, redis_server) as running:
         yield running
 
 

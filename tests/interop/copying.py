@@ -11,7 +11,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from tests.interop.processes import find_program, run
+from tests.interop.processes import run
+from tests.servers import installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ class Oras:
     """`oras cp`."""
 
     def __init__(self, home: Path) -> None:
-        self._program = find_program("oras")
+        self._program = str(installed("oras"))
         self._env = _environment(home)
 
     def push(self, layout: Path, tag: str, address: str, repository: str) -> None:
@@ -65,7 +66,7 @@ class Skopeo:
     """`skopeo copy`, refusing to change a digest on the way."""
 
     def __init__(self, home: Path) -> None:
-        self._program = find_program("skopeo")
+        self._program = str(installed("skopeo"))
         self._env = _environment(home)
 
     def push(self, layout: Path, tag: str, address: str, repository: str) -> None:

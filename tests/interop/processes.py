@@ -1,41 +1,21 @@
-"""Other people's programs: find them, run them, start and stop them.
-
-A program that is missing skips the test; with `BLOBCACHE_REQUIRE_SERVERS=1` in the environment, as
-in continuous integration, it fails instead, so that no run is green for want of a package.
-"""
+"""Other people's programs: run them, start and stop them."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Server", "find_program", "free_port", "run", "wait_until"]
+__all__ = ["Server", "run", "wait_until"]
 
 START_SECONDS = 20
 STOP_SECONDS = 10
 RUN_SECONDS = 60
 POLL_SECONDS = 0.01
-
-
-def find_program(name: str) -> str:
-    """The path of an installed program; without it skip the test, or fail it (see above)."""
-    path = shutil.which(name)
-    if path is None:
-        reason = f"{name} is not installed"
-        if os.environ.get("BLOBCACHE_REQUIRE_SERVERS") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return path
 
 
 def run(arguments: Sequence[str], env: Mapping[str, str] | None = None) -> str:
@@ -46,14 +26,6 @@ def run(arguments: Sequence[str], env: Mapping[str, str] | None = None) -> str:
     if done.returncode != 0:
         raise AssertionError(f"{' '.join(arguments)}: exit {done.returncode}\n{done.stderr}")
     return done.stdout
-
-
-def free_port() -> int:
-    """A TCP port that was free just now; another process may still be quicker to take it."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:

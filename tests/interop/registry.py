@@ -11,8 +11,10 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from project import embedded
 from tests.interop.client import RegistryClient
-from tests.interop.processes import Server, find_program, run
+from tests.interop.processes import Server, run
+from tests.servers import installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,11 +31,11 @@ class Registry:
     `stop` and `start` again is a restart: storage and cache stay, the address changes.
     """
 
-    def __init__(self, directory: Path, redis_address: str, *, pool_max_idle: int = 16) -> None:
-        self._program = find_program("docker-registry")
+    def __init__(self, directory: Path, redis: embedded.Server, *, pool_max_idle: int = 16) -> None:
+        self._program = str(installed("docker-registry"))
         self._directory = directory
         self._config = directory / "config.json"
-        self._config.write_text(json.dumps(self._settings(redis_address, pool_max_idle)))
+        self._config.write_text(json.dumps(self._settings(redis, pool_max_idle)))
         self._server: Server | None = None
         self.storage = directory / "storage"
         """The root of the registry's file system layout (`docker/registry/v2/…`)."""
@@ -78,7 +80,7 @@ class Registry:
         command = [self._program, "garbage-collect", *flags, str(self._config)]
         return run(command, _environment())
 
-    def _settings(self, redis_address: str, pool_max_idle: int) -> dict[str, object]:
+    def _settings(self, redis: embedded.Server, pool_max_idle: int) -> dict[str, object]:
         return {
             "version": "0.1",
             "log": {"level": "info"},
@@ -88,17 +90,21 @@ class Registry:
                 "cache": {"blobdescriptor": "redis"},
                 "maintenance": {"uploadpurging": {"enabled": False}},
             },
-            "redis": {"addr": redis_address, "db": 0, "pool": {"maxidle": pool_max_idle}},
+            "redis": {
+                "addr": f"127.0.0.1:{redis.port}",
+                "db": 0,
+                "pool": {"maxidle": pool_max_idle},
+            },
             "http": {"addr": "127.0.0.1:0", "secret": "interop"},
         }
 
 
 @contextmanager
 def running_registry(
-    directory: Path, redis_address: str, *, pool_max_idle: int = 16
+    directory: Path, redis: embedded.Server, *, pool_max_idle: int = 16
 ) -> Iterator[Registry]:
     """Run a registry in `directory` for as long as the context lasts."""
-    registry = Registry(directory, redis_address, pool_max_idle=pool_max_idle)
+    registry = Registry(directory, redis, pool_max_idle=pool_max_idle)
     try:
         registry.start()
         yield registry
