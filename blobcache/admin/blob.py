@@ -1,0 +1,238 @@
+"""The pages of one blob: what is known of it, who holds it, setting, clearing and purging it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib import messages
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from blobcache.admin.descriptors import SetPage
+from blobcache.admin.pages import CURSOR, Page
+from blobcache.admin.rows import Row
+from blobcache.cursors import seal, unseal
+from blobcache.exceptions import BlobUnknown
+from blobcache.history import recorded
+from blobcache.models import Blob
+from blobcache.redis.catalog import STEP
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin
+    from django.db.models import Model
+    from django.http import HttpRequest, HttpResponse
+
+    from blobcache.digest import Digest
+    from blobcache.redis.catalog import HolderPage
+    from blobcache.redis.inspection import Record
+    from blobcache.services.base import BlobDescriptorService, PurgeResult
+
+__all__ = ["BlobPage", "ClearBlobPage", "PurgeBlobPage", "SetBlobPage"]
+
+
+class _AboutBlob(Page):
+    def __init__(self, admin: ModelAdmin[Model], request: HttpRequest, digest: Digest) -> None:
+        super().__init__(admin, request)
+        self.subject = digest
+
+    @property
+    def home(self) -> str:
+        """The blob's page."""
+        return self.url(Blob, "change", self.subject)
+
+    def crumbs(self) -> list[tuple[str, str]]:
+        """The blob."""
+        return [(self.subject, self.home)]
+
+    def record(self) -> Record | None:
+        """What the global scope holds; None if Redis does not tell."""
+        with self.tolerance():
+            (record,) = self.provider.inspect([self.subject])
+            return record
+        return None
+
+    def holders(self, cursor: str, limit: int) -> HolderPage | None:
+        """Some of the repositories that hold it, of those that the user may view."""
+        with self.tolerance():
+            catalog = self.provider.catalog
+            return catalog.holders(self.subject, cursor, limit, self.access.visible)
+        return None
+
+    def layout(self, page: HolderPage | None, record: Record | None) -> list[dict[str, object]]:
+        """The holders as a table shows them."""
+        known = record.global_media_type if record else None
+        return [
+            {
+                "name": holder.name,
+                "url": self.repository_url(holder.name),
+                "media_type": holder.media_type,
+                "differs": known is not None and holder.media_type not in (None, "", known),
+            }
+            for holder in (page.holders if page else ())
+        ]
+
+
+class BlobPage(_AboutBlob):
+    """Its global descriptor and its holders."""
+
+    template = "blob.html"
+
+    def is_allowed(self) -> bool:
+        """Who may view blobs."""
+        return self.access.may_blobs("view")
+
+    def crumbs(self) -> list[tuple[str, str]]:
+        """The blob itself, with no link."""
+        return [(self.subject, "")]
+
+    def get(self) -> HttpResponse:
+        """Show it."""
+        place = ("holders", self.subject)
+        record, page = self.record(), self.holders(self.cursor(*place), self.limit)
+        may_write = not self.settings.READ_ONLY
+        return self.render(
+            title=_("Blob"),
+            digest=self.subject,
+            row=Row.of(record, self.blob_url) if record else None,
+            holders=self.layout(page, record),
+            page=page,
+            next=self.following(page.next, *place) if page else None,
+            set_url=may_write and self.access.may_set(None) and self.url(Blob, "set", self.subject),
+            blob_clear_url=may_write
+            and self.access.may_clear(None)
+            and self.url(Blob, "delete", self.subject),
+            purge_url=may_write
+            and self.access.may_purge()
+            and self.url(Blob, "purge", self.subject),
+            history_url=self.url(Blob, "history", self.subject),
+        )
+
+
+class SetBlobPage(_AboutBlob, SetPage):
+    """Setting the global descriptor."""
+
+    def is_allowed(self) -> bool:
+        """Who may see what they set."""
+        return self.access.may_blobs("view") and self.access.may_set(None)
+
+    def crumbs(self) -> list[tuple[str, str]]:
+        """Below the blob."""
+        return [*super().crumbs(), (_("Set a descriptor"), "")]
+
+    @property
+    def service(self) -> BlobDescriptorService:
+        """The global scope."""
+        return self.provider
+
+    @property
+    def digest(self) -> str:
+        """The blob's own."""
+        return self.subject
+
+
+class ClearBlobPage(_AboutBlob):
+    """Clearing the global descriptor, after a look at what that will do."""
+
+    template = "clear_blob.html"
+    writes = True
+
+    def is_allowed(self) -> bool:
+        """Who may see what they clear."""
+        return self.access.may_blobs("view") and self.access.may_clear(None)
+
+    def crumbs(self) -> list[tuple[str, str]]:
+        """Below the blob."""
+        return [*super().crumbs(), (_("Clear"), "")]
+
+    def get(self) -> HttpResponse:
+        """Show what will happen."""
+        record = self.record()
+        return self.render(
+            title=_("Clear the global descriptor"),
+            digest=self.subject,
+            row=Row.of(record, self.blob_url) if record else None,
+            home=self.home,
+        )
+
+    def post(self) -> HttpResponse:
+        """Do it, if it is confirmed."""
+        if "confirmed" not in self.request.POST:
+            return self.get()
+        with self.tolerance():
+            try:
+                with recorded(self.request.user, source="admin"):
+                    self.provider.clear(self.subject)
+            except BlobUnknown:
+                return self.leave(_("There was no global descriptor any more."), messages.WARNING)
+            return self.leave(_("Cleared the global descriptor."))
+        return self.get()
+
+
+class PurgeBlobPage(_AboutBlob):
+    """Clearing the blob everywhere: a look at what that will do, then step by step.
+
+    Each step is a POST with the cursor of the one before, so that a purge of any length works
+    without JavaScript, and can be taken up again where it was left.
+    """
+
+    template = "purge.html"
+    writes = True
+
+    def is_allowed(self) -> bool:
+        """Who may clear everything, what they cannot see included."""
+        return self.access.may_blobs("view") and self.access.may_purge()
+
+    def crumbs(self) -> list[tuple[str, str]]:
+        """Below the blob."""
+        return [*super().crumbs(), (_("Purge"), "")]
+
+    def get(self) -> HttpResponse:
+        """Show what will happen."""
+        record, page = self.record(), self.holders("", STEP)
+        return self.render(
+            title=_("Purge a blob everywhere"),
+            digest=self.subject,
+            row=Row.of(record, self.blob_url) if record else None,
+            holders=self.layout(page, record),
+            page=page,
+            home=self.home,
+        )
+
+    def post(self) -> HttpResponse:
+        """Take one step, if it is confirmed."""
+        if "confirmed" not in self.request.POST:
+            return self.get()
+        token = self.request.POST.get(CURSOR, "")
+        cursor = unseal(token, *self._place) if token else ""
+        result: PurgeResult | None = None
+        with self.tolerance(), recorded(self.request.user, source="admin"):
+            result = self.provider.purge(self.subject, cursor)
+        total = _number(self.request.POST.get("total", "")) + (len(result.cleared) if result else 0)
+        if result is not None and result.next is None:
+            text = ngettext(
+                "Purged the blob: cleared in %(count)d repository, and globally.",
+                "Purged the blob: cleared in %(count)d repositories, and globally.",
+                total,
+            )
+            return self.leave(text % {"count": total})
+        return self.render(
+            title=_("Purge a blob everywhere"),
+            digest=self.subject,
+            is_under_way=True,
+            cursor=seal(result.next or "", *self._place) if result else token,
+            total=total,
+            cleared=[name for name in (result.cleared if result else ()) if self._may_view(name)],
+            home=self.home,
+        )
+
+    @property
+    def _place(self) -> tuple[str, ...]:
+        return "admin", "purge", self.subject
+
+    def _may_view(self, name: str) -> bool:
+        return self.access.may("view", name)
+
+
+def _number(text: str) -> int:
+    """What an earlier step has counted; it is shown, and nothing else."""
+    return int(text) if text.isdecimal() and len(text) < 10 else 0  # noqa: PLR2004

@@ -1,0 +1,64 @@
+"""The page of all blobs: looking a digest up, and browsing the global scope."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.http import HttpResponseRedirect
+from django.utils.translation import gettext as _
+
+from blobcache.admin.pages import Page
+from blobcache.admin.rows import Row
+from blobcache.digest import ALGORITHMS, Digest
+from blobcache.exceptions import DigestInvalid
+from blobcache.models import Blob
+
+if TYPE_CHECKING:
+    from django.http import HttpResponse
+
+__all__ = ["BlobsPage"]
+
+_PLACE = "blobs"
+
+
+class BlobsPage(Page):
+    """Descriptors of the global scope, in no order."""
+
+    template = "blobs.html"
+
+    def is_allowed(self) -> bool:
+        """Who may view blobs."""
+        return self.access.may_blobs("view")
+
+    @property
+    def home(self) -> str:
+        """This page."""
+        return self.url(Blob, "changelist")
+
+    def get(self) -> HttpResponse:
+        """Go to the blob that is looked up; without one, list some."""
+        mistake = ""
+        if self.query:
+            try:
+                return HttpResponseRedirect(self.blob_url(_looked_up(self.query)))
+            except DigestInvalid as error:
+                mistake = error.message
+        page, rows = None, []
+        with self.tolerance():
+            page = self.provider.catalog.blobs(self.cursor(_PLACE), self.limit)
+            rows = [Row.of(record, self.blob_url) for record in self.provider.inspect(page.blobs)]
+        return self.render(
+            title=_("Blobs"),
+            rows=rows,
+            is_known=page is not None,
+            mistake=mistake,
+            next=self.following(page.next, _PLACE) if page else None,
+        )
+
+
+def _looked_up(text: str) -> Digest:
+    """The digest; its algorithm may be left out where the length tells it."""
+    for algorithm, length in ALGORITHMS.items():
+        if len(text) == length and ":" not in text:
+            return Digest(f"{algorithm}:{text.lower()}")
+    return Digest(text, allow_tarsum=True)

@@ -1,0 +1,165 @@
+"""Setting a descriptor: the form, and the page around it that both scopes share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django import forms
+from django.contrib import messages
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from blobcache.admin.pages import Page
+from blobcache.descriptor import Descriptor
+from blobcache.digest import Digest
+from blobcache.exceptions import (
+    BlobCacheError,
+    BlobUnknown,
+    DescriptorInvalid,
+    DigestInvalid,
+    DigestMismatch,
+    MediaTypeInvalid,
+)
+from blobcache.history import recorded
+
+if TYPE_CHECKING:
+    from django.http import HttpResponse
+
+    from blobcache.services.base import BlobDescriptorService
+
+__all__ = ["DescriptorForm", "SetPage"]
+
+OCTET_STREAM = "application/octet-stream"
+
+
+class DescriptorForm(forms.Form):
+    """A descriptor, and the digest to put it under; what is wrong is said in the vocabulary."""
+
+    digest = forms.CharField(
+        label=gettext_lazy("Digest"),
+        widget=forms.TextInput(attrs={"class": "vTextField", "placeholder": "sha256:…"}),
+    )
+    size = forms.IntegerField(
+        label=gettext_lazy("Size"),
+        help_text=gettext_lazy("In bytes."),
+        widget=forms.TextInput(attrs={"class": "vBigIntegerField", "inputmode": "numeric"}),
+    )
+    media_type = forms.CharField(
+        label=gettext_lazy("Media type"),
+        initial=OCTET_STREAM,
+        help_text=gettext_lazy("A registry's own entries say application/octet-stream."),
+        widget=forms.TextInput(attrs={"class": "vTextField"}),
+    )
+    canonical = forms.CharField(
+        label=gettext_lazy("Canonical digest"),
+        required=False,
+        help_text=gettext_lazy(
+            "Only if the digest above is an alias: the same content's digest of another algorithm."
+        ),
+        widget=forms.TextInput(attrs={"class": "vTextField"}),
+    )
+
+    def __init__(self, *args: object, allow_tarsum: bool = False, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self._allow_tarsum = allow_tarsum
+
+    def clean_digest(self) -> Digest:
+        """Parse the digest."""
+        return self._digest(self.cleaned_data["digest"])
+
+    def clean_canonical(self) -> Digest | None:
+        """Parse the canonical digest, if there is one."""
+        text = self.cleaned_data["canonical"]
+        return self._digest(text) if text else None
+
+    def clean(self) -> dict[str, object]:
+        """Make the descriptor, as `descriptor`."""
+        data = super().clean() or {}
+        digest, size = data.get("digest"), data.get("size")
+        if "canonical" in data and digest is not None and size is not None:
+            try:
+                data["descriptor"] = Descriptor(
+                    data["canonical"] or digest, size, data.get("media_type") or OCTET_STREAM
+                )
+            except DescriptorInvalid as error:
+                self.refuse(error)
+        return data
+
+    def refuse(self, error: BlobCacheError) -> None:
+        """Show the error at the field that it is about."""
+        field = None
+        if isinstance(error, DigestMismatch):
+            field = "canonical"
+        elif isinstance(error, DigestInvalid):
+            field = "digest"
+        elif isinstance(error, DescriptorInvalid):
+            field = "media_type" if isinstance(error, MediaTypeInvalid) else "size"
+        self.add_error(field, error.message)
+
+    def _digest(self, text: str) -> Digest:
+        try:
+            return Digest(text, allow_tarsum=self._allow_tarsum)
+        except DigestInvalid as error:
+            raise forms.ValidationError(error.message) from error
+
+
+class SetPage(Page):
+    """Setting a descriptor in one scope."""
+
+    template = "set.html"
+    writes = True
+
+    @property
+    def service(self) -> BlobDescriptorService:
+        """The scope."""
+        raise NotImplementedError
+
+    @property
+    def digest(self) -> str:
+        """The digest that the form begins with."""
+        return self.request.GET.get("digest", "")
+
+    @property
+    def scope(self) -> str | None:
+        """The repository; None for the global scope."""
+        return None
+
+    def get(self) -> HttpResponse:
+        """Show the form, filled with what the cache knows of the digest."""
+        initial: dict[str, object] = {"digest": self.digest}
+        with self.tolerance():
+            try:
+                known = self.service.stat(self.digest)
+            except (BlobUnknown, DigestInvalid):
+                pass
+            else:
+                initial |= {
+                    "size": known.size,
+                    "media_type": known.media_type or OCTET_STREAM,
+                    "canonical": known.digest if known.digest != self.digest else "",
+                }
+        return self._show(DescriptorForm(initial=initial))
+
+    def post(self) -> HttpResponse:
+        """Set the descriptor, or show what is wrong with it."""
+        form = DescriptorForm(self.request.POST, allow_tarsum=self.settings.ALLOW_TARSUM)
+        if not form.is_valid():
+            return self._show(form)
+        digest, descriptor = form.cleaned_data["digest"], form.cleaned_data["descriptor"]
+        result = None
+        with self.tolerance():
+            try:
+                with recorded(self.request.user, source="admin"):
+                    result = self.service.set_descriptor(digest, descriptor)
+            except (DigestInvalid, DescriptorInvalid) as error:
+                form.refuse(error)
+        if result is None:
+            return self._show(form)
+        text = _("Set %(digest)s.") if result.created else _("Set %(digest)s anew.")
+        return self.leave(text % {"digest": digest}, messages.SUCCESS)
+
+    def _show(self, form: DescriptorForm) -> HttpResponse:
+        title = _("Set a descriptor")
+        if self.scope is not None:
+            title = _("Set a descriptor in %(repository)s") % {"repository": self.scope}
+        return self.render(title=title, form=form, scope=self.scope, home=self.home)

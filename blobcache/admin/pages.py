@@ -1,0 +1,254 @@
+"""What all pages have in common: who may see them, how they are drawn, what if Redis fails.
+
+A page is made for one request and one subject. It asks the services and fills a template; it knows
+no Redis command.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+import django
+from django.contrib import messages
+from django.contrib.admin.utils import quote
+from django.core.exceptions import PermissionDenied
+from django.http import HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, reverse
+from django.utils.http import urlencode
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+
+from blobcache.access import Access
+from blobcache.admin.trouble import NO_CATALOG, READ_ONLY, banner_for
+from blobcache.conf import RegistrySettings
+from blobcache.cursors import seal, unseal
+from blobcache.exceptions import BlobCacheError, CacheUnavailable, CursorInvalid
+from blobcache.models import Blob, Repository
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.services import get_provider
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from django.contrib.admin import ModelAdmin
+    from django.db.models import Model
+    from django.http import HttpRequest, HttpResponse
+
+    from blobcache.admin.trouble import Banner
+
+__all__ = ["Page"]
+
+_log = logging.getLogger("blobcache.admin")
+
+CURSOR = "cursor"
+"""The parameter that says where a listing goes on."""
+
+QUERY = "q"
+"""The parameter that says what is searched for."""
+
+_CRUMBS_ARE_A_LIST = _TOOLS_BESIDE_TITLE = django.VERSION >= (6, 1)
+
+
+class Tolerance:
+    """Catches what Redis fails to give within, and adds a banner that says so."""
+
+    def __init__(self, banners: list[Banner]) -> None:
+        self._banners = banners
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        _: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, CacheUnavailable):
+            return False
+        _log.warning("Redis failed, and a page does without.", exc_info=error)
+        banner = banner_for(error)
+        if banner not in self._banners:
+            self._banners.append(banner)
+        return True
+
+
+class _NoCatalog(BlobCacheError):
+    """The registry's provider is not one that can be browsed."""
+
+
+class Page:
+    """One page, for one request."""
+
+    template: ClassVar[str]
+    """Below ``admin/blobcache/``."""
+
+    writes: ClassVar[bool] = False
+    """Whether the page exists to change something, and so has no use in a read-only registry."""
+
+    extra_context: Mapping[str, object] | None = None
+    """What a subclass of the model's admin adds to the template's context."""
+
+    def __init__(self, admin: ModelAdmin[Model], request: HttpRequest) -> None:
+        self.admin = admin
+        self.request = request
+        self.access = Access(request.user)
+        self.settings = RegistrySettings()
+        self.banners: list[Banner] = [READ_ONLY] if self.settings.READ_ONLY else []
+
+    # What a page fills in
+
+    def is_allowed(self) -> bool:
+        """Whether this user may have this page: decided from names, before Redis is asked."""
+        raise NotImplementedError
+
+    @property
+    def home(self) -> str:
+        """Where a page that is done, or cannot be, sends its reader."""
+        raise NotImplementedError
+
+    def refusal(self) -> str:
+        """Why nobody can use the page here; empty if it is of use."""
+        return _("This registry is read-only.") if self.writes and self.settings.READ_ONLY else ""
+
+    def get(self) -> HttpResponse:
+        """Answer a GET. It changes nothing."""
+        raise NotImplementedError
+
+    def post(self) -> HttpResponse:
+        """Answer a POST."""
+        return HttpResponseNotAllowed(["GET", "HEAD"])
+
+    # What it gets
+
+    def respond(self) -> HttpResponse:
+        """Answer the request. Raises `PermissionDenied` where the user may not have the page."""
+        self.require()
+        if refusal := self.refusal():
+            return self.leave(refusal, messages.ERROR)
+        try:
+            return self.post() if self.request.method == "POST" else self.get()
+        except CursorInvalid:
+            self.say(_("That link leads nowhere any more: here is the beginning."))
+            return HttpResponseRedirect(self.request.path)
+        except _NoCatalog:
+            self.banners.append(NO_CATALOG)
+            return self.render()
+
+    def require(self) -> None:
+        """Raise `PermissionDenied` unless the user may have the page."""
+        if not self.is_allowed():
+            raise PermissionDenied
+
+    @cached_property
+    def provider(self) -> RedisBlobDescriptorCacheProvider:
+        """The registry's provider."""
+        provider = get_provider()
+        if not isinstance(provider, RedisBlobDescriptorCacheProvider):
+            raise _NoCatalog("The provider keeps no catalog.")
+        return provider
+
+    @property
+    def limit(self) -> int:
+        """How many rows a listing aims at."""
+        return self.admin.list_per_page
+
+    @property
+    def query(self) -> str:
+        """What is searched for."""
+        return self.request.GET.get(QUERY, "").strip()
+
+    def tolerance(self) -> Tolerance:
+        """Let the page be drawn without what Redis fails to give within, and say so above it."""
+        return Tolerance(self.banners)
+
+    def cursor(self, *listing: str) -> str:
+        """Where the listing goes on, from the address."""
+        token = self.request.GET.get(CURSOR, "")
+        return unseal(token, "admin", *listing) if token else ""
+
+    def following(self, cursor: str | None, *listing: str) -> str | None:
+        """The query string of the listing's next page."""
+        if cursor is None:
+            return None
+        parameters = self.request.GET.copy()
+        parameters[CURSOR] = seal(cursor, "admin", *listing)
+        return "?" + parameters.urlencode()
+
+    @property
+    def beginning(self) -> str | None:
+        """The query string of the listing's first page, unless this is it."""
+        if CURSOR not in self.request.GET:
+            return None
+        parameters = self.request.GET.copy()
+        del parameters[CURSOR]
+        return "?" + parameters.urlencode()
+
+    def url(self, model: type[Model], view: str, key: str | None = None, **query: str) -> str:
+        """The address of a model's page; empty where this site does not have the model."""
+        options = model._meta  # noqa: SLF001 - Django's documented way to a model's names
+        name = f"admin:{options.app_label}_{options.model_name}_{view}"
+        try:
+            address = reverse(
+                name,
+                args=[] if key is None else [quote(key)],
+                current_app=self.admin.admin_site.name,
+            )
+        except NoReverseMatch:
+            return ""
+        return f"{address}?{urlencode(query)}" if query else address
+
+    def blob_url(self, digest: str) -> str:
+        """The address of a blob's page; empty where the user may not have it."""
+        return self.url(Blob, "change", digest) if self.access.may_blobs("view") else ""
+
+    def repository_url(self, name: str) -> str:
+        """The address of a repository's page; empty where the user may not have it."""
+        return self.url(Repository, "change", name) if self.access.may("view", name) else ""
+
+    def crumbs(self) -> list[tuple[str, str]]:
+        """The way to this page below the list of its kind: texts and addresses."""
+        return []
+
+    def say(self, text: str, level: int = messages.WARNING) -> None:
+        """Tell the reader something on the next page."""
+        messages.add_message(self.request, level, text, fail_silently=True)
+
+    def leave(self, text: str, level: int = messages.SUCCESS) -> HttpResponseRedirect:
+        """Tell the reader something, at home."""
+        self.say(text, level)
+        return HttpResponseRedirect(self.home)
+
+    def render(self, **context: object) -> HttpResponse:
+        """Draw the page."""
+        site, options = self.admin.admin_site, self.admin.opts
+        self.request.current_app = site.name
+        listing = self.url(self.admin.model, "changelist")
+        app_list = reverse("admin:app_list", args=[options.app_label], current_app=site.name)
+        may_list = self.admin.has_view_permission(self.request)
+        return TemplateResponse(
+            self.request,
+            f"admin/blobcache/{self.template}",
+            {
+                **site.each_context(self.request),
+                "subtitle": None,
+                "opts": options,
+                "banners": self.banners,
+                "read_only": self.settings.READ_ONLY,
+                "role": self.settings.ROLE,
+                "crumbs": [
+                    (options.app_config.verbose_name, app_list if may_list else ""),
+                    (capfirst(options.verbose_name_plural), listing if may_list else ""),
+                    *self.crumbs(),
+                ],
+                "crumbs_are_a_list": _CRUMBS_ARE_A_LIST,
+                "tools_beside_title": _TOOLS_BESIDE_TITLE,
+                "query": self.query,
+                "beginning": self.beginning,
+                **context,
+                **(self.extra_context or {}),
+            },
+        )

@@ -1,0 +1,78 @@
+"""A digest as a row of a table: what is known of it, and what is to be said about that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from blobcache.admin.states import EXPLANATIONS, Explanation
+from blobcache.digest import Digest
+from blobcache.redis.inspection import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from blobcache.redis.inspection import Record
+
+__all__ = ["Row", "Totals"]
+
+
+class Row(NamedTuple):
+    """A `Record`, as a table shows it."""
+
+    digest: str
+    url: str
+    """The blob's page; empty for what is no digest, or where the user may not have it."""
+
+    is_digest: bool
+    size: int | None
+    media_type: str | None
+    global_media_type: str | None
+    """That of the global scope, where it is another one."""
+
+    canonical: str | None
+    """The digest that this one is an alias of."""
+
+    canonical_url: str
+    explanation: Explanation
+
+    @classmethod
+    def of(cls, record: Record, url: Callable[[str], str]) -> Row:
+        """Lay out a record; `url` gives a blob's page."""
+        descriptor, is_digest = record.descriptor, isinstance(record.digest, Digest)
+        media_type = descriptor.media_type if descriptor else None
+        alias = descriptor is not None and descriptor.digest != record.digest
+        canonical = descriptor.digest if descriptor and alias else None
+        differs = descriptor is not None and record.global_media_type != media_type
+        return cls(
+            digest=record.digest,
+            url=url(record.digest) if is_digest else "",
+            is_digest=is_digest,
+            size=descriptor.size if descriptor else None,
+            media_type=media_type,
+            global_media_type=record.global_media_type if differs else None,
+            canonical=canonical,
+            canonical_url=url(canonical) if canonical else "",
+            explanation=EXPLANATIONS[record.state],
+        )
+
+
+class Totals(NamedTuple):
+    """What some records come to."""
+
+    blobs: int
+    size: int
+    """Bytes, as far as they are known."""
+
+    media_types: int
+    anomalies: int
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Totals:
+        """Add up some records."""
+        descriptors = [record.descriptor for record in records if record.descriptor]
+        return cls(
+            blobs=len(records),
+            size=sum(descriptor.size for descriptor in descriptors),
+            media_types=len({descriptor.media_type for descriptor in descriptors}),
+            anomalies=sum(record.state is not State.OK for record in records),
+        )

@@ -1,0 +1,108 @@
+"""What a page says when Redis does not do what it was asked.
+
+The error's own text may hold addresses and credentials, so it stays in the log. The kind of error
+is told, since an operator does something else about each.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from django.utils.translation import gettext_lazy as _
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TimeoutError,  # noqa: A004 - redis-py's own name
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
+    from blobcache.exceptions import CacheUnavailable
+
+__all__ = ["NO_CATALOG", "READ_ONLY", "Banner", "banner_for"]
+
+
+class Banner(NamedTuple):
+    """What stands above a page."""
+
+    title: _StrPromise
+    text: _StrPromise
+    level: str = "error"
+
+
+READ_ONLY = Banner(
+    _("This registry is read-only"),
+    _("The setting READ_ONLY refuses every write, so nothing can be changed here."),
+    "info",
+)
+
+NO_CATALOG = Banner(
+    _("There is nothing to browse"),
+    _("The provider that this registry is configured with keeps no catalog of its repositories."),
+    "info",
+)
+
+_DENIED = Banner(
+    _("Redis denies access"),
+    _(
+        "The server refuses the portal's user or password, or does not allow it a command that "
+        "is needed here. Check the credentials in CACHES and the server's ACL."
+    ),
+)
+
+_BANNERS: tuple[tuple[tuple[type[Exception], ...], Banner], ...] = (
+    ((AuthenticationError, AuthorizationError, NoPermissionError), _DENIED),
+    (
+        (BusyLoadingError,),
+        Banner(
+            _("Redis is starting"),
+            _("The server is still loading its data. Try again in a moment."),
+            "warning",
+        ),
+    ),
+    (
+        (TimeoutError,),
+        Banner(
+            _("Redis is too slow"),
+            _("The server did not answer in time. It may be busy, or out of reach."),
+        ),
+    ),
+    (
+        (ReadOnlyError,),
+        Banner(
+            _("Redis accepts no writes"),
+            _("The server is a replica. After a failover this may pass within seconds."),
+        ),
+    ),
+    (
+        (OutOfMemoryError,),
+        Banner(
+            _("Redis is full"),
+            _("The server has reached its memory limit and its eviction policy frees nothing."),
+        ),
+    ),
+    (
+        (RedisConnectionError, OSError),
+        Banner(
+            _("Redis is down"),
+            _("The server cannot be reached. Nothing is lost by this page: try again later."),
+        ),
+    ),
+)
+
+_OTHER = Banner(
+    _("Redis is not available"),
+    _("The server did not do what it was asked. The portal's log tells why."),
+)
+
+
+def banner_for(error: CacheUnavailable) -> Banner:
+    """Return what to say about the error."""
+    cause = error.__cause__
+    return next((banner for kinds, banner in _BANNERS if isinstance(cause, kinds)), _OTHER)
