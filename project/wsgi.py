@@ -1,4 +1,26 @@
-"""The portal's WSGI entrance."""
+"""The portal's WSGI entrance, and how it is run in production.
+
+Behind a proxy that ends TLS, sets `X-Forwarded-Proto`, hands on `Host`, and sends bodies with their
+length (a chunked body does not get through WSGI; nginx buffers it by default):
+
+    export DJANGO_SECRET_KEY=...                    # long and random, the same for all workers
+    export DJANGO_ALLOWED_HOSTS=portal.example
+    export DJANGO_BEHIND_PROXY=1
+    export DJANGO_DATABASE_PATH=/var/lib/portal/portal.sqlite3
+    export DJANGO_STATIC_ROOT=/var/lib/portal/static
+    export BLOBCACHE_REDIS_URL=redis://registry-redis:6379/0     # only read, unless ...
+    export BLOBCACHE_CATALOG_URL=redis://portal-redis:6379/0     # ... BLOBCACHE_READ_ONLY=0
+
+    python manage.py check --deploy
+    python manage.py migrate
+    python manage.py collectstatic --noinput
+    python manage.py createsuperuser
+    granian --interface wsgi --no-ws --host 127.0.0.1 --port 8000 --workers 2 --blocking-threads 4 \
+        --respawn-failed-workers project.wsgi:application
+
+WhiteNoise serves what `collectstatic` collected. Without `--respawn-failed-workers` the end of one
+worker ends them all. All variables are in `project.settings`.
+"""
 
 from __future__ import annotations
 
