@@ -37,12 +37,11 @@ class BlobsPage(Page):
 
     def get(self) -> HttpResponse:
         """Go to the blob that is looked up; without one, list some."""
-        mistake = ""
         if self.query:
             try:
                 return HttpResponseRedirect(self.blob_url(_looked_up(self.query)))
             except DigestInvalid as error:
-                mistake = error.message
+                return self.render(title=_("Blobs"), mistake=error.message)
         page, rows = None, []
         with self.tolerance():
             page = self.provider.catalog.blobs(self.cursor(_PLACE), self.limit)
@@ -51,7 +50,6 @@ class BlobsPage(Page):
             title=_("Blobs"),
             rows=rows,
             is_known=page is not None,
-            mistake=mistake,
             next=self.following(page.next, _PLACE) if page else None,
         )
 
