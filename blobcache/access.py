@@ -19,8 +19,10 @@ from django.contrib.auth.models import AnonymousUser
 from django.utils.module_loading import import_string
 
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
+from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.models import Blob, Repository
-from blobcache.redis.visible import Visible
+from blobcache.redis.visible import ALL, Visible
+from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -49,7 +51,7 @@ class Access:
 
         `repository` may be anything that stands where a name should.
         """
-        return self.visible.covers(repository) and self._may(action, repository)
+        return self._ranges.covers(repository) and self._may(action, repository)
 
     def may_all(self, action: Action) -> bool:
         """Whether the user has the model-level permission on repositories."""
@@ -58,6 +60,19 @@ class Access:
     def may_blobs(self, action: Action) -> bool:
         """Whether the user may view, change or delete descriptors of the global scope."""
         return self._has(action, Blob)
+
+    def may_list(self) -> bool:
+        """Whether the user gets a list of repositories at all; it holds only what they may view.
+
+        Whoever is known does, and a stranger only if there is something that they might view.
+        """
+        return self.user.is_authenticated or self.may_all("view") or bool(self._ranges.ranges)
+
+    def may_view(self, repository: str | None) -> bool:
+        """Whether the user may view blobs, in a repository or (None) in the global scope."""
+        if repository is None:
+            return self.may_blobs("view")
+        return self.may("view", repository)
 
     def may_set(self, repository: str | None) -> bool:
         """Whether the user may set descriptors, in a repository or (None) in the global scope.
@@ -79,21 +94,32 @@ class Access:
 
     @cached_property
     def visible(self) -> Visible:
-        """The names that the user may view, for `Catalog.repositories` and `Catalog.holders`."""
-        path = RegistrySettings(self.registry).VISIBLE_REPOSITORIES
-        names = None
-        if path is not None:
-            names = cast("VisibleRepositories", import_string(path))(self.user)
+        """The names that the user may view, for `Catalog.repositories` and `Catalog.holders`.
+
+        A cursor of these may hold a name that the user may not view: see `blobcache.cursors`.
+        """
         allows = None if self.may_all("view") else self._may_view
-        return Visible.of(names, allows)
+        return Visible(self._ranges.ranges, allows)
+
+    @cached_property
+    def _ranges(self) -> Visible:
+        """The setting's answer, before anybody was asked about permissions."""
+        path = RegistrySettings(self.registry).VISIBLE_REPOSITORIES
+        if path is None:
+            return ALL
+        return Visible.of(cast("VisibleRepositories", import_string(path))(self.user))
 
     def _may_view(self, repository: str) -> bool:
         return self._may("view", repository)
 
     def _may(self, action: Action, repository: str) -> bool:
-        return self._has(action, Repository) or self._has(
-            action, Repository, Repository(name=repository)
-        )
+        if self._has(action, Repository):
+            return True
+        try:
+            name = RepositoryName(repository)
+        except RepositoryNameInvalid:
+            return False  # can be granted to nobody
+        return self._has(action, Repository, Repository(name=str(name)))
 
     def _has(self, action: Action, model: type[Model], instance: Model | None = None) -> bool:
         options = model._meta  # noqa: SLF001 - Django's documented way to a model's names

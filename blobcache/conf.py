@@ -10,7 +10,15 @@ from django.core.exceptions import ImproperlyConfigured
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DEFAULTS", "DEFAULT_REGISTRY", "RegistrySettings", "Role", "entries", "registries"]
+__all__ = [
+    "DEFAULTS",
+    "DEFAULT_REGISTRY",
+    "MAX_PAGE_SIZE",
+    "RegistrySettings",
+    "Role",
+    "entries",
+    "registries",
+]
 
 Role = Literal["cache", "primary"]
 
@@ -30,7 +38,15 @@ DEFAULTS: Mapping[str, object] = {
     "CATALOG_MAX_AGE": 300,
     "MEMORY_MAX_ENTRIES": 100_000,
     "VISIBLE_REPOSITORIES": None,
+    "API_PERMISSION_CLASSES": ("blobcache.api.permissions.BlobCachePermission",),
+    "API_PAGE_SIZE": 100,
+    "API_MAX_BATCH": 1000,
+    "API_MAX_BODY": 1024 * 1024,
 }
+
+
+MAX_PAGE_SIZE = 1000
+"""The most rows that a page of the API may be asked for."""
 
 
 def registries() -> list[str]:
@@ -134,6 +150,26 @@ class RegistrySettings:
         permissions decide about what is left.
         """
         return cast("str | None", self._get("VISIBLE_REPOSITORIES"))
+
+    @property
+    def API_PERMISSION_CLASSES(self) -> tuple[str, ...]:
+        """The dotted paths of the permission classes that the API's views ask, every one."""
+        return tuple(cast("tuple[str, ...]", self._get("API_PERMISSION_CLASSES")))
+
+    @property
+    def API_PAGE_SIZE(self) -> int:
+        """How many rows a page of the API aims at, unless the request says how many."""
+        return cast("int", self._get("API_PAGE_SIZE"))
+
+    @property
+    def API_MAX_BATCH(self) -> int:
+        """How many digests one request may ask about."""
+        return cast("int", self._get("API_MAX_BATCH"))
+
+    @property
+    def API_MAX_BODY(self) -> int:
+        """Bytes of a request's body that the API reads."""
+        return cast("int", self._get("API_MAX_BODY"))
 
     def _get(self, name: str) -> object:
         return entries()[self.registry].get(name, DEFAULTS[name])

@@ -1,0 +1,219 @@
+"""What all views have in common: what a request is about, whom to ask, and how errors go out."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+
+from django.utils.module_loading import import_string
+from rest_framework import status
+from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
+from rest_framework.views import APIView
+
+from blobcache.access import Access
+from blobcache.api.content import (
+    AsciiJSONRenderer,
+    BrowsableRenderer,
+    Negotiation,
+    StrictJSONParser,
+)
+from blobcache.api.exceptions import BodyTooLarge, exception_handler
+from blobcache.api.pagination import Paging
+from blobcache.api.serializers import Strict
+from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
+from blobcache.digest import Digest
+from blobcache.exceptions import CacheUnavailable, OperationUnsupported
+from blobcache.history import recorded
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.reference import RepositoryName
+from blobcache.services import get_provider
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from rest_framework.permissions import _SupportsHasPermission
+    from rest_framework.response import Response
+
+    from blobcache.api.permissions import Rule
+    from blobcache.services.base import BlobDescriptorCacheProvider, BlobDescriptorService
+
+__all__ = ["LIST", "STAT", "WRITE", "BlobCacheView", "Offer"]
+
+STAT, LIST, WRITE = "blobcache-stat", "blobcache-list", "blobcache-write"
+"""The scopes of throttles; each is in force if the host project sets a rate for it."""
+
+
+class Offer(NamedTuple):
+    """What a view does at one method."""
+
+    rule: Rule
+    """Who may have it; see `blobcache.api.permissions`."""
+
+    scope: str
+    """The scope of its throttle. What is in `WRITE`, a read-only registry refuses."""
+
+    body: type[Strict] | None = None
+    """What the request's body holds."""
+
+
+class BlobCacheView(APIView):
+    """What all views have in common."""
+
+    registry: ClassVar[str] = DEFAULT_REGISTRY
+
+    GET: ClassVar[Offer | None] = None
+    """What the view does at that method, HEAD included; so with the others."""
+
+    PUT: ClassVar[Offer | None] = None
+    POST: ClassVar[Offer | None] = None
+    DELETE: ClassVar[Offer | None] = None
+
+    renderer_classes = (AsciiJSONRenderer, BrowsableRenderer)
+    parser_classes = (StrictJSONParser,)
+    content_negotiation_class = Negotiation
+    versioning_class = None
+
+    # What the request is about
+
+    @property
+    def offer(self) -> Offer | None:
+        """What the view does at the request's method."""
+        method = str(self.request.method)
+        return self.offers.get("GET" if method == "HEAD" else method)
+
+    @property
+    def offers(self) -> dict[str, Offer]:
+        """What the view does, by method."""
+        offers = {"GET": self.GET, "PUT": self.PUT, "POST": self.POST, "DELETE": self.DELETE}
+        return {method: offer for method, offer in offers.items() if offer is not None}
+
+    @property
+    def repository(self) -> str | None:
+        """What stands for the name in the address, unparsed; None in the global scope."""
+        return cast("str | None", self.kwargs.get("name"))
+
+    @property
+    def repository_name(self) -> RepositoryName:
+        """The repository's name. Raises `RepositoryNameInvalid`."""
+        return RepositoryName(self.repository or "")
+
+    @property
+    def digest(self) -> Digest:
+        """The digest in the address. Raises `DigestInvalid`."""
+        return self.parse_digest(self.kwargs["digest"])
+
+    def parse_digest(self, text: str) -> Digest:
+        """Parse a digest by the registry's rules. Raises `DigestInvalid`."""
+        return Digest(text, allow_tarsum=self.config.ALLOW_TARSUM)
+
+    def body(self) -> Any:
+        """Return the request's body, parsed and checked. Raises what the parsers raise."""
+        length = self.request.META.get("CONTENT_LENGTH") or 0
+        if int(length) > self.config.API_MAX_BODY:
+            raise BodyTooLarge(
+                f"The body has {length} bytes; at most {self.config.API_MAX_BODY} are read.",
+                {"maximum": self.config.API_MAX_BODY},
+            )
+        serializer = self.get_serializer(data=self.request.data)
+        serializer.is_valid(raise_exception=True)
+        return serializer.validated_data
+
+    def paging(self, *filters: str) -> Paging:
+        """Return what the request says about its page of this list, limited by `filters`."""
+        return Paging(
+            self.request, self.config.API_PAGE_SIZE, self.registry, type(self).__name__, *filters
+        )
+
+    # Whom to ask
+
+    @cached_property
+    def config(self) -> RegistrySettings:
+        """The registry's settings."""
+        return RegistrySettings(self.registry)
+
+    @cached_property
+    def access(self) -> Access:
+        """What the user may do."""
+        return Access(self.request.user, self.registry)
+
+    @property
+    def provider(self) -> BlobDescriptorCacheProvider:
+        """The registry's provider."""
+        return get_provider(self.registry)
+
+    @property
+    def redis(self) -> RedisBlobDescriptorCacheProvider:
+        """The provider that has a catalog. Raises `OperationUnsupported`."""
+        provider = self.provider
+        if not isinstance(provider, RedisBlobDescriptorCacheProvider):
+            raise OperationUnsupported("This registry's provider has no catalog to list from.")
+        return provider
+
+    @property
+    def service(self) -> BlobDescriptorService:
+        """The service of the scope that the address speaks of. Raises `RepositoryNameInvalid`."""
+        if self.repository is None:
+            return self.provider
+        return self.provider.repository_scoped(self.repository)
+
+    def recorded(self) -> AbstractContextManager[None]:
+        """Attribute the changes made within to the user, and write them into history."""
+        return recorded(self.access.user, source="api")
+
+    # How the framework is to treat our views
+
+    @property
+    def allowed_methods(self) -> list[str]:
+        """The methods that there are, without those that a read-only registry refuses."""
+        refused = {
+            method
+            for method, offer in self.offers.items()
+            if offer.scope == WRITE and self.config.READ_ONLY
+        }
+        return [method for method in super().allowed_methods if method not in refused]
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        """What every response says: that tomorrow's answer may be another."""
+        return {**super().default_response_headers, "Cache-Control": "no-cache"}
+
+    @property
+    def throttle_scope(self) -> str | None:
+        """The scope of the request's throttle; None where the host has set no rate for it."""
+        scope = self.offer.scope if self.offer else None
+        return scope if scope in ScopedRateThrottle.THROTTLE_RATES else None
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        """Return the host's throttles, and that of the request's scope."""
+        throttles = super().get_throttles()
+        if self.throttle_scope is None or any(
+            isinstance(throttle, ScopedRateThrottle) for throttle in throttles
+        ):
+            return throttles
+        return [*throttles, ScopedRateThrottle()]
+
+    def get_permissions(self) -> list[_SupportsHasPermission]:
+        """Return what the setting ``API_PERMISSION_CLASSES`` names."""
+        return [import_string(path)() for path in self.config.API_PERMISSION_CLASSES]
+
+    def get_exception_handler(self) -> Callable[[Exception, Any], Response | None]:
+        """Return ours; the host's stays its own."""
+        return exception_handler
+
+    def get_serializer(self, **kwargs: Any) -> Strict:
+        """Return the serializer of the request's body; the browsable API asks for it too."""
+        kwargs.pop("instance", None)
+        body = self.offer.body if self.offer else None
+        return (body or Strict)(**kwargs)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Report the error; in plain JSON where no page could be rendered for want of a service."""
+        response = super().handle_exception(exc)
+        if response.status_code == status.HTTP_503_SERVICE_UNAVAILABLE and not isinstance(
+            exc, CacheUnavailable
+        ):
+            renderer = AsciiJSONRenderer()
+            self.request.accepted_renderer = renderer
+            self.request.accepted_media_type = renderer.media_type
+        return response

@@ -1,0 +1,143 @@
+"""Errors as a registry reports them: ``{"errors": [{"code", "message", "detail"}]}``.
+
+OCI distribution-spec, "Error Codes". The handler is set on our views alone; the host's own stays
+what it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import DatabaseError
+from django.http import Http404, UnreadablePostError
+from django_redis.exceptions import ConnectionInterrupted
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from blobcache.exceptions import BlobCacheError, CacheUnavailable, OperationUnsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = [
+    "BodyInvalid",
+    "BodyTooLarge",
+    "PageSizeInvalid",
+    "envelope",
+    "exception_handler",
+]
+
+_log = logging.getLogger("blobcache.api")
+
+_CODES = {
+    status.HTTP_400_BAD_REQUEST: "BODY_INVALID",
+    status.HTTP_401_UNAUTHORIZED: "UNAUTHORIZED",
+    status.HTTP_403_FORBIDDEN: "DENIED",
+    status.HTTP_404_NOT_FOUND: "PATH_UNKNOWN",
+    status.HTTP_405_METHOD_NOT_ALLOWED: "UNSUPPORTED",
+    status.HTTP_406_NOT_ACCEPTABLE: "UNSUPPORTED",
+    status.HTTP_413_REQUEST_ENTITY_TOO_LARGE: "BODY_INVALID",
+    status.HTTP_415_UNSUPPORTED_MEDIA_TYPE: "UNSUPPORTED",
+    status.HTTP_429_TOO_MANY_REQUESTS: "TOOMANYREQUESTS",
+    status.HTTP_503_SERVICE_UNAVAILABLE: "UNAVAILABLE",
+}
+
+
+class BodyInvalid(BlobCacheError):
+    """A request's body that is not what the route takes."""
+
+    code = "BODY_INVALID"
+    status = 400
+
+
+class BodyTooLarge(BodyInvalid):
+    """A request's body that is longer than the API reads."""
+
+    status = 413
+
+
+class PageSizeInvalid(BlobCacheError):
+    """Not a number of rows."""
+
+    code = "PAGINATION_NUMBER_INVALID"
+    status = 400
+
+
+def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | None:
+    """Return the response that reports the error; None for one that nobody foresaw."""
+    error, headers = _as_ours(exc), {}
+    if isinstance(error, CacheUnavailable):
+        _log.warning("Not available: %s", context["request"].path, exc_info=exc)
+        headers["Retry-After"] = str(error.retry_after)
+    elif isinstance(error, exceptions.APIException):
+        if authenticate := getattr(error, "auth_header", None):
+            headers["WWW-Authenticate"] = authenticate
+        if wait := getattr(error, "wait", None):
+            headers["Retry-After"] = str(int(wait))
+    elif error is None:
+        return None
+    elif isinstance(error, OperationUnsupported):
+        headers["Allow"] = ", ".join(context["view"].allowed_methods)
+    set_rollback()
+    code = error.status if isinstance(error, BlobCacheError) else error.status_code
+    return Response(envelope(error), status=code, headers=headers)
+
+
+def envelope(error: BlobCacheError | exceptions.APIException) -> dict[str, Any]:
+    """Return what the body says of the error."""
+    if isinstance(error, BlobCacheError):
+        return {"errors": [_entry(error.code, error.message, error.detail)]}
+    code = "UNAUTHORIZED" if isinstance(error, _STRANGERS) else _CODES.get(error.status_code)
+    return {
+        "errors": [
+            _entry(code or "UNKNOWN", message, {"field": field} if field else {})
+            for field, message in _messages(error.detail)
+        ]
+    }
+
+
+_STRANGERS = (exceptions.NotAuthenticated, exceptions.AuthenticationFailed)
+"""Errors that the framework turns into 403 where no authentication class asks for credentials."""
+
+
+def _as_ours(exc: Exception) -> BlobCacheError | exceptions.APIException | None:
+    """The error in our terms: what Django and the framework raise finds its own."""
+    if isinstance(exc, (BlobCacheError, exceptions.APIException)):
+        return exc
+    for kinds, ours in _OURS:
+        if isinstance(exc, kinds):
+            return ours()
+    return None
+
+
+_OURS: list[
+    tuple[tuple[type[Exception], ...], Callable[[], BlobCacheError | exceptions.APIException]]
+] = [
+    ((Http404,), exceptions.NotFound),
+    ((PermissionDenied,), exceptions.PermissionDenied),
+    ((RequestDataTooBig,), lambda: BodyTooLarge("The body is longer than this server reads.")),
+    ((UnreadablePostError,), lambda: BodyInvalid("The body ended before its time.")),
+    (
+        (DatabaseError, ConnectionInterrupted),  # the host's: accounts, throttles
+        lambda: CacheUnavailable("The service is not available at the moment; try again shortly."),
+    ),
+]
+
+
+def _entry(code: str, message: str, detail: Mapping[str, object]) -> dict[str, object]:
+    return {"code": code, "message": message, "detail": detail}
+
+
+def _messages(detail: Any, field: str = "") -> Iterator[tuple[str, str]]:
+    """The messages in a serializer's nest of errors, each with the field it is about."""
+    if isinstance(detail, dict):
+        for name, its in detail.items():
+            yield from _messages(its, f"{field}.{name}" if field else str(name))
+    elif isinstance(detail, list):
+        for its in detail:
+            yield from _messages(its, field)
+    else:
+        yield field, f"{field}: {detail}" if field else str(detail)

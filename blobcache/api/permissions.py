@@ -1,0 +1,77 @@
+"""The permission class of the API's views, and the rules that views offer their methods by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from rest_framework.permissions import BasePermission
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rest_framework.request import Request
+    from rest_framework.views import APIView
+
+    from blobcache.access import Access
+    from blobcache.api.base import BlobCacheView
+
+    Rule: TypeAlias = Callable[[Access, str | None], bool]
+
+__all__ = ["BlobCachePermission", "clear", "list_", "purge", "set_", "view", "view_any"]
+
+
+class BlobCachePermission(BasePermission):
+    """Asks the rule that the view has for the method, before anybody asks Redis.
+
+    | request | needs |
+    |---|---|
+    | GET, HEAD, batch stat | `view` of the repository, or of blobs in the global scope |
+    | lists of repositories | nothing but to be known: they show only what the user may view |
+    | PUT in a repository | `change` of the repository, and of blobs |
+    | PUT in the global scope | `change` of blobs |
+    | DELETE | `delete` of the repository, or of blobs in the global scope |
+    | purge | `delete` of repositories and of blobs |
+    | status | `view` of repositories or of blobs |
+
+    Of a repository, the model-level permission or the object-level one; of the rest, the
+    model-level one.
+    """
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Whether the user may do what the request asks for.
+
+        What a view does not do needs no permission: it is answered with 405.
+        """
+        ours = cast("BlobCacheView", view)
+        offers = list(ours.offers.values()) if request.method == "OPTIONS" else [ours.offer]
+        return any(offer is None or offer.rule(ours.access, ours.repository) for offer in offers)
+
+
+def view(access: Access, repository: str | None) -> bool:
+    """To look at what is in a scope."""
+    return access.may_view(repository)
+
+
+def set_(access: Access, repository: str | None) -> bool:
+    """To set descriptors in a scope."""
+    return access.may_set(repository)
+
+
+def clear(access: Access, repository: str | None) -> bool:
+    """To clear blobs in a scope."""
+    return access.may_clear(repository)
+
+
+def purge(access: Access, _: str | None) -> bool:
+    """To clear a blob everywhere."""
+    return access.may_purge()
+
+
+def list_(access: Access, _: str | None) -> bool:
+    """To get a list of repositories, of which it shows those that the user may view."""
+    return access.may_list()
+
+
+def view_any(access: Access, _: str | None) -> bool:
+    """To know how the service is doing."""
+    return access.may_all("view") or access.may_blobs("view")

@@ -1,0 +1,178 @@
+"""What goes over the wire, in and out.
+
+Descriptors are those of the OCI image-spec ("Content Descriptors"). What comes in is taken as it
+is or refused: nothing is coerced, and a name that nobody knows is an error. What goes out is made
+by functions; what the schema says of it stands in `blobcache.api.bodies`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rest_framework import serializers
+
+from blobcache.api.exceptions import BodyInvalid
+from blobcache.descriptor import Descriptor
+from blobcache.exceptions import SizeInvalid
+from blobcache.redis.inspection import State
+
+if TYPE_CHECKING:
+    from blobcache.redis.catalog import CatalogStatus
+    from blobcache.redis.inspection import Record
+    from blobcache.redis.status import ServerStatus
+    from blobcache.redis.summary import Summary
+
+__all__ = [
+    "BatchRequest",
+    "DescriptorRequest",
+    "DigestText",
+    "PurgeRequest",
+    "Size",
+    "Strict",
+    "Text",
+    "catalog_status",
+    "descriptor",
+    "record",
+    "server_status",
+    "summary",
+]
+
+
+# In
+
+
+class Text(serializers.Field[str, str, str, Any]):
+    """A string, untouched."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Take a string only."""
+        if not isinstance(data, str):
+            raise BodyInvalid(f"The body has {_kind(data)} where a string belongs.")
+        return data
+
+    def to_representation(self, value: str) -> str:
+        """Give it back."""
+        return value
+
+
+class DigestText(Text):
+    """A string that ought to be a digest."""
+
+
+class Size(serializers.Field[int, Any, int, Any]):
+    """A whole number of bytes; `SizeInvalid` for everything else."""
+
+    def to_internal_value(self, data: Any) -> int:
+        """Take an int only."""
+        if type(data) is not int:
+            raise SizeInvalid(f"A size is a whole number of bytes, not {_kind(data)}.")
+        return data
+
+    def to_representation(self, value: int) -> int:
+        """Give it back."""
+        return value
+
+
+class Strict(serializers.Serializer[Any]):
+    """An object that has the names it knows and no others."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Refuse what is no object, and unknown names."""
+        if not isinstance(data, dict):
+            raise BodyInvalid(f"The body is {_kind(data)}, not an object.")
+        unknown = sorted(data.keys() - self.fields.keys())
+        if unknown:
+            raise BodyInvalid(
+                f"The body has the unknown field {unknown[0]!a}; "
+                f"known are {', '.join(self.fields)}.",
+                {"field": unknown[0]},
+            )
+        return super().to_internal_value(data)
+
+
+class DescriptorRequest(Strict):
+    """What to set: the digest may be left out, and is that of the address then."""
+
+    digest = DigestText(required=False)
+    size = Size()
+    mediaType = Text()  # noqa: N815 - as in the OCI image-spec
+
+
+class BatchRequest(Strict):
+    """The digests to ask about; one that is no digest spoils nothing for the rest."""
+
+    digests = serializers.ListField(child=Text())
+
+
+class PurgeRequest(Strict):
+    """How far the purge has come; nothing at its beginning."""
+
+    cursor = Text(required=False, allow_null=True)
+
+
+def _kind(value: object) -> str:
+    """What JSON calls it."""
+    if value is None:
+        return "null"
+    kinds: dict[type, str] = {
+        bool: "a boolean",
+        str: "a string",
+        int: "a number",
+        float: "a number with a fraction or an exponent",
+        list: "an array",
+    }
+    return kinds.get(type(value), "an object")
+
+
+# Out
+
+
+def descriptor(found: Descriptor) -> dict[str, Any]:
+    """Return an OCI descriptor; the media type is null where the cache never learned it."""
+    return {"digest": found.digest, "size": found.size, "mediaType": found.media_type}
+
+
+def record(row: Record) -> dict[str, Any]:
+    """Return a row of a list of blobs: the digest it is listed under, and what is known of it."""
+    found = row.descriptor
+    return {
+        "digest": row.digest,
+        "size": found.size if found else None,
+        "mediaType": found.media_type if found else None,
+        "canonical": found.digest if found and found.digest != row.digest else None,
+        "state": row.state,
+    }
+
+
+def catalog_status(status: CatalogStatus) -> dict[str, Any]:
+    """Return what every list of repositories says of itself."""
+    return {"complete": status.complete, "indexed_at": status.indexed_at}
+
+
+def server_status(status: ServerStatus) -> dict[str, Any]:
+    """Return how the Redis is doing."""
+    return {
+        "product": status.product,
+        "version": status.version,
+        "nodes": status.nodes,
+        "used_memory": status.used_memory,
+        "max_memory": status.max_memory,
+        "eviction_policy": status.eviction_policy,
+        "persistent": status.is_persistent,
+    }
+
+
+def summary(sums: Summary, following: str | None) -> dict[str, Any]:
+    """Return the sums, and the cursor to go on with."""
+    return {
+        "count": sums.count,
+        "counted": sums.counted,
+        "bytes": sums.bytes,
+        "media_types": [
+            {"mediaType": each.media_type, "count": each.blobs, "bytes": each.bytes}
+            for each in sums.media_types
+        ],
+        "states": {state.value: sums.states.get(state, 0) for state in State},
+        "complete": following is None,
+        "next": following,
+    }

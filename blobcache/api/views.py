@@ -1,0 +1,272 @@
+"""The views: each parses, asks one service, renders.
+
+Addresses match loosely, so that a bad name or digest meets the one that can say what is wrong with
+it. Nothing here knows of Redis.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rest_framework import status
+from rest_framework.exceptions import NotFound
+from rest_framework.response import Response
+
+from blobcache import cursors
+from blobcache.api import permissions, serializers
+from blobcache.api.base import LIST, STAT, WRITE, BlobCacheView, Offer
+from blobcache.api.exceptions import BodyInvalid, envelope
+from blobcache.descriptor import Descriptor
+from blobcache.exceptions import CacheUnavailable, DigestInvalid
+from blobcache.redis.summary import summarize
+
+if TYPE_CHECKING:
+    from rest_framework.permissions import _SupportsHasPermission
+    from rest_framework.request import Request
+
+    from blobcache.digest import Digest
+
+__all__ = [
+    "BatchView",
+    "BlobListView",
+    "BlobView",
+    "HolderListView",
+    "PurgeView",
+    "RepositoryBatchView",
+    "RepositoryBlobListView",
+    "RepositoryBlobView",
+    "RepositoryListView",
+    "StatusView",
+    "SummaryView",
+    "UnknownView",
+]
+
+
+class StatusView(BlobCacheView):
+    """How the service is doing."""
+
+    GET = Offer(permissions.view_any, LIST)
+
+    def get(self, request: Request) -> Response:
+        """Ask the Redis and the catalog."""
+        facts = {"role": self.config.ROLE, "read_only": self.config.READ_ONLY}
+        try:
+            server = self.redis.server_status()
+            catalog = self.redis.catalog.status()
+        except CacheUnavailable as error:
+            response = self.handle_exception(error)
+            response.data = {**envelope(error), "reachable": False, **facts}
+            return response
+        return Response(
+            {
+                "reachable": True,
+                **facts,
+                "server": serializers.server_status(server),
+                "warnings": list(server.warnings),
+                "catalog": {
+                    **serializers.catalog_status(catalog),
+                    "age": round(catalog.age, 3) if catalog.complete else None,
+                    "building": catalog.building,
+                },
+            }
+        )
+
+
+class BlobView(BlobCacheView):
+    """What is known of a blob, whatever the repository."""
+
+    GET = Offer(permissions.view, STAT)
+    PUT = Offer(permissions.set_, WRITE, serializers.DescriptorRequest)
+    DELETE = Offer(permissions.clear, WRITE)
+
+    def get(self, request: Request, **_: str) -> Response:
+        """Stat."""
+        return _described(self.service.stat(self.kwargs["digest"]))
+
+    def put(self, request: Request, **_: str) -> Response:
+        """Set the descriptor; the answer is what a GET would now give."""
+        service, digest, body = self.service, self.digest, self.body()
+        named = self.parse_digest(body.get("digest", digest))
+        descriptor = Descriptor(named, body["size"], body["mediaType"])
+        with self.recorded():
+            result = service.set_descriptor(digest, descriptor)
+        return _described(
+            result.descriptor,
+            status.HTTP_201_CREATED if result.created else status.HTTP_200_OK,
+        )
+
+    def delete(self, request: Request, **_: str) -> Response:
+        """Clear."""
+        service, digest = self.service, self.digest
+        with self.recorded():
+            service.clear(digest)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def _described(found: Descriptor, code: int = status.HTTP_200_OK) -> Response:
+    return Response(
+        serializers.descriptor(found),
+        code,
+        # A header is a str and nothing derived from it (PEP 3333); wsgiref insists.
+        headers={"Docker-Content-Digest": str(found.digest)},
+    )
+
+
+class RepositoryBlobView(BlobView):
+    """What a repository may know of a blob."""
+
+
+class BatchView(BlobCacheView):
+    """What is known of many blobs, whatever the repository."""
+
+    POST = Offer(permissions.view, STAT, serializers.BatchRequest)
+
+    def post(self, request: Request, **_: str) -> Response:
+        """Stat many: each digest is answered once, and a bad one spoils nothing for the rest."""
+        service, asked = self.service, self.body()["digests"]
+        if len(asked) > self.config.API_MAX_BATCH:
+            raise BodyInvalid(
+                f"The body has {len(asked)} digests; "
+                f"at most {self.config.API_MAX_BATCH} are answered.",
+                {"maximum": self.config.API_MAX_BATCH},
+            )
+        digests: list[Digest] = []
+        invalid = []
+        for text in dict.fromkeys(asked):
+            try:
+                digests.append(self.parse_digest(text))
+            except DigestInvalid as error:
+                invalid.append({"digest": text, "code": error.code, "message": error.message})
+        found = service.stat_many(digests)
+        return Response(
+            {
+                "descriptors": {
+                    digest: serializers.descriptor(descriptor)
+                    for digest, descriptor in found.items()
+                },
+                "unknown": [digest for digest in digests if digest not in found],
+                "invalid": invalid,
+            }
+        )
+
+
+class RepositoryBatchView(BatchView):
+    """What a repository may know of many blobs."""
+
+
+class BlobListView(BlobCacheView):
+    """The blobs that are known, whatever the repository."""
+
+    GET = Offer(permissions.view, LIST)
+
+    def get(self, request: Request) -> Response:
+        """List them, in no order."""
+        paging = self.paging()
+        page = self.redis.catalog.blobs(paging.cursor, paging.size)
+        records = self.redis.inspect(page.blobs)
+        return Response(paging.page(map(serializers.record, records), page.next, None))
+
+
+class RepositoryBlobListView(BlobCacheView):
+    """The blobs that a repository may see."""
+
+    GET = Offer(permissions.view, LIST)
+
+    def get(self, request: Request, **_: str) -> Response:
+        """List them, in no order."""
+        name = self.repository_name
+        paging = self.paging(name)
+        page = self.redis.catalog.members(name, paging.cursor, paging.size)
+        records = self.redis.repository_scoped(name).inspect(page.members)
+        return Response(paging.page(map(serializers.record, records), page.next, page.count))
+
+
+class HolderListView(BlobCacheView):
+    """The repositories that may read a blob."""
+
+    GET = Offer(permissions.view, LIST)
+
+    def get(self, request: Request, **_: str) -> Response:
+        """List those that the user may view, by name."""
+        digest = self.digest
+        paging = self.paging(digest)
+        page = self.redis.catalog.holders(
+            digest, paging.cursor, paging.size, visible=self.access.visible
+        )
+        return Response(
+            paging.page(
+                ({"name": each.name, "mediaType": each.media_type} for each in page.holders),
+                page.next,
+                None,
+                **serializers.catalog_status(page.status),
+            )
+        )
+
+
+class PurgeView(BlobCacheView):
+    """Clear a blob in every repository and globally."""
+
+    POST = Offer(permissions.purge, WRITE, serializers.PurgeRequest)
+
+    def post(self, request: Request, **_: str) -> Response:
+        """Do one bounded step of it; to be repeated with the cursor until that is null.
+
+        Names the repositories that the user may view; the others are cleared without a word.
+        """
+        digest, token = self.digest, self.body().get("cursor")
+        belonging = (self.registry, type(self).__name__, digest)
+        cursor = cursors.unseal(token, *belonging) if token else ""
+        with self.recorded():
+            result = self.provider.purge(digest, cursor)
+        following = None if result.next is None else cursors.seal(result.next, *belonging)
+        cleared = [name for name in result.cleared if self.access.may_view(name)]
+        return Response({"cleared": cleared, "next": following})
+
+
+class RepositoryListView(BlobCacheView):
+    """The repositories that there are."""
+
+    GET = Offer(permissions.list_, LIST)
+
+    def get(self, request: Request) -> Response:
+        """List those that the user may view and that begin with ``?prefix=``, by name."""
+        prefix = request.query_params.get("prefix", "")
+        paging = self.paging(prefix)
+        page = self.redis.catalog.repositories(
+            prefix, paging.cursor, paging.size, visible=self.access.visible
+        )
+        return Response(
+            paging.page(
+                ({"name": each.name, "blobs": each.blobs} for each in page.repositories),
+                page.next,
+                page.count,
+                **serializers.catalog_status(page.status),
+            )
+        )
+
+
+class SummaryView(BlobCacheView):
+    """What a repository's blobs come to."""
+
+    GET = Offer(permissions.view, LIST)
+
+    def get(self, request: Request, **_: str) -> Response:
+        """Sum up as many as there is time for, from the cursor on."""
+        name = self.repository_name
+        paging = self.paging(name)
+        service = self.redis.repository_scoped(name)
+        sums = summarize(service, name, paging.cursor)
+        return Response(serializers.summary(sums, paging.link(sums.next)))
+
+
+class UnknownView(BlobCacheView):
+    """What answers below our addresses where there is nothing."""
+
+    def get_permissions(self) -> list[_SupportsHasPermission]:
+        """Return none: there is nothing to be protected."""
+        return []
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Say so, whatever the method."""
+        super().initial(request, *args, **kwargs)
+        raise NotFound(f"There is nothing at {request.path!a}.", "path_unknown")

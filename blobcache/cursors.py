@@ -1,0 +1,52 @@
+"""Cursors as they leave the house: nobody can read one, change it, or use it elsewhere.
+
+A catalog's cursor may hold the name of a repository that whoever gets it may not view. So it goes
+out sealed: enciphered with a key stream that is made from ``SECRET_KEY`` and never used twice
+(SHAKE-256 of key and nonce), then signed together with what it belongs to.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import shake_256
+from secrets import token_bytes
+
+from django.core.signing import BadSignature, Signer
+from django.utils.crypto import salted_hmac
+
+from blobcache.exceptions import CursorInvalid
+
+__all__ = ["seal", "unseal"]
+
+_SALT = "blobcache.cursors"
+_NONCE_LENGTH = 16
+
+
+def seal(cursor: str, *belonging: str) -> str:
+    """Return a token, fit for a URL, for a cursor that belongs to some listing."""
+    nonce = token_bytes(_NONCE_LENGTH)
+    enciphered = _cipher(cursor.encode("utf-8", "surrogateescape"), nonce)
+    return _signer(belonging).sign(urlsafe_b64encode(nonce + enciphered).decode().rstrip("="))
+
+
+def unseal(token: str, *belonging: str) -> str:
+    """Return the cursor again; raise `CursorInvalid` if the token is not one of that listing."""
+    try:
+        text = _signer(belonging).unsign(token)
+    except BadSignature:
+        raise CursorInvalid("The cursor is not one that this listing gave out.") from None
+    raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    return _cipher(raw[_NONCE_LENGTH:], raw[:_NONCE_LENGTH]).decode("utf-8", "surrogateescape")
+
+
+def _cipher(data: bytes, nonce: bytes) -> bytes:
+    """Encipher or decipher: both are an exclusive or with the nonce's key stream."""
+    key = salted_hmac(_SALT, "key", algorithm="sha256").digest()
+    stream = shake_256(key + nonce).digest(len(data))
+    return bytes(a ^ b for a, b in zip(data, stream, strict=True))
+
+
+def _signer(belonging: tuple[str, ...]) -> Signer:
+    # Without the fallbacks: what was enciphered with a former key cannot be read any more.
+    return Signer(salt=_SALT + json.dumps(belonging), fallback_keys=[])

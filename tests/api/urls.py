@@ -1,0 +1,7 @@
+"""All that a host project needs to write."""
+
+from __future__ import annotations
+
+from django.urls import include, path
+
+urlpatterns = [path("api/", include("blobcache.api.urls"))]
