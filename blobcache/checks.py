@@ -5,7 +5,7 @@ None of them connects to anything.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
@@ -138,7 +138,7 @@ def _check_redis(where: str, values: Mapping[str, Any]) -> Iterator[CheckMessage
 
 def _check_alias(alias: str) -> Iterator[CheckMessage]:
     where = f"CACHES['{alias}']"
-    options = settings.CACHES[alias].get("OPTIONS", {})
+    options = _caches()[alias].get("OPTIONS", {})
     if not _has_raw_client(alias):
         yield Error(
             f"{where} has no raw Redis client.",
@@ -149,7 +149,7 @@ def _check_alias(alias: str) -> Iterator[CheckMessage]:
         return
     twins = sorted(
         other
-        for other, cache in settings.CACHES.items()
+        for other, cache in _caches().items()
         if other != alias
         and _urls(other) & _urls(alias)
         and _has_raw_client(other)
@@ -177,14 +177,19 @@ def _check_alias(alias: str) -> Iterator[CheckMessage]:
             )
 
 
+def _caches() -> dict[str, dict[str, Any]]:
+    """The setting CACHES, whose entries' types Django leaves open."""
+    return cast("dict[str, dict[str, Any]]", settings.CACHES)
+
+
 def _urls(alias: str) -> set[str]:
     """The addresses in an entry of CACHES: a primary's, then those of its replicas."""
-    location = settings.CACHES.get(alias, {}).get("LOCATION") or []
+    location = _caches().get(alias, {}).get("LOCATION") or []
     return set(location.split(",") if isinstance(location, str) else location)
 
 
 def _has_raw_client(alias: str) -> bool:
-    cache = settings.CACHES[alias]
+    cache = _caches()[alias]
     client = cache.get("OPTIONS", {}).get("CLIENT_CLASS", "django_redis.client.DefaultClient")
     return (
         _is_subclass(_imported(cache.get("BACKEND", "")), _RAW_CLIENT_BACKEND)
