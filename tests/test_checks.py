@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core import checks
+from django.core.checks import CheckMessage
+from django.test import override_settings
+from redis import Redis
+
+from blobcache.checks import check_settings
+from blobcache.conf import DEFAULTS
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from project import embedded
+from tests.servers import cache_at, commands
+
+MEMORY = "blobcache.services.memory.MemoryBlobDescriptorCacheProvider"
+TIMEOUTS = {"SOCKET_CONNECT_TIMEOUT": 1, "SOCKET_TIMEOUT": 1}
+
+
+def redis_cache(location: object = "redis://localhost", **options: object) -> dict[str, Any]:
+    return {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": location,
+        "OPTIONS": {**TIMEOUTS, **options},
+    }
+
+
+GOOD = {"default": redis_cache()}
+
+
+class OwnProvider(RedisBlobDescriptorCacheProvider):
+    """As a host project may have one."""
+
+    __slots__ = ()
+
+
+def found(blobcache: object, caches: dict[str, Any] | None = None) -> list[CheckMessage]:
+    """What the checks say about these settings."""
+    with override_settings(BLOBCACHE=blobcache, CACHES=caches or GOOD):
+        return check_settings()
+
+
+def ids(blobcache: object, caches: dict[str, Any] | None = None) -> list[str | None]:
+    return [message.id for message in found(blobcache, caches)]
+
+
+def test_the_checks_are_run_with_djangos_own() -> None:
+    with override_settings(BLOBCACHE=None):
+        assert "blobcache.E001" in [message.id for message in checks.run_checks()]
+
+
+@pytest.mark.parametrize(
+    "blobcache",
+    [
+        {"default": {}},
+        {"default": dict(DEFAULTS)},
+        {"default": {}, "other": {"TTL": 60, "SIZE_FIELDS": ["size"]}},
+        {"default": {"ROLE": "primary"}},
+        {"default": {"READ_ONLY": True, "CATALOG_ALIAS": "index"}},
+        {"default": {"PROVIDER": MEMORY, "CACHE_ALIAS": "missing", "READ_ONLY": True}},
+    ],
+)
+def test_of_right_settings_nothing_is_said(blobcache: object) -> None:
+    assert ids(blobcache, {**GOOD, "index": redis_cache("redis://elsewhere")}) == []
+
+
+@pytest.mark.parametrize(
+    "blobcache", [None, [], "default", {"default": None}, {"default": []}, {1: {}}, {"": {}}]
+)
+def test_e001_the_setting_is_no_dictionary_of_dictionaries(blobcache: object) -> None:
+    assert ids(blobcache) == ["blobcache.E001"]
+
+
+@pytest.mark.parametrize("blobcache", [{}, {"other": {}}])
+def test_e002_there_is_no_default_registry(blobcache: object) -> None:
+    assert ids(blobcache) == ["blobcache.E002"]
+
+
+def test_e003_a_setting_is_unknown() -> None:
+    messages = found({"default": {"ROLL": "cache", "ttl": 1, 5: 6}, "b": {"X": 1}})
+    assert [(message.id, message.msg) for message in messages] == [
+        ("blobcache.E003", "BLOBCACHE['default'] has an unknown setting 'ROLL'."),
+        ("blobcache.E003", "BLOBCACHE['default'] has an unknown setting 'ttl'."),
+        ("blobcache.E003", "BLOBCACHE['default'] has an unknown setting 5."),
+        ("blobcache.E003", "BLOBCACHE['b'] has an unknown setting 'X'."),
+    ]
+
+
+WRONG: dict[str, list[object]] = {
+    "PROVIDER": [None, "", 1, b"a.b", object, ["a.b"]],
+    "CACHE_ALIAS": [None, "", 1, b"default", ["default"]],
+    "ROLE": [None, "", "Cache", "replica", 1, ["cache"], {"cache"}],
+    "TTL": [0, -1, 1.5, 60.0, "60", True, False, [60]],
+    "READ_ONLY": [None, 0, 1, "", "yes", "False"],
+    "READ_FROM_REPLICAS": [None, 0, 1, "yes"],
+    "SIZE_FIELDS": [None, (), [], "size", {"size"}, ("sizes",), ("size", 1), ("size", ["length"])],
+    "ALLOW_TARSUM": [None, 0, 1, "yes"],
+    "STAT_CHUNK_SIZE": [None, 0, -1, 1.5, "250", True],
+    "CATALOG_ALIAS": ["", 1, b"default", False],
+    "CATALOG_MAX_AGE": [None, 0, -1, 1.5, "300", True],
+    "MEMORY_MAX_ENTRIES": [None, 0, -1, 1e5, "100000", True],
+    "VISIBLE_REPOSITORIES": ["", 1, b"a.b", print, ["a.b"]],
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_e004_a_value_is_wrong(name: str) -> None:
+    assert WRONG[name]
+    for value in WRONG[name]:
+        (message,) = found({"default": {name: value}})
+        assert message.id == "blobcache.E004"
+        assert message.msg == f"BLOBCACHE['default']['{name}'] is {value!r}."
+
+
+def test_e004_is_said_of_each_wrong_value() -> None:
+    entry = {"TTL": 0, "ROLE": "master", "PROVIDER": "x.y"}
+    assert ids({"default": {}, "other": entry}) == ["blobcache.E004"] * 2
+
+
+def test_e005_what_expires_nobody_can_refill() -> None:
+    assert ids({"default": {"ROLE": "primary", "TTL": 60}}) == ["blobcache.E005"]
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("provider", "provider doesn't look like a module path"),
+        ("nowhere.Provider", "No module named 'nowhere'"),
+        ("blobcache.Provider", 'Module "blobcache" does not define a "Provider"'),
+        (".Provider", "Empty module name"),
+        ("..x.Provider", "relative import"),
+        ("blobcache.descriptor.Descriptor", "which is no provider."),
+    ],
+)
+def test_e006_the_provider_is_none(path: str, why: str) -> None:
+    (message,) = found({"default": {"PROVIDER": path}})
+    assert message.id == "blobcache.E006"
+    assert why in message.msg
+
+
+class TestE007:
+    """A read-only registry's index would be written to the same Redis."""
+
+    @pytest.mark.parametrize("alias", [None, "default", "twin", "replicated"])
+    def test_it_has_an_alias_or_an_address_in_common(self, alias: str | None) -> None:
+        caches = {
+            **GOOD,
+            "twin": redis_cache(),
+            "replicated": redis_cache("redis://primary,redis://localhost"),
+        }
+        blobcache = {"default": {"READ_ONLY": True, "CATALOG_ALIAS": alias}}
+        assert ids(blobcache, caches) == ["blobcache.E007"]
+
+    def test_a_provider_of_ones_own_on_redis_is_checked_too(self) -> None:
+        path = f"{OwnProvider.__module__}.{OwnProvider.__qualname__}"
+        assert ids({"default": {"PROVIDER": path, "READ_ONLY": True}}) == ["blobcache.E007"]
+
+
+@pytest.mark.parametrize("setting", ["CACHE_ALIAS", "CATALOG_ALIAS"])
+def test_e008_an_alias_is_not_in_caches(setting: str) -> None:
+    (message,) = [each for each in found({"default": {setting: "missing"}}) if setting in each.msg]
+    assert message.id == "blobcache.E008"
+    assert message.hint == "CACHES has 'default'."
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+        {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://h"},
+        redis_cache(CLIENT_CLASS="django_redis.client.ShardClient"),
+        redis_cache(CLIENT_CLASS="nowhere.Client"),
+        redis_cache(CLIENT_CLASS="django_redis.get_redis_connection"),
+        {"BACKEND": "nowhere.Cache"},
+        {"BACKEND": ".Cache"},
+        {"BACKEND": "django_redis.get_redis_connection"},
+        {},
+    ],
+    ids=str,
+)
+class TestE009:
+    """An entry of CACHES has no raw Redis client."""
+
+    def test_the_descriptors_entry(self, cache: dict[str, Any]) -> None:
+        assert ids({"default": {"CACHE_ALIAS": "other"}}, {**GOOD, "other": cache}) == [
+            "blobcache.E009"
+        ]
+
+    def test_the_indexs_entry(self, cache: dict[str, Any]) -> None:
+        assert ids({"default": {"CATALOG_ALIAS": "other"}}, {**GOOD, "other": cache}) == [
+            "blobcache.E009"
+        ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"CLIENT_CLASS": "django_redis.client.HerdClient"},
+        {"CLIENT_CLASS": "django_redis.client.SentinelClient", "SENTINELS": [("h", 1)]},
+        {"CONNECTION_FACTORY": "blobcache.redis.cluster.ClusterConnectionFactory"},
+    ],
+)
+def test_other_clients_of_django_redis_are_raw_enough(options: dict[str, Any]) -> None:
+    assert ids({"default": {}}, {"default": redis_cache(**options)}) == []
+
+
+@pytest.mark.parametrize("path", ["x", "nowhere.visible", "blobcache.__version__", ".visible"])
+def test_e010_what_narrows_the_visible_repositories_is_no_function(path: str) -> None:
+    assert ids({"default": {"VISIBLE_REPOSITORIES": path}}) == ["blobcache.E010"]
+
+
+def test_e010_any_function_will_do() -> None:
+    assert ids({"default": {"VISIBLE_REPOSITORIES": "blobcache.conf.registries"}}) == []
+
+
+class TestW001:
+    """Two entries of CACHES share a connection pool, but not their options."""
+
+    @pytest.mark.parametrize(
+        ("location", "other"),
+        [
+            ("redis://a", "redis://a"),
+            ("redis://a,redis://b", "redis://b"),
+            (["redis://a", "redis://b"], ("redis://c", "redis://b")),
+        ],
+    )
+    def test_an_address_in_common_with_other_options_is_warned_of(
+        self, location: object, other: object
+    ) -> None:
+        caches = {
+            "default": redis_cache(location),
+            "sessions": redis_cache(other, PASSWORD="other"),
+        }
+        (message,) = found({"default": {}}, caches)
+        assert message.id == "blobcache.W001"
+        assert message.msg.startswith("CACHES['default'] has a LOCATION of 'sessions'")
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            redis_cache("redis://a"),
+            redis_cache("redis://a/1", PASSWORD="other"),
+            {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "redis://a"},
+            {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
+        ],
+    )
+    def test_entries_that_share_no_pool_or_all_options_are_not(self, other: dict[str, Any]) -> None:
+        assert ids({"default": {}}, {"default": redis_cache("redis://a"), "other": other}) == []
+
+
+class TestW002:
+    """A Redis that does not answer holds up whoever asks it."""
+
+    @pytest.mark.parametrize(
+        ("options", "missing"),
+        [
+            ({}, ["SOCKET_CONNECT_TIMEOUT", "SOCKET_TIMEOUT"]),
+            ({"SOCKET_TIMEOUT": 1}, ["SOCKET_CONNECT_TIMEOUT"]),
+            ({"SOCKET_CONNECT_TIMEOUT": 1}, ["SOCKET_TIMEOUT"]),
+            ({"SOCKET_CONNECT_TIMEOUT": 1, "SOCKET_TIMEOUT": 0}, ["SOCKET_TIMEOUT"]),
+            ({"SOCKET_CONNECT_TIMEOUT": 1, "SOCKET_TIMEOUT": None}, ["SOCKET_TIMEOUT"]),
+            (TIMEOUTS, []),
+            ({"CONNECTION_POOL_KWARGS": {"socket_timeout": 1, "socket_connect_timeout": 1}}, []),
+            ({"REDIS_CLIENT_KWARGS": {"socket_timeout": 1, "socket_connect_timeout": 1}}, []),
+            ({"SOCKET_TIMEOUT": 1, "CONNECTION_POOL_KWARGS": {"socket_connect_timeout": 1}}, []),
+        ],
+    )
+    def test_each_missing_timeout_is_warned_of(
+        self, options: dict[str, Any], missing: list[str]
+    ) -> None:
+        messages = found({"default": {}}, {"default": {**redis_cache(), "OPTIONS": options}})
+        assert [message.id for message in messages] == ["blobcache.W002"] * len(missing)
+        for message, option in zip(messages, missing, strict=True):
+            assert message.msg.startswith(f"CACHES['default'] has no {option}:")
+
+    @pytest.mark.parametrize(
+        ("location", "count"),
+        [
+            ("redis://a?socket_timeout=1&socket_connect_timeout=1", 0),
+            ("redis://a?socket_timeout=1", 1),
+            ("redis://a?socket_timeout=1&socket_connect_timeout=1,redis://b", 2),
+        ],
+    )
+    def test_timeouts_in_every_address_will_do(self, location: str, count: int) -> None:
+        cache = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": location}
+        assert ids({"default": {}}, {"default": cache}) == ["blobcache.W002"] * count
+
+    def test_the_indexs_entry_is_looked_at_as_well(self) -> None:
+        caches = {**GOOD, "index": {**redis_cache("redis://i"), "OPTIONS": {}}}
+        assert ids({"default": {"CATALOG_ALIAS": "index"}}, caches) == ["blobcache.W002"] * 2
+
+
+def test_no_check_connects(valkey: embedded.Server) -> None:
+    with valkey.client() as observer, cache_at(valkey.url), commands(observer) as traffic:
+        check_settings()
+        checks.run_checks(include_deployment_checks=True)
+    assert traffic.connections == 0
+    assert traffic.round_trips == 0
+
+
+def test_the_checks_need_no_redis(default_cache: Redis) -> None:
+    with override_settings(CACHES={"default": redis_cache("redis://localhost:1")}):
+        assert check_settings() == []

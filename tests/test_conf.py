@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from blobcache.conf import DEFAULTS, RegistrySettings, entries, registries
+
+OTHERS: dict[str, object] = {
+    "PROVIDER": "blobcache.services.memory.MemoryBlobDescriptorCacheProvider",
+    "CACHE_ALIAS": "registry",
+    "ROLE": "primary",
+    "TTL": 60,
+    "READ_ONLY": True,
+    "READ_FROM_REPLICAS": True,
+    "SIZE_FIELDS": ("size",),
+    "ALLOW_TARSUM": True,
+    "STAT_CHUNK_SIZE": 1,
+    "CATALOG_ALIAS": "index",
+    "CATALOG_MAX_AGE": 1,
+    "MEMORY_MAX_ENTRIES": 1,
+    "VISIBLE_REPOSITORIES": "portal.rules.visible",
+}
+
+
+def test_every_setting_has_a_property_and_a_value_in_these_tests() -> None:
+    properties = {name for name in vars(RegistrySettings) if name.isupper()}
+    assert properties == DEFAULTS.keys() == OTHERS.keys()
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+class TestSetting:
+    def test_it_is_read_from_its_registrys_entry(self, name: str) -> None:
+        entry = {name: OTHERS[name]}
+        with override_settings(BLOBCACHE={"default": {}, "other": entry}):
+            assert getattr(RegistrySettings("other"), name) == OTHERS[name]
+            assert getattr(RegistrySettings(), name) != OTHERS[name]
+
+    def test_it_is_read_when_it_is_asked_for(self, name: str) -> None:
+        registry = RegistrySettings()
+        before = getattr(registry, name)
+        with override_settings(BLOBCACHE={"default": {name: OTHERS[name]}}):
+            assert getattr(registry, name) == OTHERS[name]
+        assert getattr(registry, name) == before
+
+    def test_it_has_a_default(self, name: str) -> None:
+        expected = "default" if name == "CATALOG_ALIAS" else DEFAULTS[name]
+        with override_settings(BLOBCACHE={"default": {}}):
+            assert getattr(RegistrySettings(), name) == expected
+
+
+def test_without_the_setting_there_is_one_registry_with_every_default() -> None:
+    with override_settings():
+        del settings.BLOBCACHE
+        assert registries() == ["default"]
+        assert RegistrySettings().CACHE_ALIAS == "default"
+
+
+def test_the_catalog_lies_where_the_descriptors_lie_unless_told_otherwise() -> None:
+    for alias in (None, ""):
+        with override_settings(
+            BLOBCACHE={"default": {"CACHE_ALIAS": "registry", "CATALOG_ALIAS": alias}}
+        ):
+            assert RegistrySettings().CATALOG_ALIAS == "registry"
+
+
+def test_size_fields_may_be_a_list() -> None:
+    with override_settings(BLOBCACHE={"default": {"SIZE_FIELDS": ["length", "size"]}}):
+        assert RegistrySettings().SIZE_FIELDS == ("length", "size")
+
+
+@pytest.mark.parametrize(
+    ("configured", "there_is"),
+    [({"default": {}, "b": {}}, "there is 'default', 'b'"), ({}, "there is none")],
+)
+def test_a_registry_that_is_not_configured_is_refused_by_name(
+    configured: dict[str, Any], there_is: str
+) -> None:
+    with (
+        override_settings(BLOBCACHE=configured),
+        pytest.raises(ImproperlyConfigured, match=f"no registry 'missing'; {there_is}"),
+    ):
+        RegistrySettings("missing")
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [None, [], "default", ["default"], {"default": None}, {"default": []}, {1: {}}, {"": {}}],
+)
+def test_what_could_hold_no_registry_is_refused(configured: object) -> None:
+    with override_settings(BLOBCACHE=configured):
+        for read in (entries, registries, RegistrySettings):
+            with pytest.raises(ImproperlyConfigured, match="not a dictionary of dictionaries"):
+                read()
