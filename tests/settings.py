@@ -9,7 +9,7 @@ from project.settings import *  # noqa: F403
 from project.settings import CACHES as PORTAL_CACHES
 
 DEBUG = False
-SECRET_KEY = "not a secret, but the same in every process of a test run"  # noqa: S105
+SECRET_KEY = "not a secret, but the same in every process of a test run"
 
 SECURE_SSL_REDIRECT = False
 SECURE_HSTS_SECONDS = 0

@@ -1,0 +1,318 @@
+"""The demo as its users have it: a process of its own, seen through its output and its pages."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from html.parser import HTMLParser
+from http.client import HTTPResponse
+from http.cookiejar import CookieJar
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode, urljoin
+from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_opener
+
+import pytest
+from redis import Redis
+
+from blobcache.redis import keys
+from project import embedded
+from tests.interop.processes import wait_until
+from tests.servers import commands, installed
+
+ROOT = Path(__file__).parents[2]
+OURS = ("DJANGO_", "BLOBCACHE_")
+SECONDS = 30
+
+READ_COMMANDS = {
+    *("hello", "client|setinfo", "select", "info", "scan"),
+    *("scard", "sismember", "smismember", "sscan", "hget", "hmget"),
+}
+"""All that a Redis is asked that is only read."""
+
+
+class Demo:
+    """A running demo."""
+
+    def __init__(self, data: Path, log: Path, *arguments: str, **env: str) -> None:
+        rest = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        self.data = data
+        self._log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "project.demo", "--data", str(data), *arguments],
+                cwd=ROOT,
+                env={**rest, **env},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def end(self, how: signal.Signals = signal.SIGINT) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(SECONDS)
+
+    def shown(self, what: str) -> str:
+        """What stands behind a word in the greeting."""
+        found = re.search(rf"^  {what} +(\S.*)$", self.said, re.MULTILINE)
+        assert found, self.said
+        return found[1]
+
+    @property
+    def url(self) -> str:
+        return self.shown("Admin").removesuffix("admin/")
+
+    @property
+    def curls(self) -> list[str]:
+        return re.findall(r"^  (curl .+)$", self.said, re.MULTILINE)
+
+    @property
+    def token(self) -> str:
+        return self.curls[0].split("'")[1]
+
+    def get(self, path: str, **headers: str) -> Any:
+        """The JSON at the path, with the printed token."""
+        name, _, value = self.token.partition(": ")
+        request = Request(urljoin(self.url, path), headers={name: value, **headers})  # noqa: S310
+        with build_opener().open(request) as response:
+            return json.load(response)
+
+
+@contextmanager
+def running(data: Path, log: Path, **env: str) -> Iterator[Demo]:
+    """Within the block a demo runs, on a free port, and is ready."""
+    demo = Demo(data, log, "--port", "0", **env)
+    try:
+        wait_until(lambda: "Ctrl-C" in demo.said or demo.process.poll() is not None, "demo")
+        assert demo.process.poll() is None, demo.said
+        yield demo
+    finally:
+        demo.process.terminate()
+        demo.process.wait(SECONDS)
+
+
+def run(line: str) -> None:
+    """Give a printed command to a shell."""
+    installed("curl")
+    line += " --silent --show-error --fail-with-body"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)  # noqa: S602
+    assert done.returncode == 0, (line, done.stdout, done.stderr)
+
+
+def processes_in(directory: Path) -> list[int]:
+    """The ids of the processes that work there, as a Valkey does with its data."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").readlink() == directory:
+                found.append(int(process.name))
+    return found
+
+
+def signed_in(demo: Demo, password: str) -> OpenerDirector:
+    """A browser, as it were, in which `admin` has signed in."""
+    jar = CookieJar()
+    browser = build_opener(HTTPCookieProcessor(jar))
+    login = urljoin(demo.url, "admin/login/")
+    browser.open(login).close()
+    (csrf,) = (cookie.value for cookie in jar if cookie.name == "csrftoken")
+    form = {"username": "admin", "password": password, "csrfmiddlewaretoken": csrf}
+    browser.open(login, urlencode({**form, "next": "/admin/"}).encode()).close()
+    return browser
+
+
+def is_signed_in(browser: OpenerDirector, demo: Demo) -> bool:
+    with browser.open(demo.url) as page:
+        return bool(page.url == urljoin(demo.url, "admin/"))
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """A demo with sample data."""
+    directory = tmp_path_factory.mktemp("demo")
+    with running(directory / "var", directory / "log") as demo:
+        yield demo
+
+
+@pytest.fixture
+def redis(valkey: embedded.Server) -> Iterator[Redis]:
+    """A Redis that the demo is pointed at: the session's embedded one, with one blob in it."""
+    with valkey.client() as client:
+        client.flushall()
+        digest = "sha256:" + "a" * 64
+        client.hset("blobs::" + digest, mapping={"digest": digest, "size": 5, "mediatype": "x/y"})
+        client.hset(f"repository::some/app::blobs::{digest}", "mediatype", "x/y")
+        client.sadd("repository::some/app::blobs", digest)
+        yield client
+
+
+def test_the_printed_password_opens_the_admin(demo: Demo) -> None:
+    assert demo.shown("User") == "admin"
+    assert is_signed_in(signed_in(demo, demo.shown("Password")), demo)
+    assert not is_signed_in(signed_in(demo, "another"), demo)
+
+
+def test_every_printed_command_works_as_printed(demo: Demo) -> None:
+    assert len(demo.curls) == 7
+    for line in demo.curls:
+        run(line)
+
+
+def test_the_api_knows_a_token_a_password_and_a_session(demo: Demo) -> None:
+    api = urljoin(demo.url, "api/repositories/")
+    password = demo.shown("Password")
+    basic = "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
+    assert demo.get("api/repositories/")["count"] > 30
+    assert demo.get("api/repositories/", Authorization=basic)["count"] > 30
+    with signed_in(demo, password).open(api) as response:
+        assert response.status == 200
+
+
+def test_a_stranger_is_asked_who_they_are(demo: Demo) -> None:
+    with pytest.raises(HTTPError) as refused:
+        build_opener().open(urljoin(demo.url, "api/repositories/"))
+    with refused.value as response:
+        assert response.code == 401
+        assert response.headers["WWW-Authenticate"] == "Token"
+
+
+@pytest.mark.parametrize(("path", "to"), [("", "admin/"), ("api/", "api/docs/")])
+def test_an_address_that_is_guessed_leads_somewhere(demo: Demo, path: str, to: str) -> None:
+    browser = signed_in(demo, demo.shown("Password"))
+    with browser.open(urljoin(demo.url, path)) as page:
+        assert page.url == urljoin(demo.url, to)
+
+
+class Sources(HTMLParser):
+    """Collects what a page makes a browser load."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if value and (name == "src" or (tag == "link" and name == "href")):
+                self.found.append(value)
+
+
+@pytest.mark.parametrize("path", ["admin/", "api/docs/", "api/repositories/"])
+def test_a_page_is_whole_and_loads_from_nowhere_else(demo: Demo, path: str) -> None:
+    browser = signed_in(demo, demo.shown("Password"))
+    browser.addheaders = [("Accept", "text/html")]
+    with browser.open(urljoin(demo.url, path)) as page:
+        assert isinstance(page, HTTPResponse)
+        assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")
+        found = Sources(page.read().decode()).found
+    assert found
+    for source in found:
+        url = urljoin(urljoin(demo.url, path), source)
+        assert url.startswith((demo.url, "data:")), source
+        browser.open(url).close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Looks at processes through /proc.")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_its_end_leaves_nothing_running(tmp_path: Path, how: signal.Signals) -> None:
+    data = tmp_path / "var"
+    with running(data, tmp_path / "log") as demo:
+        assert len(processes_in(data)) == 1, "its Valkey"
+        assert demo.end(how) == 0
+        assert demo.said.endswith("The demo has ended.\n")
+        assert processes_in(data) == []
+
+
+def test_a_second_start_keeps_everything(tmp_path: Path) -> None:
+    data = tmp_path / "var"
+    with running(data, tmp_path / "log") as first:
+        run(next(line for line in first.curls if "-X PUT" in line))
+        browser = signed_in(first, first.shown("Password"))
+        first.end()
+    with running(data, tmp_path / "log2") as second:
+        assert "Writing sample data" not in second.said
+        assert second.shown("Password") == first.shown("Password")
+        assert second.token == first.token
+        assert second.get("api/repositories/?prefix=demo/")["count"] == 1
+        assert is_signed_in(browser, second), "still"
+    assert oct((data / "password").stat().st_mode)[-3:] == "600"
+    assert oct((data / "secret-key").stat().st_mode)[-3:] == "600"
+
+
+def test_a_given_password_is_used_and_not_shown(tmp_path: Path) -> None:
+    given = {"DJANGO_SUPERUSER_PASSWORD": "given for this test"}
+    with running(tmp_path / "var", tmp_path / "log", **given) as demo:
+        assert given["DJANGO_SUPERUSER_PASSWORD"] not in demo.said
+        assert is_signed_in(signed_in(demo, given["DJANGO_SUPERUSER_PASSWORD"]), demo)
+
+
+def test_a_taken_port_is_told_before_anything_starts(demo: Demo, tmp_path: Path) -> None:
+    port = demo.url.rpartition(":")[2].strip("/")
+    other = Demo(tmp_path / "var", tmp_path / "log", "--port", port)
+    assert other.process.wait(SECONDS) == 1
+    assert other.said == (
+        f"The demo cannot listen on 127.0.0.1:{port}: Address already in use. "
+        f"Choose another port: make demo PORT={int(port) + 1}\n"
+    )
+    assert not other.data.exists()
+
+
+def test_two_demos_do_not_share_their_data(demo: Demo, tmp_path: Path) -> None:
+    other = Demo(demo.data, tmp_path / "log", "--port", "0")
+    assert other.process.wait(SECONDS) == 1
+    assert other.said == f"Another demo is running with the data in {demo.data}.\n"
+
+
+def test_a_mistaken_variable_is_told_in_a_line(tmp_path: Path) -> None:
+    demo = Demo(tmp_path / "var", tmp_path / "log", "--port", "0", DJANGO_DEBUG="yes")
+    assert demo.process.wait(SECONDS) == 1
+    assert demo.said == "DJANGO_DEBUG must be 0 or 1, not 'yes'.\n"
+
+
+def test_another_redis_is_read_and_never_written(
+    redis: Redis, valkey: embedded.Server, tmp_path: Path
+) -> None:
+    with commands(redis) as traffic:
+        env = {"BLOBCACHE_REDIS_URL": valkey.url}
+        with running(tmp_path / "var", tmp_path / "log", **env) as demo:
+            assert len(demo.curls) == 5
+            for line in demo.curls:
+                run(line)
+            assert demo.get("api/repositories/")["results"] == [{"name": "some/app", "blobs": 1}]
+            browser = signed_in(demo, demo.shown("Password"))
+            for page in ("repository", "blob", "repository/some_2Fapp/change"):
+                browser.open(urljoin(demo.url, f"admin/blobcache/{page}/")).close()
+    assert set(traffic.calls) <= READ_COMMANDS
+    assert redis.dbsize() == 3
+
+
+def test_another_redis_is_written_if_that_is_allowed(
+    redis: Redis, valkey: embedded.Server, tmp_path: Path
+) -> None:
+    env = {"BLOBCACHE_REDIS_URL": valkey.url, "BLOBCACHE_READ_ONLY": "0"}
+    with running(tmp_path / "var", tmp_path / "log", **env) as demo:
+        if sys.platform == "linux":
+            assert processes_in(demo.data) == [], "no Valkey beside it"
+        assert demo.get("api/repositories/")["count"] == 1
+        run(next(line for line in demo.curls if "-X PUT" in line))
+    assert redis.exists(keys.members("demo/hello"))
+    assert redis.zrange(keys.CatalogKeys.of().names, 0, -1) == [b"demo/hello", b"some/app"]
+
+
+def test_another_redis_that_is_gone_does_not_keep_it_from_starting(tmp_path: Path) -> None:
+    env = {"BLOBCACHE_REDIS_URL": f"unix://{tmp_path}/gone?db=0"}
+    with running(tmp_path / "var", tmp_path / "log", **env) as demo:
+        assert "The cache is not available" in demo.said
+        assert len(demo.curls) == 2
+        assert is_signed_in(signed_in(demo, demo.shown("Password")), demo)
