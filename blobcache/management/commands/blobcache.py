@@ -51,4 +51,5 @@ class Command(BaseCommand):
             raise CommandError(f"The registry '{registry}' is read-only, its index as well.")
         status = provider.catalog.reindex()
         count = provider.catalog.repositories(limit=1).count
-        self.stdout.write(f"Indexed {count} repositories as of {status.indexed_at:%Y-%m-%dT%H:%M:%SZ}.")
+        as_of = f"{status.indexed_at:%Y-%m-%dT%H:%M:%SZ}"
+        self.stdout.write(f"Indexed {count} repositories as of {as_of}.")
