@@ -19,11 +19,12 @@ import fcntl
 import os
 import signal
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import django
 from django.apps import apps
@@ -49,6 +50,7 @@ from project import embedded, sample
 __all__ = ["main"]
 
 HOST = "127.0.0.1"
+PORTS = range(65_536)
 USER = "admin"
 VAR = Path(__file__).parent.parent / "var"
 
@@ -67,14 +69,7 @@ class DemoError(RuntimeError):
 def main() -> None:
     """Run the demo until it is told to end."""
     parser = ArgumentParser(prog="python -m project.demo", description="Run the demo portal.")
-    parser.add_argument(
-        "--port",
-        type=int,
-        choices=range(65_536),
-        default=8000,
-        metavar="PORT",
-        help="default: %(default)s",
-    )
+    parser.add_argument("--port", type=port_number, default=8000, help="default: %(default)s")
     parser.add_argument("--data", type=Path, default=VAR, help="directory; default: %(default)s")
     options = parser.parse_args()
     for each in (signal.SIGTERM, signal.SIGHUP):
@@ -85,6 +80,13 @@ def main() -> None:
         say("\nThe demo has ended.")
     except (DemoError, ImproperlyConfigured, embedded.ServerError) as error:
         sys.exit(str(error))
+
+
+def port_number(text: str) -> int:
+    """The port that the text names."""
+    if text.isdecimal() and int(text) in PORTS:
+        return int(text)
+    raise ArgumentTypeError(f"{text!r} is not a port, which is a number up to {PORTS[-1]}.")
 
 
 def run(port: int, data: Path) -> None:
@@ -107,8 +109,10 @@ def run(port: int, data: Path) -> None:
             say(f"{error} ({error.__cause__})")
             example = None
         url = f"http://{HOST}:{server.server_port}"
-        examples = requests(f"{url}/api", example, may_write=not provider.rules.read_only)
-        welcome(url, sign_up(data), examples)
+        may_write = not provider.rules.read_only
+        examples = requests(f"{url}/api", example, may_write=may_write)
+        redis = place_of(os.environ["BLOBCACHE_REDIS_URL"]) + ("" if may_write else ", only read")
+        welcome(url, redis, sign_up(data), examples)
         server.set_app(get_internal_wsgi_application())
         server.serve_forever()
 
@@ -127,7 +131,7 @@ def listening(port: int) -> Iterator[ThreadedWSGIServer]:
     except OSError as error:
         raise DemoError(
             f"The demo cannot listen on {HOST}:{port}: {error.strerror}. "
-            f"Choose another port: make demo PORT={port % 65_535 + 1}"
+            f"Choose another port: make demo PORT={port % PORTS[-1] + 1}"
         ) from error
     with server:
         yield server
@@ -212,7 +216,13 @@ def sign_up(data: Path) -> Account:
     return Account("that of DJANGO_SUPERUSER_PASSWORD" if given else password, str(token))
 
 
-def welcome(url: str, account: Account, examples: Iterable[str]) -> None:
+def place_of(redis_url: str) -> str:
+    """Where that Redis is, without what it takes to get in."""
+    parts = urlsplit(redis_url)
+    return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
+
+
+def welcome(url: str, redis: str, account: Account, examples: Iterable[str]) -> None:
     """Tell how to get in, in the browser and from a shell."""
     say(
         f"""
@@ -222,6 +232,7 @@ def welcome(url: str, account: Account, examples: Iterable[str]) -> None:
 
   API         {url}/api/repositories/
   Swagger UI  {url}/api/docs/
+  Redis       {redis}
 
 From a shell:
 """

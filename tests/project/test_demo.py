@@ -274,6 +274,20 @@ def test_two_demos_do_not_share_their_data(demo: Demo, tmp_path: Path) -> None:
     assert other.said == f"Another demo is running with the data in {demo.data}.\n"
 
 
+@pytest.mark.parametrize("port", ["65536", "-1", "http"])
+def test_a_port_that_is_none_is_told_in_a_line(tmp_path: Path, port: str) -> None:
+    demo = Demo(tmp_path / "var", tmp_path / "log", f"--port={port}")
+    assert demo.process.wait(SECONDS) == 2
+    assert f"'{port}' is not a port" in demo.said
+
+
+def test_no_password_of_a_redis_is_shown(tmp_path: Path) -> None:
+    env = {"BLOBCACHE_REDIS_URL": "redis://user:secret@127.0.0.1:1/0"}
+    with running(tmp_path / "var", tmp_path / "log", **env) as demo:
+        assert demo.shown("Redis") == "127.0.0.1:1, only read"
+        assert "secret" not in demo.said
+
+
 def test_a_mistaken_variable_is_told_in_a_line(tmp_path: Path) -> None:
     demo = Demo(tmp_path / "var", tmp_path / "log", "--port", "0", DJANGO_DEBUG="yes")
     assert demo.process.wait(SECONDS) == 1
@@ -286,6 +300,7 @@ def test_another_redis_is_read_and_never_written(
     with commands(redis) as traffic:
         env = {"BLOBCACHE_REDIS_URL": valkey.url}
         with running(tmp_path / "var", tmp_path / "log", **env) as demo:
+            assert demo.shown("Redis") == f"127.0.0.1:{valkey.port}, only read"
             assert len(demo.curls) == 5
             for line in demo.curls:
                 run(line)
@@ -302,6 +317,7 @@ def test_another_redis_is_written_if_that_is_allowed(
 ) -> None:
     env = {"BLOBCACHE_REDIS_URL": valkey.url, "BLOBCACHE_READ_ONLY": "0"}
     with running(tmp_path / "var", tmp_path / "log", **env) as demo:
+        assert demo.shown("Redis") == f"127.0.0.1:{valkey.port}"
         if sys.platform == "linux":
             assert processes_in(demo.data) == [], "no Valkey beside it"
         assert demo.get("api/repositories/")["count"] == 1
