@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, urlsplit
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import Error, Warning  # noqa: A004 - Django's own names
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from blobcache.conf import DEFAULT_REGISTRY, DEFAULTS, entries
+from blobcache.conf import DEFAULT_REGISTRY, DEFAULTS, MAX_PAGE_SIZE, entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -74,6 +75,7 @@ def _check_registry(registry: str, entry: Mapping[str, Any]) -> Iterator[CheckMe
         return
     yield from _check_provider(where, values)
     yield from _check_visible_repositories(where, values["VISIBLE_REPOSITORIES"])
+    yield from _check_api(where, values)
     if values["TTL"] is not None and values["ROLE"] == "primary":
         yield Error(
             f"{where} has a TTL, but ROLE is 'primary': what expires, nobody can refill.",
@@ -90,6 +92,18 @@ def _check_visible_repositories(where: str, path: str | None) -> Iterator[CheckM
             "or names and prefixes.",
             id="blobcache.E010",
         )
+
+
+def _check_api(where: str, values: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    if not apps.is_installed("rest_framework"):
+        return
+    for path in values["API_PERMISSION_CLASSES"]:
+        if not hasattr(_imported(path), "has_permission"):
+            yield Error(
+                f"{where}['API_PERMISSION_CLASSES'] has {path!r}, which is no permission class.",
+                hint="It should be the dotted path of a class with a method 'has_permission'.",
+                id="blobcache.E011",
+            )
 
 
 def _imported(path: str) -> object:
@@ -210,6 +224,10 @@ def _are_size_fields(value: object) -> bool:
     )
 
 
+def _are_paths(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(_is_text, value))
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
@@ -237,5 +255,12 @@ _VALUES: Mapping[str, tuple[Callable[[object], bool], str]] = {
         lambda value: value is None or _is_text(value),
         "the dotted path of a function, or None",
     ),
+    "API_PERMISSION_CLASSES": (_are_paths, "a tuple of dotted paths, at least one"),
+    "API_PAGE_SIZE": (
+        lambda value: type(value) is int and 0 < value <= MAX_PAGE_SIZE,
+        f"a whole number from 1 to {MAX_PAGE_SIZE}",
+    ),
+    "API_MAX_BATCH": (_is_positive, "a whole number above 0"),
+    "API_MAX_BODY": (_is_positive, "a whole number of bytes above 0"),
 }
 """Of each setting: what tells a right value, and how to say what one is."""

@@ -3,13 +3,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
 from django.test import override_settings
 from redis import Redis
 
 from blobcache.checks import check_settings
-from blobcache.conf import DEFAULTS
+from blobcache.conf import DEFAULTS, MAX_PAGE_SIZE
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from project import embedded
 from tests.servers import cache_at, commands
@@ -101,6 +102,10 @@ WRONG: dict[str, list[object]] = {
     "CATALOG_MAX_AGE": [None, 0, -1, 1.5, "300", True],
     "MEMORY_MAX_ENTRIES": [None, 0, -1, 1e5, "100000", True],
     "VISIBLE_REPOSITORIES": ["", 1, b"a.b", print, ["a.b"]],
+    "API_PERMISSION_CLASSES": [None, (), [], "a.b", {"a.b"}, ("",), ("a.b", None), (object,)],
+    "API_PAGE_SIZE": [None, 0, -1, 1.5, "100", True, MAX_PAGE_SIZE + 1],
+    "API_MAX_BATCH": [None, 0, -1, 1.5, "1000", True],
+    "API_MAX_BODY": [None, 0, -1, 1e6, "1 MB", True],
 }
 
 
@@ -212,6 +217,29 @@ def test_e010_what_narrows_the_visible_repositories_is_no_function(path: str) ->
 
 def test_e010_any_function_will_do() -> None:
     assert ids({"default": {"VISIBLE_REPOSITORIES": "blobcache.conf.registries"}}) == []
+
+
+class TestE011:
+    """A permission class of the API is none."""
+
+    PERMISSION = "rest_framework.permissions.IsAdminUser"
+
+    @pytest.mark.parametrize(
+        "path", ["x", "nowhere.Permission", ".Permission", "blobcache.conf.registries"]
+    )
+    def test_each_is_looked_at(self, path: str) -> None:
+        entry = {"API_PERMISSION_CLASSES": [self.PERMISSION, path]}
+        (message,) = found({"default": entry})
+        assert message.id == "blobcache.E011"
+        assert repr(path) in message.msg
+
+    def test_any_of_rest_frameworks_kind_will_do(self) -> None:
+        assert ids({"default": {"API_PERMISSION_CLASSES": (self.PERMISSION,)}}) == []
+
+    def test_without_rest_framework_there_is_no_api_to_look_at(self) -> None:
+        rest = [app for app in settings.INSTALLED_APPS if app != "rest_framework"]
+        with override_settings(INSTALLED_APPS=rest):
+            assert ids({"default": {"API_PERMISSION_CLASSES": ["x.y"]}}) == []
 
 
 class TestW001:

@@ -23,6 +23,10 @@ OTHERS: dict[str, object] = {
     "CATALOG_MAX_AGE": 1,
     "MEMORY_MAX_ENTRIES": 1,
     "VISIBLE_REPOSITORIES": "portal.rules.visible",
+    "API_PERMISSION_CLASSES": ("rest_framework.permissions.IsAdminUser",),
+    "API_PAGE_SIZE": 1,
+    "API_MAX_BATCH": 1,
+    "API_MAX_BODY": 1,
 }
 
 
