@@ -17,7 +17,7 @@ from blobcache.api.content import (
     Negotiation,
     StrictJSONParser,
 )
-from blobcache.api.exceptions import BodyTooLarge, exception_handler
+from blobcache.api.exceptions import BodyInvalid, BodyTooLarge, exception_handler
 from blobcache.api.pagination import Paging
 from blobcache.api.serializers import Strict
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
@@ -109,12 +109,13 @@ class BlobCacheView(APIView):
 
     def body(self) -> Any:
         """Return the request's body, parsed and checked. Raises what the parsers raise."""
-        length = self.request.META.get("CONTENT_LENGTH") or 0
-        if int(length) > self.config.API_MAX_BODY:
+        length = _number(self.request.META.get("CONTENT_LENGTH"))
+        if length > self.config.API_MAX_BODY:
             raise BodyTooLarge(
                 f"The body has {length} bytes; at most {self.config.API_MAX_BODY} are read.",
                 {"maximum": self.config.API_MAX_BODY},
             )
+        _ = self.request.body  # read by Django, so that its own limit holds as well
         serializer = self.get_serializer(data=self.request.data)
         serializer.is_valid(raise_exception=True)
         return serializer.validated_data
@@ -217,3 +218,11 @@ class BlobCacheView(APIView):
             self.request.accepted_renderer = renderer
             self.request.accepted_media_type = renderer.media_type
         return response
+
+
+def _number(text: str | None) -> int:
+    """The number in a Content-Length, which few servers let through in another form."""
+    try:
+        return int(text or 0)
+    except ValueError:
+        raise BodyInvalid("The Content-Length is not a number of bytes.") from None

@@ -1,0 +1,78 @@
+"""A cache with something in it, and everybody who may ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import pytest
+from django.conf import LazySettings
+from django.contrib.auth.models import Permission, User
+from redis import Redis
+from rest_framework.test import APIClient
+
+from blobcache.descriptor import Descriptor
+from blobcache.services import get_provider
+from tests.api import grants
+
+APP, ALIAS = "application/octet-stream", "sha512:" + "e" * 128
+DIGEST, OTHER, UNKNOWN = ("sha256:" + char * 64 for char in "abc")
+
+As: TypeAlias = Callable[[str], APIClient]
+
+PERSONAS = ("anonymous", "nobody", "viewer", "changer", "deleter", "granted", "superuser")
+
+_PERMISSIONS = {"viewer": "view", "changer": "change", "deleter": "delete"}
+
+
+@pytest.fixture(autouse=True)
+def portal(settings: LazySettings) -> None:
+    """The API at /api/, an authentication backend that grants by repository."""
+    settings.ROOT_URLCONF = "tests.api.urls"
+    settings.AUTHENTICATION_BACKENDS = [
+        "django.contrib.auth.backends.ModelBackend",
+        "tests.api.grants.GrantBackend",
+    ]
+    grants.asked.clear()
+
+
+@pytest.fixture
+def as_(db: None) -> As:
+    """A client for whoever is named."""
+
+    def client(persona: str) -> APIClient:
+        found = APIClient()
+        if persona != "anonymous":
+            found.force_authenticate(user(persona))
+        return found
+
+    return client
+
+
+def user(persona: str) -> User:
+    """The user of that name, with the permissions that go with it."""
+    found, is_new = User.objects.get_or_create(
+        username=persona, defaults={"is_superuser": persona == "superuser"}
+    )
+    if is_new and persona in _PERMISSIONS:
+        found.user_permissions.set(
+            Permission.objects.filter(
+                content_type__app_label="blobcache",
+                codename__startswith=_PERMISSIONS[persona],
+            )
+        )
+    return found
+
+
+@pytest.fixture
+def superuser(as_: As) -> APIClient:
+    return as_("superuser")
+
+
+@pytest.fixture
+def filled(default_cache: Redis) -> Redis:
+    """A cache with one blob in two repositories and globally."""
+    provider = get_provider()
+    for name in ("team/app", "other/app"):
+        provider.repository_scoped(name).set_descriptor(DIGEST, Descriptor(DIGEST, 10, APP))
+    return default_cache

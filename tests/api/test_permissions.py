@@ -1,0 +1,197 @@
+"""Who may do what: every route, every method, everybody."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.urls import reverse
+from redis import Redis
+from rest_framework.test import APIClient
+
+from blobcache.api.base import BlobCacheView
+from blobcache.api.urls import urlpatterns
+from tests.api import grants
+from tests.api.conftest import APP, DIGEST, PERSONAS, As, user
+from tests.servers import commands
+
+
+class Row(NamedTuple):
+    route: str
+    method: str
+    allowed: set[str]
+    status: int = 200
+    body: dict[str, Any] | None = None
+
+
+VIEW, CHANGE, DELETE = ({"superuser", persona} for persona in ("viewer", "changer", "deleter"))
+GRANTED = {"granted"}
+KNOWN = set(PERSONAS) - {"anonymous"}
+DESCRIPTOR = {"size": 10, "mediaType": APP}
+
+TABLE = [
+    Row("status", "GET", VIEW),
+    Row("blobs", "GET", VIEW),
+    Row("blobs-stat", "POST", VIEW, body={"digests": [DIGEST]}),
+    Row("blob", "GET", VIEW),
+    Row("blob", "PUT", CHANGE, body=DESCRIPTOR),
+    Row("blob", "DELETE", DELETE, 204),
+    Row("blob-repositories", "GET", VIEW),
+    Row("blob-purge", "POST", DELETE, body={}),
+    Row("repositories", "GET", KNOWN),
+    Row("repository-summary", "GET", VIEW | GRANTED),
+    Row("repository-blobs", "GET", VIEW | GRANTED),
+    Row("repository-blobs-stat", "POST", VIEW | GRANTED, body={"digests": [DIGEST]}),
+    Row("repository-blob", "GET", VIEW | GRANTED),
+    Row("repository-blob", "PUT", CHANGE, body=DESCRIPTOR),
+    Row("repository-blob", "DELETE", DELETE | GRANTED, 204),
+]
+
+CASES = [
+    pytest.param(row, persona, id=f"{row.route}-{row.method}-{persona}")
+    for row in TABLE
+    for persona in PERSONAS
+]
+
+
+def views() -> dict[str, type[BlobCacheView]]:
+    return {
+        pattern.name: pattern.callback.cls  # type: ignore[attr-defined]
+        for pattern in urlpatterns
+        if pattern.name
+    }
+
+
+def offers() -> dict[str, set[str]]:
+    methods = ("GET", "PUT", "POST", "DELETE")
+    return {
+        name: {method for method in methods if getattr(view, method) is not None}
+        for name, view in views().items()
+    }
+
+
+def address(route: str, name: str = "team/app", digest: str = DIGEST) -> str:
+    takes = {"name": name} if route.startswith("repository-") else {}
+    if route == "repository-blob" or route.startswith("blob-") or route == "blob":
+        takes["digest"] = digest
+    return reverse(f"blobcache-api:{route}", kwargs=takes)
+
+
+def ask(client: APIClient, row: Row, method: str = "", name: str = "team/app") -> Any:
+    return client.generic(
+        method or row.method,
+        address(row.route, name),
+        "" if row.body is None else json.dumps(row.body),
+        content_type="application/json",
+    )
+
+
+def expected(row: Row, persona: str) -> int:
+    if persona in row.allowed:
+        return row.status
+    return 401 if persona == "anonymous" else 403
+
+
+def test_the_table_has_a_row_for_every_method_of_every_route() -> None:
+    assert sorted((row.route, row.method) for row in TABLE) == sorted(
+        (route, method) for route, methods in offers().items() for method in methods
+    )
+
+
+def test_every_view_offers_exactly_what_it_handles() -> None:
+    for view in views().values():
+        for method in ("GET", "PUT", "POST", "DELETE", "PATCH"):
+            is_offered = getattr(view, method, None) is not None
+            assert hasattr(view, method.lower()) == is_offered, (view, method)
+
+
+@pytest.mark.parametrize(("row", "persona"), CASES)
+def test_who_may(row: Row, persona: str, as_: As, filled: Redis) -> None:
+    response = ask(as_(persona), row)
+    assert response.status_code == expected(row, persona), response.content
+    if response.status_code in {401, 403}:
+        assert response.json()["errors"][0]["code"] == (
+            "UNAUTHORIZED" if persona == "anonymous" else "DENIED"
+        )
+        assert response.has_header("WWW-Authenticate") == (persona == "anonymous")
+
+
+@pytest.mark.parametrize(("row", "persona"), [case for case in CASES if "GET" in str(case.id)])
+def test_head_is_for_whom_get_is(row: Row, persona: str, as_: As, filled: Redis) -> None:
+    response = ask(as_(persona), row, "HEAD")
+    assert response.status_code == expected(row, persona)
+    assert response.content == b""
+
+
+@pytest.mark.parametrize("persona", PERSONAS)
+@pytest.mark.parametrize("route", offers())
+def test_options_is_for_who_may_do_anything_there(
+    route: str, persona: str, as_: As, filled: Redis
+) -> None:
+    may = any(row.route == route and persona in row.allowed for row in TABLE)
+    response = as_(persona).options(address(route))
+    assert response.status_code == (200 if may else 401 if persona == "anonymous" else 403)
+
+
+@pytest.mark.parametrize(
+    ("route", "method"),
+    [
+        (route, method)
+        for route, methods in offers().items()
+        for method in ("GET", "PUT", "POST", "DELETE", "PATCH", "TRACE")
+        if method not in methods
+    ],
+)
+def test_what_a_route_does_not_do_is_405_for_everybody(
+    route: str, method: str, as_: As, filled: Redis
+) -> None:
+    for persona in PERSONAS:
+        response = as_(persona).generic(method, address(route))
+        assert response.status_code == 405
+        assert response.json()["errors"][0]["code"] == "UNSUPPORTED"
+        assert method not in response.headers["Allow"]
+
+
+def test_a_grant_and_the_right_to_change_blobs_are_enough_to_set(as_: As, filled: Redis) -> None:
+    granted = user("granted")
+    granted.user_permissions.add(Permission.objects.get(codename="change_blob"))
+    row = Row("repository-blob", "PUT", set(), body=DESCRIPTOR)
+    assert ask(as_("granted"), row).status_code == 200
+    assert ask(as_("granted"), row, name="other/app").status_code == 403
+
+
+@pytest.mark.parametrize("persona", ["nobody", "granted", "anonymous"])
+@pytest.mark.parametrize(
+    "row", [row for row in TABLE if row.route.startswith("repository-")], ids=lambda row: row.route
+)
+def test_a_refusal_is_the_same_whether_the_repository_exists_or_not(
+    row: Row, persona: str, as_: As, filled: Redis
+) -> None:
+    client, told = as_(persona), []
+    for name in ("other/app", "other/not"):
+        with commands(filled) as traffic:
+            response = ask(client, row, name=name)
+        told.append((response.status_code, response.headers, response.content))
+        assert traffic.calls.total() == 0
+    assert told[0] == told[1]
+
+
+def test_nobody_can_be_granted_a_name_that_is_none(as_: As, filled: Redis) -> None:
+    assert as_("nobody").get("/api/repositories/Not A Name/blobs/").status_code == 403
+    assert as_("viewer").get("/api/repositories/Not A Name/blobs/").status_code == 400
+
+
+def test_a_portal_can_replace_the_permission_classes(as_: As, filled: Redis, settings: Any) -> None:
+    settings.BLOBCACHE = {
+        "default": {"API_PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"]}
+    }
+    assert as_("anonymous").get(address("blob")).status_code == 200
+
+
+def test_an_ordinary_viewer_s_stat_asks_the_object_level_nothing(as_: As, filled: Redis) -> None:
+    assert as_("viewer").get(address("repository-blob")).status_code == 200
+    assert not grants.asked
+    assert as_("granted").get(address("repository-blob")).status_code == 200
+    assert grants.asked == ["team/app"]
