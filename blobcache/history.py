@@ -15,7 +15,7 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.utils.translation import gettext as _
-from django.utils.translation import override
+from django.utils.translation import ngettext, override
 
 from blobcache import signals
 from blobcache.models import Blob, Repository
@@ -118,7 +118,7 @@ def _purged(digest: str) -> str:
 
 def _told(descriptor: Descriptor, digest: str) -> str:
     facts: Iterable[str] = (
-        _("%(size)s bytes") % {"size": descriptor.size},
+        ngettext("%(size)d byte", "%(size)d bytes", descriptor.size) % {"size": descriptor.size},
         *((descriptor.media_type,) if descriptor.media_type else ()),
         *((descriptor.digest,) if descriptor.digest != digest else ()),
     )

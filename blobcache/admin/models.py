@@ -63,6 +63,10 @@ class _CacheAdmin(_ModelAdmin):
         """Nothing is added here: a descriptor is set where it belongs."""
         return False
 
+    def has_view_or_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Changing does not include viewing."""
+        return self.has_view_permission(request, obj)
+
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Whether the model stands in the index."""
         return self.has_view_permission(request)

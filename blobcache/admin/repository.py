@@ -142,6 +142,7 @@ class RepositoryPage(_AboutRepository):
         try:
             self.provider.repository_scoped(self.name).stat(digest)
         except DescriptorCorrupt:
+            self.provider.catalog.members(self.name, limit=1)  # raises if the set is damaged
             return [record]
         except BlobUnknown:
             # With a descriptor and an override, only the membership can be missing.

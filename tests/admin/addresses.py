@@ -1,0 +1,24 @@
+"""The pages' addresses, as the default site gives them."""
+
+from __future__ import annotations
+
+from django.contrib.admin.utils import quote
+from django.urls import reverse
+
+__all__ = ["blob", "blobs", "repositories", "repository"]
+
+
+def repositories(view: str = "changelist") -> str:
+    return reverse(f"admin:blobcache_repository_{view}")
+
+
+def repository(name: str, view: str = "change") -> str:
+    return reverse(f"admin:blobcache_repository_{view}", args=[quote(name)])
+
+
+def blobs() -> str:
+    return reverse("admin:blobcache_blob_changelist")
+
+
+def blob(digest: str, view: str = "change") -> str:
+    return reverse(f"admin:blobcache_blob_{view}", args=[quote(digest)])

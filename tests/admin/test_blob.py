@@ -1,0 +1,260 @@
+"""The pages of blobs: looking up, browsing, holders, setting, clearing, purging."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html import unescape
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from django.contrib import admin as django_admin
+from django.contrib.admin.models import CHANGE, DELETION, LogEntry
+from django.test import Client, override_settings
+from redis import Redis
+
+from blobcache.descriptor import Descriptor
+from blobcache.digest import Digest
+from blobcache.exceptions import BlobUnknown
+from blobcache.models import Blob
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from tests.admin import addresses
+from tests.admin.conftest import CONFIG, GRANTED, HIDDEN, LAYER, LAYER_TYPE, OTHER
+
+Text = Callable[[Any], str]
+
+_NEXT = re.compile(r'<a href="([^"]*)" rel="next">')
+_HOLDER = re.compile(r'<th scope="row" data-label="Repository"><a href="[^"]*">([^<]*)</a>')
+
+
+@pytest.mark.parametrize("query", [LAYER, LAYER.encoded, LAYER.encoded.upper(), f" {LAYER} "])
+def test_a_digest_that_is_looked_up_leads_to_its_page(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, query: str
+) -> None:
+    response = admin.get(addresses.blobs(), {"q": query})
+    assert response.status_code == HTTPStatus.FOUND
+    assert response.headers["Location"] == addresses.blob(LAYER)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("nonsense", "is not of the form"),
+        ("sha256:12", "sha256 takes 64"),
+        ("<b>", "is not of the form"),
+        ("\x00", "is not of the form"),
+    ],
+)
+def test_a_mistyped_digest_is_explained(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text, query: str, message: str
+) -> None:
+    page = text(admin.get(addresses.blobs(), {"q": query}))
+    assert message in page
+    assert "<b>" not in page
+
+
+def test_browsing_shows_every_blob(
+    provider: RedisBlobDescriptorCacheProvider,
+    default_cache: Redis,
+    admin: Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(django_admin.site.get_model_admin(Blob), "list_per_page", 10)
+    digests = {Digest(f"sha256:{number:064x}") for number in range(2500)}
+    for digest in digests:
+        provider.set_descriptor(digest, Descriptor(digest, 1, "a/b"))
+    default_cache.hset("blobs::no digest", "size", 1)
+    default_cache.set(f"blobs::{OTHER}", "text")
+    seen: set[str] = set()
+    query, pages = "", 0
+    while True:
+        page = admin.get(addresses.blobs() + query).content.decode()
+        seen.update(re.findall(r'class="bc-digest"[^>]*>([^<]*)<', page))
+        pages += 1
+        following = _NEXT.search(page)
+        if following is None:
+            break
+        query = unescape(following[1])
+    assert seen == {*digests, OTHER, "no digest"}
+    assert pages > 1
+
+
+def test_the_page_shows_the_descriptor_and_the_holders(
+    filled: RedisBlobDescriptorCacheProvider, default_cache: Redis, admin: Client, text: Text
+) -> None:
+    filled.repository_scoped(HIDDEN).set_descriptor(LAYER, Descriptor(LAYER, 30_000_000, "my/own"))
+    page = text(admin.get(addresses.blob(LAYER)))
+    assert "30,000,000 bytes" in page
+    assert LAYER_TYPE in page
+    assert _HOLDER.findall(page) == [GRANTED, HIDDEN]
+    assert page.count(">differs</span>") == 1
+
+    default_cache.delete(f"repository::{HIDDEN}::blobs::{LAYER}")
+    default_cache.hset(f"repository::{GRANTED}::blobs::{LAYER}", "mediatype", "")
+    page = text(admin.get(addresses.blob(LAYER)))
+    assert ">missing</span>" in page
+    assert ">as globally</span>" in page
+
+
+def test_holders_are_paged(
+    provider: RedisBlobDescriptorCacheProvider, admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(django_admin.site.get_model_admin(Blob), "list_per_page", 3)
+    names = [f"r{number}" for number in range(8)]
+    for name in names:
+        provider.repository_scoped(name).set_descriptor(LAYER, Descriptor(LAYER, 1, "a/b"))
+    found: list[str] = []
+    query = ""
+    while True:
+        page = admin.get(addresses.blob(LAYER) + query).content.decode()
+        found += _HOLDER.findall(page)
+        following = _NEXT.search(page)
+        if following is None:
+            break
+        query = unescape(following[1])
+    assert found == names
+
+
+def test_an_unknown_blob_has_a_page_that_says_so(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    page = text(admin.get(addresses.blob(OTHER)))
+    assert "Nothing usable" in page
+    assert "No repository that you may view holds this blob" in page
+
+
+@pytest.mark.parametrize("view", ["change", "history", "set", "delete", "purge"])
+@pytest.mark.parametrize("key", ["nonsense", "sha256:12", "a/b::c", "<b>"])
+def test_what_is_no_digest_has_no_page(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, view: str, key: str
+) -> None:
+    assert admin.get(addresses.blob(key, view)).status_code == HTTPStatus.NOT_FOUND
+    assert admin.post(addresses.blob(key, view)).status_code == HTTPStatus.NOT_FOUND
+
+
+def test_setting_the_global_descriptor(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    page = text(admin.get(addresses.blob(OTHER, "set")))
+    assert f'value="{OTHER}"' in page
+    response = admin.post(
+        addresses.blob(OTHER, "set"),
+        {"digest": OTHER, "size": "3", "media_type": "a/b", "canonical": ""},
+        follow=True,
+    )
+    assert f"Set {OTHER}." in text(response)
+    assert filled.stat(OTHER) == Descriptor(OTHER, 3, "a/b")
+    (entry,) = LogEntry.objects.all()
+    assert (entry.object_id, entry.is_addition()) == (OTHER, True)
+
+
+def test_clearing_the_global_descriptor_is_confirmed_done_and_logged(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    url = addresses.blob(LAYER, "delete")
+    for response in (admin.get(url, {"confirmed": "yes"}), admin.post(url)):
+        assert "is to be cleared" in text(response)
+        assert filled.stat(LAYER).digest == LAYER
+    assert "Cleared the global descriptor" in text(admin.post(url, {"confirmed": "y"}, follow=True))
+    with pytest.raises(BlobUnknown):
+        filled.stat(LAYER)
+    (entry,) = LogEntry.objects.all()
+    assert (entry.object_id, entry.action_flag) == (LAYER, DELETION)
+    assert f"Cleared {LAYER}" in text(admin.get(addresses.blob(LAYER, "history")))
+    assert "no global descriptor any more" in text(admin.post(url, {"confirmed": "y"}, follow=True))
+
+
+def test_a_purge_says_first_what_it_will_do(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    url = addresses.blob(LAYER, "purge")
+    for response in (admin.get(url, {"confirmed": "yes"}), admin.post(url)):
+        page = text(response)
+        assert "is to be cleared in 2 repositories" in page
+        assert _HOLDER.findall(page) == [GRANTED, HIDDEN]
+        assert len(filled.catalog.holders(LAYER).holders) == 2
+    assert not LogEntry.objects.exists()
+
+
+def purge(client: Client, digest: str) -> tuple[list[str], str]:
+    """Press the button until it is done: the pages in between, and the last."""
+    url, data = addresses.blob(digest, "purge"), {"confirmed": "yes"}
+    pages: list[str] = []
+    while True:
+        response = client.post(url, data, follow=True)
+        page = response.content.decode()
+        if response.redirect_chain:
+            return pages, page
+        pages.append(page)
+        hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page))
+        data = {
+            "confirmed": "yes",
+            "cursor": unescape(hidden["cursor"]),
+            "total": hidden["total"],
+        }
+
+
+def test_a_purge_clears_the_blob_everywhere_and_is_logged(
+    filled: RedisBlobDescriptorCacheProvider, default_cache: Redis, admin: Client
+) -> None:
+    default_cache.sadd("repository::unindexed::blobs", LAYER)
+    _, page = purge(admin, LAYER)
+    assert "Purged the blob: cleared in 3 repositories, and globally" in page
+    assert filled.catalog.holders(LAYER).holders == ()
+    assert filled.repository_scoped(GRANTED).stat(CONFIG).digest == CONFIG
+    entries = LogEntry.objects.all()
+    assert {(entry.object_id, entry.action_flag) for entry in entries} == {
+        (LAYER, DELETION),
+        (GRANTED, CHANGE),
+        (HIDDEN, CHANGE),
+        ("unindexed", CHANGE),
+    }
+    assert any("from every repository" in entry.change_message for entry in entries)
+
+
+def test_a_long_purge_goes_step_by_step(
+    provider: RedisBlobDescriptorCacheProvider,
+    default_cache: Redis,
+    admin: Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [f"r{number:04}" for number in range(2300)]
+    with default_cache.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.sadd(f"repository::{name}::blobs", LAYER)
+        pipe.execute()
+    monkeypatch.setattr("blobcache.redis.catalog.BUILD_BUDGET", 0)
+    pages, last = purge(admin, LAYER)
+    assert len(pages) > 1
+    assert all("Go on until it is done" in page for page in pages)
+    assert "In this step:" in pages[-1]
+    assert "cleared in 2300 repositories" in last
+    assert provider.catalog.holders(LAYER).holders == ()
+
+
+def test_an_interrupted_purge_can_be_begun_again(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    response = admin.post(
+        addresses.blob(LAYER, "purge"), {"confirmed": "yes", "cursor": "forged"}, follow=True
+    )
+    assert "leads nowhere any more" in text(response)
+    assert len(filled.catalog.holders(LAYER).holders) == 2
+    purge(admin, LAYER)
+    assert filled.catalog.holders(LAYER).holders == ()
+
+
+def test_a_purge_tells_no_name_that_is_out_of_sight(
+    filled: RedisBlobDescriptorCacheProvider, login: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = login("purger", "view_blob", "delete_blob", "delete_repository", "view_repository")
+    with override_settings(BLOBCACHE={"default": {"VISIBLE_REPOSITORIES": f"{__name__}.library"}}):
+        page = client.get(addresses.blob(LAYER, "purge")).content.decode()
+        assert HIDDEN not in page
+        pages, last = purge(client, LAYER)
+    assert HIDDEN not in "".join([*pages, last])
+
+
+def library(user: object) -> list[str]:
+    return ["library/"]

@@ -1,0 +1,220 @@
+"""Pages when Redis fails, when nothing may be written, when there is no catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client, override_settings
+from redis import Redis
+
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from project import embedded
+from tests.admin import addresses
+from tests.admin.conftest import CONFIG, GRANTED, LAYER, OTHER
+from tests.servers import cache_at
+
+Text = Callable[[Any], str]
+
+GOOD = {"digest": OTHER, "size": "1", "media_type": "a/b", "canonical": ""}
+
+
+def pages() -> list[str]:
+    return [
+        addresses.repositories(),
+        addresses.repositories() + "?q=library",
+        addresses.repository(GRANTED),
+        addresses.repository(GRANTED) + "?q=sha256:aa",
+        addresses.repository(GRANTED) + f"?q={LAYER}",
+        addresses.repository(GRANTED, "set") + f"?digest={LAYER}",
+        addresses.blobs(),
+        addresses.blob(LAYER),
+        addresses.blob(LAYER, "set"),
+        addresses.blob(LAYER, "delete"),
+        addresses.blob(LAYER, "purge"),
+    ]
+
+
+def writes(client: Client) -> Iterator[Any]:
+    """Answers to every write there is, with the page behind it."""
+    for url, data in (
+        (addresses.repository(GRANTED, "clear"), {"digest": LAYER, "confirmed": "yes"}),
+        (addresses.repository(GRANTED, "set"), GOOD),
+        (addresses.blob(LAYER, "set"), GOOD),
+        (addresses.blob(LAYER, "delete"), {"confirmed": "yes"}),
+        (addresses.blob(LAYER, "purge"), {"confirmed": "yes"}),
+    ):
+        yield client.post(url, data, follow=True)
+
+
+@pytest.fixture
+def own() -> Iterator[embedded.Server]:
+    """A server that a test may stop, with a short patience behind CACHES["default"]."""
+    with embedded.start() as server, fast(server.url):
+        yield server
+
+
+@contextmanager
+def fast(url: str) -> Iterator[Redis]:
+    with cache_at(url, SOCKET_CONNECT_TIMEOUT=0.2, SOCKET_TIMEOUT=0.2) as client:
+        yield client
+
+
+def test_every_page_is_drawn_when_redis_is_down(
+    own: embedded.Server, admin: Client, text: Text
+) -> None:
+    own.stop()
+    for page in pages():
+        response = admin.get(page)
+        assert response.status_code == HTTPStatus.OK, page
+        assert text(response).count("Redis is down") == 1, page
+        assert str(own.port) not in text(response), page
+    assert "The cache knows no blob" not in text(admin.get(addresses.blobs()))
+    assert "knows no blob" not in text(admin.get(addresses.repository(GRANTED)))
+    page = text(admin.post(addresses.repository(GRANTED, "clear"), {"digest": LAYER}))
+    assert "Redis is down" in page
+    for response in writes(admin):
+        assert response.status_code == HTTPStatus.OK
+        assert "Redis is down" in text(response)
+    page = text(admin.post(addresses.repositories("refresh"), follow=True))
+    assert "Redis is down" in page
+    assert not LogEntry.objects.exists()
+
+
+def test_a_slow_redis_is_told_from_one_that_is_down(
+    own: embedded.Server, admin: Client, text: Text
+) -> None:
+    admin.get(addresses.repositories())
+    with own.frozen():
+        assert "Redis is too slow" in text(admin.get(addresses.blobs()))
+
+
+def test_a_redis_that_denies_access_is_told_as_such(
+    own: embedded.Server, admin: Client, text: Text
+) -> None:
+    with own.client() as client:
+        client.acl_setuser("portal", enabled=True, passwords=["+swordfish"], commands=["+ping"])
+    user = f"redis://portal:swordfish@{embedded.HOST}:{own.port}/0"
+    stranger = f"redis://portal:wrong@{embedded.HOST}:{own.port}/0"
+    for url in (user, stranger):
+        with fast(url):
+            for page in pages():
+                shown = text(admin.get(page))
+                assert "Redis denies access" in shown, (url, page)
+                assert "swordfish" not in shown
+
+
+def test_a_server_that_tells_nothing_of_itself_is_no_error(
+    own: embedded.Server, admin: Client, text: Text
+) -> None:
+    with own.client() as client:
+        client.acl_setuser(
+            "portal",
+            enabled=True,
+            passwords=["+swordfish"],
+            keys=["*"],
+            categories=["+@all", "-@dangerous"],
+        )
+    with fast(f"redis://portal:swordfish@{embedded.HOST}:{own.port}/0"):
+        page = text(admin.get(addresses.repositories()))
+    assert "does not let this user ask how it is" in page
+    assert "denies access" not in page
+
+
+def test_a_replica_and_a_full_server_say_why_they_refuse(
+    own: embedded.Server, admin: Client, text: Text
+) -> None:
+    url = addresses.repository(GRANTED, "set")
+    with own.client() as client:
+        client.config_set("maxmemory", 1)
+        assert "Redis is full" in text(admin.post(url, GOOD))
+        client.config_set("maxmemory", 0)
+        client.replicaof(embedded.HOST, "1")
+        assert "Redis accepts no writes" in text(admin.post(url, GOOD))
+
+
+def test_what_was_cleared_before_redis_failed_is_recorded(
+    filled: RedisBlobDescriptorCacheProvider,
+    admin: Client,
+    text: Text,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from blobcache.exceptions import CacheUnavailable  # noqa: PLC0415 - one test's
+    from blobcache.redis.service import RedisService  # noqa: PLC0415
+
+    clear = RedisService.clear
+
+    def failing(self: RedisService, digest: str) -> object:
+        if digest == CONFIG:
+            raise CacheUnavailable("Gone.")
+        return clear(self, digest)
+
+    monkeypatch.setattr(RedisService, "clear", failing)
+    response = admin.post(
+        addresses.repository(GRANTED, "clear"),
+        {"digest": [LAYER, CONFIG], "confirmed": "yes"},
+        follow=True,
+    )
+    page = text(response)
+    assert "Cleared 1 blob in library/nginx" in page
+    assert "1 blob is not cleared: Redis failed" in page
+    assert LogEntry.objects.count() == 1
+
+
+@pytest.fixture
+def read_only(
+    filled: RedisBlobDescriptorCacheProvider,
+) -> Iterator[embedded.Server]:
+    """The registry as before, but read-only, with its index in a Redis of its own."""
+    registry = {"READ_ONLY": True, "CATALOG_ALIAS": "index"}
+    with (
+        embedded.start() as index,
+        cache_at(index.url, "index"),
+        override_settings(BLOBCACHE={"default": registry}),
+    ):
+        yield index
+
+
+@pytest.mark.usefixtures("read_only")
+def test_a_read_only_registry_says_so_and_offers_no_action(admin: Client, text: Text) -> None:
+    for page in (
+        addresses.repositories(),
+        addresses.repository(GRANTED),
+        addresses.blobs(),
+        addresses.blob(LAYER),
+    ):
+        shown = text(admin.get(page))
+        assert shown.count("This registry is read-only") == 1, page
+        for action in ("Clear", "Set a descriptor<", "Purge everywhere", "checkbox"):
+            assert action not in shown, (page, action)
+
+
+@pytest.mark.usefixtures("read_only")
+def test_a_read_only_registry_refuses_every_write(
+    admin: Client, text: Text, filled: RedisBlobDescriptorCacheProvider
+) -> None:
+    for response in writes(admin):
+        assert "This registry is read-only" in text(response)
+        assert response.redirect_chain
+    assert filled.repository_scoped(GRANTED).stat(LAYER).digest == LAYER
+    assert not LogEntry.objects.exists()
+
+
+@pytest.mark.usefixtures("read_only")
+def test_a_read_only_registry_still_keeps_its_catalog_elsewhere(admin: Client, text: Text) -> None:
+    page = text(admin.post(addresses.repositories("refresh"), follow=True))
+    assert "The catalog is up to date" in page
+    assert GRANTED in page
+
+
+def test_a_provider_without_a_catalog_has_nothing_to_browse(admin: Client, text: Text) -> None:
+    memory = "blobcache.services.memory.MemoryBlobDescriptorCacheProvider"
+    with override_settings(BLOBCACHE={"default": {"PROVIDER": memory}}):
+        for page in pages():
+            response = admin.get(page)
+            assert response.status_code == HTTPStatus.OK, page
+            assert "There is nothing to browse" in text(response), page

@@ -1,0 +1,129 @@
+"""The history: what a user changes becomes a LogEntry, whatever entrance it came through."""
+
+from __future__ import annotations
+
+from typing import cast
+from unittest import mock
+
+import pytest
+from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
+from django.contrib.auth.models import AnonymousUser, User
+from django.test import override_settings
+from django.utils import translation
+
+from blobcache.descriptor import Descriptor
+from blobcache.digest import Digest
+from blobcache.exceptions import BlobUnknown
+from blobcache.history import recorded
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.services import get_provider
+
+BLOB = Digest("sha256:" + "a" * 64)
+ALIAS = Digest("sha512:" + "b" * 128)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("default_cache")]
+
+
+@pytest.fixture
+def provider() -> RedisBlobDescriptorCacheProvider:
+    return cast("RedisBlobDescriptorCacheProvider", get_provider())
+
+
+@pytest.fixture
+def user() -> User:
+    return User.objects.create(username="ann")
+
+
+def written() -> list[tuple[str | None, int, str]]:
+    return [
+        (entry.object_id, entry.action_flag, entry.get_change_message())
+        for entry in LogEntry.objects.order_by("pk")
+    ]
+
+
+def test_each_change_has_its_entry(provider: RedisBlobDescriptorCacheProvider, user: User) -> None:
+    repository = provider.repository_scoped("a/b")
+    with recorded(user, source="test"):
+        provider.set_descriptor(BLOB, Descriptor(BLOB, 1, "x/y"))
+        provider.set_descriptor(BLOB, Descriptor(BLOB, 2, "x/y"))
+        repository.set_descriptor(ALIAS, Descriptor(BLOB, 2, "x/z"))
+        repository.clear(ALIAS)
+        provider.clear(BLOB)
+    assert written() == [
+        (BLOB, ADDITION, f"Set the descriptor of {BLOB} to 1 byte, x/y."),
+        (
+            BLOB,
+            CHANGE,
+            f"Set the descriptor of {BLOB} to 2 bytes, x/y; it was 1 byte, x/y.",
+        ),
+        ("a/b", CHANGE, f"Set the descriptor of {ALIAS} to 2 bytes, x/z, {BLOB}."),
+        ("a/b", CHANGE, f"Cleared {ALIAS}; it was 2 bytes, x/z, {BLOB}."),
+        (BLOB, DELETION, f"Cleared {BLOB}; it was 2 bytes, x/y."),
+    ]
+    assert {entry.user for entry in LogEntry.objects.all()} == {user}
+
+
+def test_changes_outside_are_nobody_s(
+    provider: RedisBlobDescriptorCacheProvider, user: User
+) -> None:
+    with recorded(user, source="test"):
+        pass
+    provider.set_descriptor(BLOB, Descriptor(BLOB, 1, "x/y"))
+    assert written() == []
+
+
+def test_what_was_done_before_an_error_is_recorded(
+    provider: RedisBlobDescriptorCacheProvider, user: User
+) -> None:
+    def change_and_fail() -> None:
+        with recorded(user, source="test"):
+            provider.set_descriptor(BLOB, Descriptor(BLOB, 1, "x/y"))
+            provider.clear(ALIAS)
+
+    with pytest.raises(BlobUnknown):
+        change_and_fail()
+    assert len(written()) == 1
+
+
+def test_somebody_without_an_account_is_attributed_but_has_no_history(
+    provider: RedisBlobDescriptorCacheProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "blobcache.audit")
+    with recorded(AnonymousUser(), source="test"):
+        provider.set_descriptor(BLOB, Descriptor(BLOB, 1, "x/y"))
+    assert written() == []
+    (record,) = [each for each in caplog.records if each.name == "blobcache.audit"]
+    assert (record.__dict__["actor"], record.__dict__["source"]) == (None, "test")
+
+
+def test_without_django_s_admin_there_is_no_history(
+    provider: RedisBlobDescriptorCacheProvider, user: User
+) -> None:
+    with (
+        mock.patch("blobcache.history.apps.is_installed", return_value=False),
+        recorded(user, source="test"),
+    ):
+        provider.set_descriptor(BLOB, Descriptor(BLOB, 1, "x/y"))
+    assert written() == []
+
+
+@override_settings(LANGUAGE_CODE="en")
+def test_a_history_is_in_the_language_of_the_site(
+    provider: RedisBlobDescriptorCacheProvider, user: User
+) -> None:
+    with translation.override("de"), recorded(user, source="test"):
+        provider.set_descriptor(BLOB, Descriptor(BLOB, 1, "x/y"))
+    assert written()[0][2].startswith("Set the descriptor of")
+
+
+def test_a_purge_has_an_entry_in_each_repository_and_one_for_the_blob(
+    provider: RedisBlobDescriptorCacheProvider, user: User
+) -> None:
+    for name in ("a", "b"):
+        provider.repository_scoped(name).set_descriptor(BLOB, Descriptor(BLOB, 1, "x/y"))
+    cursor: str | None = ""
+    with recorded(user, source="test"):
+        while cursor is not None:
+            cursor = provider.purge(BLOB, cursor).next
+    assert {entry[:2] for entry in written()} == {("a", CHANGE), ("b", CHANGE), (BLOB, DELETION)}
+    assert (BLOB, DELETION, f"Purged {BLOB} from every repository.") in written()
