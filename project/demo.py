@@ -6,11 +6,11 @@ It starts an embedded Valkey, makes the database, a superuser and sample data, a
 loopback interface. What it keeps lies in the data directory; without that it begins anew. Ending it
 with Ctrl-C, or SIGTERM, leaves nothing running.
 
-All variables of `project.settings` count, though a few have other defaults here: debugging is on,
-the database lies in the data directory, and `BLOBCACHE_REDIS_URL` is the embedded Valkey. If that
-names another server, nothing is seeded there; and unless `BLOBCACHE_READ_ONLY=0` stands beside it
-nothing is ever written there, for the embedded Valkey then keeps the catalog's index.
-`DJANGO_SUPERUSER_PASSWORD` is the password of `admin`; without it one is made up, kept and printed.
+Of the variables of `project.settings` those of Redis count here. `BLOBCACHE_REDIS_URL` is the
+embedded Valkey, unless it names another server: then nothing is seeded there; and unless
+`BLOBCACHE_READ_ONLY=0` stands beside it nothing is ever written there, for the embedded Valkey then
+keeps the catalog's index. `DJANGO_SUPERUSER_PASSWORD` is the password of `admin`; without it one is
+made up, kept and printed.
 """
 
 from __future__ import annotations
@@ -161,14 +161,16 @@ def set_environment(data: Path, start_valkey: Callable[[], str]) -> None:
 
     `start_valkey` returns the address of a Valkey, which it starts; not every demo needs one.
     """
-    defaults = {
+    hosts = os.environ.get("DJANGO_ALLOWED_HOSTS", "")
+    # Whatever a shell may have exported for another portal: no superuser for that one's database.
+    os.environ |= {
         "DJANGO_SETTINGS_MODULE": "project.settings",
         "DJANGO_DEBUG": "1",
+        "DJANGO_HTTPS": "0",
+        "DJANGO_ALLOWED_HOSTS": f"{HOST},localhost,{hosts}",
         "DJANGO_DATABASE_PATH": str(data / "portal.sqlite3"),
         "DJANGO_SECRET_KEY": kept(data / "secret-key", get_random_secret_key),
     }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
     if not os.environ.get("BLOBCACHE_REDIS_URL"):
         os.environ |= {"BLOBCACHE_REDIS_URL": start_valkey(), "BLOBCACHE_READ_ONLY": "0"}
     elif os.environ.get("BLOBCACHE_READ_ONLY") != "0" and "BLOBCACHE_CATALOG_URL" not in os.environ:

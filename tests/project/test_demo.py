@@ -289,9 +289,23 @@ def test_no_password_of_a_redis_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_mistaken_variable_is_told_in_a_line(tmp_path: Path) -> None:
-    demo = Demo(tmp_path / "var", tmp_path / "log", "--port", "0", DJANGO_DEBUG="yes")
+    env = {"BLOBCACHE_REDIS_URL": "redis://127.0.0.1:1/0", "BLOBCACHE_READ_ONLY": "no"}
+    demo = Demo(tmp_path / "var", tmp_path / "log", "--port", "0", **env)
     assert demo.process.wait(SECONDS) == 1
-    assert demo.said == "DJANGO_DEBUG must be 0 or 1, not 'yes'.\n"
+    assert demo.said == "BLOBCACHE_READ_ONLY must be 0 or 1, not 'no'.\n"
+
+
+def test_what_is_exported_for_another_portal_does_not_matter(tmp_path: Path) -> None:
+    database = tmp_path / "another.sqlite3"
+    env = {
+        "DJANGO_DEBUG": "0",
+        "DJANGO_HTTPS": "1",
+        "DJANGO_ALLOWED_HOSTS": "portal.example",
+        "DJANGO_DATABASE_PATH": str(database),
+    }
+    with running(tmp_path / "var", tmp_path / "log", **env) as demo:
+        assert is_signed_in(signed_in(demo, demo.shown("Password")), demo)
+    assert not database.exists()
 
 
 def test_another_redis_is_read_and_never_written(
