@@ -227,6 +227,7 @@ def test_a_server_whose_parent_is_gone_already_does_not_start() -> None:
 
 def test_a_cluster_serves_every_slot(cluster: embedded.Cluster) -> None:
     with cluster.client() as client:
+        client.flushall()
         for number in range(100):
             client.set(f"key{number}", number)
     sizes = []

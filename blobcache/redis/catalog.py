@@ -21,15 +21,17 @@ from uuid import uuid4
 from blobcache.digest import Digest
 from blobcache.exceptions import DescriptorCorrupt, DigestInvalid, RepositoryNameInvalid
 from blobcache.redis import keys
-from blobcache.redis.connection import Script, is_wrong_type, scan_position
+from blobcache.redis.connection import scan_position
 from blobcache.redis.keys import CatalogKeys
 from blobcache.redis.visible import ALL, Visible
+from blobcache.redis.wire import Script, is_wrong_type
 from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from blobcache.redis.connection import Command, Reply, Server
+    from blobcache.redis.connection import Server
+    from blobcache.redis.wire import Command, Reply
 
 __all__ = [
     "BlobPage",
@@ -279,7 +281,7 @@ class Catalog:
         )
         while cursor is not None:
             following, found = self._server.scan(
-                cast("bytes", cursor).decode(), keys.REPOSITORIES, STEP
+                cast("bytes", cursor).decode("utf-8", "replace"), keys.REPOSITORIES, STEP
             )
             pause = monotonic() >= deadline
             held = self._index.script(

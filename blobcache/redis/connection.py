@@ -9,9 +9,7 @@ the wrong type is data, and comes back as a reply.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from hashlib import sha1
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from django_redis import get_redis_connection
@@ -22,34 +20,23 @@ from redis.exceptions import (
     NoScriptError,
     RedisClusterException,
     RedisError,
-    ResponseError,
 )
 
 from blobcache.exceptions import CacheUnavailable, CursorInvalid
+from blobcache.redis.exchange import can_exchange, exchange
+from blobcache.redis.wire import is_wrong_type, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-__all__ = ["Command", "Reply", "Script", "Server", "is_wrong_type", "scan_position"]
+    from blobcache.digest import Digest
+    from blobcache.redis.wire import Command, Reply, Script, Template
 
-Command: TypeAlias = tuple[bytes | str | int, ...]
-Reply: TypeAlias = "bytes | int | list[Reply] | ResponseError | None"
+__all__ = ["Server", "scan_position"]
 
 _FAILURES = (RedisError, RedisClusterException, OSError)
 _RAW = {NEVER_DECODE: True}
 _POSITION = re.compile(r"[0-9]{1,20}")
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A Lua script and the name that Redis knows it by."""
-
-    body: str
-    sha: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        digest = sha1(self.body.encode(), usedforsecurity=False).hexdigest()
-        object.__setattr__(self, "sha", digest)
 
 
 class Server:
@@ -69,9 +56,30 @@ class Server:
         """Whether keys may lie in slots that no script and no transaction spans."""
         return isinstance(self._client(), RedisCluster)
 
-    def batch(self, commands: Sequence[Command], *, replica: bool = False) -> list[Reply]:
+    def batch(self, commands: Sequence[Command]) -> list[Reply]:
         """Run the commands one after another: one round trip, on a cluster one a node."""
-        return _checked(self._pipe(self._client(write=not replica), commands))
+        return _checked(_send(self._client(), commands))
+
+    def ask(
+        self,
+        template: Template,
+        digests: Sequence[Digest],
+        first: Sequence[Command] = (),
+        *,
+        replica: bool = False,
+    ) -> list[Reply]:
+        """Run the commands of `first`, then those of the template for each of the digests.
+
+        One round trip, on a cluster one a node. A `replica` may be asked, if there is one.
+        """
+        client = self._client(write=not replica)
+        if not can_exchange(client):
+            commands = [command for digest in digests for command in template.commands(digest)]
+            return _checked(_pipe(client, [*first, *commands]))
+        packed = b"".join(map(template.pack, digests))
+        if first:
+            packed = pack(first) + packed
+        return _checked(_exchange(client, packed, len(first) + template.count * len(digests)))
 
     def transaction(self, *phases: Sequence[Command]) -> list[Reply]:
         """Run the commands of all phases isolated from other clients: one round trip.
@@ -81,10 +89,9 @@ class Server:
         """
         client = self._client()
         if isinstance(client, RedisCluster):
-            return [reply for phase in phases for reply in _checked(self._pipe(client, phase))]
+            return [reply for phase in phases for reply in _checked(_pipe(client, phase))]
         commands = [command for phase in phases for command in phase]
-        replies = self._pipe(client, [("MULTI",), *commands, ("EXEC",)])
-        _checked(replies)
+        replies = _checked(_send(client, [("MULTI",), *commands, ("EXEC",)]))
         return _checked(cast("list[Reply]", replies[-1]))
 
     def script(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Reply:
@@ -94,14 +101,10 @@ class Server:
         """
         client = self._client()
         operands = (len(keys), *keys, *args)
-        try:
-            try:
-                reply = client.execute_command("EVALSHA", script.sha, *operands, **_RAW)
-            except NoScriptError:
-                reply = client.execute_command("EVAL", script.body, *operands, **_RAW)
-        except _FAILURES as error:
-            raise _unavailable(error) from error
-        return cast("Reply", reply)
+        (reply,) = _send(client, [("EVALSHA", script.sha, *operands)])
+        if isinstance(reply, NoScriptError):
+            (reply,) = _send(client, [("EVAL", script.body, *operands)])
+        return _checked([reply])[0]
 
     def scan(self, cursor: str, match: bytes, count: int) -> tuple[str, list[bytes]]:
         """Take one step through the keyspace, on the primaries; one round trip.
@@ -168,17 +171,6 @@ class Server:
         except _FAILURES as error:
             raise _unavailable(error) from error
 
-    @staticmethod
-    def _pipe(client: Any, commands: Sequence[Command]) -> list[Reply]:
-        """Send the commands together; an error that is about one stands in place of its reply."""
-        try:
-            with client.pipeline(transaction=False) as pipe:
-                for command in commands:
-                    pipe.execute_command(*command, **_RAW)
-                return cast("list[Reply]", pipe.execute(raise_on_error=False))
-        except _FAILURES as error:
-            raise _unavailable(error) from error
-
 
 def scan_position(cursor: str) -> int:
     """What ``SCAN`` and its kin take for a cursor, empty at the beginning.
@@ -190,21 +182,37 @@ def scan_position(cursor: str) -> int:
     return int(cursor or "0")
 
 
-def is_wrong_type(reply: Reply) -> bool:
-    """Whether the reply says that the command's key holds another type of value."""
-    return isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)
+def _send(client: Any, commands: Sequence[Command]) -> list[Reply]:
+    """Send the commands together; an error that is about one stands in place of its reply."""
+    if can_exchange(client):
+        return _exchange(client, pack(commands), len(commands))
+    return _pipe(client, commands)
+
+
+def _exchange(client: Any, packed: bytes, count: int) -> list[Reply]:
+    try:
+        return exchange(client, packed, count)
+    except _FAILURES as error:
+        raise _unavailable(error) from error
+
+
+def _pipe(client: Any, commands: Sequence[Command]) -> list[Reply]:
+    """`_send` for a client of any kind, and the only way to a cluster."""
+    try:
+        with client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command, **_RAW)
+            return cast("list[Reply]", pipe.execute(raise_on_error=False))
+    except _FAILURES as error:
+        raise _unavailable(error) from error
 
 
 def _checked(replies: list[Reply]) -> list[Reply]:
     """The replies, unless one of them is an error that is not about the data."""
-    for error in _errors(replies):
-        if not is_wrong_type(cast("Reply", error)):
-            raise _unavailable(error) from error
+    for reply in replies:
+        if isinstance(reply, Exception) and not is_wrong_type(reply):
+            raise _unavailable(reply) from reply
     return replies
-
-
-def _errors(replies: list[Reply]) -> Iterator[Exception]:
-    return (reply for reply in replies if isinstance(reply, Exception))
 
 
 def _unavailable(error: Exception) -> CacheUnavailable:

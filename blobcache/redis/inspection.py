@@ -17,7 +17,7 @@ from blobcache.redis import replies
 if TYPE_CHECKING:
     from blobcache.descriptor import Descriptor
     from blobcache.digest import Digest
-    from blobcache.redis.connection import Reply
+    from blobcache.redis.wire import Reply
 
 __all__ = ["Record", "State", "inspect_blob", "inspect_member"]
 

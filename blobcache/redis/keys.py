@@ -19,6 +19,7 @@ __all__ = [
     "MEDIA_TYPE",
     "REPOSITORIES",
     "SIZE",
+    "SIZES",
     "CatalogKeys",
     "blob",
     "digest_in",
@@ -29,7 +30,10 @@ __all__ = [
 
 DIGEST, SIZE, LENGTH, MEDIA_TYPE = b"digest", b"size", b"length", b"mediatype"
 
-FIELDS = (DIGEST, SIZE, LENGTH, MEDIA_TYPE)
+SIZES = (SIZE, LENGTH)
+"""The fields that may hold a size."""
+
+FIELDS = (DIGEST, *SIZES, MEDIA_TYPE)
 """The fields of a blob's hash; an override's hash has `MEDIA_TYPE` alone."""
 
 BLOBS = b"blobs::*"

@@ -6,74 +6,82 @@ whatever is not all there is unknown, and comes back as None.
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Literal, cast
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from blobcache.descriptor import MAX_SIZE, Descriptor, validate_media_type
 from blobcache.digest import Digest
 from blobcache.exceptions import DescriptorCorrupt, DigestInvalid, MediaTypeInvalid
-from blobcache.redis.connection import is_wrong_type
+from blobcache.redis.wire import is_wrong_type
 
 if TYPE_CHECKING:
-    from blobcache.redis.connection import Reply
+    from blobcache.redis.wire import Reply
 
-__all__ = ["global_descriptor", "has_usable_media_type", "is_member", "scoped_descriptor"]
+__all__ = ["global_descriptor", "has_usable_media_type", "media_type", "scoped_descriptor"]
 
-_SIZE = re.compile(rb"[0-9]{1,19}")
+_MAX_SIZE_DIGITS = len(str(MAX_SIZE))
+_SHORT = 255
+"""Bytes of a media type that is remembered: registries use a handful, over and over."""
 
 
 def global_descriptor(
     fields: Reply, digest: Digest, *, allow_tarsum: bool = False
 ) -> Descriptor | None:
     """Read a blob's hash, given as the reply to ``HMGET`` of `keys.FIELDS`."""
-    _require_type(fields, digest, "hash")
-    named, size, length, media_type = cast("list[bytes | None]", fields)
-    if size is None:
-        size = length
-    if named is None or size is None:
-        return None
-    return Descriptor(
-        _canonical(named, digest, allow_tarsum=allow_tarsum),
-        _bytes(size, digest),
-        _media_type(media_type, digest),
-    )
+    found = _blob(fields, digest, allow_tarsum=allow_tarsum)
+    return None if found is None else Descriptor(*found)
 
 
 def scoped_descriptor(
     member: Reply, fields: Reply, override: Reply, digest: Digest, *, allow_tarsum: bool = False
 ) -> Descriptor | None:
     """Read a blob as a repository sees it: ``SISMEMBER``, the blob's hash, the override."""
-    if not is_member(member, digest):
+    if not member:
         return None
-    descriptor = global_descriptor(fields, digest, allow_tarsum=allow_tarsum)
-    if descriptor is None:
+    if is_wrong_type(member):
+        raise _corrupt(digest, "the repository's set is a key of another type")
+    found = _blob(fields, digest, allow_tarsum=allow_tarsum)
+    if found is None or override is None:
         return None
-    _require_type(override, digest, "override's hash")
-    if override is None:
+    if is_wrong_type(override):
+        raise _corrupt(digest, "the override's hash is a key of another type")
+    own = _media_type(cast("bytes", override), digest)
+    return Descriptor(found.digest, found.size, own or found.media_type)
+
+
+def media_type(fields: Reply) -> str | None:
+    """Read the media type alone of a blob's hash; None if there is none that can be read."""
+    value = None if is_wrong_type(fields) else cast("list[bytes | None]", fields)[-1]
+    return _decoded(value) if value else None
+
+
+def has_usable_media_type(fields: Reply) -> bool:
+    """Whether the media type of a blob's hash, or there being none, can stay as it is."""
+    if is_wrong_type(fields):
+        return True
+    value = cast("list[bytes | None]", fields)[-1]
+    return value is None or _decoded(value) is not None
+
+
+class _Blob(NamedTuple):
+    digest: Digest
+    size: int
+    media_type: str | None
+
+
+def _blob(fields: Reply, digest: Digest, *, allow_tarsum: bool) -> _Blob | None:
+    if is_wrong_type(fields):
+        raise _corrupt(digest, "the hash is a key of another type")
+    named, size, length, own_type = cast("list[bytes | None]", fields)
+    if size is None:
+        size = length
+    if named is None or size is None:
         return None
-    media_type = _media_type(cast("bytes", override), digest)
-    if media_type is None or media_type == descriptor.media_type:
-        return descriptor
-    return Descriptor(descriptor.digest, descriptor.size, media_type)
-
-
-def is_member(member: Reply, digest: Digest) -> bool:
-    """Read the reply to ``SISMEMBER`` in a repository's set."""
-    _require_type(member, digest, "repository's set")
-    return bool(member)
-
-
-def has_usable_media_type(value: Reply) -> bool:
-    """Whether a stored media type, None where there is none, can stay as it is."""
-    try:
-        return value is None or bool(value and _text(cast("bytes", value)))
-    except (MediaTypeInvalid, UnicodeDecodeError):
-        return False
-
-
-def _require_type(reply: Reply, digest: Digest, what: str) -> None:
-    if is_wrong_type(reply):
-        raise _corrupt(digest, f"the {what} is a key of another type")
+    return _Blob(
+        _canonical(named, digest, allow_tarsum=allow_tarsum),
+        _bytes(size, digest),
+        _media_type(own_type, digest) if own_type else None,
+    )
 
 
 def _canonical(named: bytes, digest: Digest, *, allow_tarsum: bool) -> Digest:
@@ -90,22 +98,35 @@ def _canonical(named: bytes, digest: Digest, *, allow_tarsum: bool) -> Digest:
 
 
 def _bytes(size: bytes, digest: Digest) -> int:
-    if not _SIZE.fullmatch(size) or (value := int(size)) > MAX_SIZE:
+    # Not every number that Python reads is one: bytes.isdigit knows ASCII digits alone.
+    if not size.isdigit() or len(size) > _MAX_SIZE_DIGITS or (value := int(size)) > MAX_SIZE:
         raise _corrupt(digest, "its size is not a number of bytes")
     return value
 
 
-def _media_type(value: bytes | None, digest: Digest) -> str | None:
+def _media_type(value: bytes, digest: Digest) -> str | None:
+    """The media type; None if the value is empty."""
+    decoded = _decoded(value)
+    if decoded is None and value:
+        raise _corrupt(digest, "its media type cannot be printed")
+    return decoded
+
+
+def _decoded(value: bytes) -> str | None:
+    """The value as a media type; None if it cannot be one."""
+    return _decoded_short(value) if len(value) <= _SHORT else _decode(value)
+
+
+def _decode(value: bytes) -> str | None:
     try:
-        return _text(value) if value else None
+        text = value.decode()
+        validate_media_type(text)
     except (MediaTypeInvalid, UnicodeDecodeError):
-        raise _corrupt(digest, "its media type cannot be printed") from None
+        return None
+    return text
 
 
-def _text(value: bytes) -> str:
-    media_type = value.decode()
-    validate_media_type(media_type)
-    return media_type
+_decoded_short = lru_cache(1024)(_decode)
 
 
 def _corrupt(

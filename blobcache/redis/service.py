@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrupt
-from blobcache.redis import keys, replies
+from blobcache.redis import commands, keys, replies
 from blobcache.redis.catalog import Catalog
-from blobcache.redis.connection import Script, Server, is_wrong_type, scan_position
+from blobcache.redis.connection import Server, scan_position
 from blobcache.redis.inspection import Record, State, inspect_blob, inspect_member
 from blobcache.redis.status import ServerStatus, server_status
+from blobcache.redis.wire import is_wrong_type
 from blobcache.reference import RepositoryName
 from blobcache.services.base import PurgeResult, SetResult
 from blobcache.services.rules import RuledService, Rules, unknown
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from blobcache.conf import RegistrySettings
-    from blobcache.redis.connection import Command, Reply
+    from blobcache.redis.wire import Command, Reply
 
 _D = TypeVar("_D", bound=str)
 
@@ -57,52 +58,10 @@ class RedisOptions:
     """Digests of a batch that go into one round trip."""
 
 
-_CLEAR_GLOBAL = Script("""
-local kind = redis.call('TYPE', KEYS[1])['ok']
-if kind == 'none' then return false end
-if kind ~= 'hash' then
-    redis.call('UNLINK', KEYS[1])
-    return {false}
-end
-local fields = redis.call('HMGET', KEYS[1], unpack(ARGV))
-if redis.call('HDEL', KEYS[1], unpack(ARGV)) == 0 then return false end
-return {fields}
-""")
-"""Delete the fields in ARGV from the hash. Nil if there was nothing, else what a stat had read."""
-
-_CLEAR_SCOPED = Script("""
-local function kind(key) return redis.call('TYPE', key)['ok'] end
-local members = kind(KEYS[1])
-if members == 'set' then
-    if redis.call('SREM', KEYS[1], ARGV[1]) == 0 then return false end
-elseif members == 'none' then
-    return false
-else
-    redis.call('UNLINK', KEYS[1])
-end
-local fields, media_type = false, false
-local blob = kind(KEYS[2])
-if blob == 'hash' then fields = redis.call('HMGET', KEYS[2], unpack(ARGV, 3)) end
-if kind(KEYS[3]) == 'hash' then media_type = redis.call('HGET', KEYS[3], ARGV[6]) end
-redis.call('UNLINK', KEYS[3])
-if ARGV[2] == '1' then
-    if blob == 'hash' then
-        redis.call('HDEL', KEYS[2], unpack(ARGV, 3))
-    elseif blob ~= 'none' then
-        redis.call('UNLINK', KEYS[2])
-    end
-end
-return {members == 'set' and fields, media_type}
-""")
-"""Take the digest ARGV[1] out of the set KEYS[1], delete the override KEYS[3] and, if ARGV[2] is
-1, the fields in the rest of ARGV from the hash KEYS[2]; a key of the wrong type goes as a whole.
-Nil if the digest was no member, else what a stat had read."""
-
-
 class RedisService(RuledService):
     """One scope: what `RedisBlobDescriptorCacheProvider` and its repositories have in common."""
 
-    __slots__ = ("_options", "_server", "catalog")
+    __slots__ = ("_options", "_server", "_size_fields", "catalog")
 
     def __init__(
         self,
@@ -114,14 +73,17 @@ class RedisService(RuledService):
     ) -> None:
         super().__init__(rules, repository)
         self._options = options
+        self._size_fields = tuple(field.encode() for field in options.size_fields)
         self._server = server
         self.catalog = catalog
 
     # Reading
 
     def _stat(self, digest: Digest) -> Descriptor:
-        answers = self._server.batch(
-            self._stat_commands(digest), replica=self._options.read_from_replicas
+        answers = self._server.ask(
+            commands.stat_templates(self.repository),
+            (digest,),
+            replica=self._options.read_from_replicas,
         )
         descriptor = self._read(answers, digest)
         if descriptor is None:
@@ -144,28 +106,14 @@ class RedisService(RuledService):
         """The replies that `_read` takes, digest by digest, from one round trip."""
         if not digests:
             return []
-        replica = self._options.read_from_replicas
-        hashes: list[Command] = [("HMGET", keys.blob(digest), *keys.FIELDS) for digest in digests]
+        looks, replica = commands.look_templates(self.repository), self._options.read_from_replicas
         if self.repository is None:
-            return zip(self._server.batch(hashes, replica=replica))
-        name, count = self.repository, len(digests)
-        overrides = [("HGET", keys.override(name, d), keys.MEDIA_TYPE) for d in digests]
-        members: Command = ("SMISMEMBER", keys.members(name), *digests)
-        answers = self._server.batch([members, *hashes, *overrides], replica=replica)
-        member = [answers[0]] * count if is_wrong_type(answers[0]) else answers[0]
-        return zip(
-            cast("list[Reply]", member), answers[1 : count + 1], answers[count + 1 :], strict=True
-        )
-
-    def _stat_commands(self, digest: Digest) -> list[Command]:
-        fields = ("HMGET", keys.blob(digest), *keys.FIELDS)
-        if self.repository is None:
-            return [fields]
-        return [
-            ("SISMEMBER", keys.members(self.repository), digest),
-            fields,
-            ("HGET", keys.override(self.repository, digest), keys.MEDIA_TYPE),
-        ]
+            return zip(self._server.ask(looks, digests, replica=replica))
+        first = [commands.are_members(self.repository, digests)]
+        members, *answers = self._server.ask(looks, digests, first, replica=replica)
+        if is_wrong_type(members):
+            members = [members] * len(digests)
+        return zip(cast("list[Reply]", members), answers[::2], answers[1::2], strict=True)
 
     def _read(self, answers: Sequence[Reply], digest: Digest) -> Descriptor | None:
         tarsum = self.rules.allow_tarsum
@@ -202,84 +150,55 @@ class RedisService(RuledService):
     # Writing
 
     def _set(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
-        scoped = self.repository is not None
+        """Look, write and see what was there, all at once; then mend what stood in the way."""
+        repository, ttl = self.repository, self.rules.ttl
         targets = [digest]
-        if scoped and descriptor.digest != digest:
+        if repository is not None and descriptor.digest != digest:
             targets.append(descriptor.digest)
-        looks = self._stat_commands(digest)
-        stored_types = [("HGET", keys.blob(target), keys.MEDIA_TYPE) for target in targets]
+        looks = commands.stat(repository, digest)
+        own = len(looks)
+        for canonical in targets[1:]:
+            looks += commands.look(None, canonical)
         hashes = [
             command
             for target in targets
-            for command in self._hash_commands(target, descriptor, media_type)
+            for command in commands.hashes(
+                repository, target, descriptor, size_fields=self._size_fields, ttl=ttl
+            )
         ]
-        members = list(self._member_commands(targets))
-        index = self.catalog.additions(self.repository) if self.repository is not None else []
+        members: list[Command] = []
+        index: list[Command] = []
+        if repository is not None:
+            members += commands.memberships(repository, targets, ttl=ttl)
+            index += self.catalog.additions(repository)
 
-        first = [*looks, *stored_types, *hashes]
-        answers = self._server.transaction(first, members, index)
-        before = self._read_before(answers[: len(looks)], digest)
-        types = answers[len(looks) : len(looks) + len(targets)]
-        repairs: list[Command] = [
-            ("UNLINK", key)
-            for key in {
-                cast("bytes", command[1])
-                for command, answer in zip([*first, *members, *index], answers, strict=True)
-                if is_wrong_type(answer)
-            }
-        ]
-        repairs += [
-            ("HDEL", keys.blob(target), keys.MEDIA_TYPE)
-            for target, stored in zip(targets, types, strict=True)
-            if not is_wrong_type(stored) and not replies.has_usable_media_type(stored)
+        answers = self._server.transaction([*looks, *hashes], members, index)
+        seen = answers[: len(looks)]
+        before = self._read_before(seen[:own], digest)
+        fields = [seen[0 if repository is None else 1], *seen[own:]]
+        repairs = [
+            *_unlinks([*looks, *hashes, *members, *index], answers),
+            *_media_type_removals(targets, fields),
         ]
         if repairs:
             again = self._server.transaction([*repairs, *hashes], members, index)
             if any(map(is_wrong_type, again)):
                 raise CacheUnavailable("Another client keeps damaging the keys of this blob.")
-        if self.repository is not None:
-            self.catalog.add(self.repository)
-
-        if not scoped and isinstance(types[0], bytes) and not repairs:
-            media_type = types[0].decode()
+        if repository is not None:
+            self.catalog.add(repository)
+        elif not repairs:
+            media_type = replies.media_type(fields[0]) or media_type
         after = Descriptor(descriptor.digest, descriptor.size, media_type)
         return SetResult(before is None, after, before)
 
-    def _hash_commands(
-        self, target: Digest, descriptor: Descriptor, media_type: str
-    ) -> Iterator[Command]:
-        """What makes the target's hashes say what the descriptor says."""
-        blob, written = keys.blob(target), self._options.size_fields
-        sizes = [item for field in written for item in (field, descriptor.size)]
-        yield ("HSET", blob, keys.DIGEST, descriptor.digest, *sizes)
-        unwritten = [field for field in (keys.SIZE, keys.LENGTH) if field.decode() not in written]
-        if unwritten:
-            yield ("HDEL", blob, *unwritten)
-        yield ("HSETNX", blob, keys.MEDIA_TYPE, media_type)
-        yield from self._expiry(blob)
-        if self.repository is not None:
-            override = keys.override(self.repository, target)
-            yield ("HSET", override, keys.MEDIA_TYPE, media_type)
-            yield from self._expiry(override)
-
-    def _member_commands(self, targets: Sequence[Digest]) -> Iterator[Command]:
-        if self.repository is not None:
-            members = keys.members(self.repository)
-            yield ("SADD", members, *targets)
-            yield from self._expiry(members)
-
-    def _expiry(self, key: bytes) -> Iterator[Command]:
-        if self.rules.ttl is not None:
-            yield ("EXPIRE", key, self.rules.ttl)
-
     def _clear(self, digest: Digest) -> Descriptor | None:
         if self.repository is None:
-            reply = self._server.script(_CLEAR_GLOBAL, [keys.blob(digest)], keys.FIELDS)
+            reply = self._server.script(commands.CLEAR_GLOBAL, [keys.blob(digest)], keys.FIELDS)
         elif self._server.is_cluster:
             reply = self._clear_in_order(self.repository, digest)
         else:
             reply = self._server.script(
-                _CLEAR_SCOPED,
+                commands.CLEAR_SCOPED,
                 [
                     keys.members(self.repository),
                     keys.blob(digest),
@@ -296,20 +215,20 @@ class RedisService(RuledService):
         return self._read_before([*member, fields, *override], digest)
 
     def _clear_in_order(self, repository: RepositoryName, digest: Digest) -> Reply:
-        """What `_CLEAR_SCOPED` does, one slot after another: two round trips, three at the most."""
+        """What `commands.CLEAR_SCOPED` does, slot after slot: two round trips, three at most."""
         members, blob = keys.members(repository), keys.blob(digest)
         override = keys.override(repository, digest)
         (removed,) = self._server.batch([("SREM", members, digest)])
         if removed == 0:
             return None
-        commands: list[Command] = [
+        steps: list[Command] = [
             ("HMGET", blob, *keys.FIELDS),
             ("HGET", override, keys.MEDIA_TYPE),
             ("UNLINK", override),
         ]
         if self.rules.role == "cache":
-            commands.append(("HDEL", blob, *keys.FIELDS))
-        answers = self._server.batch(commands)
+            steps.append(("HDEL", blob, *keys.FIELDS))
+        answers = self._server.batch(steps)
         damaged = [members] * is_wrong_type(removed) + [blob] * is_wrong_type(answers[-1])
         if damaged:
             self._server.batch([("UNLINK", key) for key in damaged])
@@ -400,6 +319,25 @@ def _cleared(service: RuledService, digest: Digest) -> bool:
     except BlobUnknown:
         return False
     return True
+
+
+def _unlinks(sent: Sequence[Command], answers: Sequence[Reply]) -> Iterator[Command]:
+    """Delete the keys that turned out to be of the wrong type."""
+    damaged = {
+        cast("bytes", command[1])
+        for command, answer in zip(sent, answers, strict=True)
+        if is_wrong_type(answer)
+    }
+    return (("UNLINK", key) for key in damaged)
+
+
+def _media_type_removals(targets: Sequence[Digest], fields: Sequence[Reply]) -> Iterator[Command]:
+    """Delete the global media types that no stat could read, and that would stay otherwise."""
+    return (
+        ("HDEL", keys.blob(target), keys.MEDIA_TYPE)
+        for target, its in zip(targets, fields, strict=True)
+        if not replies.has_usable_media_type(its)
+    )
 
 
 def _chunks(digests: Sequence[_D], size: int) -> Iterator[Sequence[_D]]:

@@ -60,22 +60,25 @@ def attributed(*, actor: str | None, source: str) -> Iterator[None]:
 def announce(change: Change, sender: type) -> None:
     """Write the change to the log ``blobcache.audit`` and send its signal."""
     who = _attribution.get()
-    facts = change._asdict() | who._asdict()
-    _log.info(
-        # What others have a say in is quoted: no value can pass for a field or a line of its own.
-        "%s registry=%a repository=%s digest=%s before=%s after=%s actor=%a source=%a",
-        change.event,
-        change.registry,
-        change.repository or "-",
-        change.digest,
-        _wire(change.before),
-        _wire(change.after),
-        who.actor,
-        who.source,
-        extra=facts,
-    )
-    signal = _SIGNALS[facts.pop("event")]
-    signal.send_robust(sender, **facts)
+    if _log.isEnabledFor(logging.INFO):
+        _log.info(
+            # What others have a say in is quoted: no value can pass for a field or another line.
+            "%s registry=%a repository=%s digest=%s before=%s after=%s actor=%a source=%a",
+            change.event,
+            change.registry,
+            change.repository or "-",
+            change.digest,
+            _wire(change.before),
+            _wire(change.after),
+            who.actor,
+            who.source,
+            extra=change._asdict() | who._asdict(),
+        )
+    signal = _SIGNALS[change.event]
+    if signal.has_listeners(sender):
+        facts = change._asdict() | who._asdict()
+        del facts["event"]
+        signal.send_robust(sender, **facts)
 
 
 def _wire(descriptor: Descriptor | None) -> str:

@@ -166,7 +166,7 @@ class TestCost:
         provider = RedisBlobDescriptorCacheProvider()
         trips, calls = self.cost(observer, lambda: provider.set_descriptor(A, of(A)))
         assert trips == 1
-        assert calls.keys() == {"multi", "exec", "hmget", "hget", "hset", "hsetnx"}
+        assert calls.keys() == {"multi", "exec", "hmget", "hset", "hsetnx"}
 
     def test_of_a_clear(self, default_cache: Redis, observer: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
