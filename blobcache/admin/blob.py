@@ -88,7 +88,8 @@ class BlobPage(_AboutBlob):
     def get(self) -> HttpResponse:
         """Show it."""
         place = ("holders", self.subject)
-        record, page = self.record(), self.holders(self.cursor(*place), self.limit)
+        record = self.record()
+        page = self.holders(self.cursor(*place), self.limit) if record else None
         may_write = not self.settings.READ_ONLY
         return self.render(
             title=_("Blob"),
@@ -188,7 +189,8 @@ class PurgeBlobPage(_AboutBlob):
 
     def get(self) -> HttpResponse:
         """Show what will happen."""
-        record, page = self.record(), self.holders("", STEP)
+        record = self.record()
+        page = self.holders("", STEP) if record else None
         return self.render(
             title=_("Purge a blob everywhere"),
             digest=self.subject,

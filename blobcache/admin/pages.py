@@ -83,7 +83,7 @@ class _NoCatalog(BlobCacheError):
 class Page:
     """One page, for one request."""
 
-    template: ClassVar[str]
+    template: str
     """Below ``admin/blobcache/``."""
 
     writes: ClassVar[bool] = False
@@ -136,6 +136,7 @@ class Page:
             return HttpResponseRedirect(self.request.path)
         except _NoCatalog:
             self.banners.append(NO_CATALOG)
+            self.template = "unavailable.html"
             return self.render()
 
     def require(self) -> None:
@@ -234,6 +235,7 @@ class Page:
             f"admin/blobcache/{self.template}",
             {
                 **site.each_context(self.request),
+                "title": capfirst(options.verbose_name_plural),
                 "subtitle": None,
                 "opts": options,
                 "banners": self.banners,

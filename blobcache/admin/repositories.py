@@ -46,7 +46,7 @@ class RepositoriesPage(Page):
                 self.query, self.cursor(*place), self.limit, self.access.visible
             )
         sees_all = self.access.may_all("view")
-        if sees_all:
+        if sees_all and page is not None:
             with self.tolerance():
                 server = self.provider.server_status()
         return self.render(

@@ -176,7 +176,7 @@ def test_a_clear_is_confirmed_before_anything_happens(
     assert admin.get(url, {"digest": LAYER, "confirmed": "yes"}).status_code == HTTPStatus.FOUND
     page = text(admin.post(url, {"digest": [LAYER, CONFIG]}))
     assert "These 2 blobs are to be cleared in the repository library/nginx" in page
-    assert "other repositories that hold them miss once" in page
+    assert "other repositories that hold the same blob miss it once" in page
     assert LAYER in page
     assert set(filled.repository_scoped(GRANTED).stat_many([LAYER, CONFIG])) == {LAYER, CONFIG}
     assert not LogEntry.objects.exists()
@@ -187,7 +187,7 @@ def test_in_a_primary_store_the_confirmation_says_that_others_keep_the_blob(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     page = text(admin.post(addresses.repository(GRANTED, "clear"), {"digest": LAYER}))
-    assert "Their global descriptors stay" in page
+    assert "The global descriptor stays" in page
 
 
 def test_clearing_is_done_logged_and_shown_in_the_history(

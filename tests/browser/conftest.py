@@ -21,6 +21,7 @@ from redis import Redis
 
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
+from blobcache.history import recorded
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
 from tests.servers import installed
@@ -97,7 +98,10 @@ def visit(
     violations: list[dict[str, str]],
 ) -> Iterator[Visit]:
     """Open a context of its own, log the superuser in and return the admin's first page."""
-    User.objects.create_superuser("boss", password=PASSWORD)
+    user = User.objects.create_superuser("boss", password=PASSWORD)
+    with recorded(user, source="test"):
+        nginx = provider.repository_scoped("library/nginx")
+        nginx.set_descriptor(CONFIG, Descriptor(CONFIG, 3141, "application/json"))
     contexts: list[BrowserContext] = []
 
     def open_page(**options: Any) -> Page:
