@@ -391,3 +391,13 @@ def test_a_repository_whose_key_is_no_set_says_how_to_mend_it(
     admin.post(addresses.repository("broken", "set"), GOOD)
     assert "damaged" not in text(admin.get(url))
     assert provider.repository_scoped("broken").stat(OTHER).size == 1
+
+
+@override_settings(DATA_UPLOAD_MAX_NUMBER_FIELDS=5000)
+def test_more_than_a_thousand_at_a_time_are_refused(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    digests = [f"sha256:{number:064x}" for number in range(1001)]
+    url = addresses.repository(GRANTED, "clear")
+    page = text(admin.post(url, {"digest": digests, "confirmed": "yes"}, follow=True))
+    assert "That is too many at a time" in page
