@@ -22,6 +22,7 @@ from blobcache.redis.status import ServerStatus, server_status
 from blobcache.redis.wire import is_wrong_type
 from blobcache.reference import RepositoryName
 from blobcache.services.base import PurgeResult, SetResult
+from blobcache.services.metrics import metered, purge_outcome
 from blobcache.services.rules import RuledService, Rules, unknown
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class RedisService(RuledService):
         targets = [digest]
         if repository is not None and descriptor.digest != digest:
             targets.append(descriptor.digest)
-        looks = commands.stat(repository, digest)
+        looks = commands.look(repository, digest)
         own = len(looks)
         for canonical in targets[1:]:
             looks += commands.look(None, canonical)
@@ -172,12 +173,16 @@ class RedisService(RuledService):
             members += commands.memberships(repository, targets, ttl=ttl)
             index += self.catalog.additions(repository)
 
-        answers = self._server.transaction([*looks, *hashes], members, index)
-        seen = answers[: len(looks)]
-        before = self._read_before(seen[:own], digest)
-        fields = [seen[0 if repository is None else 1], *seen[own:]]
+        first = [*looks, *hashes]
+        answers = self._server.transaction(first, members, index)
+        seen = [*answers[:own]]
+        if repository is not None:
+            added = answers[len(first)]
+            seen.insert(0, added if is_wrong_type(added) else not added)
+        before = self._read_before(seen, digest)
+        fields = [answers[0], *answers[own : len(looks)]]
         repairs = [
-            *_unlinks([*looks, *hashes, *members, *index], answers),
+            *_unlinks([*first, *members, *index], answers),
             *_media_type_removals(targets, fields),
         ]
         if repairs:
@@ -188,8 +193,11 @@ class RedisService(RuledService):
             self.catalog.add(repository)
         elif not repairs:
             media_type = replies.media_type(fields[0]) or media_type
-        after = Descriptor(descriptor.digest, descriptor.size, media_type)
-        return SetResult(before is None, after, before)
+        if media_type == descriptor.media_type:
+            return SetResult(before is None, descriptor, before)
+        return SetResult(
+            before is None, Descriptor(descriptor.digest, descriptor.size, media_type), before
+        )
 
     def _clear(self, digest: Digest) -> Descriptor | None:
         if self.repository is None:
@@ -284,6 +292,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
         """Return how the Redis is doing. One round trip a node; raises `CacheUnavailable`."""
         return server_status(self._server, self.rules.role)
 
+    @metered("purge", purge_outcome)
     def purge(self, digest: str, cursor: str = "") -> PurgeResult:
         """See `BlobDescriptorCacheProvider.purge`.
 
@@ -324,8 +333,8 @@ def _cleared(service: RuledService, digest: Digest) -> bool:
 def _unlinks(sent: Sequence[Command], answers: Sequence[Reply]) -> Iterator[Command]:
     """Delete the keys that turned out to be of the wrong type."""
     damaged = {
-        cast("bytes", command[1])
-        for command, answer in zip(sent, answers, strict=True)
+        cast("bytes", sent[place][1])
+        for place, answer in enumerate(answers)
         if is_wrong_type(answer)
     }
     return (("UNLINK", key) for key in damaged)

@@ -15,6 +15,7 @@ from blobcache.descriptor import Descriptor
 from blobcache.exceptions import BlobUnknown
 from blobcache.reference import RepositoryName
 from blobcache.services.base import PurgeResult, SetResult
+from blobcache.services.metrics import metered, purge_outcome
 from blobcache.services.rules import RuledService, Rules, unknown
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ class MemoryBlobDescriptorCacheProvider(_MemoryService):
         """See `BlobDescriptorCacheProvider.repository_scoped`."""
         return _MemoryService(self.rules, self._store, RepositoryName(name))
 
+    @metered("purge", purge_outcome)
     def purge(self, digest: str, cursor: str = "") -> PurgeResult:
         """See `BlobDescriptorCacheProvider.purge`: here all in one step."""
         parsed = self._writable(digest)

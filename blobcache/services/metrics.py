@@ -1,10 +1,73 @@
-"""How a cache does: counts of what it could answer."""
+"""How a cache does: counts of what came of each call, and how long it took.
+
+With the extra ``metrics`` (prometheus-client) every call of a service is counted and timed, in that
+library's default registry or, where ``PROMETHEUS_MULTIPROC_DIR`` is set, in files that all
+processes share. Without it nothing is wrapped around a call at all.
+
+| metric | labels |
+|---|---|
+| ``blobcache_operations_total``: calls; of a batch, digests | registry, scope, operation, outcome |
+| ``blobcache_operation_duration_seconds``: calls, by their time | registry, scope, operation |
+
+| operation | outcomes |
+|---|---|
+| ``stat`` | ``hit``, ``miss``, ``corrupt`` |
+| ``stat_many`` | ``hit``, ``miss`` (corrupt ones included) |
+| ``set`` | ``created``, ``updated`` |
+| ``clear`` | ``cleared``, ``miss`` |
+| ``purge``, each step | ``continued``, ``purged`` at the end; the clears within count as such too |
+
+and in each of them ``invalid`` (a value that nobody can be asked about; in a batch not counted),
+``refused`` (the registry is read-only) and ``error`` (the cache failed).
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from contextlib import suppress
+from functools import wraps
+from importlib import import_module
 from threading import Lock
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
-__all__ = ["CacheMetrics"]
+from blobcache.exceptions import (
+    BlobCacheError,
+    BlobUnknown,
+    CacheUnavailable,
+    DescriptorCorrupt,
+    OperationUnsupported,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blobcache.reference import RepositoryName
+    from blobcache.services.base import PurgeResult, SetResult
+    from blobcache.services.rules import Rules
+
+__all__ = [
+    "BUCKETS",
+    "CacheMetrics",
+    "Operation",
+    "metered",
+    "metered_batch",
+    "purge_outcome",
+    "set_outcome",
+]
+
+prometheus: Any = None
+with suppress(ImportError):  # without the extra
+    prometheus = import_module("prometheus_client")
+
+Operation = Literal["stat", "stat_many", "set", "clear", "purge"]
+
+BUCKETS = (
+    *(0.00005, 0.0001, 0.00015, 0.00025, 0.0005),
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0),
+)
+"""Seconds: from a server on the same machine to one that runs into its timeout."""
 
 
 class CacheMetrics:
@@ -35,3 +98,157 @@ class CacheMetrics:
         """The cache could not be asked."""
         with self._lock:
             self.errors += 1
+
+
+class _Scope(Protocol):
+    """What a metered method belongs to."""
+
+    @property
+    def rules(self) -> Rules: ...
+
+    @property
+    def repository(self) -> RepositoryName | None: ...
+
+
+_S = TypeVar("_S", bound=_Scope)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+def metered(
+    operation: Operation, outcome: Callable[[_R], str]
+) -> Callable[[Callable[Concatenate[_S, _P], _R]], Callable[Concatenate[_S, _P], _R]]:
+    """Count and time each call of the method; `outcome` says what came of it.
+
+    Costs a call some 0.9 us, with multi-process files 2; without the extra nothing.
+    """
+
+    def decorated(
+        method: Callable[Concatenate[_S, _P], _R],
+    ) -> Callable[Concatenate[_S, _P], _R]:
+        if prometheus is None:
+            return method
+        inside, outside = _Meters("repository", operation), _Meters("global", operation)
+
+        @wraps(method)
+        def measured(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+            meter = (outside if self.repository is None else inside)[self.rules.registry]
+            begun = perf_counter()
+            try:
+                result = method(self, *args, **kwargs)
+            except BaseException as error:
+                meter.time(perf_counter() - begun)
+                meter.count[_failure(error)](1)
+                raise
+            meter.time(perf_counter() - begun)
+            meter.count[outcome(result)](1)
+            return result
+
+        return measured
+
+    return decorated
+
+
+def metered_batch(
+    method: Callable[[_S, list[_K]], dict[_K, _V]],
+) -> Callable[[_S, list[_K]], dict[_K, _V]]:
+    """Time each call of the method and count the keys that it is asked for, found or not."""
+    if prometheus is None:
+        return method
+    inside, outside = _Meters("repository", "stat_many"), _Meters("global", "stat_many")
+
+    @wraps(method)
+    def measured(self: _S, keys: list[_K], /) -> dict[_K, _V]:
+        meter = (outside if self.repository is None else inside)[self.rules.registry]
+        begun = perf_counter()
+        try:
+            found = method(self, keys)
+        except BaseException as error:
+            meter.time(perf_counter() - begun)
+            meter.count[_failure(error)](len(keys))
+            raise
+        meter.time(perf_counter() - begun)
+        meter.count["hit"](len(found))
+        meter.count["miss"](len(keys) - len(found))
+        return found
+
+    return measured
+
+
+def set_outcome(result: SetResult) -> str:
+    """What came of setting a descriptor."""
+    return "created" if result.created else "updated"
+
+
+def purge_outcome(result: PurgeResult) -> str:
+    """What came of one step of a purge."""
+    return "purged" if result.next is None else "continued"
+
+
+def _failure(error: BaseException) -> str:
+    """What came of a call that raised."""
+    if isinstance(error, BlobUnknown):
+        return "corrupt" if isinstance(error, DescriptorCorrupt) else "miss"
+    if isinstance(error, OperationUnsupported):
+        return "refused"
+    if isinstance(error, BlobCacheError) and not isinstance(error, CacheUnavailable):
+        return "invalid"
+    return "error"
+
+
+if prometheus is not None:
+    _operations = prometheus.Counter(
+        "blobcache_operations_total",
+        "Calls of the descriptor service by what came of them; of a batch, its digests.",
+        ["registry", "scope", "operation", "outcome"],
+    )
+    _durations = prometheus.Histogram(
+        "blobcache_operation_duration_seconds",
+        "How long calls of the descriptor service took.",
+        ["registry", "scope", "operation"],
+        buckets=BUCKETS,
+    )
+
+
+class _Counts(dict[str, "Callable[[float], None]"]):
+    """By outcome: what adds to its counter."""
+
+    def __init__(self, *labels: str) -> None:
+        self._labels = labels
+
+    def __missing__(self, outcome: str) -> Callable[[float], None]:
+        counter = _operations.labels(*self._labels, outcome)
+        # What inc() does, but for its checks of what is known here: 0.2 us instead of 0.6.
+        add: Callable[[float], None] = counter._value.inc  # noqa: SLF001
+        self[outcome] = add
+        return add
+
+
+class _Meter:
+    """The counters and the histogram of one operation in one scope, found once."""
+
+    __slots__ = ("_add", "_buckets", "count")
+
+    def __init__(self, *labels: str) -> None:
+        histogram = _durations.labels(*labels)
+        self.count = _Counts(*labels)
+        self._add = histogram._sum.inc  # noqa: SLF001 - as above
+        self._buckets = [bucket.inc for bucket in histogram._buckets]  # noqa: SLF001
+
+    def time(self, seconds: float) -> None:
+        """Note how long a call took: what observe() does, in 0.5 us instead of 0.9."""
+        self._add(seconds)
+        self._buckets[bisect_left(BUCKETS, seconds)](1)
+
+
+class _Meters(dict[str, _Meter]):
+    """By registry."""
+
+    def __init__(self, *labels: str) -> None:
+        self._labels = labels
+
+    def __missing__(self, registry: str) -> _Meter:
+        meter = self[registry] = _Meter(registry, *self._labels)
+        return meter

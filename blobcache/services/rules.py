@@ -19,6 +19,7 @@ from blobcache.exceptions import (
     OperationUnsupported,
 )
 from blobcache.services.audit import Change, announce
+from blobcache.services.metrics import metered, metered_batch, set_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,6 +74,7 @@ class RuledService(ABC):
         self.repository = repository
         """None in the global scope."""
 
+    @metered("stat", lambda _: "hit")
     def stat(self, digest: str) -> Descriptor:
         """See `BlobStatter.stat`."""
         return self._stat(Digest(digest, allow_tarsum=self.rules.allow_tarsum))
@@ -80,8 +82,13 @@ class RuledService(ABC):
     def stat_many(self, digests: Iterable[str]) -> dict[Digest, Descriptor]:
         """See `BlobDescriptorService.stat_many`."""
         tarsum = self.rules.allow_tarsum
-        return self._stat_many(list(dict.fromkeys(Digest(d, allow_tarsum=tarsum) for d in digests)))
+        return self._look_up(list(dict.fromkeys(Digest(d, allow_tarsum=tarsum) for d in digests)))
 
+    @metered_batch
+    def _look_up(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
+        return self._stat_many(digests)
+
+    @metered("set", set_outcome)
     def set_descriptor(self, digest: str, descriptor: Descriptor) -> SetResult:
         """See `BlobDescriptorService.set_descriptor`."""
         digest = self._writable(digest)
@@ -102,6 +109,7 @@ class RuledService(ABC):
         self._announce("set", digest, result.before, result.descriptor)
         return result
 
+    @metered("clear", lambda _: "cleared")
     def clear(self, digest: str) -> Descriptor | None:
         """See `BlobDescriptorService.clear`."""
         digest = self._writable(digest)

@@ -1,8 +1,29 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
 
-from blobcache.services.metrics import CacheMetrics
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+from redis import Redis
+
+from blobcache.exceptions import BlobCacheError
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.services.memory import MemoryBlobDescriptorCacheProvider
+from blobcache.services.metrics import BUCKETS, CacheMetrics
+from blobcache.services.rules import Rules
+from tests.conformance import A, B, of
+from tests.prometheus import samples
+from tests.servers import cache_at
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_nothing_is_counted_at_first() -> None:
@@ -29,3 +50,177 @@ def test_no_count_is_lost_between_threads() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(count, range(8)))
     assert (metrics.hits, metrics.misses, metrics.errors) == (8000, 8000, 8000)
+
+
+@pytest.fixture
+def rules() -> Rules:
+    """Of a registry that no other test counts in."""
+    return Rules(registry=uuid4().hex)
+
+
+@pytest.fixture
+def provider(rules: Rules) -> MemoryBlobDescriptorCacheProvider:
+    return MemoryBlobDescriptorCacheProvider(rules)
+
+
+class TestOperations:
+    """What Prometheus is shown, by the registry's counters."""
+
+    def counted(self, rules: Rules) -> dict[tuple[str, ...], float]:
+        return {
+            (labels["scope"], labels["operation"], labels["outcome"]): value
+            for labels, value in samples("blobcache_operations_total")
+            if labels["registry"] == rules.registry and value
+        }
+
+    def test_are_counted_by_scope_operation_and_outcome(
+        self, rules: Rules, provider: MemoryBlobDescriptorCacheProvider
+    ) -> None:
+        for service in (provider, provider.repository_scoped("a"), provider.repository_scoped("b")):
+            service.set_descriptor(A, of(A))
+        repository = provider.repository_scoped("a")
+        repository.set_descriptor(A, of(A))
+        repository.stat(A)
+        provider.stat(A)
+        repository.stat_many(iter([A, A, B]))
+        for call in (repository.stat, repository.clear):
+            with pytest.raises(BlobCacheError):
+                call(B)
+        repository.clear(A)
+        provider.purge(A)
+        assert self.counted(rules) == {
+            ("global", "set", "created"): 1,
+            ("repository", "set", "created"): 2,
+            ("repository", "set", "updated"): 1,
+            ("repository", "stat", "hit"): 1,
+            ("global", "stat", "hit"): 1,
+            ("repository", "stat_many", "hit"): 1,
+            ("repository", "stat_many", "miss"): 1,
+            ("repository", "stat", "miss"): 1,
+            ("repository", "clear", "miss"): 1,
+            # The second is the purge's own.
+            ("repository", "clear", "cleared"): 2,
+            ("global", "clear", "miss"): 1,
+            ("global", "purge", "purged"): 1,
+        }
+
+    def test_that_were_refused_are_counted_as_such(self) -> None:
+        rules = Rules(registry=uuid4().hex, read_only=True)
+        provider = MemoryBlobDescriptorCacheProvider(rules)
+        calls: list[Callable[[], object]] = [
+            lambda: provider.stat("md5:no"),
+            lambda: provider.clear(A),
+            lambda: provider.set_descriptor(A, of(A)),
+        ]
+        for call in calls:
+            with pytest.raises(BlobCacheError):
+                call()
+        assert self.counted(rules) == {
+            ("global", "stat", "invalid"): 1,
+            ("global", "clear", "refused"): 1,
+            ("global", "set", "refused"): 1,
+        }
+
+    def test_on_damaged_data_are_counted_as_corrupt(
+        self, rules: Rules, default_cache: Redis
+    ) -> None:
+        default_cache.set(b"blobs::" + A.encode(), "text")
+        with suppress(BlobCacheError):
+            RedisBlobDescriptorCacheProvider(rules).stat(A)
+        assert self.counted(rules) == {("global", "stat", "corrupt"): 1}
+
+    def test_on_a_cache_that_fails_are_counted_as_errors(self, rules: Rules) -> None:
+        provider = RedisBlobDescriptorCacheProvider(rules, RedisOptions(cache_alias="gone"))
+        with cache_at("redis://127.0.0.1:1/0", "gone"):
+            with suppress(BlobCacheError):
+                provider.stat(A)
+            with suppress(BlobCacheError):
+                provider.stat_many([A, B])
+        assert self.counted(rules) == {
+            ("global", "stat", "error"): 1,
+            ("global", "stat_many", "error"): 2,
+        }
+
+    def test_are_timed(self, rules: Rules, provider: MemoryBlobDescriptorCacheProvider) -> None:
+        provider.set_descriptor(A, of(A))
+        for _ in range(3):
+            provider.stat(A)
+        with suppress(BlobCacheError):
+            provider.stat(B)
+        provider.stat_many([A, B])
+
+        def of_stats(suffix: str) -> dict[str, float]:
+            return {
+                labels["operation"] + labels.get("le", ""): value
+                for labels, value in samples(f"blobcache_operation_duration_seconds_{suffix}")
+                if labels["registry"] == rules.registry
+            }
+
+        counts = of_stats("count")
+        assert counts == {"set": 1, "stat": 4, "stat_many": 1}
+        assert 0 < of_stats("sum")["stat"] < 10
+        buckets = of_stats("bucket")
+        assert buckets["stat+Inf"] == 4
+        assert [buckets[f"stat{edge}"] for edge in BUCKETS] == sorted(
+            buckets[f"stat{edge}"] for edge in BUCKETS
+        )
+
+    def test_are_not_lost_between_threads(
+        self, rules: Rules, provider: MemoryBlobDescriptorCacheProvider
+    ) -> None:
+        provider.set_descriptor(A, of(A))
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: [provider.stat(A) for _ in range(500)], range(8)))
+        assert self.counted(rules)["global", "stat", "hit"] == 4000
+
+
+COUNTING = """
+from blobcache.descriptor import Descriptor
+from blobcache.services.memory import MemoryBlobDescriptorCacheProvider
+provider = MemoryBlobDescriptorCacheProvider()
+digest = "sha256:" + "a" * 64
+provider.set_descriptor(digest, Descriptor(digest, 1, "text/plain"))
+for _ in range(10):
+    provider.stat(digest)
+"""
+
+
+def run(code: str, **environment: str) -> None:
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", **environment}
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def counted_in(directory: Path) -> dict[str, float]:
+    """By operation, over all processes that counted there."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
+    return {
+        labels["operation"]: value
+        for labels, value in samples("blobcache_operations_total", registry)
+    }
+
+
+def test_processes_add_up(tmp_path: Path) -> None:
+    for _ in range(3):
+        run(COUNTING, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    assert counted_in(tmp_path) == {"set": 3, "stat": 30}
+
+
+def test_forked_processes_add_up(tmp_path: Path) -> None:
+    """Also those that were forked after the counters had been found."""
+    fork = "import os\nif os.fork(): os.wait()\nfor _ in range(10): provider.stat(digest)\n"
+    run(COUNTING + fork, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    assert counted_in(tmp_path) == {"set": 1, "stat": 30}
+
+
+def test_without_the_extra_nothing_is_wrapped_around_a_call() -> None:
+    run(
+        "import sys\nsys.modules['prometheus_client'] = None\n"
+        + COUNTING
+        + "assert not hasattr(type(provider).stat, '__wrapped__')\n"
+        "assert not hasattr(type(provider).purge, '__wrapped__')\n"
+    )
