@@ -95,9 +95,10 @@ def hashes(
 def memberships(
     repository: RepositoryName, targets: Sequence[Digest], *, ttl: int | None
 ) -> Iterator[Command]:
-    """Let the repository see the targets."""
+    """Let the repository see the targets; the first reply tells whether it saw the first before."""
     members = keys.members(repository)
-    yield ("SADD", members, *targets)
+    for target in targets:
+        yield ("SADD", members, target)
     if ttl is not None:
         yield ("EXPIRE", members, ttl)
 

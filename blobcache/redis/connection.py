@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 from django_redis import get_redis_connection
 from redis.client import NEVER_DECODE
 from redis.cluster import RedisCluster
@@ -46,10 +47,12 @@ class Server:
     timeouts of that entry, and `ImproperlyConfigured` when the entry has no raw client.
     """
 
-    __slots__ = ("alias",)
+    __slots__ = ("_primary", "alias")
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
+        self._primary: tuple[int, Any] = (-1, None)
+        """The client, which threads may share, and the state of CACHES that it is of."""
 
     @property
     def is_cluster(self) -> bool:
@@ -161,6 +164,15 @@ class Server:
 
     def _client(self, *, write: bool = True) -> Any:
         """The entry's `Redis` or `RedisCluster`, which share no type."""
+        if not write:
+            return self._connect(write=False)
+        state, client = self._primary
+        if state != _caches.state:
+            client = self._connect(write=True)
+            self._primary = _caches.state, client
+        return client
+
+    def _connect(self, *, write: bool) -> Any:
         try:
             return get_redis_connection(self.alias, write)
         except NotImplementedError:
@@ -170,6 +182,20 @@ class Server:
             ) from None
         except _FAILURES as error:
             raise _unavailable(error) from error
+
+
+class _Caches:
+    """Counts the changes of the setting ``CACHES``, of which tests make many."""
+
+    def __init__(self) -> None:
+        self.state = 0
+        setting_changed.connect(self._changed)
+
+    def _changed(self, *, setting: str, **_: object) -> None:
+        self.state += setting == "CACHES"
+
+
+_caches = _Caches()
 
 
 def scan_position(cursor: str) -> int:

@@ -75,7 +75,7 @@ def announce(change: Change, sender: type) -> None:
             extra=change._asdict() | who._asdict(),
         )
     signal = _SIGNALS[change.event]
-    if signal.has_listeners(sender):
+    if signal.receivers:
         facts = change._asdict() | who._asdict()
         del facts["event"]
         signal.send_robust(sender, **facts)
