@@ -42,10 +42,11 @@ class Portal:
         connection = HTTPConnection(self.address, timeout=20)
         headers = {"Authorization": self.login, "Content-Type": "application/json"}
         try:
-            connection.request(method, path, body and json.dumps(body), headers)
+            content = None if body is None else json.dumps(body)
+            connection.request(method, path, content, headers)
             response = connection.getresponse()
-            content = response.read()
-            return response.status, json.loads(content) if content else None
+            answer = response.read()
+            return response.status, json.loads(answer) if answer else None
         finally:
             connection.close()
 
