@@ -34,7 +34,7 @@ def unseal(token: str, *belonging: str) -> str:
     """Return the cursor again; raise `CursorInvalid` if the token is not one of that listing."""
     try:
         text = _signer(belonging).unsign(token)
-    except BadSignature:
+    except (BadSignature, UnicodeEncodeError):  # the latter for half a surrogate pair
         raise CursorInvalid("The cursor is not one that this listing gave out.") from None
     raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     return _cipher(raw[_NONCE_LENGTH:], raw[:_NONCE_LENGTH]).decode("utf-8", "surrogateescape")

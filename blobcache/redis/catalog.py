@@ -322,14 +322,16 @@ class Catalog:
         status = self._refreshed()
         rows: list[RepositoryEntry] = []
         deadline = monotonic() + PAGE_BUDGET
-        after, more = _raw(cursor), True
-        while more and len(rows) < limit and monotonic() < deadline:
+        after = _raw(cursor)
+        while True:
             missing = limit - len(rows)
             step = missing if visible.allows is None else STEP
             names, more = self._names(prefix, after, step, status, visible)
             admitted = _admitted(names, visible, missing, deadline)
             names, after, more = admitted.names, admitted.after or after, more or admitted.more
             rows += self._entries(names)
+            if not more or len(rows) >= limit or monotonic() >= deadline:
+                break
         count = None
         if status.complete and visible.allows is None:
             count = self._count(prefix, visible)
@@ -394,8 +396,8 @@ class Catalog:
         status = self._refreshed()
         found: list[Holder] = []
         deadline = monotonic() + PAGE_BUDGET
-        after, more = _raw(cursor), True
-        while more and len(found) < limit and monotonic() < deadline:
+        after = _raw(cursor)
+        while True:
             names, more = self._names("", after, STEP, status, visible)
             admitted = _admitted(names, visible, STEP, deadline)
             after, more = admitted.after or after, more or admitted.more
@@ -404,6 +406,8 @@ class Catalog:
                 page, more = page[: limit - len(found)], True
                 after = page[-1].encode()
             found += self._holders(page, digest)
+            if not more or len(found) >= limit or monotonic() >= deadline:
+                break
         return HolderPage(tuple(found), _cursor(after) if more else None, status)
 
     # Helpers

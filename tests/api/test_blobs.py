@@ -157,7 +157,7 @@ class TestBatch:
     def test_answers_each_digest_once(
         self, scope: str, superuser: APIClient, filled: Redis
     ) -> None:
-        asked = [DIGEST, UNKNOWN, "x", DIGEST, "x", "sha256:short"]
+        asked = [DIGEST, UNKNOWN, "x", DIGEST, "x", "\ud800:\x00"]
         response = superuser.post(f"{scope}/stat/", {"digests": asked}, format="json")
         assert response.status_code == 200
         body = response.json()
@@ -165,7 +165,7 @@ class TestBatch:
         assert body["unknown"] == [UNKNOWN]
         assert [(each["digest"], each["code"]) for each in body["invalid"]] == [
             ("x", "DIGEST_INVALID"),
-            ("sha256:short", "DIGEST_INVALID"),
+            ("\ud800:\x00", "DIGEST_INVALID"),
         ]
 
     def test_takes_a_thousand(self, scope: str, superuser: APIClient, filled: Redis) -> None:

@@ -223,6 +223,7 @@ class TestPurge:
         self, superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("blobcache.redis.catalog.PAGE_BUDGET", 0)
+        monkeypatch.setattr("blobcache.redis.catalog.STEP", 10)
         first = superuser.post(f"/api/blobs/{digest(0)}/purge/", {}, format="json").json()
         assert first["next"]
         for path, cursor in [
@@ -289,7 +290,7 @@ class TestCursors:
     ) -> None:
         refused(superuser.get(url, {"page_size": size}), 400, "PAGINATION_NUMBER_INVALID")
 
-    @pytest.mark.parametrize("size", ["1", "1000", "1001", "9" * 5000, "null"[:0]])
+    @pytest.mark.parametrize("size", ["1", "1000", "1001", "9" * 5000, ""])
     def test_a_page_has_at_most_a_thousand_rows_or_so(
         self, url: str, size: str, superuser: APIClient, many: Redis
     ) -> None:

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blobcache.redis.visible import ALL, Visible
+from blobcache.reference import RepositoryName
+
+NAMES = st.text("ab/-", max_size=4)
+
+
+@given(st.sets(NAMES), NAMES)
+def test_a_name_is_covered_by_itself_and_by_a_prefix_that_ends_in_a_slash(
+    given_: set[str], name: str
+) -> None:
+    expected = any(
+        each in {name, ""} or (each.endswith("/") and name.startswith(each)) for each in given_
+    )
+    assert Visible.of(given_).covers(name) == expected
+
+
+@given(st.sets(NAMES), NAMES, NAMES)
+def test_what_is_within_a_prefix_is_what_both_cover(
+    given_: set[str], prefix: str, name: str
+) -> None:
+    visible = Visible.of(given_)
+    within = list(visible.within(prefix))
+    assert within == sorted(within)
+    found = [name.startswith(text) if is_prefix else name == text for text, is_prefix in within]
+    assert sum(found) == (name.startswith(prefix) and visible.covers(name))
+
+
+def test_no_names_are_none_and_none_are_all() -> None:
+    assert not Visible.of([]).covers("a")
+    assert Visible.of(None).covers("a")
+    assert ALL.covers("a")
+
+
+@pytest.mark.parametrize("name", ["NO NAME", RepositoryName("b")])
+def test_only_a_name_that_is_allowed_is_admitted(name: str) -> None:
+    assert ALL.admits(name)
+    assert not Visible.of(None, lambda each: each != "b").admits(name)
+    assert Visible.of(None, lambda each: each != "b").admits(RepositoryName("a"))

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.test import override_settings
+
+from blobcache.access import Access
+
+
+class Someone:
+    """A user that need not be in any database."""
+
+    is_authenticated = True
+
+    def __init__(self, *grants: str) -> None:
+        self.grants = grants
+
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        return f"{perm}:{obj}" in self.grants if obj is not None else perm in self.grants
+
+
+def access(*grants: str) -> Access:
+    user: Any = Someone(*grants)
+    return Access(user)
+
+
+@pytest.mark.parametrize("action", ["view", "change", "delete"])
+def test_the_model_s_permission_is_for_every_repository(action: Any) -> None:
+    who = access(f"blobcache.{action}_repository")
+    assert who.may_all(action)
+    assert who.may(action, "a/b")
+    assert who.may(action, "NO NAME")
+    assert not who.may_blobs(action)
+
+
+@pytest.mark.parametrize("action", ["view", "change", "delete"])
+def test_the_object_s_permission_is_for_one(action: Any) -> None:
+    who = access(f"blobcache.{action}_repository:a/b")
+    assert who.may(action, "a/b")
+    assert not who.may(action, "a/c")
+    assert not who.may_all(action)
+
+
+def test_what_is_no_name_is_never_granted() -> None:
+    assert not access("blobcache.view_repository:NO NAME").may("view", "NO NAME")
+
+
+def test_to_set_in_a_repository_takes_the_right_to_change_blobs() -> None:
+    assert not access("blobcache.change_repository").may_set("a")
+    assert not access("blobcache.change_blob").may_set("a")
+    assert access("blobcache.change_blob", "blobcache.change_repository:a").may_set("a")
+    assert access("blobcache.change_blob").may_set(None)
+
+
+def test_to_purge_takes_both_rights_to_delete() -> None:
+    assert not access("blobcache.delete_repository").may_purge()
+    assert not access("blobcache.delete_blob").may_purge()
+    assert access("blobcache.delete_blob", "blobcache.delete_repository").may_purge()
+
+
+def test_to_clear_takes_the_right_to_delete_there() -> None:
+    assert access("blobcache.delete_repository:a").may_clear("a")
+    assert not access("blobcache.delete_repository:a").may_clear(None)
+    assert access("blobcache.delete_blob").may_clear(None)
+
+
+@pytest.mark.parametrize("user", [None, AnonymousUser()])
+def test_nobody_may_nothing(user: Any, db: None) -> None:
+    who = Access(user)
+    assert not who.may("view", "a")
+    assert not who.may_blobs("view")
+    assert not who.may_list()
+
+
+def test_a_user_without_permissions_of_any_kind_may_nothing() -> None:
+    user: Any = object()
+    assert not Access(user).may("view", "a")
+
+
+def only_a(user: object) -> list[str]:
+    return ["a/"]
+
+
+def everything(user: object) -> None:
+    return None
+
+
+def visible(function: str) -> Any:
+    path = f"tests.test_access.{function}"
+    return override_settings(BLOBCACHE={"default": {"VISIBLE_REPOSITORIES": path}})
+
+
+def test_the_setting_narrows() -> None:
+    with visible("only_a"):
+        who = access("blobcache.view_repository")
+        assert who.may("view", "a/b")
+        assert not who.may("view", "b")
+        assert not who.may("view", "a")
+        assert who.visible.ranges == ("a/",)
+        assert who.visible.allows is None
+
+
+def test_the_setting_never_grants() -> None:
+    with visible("only_a"):
+        who = access("blobcache.view_repository:a/b")
+        assert who.may("view", "a/b")
+        assert not who.may("view", "a/c")
+        assert who.visible.allows is not None
+
+
+def test_the_setting_may_leave_all_as_it_is() -> None:
+    with visible("everything"):
+        assert access("blobcache.view_repository").visible.ranges is None
+        assert not access().may("view", "a")
