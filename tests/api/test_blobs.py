@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -158,7 +159,8 @@ class TestBatch:
         self, scope: str, superuser: APIClient, filled: Redis
     ) -> None:
         asked = [DIGEST, UNKNOWN, "x", DIGEST, "x", "\ud800:\x00"]
-        response = superuser.post(f"{scope}/stat/", {"digests": asked}, format="json")
+        raw = json.dumps({"digests": asked})  # the client's own renderer refuses half a pair
+        response = superuser.post(f"{scope}/stat/", raw, content_type="application/json")
         assert response.status_code == 200
         body = response.json()
         assert body["descriptors"] == {DIGEST: {"digest": DIGEST, "size": 10, "mediaType": APP}}
