@@ -7,7 +7,7 @@ whatever is not all there is unknown, and comes back as None.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from blobcache.descriptor import MAX_SIZE, Descriptor, validate_media_type
 from blobcache.digest import Digest
@@ -28,8 +28,7 @@ def global_descriptor(
     fields: Reply, digest: Digest, *, allow_tarsum: bool = False
 ) -> Descriptor | None:
     """Read a blob's hash, given as the reply to ``HMGET`` of `keys.FIELDS`."""
-    found = _blob(fields, digest, allow_tarsum=allow_tarsum)
-    return None if found is None else Descriptor(*found)
+    return _descriptor(fields, None, digest, allow_tarsum=allow_tarsum)
 
 
 def scoped_descriptor(
@@ -40,13 +39,11 @@ def scoped_descriptor(
         return None
     if is_wrong_type(member):
         raise _corrupt(digest, "the repository's set is a key of another type")
-    found = _blob(fields, digest, allow_tarsum=allow_tarsum)
-    if found is None or override is None:
+    if override is None:
+        # Unknown, unless the hash is damaged: that comes first.
+        _descriptor(fields, None, digest, allow_tarsum=allow_tarsum)
         return None
-    if is_wrong_type(override):
-        raise _corrupt(digest, "the override's hash is a key of another type")
-    own = _media_type(cast("bytes", override), digest)
-    return Descriptor(found.digest, found.size, own or found.media_type)
+    return _descriptor(fields, override, digest, allow_tarsum=allow_tarsum)
 
 
 def media_type(fields: Reply) -> str | None:
@@ -63,25 +60,25 @@ def has_usable_media_type(fields: Reply) -> bool:
     return value is None or _decoded(value) is not None
 
 
-class _Blob(NamedTuple):
-    digest: Digest
-    size: int
-    media_type: str | None
-
-
-def _blob(fields: Reply, digest: Digest, *, allow_tarsum: bool) -> _Blob | None:
-    if is_wrong_type(fields):
+def _descriptor(
+    fields: Reply, override: Reply, digest: Digest, *, allow_tarsum: bool
+) -> Descriptor | None:
+    """What the hash says, with the override's media type if that is not empty."""
+    if type(fields) is not list:
         raise _corrupt(digest, "the hash is a key of another type")
-    named, size, length, own_type = cast("list[bytes | None]", fields)
+    named, size, length, its_type = cast("list[bytes | None]", fields)
     if size is None:
         size = length
     if named is None or size is None:
         return None
-    return _Blob(
-        _canonical(named, digest, allow_tarsum=allow_tarsum),
-        _bytes(size, digest),
-        _media_type(own_type, digest) if own_type else None,
-    )
+    canonical = _canonical(named, digest, allow_tarsum=allow_tarsum)
+    number = _bytes(size, digest)
+    own_type = _media_type(its_type, digest) if its_type else None
+    if override:
+        if type(override) is not bytes:
+            raise _corrupt(digest, "the override's hash is a key of another type")
+        own_type = _media_type(override, digest)
+    return Descriptor(canonical, number, own_type)
 
 
 def _canonical(named: bytes, digest: Digest, *, allow_tarsum: bool) -> Digest:
