@@ -15,7 +15,7 @@ from blobcache.cursors import seal, unseal
 from blobcache.exceptions import BlobUnknown
 from blobcache.history import recorded
 from blobcache.models import Blob
-from blobcache.redis.catalog import STEP
+from blobcache.redis.index import STEP
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin

@@ -22,7 +22,8 @@ from blobcache.exceptions import (
 )
 from blobcache.history import recorded
 from blobcache.models import Repository
-from blobcache.redis.catalog import PAGE_BUDGET, STEP
+from blobcache.redis.catalog import PAGE_BUDGET
+from blobcache.redis.index import STEP
 from blobcache.redis.inspection import Record, State
 from blobcache.reference import RepositoryName
 

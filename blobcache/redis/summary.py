@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from blobcache.redis.catalog import STEP
+from blobcache.redis.index import STEP
 
 if TYPE_CHECKING:
     from blobcache.redis.inspection import State

@@ -217,14 +217,12 @@ def test_a_long_purge_goes_step_by_step(
     provider: RedisBlobDescriptorCacheProvider,
     default_cache: Redis,
     admin: Client,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     names = [f"r{number:04}" for number in range(2300)]
     with default_cache.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.sadd(f"repository::{name}::blobs", LAYER)
         pipe.execute()
-    monkeypatch.setattr("blobcache.redis.catalog.BUILD_BUDGET", 0)
     pages, last = purge(admin, LAYER)
     assert len(pages) > 1
     assert all("Go on until it is done" in page for page in pages)

@@ -204,6 +204,14 @@ class TestBuild:
             client.hset("blobcache::{catalog}::state", "identity", "another server")
         assert catalog.advance(0).begun == begun + 1
 
+    def test_a_build_whose_cursor_is_damaged_is_begun_anew(
+        self, catalog: Catalog, registry: str
+    ) -> None:
+        catalog.advance(0)
+        with Redis.from_url(registry) as client:
+            client.hset("blobcache::{catalog}::state", "cursor", "damaged")
+        assert catalog.reindex().complete
+
     def test_a_fresh_index_is_not_built_again(self, catalog: Catalog) -> None:
         begun = catalog.reindex().begun
         assert catalog.advance().begun == begun
@@ -514,10 +522,7 @@ class TestPurge:
         assert purge(provider, A) == {"late/one", "late/two", "MyTeam/late"}
         assert not any(any_store.exists(f"repository::late/{n}::blobs") for n in ("one", "two"))
 
-    def test_goes_on_in_steps_when_there_is_much_to_do(
-        self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(catalog_module, "BUILD_BUDGET", 0)
+    def test_goes_on_in_steps_when_there_is_much_to_do(self, default_cache: Redis) -> None:
         for number in range(250):
             default_cache.sadd(f"repository::r{number}::blobs", A)
         provider = RedisBlobDescriptorCacheProvider()

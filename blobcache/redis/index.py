@@ -1,0 +1,322 @@
+"""The index of repository names: what there is, in lexical order.
+
+Redis can list keys only by walking all of them, so the names are kept in a sorted set beside them.
+Our own writes keep it current; a registry's do not know of it, so it is built anew from time to
+time: by a scan of the keyspace into a second set that then takes the first one's place. Every call
+does a bounded piece of work and blocks Redis for no more than a millisecond at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic, sleep, time
+from typing import TYPE_CHECKING, cast
+from uuid import uuid4
+
+from blobcache.redis import keys
+from blobcache.redis.keys import CatalogKeys
+from blobcache.redis.wire import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from blobcache.redis.connection import Server
+    from blobcache.redis.visible import Visible
+    from blobcache.redis.wire import Command, Reply
+    from blobcache.reference import RepositoryName
+
+__all__ = ["STEP", "CatalogStatus", "NameIndex", "raw_name"]
+
+BUILD_BUDGET = 0.05
+"""Seconds that one call may spend on building the index."""
+
+STEP = 1000
+"""Keys, members or names that one command looks at: well under a millisecond."""
+
+_LEASE = 10_000
+"""Milliseconds after which a builder that says nothing is taken to be gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogStatus:
+    """How far the index can be trusted."""
+
+    indexed_at: datetime | None
+    """When the build began that the index comes from; None until a first one is complete."""
+
+    indexed: int
+    """The serial number of that build; 0 until then."""
+
+    begun: int
+    """The serial number of the last build that was begun."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the index ever held all names."""
+        return self.indexed_at is not None
+
+    @property
+    def building(self) -> bool:
+        """Whether a build is under way."""
+        return self.begun > self.indexed
+
+    @property
+    def age(self) -> float:
+        """Seconds since `indexed_at`; infinite until a first build is complete."""
+        return time() - self.indexed_at.timestamp() if self.indexed_at else float("inf")
+
+
+_BEGIN = Script("""
+local names, build, state, lock = unpack(KEYS)
+local token, lease, now, max_age, newer_than, identity = unpack(ARGV)
+if not redis.call('SET', lock, token, 'NX', 'PX', lease) then return false end
+local begun, indexed, started_at, cursor, where = unpack(redis.call('HMGET', state,
+    'begun', 'indexed', 'indexed_at', 'cursor', 'identity'))
+if cursor and where == identity and (cursor == '' or cursor:match('^[^=]*=%d+$')) then
+    return cursor
+end
+if not cursor and indexed and tonumber(indexed) > tonumber(newer_than)
+        and tonumber(now) - tonumber(started_at) < tonumber(max_age) then
+    redis.call('DEL', lock)
+    return false
+end
+redis.call('UNLINK', build)
+redis.call('HINCRBY', state, 'begun', 1)
+redis.call('HSET', state, 'cursor', '', 'identity', identity, 'started_at', now)
+return ''
+""")
+"""Take the lock and return the cursor to go on from, beginning a build if one is due; nil if
+another builder is at work or nothing is to be done."""
+
+_ADVANCE = Script("""
+local names, build, state, lock, old = unpack(KEYS)
+local token, lease, cursor, pause = unpack(ARGV)
+if redis.call('GET', lock) ~= token then return 0 end
+for first = 5, #ARGV, 500 do
+    local members = {}
+    for each = first, math.min(first + 499, #ARGV) do
+        members[#members + 1] = 0
+        members[#members + 1] = ARGV[each]
+    end
+    redis.call('ZADD', build, unpack(members))
+end
+if cursor == '' then
+    if redis.call('EXISTS', names) == 1 then redis.call('RENAME', names, old) end
+    if redis.call('EXISTS', build) == 1 then redis.call('RENAME', build, names) end
+    redis.call('UNLINK', old)
+    local begun, started_at = unpack(redis.call('HMGET', state, 'begun', 'started_at'))
+    redis.call('HSET', state, 'indexed', begun, 'indexed_at', started_at)
+    redis.call('HDEL', state, 'cursor', 'identity', 'started_at')
+else
+    redis.call('HSET', state, 'cursor', cursor)
+end
+if cursor == '' or pause == '1' then
+    redis.call('DEL', lock)
+else
+    redis.call('PEXPIRE', lock, lease)
+end
+return 1
+""")
+"""Put the names in ARGV into the index that is being built; at the end swap it in. Does nothing,
+and returns 0, for a builder that has lost the lock."""
+
+
+class NameIndex:
+    """The index of one registry.
+
+    `server` holds the descriptors, `index` the names; one server may be both, and then a write to a
+    repository takes its name along in the same round trip. A registry that is read-only is only
+    indexed elsewhere.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        index: Server | None = None,
+        *,
+        registry: str = "default",
+        max_age: float = 300,
+        read_only: bool = False,
+    ) -> None:
+        self._server = server
+        self._is_apart = index is not None and index.alias != server.alias
+        self._index = index if index is not None and self._is_apart else server
+        self._keys = CatalogKeys.of(registry if self._is_apart else "")
+        self._max_age = max_age
+        self._may_write = self._is_apart or not read_only
+
+    def status(self) -> CatalogStatus:
+        """Return how far the index can be trusted. One round trip."""
+        return _status(self._index.batch([self._status_command()])[0])
+
+    def additions(self, repository: RepositoryName) -> list[Command]:
+        """The commands that index a name, to go after the write of its set on the same server.
+
+        Empty where the index is on another one; then `add` is the way.
+        """
+        return [] if self._is_apart else self._additions(repository)
+
+    def add(self, repository: RepositoryName) -> None:
+        """Index a name after the write of its set, unless `additions` did: one round trip."""
+        if self._is_apart:
+            self._index.batch(self._additions(repository))
+
+    def advance(
+        self, budget: float = BUILD_BUDGET, *, newer_than: int | None = None
+    ) -> CatalogStatus:
+        """Build on for at most `budget` seconds, if the index is due, and return what came of it.
+
+        It is due when there is none, when it is older than its maximum age, or not `newer_than` the
+        build of that serial number. Never waits for another builder. Four round trips at least.
+        """
+        if not self._may_write:
+            return self.status()
+        deadline = monotonic() + budget
+        token = uuid4().hex.encode()
+        cursor = self._index.script(
+            _BEGIN,
+            self._keys[:4],
+            [
+                token,
+                _LEASE,
+                repr(time()).encode(),
+                repr(self._max_age).encode(),
+                -1 if newer_than is None else newer_than,
+                self._server.identity().encode(),
+            ],
+        )
+        while cursor is not None:
+            following, found = self._server.scan(
+                cast("bytes", cursor).decode("utf-8", "replace"), keys.REPOSITORIES, STEP
+            )
+            pause = monotonic() >= deadline
+            held = self._index.script(
+                _ADVANCE,
+                self._keys,
+                [token, _LEASE, following.encode(), int(pause), *map(keys.repository_in, found)],
+            )
+            cursor = following.encode() if following and held and not pause else None
+        return self.status()
+
+    def reindex(self, progress: Callable[[CatalogStatus], None] | None = None) -> CatalogStatus:
+        """Build the index from the keys that are there now, to the end, and return its status.
+
+        Calls `progress` after each step. Where another builder is at work it waits for the lock.
+        """
+        status = self.status()
+        begun = status.begun
+        while status.indexed <= begun and self._may_write:
+            before = status
+            status = self.advance(newer_than=begun)
+            if progress is not None:
+                progress(status)
+            if status == before:
+                sleep(0.02)
+        return status
+
+    def _status_command(self) -> Command:
+        return ("HMGET", self._keys.state, "indexed_at", "indexed", "begun")
+
+    def _additions(self, repository: RepositoryName) -> list[Command]:
+        """Into both indexes, so that nobody need know whether a build is under way."""
+        return [("ZADD", key, 0, repository) for key in (self._keys.names, self._keys.build)]
+
+    def _refreshed(self) -> CatalogStatus:
+        status = self.status()
+        return self.advance() if status.age >= self._max_age else status
+
+    def _names(
+        self, prefix: str, after: bytes, limit: int, status: CatalogStatus, visible: Visible
+    ) -> tuple[list[bytes], bool]:
+        """Up to `limit` indexed names behind `after`, and whether there are more.
+
+        One round trip, or one for each batch of ranges that somebody may see.
+        """
+        indexes = [self._keys.names] if status.complete else [self._keys.names, self._keys.build]
+        names: set[bytes] = set()
+        for ranges in _batches(_ranges(prefix, after, visible), limit):
+            replies = self._index.batch(
+                [
+                    ("ZRANGEBYLEX", key, low, high, "LIMIT", 0, limit + 1)
+                    for low, high in ranges
+                    for key in indexes
+                ]
+            )
+            names.update(name for reply in replies for name in cast("list[bytes]", reply))
+            if len(names) > limit:
+                break
+        return sorted(names)[:limit], len(names) > limit
+
+    def _count(self, prefix: str, visible: Visible) -> int:
+        """How many names the finished index holds there: one round trip."""
+        commands: list[Command] = [
+            ("ZLEXCOUNT", self._keys.names, low, high)
+            for low, high in _ranges(prefix, b"", visible)
+        ]
+        return sum(cast("list[int]", self._index.batch(commands))) if commands else 0
+
+    def _drop(self, names: Sequence[bytes]) -> None:
+        """Take names off the index, but for those that have a set again by now.
+
+        Two round trips, or three. A writer indexes a name after it has written the set, so either
+        its indexing comes after our removal, or we see its set.
+        """
+        self._index.batch([("ZREM", self._keys.names, *names)])
+        exist = self._server.batch([("EXISTS", keys.members(name)) for name in names])
+        back = [name for name, exists in zip(names, exist, strict=True) if exists]
+        if back:
+            self._index.batch([("ZADD", self._keys.names, 0, name) for name in back])
+
+
+def _status(reply: Reply) -> CatalogStatus:
+    indexed_at, indexed, begun = cast("list[bytes | None]", reply)
+    return CatalogStatus(
+        datetime.fromtimestamp(float(indexed_at), UTC) if indexed_at else None,
+        int(indexed or 0),
+        int(begun or 0),
+    )
+
+
+def _ranges(prefix: str, after: bytes, visible: Visible) -> Iterator[tuple[bytes, bytes]]:
+    """The lexical ranges behind `after` that have the prefix and may be seen."""
+    for text, is_prefix in visible.within(prefix):
+        raw = raw_name(text)
+        if not is_prefix:
+            if raw > after:
+                yield b"[" + raw, b"[" + raw
+        elif raw > after or not after:
+            yield _range(raw)
+        elif after.startswith(raw):
+            yield b"(" + after, _range(raw)[1]
+
+
+def _batches(
+    ranges: Iterable[tuple[bytes, bytes]], limit: int
+) -> Iterator[list[tuple[bytes, bytes]]]:
+    """As many ranges at a time as bring no more than some thousands of names."""
+    batch: list[tuple[bytes, bytes]] = []
+    names = 0
+    for low, high in ranges:
+        batch.append((low, high))
+        names += 1 if low == high else limit
+        if names >= 2 * STEP:
+            yield batch
+            batch, names = [], 0
+    if batch:
+        yield batch
+
+
+def _range(raw: bytes) -> tuple[bytes, bytes]:
+    """The lexical range of what begins with the prefix."""
+    low = b"[" + raw if raw else b"-"
+    stem = raw.rstrip(b"\xff")
+    return low, b"(" + stem[:-1] + bytes([stem[-1] + 1]) if stem else b"+"
+
+
+def raw_name(text: str) -> bytes:
+    """The bytes of a name or a part of one; what could not be part of any matches nothing."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
