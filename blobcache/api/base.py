@@ -167,12 +167,13 @@ class BlobCacheView(APIView):
     @property
     def allowed_methods(self) -> list[str]:
         """The methods that there are, without those that a read-only registry refuses."""
-        refused = {
-            method
-            for method, offer in self.offers.items()
-            if offer.scope == WRITE and self.config.READ_ONLY
-        }
-        return [method for method in super().allowed_methods if method not in refused]
+        methods = super().allowed_methods
+        if not self.config.READ_ONLY:
+            return methods
+        offers = self.offers
+        return [
+            method for method in methods if method not in offers or offers[method].scope != WRITE
+        ]
 
     @property
     def default_response_headers(self) -> dict[str, str]:

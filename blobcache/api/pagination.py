@@ -20,9 +20,6 @@ __all__ = ["CURSOR", "PAGE_SIZE", "Paging"]
 CURSOR, PAGE_SIZE = "cursor", "page_size"
 """The query's parameters."""
 
-_MANY_DIGITS = 10
-"""From here on it is not worth looking what number it is."""
-
 
 class Paging:
     """What one request says about the page that it wants.
@@ -65,8 +62,9 @@ class Paging:
 def _size(text: str, default: int) -> int:
     if not text:
         return default
-    if not (text.isascii() and text.isdecimal() and text.strip("0")):
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_PAGE_SIZE))
+    if not is_number or not 0 < int(text) <= MAX_PAGE_SIZE:
         raise PageSizeInvalid(
             f"A page's size is a whole number from 1 to {MAX_PAGE_SIZE}, not {text[:80]!a}."
         )
-    return min(int(text), MAX_PAGE_SIZE) if len(text) < _MANY_DIGITS else MAX_PAGE_SIZE
+    return int(text)

@@ -284,13 +284,15 @@ class TestCursors:
         settings.SECRET_KEY = "another"
         refused(superuser.get(following), 400, "CURSOR_INVALID")
 
-    @pytest.mark.parametrize("size", ["0", "-1", "x", "1.5", "\u0663", "1e3", "000"])
+    @pytest.mark.parametrize(
+        "size", ["0", "-1", "x", "1.5", "\u0663", "1e3", "000", "1001", "9" * 5000]
+    )
     def test_a_page_has_a_natural_size(
         self, url: str, size: str, superuser: APIClient, default_cache: Redis
     ) -> None:
         refused(superuser.get(url, {"page_size": size}), 400, "PAGINATION_NUMBER_INVALID")
 
-    @pytest.mark.parametrize("size", ["1", "1000", "1001", "9" * 5000, ""])
+    @pytest.mark.parametrize("size", ["1", "1000", ""])
     def test_a_page_has_at_most_a_thousand_rows_or_so(
         self, url: str, size: str, superuser: APIClient, many: Redis
     ) -> None:
