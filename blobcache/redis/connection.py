@@ -79,9 +79,7 @@ class Server:
         if not can_exchange(client):
             commands = [command for digest in digests for command in template.commands(digest)]
             return _checked(_pipe(client, [*first, *commands]))
-        packed = b"".join(map(template.pack, digests))
-        if first:
-            packed = pack(first) + packed
+        packed = b"".join([pack(first), *map(template.pack, digests)])
         return _checked(_exchange(client, packed, len(first) + template.count * len(digests)))
 
     def transaction(self, *phases: Sequence[Command]) -> list[Reply]:

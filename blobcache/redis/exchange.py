@@ -42,8 +42,25 @@ def exchange(client: Redis, packed: bytes, count: int) -> list[Any]:
     """
     pool = client.connection_pool
     connection: Any = pool.get_connection()
+    try:
+        connection.send_packed_command((packed,))
+        return _read(connection, count)
+    except Exception as error:  # noqa: BLE001 - the policy decides which of them it is for
+        return _retry(connection, packed, count, error)
+    except BaseException:
+        connection.disconnect()
+        raise
+    finally:
+        pool.release(connection)
+
+
+def _retry(connection: Any, packed: bytes, count: int, error: Exception) -> list[Any]:
+    """Do as the connection's retry policy says, for which `error` came of the first attempt."""
+    errors = [error]
 
     def attempt() -> list[Any]:
+        if errors:
+            raise errors.pop()
         connection.send_packed_command((packed,))
         return _read(connection, count)
 
@@ -55,8 +72,6 @@ def exchange(client: Redis, packed: bytes, count: int) -> list[Any]:
     except BaseException:
         connection.disconnect()
         raise
-    finally:
-        pool.release(connection)
     return replies
 
 

@@ -53,10 +53,10 @@ class Template:
 
     def pack(self, digest: Digest) -> bytes:
         """Return the commands for the digest as they go over the wire."""
-        algorithm, _, _ = digest.partition(":")
-        if algorithm not in self._packed:
+        try:
+            packed, stand_in = self._packed[digest.partition(":")[0]]
+        except KeyError:
             return pack(self.commands(digest))
-        packed, stand_in = self._packed[algorithm]
         return packed.replace(stand_in, digest.encode())
 
 
