@@ -3,6 +3,7 @@
 #   make demo     run the portal on 127.0.0.1:8000, with sample data   (PORT=8001; data in var/)
 #   make test     run the tests               (ARGS="-k digest" hands on to pytest)
 #   make test-browser   run those that need chromium, into tests/browser/screenshots/
+#   make bench    measure, for some minutes; ARGS="batch --short --json FILE" as of python -m benchmarks
 #   make lint     ruff: rules and format
 #   make types    mypy, strict
 #   make cover    run the tests and show what they leave out
@@ -23,7 +24,7 @@ unexport PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
 # Which interpreter the environment was made with; another one makes it anew.
 MADE_WITH := $(VENV)/made-with-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
-.PHONY: demo test test-browser lint types cover clean
+.PHONY: demo test test-browser bench lint types cover clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m project.demo --port $(PORT)
@@ -33,6 +34,9 @@ test: $(VENV)/installed
 
 test-browser: $(VENV)/installed
 	$(BIN)/python -m pytest tests/browser $(ARGS)
+
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -1,0 +1,89 @@
+"""Run benchmarks and report.
+
+    python -m benchmarks [NAME ...] [--short] [--json FILE]
+
+Without a name it runs them all. Bars are reported, not enforced: the exit code says only whether
+everything ran.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench import Benchmark, ground
+from benchmarks.machine import description
+from benchmarks.results import Section
+
+BENCHMARKS = ("operations", "batch", "metrics", "catalog", "memory", "http", "startup")
+"""Each a module here with a function `run`. Imported late: they need Django to be set up."""
+
+
+def main() -> None:
+    """Run what the command line names."""
+    parser = ArgumentParser(prog="python -m benchmarks", description="Measure blobcache.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--short", action="store_true", help="only show that everything runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    options = parser.parse_args()
+    unknown = set(options.names) - set(BENCHMARKS)
+    if unknown:
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    names = options.names or list(BENCHMARKS)
+    sections: list[Section] = []
+    with ground(is_short=options.short) as bench:
+        facts = description(bench.client)
+        say("; ".join(f"{name} {value}" for name, value in facts.items()))
+        if options.short:
+            say("Short: the figures mean nothing, only that everything runs.")
+        for name in names:
+            for section in benchmark(name)(bench):
+                sections.append(section)
+                say(*section.lines())
+    say(*summary(sections))
+    if options.json:
+        options.json.write_text(json.dumps(report(facts, sections, short=options.short), indent=1))
+
+
+def benchmark(name: str) -> Benchmark:
+    """The benchmark of that name."""
+    run: Benchmark = import_module(f"benchmarks.{name}").run
+    return run
+
+
+def summary(sections: list[Section]) -> list[str]:
+    """How many bars were cleared, and which were not."""
+    held = [
+        (section, each)
+        for section in sections
+        for each in section.ratios
+        if each.passed is not None
+    ]
+    missed = [f"  {section.title}: {each.name}" for section, each in held if not each.passed]
+    return ["", f"{len(held) - len(missed)} of {len(held)} bars cleared.", *missed]
+
+
+def report(facts: dict[str, Any], sections: list[Section], *, short: bool) -> dict[str, Any]:
+    """What is written as JSON."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "short": short,
+        "machine": facts,
+        "sections": [section.as_json() for section in sections],
+    }
+
+
+def say(*lines: str) -> None:
+    """Tell the user, now."""
+    for line in lines:
+        sys.stdout.write(f"{line.rstrip()}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The ground that benchmarks stand on: a server of their own, and Django that knows of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import django
+from django.core.management import call_command
+from django_redis import get_redis_connection
+from redis import Redis
+
+from benchmarks.results import Section
+from project import embedded
+
+__all__ = ["ALIAS", "Bench", "Benchmark", "ground", "program"]
+
+ALIAS = "blobs"
+"""The entry of CACHES that the portal keeps descriptors in."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a benchmark works with."""
+
+    server: embedded.Server
+    directory: Path
+    """For whatever it has to write; goes afterwards."""
+
+    is_short: bool
+    """Whether only to show that everything runs."""
+
+    @property
+    def client(self) -> Redis:
+        """The client that the app uses, pool and all."""
+        client: Redis = get_redis_connection(ALIAS)
+        return client
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The variables of another process that is to see what we see."""
+        return {**os.environ, **more}
+
+    def scaled(self, full: int, short: int) -> int:
+        """The one or the other."""
+        return short if self.is_short else full
+
+
+Benchmark = Callable[[Bench], Iterator[Section]]
+
+
+def program() -> Path | None:
+    """The system's redis-server, if there is one; else the embedded Valkey does."""
+    found = shutil.which("redis-server")
+    return Path(found) if found else None
+
+
+@contextmanager
+def ground(*, is_short: bool) -> Iterator[Bench]:
+    """Within the block everything is there, and Django is set up."""
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
+        directory = Path(name)
+        (directory / "static").mkdir()
+        with embedded.start(binary=program()) as server:
+            for variable in [each for each in os.environ if each.startswith(("DJANGO_", "BLOBC"))]:
+                del os.environ[variable]
+            os.environ |= {
+                "DJANGO_SETTINGS_MODULE": "benchmarks.settings",
+                "DJANGO_SECRET_KEY": "not a secret, but the same in every process of a run",
+                "DJANGO_DATABASE_PATH": str(directory / "portal.sqlite3"),
+                "DJANGO_STATIC_ROOT": str(directory / "static"),
+                "BLOBCACHE_REDIS_URL": server.url,
+                "BLOBCACHE_READ_ONLY": "0",
+            }
+            django.setup()
+            call_command("migrate", verbosity=0)
+            yield Bench(server, directory, is_short)

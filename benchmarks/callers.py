@@ -1,0 +1,49 @@
+"""Who calls the portal, and what they send to be known."""
+
+from __future__ import annotations
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser, Permission
+from django.db.models import Model
+from django.test import Client
+
+__all__ = ["ANONYMOUS", "Public", "callers"]
+
+ANONYMOUS = "anonymous"
+
+
+class Public:
+    """An authentication backend that lets whoever is not logged in view what there is."""
+
+    def authenticate(self, request: object, **credentials: object) -> None:
+        """Nobody gets in this way."""
+
+    def has_perm(
+        self, user: AbstractBaseUser | AnonymousUser, perm: str, obj: Model | None = None
+    ) -> bool:
+        """Whether the user may do that."""
+        return user.is_anonymous and perm.startswith("blobcache.view_")
+
+
+def callers() -> dict[str, dict[str, str]]:
+    """By name: the headers of each kind of caller."""
+    users = get_user_model().objects
+    chief, _ = users.get_or_create(username="chief", is_staff=True, is_superuser=True)
+    other, _ = users.get_or_create(username="other")
+    views = Permission.objects.filter(
+        content_type__app_label="blobcache", codename__startswith="view_"
+    )
+    other.user_permissions.set(views)
+    tokens = apps.get_model("authtoken", "Token").objects
+    found: dict[str, dict[str, str]] = {ANONYMOUS: {}}
+    for kind, user in (("superuser", chief), ("ordinary user", other)):
+        client = Client()
+        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        session = client.cookies[settings.SESSION_COOKIE_NAME].value
+        token, _ = tokens.get_or_create(user=user)
+        found[f"session, {kind}"] = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={session}"}
+        found[f"token, {kind}"] = {"Authorization": f"Token {token}"}
+    return found

@@ -1,0 +1,26 @@
+"""The digests, names and values that are measured with."""
+
+from __future__ import annotations
+
+from hashlib import sha256, sha512
+
+__all__ = ["OCTETS", "REPOSITORY", "SIZE", "alias", "digest", "digests"]
+
+REPOSITORY = "team/app"
+OCTETS = "application/octet-stream"
+SIZE = 27_092_228
+
+
+def digest(number: int, what: str = "blob") -> str:
+    """A digest like any other, the same in every run."""
+    return f"sha256:{sha256(f'{what} {number}'.encode()).hexdigest()}"
+
+
+def alias(canonical: str) -> str:
+    """Another algorithm's digest, of what stands for the same content."""
+    return f"sha512:{sha512(canonical.encode()).hexdigest()}"
+
+
+def digests(count: int, what: str = "blob") -> list[str]:
+    """That many digests."""
+    return [digest(number, what) for number in range(count)]

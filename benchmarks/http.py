@@ -1,0 +1,163 @@
+"""The API under granian beside a view that does nothing, and beside a registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from hashlib import sha256
+
+from benchmarks import original
+from benchmarks.bench import Bench
+from benchmarks.callers import ANONYMOUS, callers
+from benchmarks.data import REPOSITORY, digests
+from benchmarks.load import Request, client_name, rate
+from benchmarks.operations import path_taken
+from benchmarks.processes import portal, registry
+from benchmarks.results import Figure, Ratio, Section, ratio
+
+__all__ = ["run"]
+
+BLOB = b"what a registry can be asked for"
+DIGEST = f"sha256:{sha256(BLOB).hexdigest()}"
+CONNECTIONS = 8
+OURS = f"/api/repositories/{REPOSITORY}/blobs/{DIGEST}/"
+BARE = f"/bare/{REPOSITORY}/"
+BATCH = 1000
+
+BAR = 0.85
+HEAD_BAR = 3800 / 4500
+"""What registry 3's own HEAD makes where the bare view makes 4,500 requests a second."""
+
+
+def run(bench: Bench) -> Iterator[Section]:
+    """Serve the portal and load it."""
+    bench.client.flushall()
+    original.fill(bench.client, REPOSITORY, [DIGEST, *digests(BATCH)])
+    shared = bench.directory / "prometheus"
+    shared.mkdir(exist_ok=True)
+    known = callers()
+    with ExitStack() as stack:
+        environment = bench.environment(PROMETHEUS_MULTIPROC_DIR=str(shared))
+        address = stack.enter_context(portal(environment, bench.directory))
+        yield _stats(bench, address, known)
+        yield _heads(bench, address)
+        yield _batches(bench, address, known)
+
+
+def _rates(bench: Bench, requests: dict[str, Request], connections: int) -> dict[str, Figure]:
+    """Requests a second, interleaved; one round before is not counted."""
+    found: dict[str, list[float]] = {name: [] for name in requests}
+    seconds, rounds = _seconds(bench), bench.scaled(5, 1)
+    for number in range(rounds + 1):
+        for name, request in requests.items():
+            value = rate(
+                request,
+                seconds=seconds if number else min(seconds, 1.0),
+                connections=connections,
+                directory=bench.directory,
+            )
+            if number:
+                found[name].append(value)
+    return {name: Figure(name, "requests/s", tuple(values)) for name, values in found.items()}
+
+
+def _stats(bench: Bench, address: str, known: dict[str, dict[str, str]]) -> Section:
+    requests = {
+        f"{which}, {caller}": Request(address, path, headers=headers)
+        for caller, headers in known.items()
+        for which, path in (("bare view", BARE), ("scoped stat", OURS))
+    }
+    found = _rates(bench, requests, CONNECTIONS)
+    return Section(
+        "HTTP: GET of a scoped stat",
+        list(found.values()),
+        [
+            ratio(
+                f"scoped stat / bare view, {caller}",
+                found[f"scoped stat, {caller}"],
+                found[f"bare view, {caller}"],
+                bar=BAR,
+                at_least=True,
+            )
+            for caller in known
+        ],
+        [_setting(bench), path_taken(bench)],
+    )
+
+
+def _heads(bench: Bench, address: str) -> Section:
+    requests = {
+        "bare view": Request(address, BARE, "HEAD"),
+        "scoped stat": Request(address, OURS, "HEAD"),
+    }
+    notes = [_setting(bench), path_taken(bench), f"the caller is {ANONYMOUS}"]
+    with ExitStack() as stack:
+        if shutil.which("docker-registry"):
+            other = stack.enter_context(registry(bench.server, bench.directory, BLOB, DIGEST))
+            requests["docker-registry"] = Request(other, f"/v2/{REPOSITORY}/blobs/{DIGEST}", "HEAD")
+        else:
+            notes.append("docker-registry is not installed, so there is nothing from it")
+        found = _rates(bench, requests, CONNECTIONS)
+    ratios = [
+        ratio(
+            "scoped stat / bare view",
+            found["scoped stat"],
+            found["bare view"],
+            bar=HEAD_BAR,
+            at_least=True,
+        )
+    ]
+    if "docker-registry" in found:
+        ratios.append(
+            ratio(
+                "scoped stat / docker-registry",
+                found["scoped stat"],
+                found["docker-registry"],
+                bar=1.0,
+                at_least=True,
+            )
+        )
+    return Section("HTTP: HEAD", list(found.values()), ratios, notes)
+
+
+def _batches(bench: Bench, address: str, known: dict[str, dict[str, str]]) -> Section:
+    body = json.dumps({"digests": digests(BATCH)})
+    headers = {**known["token, superuser"], "Content-Type": "application/json"}
+    path = f"/api/repositories/{REPOSITORY}/blobs/stat/"
+    requests = {
+        "batch stat, one connection": Request(address, path, "POST", headers, body),
+    }
+    found = _rates(bench, requests, 1)
+    figure = Figure(
+        "batch stat, one connection",
+        "descriptors/s",
+        tuple(each * BATCH for each in found["batch stat, one connection"].values),
+    )
+    return Section(
+        f"HTTP: batch stat of {BATCH:,}",
+        [figure],
+        [
+            Ratio(
+                "descriptors/s / 100,000",
+                tuple(each / 100_000 for each in figure.values),
+                bar=1.0,
+                at_least=True,
+            )
+        ],
+        [_setting(bench), path_taken(bench), "the caller is a superuser with a token"],
+    )
+
+
+def _seconds(bench: Bench) -> float:
+    """How long a load lasts."""
+    return 0.2 if bench.is_short else 2.0
+
+
+def _setting(bench: Bench) -> str:
+    return (
+        f"granian with 2 workers, connections kept alive, {os.cpu_count()} cores for all; "
+        f"load by {client_name(_seconds(bench))}; metrics on, in shared files"
+    )

@@ -1,0 +1,157 @@
+"""Requests as fast as they are answered: by `wrk` where it is installed, else by ourselves.
+
+    python -m benchmarks.load HOST PORT SECONDS CONNECTIONS < REQUEST
+
+is the client of our own: it sends the bytes of one request over and over, and prints how many
+answers came a second.
+"""
+
+from __future__ import annotations
+
+import re
+import selectors
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+__all__ = ["Request", "client_name", "rate"]
+
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+RATE = re.compile(r"Requests/sec:\s+([\d.]+)")
+OTHER = re.compile(r"(Non-2xx[^\n]*|Socket errors[^\n]*)")
+
+
+class LoadError(RuntimeError):
+    """The server did not answer every request well."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request, to be sent over and over."""
+
+    address: str
+    """`host:port`."""
+
+    path: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = ""
+
+    def raw(self) -> bytes:
+        """The request as it goes over the wire."""
+        headers = {"Host": self.address, **self.headers}
+        if self.body:
+            headers["Content-Length"] = str(len(self.body))
+        lines = [f"{self.method} {self.path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
+        return "\r\n".join([*lines, "", self.body]).encode()
+
+
+def client_name(seconds: float) -> str:
+    """What makes a load of that length."""
+    if not shutil.which("wrk"):
+        return "a client of our own, since wrk is not installed"
+    return "wrk" if seconds >= 1 else "a client of our own"
+
+
+def rate(request: Request, *, seconds: float, connections: int, directory: Path) -> float:
+    """Requests a second that the server answers, over that many connections kept alive.
+
+    Raises `LoadError` if an answer is anything but a success.
+    """
+    if shutil.which("wrk") and seconds >= 1:
+        return _wrk(request, seconds, connections, directory)
+    host, _, port = request.address.rpartition(":")
+    done = subprocess.run(
+        [sys.executable, __file__, host, port, str(seconds), str(connections)],
+        input=request.raw(),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        raise LoadError(done.stderr.decode())
+    return float(done.stdout)
+
+
+def _wrk(request: Request, seconds: float, connections: int, directory: Path) -> float:
+    script = directory / "request.lua"
+    lines = [f'wrk.method = "{request.method}"', f"wrk.body = {_lua(request.body)}"]
+    lines += [f"wrk.headers[{_lua(name)}] = {_lua(it)}" for name, it in request.headers.items()]
+    script.write_text("\n".join(lines))
+    done = subprocess.run(
+        [
+            *("wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s", "-s", str(script)),
+            f"http://{request.address}{request.path}",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if wrong := OTHER.search(done.stdout):
+        raise LoadError(f"{request.method} {request.path}: {wrong[0]}")
+    match = RATE.search(done.stdout)
+    if match is None:
+        raise LoadError(done.stdout)
+    return float(match[1])
+
+
+def _lua(text: str) -> str:
+    return f"[==[{text}]==]"
+
+
+class _Connection:
+    """One connection: a request out, an answer in, and again."""
+
+    def __init__(self, host: str, port: int, raw: bytes) -> None:
+        self.socket = socket.create_connection((host, port))
+        self._raw = raw
+        self._has_body = not raw.startswith(b"HEAD ")
+        self._buffer = b""
+
+    def ask(self) -> None:
+        self.socket.sendall(self._raw)
+
+    def hear(self) -> bool:
+        """Read what is there; whether an answer is complete."""
+        received = self.socket.recv(1 << 18)
+        if not received:
+            raise LoadError("The server closed a connection.")
+        self._buffer += received
+        head, end, rest = self._buffer.partition(b"\r\n\r\n")
+        if not end:
+            return False
+        if not head.startswith(b"HTTP/1.1 2"):
+            raise LoadError(head.decode(errors="replace"))
+        length = LENGTH.search(head) if self._has_body else None
+        if len(rest) < (int(length[1]) if length else 0):
+            return False
+        self._buffer = b""
+        return True
+
+
+def main() -> None:
+    """Be the client."""
+    host, port, seconds, connections = sys.argv[1:]
+    raw = sys.stdin.buffer.read()
+    answered = 0
+    with selectors.DefaultSelector() as selector:
+        for _ in range(int(connections)):
+            each = _Connection(host, int(port), raw)
+            selector.register(each.socket, selectors.EVENT_READ, each)
+            each.ask()
+        begun = monotonic()
+        while monotonic() < begun + float(seconds):
+            for key, _ in selector.select(1):
+                if key.data.hear():
+                    answered += 1
+                    key.data.ask()
+        took = monotonic() - begun
+    sys.stdout.write(f"{answered / took}\n")
+
+
+if __name__ == "__main__":
+    main()

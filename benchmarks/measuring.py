@@ -1,0 +1,100 @@
+"""How things are timed: interleaved, in rounds, on cores of their own where the machine allows."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+
+from benchmarks.results import Figure
+
+__all__ = ["Case", "Regime", "figures", "interleaved", "pinned", "regimes"]
+
+MICRO = 1e6
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something to be timed."""
+
+    name: str
+    calls: int
+    """How many calls a round makes; figures are for one."""
+
+    prepare: Callable[[], Callable[[], object]]
+    """Make ready for a round, which is not timed, and return what makes its calls."""
+
+
+def interleaved(cases: Sequence[Case], rounds: int) -> dict[str, tuple[float, ...]]:
+    """Time all cases one after another, round after round: by name, seconds a call.
+
+    So whatever comes over the machine comes over all of them. One round before is not counted.
+    """
+    seconds: dict[str, list[float]] = {case.name: [] for case in cases}
+    for number in range(rounds + 1):
+        # Each time another one begins.
+        start = number % len(cases)
+        for case in (*cases[start:], *cases[:start]):
+            run = case.prepare()
+            begun = perf_counter()
+            run()
+            took = perf_counter() - begun
+            if number:
+                seconds[case.name].append(took / case.calls)
+    return {name: tuple(values) for name, values in seconds.items()}
+
+
+def figures(
+    seconds: Mapping[str, tuple[float, ...]], unit: str = "us", factor: float = MICRO
+) -> dict[str, Figure]:
+    """The figures that those times make, by name."""
+    return {
+        name: Figure(name, unit, tuple(each * factor for each in values))
+        for name, values in seconds.items()
+    }
+
+
+@dataclass(frozen=True)
+class Regime:
+    """Which core does what."""
+
+    name: str
+    client: int | None
+    """The core of this process; None for no matter which."""
+
+    server: int | None
+
+    @property
+    def is_one_core(self) -> bool:
+        """Whether client and server take turns, so that nothing but work is measured."""
+        return self.client is not None and self.client == self.server
+
+
+def regimes() -> Iterator[Regime]:
+    """The regimes that this machine allows."""
+    if sys.platform != "linux":
+        yield Regime("unpinned", None, None)
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    yield Regime("one core", cores[0], cores[0])
+    if len(cores) > 1:
+        yield Regime("two cores", cores[0], cores[1])
+
+
+@contextmanager
+def pinned(regime: Regime, server: int) -> Iterator[None]:
+    """Within the block this process, and the process `server`, run where the regime says."""
+    if sys.platform != "linux" or regime.client is None or regime.server is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {regime.client})
+    os.sched_setaffinity(server, {regime.server})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+        os.sched_setaffinity(server, before)

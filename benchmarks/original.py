@@ -1,0 +1,85 @@
+"""What is measured against: the registry's own algorithm, and redis-py's ways to say it.
+
+The commands are those that CNCF distribution sends; it waits for each one's reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redis import Redis
+from redis.client import Pipeline
+
+from benchmarks.data import OCTETS, SIZE
+
+__all__ = ["clear", "fill", "set_", "smart_pipeline", "stat", "stat_pipeline"]
+
+FIELDS = ["digest", "size", "length", "mediatype"]
+
+
+def stat(client: Redis, repository: str, digest: str) -> object:
+    """A scoped stat, one call after another."""
+    if not client.sismember(f"repository::{repository}::blobs", digest):
+        return None
+    found = client.hmget(f"blobs::{digest}", FIELDS)
+    override = client.hget(f"repository::{repository}::blobs::{digest}", "mediatype")
+    return found, override
+
+
+def set_(client: Redis, repository: str, digest: str) -> None:
+    """A scoped set, one call after another."""
+    client.sadd(f"repository::{repository}::blobs", digest)
+    client.hset(f"blobs::{digest}", mapping={"digest": digest, "size": SIZE, "length": SIZE})
+    client.hsetnx(f"blobs::{digest}", "mediatype", OCTETS)
+    client.hset(f"repository::{repository}::blobs::{digest}", "mediatype", OCTETS)
+
+
+def clear(client: Redis, repository: str, digest: str) -> None:
+    """A scoped clear: a look, then a transaction."""
+    if not client.sismember(f"repository::{repository}::blobs", digest):
+        return
+    with client.pipeline(transaction=True) as pipe:
+        pipe.srem(f"repository::{repository}::blobs", digest)
+        pipe.delete(f"repository::{repository}::blobs::{digest}")
+        pipe.hdel(f"blobs::{digest}", *FIELDS)
+        pipe.execute()
+
+
+def stat_pipeline(client: Redis, repository: str, digests: Sequence[str]) -> list[object]:
+    """The same commands for all the digests, in one pipeline."""
+    with client.pipeline(transaction=False) as pipe:
+        for digest in digests:
+            pipe.sismember(f"repository::{repository}::blobs", digest)
+            pipe.hmget(f"blobs::{digest}", FIELDS)
+            pipe.hget(f"repository::{repository}::blobs::{digest}", "mediatype")
+        return pipe.execute()
+
+
+def smart_pipeline(client: Redis, repository: str, digests: Sequence[str]) -> list[object]:
+    """What our batch says, in one pipeline: one question about all memberships."""
+    with client.pipeline(transaction=False) as pipe:
+        pipe.smismember(f"repository::{repository}::blobs", list(digests))
+        for digest in digests:
+            pipe.hmget(f"blobs::{digest}", FIELDS)
+            pipe.hget(f"repository::{repository}::blobs::{digest}", "mediatype")
+        return pipe.execute()
+
+
+def fill(
+    client: Redis, repository: str, digests: Sequence[str], *, chunk: int = 5000, size: bool = True
+) -> None:
+    """Store the digests as a registry does, but many at once."""
+    sizes = {"size": SIZE, "length": SIZE} if size else {"length": SIZE}
+    for start in range(0, len(digests), chunk):
+        with client.pipeline(transaction=False) as pipe:
+            for digest in digests[start : start + chunk]:
+                write(pipe, repository, digest, sizes)
+            pipe.execute()
+
+
+def write(pipe: Pipeline, repository: str, digest: str, sizes: dict[str, int]) -> None:
+    """Queue the keys of one membership."""
+    pipe.execute_command("SADD", f"repository::{repository}::blobs", digest)
+    fields = [word for each in sizes.items() for word in each]
+    pipe.execute_command("HSET", f"blobs::{digest}", "digest", digest, *fields, "mediatype", OCTETS)
+    pipe.execute_command("HSET", f"repository::{repository}::blobs::{digest}", "mediatype", OCTETS)

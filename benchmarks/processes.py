@@ -1,0 +1,125 @@
+"""Servers that are no Redis: the portal under granian, and a registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.data import REPOSITORY
+from project import embedded
+
+__all__ = ["portal", "registry"]
+
+HOST = "127.0.0.1"
+START_SECONDS = 20.0
+LISTENING = re.compile(r"listening on (127\.0\.0\.1:\d+)")
+ROOT = Path(__file__).parent.parent
+
+
+@contextmanager
+def portal(environment: Mapping[str, str], directory: Path, *, workers: int = 2) -> Iterator[str]:
+    """Within the block granian serves the portal, as `project.wsgi` says; yields `host:port`."""
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = free.getsockname()[1]
+    command = [
+        *(str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--no-ws"),
+        *("--host", HOST, "--port", str(port), "--workers", str(workers)),
+        *("--blocking-threads", "4", "--respawn-failed-workers", "project.wsgi:application"),
+    ]
+    with _running(command, directory / "portal.log", environment) as wait:
+        wait(lambda _: _listens(port))
+        yield f"{HOST}:{port}"
+
+
+@contextmanager
+def registry(redis: embedded.Server, directory: Path, blob: bytes, digest: str) -> Iterator[str]:
+    """Within the block a registry that has the blob runs on that Redis; yields `host:port`."""
+    storage = directory / "storage"
+    root = storage / "docker/registry/v2"
+    algorithm, _, hexes = digest.partition(":")
+    data = root / f"blobs/{algorithm}/{hexes[:2]}/{hexes}/data"
+    link = root / f"repositories/{REPOSITORY}/_layers/{algorithm}/{hexes}/link"
+    for path, content in ((data, blob), (link, digest.encode())):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    config = directory / "registry.json"
+    config.write_text(
+        json.dumps(
+            {
+                "version": "0.1",
+                "log": {"level": "info", "accesslog": {"disabled": True}},
+                "storage": {
+                    "filesystem": {"rootdirectory": str(storage)},
+                    "cache": {"blobdescriptor": "redis"},
+                    "maintenance": {"uploadpurging": {"enabled": False}},
+                },
+                "redis": {"addr": f"{HOST}:{redis.port}", "db": 0, "pool": {"maxidle": 16}},
+                "http": {"addr": f"{HOST}:0", "secret": "benchmarks"},
+            }
+        )
+    )
+    # What would override the file, or trouble a storage driver that is not used.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("REGISTRY_") and name != "AWS_CA_BUNDLE"
+    }
+    command = [shutil.which("docker-registry") or "docker-registry", "serve", str(config)]
+    with _running(command, directory / "registry.log", environment) as wait:
+        wait(lambda log: LISTENING.search(log) is not None)
+        match = LISTENING.search((directory / "registry.log").read_text())
+        if match is None:
+            raise RuntimeError("The registry does not say where it listens.")
+        yield match[1]
+
+
+@contextmanager
+def _running(
+    command: list[str], log: Path, environment: Mapping[str, str]
+) -> Iterator[Callable[[Callable[[str], bool]], None]]:
+    """Within the block the command runs; yields what waits until its log, or the world, is so."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def wait(condition: Callable[[str], bool]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not condition(log.read_text(errors="replace")):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{command[0]}:\n{log.read_text(errors='replace')}")
+            time.sleep(0.02)
+
+    try:
+        yield wait
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), 1).close()
+    except OSError:
+        return False
+    return True

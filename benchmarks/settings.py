@@ -1,0 +1,37 @@
+"""The demo portal's settings, as the benchmarks run it: plain http, and nothing left out."""
+
+from __future__ import annotations
+
+import os
+
+from project.settings import *  # noqa: F403
+from project.settings import BLOBCACHE, INSTALLED_APPS, LOGGING
+
+ROOT_URLCONF = "benchmarks.urls"
+WSGI_APPLICATION = "project.wsgi.application"
+
+ALLOWED_HOSTS = ["*"]
+SECURE_SSL_REDIRECT = False
+SESSION_COOKIE_SECURE = False
+CSRF_COOKIE_SECURE = False
+SECURE_HSTS_SECONDS = 0
+
+# Anonymous callers may look, as in a portal that is open to the public.
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "benchmarks.callers.Public"]
+
+BLOBCACHE["default"]["API_MAX_BATCH"] = 1000
+
+# A terminal's speed is nobody's business here; what the audit's lines cost is measured apart.
+LOGGING["loggers"]["blobcache.audit"]["level"] = "WARNING"  # type: ignore[index]
+LOGGING["root"]["level"] = "WARNING"  # type: ignore[index]
+
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_AUTOREFRESH = False
+
+if os.environ.get("BENCHMARKS_WITHOUT_APP"):
+    # The same portal that never heard of us, to see what we add.
+    INSTALLED_APPS.remove("blobcache")
+    ROOT_URLCONF = "benchmarks.urls_without"

@@ -1,0 +1,178 @@
+"""The benchmarks run, and report what they promise. What the figures are is not asserted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+FIGURES = {
+    "stat": [
+        "PING by redis-py",
+        "scoped stat",
+        "global stat",
+        "original, call by call",
+        "original, in a redis-py pipeline",
+    ],
+    "set and clear": [
+        "scoped set",
+        "scoped set with an alias",
+        "scoped clear",
+        "original set, call by call",
+    ],
+    "stat_many of 100": ["stat_many", "original, call by call"],
+    "metrics": ["in one process", "in files that processes share"],
+    "pages": [
+        "repositories, 1,000",
+        "blobs of a repository, 3,000",
+        "admin's page of a repository, 3,000",
+    ],
+    "memory": ["a blobs:: hash; hash-max-listpack-value 160"],
+    "HTTP: GET": [
+        "bare view, anonymous",
+        "scoped stat, session, superuser",
+        "scoped stat, token, ordinary user",
+    ],
+    "HTTP: HEAD": ["scoped stat"],
+    "HTTP: batch": ["batch stat, one connection"],
+    "start-up": ["import blobcache.services", "added by the app to manage.py check"],
+}
+"""By the beginning of a part's title: some of its figures."""
+
+RATIOS = {
+    "stat,": ["scoped stat / PING", "global stat / PING", "original / scoped stat"],
+    "set and clear": [
+        "scoped set / PING",
+        "scoped set with an alias / PING",
+        "scoped clear / PING",
+    ],
+    "stat_many": ["original / stat_many", "one pipeline / stat_many"],
+    "pages": ["repositories: time", "blobs of a repository: commands"],
+    "memory": ["ours / the registry's"],
+    "HTTP: GET": ["scoped stat / bare view, anonymous"],
+    "HTTP: HEAD": ["scoped stat / bare view"],
+}
+"""Likewise some of its ratios that have a bar or are the point."""
+
+PATHS = {"packed exchange", "redis-py pipeline"}
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+class Report:
+    """What one short run of them all said, as text and as JSON."""
+
+    def __init__(self, directory: Path) -> None:
+        path = directory / "results.json"
+        done = run("--short", "--json", str(path))
+        assert done.returncode == 0, done.stderr
+        self.text = done.stdout
+        self.results: dict[str, Any] = json.loads(path.read_text())
+
+    def sections(self, title: str) -> list[dict[str, Any]]:
+        found = [each for each in self.results["sections"] if each["title"].startswith(title)]
+        assert found, f"There is no part {title}."
+        return found
+
+    def values(self, title: str, kind: str) -> dict[str, dict[str, Any]]:
+        return {each["name"]: each for section in self.sections(title) for each in section[kind]}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    return Report(tmp_path_factory.mktemp("benchmarks"))
+
+
+@pytest.mark.parametrize("title", FIGURES)
+def test_every_figure_is_there(report: Report, title: str) -> None:
+    figures = report.values(title, "figures")
+    assert set(FIGURES[title]) <= figures.keys()
+    for name in figures:
+        assert name in report.text
+
+
+@pytest.mark.parametrize("title", RATIOS)
+def test_every_ratio_is_there_and_positive(report: Report, title: str) -> None:
+    ratios = report.values(title, "ratios")
+    assert set(RATIOS[title]) <= ratios.keys()
+    for name, each in ratios.items():
+        assert name in report.text
+        assert isfinite(each["median"])
+        assert each["median"] > 0
+        assert each["min"] <= each["median"] <= each["max"]
+        assert each["passed"] is (
+            None
+            if each["bar"] is None
+            else each["median"] >= each["bar"]
+            if each["at_least"]
+            else each["median"] <= each["bar"]
+        )
+
+
+@pytest.mark.parametrize("title", ["stat,", "set and clear", "stat_many", "HTTP: GET"])
+def test_the_path_taken_is_told(report: Report, title: str) -> None:
+    for section in report.sections(title):
+        (note,) = (each for each in section["notes"] if "path taken: " in each)
+        assert note.partition("path taken: ")[2] in PATHS
+
+
+def test_every_bar_is_reported_as_cleared_or_not(report: Report) -> None:
+    held = [
+        each
+        for section in report.results["sections"]
+        for each in section["ratios"]
+        if each["bar"] is not None
+    ]
+    cleared = sum(each["passed"] for each in held)
+    assert f"{cleared} of {len(held)} bars cleared." in report.text
+    assert report.results["short"] is True
+
+
+def test_importing_the_services_pulls_in_nothing_of_the_upper_floors(report: Report) -> None:
+    (section,) = report.sections("start-up")
+    assert section["notes"][0].endswith(": none")
+
+
+def test_what_was_measured_on_is_told(report: Report) -> None:
+    assert {"cores", "python", "server", "load", "Django", "redis"} <= (
+        report.results["machine"].keys()
+    )
+
+
+def test_one_can_be_chosen() -> None:
+    done = run("--short", "batch")
+    assert done.returncode == 0, done.stderr
+    assert "stat_many of" in done.stdout
+    assert "HTTP" not in done.stdout
+
+
+def test_an_unknown_name_is_refused() -> None:
+    done = run("--short", "nothing")
+    assert done.returncode == 2
+    assert "no such benchmark: nothing" in done.stderr
+
+
+def test_programs_that_are_not_installed_are_missed_in_words(tmp_path: Path) -> None:
+    """Without redis-server the embedded Valkey serves, without wrk we make the load ourselves."""
+    done = run("--short", "http", PATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "server valkey" in done.stdout
+    assert "wrk is not installed" in done.stdout
+    assert "docker-registry is not installed" in done.stdout
