@@ -142,7 +142,10 @@ def metered(
                 meter.time(perf_counter() - begun)
                 meter.count[_failure(error)](1)
                 raise
-            meter.time(perf_counter() - begun)
+            seconds = perf_counter() - begun
+            # As in meter.time(), which would take another 0.1 us.
+            meter.add(seconds)
+            meter.buckets[bisect_left(BUCKETS, seconds)](1)
             meter.count[outcome(result)](1)
             return result
 
@@ -229,18 +232,18 @@ class _Counts(dict[str, "Callable[[float], None]"]):
 class _Meter:
     """The counters and the histogram of one operation in one scope, found once."""
 
-    __slots__ = ("_add", "_buckets", "count")
+    __slots__ = ("add", "buckets", "count")
 
     def __init__(self, *labels: str) -> None:
         histogram = _durations.labels(*labels)
         self.count = _Counts(*labels)
-        self._add = histogram._sum.inc  # noqa: SLF001 - as above
-        self._buckets = [bucket.inc for bucket in histogram._buckets]  # noqa: SLF001
+        self.add = histogram._sum.inc  # noqa: SLF001 - as above
+        self.buckets = [bucket.inc for bucket in histogram._buckets]  # noqa: SLF001
 
     def time(self, seconds: float) -> None:
         """Note how long a call took: what observe() does, in 0.5 us instead of 0.9."""
-        self._add(seconds)
-        self._buckets[bisect_left(BUCKETS, seconds)](1)
+        self.add(seconds)
+        self.buckets[bisect_left(BUCKETS, seconds)](1)
 
 
 class _Meters(dict[str, _Meter]):
