@@ -50,10 +50,6 @@ class Text(serializers.Field[str, str, str, Any]):
             raise BodyInvalid(f"The body has {_kind(data)} where a string belongs.")
         return data
 
-    def to_representation(self, value: str) -> str:
-        """Give it back."""
-        return value
-
 
 class DigestText(Text):
     """A string that ought to be a digest."""
@@ -67,10 +63,6 @@ class Size(serializers.Field[int, Any, int, Any]):
         if type(data) is not int:
             raise SizeInvalid(f"A size is a whole number of bytes, not {_kind(data)}.")
         return data
-
-    def to_representation(self, value: int) -> int:
-        """Give it back."""
-        return value
 
 
 class Strict(serializers.Serializer[Any]):
@@ -112,8 +104,6 @@ class PurgeRequest(Strict):
 
 def _kind(value: object) -> str:
     """What JSON calls it."""
-    if value is None:
-        return "null"
     kinds: dict[type, str] = {
         bool: "a boolean",
         str: "a string",
