@@ -12,7 +12,18 @@ from redis import Redis
 from project import embedded
 from tests.servers import cache_at
 
-__all__ = ["CLUSTER", "KINDS", "store"]
+__all__ = ["CLUSTER", "KINDS", "OTHER_CLIENT", "PYTHON_PARSER", "OtherClient", "store"]
+
+
+class OtherClient(Redis):
+    """A client that somebody made their own: it is spoken to through its pipeline."""
+
+
+OTHER_CLIENT = {"REDIS_CLIENT_CLASS": "tests.stores.OtherClient"}
+"""The OPTIONS of a cache with such a client."""
+
+PYTHON_PARSER = {"PARSER_CLASS": "redis._parsers.resp2._RESP2Parser"}
+"""The OPTIONS of a cache as it is where hiredis is not installed."""
 
 CLUSTER = {"CONNECTION_FACTORY": "blobcache.redis.cluster.ClusterConnectionFactory"}
 """The OPTIONS of a cache on a cluster."""
@@ -21,6 +32,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "valkey": ("valkey", {}),
     "valkey, decoding": ("valkey", {"CONNECTION_POOL_KWARGS": {"decode_responses": True}}),
     "valkey, RESP3": ("valkey", {"CONNECTION_POOL_KWARGS": {"protocol": 3}}),
+    "valkey, python parser": ("valkey", PYTHON_PARSER),
+    "valkey, other client": ("valkey", OTHER_CLIENT),
     "redis": ("redis_server", {}),
     "cluster": ("cluster", CLUSTER),
 }

@@ -16,13 +16,16 @@ from typing import Any
 
 import pytest
 from django.test import override_settings
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004 - redis-py's own names
+from redis.retry import Retry
 
 from blobcache.exceptions import BlobUnknown, CacheUnavailable
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from project import embedded
 from tests.conformance import A, B, of
 from tests.servers import cache_at
-from tests.stores import CLUSTER
+from tests.stores import CLUSTER, OTHER_CLIENT, PYTHON_PARSER
 
 TIMEOUT = 0.5
 """Seconds that are configured for connecting and for each reply."""
@@ -74,9 +77,23 @@ def assert_works() -> None:
     assert provider.repository_scoped("a").stat(A) == of(A)
 
 
+WAYS: dict[str, dict[str, Any]] = {
+    "packed": OPTIONS,
+    "packed, python parser": {**OPTIONS, **PYTHON_PARSER},
+    "pipeline": {**OPTIONS, **OTHER_CLIENT},
+}
+"""By name: the OPTIONS that make the service speak to Redis in that way."""
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> dict[str, Any]:
+    options: dict[str, Any] = WAYS[request.param]
+    return options
+
+
 @pytest.fixture
-def server() -> Iterator[embedded.Server]:
-    with embedded.start() as server, cache_at(server.url, **OPTIONS):
+def server(way: dict[str, Any]) -> Iterator[embedded.Server]:
+    with embedded.start() as server, cache_at(server.url, **way):
         yield server
 
 
@@ -95,6 +112,25 @@ def test_silent(server: embedded.Server, name: str) -> None:
     with server.frozen():
         assert_unavailable(name)
     assert_works()
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_the_pools_policy_decides_about_another_attempt(way: dict[str, Any], retries: int) -> None:
+    """Counted by a server that greets, and hangs up on whoever asks for more."""
+    asked = []
+
+    def hang_up(connection: socket.socket) -> None:
+        while data := connection.recv(65536):
+            if b"CLIENT" not in data:
+                asked.append(data)
+                return
+            connection.sendall(b"+OK\r\n" * data.count(b"CLIENT"))
+
+    policy = Retry(NoBackoff(), retries, supported_errors=(ConnectionError, TimeoutError))
+    pool: dict[str, Any] = {"CONNECTION_POOL_KWARGS": {"retry": policy, "protocol": 2}}
+    with listener(hang_up) as url, cache_at(url, **way, **pool):
+        assert_unavailable("scoped stat")
+    assert len(asked) == retries + 1
 
 
 def test_a_late_reply_is_not_taken_for_the_next_one(server: embedded.Server) -> None:
@@ -264,18 +300,20 @@ def say(*words: bytes) -> Callable[[socket.socket], None]:
     ids=lambda words: words[0][:12].decode("latin-1").strip() if words else "hangs up",
 )
 @pytest.mark.parametrize("name", ["global stat", "scoped stat", "set", "scoped clear"])
-def test_a_server_that_talks_something_else(words: list[bytes], name: str) -> None:
-    with listener(say(*words)) as url, cache_at(url, **OPTIONS):
+def test_a_server_that_talks_something_else(
+    way: dict[str, Any], words: list[bytes], name: str
+) -> None:
+    with listener(say(*words)) as url, cache_at(url, **way):
         assert_unavailable(name)
 
 
-def test_a_server_that_takes_connections_and_says_nothing() -> None:
+def test_a_server_that_takes_connections_and_says_nothing(way: dict[str, Any]) -> None:
     done = threading.Event()
 
     def hold(_: socket.socket) -> None:
         done.wait(10)
 
-    with listener(hold) as url, cache_at(url, **OPTIONS):
+    with listener(hold) as url, cache_at(url, **way):
         assert_unavailable("scoped stat")
         done.set()
 

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.connection import Connection
+
+from blobcache.digest import Digest
+from blobcache.redis import commands
+from blobcache.redis.wire import Command, Template, is_wrong_type, pack
+from blobcache.reference import RepositoryName
+from tests.conformance import ALIAS, A
+
+TARSUM = Digest("tarsum.v1+sha256:" + "d" * 64, allow_tarsum=True)
+
+words = st.one_of(st.binary(), st.text(st.characters(codec="utf-8")), st.integers())
+lists_of_commands = st.lists(st.lists(words).map(lambda operands: ("SET", *operands)))
+
+
+@given(lists_of_commands)
+def test_commands_are_packed_as_redis_py_packs_them(said: list[Command]) -> None:
+    assert pack(said) == b"".join(Connection().pack_commands(said))
+
+
+def test_commands_are_packed_the_same_without_hiredis() -> None:
+    said: list[Command] = [("SADD", b"\x00\xff", "ü", 12), ("PING",), ("SET", "", b"")]
+    script = (
+        "import sys; sys.modules['hiredis'] = None\n"
+        "from blobcache.redis.wire import pack\n"
+        f"sys.stdout.buffer.write(pack({said!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout == pack(said)
+
+
+@pytest.mark.parametrize("digest", [A, ALIAS, Digest("sha384:" + "e" * 96), TARSUM])
+@pytest.mark.parametrize("repository", [None, RepositoryName("team/app")])
+def test_a_template_packs_what_its_commands_say(
+    digest: Digest, repository: RepositoryName | None
+) -> None:
+    for template in (commands.stat_templates(repository), commands.look_templates(repository)):
+        said = template.commands(digest)
+        assert template.pack(digest) == pack(said)
+        assert template.count == len(said)
+
+
+def test_a_template_with_the_digest_nowhere_is_just_its_commands() -> None:
+    assert Template(lambda _: [("PING",)]).pack(A) == pack([("PING",)])
+
+
+@pytest.mark.parametrize("reply", [None, 0, b"WRONGTYPE", [b"WRONGTYPE"]])
+def test_what_is_no_error_is_no_wrong_type(reply: object) -> None:
+    assert not is_wrong_type(reply)  # type: ignore[arg-type]
