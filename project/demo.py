@@ -54,7 +54,10 @@ PORTS = range(65_536)
 USER = "admin"
 VAR = Path(__file__).parent.parent / "var"
 
-VALKEY = ("--appendonly", "yes", "--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru")
+VALKEY = (
+    *("--appendonly", "yes", "--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru"),
+    *("--hash-max-listpack-value", "160"),
+)
 """What the embedded Valkey is told: keep the data on disk, and be what a cache should be."""
 
 

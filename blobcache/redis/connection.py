@@ -21,6 +21,7 @@ from redis.exceptions import (
     NoScriptError,
     RedisClusterException,
     RedisError,
+    ResponseError,
 )
 
 from blobcache.exceptions import CacheUnavailable, CursorInvalid
@@ -148,6 +149,24 @@ class Server:
             else:
                 answers = [client.info(*sections)]
         except NoPermissionError:
+            return []
+        except _FAILURES as error:
+            raise _unavailable(error) from error
+        return answers
+
+    def config(self, pattern: str) -> list[dict[str | None, str | None]]:
+        """Return the server's settings of those names, node by node; one round trip each.
+
+        Empty where Redis does not allow the question, as hosted ones often do not.
+        """
+        client = self._client()
+        try:
+            if isinstance(client, RedisCluster):
+                primaries = client.get_primaries()
+                answers = [client.config_get(pattern, target_nodes=node) for node in primaries]
+            else:
+                answers = [client.config_get(pattern)]
+        except ResponseError:
             return []
         except _FAILURES as error:
             raise _unavailable(error) from error

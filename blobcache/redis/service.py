@@ -289,7 +289,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
         )
 
     def server_status(self) -> ServerStatus:
-        """Return how the Redis is doing. One round trip a node; raises `CacheUnavailable`."""
+        """Return how the Redis is doing. Two round trips a node; raises `CacheUnavailable`."""
         return server_status(self._server, self.rules.role)
 
     @metered("purge", purge_outcome)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
 
+from blobcache.digest import ALGORITHMS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from blobcache.redis.connection import Server
 
 __all__ = ["ServerStatus", "server_status"]
+
+_DIGEST_LENGTH = len("sha256:") + ALGORITHMS["sha256"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class ServerStatus:
 
 
 def server_status(server: Server, role: Role) -> ServerStatus:
-    """Ask the server. One round trip a node; raises `CacheUnavailable`."""
+    """Ask the server. Two round trips a node; raises `CacheUnavailable`."""
     nodes = server.info("server", "memory", "persistence")
     if not nodes:
         warning = _("The server does not let this user ask how it is (INFO).")
@@ -58,7 +62,10 @@ def server_status(server: Server, role: Role) -> ServerStatus:
         max_memory=sum(node["maxmemory"] for node in nodes),
         eviction_policy=policy,
         is_persistent=is_persistent,
-        warnings=tuple(_warnings(role, policy, is_persistent=is_persistent)),
+        warnings=(
+            *_warnings(role, policy, is_persistent=is_persistent),
+            *_memory_warnings(server),
+        ),
     )
 
 
@@ -82,3 +89,19 @@ def _warnings(role: Role, policy: str, *, is_persistent: bool) -> Iterator[str]:
             "The server keeps nothing on disk: after a restart every descriptor is gone. "
             "A primary store needs an append-only file or snapshots."
         )
+
+
+def _memory_warnings(server: Server) -> Iterator[str]:
+    """Nothing where the server may not be asked for its settings."""
+    limits = [
+        int(value or 0)
+        for node in server.config("hash-max-*-value")
+        # Before Redis 7 a listpack was a ziplist; since then both names are answered.
+        for name, value in node.items()
+        if name in {"hash-max-listpack-value", "hash-max-ziplist-value"}
+    ]
+    if limits and min(limits) < _DIGEST_LENGTH:
+        yield _(
+            "hash-max-listpack-value is %(limit)d, and a digest has %(length)d characters: a "
+            "descriptor takes half as much memory again as it needs. Set it to 160."
+        ) % {"limit": min(limits), "length": _DIGEST_LENGTH}

@@ -33,7 +33,7 @@ OURS = ("DJANGO_", "BLOBCACHE_")
 SECONDS = 30
 
 READ_COMMANDS = {
-    *("hello", "client|setinfo", "select", "info", "scan"),
+    *("hello", "client|setinfo", "select", "info", "config|get", "scan"),
     *("scard", "sismember", "smismember", "sscan", "hget", "hmget"),
 }
 """All that a Redis is asked that is only read."""

@@ -1,0 +1,132 @@
+"""What a descriptor takes of the server's memory, and what the status says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings
+from redis import Redis
+
+from blobcache.digest import Digest
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from project import embedded
+from tests.conformance import OCTETS, A, of
+from tests.servers import cache_at
+from tests.stores import CLUSTER
+
+SETTING = "hash-max-listpack-value"
+SIZE = 27_092_228
+DIGESTS = [Digest(f"sha256:{number:064x}") for number in range(500)]
+
+
+@pytest.fixture(params=["valkey", "redis_server"])
+def client(request: pytest.FixtureRequest) -> Iterator[Redis]:
+    """Of an empty server, whose settings are put back afterwards."""
+    server: embedded.Server = request.getfixturevalue(request.param)
+    with cache_at(server.url) as client:
+        client.flushall()
+        before = client.config_get(SETTING)[SETTING] or ""
+        yield client
+        client.config_set(SETTING, before)
+        client.flushall()
+
+
+@pytest.mark.parametrize(("limit", "encoding"), [(64, b"hashtable"), (160, b"listpack")])
+def test_a_blobs_hash_is_kept_in_one_piece_only_if_the_server_allows_it(
+    client: Redis, limit: int, encoding: bytes
+) -> None:
+    client.config_set(SETTING, limit)
+    provider = RedisBlobDescriptorCacheProvider()
+    provider.repository_scoped("team/app").set_descriptor(A, of(A))
+    assert client.object("encoding", b"blobs::" + A.encode()) == encoding
+    override = b"repository::team/app::blobs::" + A.encode()
+    assert client.object("encoding", override) == b"listpack"
+
+
+def test_an_alias_hash_is_kept_in_one_piece_too(client: Redis) -> None:
+    client.config_set(SETTING, 160)
+    digest = Digest("sha512:" + "a" * 128)
+    RedisBlobDescriptorCacheProvider().set_descriptor(digest, of(digest))
+    assert client.object("encoding", b"blobs::" + digest.encode()) == b"listpack"
+
+
+class TestBytesOfAPair:
+    """Of a repository and a blob: all keys, over all blobs."""
+
+    def originals(self, client: Redis) -> float:
+        """As a registry writes them."""
+        for digest in DIGESTS:
+            client.sadd("repository::a::blobs", digest)
+            client.hset(f"blobs::{digest}", mapping={"digest": digest, "size": SIZE})
+            client.hsetnx(f"blobs::{digest}", "mediatype", OCTETS)
+            client.hset(f"repository::a::blobs::{digest}", "mediatype", OCTETS)
+        return self.taken(client)
+
+    def ours(self, client: Redis, *size_fields: str) -> float:
+        options = RedisOptions(size_fields=size_fields)
+        repository = RedisBlobDescriptorCacheProvider(options=options).repository_scoped("a")
+        for digest in DIGESTS:
+            repository.set_descriptor(digest, of(digest, SIZE))
+        return self.taken(client)
+
+    def taken(self, client: Redis) -> float:
+        used = [client.memory_usage(key, samples=0) or 0 for key in client.scan_iter()]
+        client.flushall()
+        return sum(used) / len(DIGESTS)
+
+    def test_are_those_of_the_original_layout(self, client: Redis) -> None:
+        client.config_set(SETTING, 64)
+        originals = self.originals(client)
+        # The index of names comes on top, once a repository.
+        assert self.ours(client, "size") == pytest.approx(originals, rel=0.02)
+        assert self.ours(client, "size", "length") <= originals * 1.08
+
+    def test_are_a_fifth_fewer_where_hashes_are_kept_in_one_piece(self, client: Redis) -> None:
+        client.config_set(SETTING, 64)
+        originals = self.originals(client)
+        client.config_set(SETTING, 160)
+        assert self.ours(client, "size", "length") <= originals * 0.8
+
+
+class TestStatus:
+    def warnings(self) -> list[str]:
+        status = RedisBlobDescriptorCacheProvider().server_status()
+        return [warning for warning in status.warnings if SETTING in warning]
+
+    def test_warns_where_descriptors_take_more_than_they_need(self, client: Redis) -> None:
+        client.config_set(SETTING, 64)
+        (warning,) = self.warnings()
+        assert f"{SETTING} is 64" in warning
+        assert "160" in warning
+
+    def test_says_nothing_where_they_do_not(self, client: Redis) -> None:
+        client.config_set(SETTING, 160)
+        assert self.warnings() == []
+
+    def test_says_nothing_where_it_may_not_ask(self, client: Redis) -> None:
+        client.config_set(SETTING, 64)
+        client.acl_setuser(
+            "curious",
+            enabled=True,
+            reset=True,
+            passwords=["+secret"],
+            keys=["*"],
+            categories=["+@all"],
+            commands=["-config"],
+        )
+        with cache_at(
+            str(settings.CACHES["default"]["LOCATION"]), USERNAME="curious", PASSWORD="secret"
+        ):
+            status = RedisBlobDescriptorCacheProvider().server_status()
+        client.acl_deluser("curious")
+        assert status.version
+        assert not [warning for warning in status.warnings if SETTING in warning]
+
+    def test_asks_every_node_of_a_cluster(self, cluster: embedded.Cluster) -> None:
+        with cluster.nodes[-1].client() as node, cache_at(cluster.url, **CLUSTER) as client:
+            client.config_set(SETTING, 160, target_nodes="all")
+            assert self.warnings() == []
+            node.config_set(SETTING, 64)
+            assert len(self.warnings()) == 1
+            node.config_set(SETTING, 160)
