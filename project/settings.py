@@ -15,6 +15,8 @@ only, and signs with a key that lasts as long as its process.
 | `DJANGO_DATABASE_PATH` | portal.sqlite3 | SQLite's file |
 | `DJANGO_STATIC_ROOT` | staticfiles | what collectstatic fills and WhiteNoise serves |
 | `DJANGO_LOG_LEVEL` | INFO | of everything but blobcache.audit |
+| `DJANGO_METRICS_TOKEN` | none | what Prometheus gets `/metrics` with; staff may look anyway |
+| `PROMETHEUS_MULTIPROC_DIR` | none | where all workers count together; empty at each start |
 | `BLOBCACHE_REDIS_URL` | redis://127.0.0.1:6379/0 | the Redis or Valkey of the descriptors |
 | `BLOBCACHE_READ_ONLY` | 1 if `BLOBCACHE_REDIS_URL` is set, else 0 | never write to that Redis |
 | `BLOBCACHE_CATALOG_URL` | none | the catalog's own Redis or Valkey; needed if read-only |
@@ -229,6 +231,9 @@ SECURE_HSTS_PRELOAD = HTTPS
 if _flag("DJANGO_BEHIND_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 X_FRAME_OPTIONS = "DENY"
+
+# Whoever brings this as a bearer token may scrape the metrics.
+METRICS_TOKEN = os.environ.get("DJANGO_METRICS_TOKEN")
 
 # Time and language
 

@@ -8,6 +8,8 @@ length (a chunked body does not get through WSGI; nginx buffers it by default):
     export DJANGO_BEHIND_PROXY=1
     export DJANGO_DATABASE_PATH=/var/lib/portal/portal.sqlite3
     export DJANGO_STATIC_ROOT=/var/lib/portal/static
+    export DJANGO_METRICS_TOKEN=...                 # what Prometheus gets /metrics with
+    export PROMETHEUS_MULTIPROC_DIR=/run/portal     # an empty directory at each start
     export BLOBCACHE_REDIS_URL=redis://registry-redis:6379/0     # only read, unless ...
     export BLOBCACHE_CATALOG_URL=redis://portal-redis:6379/0     # ... BLOBCACHE_READ_ONLY=0
 

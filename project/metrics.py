@@ -1,0 +1,56 @@
+"""What Prometheus scrapes: `/metrics`, for those who hold the token, and for staff.
+
+    scrape_configs:
+      - job_name: portal
+        scheme: https
+        authorization: {credentials: "the value of DJANGO_METRICS_TOKEN"}
+        static_configs: [{targets: ["portal.example"]}]
+
+Of several workers each counts for itself, and a scrape meets any one of them. So in production
+`PROMETHEUS_MULTIPROC_DIR` names a directory, empty at each start, where they count together.
+"""
+
+from __future__ import annotations
+
+import os
+from http import HTTPStatus
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils.crypto import constant_time_compare
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+
+__all__ = ["metrics"]
+
+
+@require_safe
+@never_cache
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Serve what was counted, in the form that the scraper asks for."""
+    if not _may_scrape(request):
+        refused = {"WWW-Authenticate": 'Bearer realm="metrics"'}
+        return HttpResponse(status=HTTPStatus.UNAUTHORIZED, headers=refused)
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return HttpResponse(encode(_registry()), content_type=content_type)
+
+
+def _may_scrape(request: HttpRequest) -> bool:
+    """Whether the request brings the token, or comes from staff that is logged in."""
+    token = settings.METRICS_TOKEN
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if token and scheme.lower() == "bearer" and constant_time_compare(given, token):
+        return True
+    return bool(request.user.is_active and request.user.is_staff)
+
+
+def _registry() -> CollectorRegistry:
+    """What this process counted, or all that count in the directory."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry(support_collectors_without_names=True)
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry

@@ -1,0 +1,160 @@
+"""What Prometheus scrapes from the portal."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client, override_settings
+from redis import Redis
+
+from blobcache.services import get_provider
+from project import embedded
+from tests.conformance import A, of
+from tests.interop.processes import Server, run
+
+TOKEN = "t0ken"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+OURS = ("DJANGO_", "BLOBCACHE_", "PROMETHEUS_")
+
+
+@pytest.mark.django_db
+class TestWhoMayScrape:
+    @pytest.fixture(autouse=True)
+    def token(self) -> Iterator[None]:
+        with override_settings(METRICS_TOKEN=TOKEN):
+            yield
+
+    def test_who_brings_the_token(self) -> None:
+        assert Client().get("/metrics", headers=BEARER).status_code == 200
+
+    @pytest.mark.parametrize(
+        "value", ["", "Bearer", "Bearer ", "Bearer wrong", f"Token {TOKEN}", TOKEN, "Bearer t0kén"]
+    )
+    def test_not_who_brings_another(self, value: str) -> None:
+        response = Client().get("/metrics", headers={"Authorization": value})
+        assert response.status_code == 401
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
+        assert response.content == b""
+
+    def test_not_with_an_empty_token_where_there_is_none(self) -> None:
+        for nothing in (None, ""):
+            with override_settings(METRICS_TOKEN=nothing):
+                response = Client().get("/metrics", headers={"Authorization": "Bearer "})
+                assert response.status_code == 401
+
+    @pytest.mark.parametrize(("is_staff", "status"), [(True, 200), (False, 401)])
+    def test_staff_that_is_logged_in(self, is_staff: bool, status: int) -> None:
+        user = get_user_model().objects.create(username="somebody", is_staff=is_staff)
+        client = Client()
+        client.force_login(user)
+        assert client.get("/metrics").status_code == status
+
+
+@pytest.mark.django_db
+class TestWhatIsScraped:
+    @pytest.fixture(autouse=True)
+    def token(self) -> Iterator[None]:
+        with override_settings(METRICS_TOKEN=TOKEN):
+            yield
+
+    def test_what_the_service_did(self, default_cache: Redis) -> None:
+        repository = get_provider().repository_scoped("a")
+        repository.set_descriptor(A, of(A))
+        repository.stat(A)
+        response = Client().get("/metrics", headers=BEARER)
+        assert response.headers["Content-Type"].startswith("text/plain; version=")
+        assert "no-cache" in response.headers["Cache-Control"]
+        page = response.content.decode()
+        assert re.search(
+            r'^blobcache_operations_total\{operation="stat",outcome="hit",registry="default",'
+            r'scope="repository"\} \d',
+            page,
+            re.MULTILINE,
+        )
+        assert "# TYPE blobcache_operation_duration_seconds histogram" in page
+
+    def test_in_the_form_that_the_scraper_asks_for(self) -> None:
+        accept = "application/openmetrics-text;version=1.0.0"
+        response = Client().get("/metrics", headers={**BEARER, "Accept": accept})
+        assert response.headers["Content-Type"].startswith("application/openmetrics-text")
+        assert response.content.endswith(b"# EOF\n")
+
+    def test_nothing_is_changed_by_it(self) -> None:
+        assert Client().post("/metrics", headers=BEARER).status_code == 405
+
+
+@pytest.fixture
+def portal(tmp_path: Path, valkey: embedded.Server) -> Iterator[int]:
+    """The port of a portal with two workers that count together."""
+    counts = tmp_path / "metrics"
+    counts.mkdir()
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(OURS)},
+        "DJANGO_SECRET_KEY": "the same for both workers",
+        "DJANGO_HTTPS": "0",
+        "DJANGO_DEBUG": "1",
+        "DJANGO_METRICS_TOKEN": TOKEN,
+        "DJANGO_DATABASE_PATH": str(tmp_path / "portal.sqlite3"),
+        "BLOBCACHE_REDIS_URL": valkey.url,
+        "BLOBCACHE_READ_ONLY": "0",
+        "PROMETHEUS_MULTIPROC_DIR": str(counts),
+    }
+    account = {"DJANGO_SUPERUSER_PASSWORD": TOKEN, "DJANGO_SUPERUSER_EMAIL": "a@example.com"}
+    run([sys.executable, "manage.py", "migrate", "--verbosity=0"], env)
+    create = ["createsuperuser", "--noinput", "--username=admin", "--verbosity=0"]
+    run([sys.executable, "manage.py", *create], {**env, **account})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    granian = str(Path(sys.executable).with_name("granian"))
+    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
+    server = Server(
+        [granian, "--interface", "wsgi", "--no-ws", *address, "project.wsgi:application"],
+        tmp_path / "log",
+        env,
+    )
+    try:
+        server.wait_until(lambda: answers(port))
+        yield port
+    finally:
+        server.stop()
+
+
+def answers(port: int) -> bool:
+    try:
+        return ask(port, "/metrics")[0] == 401
+    except OSError:
+        return False
+
+
+def ask(port: int, path: str, **headers: str) -> tuple[int, str]:
+    """The status and the body, over a connection of its own: any worker may get it."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def test_workers_count_together(portal: int) -> None:
+    basic = {"Authorization": "Basic YWRtaW46dDBrZW4="}
+    unknown = f"/api/repositories/nobody/here/blobs/{A}/"
+    for _ in range(40):
+        assert ask(portal, unknown, **basic)[0] == 404
+    for _ in range(4):
+        status, page = ask(portal, "/metrics", **BEARER)
+        assert status == 200
+        assert (
+            'blobcache_operations_total{operation="stat",outcome="miss",registry="default",'
+            'scope="repository"} 40.0\n'
+        ) in page
