@@ -1,0 +1,253 @@
+"""The documentation, as far as it can be held against the code without reading it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from hashlib import sha256, sha512
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from django.apps import apps
+from django.test import override_settings
+from redis import Redis
+
+from blobcache import checks
+from blobcache.api.exceptions import _CODES
+from blobcache.checks import check_settings
+from blobcache.conf import DEFAULTS
+from blobcache.descriptor import Descriptor
+from blobcache.digest import Digest
+from blobcache.exceptions import BlobCacheError
+from blobcache.redis.inspection import State
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.redis.summary import summarize
+from blobcache.reference import RepositoryName
+from blobcache.services import get_provider
+from project import embedded
+from tests.servers import cache_at
+
+ROOT = Path(__file__).parents[1]
+README, OPERATING = ROOT / "README.md", ROOT / "docs" / "operating.md"
+PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def section(page: Path, heading: str) -> str:
+    """What stands below the heading, up to the next one of its level."""
+    _, _, rest = page.read_text().partition(f"\n## {heading}\n")
+    assert rest, heading
+    return rest.partition("\n## ")[0]
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    """The cells of each row that begins with something in code."""
+    for line in text.splitlines():
+        if line.startswith("| `"):
+            yield [cell.strip().strip("`") for cell in line.strip("|").split(" | ")]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+def subclasses(of: type[BlobCacheError]) -> Iterator[type[BlobCacheError]]:
+    for each in of.__subclasses__():
+        yield each
+        yield from subclasses(each)
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    listed = [
+        (name, ast.literal_eval(default)) for name, default, _ in rows(section(README, "Settings"))
+    ]
+    assert listed == list(DEFAULTS.items())
+
+
+def test_every_error_is_listed() -> None:
+    listed = [(code, int(status)) for code, status, _ in rows(section(OPERATING, "Errors"))]
+    ours = {
+        (each.code, each.status)
+        for each in subclasses(BlobCacheError)
+        if "admin" not in each.__module__
+    }
+    assert sorted(listed) == sorted(ours | {(code, status) for status, code in _CODES.items()})
+
+
+def test_every_check_is_listed() -> None:
+    source = Path(checks.__file__).read_text()
+    listed = [identity for identity, *_ in rows(section(OPERATING, "Checks"))]
+    assert listed == sorted(set(re.findall(r'id="(blobcache\.[EW]\d+)"', source)))
+
+
+def test_every_state_is_explained() -> None:
+    listed = [state for state, *_ in rows(section(ROOT / "docs" / "admin.md", "States"))]
+    assert listed == list(State)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    text = page.read_text()
+    links = re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", text)
+    for link in ("".join(groups) for groups in links):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_python_compiles(page: Path) -> None:
+    for block in blocks(page, "python"):
+        compile(block, str(page), "exec")
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "installing.md"], ids=named)
+def test_the_settings_pass_the_checks(page: Path) -> None:
+    """The blocks of settings up to there, one after another, as they would stand in a project."""
+    settings: dict[str, Any] = {"INSTALLED_APPS": []}
+    seen = 0
+    for block in blocks(page, "python"):
+        if not re.search(r"^(CACHES|BLOBCACHE|INSTALLED_APPS)\b", block, re.MULTILINE):
+            continue
+        if "mirror" in block:
+            settings["CACHES"]["mirror"] = settings["REDIS"] | {"LOCATION": "redis://mirror"}
+        exec(block, settings)  # noqa: S102 - our own
+        assert all(map(apps.is_installed, settings["INSTALLED_APPS"]))
+        if "BLOBCACHE" in settings:
+            seen += 1
+            with override_settings(CACHES=settings["CACHES"], BLOBCACHE=settings["BLOBCACHE"]):
+                assert check_settings() == [], block
+    assert seen > 1
+
+
+# Users of Redis
+
+CONTENT = b"hello"
+DIGEST = Digest(f"sha256:{sha256(CONTENT).hexdigest()}")
+ALIAS = Digest(f"sha512:{sha512(CONTENT).hexdigest()}")
+DESCRIPTOR = Descriptor(DIGEST, len(CONTENT), "text/plain")
+NAME, GONE = RepositoryName("team/app"), RepositoryName("team/gone")
+
+
+def users() -> dict[str, str]:
+    """The rules of each user that the documentation speaks of; the same wherever it does."""
+    found: dict[str, str] = {}
+    for page in PAGES:
+        for name, rules in re.findall(r"^ACL SETUSER (\S+) (.+)$", page.read_text(), re.MULTILINE):
+            assert found.setdefault(name, rules) == rules, page
+    return found
+
+
+@pytest.fixture
+def server() -> Iterator[embedded.Server]:
+    """A server of one's own, whose scripts nobody knows yet."""
+    with embedded.start() as server:
+        yield server
+
+
+@pytest.fixture
+def root(server: embedded.Server) -> Iterator[Redis]:
+    """The client that may do everything, in another database than the first."""
+    with Redis.from_url(server.url.removesuffix("/0") + "/1") as client:
+        for name, rules in users().items():
+            client.execute_command("ACL SETUSER", name, *rules.split())
+        client.hset(f"blobs::{DIGEST}", mapping={"digest": DIGEST, "size": 5, "mediatype": "a/b"})
+        client.hset(f"repository::{NAME}::blobs::{DIGEST}", "mediatype", "a/b")
+        client.sadd(f"repository::{NAME}::blobs", DIGEST)
+        client.sadd(f"repository::{GONE}::blobs", DIGEST)
+        client.mset({f"others:{number}": "" for number in range(3000)})  # a scan of several steps
+        yield client
+
+
+def url(server: embedded.Server, user: str) -> str:
+    return f"redis://{user}:secret@127.0.0.1:{server.port}/1"
+
+
+def provider() -> RedisBlobDescriptorCacheProvider:
+    return cast("RedisBlobDescriptorCacheProvider", get_provider())
+
+
+def read_everything(root: Redis) -> None:
+    service = provider()
+    scoped, catalog = service.repository_scoped(NAME), service.catalog
+    for scope in (service, scoped):
+        scope.stat(DIGEST)
+        scope.stat_many([DIGEST])
+        scope.inspect([DIGEST])
+    assert catalog.advance(0).building
+    catalog.reindex()
+    root.delete(f"repository::{GONE}::blobs")
+    assert [entry.name for entry in catalog.repositories().repositories] == [NAME]
+    assert catalog.repositories("team/").count == 1
+    assert catalog.members(NAME).members == (DIGEST,)
+    assert catalog.blobs().blobs == (DIGEST,)
+    assert [holder.name for holder in catalog.holders(DIGEST).holders] == [NAME]
+    assert service.server_status().version
+    assert summarize(scoped, NAME).count == 1
+
+
+def write_everything(root: Redis) -> None:
+    service = provider()
+    scoped = service.repository_scoped(NAME)
+    scoped.set_descriptor(ALIAS, DESCRIPTOR)
+    service.set_descriptor(DIGEST, DESCRIPTOR)
+    root.hset(f"blobs::{DIGEST}", "mediatype", b"\xff")
+    root.delete(f"repository::{NAME}::blobs::{DIGEST}")
+    root.set(f"repository::{NAME}::blobs::{DIGEST}", "of another type")
+    scoped.set_descriptor(DIGEST, DESCRIPTOR)
+    scoped.clear(DIGEST)
+    service.set_descriptor(DIGEST, DESCRIPTOR)
+    service.clear(DIGEST)
+    for scope, key in ((service, f"blobs::{ALIAS}"), (scoped, f"repository::{NAME}::blobs")):
+        root.delete(key)
+        root.set(key, "of another type")
+        scope.clear(ALIAS)
+    scoped.set_descriptor(DIGEST, DESCRIPTOR)
+    cursor: str | None = ""
+    while cursor is not None:
+        cursor = service.purge(DIGEST, cursor).next
+
+
+def test_what_a_reader_and_its_index_are_allowed_suffices(
+    server: embedded.Server, root: Redis
+) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(cache_at(url(server, "portal-reader")))
+        stack.enter_context(cache_at(url(server, "portal-index"), "index"))
+        entry = {"READ_ONLY": True, "CATALOG_ALIAS": "index"}
+        stack.enter_context(override_settings(BLOBCACHE={"default": entry}))
+        read_everything(root)
+
+
+@pytest.mark.parametrize("entry", [{}, {"TTL": 60, "SIZE_FIELDS": ("size",)}, {"ROLE": "primary"}])
+def test_what_a_writer_is_allowed_suffices(
+    server: embedded.Server, root: Redis, entry: dict[str, object]
+) -> None:
+    with (
+        cache_at(url(server, "portal-writer")),
+        override_settings(BLOBCACHE={"default": entry}),
+    ):
+        read_everything(root)
+        write_everything(root)
+
+
+def test_a_reader_is_allowed_no_write(server: embedded.Server, root: Redis) -> None:
+    allowed = {word[1:] for word in users()["portal-reader"].split() if word.startswith("+")}
+    writes = set(root.acl_cat("write"))
+    assert allowed
+    assert not allowed & writes
