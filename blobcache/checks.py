@@ -262,5 +262,6 @@ _VALUES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     ),
     "API_MAX_BATCH": (_is_positive, "a whole number above 0"),
     "API_MAX_BODY": (_is_positive, "a whole number of bytes above 0"),
+    "ADMIN_SORT_LIMIT": (_is_positive, "a whole number of members above 0"),
 }
 """Of each setting: what tells a right value, and how to say what one is."""

@@ -42,6 +42,7 @@ DEFAULTS: Mapping[str, object] = {
     "API_PAGE_SIZE": 100,
     "API_MAX_BATCH": 1000,
     "API_MAX_BODY": 1024 * 1024,
+    "ADMIN_SORT_LIMIT": 10_000,
 }
 
 
@@ -170,6 +171,11 @@ class RegistrySettings:
     def API_MAX_BODY(self) -> int:
         """Bytes of a request's body that the API reads."""
         return cast("int", self._get("API_MAX_BODY"))
+
+    @property
+    def ADMIN_SORT_LIMIT(self) -> int:
+        """How many members a repository may have for its page to sort and search all of them."""
+        return cast("int", self._get("ADMIN_SORT_LIMIT"))
 
     def _get(self, name: str) -> object:
         return entries()[self.registry].get(name, DEFAULTS[name])

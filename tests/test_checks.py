@@ -106,6 +106,7 @@ WRONG: dict[str, list[object]] = {
     "API_PAGE_SIZE": [None, 0, -1, 1.5, "100", True, MAX_PAGE_SIZE + 1],
     "API_MAX_BATCH": [None, 0, -1, 1.5, "1000", True],
     "API_MAX_BODY": [None, 0, -1, 1e6, "1 MB", True],
+    "ADMIN_SORT_LIMIT": [None, 0, -1, 1e4, "10000", True],
 }
 
 

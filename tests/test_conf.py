@@ -27,6 +27,7 @@ OTHERS: dict[str, object] = {
     "API_PAGE_SIZE": 1,
     "API_MAX_BATCH": 1,
     "API_MAX_BODY": 1,
+    "ADMIN_SORT_LIMIT": 1,
 }
 
 
