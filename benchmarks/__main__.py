@@ -20,7 +20,16 @@ from benchmarks.bench import Benchmark, ground
 from benchmarks.machine import description
 from benchmarks.results import Section
 
-BENCHMARKS = ("operations", "batch", "metrics", "catalog", "memory", "http", "startup")
+BENCHMARKS = (
+    "operations",
+    "batch",
+    "metrics",
+    "catalog",
+    "memory",
+    "http",
+    "startup",
+    "alternatives",
+)
 """Each a module here with a function `run`. Imported late: they need Django to be set up."""
 
 

@@ -10,7 +10,9 @@ from django.contrib.auth.models import AnonymousUser, Permission
 from django.db.models import Model
 from django.test import Client
 
-__all__ = ["ANONYMOUS", "Public", "callers"]
+__all__ = ["ANONYMOUS", "Headers", "Public", "callers"]
+
+Headers = dict[str, str]
 
 ANONYMOUS = "anonymous"
 
@@ -28,7 +30,7 @@ class Public:
         return user.is_anonymous and perm.startswith("blobcache.view_")
 
 
-def callers() -> dict[str, dict[str, str]]:
+def callers() -> dict[str, Headers]:
     """By name: the headers of each kind of caller."""
     users = get_user_model().objects
     chief, _ = users.get_or_create(username="chief", is_staff=True, is_superuser=True)
@@ -38,7 +40,7 @@ def callers() -> dict[str, dict[str, str]]:
     )
     other.user_permissions.set(views)
     tokens = apps.get_model("authtoken", "Token").objects
-    found: dict[str, dict[str, str]] = {ANONYMOUS: {}}
+    found: dict[str, Headers] = {ANONYMOUS: {}}
     for kind, user in (("superuser", chief), ("ordinary user", other)):
         client = Client()
         client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")

@@ -43,6 +43,9 @@ FIGURES = {
     ],
     "HTTP: HEAD": ["scoped stat"],
     "HTTP: batch": ["batch stat, one connection"],
+    "a connection held": ["stat, connection held", "request, anonymous, connection held"],
+    "redis-py's client-side cache": ["three cached commands, nothing written since"],
+    "coherence": ["stat: reads", "cached read: too old"],
     "start-up": ["import blobcache.services", "added by the app to manage.py check"],
 }
 """By the beginning of a part's title: some of its figures."""
