@@ -94,11 +94,13 @@ def _warnings(role: Role, policy: str, *, is_persistent: bool) -> Iterator[str]:
 def _memory_warnings(server: Server) -> Iterator[str]:
     """Nothing where the server may not be asked for its settings."""
     limits = [
-        int(value or 0)
+        int(value)
         for node in server.config("hash-max-*-value")
         # Before Redis 7 a listpack was a ziplist; since then both names are answered.
         for name, value in node.items()
         if name in {"hash-max-listpack-value", "hash-max-ziplist-value"}
+        and value is not None
+        and value.isdecimal()
     ]
     if limits and min(limits) < _DIGEST_LENGTH:
         yield _(
