@@ -13,10 +13,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from blobcache.digest import Digest
-from blobcache.exceptions import DescriptorCorrupt, DigestInvalid, RepositoryNameInvalid
+from blobcache.exceptions import DescriptorCorrupt
 from blobcache.redis import keys
 from blobcache.redis.connection import scan_position
 from blobcache.redis.index import STEP, CatalogStatus, NameIndex, raw_name
+from blobcache.redis.names import digest_text, repository_text
 from blobcache.redis.visible import ALL, Visible
 from blobcache.redis.wire import is_wrong_type
 from blobcache.reference import RepositoryName
@@ -169,7 +170,7 @@ class Catalog(NameIndex):
             if not position or len(found) >= limit or monotonic() >= deadline:
                 break
         return MemberPage(
-            tuple(map(_digest, found)),
+            tuple(map(digest_text, found)),
             str(position) if position else None,
             cast("int", count),
         )
@@ -187,7 +188,7 @@ class Catalog(NameIndex):
             found |= dict.fromkeys(map(keys.digest_in, scanned))
             if not cursor or len(found) >= limit or monotonic() >= deadline:
                 break
-        return BlobPage(tuple(map(_digest, found)), cursor or None)
+        return BlobPage(tuple(map(digest_text, found)), cursor or None)
 
     def holders(
         self, digest: Digest, cursor: str = "", limit: int = 100, visible: Visible = ALL
@@ -225,14 +226,14 @@ class Catalog(NameIndex):
                 gone.append(name)
             else:
                 yield RepositoryEntry(
-                    _repository(name), None if is_wrong_type(count) else cast("int", count)
+                    repository_text(name), None if is_wrong_type(count) else cast("int", count)
                 )
         if gone and self._may_write:
             self._drop(gone)
 
     def _holding(self, names: Iterable[bytes], digest: Digest) -> Iterator[RepositoryName]:
         repositories = [
-            name for name in map(_repository, names) if isinstance(name, RepositoryName)
+            name for name in map(repository_text, names) if isinstance(name, RepositoryName)
         ]
         replies = self._server.batch(
             [("SISMEMBER", keys.members(name), digest) for name in repositories]
@@ -267,7 +268,7 @@ def _admitted(names: Sequence[bytes], visible: Visible, limit: int, deadline: fl
     admitted: list[bytes] = []
     looked_at = 0
     for looked_at, name in enumerate(names, 1):  # noqa: B007 - how far it came
-        if visible.admits(_repository(name)):
+        if visible.admits(repository_text(name)):
             admitted.append(name)
         if len(admitted) == limit or monotonic() >= deadline:
             break
@@ -276,22 +277,3 @@ def _admitted(names: Sequence[bytes], visible: Visible, limit: int, deadline: fl
 
 def _cursor(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
-
-
-def _repository(name: bytes) -> str:
-    try:
-        return RepositoryName(name.decode())
-    except (RepositoryNameInvalid, UnicodeDecodeError):
-        return _printable(name)
-
-
-def _digest(member: bytes) -> str:
-    try:
-        return Digest(member.decode(), allow_tarsum=True)
-    except (DigestInvalid, UnicodeDecodeError):
-        return _printable(member)
-
-
-def _printable(raw: bytes) -> str:
-    text = raw.decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

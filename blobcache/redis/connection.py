@@ -243,6 +243,8 @@ def _pipe(client: Any, commands: Sequence[Command]) -> list[Reply]:
     """`_send` for a client of any kind, and the only way to a cluster."""
     try:
         with client.pipeline(transaction=False) as pipe:
+            # Replies as they come: a callback would try to make sense of a QUEUED.
+            pipe.response_callbacks = {}
             for command in commands:
                 pipe.execute_command(*command, **_RAW)
             return cast("list[Reply]", pipe.execute(raise_on_error=False))

@@ -81,7 +81,8 @@ def _read(connection: Any, count: int) -> list[Any]:
     if type(parser) is not _HiredisParser:
         return [_read_one(connection) for _ in range(count)]
     # What read_response does, without the 1.2 us that it takes for each reply.
-    reader, push = parser._reader, parser._hiredis_PushNotificationType  # noqa: SLF001
+    reader = parser._reader  # noqa: SLF001
+    push = getattr(parser, "_hiredis_PushNotificationType", None)
     if reader is None:
         raise RedisConnectionError("The connection was closed by another thread.")
     replies: list[Any] = []

@@ -16,13 +16,13 @@ from uuid import uuid4
 
 from blobcache.redis import keys
 from blobcache.redis.keys import CatalogKeys
+from blobcache.redis.visible import ALL, Visible
 from blobcache.redis.wire import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from blobcache.redis.connection import Server
-    from blobcache.redis.visible import Visible
     from blobcache.redis.wire import Command, Reply
     from blobcache.reference import RepositoryName
 
@@ -146,6 +146,21 @@ class NameIndex:
         self._max_age = max_age
         self._may_write = self._is_apart or not read_only
 
+    @property
+    def index(self) -> Server:
+        """The Redis that holds the index."""
+        return self._index
+
+    @property
+    def keys(self) -> CatalogKeys:
+        """The keys that this registry has there."""
+        return self._keys
+
+    @property
+    def may_write(self) -> bool:
+        """Whether anything may be kept there."""
+        return self._may_write
+
     def status(self) -> CatalogStatus:
         """Return how far the index can be trusted. One round trip."""
         return _status(self._index.batch([self._status_command()])[0])
@@ -193,7 +208,7 @@ class NameIndex:
             pause = monotonic() >= deadline
             held = self._index.script(
                 _ADVANCE,
-                self._keys,
+                self._keys[:5],
                 [token, _LEASE, following.encode(), int(pause), *map(keys.repository_in, found)],
             )
             cursor = following.encode() if following and held and not pause else None
@@ -248,6 +263,15 @@ class NameIndex:
                 break
         return sorted(names)[:limit], len(names) > limit
 
+    def names(
+        self, after: bytes = b"", limit: int = STEP, prefix: str = "", visible: Visible = ALL
+    ) -> tuple[list[bytes], bool]:
+        """Return up to `limit` names behind `after`, as they were found, and whether there are more.
+
+        As far as they are indexed by now: builds nothing. Two round trips.
+        """
+        return self._names(prefix, after, limit, self.status(), visible)
+
     def _count(self, prefix: str, visible: Visible) -> int:
         """How many names the finished index holds there: one round trip."""
         commands: list[Command] = [
@@ -262,11 +286,19 @@ class NameIndex:
         Two round trips, or three. A writer indexes a name after it has written the set, so either
         its indexing comes after our removal, or we see its set.
         """
-        self._index.batch([("ZREM", self._keys.names, *names)])
+        removals: list[Command] = [("ZREM", self._keys.names, *names)]
+        removals += _removals_of_figures(self._keys, names)
+        self._index.batch(removals)
         exist = self._server.batch([("EXISTS", keys.members(name)) for name in names])
         back = [name for name, exists in zip(names, exist, strict=True) if exists]
         if back:
             self._index.batch([("ZADD", self._keys.names, 0, name) for name in back])
+
+
+def _removals_of_figures(its: CatalogKeys, names: Sequence[bytes]) -> Iterator[Command]:
+    """What was counted of repositories goes with them."""
+    yield from (("ZREM", key, *names) for key in (its.by_count, its.by_bytes))
+    yield from (("HDEL", key, *names) for key in (its.figures, its.counting))
 
 
 def _status(reply: Reply) -> CatalogStatus:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from blobcache.digest import ALGORITHMS
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.redis import replies
+from blobcache.redis.wire import is_wrong_type
 
 if TYPE_CHECKING:
     from blobcache.descriptor import Descriptor
@@ -58,6 +59,10 @@ class Record(NamedTuple):
     global_media_type: str | None
     """The media type of the global scope; in the global scope that of `descriptor`."""
 
+    is_member: bool | None = None
+    """Whether the repository may see the digest; None in the global scope, and where the
+    repository's set is a key of another type. The rest is told as if it might."""
+
 
 def inspect_blob(digest: Digest, fields: Reply) -> Record:
     """Read a blob's hash, given as the reply to ``HMGET`` of `keys.FIELDS`."""
@@ -68,14 +73,19 @@ def inspect_blob(digest: Digest, fields: Reply) -> Record:
     return _record(digest, fields, descriptor, descriptor, unknown=State.HUSK)
 
 
-def inspect_member(digest: Digest, fields: Reply, override: Reply) -> Record:
-    """Read a member's hash and its override, given as the reply to ``HGET`` of its media type."""
+def inspect_member(digest: Digest, fields: Reply, override: Reply, member: Reply = 1) -> Record:
+    """Read a member's hash and its override, given as the reply to ``HGET`` of its media type.
+
+    `member` is the reply to ``SISMEMBER``.
+    """
+    is_member = None if is_wrong_type(member) else bool(member)
     try:
         found = replies.global_descriptor(fields, digest, allow_tarsum=True)
         seen = replies.scoped_descriptor(1, fields, override, digest, allow_tarsum=True)
     except DescriptorCorrupt as error:
-        return Record(digest, State(error.kind), None, None)
-    return _record(digest, fields, found, seen, unknown=State.DANGLING_MEMBER)
+        return Record(digest, State(error.kind), None, None, is_member)
+    record = _record(digest, fields, found, seen, unknown=State.DANGLING_MEMBER)
+    return record._replace(is_member=is_member)
 
 
 def _record(

@@ -6,13 +6,12 @@ ours; their common hash tag keeps them in one slot of a cluster.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from blobcache.digest import Digest
+from enum import Enum
+from typing import NamedTuple
 
 __all__ = [
     "BLOBS",
+    "CACHE",
     "DIGEST",
     "FIELDS",
     "LENGTH",
@@ -21,10 +20,13 @@ __all__ = [
     "SIZE",
     "SIZES",
     "CatalogKeys",
+    "Key",
+    "KeyKind",
     "blob",
     "digest_in",
     "members",
     "override",
+    "parse",
     "repository_in",
 ]
 
@@ -42,12 +44,47 @@ BLOBS = b"blobs::*"
 REPOSITORIES = b"repository::*::blobs"
 """The pattern that matches every repository's set of digests."""
 
-_BLOB, _REPOSITORY, _MEMBERS = b"blobs::", b"repository::", b"::blobs"
+CACHE = b"[br]*"
+"""The pattern that matches every key of a registry's, and few others."""
+
+_BLOB, _REPOSITORY, _MEMBERS, _OF_BLOB = b"blobs::", b"repository::", b"::blobs", b"::blobs::"
 
 
-def blob(digest: Digest) -> bytes:
+class KeyKind(Enum):
+    """What a key of a registry's holds."""
+
+    BLOB = "blob"
+    MEMBERS = "members"
+    OVERRIDE = "override"
+
+
+class Key(NamedTuple):
+    """A key of a registry's, taken apart; the parts are what stands there, valid or not."""
+
+    kind: KeyKind
+    repository: bytes
+    """Empty for a blob's."""
+
+    digest: bytes
+    """Empty for a repository's set."""
+
+
+def parse(key: bytes) -> Key | None:
+    """Take a key apart; None if it is not a registry's. `blob`, `members`, `override` undo it."""
+    if key.startswith(_BLOB):
+        return Key(KeyKind.BLOB, b"", key.removeprefix(_BLOB))
+    rest = key.removeprefix(_REPOSITORY)
+    if rest == key:
+        return None
+    if rest.endswith(_MEMBERS):
+        return Key(KeyKind.MEMBERS, rest.removesuffix(_MEMBERS), b"")
+    repository, separator, digest = rest.partition(_OF_BLOB)
+    return Key(KeyKind.OVERRIDE, repository, digest) if separator else None
+
+
+def blob(digest: str | bytes) -> bytes:
     """The hash that holds the blob's global descriptor."""
-    return b"blobs::%b" % digest.encode()
+    return b"blobs::%b" % _raw(digest)
 
 
 def members(repository: str | bytes) -> bytes:
@@ -55,9 +92,9 @@ def members(repository: str | bytes) -> bytes:
     return b"repository::%b::blobs" % _raw(repository)
 
 
-def override(repository: str, digest: Digest) -> bytes:
+def override(repository: str | bytes, digest: str | bytes) -> bytes:
     """The hash that holds the repository's own media type of the blob."""
-    return b"repository::%b::blobs::%b" % (repository.encode(), digest.encode())
+    return b"repository::%b::blobs::%b" % (_raw(repository), _raw(digest))
 
 
 def digest_in(key: bytes) -> bytes:
@@ -88,6 +125,21 @@ class CatalogKeys(NamedTuple):
     old: bytes
     """Where a replaced index waits to be freed in the background."""
 
+    figures: bytes
+    """A hash by name: what each repository's blobs come to, as it was counted."""
+
+    counting: bytes
+    """A hash by name: how far the counting of a repository is, and the sums so far."""
+
+    by_count: bytes
+    """A sorted set: names by the number of blobs that was counted."""
+
+    by_bytes: bytes
+    """The same by bytes."""
+
+    checkups: bytes
+    """What the keys of kept diagnoses begin with."""
+
     @classmethod
     def of(cls, registry: str = "") -> CatalogKeys:
         """The keys beside the registry's own, or those of one `registry` in a Redis apart."""
@@ -95,5 +147,5 @@ class CatalogKeys(NamedTuple):
         return cls(*(prefix + name.encode() for name in cls._fields))
 
 
-def _raw(name: str | bytes) -> bytes:
-    return name if isinstance(name, bytes) else name.encode()
+def _raw(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode()

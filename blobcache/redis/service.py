@@ -78,6 +78,11 @@ class RedisService(RuledService):
         self._server = server
         self.catalog = catalog
 
+    @property
+    def server(self) -> Server:
+        """The Redis that holds the descriptors."""
+        return self._server
+
     # Reading
 
     def _stat(self, digest: Digest) -> Descriptor:
@@ -140,7 +145,7 @@ class RedisService(RuledService):
             known: dict[str, Record] = {
                 digest: inspect_blob(digest, *answers)
                 if self.repository is None
-                else inspect_member(digest, *answers[1:])
+                else inspect_member(digest, answers[1], answers[2], answers[0])
                 for digest, answers in zip(asked, self._ask_many(asked), strict=True)
             }
             records += [

@@ -178,7 +178,7 @@ def test_not_permitted(server: embedded.Server, refused: str) -> None:
             categories=["+@all"],
             commands=[f"-{refused}"],
         )
-    with cache_at(server.url, **OPTIONS, USERNAME="app", PASSWORD="pw"):
+    with cache_at(server.url.replace("://", "://app:pw@"), **OPTIONS):
         assert_unavailable(needed_by[refused], "app")
 
 

@@ -280,8 +280,8 @@ class TestWriterWhoMayNotDoIt:
                     categories=["+@all"],
                     commands=[f"-{refused}"],
                 )
-        login = {"USERNAME": "writer", "PASSWORD": "secret"}
-        with store(request, kind) as raw, cache_at(server.url, "writer", **options, **login):
+        url = server.url.replace("://", "://writer:secret@")
+        with store(request, kind) as raw, cache_at(url, "writer", **options):
             provider = RedisBlobDescriptorCacheProvider(options=RedisOptions(cache_alias="writer"))
             yield raw, provider.repository_scoped("a")
 
