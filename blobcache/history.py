@@ -72,7 +72,7 @@ def _write(user_id: int, entries: dict[_Entry, list[Model]]) -> None:
 def _collect(
     signal: Signal,
     repository: str | None,
-    digest: str,
+    digest: str | None,
     before: Descriptor | None,
     after: Descriptor | None,
     **__: object,
@@ -83,14 +83,16 @@ def _collect(
         return
     # One history is in one language, the site's, whoever writes in it.
     with override(settings.LANGUAGE_CODE):
-        if signal is signals.blob_purged:
+        if signal is signals.damage_removed or digest is None:
+            entry = _Entry(_DELETION, _repaired(digest))
+        elif signal is signals.blob_purged:
             entry = _Entry(_DELETION, _purged(digest))
         elif after is None:
             entry = _Entry(_CHANGE if repository else _DELETION, _cleared(digest, before))
         else:
             flag = _CHANGE if repository or before else _ADDITION
             entry = _Entry(flag, _set(digest, before, after))
-    subject = Repository(name=repository) if repository else Blob(digest=digest)
+    subject = Blob(digest=digest or "") if repository is None else Repository(name=repository)
     entries.setdefault(entry, []).append(subject)
 
 
@@ -116,6 +118,12 @@ def _purged(digest: str) -> str:
     return _("Purged %(digest)s from every repository.") % {"digest": digest}
 
 
+def _repaired(digest: str | None) -> str:
+    if digest is None:
+        return _("Removed what was no set of digests.")
+    return _("Removed what was no blob: %(what)s.") % {"what": digest}
+
+
 def _told(descriptor: Descriptor, digest: str) -> str:
     facts: Iterable[str] = (
         ngettext("%(size)d byte", "%(size)d bytes", descriptor.size) % {"size": descriptor.size},
@@ -125,5 +133,10 @@ def _told(descriptor: Descriptor, digest: str) -> str:
     return ", ".join(facts)
 
 
-for _signal in (signals.descriptor_set, signals.descriptor_cleared, signals.blob_purged):
+for _signal in (
+    signals.descriptor_set,
+    signals.descriptor_cleared,
+    signals.blob_purged,
+    signals.damage_removed,
+):
     _signal.connect(_collect)

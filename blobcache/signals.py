@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
-__all__ = ["blob_purged", "descriptor_cleared", "descriptor_set"]
+__all__ = ["blob_purged", "damage_removed", "descriptor_cleared", "descriptor_set"]
 
 descriptor_set = Signal()
 descriptor_cleared = Signal()
 blob_purged = Signal()
 """Sent once, when the last step of a purge is done; `descriptor_cleared` goes before for each
 repository."""
+damage_removed = Signal()
+"""Sent when a repair took away what was no descriptor of a blob in a repository: ``repository`` and
+``digest`` are then what stood in their place, as printable text, or None. A repair that clears a
+blob sends `descriptor_cleared`."""

@@ -217,6 +217,29 @@ class Catalog(NameIndex):
                 break
         return HolderPage(tuple(found), _cursor(after) if more else None, status)
 
+    def held(
+        self, digests: Sequence[Digest], after: bytes = b"", besides: str | None = None
+    ) -> tuple[set[Digest], bytes | None]:
+        """Return which of the digests some repositories behind `after` may see, and how far it is.
+
+        At most a thousand digests; it asks so many repositories that ten thousand answers come.
+        The second value is None when all that are indexed were asked, but for `besides`. Two round
+        trips. Builds nothing.
+        """
+        names, more = self.names(after, max(1, min(STEP, 10 * STEP // max(len(digests), 1))))
+        asked = [name for name in names if name != raw_name(besides or "")]
+        replies = self._server.batch(
+            [("SMISMEMBER", keys.members(name), *digests) for name in asked] if digests else []
+        )
+        held = {
+            digest
+            for reply in replies
+            if not is_wrong_type(reply)
+            for digest, is_member in zip(digests, cast("list[int]", reply), strict=True)
+            if is_member
+        }
+        return held, names[-1] if more else None
+
     def _entries(self, names: Sequence[bytes]) -> Iterator[RepositoryEntry]:
         """The names with their numbers of blobs, those with no set left out: one round trip."""
         counts = self._server.batch([("SCARD", keys.members(name)) for name in names])

@@ -266,7 +266,7 @@ class NameIndex:
     def names(
         self, after: bytes = b"", limit: int = STEP, prefix: str = "", visible: Visible = ALL
     ) -> tuple[list[bytes], bool]:
-        """Return up to `limit` names behind `after`, as they were found, and whether there are more.
+        """Return up to `limit` names behind `after`, raw, and whether there are more.
 
         As far as they are indexed by now: builds nothing. Two round trips.
         """
@@ -297,8 +297,10 @@ class NameIndex:
 
 def _removals_of_figures(its: CatalogKeys, names: Sequence[bytes]) -> Iterator[Command]:
     """What was counted of repositories goes with them."""
-    yield from (("ZREM", key, *names) for key in (its.by_count, its.by_bytes))
-    yield from (("HDEL", key, *names) for key in (its.figures, its.counting))
+    for key in (its.by_count, its.by_bytes):
+        yield ("ZREM", key, *names)
+    for key in (its.figures, its.counting):
+        yield ("HDEL", key, *names)
 
 
 def _status(reply: Reply) -> CatalogStatus:

@@ -8,13 +8,13 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from blobcache import signals
+from blobcache.digest import Digest
+from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blobcache.descriptor import Descriptor
-    from blobcache.digest import Digest
-    from blobcache.reference import RepositoryName
 
 __all__ = ["Change", "announce", "attributed"]
 
@@ -24,16 +24,22 @@ _SIGNALS = {
     "set": signals.descriptor_set,
     "clear": signals.descriptor_cleared,
     "purge": signals.blob_purged,
+    "repair": signals.damage_removed,
 }
 
 
 class Change(NamedTuple):
     """One change of what is known about a blob, in one scope."""
 
-    event: Literal["set", "clear", "purge"]
+    event: Literal["set", "clear", "purge", "repair"]
     registry: str
-    repository: RepositoryName | None
-    digest: Digest
+
+    repository: str | None
+    """A `RepositoryName`; in a repair also what stood in the place of one, printable."""
+
+    digest: str | None
+    """A `Digest`; in a repair also what stood in the place of one, or None for all there is."""
+
     before: Descriptor | None = None
     after: Descriptor | None = None
 
@@ -66,8 +72,8 @@ def announce(change: Change, sender: type) -> None:
             "%s registry=%a repository=%s digest=%s before=%s after=%s actor=%a source=%a",
             change.event,
             change.registry,
-            change.repository or "-",
-            change.digest,
+            _subject(change.repository, RepositoryName),
+            _subject(change.digest, Digest),
             _wire(change.before),
             _wire(change.after),
             who.actor,
@@ -79,6 +85,12 @@ def announce(change: Change, sender: type) -> None:
         facts = change._asdict() | who._asdict()
         del facts["event"]
         signal.send_robust(sender, **facts)
+
+
+def _subject(value: str | None, valid: type[str]) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, valid) else ascii(value)
 
 
 def _wire(descriptor: Descriptor | None) -> str:
