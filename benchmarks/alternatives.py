@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from django.core.handlers.wsgi import WSGIHandler
 from redis import Redis
 from redis.cache import CacheConfig
 from redis.exceptions import RedisError
@@ -26,6 +24,7 @@ from benchmarks.callers import Headers, callers
 from benchmarks.data import OCTETS, REPOSITORY, SIZE, digests
 from benchmarks.measuring import Case, Regime, figures, interleaved, pinned, regimes
 from benchmarks.results import Figure, Section, ratio
+from benchmarks.wsgi import Portal
 from blobcache.exceptions import CacheUnavailable
 from blobcache.services import get_provider
 
@@ -64,10 +63,10 @@ def _holding(client: Redis) -> Iterator[None]:
 
 def _held(bench: Bench, regime: Regime) -> Section:
     client, known = bench.client, digests(bench.scaled(500, 20))
-    client.flushall()
+    client.flushall(asynchronous=True)
     original.fill(client, REPOSITORY, known)
     repository = get_provider().repository_scoped(REPOSITORY)
-    requests = [partial(_request, WSGIHandler(), each) for each in _headers().values()]
+    portal, known_callers = Portal(), callers()
 
     def stats() -> None:
         for each in known:
@@ -80,15 +79,13 @@ def _held(bench: Bench, regime: Regime) -> Section:
 
         return calls
 
-    def asked(request: Callable[[str], None]) -> Callable[[], None]:
-        def calls() -> None:
-            for each in known:
-                request(each)
-
-        return calls
+    def requests(headers: Headers) -> None:
+        for each in known:
+            portal.get(f"/api/repositories/{REPOSITORY}/blobs/{each}/", headers)
 
     work = {"stat": stats}
-    work |= {f"request, {name}": asked(it) for name, it in zip(_headers(), requests, strict=True)}
+    for name in ("anonymous", "token, ordinary user"):
+        work[f"request, {name}"] = partial(requests, known_callers[name])
     cases = []
     for name, calls in work.items():
         cases.append(Case(name, len(known), partial(_same, calls)))
@@ -109,39 +106,6 @@ def _same(calls: Callable[[], None]) -> Callable[[], None]:
     return calls
 
 
-def _headers() -> dict[str, Headers]:
-    known = callers()
-    return {name: known[name] for name in ("anonymous", "token, ordinary user")}
-
-
-def _request(handler: WSGIHandler, headers: Headers, digest: str) -> None:
-    """One GET of a scoped stat, as a server would hand it to Django."""
-    statuses: list[str] = []
-
-    def start(status: str, *_: object) -> Callable[[bytes], object]:
-        statuses.append(status)
-        return BytesIO().write
-
-    response = handler(
-        {
-            "REQUEST_METHOD": "GET",
-            "PATH_INFO": f"/api/repositories/{REPOSITORY}/blobs/{digest}/",
-            "SERVER_NAME": "localhost",
-            "SERVER_PORT": "80",
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "wsgi.input": BytesIO(),
-            "wsgi.url_scheme": "http",
-            **{f"HTTP_{name.upper()}": value for name, value in headers.items()},
-        },
-        start,
-    )
-    for _ in response:
-        pass
-    response.close()
-    if statuses != ["200 OK"]:
-        raise AssertionError(f"The portal answered {statuses}.")
-
-
 # redis-py's own cache
 
 
@@ -152,7 +116,7 @@ def _caching_client(url: str) -> Redis:
 
 def _cached(bench: Bench, regime: Regime) -> Section:
     client, hot = bench.client, digests(HOT)
-    client.flushall()
+    client.flushall(asynchronous=True)
     original.fill(client, REPOSITORY, hot)
     repository = get_provider().repository_scoped(REPOSITORY)
     with _caching_client(bench.server.url) as caching, bench.server.client() as writer:
@@ -211,7 +175,7 @@ while time.monotonic() < end:
 def _coherence(bench: Bench) -> Section:
     """Read what another process writes, and compare with what it knew to be written before."""
     (digest,) = digests(1)
-    bench.client.flushall()
+    bench.client.flushall(asynchronous=True)
     original.fill(bench.client, REPOSITORY, [digest])
     key = f"blobs::{digest}"
     repository = get_provider().repository_scoped(REPOSITORY)

@@ -24,7 +24,7 @@ def run(bench: Bench) -> Iterator[Section]:
 
 def _measured(bench: Bench, regime: Regime) -> Section:
     client, asked = bench.client, digests(bench.scaled(1000, 100))
-    client.flushall()
+    client.flushall(asynchronous=True)
     original.fill(client, REPOSITORY, asked)
     repository = get_provider().repository_scoped(REPOSITORY)
 

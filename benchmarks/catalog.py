@@ -67,7 +67,7 @@ def run(bench: Bench) -> Iterator[Section]:
             + (", ".join(sorted({*few.slow, *many.slow})) or "none")
         ],
     )
-    bench.client.flushall()
+    bench.client.flushall(asynchronous=True)
 
 
 def _counts(name: str, few: dict[str, int], many: dict[str, int], page: str) -> Ratio:
@@ -76,7 +76,7 @@ def _counts(name: str, few: dict[str, int], many: dict[str, int], page: str) -> 
 
 def _measured(bench: Bench, entries: int) -> Pages:
     client = bench.client
-    client.flushall()
+    client.flushall(asynchronous=True)
     _fill(client, entries)
     provider = get_provider()
     if not isinstance(provider, RedisBlobDescriptorCacheProvider):

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from hashlib import sha256
 
 from benchmarks import original
 from benchmarks.bench import Bench
-from benchmarks.callers import ANONYMOUS, callers
+from benchmarks.callers import ANONYMOUS, Headers, callers
 from benchmarks.data import REPOSITORY, digests
 from benchmarks.load import Request, client_name, rate
+from benchmarks.measuring import Case, figures, interleaved, pinned, regimes
 from benchmarks.operations import path_taken
 from benchmarks.processes import portal, registry
 from benchmarks.results import Figure, Ratio, Section, ratio
+from benchmarks.wsgi import Portal
 
 __all__ = ["run"]
 
@@ -34,11 +37,12 @@ HEAD_BAR = 3800 / 4500
 
 def run(bench: Bench) -> Iterator[Section]:
     """Serve the portal and load it."""
-    bench.client.flushall()
+    bench.client.flushall(asynchronous=True)
     original.fill(bench.client, REPOSITORY, [DIGEST, *digests(BATCH)])
     shared = bench.directory / "prometheus"
     shared.mkdir(exist_ok=True)
     known = callers()
+    yield _within(bench, known)
     with ExitStack() as stack:
         environment = bench.environment(PROMETHEUS_MULTIPROC_DIR=str(shared))
         address = stack.enter_context(portal(environment, bench.directory))
@@ -47,10 +51,45 @@ def run(bench: Bench) -> Iterator[Section]:
         yield _batches(bench, address, known)
 
 
+def _within(bench: Bench, known: dict[str, Headers]) -> Section:
+    """Without a server, its load and their noise: on one core, if the machine allows."""
+    portal, calls = Portal(), bench.scaled(200, 5)
+
+    def repeated(path: str, headers: Headers) -> None:
+        for _ in range(calls):
+            portal.get(path, headers)
+
+    cases = [
+        Case(f"{which}, {caller}", calls, partial(_same, partial(repeated, path, headers)))
+        for caller, headers in known.items()
+        for which, path in (("bare view", BARE), ("scoped stat", OURS))
+    ]
+    regime = next(regimes())
+    with pinned(regime, bench.server.pid):
+        found = figures(interleaved(cases, bench.scaled(11, 1)))
+    return Section(
+        f"requests within this process, {regime.name}",
+        list(found.values()),
+        [
+            ratio(
+                f"bare view's time / scoped stat's, {caller}",
+                found[f"bare view, {caller}"],
+                found[f"scoped stat, {caller}"],
+            )
+            for caller in known
+        ],
+        ["what the ratios of requests a second come to where nothing else is at work"],
+    )
+
+
+def _same(calls: Callable[[], None]) -> Callable[[], None]:
+    return calls
+
+
 def _rates(bench: Bench, requests: dict[str, Request], connections: int) -> dict[str, Figure]:
     """Requests a second, interleaved; one round before is not counted."""
     found: dict[str, list[float]] = {name: [] for name in requests}
-    seconds, rounds = _seconds(bench), bench.scaled(5, 1)
+    seconds, rounds = _seconds(bench), bench.scaled(9, 1)
     for number in range(rounds + 1):
         for name, request in requests.items():
             value = rate(
@@ -64,7 +103,7 @@ def _rates(bench: Bench, requests: dict[str, Request], connections: int) -> dict
     return {name: Figure(name, "requests/s", tuple(values)) for name, values in found.items()}
 
 
-def _stats(bench: Bench, address: str, known: dict[str, dict[str, str]]) -> Section:
+def _stats(bench: Bench, address: str, known: dict[str, Headers]) -> Section:
     requests = {
         f"{which}, {caller}": Request(address, path, headers=headers)
         for caller, headers in known.items()
@@ -93,7 +132,7 @@ def _heads(bench: Bench, address: str) -> Section:
         "bare view": Request(address, BARE, "HEAD"),
         "scoped stat": Request(address, OURS, "HEAD"),
     }
-    notes = [_setting(bench), path_taken(bench), f"the caller is {ANONYMOUS}"]
+    notes = [_setting(bench, "HEAD"), path_taken(bench), f"the caller is {ANONYMOUS}"]
     with ExitStack() as stack:
         if shutil.which("docker-registry"):
             other = stack.enter_context(registry(bench.server, bench.directory, BLOB, DIGEST))
@@ -123,7 +162,7 @@ def _heads(bench: Bench, address: str) -> Section:
     return Section("HTTP: HEAD", list(found.values()), ratios, notes)
 
 
-def _batches(bench: Bench, address: str, known: dict[str, dict[str, str]]) -> Section:
+def _batches(bench: Bench, address: str, known: dict[str, Headers]) -> Section:
     body = json.dumps({"digests": digests(BATCH)})
     headers = {**known["token, superuser"], "Content-Type": "application/json"}
     path = f"/api/repositories/{REPOSITORY}/blobs/stat/"
@@ -153,11 +192,11 @@ def _batches(bench: Bench, address: str, known: dict[str, dict[str, str]]) -> Se
 
 def _seconds(bench: Bench) -> float:
     """How long a load lasts."""
-    return 0.2 if bench.is_short else 2.0
+    return 0.2 if bench.is_short else 1.0
 
 
-def _setting(bench: Bench) -> str:
+def _setting(bench: Bench, method: str = "GET") -> str:
     return (
         f"granian with 2 workers, connections kept alive, {os.cpu_count()} cores for all; "
-        f"load by {client_name(_seconds(bench))}; metrics on, in shared files"
+        f"load by {client_name(method, _seconds(bench))}; metrics on, in shared files"
     )

@@ -51,11 +51,16 @@ class Request:
         return "\r\n".join([*lines, "", self.body]).encode()
 
 
-def client_name(seconds: float) -> str:
-    """What makes a load of that length."""
+def client_name(method: str, seconds: float) -> str:
+    """What makes a load of that method and length."""
     if not shutil.which("wrk"):
         return "a client of our own, since wrk is not installed"
-    return "wrk" if seconds >= 1 else "a client of our own"
+    return "wrk" if _suits_wrk(method, seconds) else "a client of our own"
+
+
+def _suits_wrk(method: str, seconds: float) -> bool:
+    """Whether wrk can: it counts in whole seconds, and waits for the body of an answer to HEAD forever."""
+    return method != "HEAD" and seconds >= 1
 
 
 def rate(request: Request, *, seconds: float, connections: int, directory: Path) -> float:
@@ -63,7 +68,7 @@ def rate(request: Request, *, seconds: float, connections: int, directory: Path)
 
     Raises `LoadError` if an answer is anything but a success.
     """
-    if shutil.which("wrk") and seconds >= 1:
+    if shutil.which("wrk") and _suits_wrk(request.method, seconds):
         return _wrk(request, seconds, connections, directory)
     host, _, port = request.address.rpartition(":")
     done = subprocess.run(
@@ -80,7 +85,7 @@ def rate(request: Request, *, seconds: float, connections: int, directory: Path)
 def _wrk(request: Request, seconds: float, connections: int, directory: Path) -> float:
     script = directory / "request.lua"
     lines = [f'wrk.method = "{request.method}"', f"wrk.body = {_lua(request.body)}"]
-    lines += [f"wrk.headers[{_lua(name)}] = {_lua(it)}" for name, it in request.headers.items()]
+    lines += [f"wrk.headers[ {_lua(name)} ] = {_lua(it)}" for name, it in request.headers.items()]
     script.write_text("\n".join(lines))
     done = subprocess.run(
         [
@@ -91,8 +96,8 @@ def _wrk(request: Request, seconds: float, connections: int, directory: Path) ->
         text=True,
         check=True,
     )
-    if wrong := OTHER.search(done.stdout):
-        raise LoadError(f"{request.method} {request.path}: {wrong[0]}")
+    if wrong := done.stderr or OTHER.search(done.stdout):
+        raise LoadError(f"{request.method} {request.path}: {wrong}")
     match = RATE.search(done.stdout)
     if match is None:
         raise LoadError(done.stdout)

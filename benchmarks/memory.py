@@ -53,7 +53,7 @@ def run(bench: Bench) -> Iterator[Section]:
         "memory",
         [*pairs.values(), *hashes.values()],
         [
-            ratio("ours / the registry's", pairs[shipped, ours], base, bar=1.05),
+            ratio("ours / the registry's", pairs[shipped, ours], base, bar=1.1),
             ratio("ours with 160 / the registry's", pairs[tuned, ours], base, bar=0.8),
             Ratio("a hash with 160 / 300 bytes", (hashes[tuned].median / 300,), bar=1.05),
         ],

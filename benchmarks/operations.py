@@ -48,7 +48,7 @@ def _case(name: str, call: Callable[[str], object], values: Sequence[str]) -> Ca
 
 def _reads(bench: Bench, regime: Regime) -> Section:
     client, known = bench.client, digests(bench.scaled(1000, 50))
-    client.flushall()
+    client.flushall(asynchronous=True)
     original.fill(client, REPOSITORY, known)
     provider = get_provider()
     repository = provider.repository_scoped(REPOSITORY)
@@ -148,7 +148,7 @@ class _Writer:
 
 def _writes(bench: Bench, regime: Regime) -> Section:
     client = bench.client
-    client.flushall()
+    client.flushall(asynchronous=True)
     writer = _Writer(bench, bench.scaled(600, 30))
     cases = [
         writer.case("PING by redis-py", lambda _: client.ping()),
