@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 from django.utils.module_loading import import_string
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from rest_framework.permissions import _SupportsHasPermission
+    from rest_framework.permissions import BasePermission, _SupportsHasPermission
     from rest_framework.response import Response
 
     from blobcache.api.permissions import Rule
@@ -74,6 +74,14 @@ class BlobCacheView(APIView):
     content_negotiation_class = Negotiation
     versioning_class = None
 
+    offers: ClassVar[dict[str, Offer]] = {}
+    """What the view does, by method."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        offers = {"GET": cls.GET, "PUT": cls.PUT, "POST": cls.POST, "DELETE": cls.DELETE}
+        cls.offers = {method: offer for method, offer in offers.items() if offer is not None}
+
     # What the request is about
 
     @property
@@ -81,12 +89,6 @@ class BlobCacheView(APIView):
         """What the view does at the request's method."""
         method = str(self.request.method)
         return self.offers.get("GET" if method == "HEAD" else method)
-
-    @property
-    def offers(self) -> dict[str, Offer]:
-        """What the view does, by method."""
-        offers = {"GET": self.GET, "PUT": self.PUT, "POST": self.POST, "DELETE": self.DELETE}
-        return {method: offer for method, offer in offers.items() if offer is not None}
 
     @property
     def repository(self) -> str | None:
@@ -197,7 +199,7 @@ class BlobCacheView(APIView):
 
     def get_permissions(self) -> list[_SupportsHasPermission]:
         """Return what the setting ``API_PERMISSION_CLASSES`` names."""
-        return [import_string(path)() for path in self.config.API_PERMISSION_CLASSES]
+        return [each() for each in _imported(self.config.API_PERMISSION_CLASSES)]
 
     def get_exception_handler(self) -> Callable[[Exception, Any], Response | None]:
         """Return ours; the host's stays its own."""
@@ -219,6 +221,11 @@ class BlobCacheView(APIView):
             self.request.accepted_renderer = renderer
             self.request.accepted_media_type = renderer.media_type
         return response
+
+
+@cache
+def _imported(paths: tuple[str, ...]) -> list[type[BasePermission]]:
+    return [import_string(path) for path in paths]
 
 
 def _number(text: str | None) -> int:

@@ -16,10 +16,17 @@ from blobcache.api.exceptions import BodyInvalid
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from django.http import HttpRequest
     from rest_framework.renderers import BaseRenderer
     from rest_framework.request import Request
 
-__all__ = ["AsciiJSONRenderer", "BrowsableRenderer", "Negotiation", "StrictJSONParser"]
+__all__ = [
+    "AsciiJSONRenderer",
+    "BrowsableRenderer",
+    "Negotiation",
+    "StrictJSONParser",
+    "wants_json",
+]
 
 
 class AsciiJSONRenderer(JSONRenderer):
@@ -74,8 +81,7 @@ class Negotiation(DefaultContentNegotiation):
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         """Return the renderer and the media type that suit the request best."""
-        accept = request.META.get("HTTP_ACCEPT", "*/*")
-        if accept in {"*/*", "application/json"} and "format" not in request.query_params:
+        if wants_json(request):
             first = next(iter(renderers))
             return first, first.media_type or ""
         try:
@@ -83,6 +89,12 @@ class Negotiation(DefaultContentNegotiation):
         except Http404:
             raise NotAcceptable(available_renderers=list(renderers)) from None
         return cast("tuple[BaseRenderer, str]", chosen)
+
+
+def wants_json(request: HttpRequest | Request) -> bool:
+    """Whether it can be seen at a glance that JSON will do."""
+    accept = request.META.get("HTTP_ACCEPT", "*/*")
+    return accept in {"*/*", "application/json"} and "format" not in request.GET
 
 
 def _no_number(constant: str) -> NoReturn:

@@ -7,6 +7,7 @@ by functions; what the schema says of it stands in `blobcache.api.bodies`.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from rest_framework import serializers
@@ -32,6 +33,7 @@ __all__ = [
     "Text",
     "catalog_status",
     "descriptor",
+    "descriptor_json",
     "record",
     "server_status",
     "summary",
@@ -120,6 +122,11 @@ def _kind(value: object) -> str:
 def descriptor(found: Descriptor) -> dict[str, Any]:
     """Return an OCI descriptor; the media type is null where the cache never learned it."""
     return {"digest": found.digest, "size": found.size, "mediaType": found.media_type}
+
+
+def descriptor_json(found: Descriptor) -> bytes:
+    """Return the same, ready to be sent."""
+    return json.dumps(descriptor(found), separators=(",", ":")).encode()
 
 
 def record(row: Record) -> dict[str, Any]:
