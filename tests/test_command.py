@@ -15,6 +15,8 @@ from django.core.management.base import CommandError
 from django.test import override_settings
 from redis import Redis
 
+from blobcache.exceptions import CursorInvalid
+from blobcache.redis.catalog import Catalog
 from blobcache.services import get_provider
 from project import embedded
 from tests.conformance import A, of
@@ -119,11 +121,14 @@ class TestReindex:
         ):
             run("reindex")
 
-    def test_an_error_without_a_cause_is_told_alone(self, default_cache: Redis) -> None:
-        state = "blobcache::{catalog}::state"
-        default_cache.hset(state, "identity", default_cache.info("server")["run_id"])
-        default_cache.hset(state, "cursor", "x")
-        with pytest.raises(CommandError, match=r"not one that this listing gave out\.$"):
+    def test_an_error_without_a_cause_is_told_alone(
+        self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def changed(_: Catalog) -> None:
+            raise CursorInvalid("The cursor belongs to a cluster that has changed since.")
+
+        monkeypatch.setattr(Catalog, "reindex", changed)
+        with pytest.raises(CommandError, match=r"changed since\.$"):
             run("reindex")
 
 

@@ -15,7 +15,9 @@ from threading import Lock
 from typing import Any, ClassVar
 
 from django_redis.pool import ConnectionFactory
+from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
+from redis.retry import Retry
 
 __all__ = ["ClusterConnectionFactory"]
 
@@ -24,7 +26,9 @@ class ClusterConnectionFactory(ConnectionFactory):
     """Makes one `RedisCluster` a process and LOCATION, which keeps a pool for each node.
 
     ``REDIS_CLIENT_KWARGS`` and ``CONNECTION_POOL_KWARGS`` go to that client. It asks the cluster
-    for its topology when it is first used, and anew when a node redirects it.
+    for its topology when it is first used, and anew when a node redirects it or fails. Unless they
+    say otherwise nothing is tried twice: the client's own policy waits for a silent node ten times
+    over.
     """
 
     _clusters: ClassVar[dict[str, RedisCluster]] = {}
@@ -50,4 +54,5 @@ class ClusterConnectionFactory(ConnectionFactory):
     def _client_kwargs(self, url: str) -> dict[str, Any]:
         params = self.make_connection_params(url)
         del params["url"], params["parser_class"]
-        return {**params, **self.pool_cls_kwargs, **self.redis_client_cls_kwargs}
+        once = {"retry": Retry(NoBackoff(), 0)}
+        return {**once, **params, **self.pool_cls_kwargs, **self.redis_client_cls_kwargs}

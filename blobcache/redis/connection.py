@@ -136,18 +136,19 @@ class Server:
             return f"{name}={at}", found
         return (f"{following[0]}=0" if following else ""), found
 
-    def info(self, *sections: str) -> list[dict[str, Any]]:
+    def info(self, section: str | None = None) -> list[dict[str, Any]]:
         """Return what ``INFO`` says, node by node, as redis-py reads it; one round trip each.
 
-        Empty where Redis does not allow the question.
+        All that it says of itself, or one section: before Redis 7 it takes no more. Empty where
+        Redis does not allow the question.
         """
         client = self._client()
         try:
             if isinstance(client, RedisCluster):
                 primaries = client.get_primaries()
-                answers = [client.info(*sections, target_nodes=node) for node in primaries]
+                answers = [client.info(section, target_nodes=node) for node in primaries]
             else:
-                answers = [client.info(*sections)]
+                answers = [client.info(section)]
         except NoPermissionError:
             return []
         except _FAILURES as error:

@@ -47,7 +47,7 @@ class ServerStatus:
 
 def server_status(server: Server, role: Role) -> ServerStatus:
     """Ask the server. Two round trips a node; raises `CacheUnavailable`."""
-    nodes = server.info("server", "memory", "persistence")
+    nodes = server.info()
     if not nodes:
         warning = _("The server does not let this user ask how it is (INFO).")
         return ServerStatus(None, None, None, None, None, None, None, (warning,))

@@ -344,3 +344,16 @@ def test_a_cluster_that_lost_a_node() -> None:
             except BlobUnknown:
                 answers.add("unknown")
         assert "unavailable" in answers
+
+
+def test_a_cluster_with_a_silent_node_keeps_to_the_timeout() -> None:
+    """redis-py's own policy for clusters would wait for it again and again."""
+    with embedded.cluster() as nodes, cache_at(nodes.url, **OPTIONS, **CLUSTER):
+        assert_works()
+        provider = RedisBlobDescriptorCacheProvider()
+        with nodes.nodes[1].frozen():
+            began = monotonic()
+            with suppress(BlobUnknown, CacheUnavailable):
+                for number in range(30):
+                    provider.stat(f"sha256:{number:064x}")
+            assert monotonic() - began < 2 * TIMEOUT + SLACK

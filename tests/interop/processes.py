@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +55,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
     @property
@@ -83,10 +87,15 @@ class Server:
             raise AssertionError(f"{self.name} ended on its own\n{self.log}")
 
     def stop(self) -> None:
-        """End the process, by force if it does not go at once when asked. Harmless if ended."""
+        """End the process, by force if it does not go at once when asked, and all it has started.
+
+        Harmless if ended.
+        """
         self._process.terminate()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
