@@ -59,7 +59,7 @@ def client_name(method: str, seconds: float) -> str:
 
 
 def _suits_wrk(method: str, seconds: float) -> bool:
-    """Whether wrk can: it counts in whole seconds, and waits for the body of an answer to HEAD forever."""
+    """Whether wrk can: it counts in whole seconds, and awaits the body that HEAD does not have."""
     return method != "HEAD" and seconds >= 1
 
 
