@@ -94,7 +94,9 @@ class Negotiation(DefaultContentNegotiation):
 def wants_json(request: HttpRequest | Request) -> bool:
     """Whether it can be seen at a glance that JSON will do."""
     accept = request.META.get("HTTP_ACCEPT", "*/*")
-    return accept in {"*/*", "application/json"} and "format" not in request.GET
+    return accept in {"*/*", "application/json"} and not (
+        request.META.get("QUERY_STRING") and "format" in request.GET
+    )
 
 
 def _no_number(constant: str) -> NoReturn:
