@@ -52,7 +52,7 @@ def _patterns() -> Iterator[URLPattern]:
     # What is asked for most, ahead of all that it would be compared with: no name ends in a
     # segment with a colon, so what has one behind "/blobs/" is a digest, or meant to be.
     most_asked = rf"repositories/{_NAME}/blobs/(?P<digest>[^/]+:[^/]+)"
-    yield re_path(rf"^{most_asked}/?\Z", _unlisted(views.RepositoryBlobView.as_view()))
+    yield re_path(rf"^{most_asked}/?\Z", views.RepositoryBlobView.as_view(schema=None))
     for route, view_class, name in _ROUTES:
         view = view_class.as_view()
         yield re_path(rf"^{route}/\Z", view, name=name)

@@ -90,7 +90,7 @@ class BlobView(BlobCacheView):
         """
         if request.method not in {"GET", "HEAD"} or not wants_json(request):
             return super().dispatch(request, *args, **kwargs)
-        self.args, self.kwargs = args, kwargs
+        self.args, self.kwargs, self.format_kwarg = args, kwargs, None
         self.request = asked = self.initialize_request(request, *args, **kwargs)
         try:
             self.perform_authentication(asked)
