@@ -21,14 +21,8 @@ from benchmarks.machine import description
 from benchmarks.results import Section
 
 BENCHMARKS = (
-    "operations",
-    "batch",
-    "metrics",
-    "catalog",
-    "memory",
-    "http",
-    "startup",
-    "alternatives",
+    *("operations", "batch", "metrics", "catalog", "memory"),
+    *("http", "startup", "scaling", "alternatives"),
 )
 """Each a module here with a function `run`. Imported late: they need Django to be set up."""
 

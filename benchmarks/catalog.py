@@ -1,10 +1,11 @@
-"""Pages of the catalog, where there is little and where there is a lot."""
+"""Pages of the catalog and stats, where there is little and where there is a lot."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from time import time
 
 from django.contrib.auth import get_user_model
@@ -96,7 +97,9 @@ def _measured(bench: Bench, entries: int) -> Pages:
         if browser.get(admin_page).status_code != 200:  # noqa: PLR2004
             raise AssertionError("The admin's page of the repository does not render.")
 
+    some = cycle(digests(entries)[:: max(1, entries // 1000)])
     calls: dict[str, Callable[[], object]] = {
+        "a hundred scoped stats": lambda: [repository.stat(next(some)) for _ in range(100)],
         "repositories": provider.catalog.repositories,
         "repositories, in the middle": lambda: provider.catalog.repositories(
             cursor=f"r/{entries // 2:07}"

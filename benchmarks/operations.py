@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 
 from benchmarks import original
@@ -52,6 +52,12 @@ def _reads(bench: Bench, regime: Regime) -> Section:
     original.fill(client, REPOSITORY, known)
     provider = get_provider()
     repository = provider.repository_scoped(REPOSITORY)
+    many = [f"many/{number}" for number in range(bench.scaled(10_000, 100))]
+    with client.pipeline(transaction=False) as pipe:
+        for name in many:
+            original.write(pipe, name, known[0])
+        pipe.execute()
+    names = cycle(many)
     cases = [
         _case("PING by redis-py", lambda _: client.ping(), known),
         _case("scoped stat", repository.stat, known),
@@ -59,6 +65,11 @@ def _reads(bench: Bench, regime: Regime) -> Section:
         _case(
             "scoped stat, from get_provider() on",
             lambda each: get_provider().repository_scoped(REPOSITORY).stat(each),
+            known,
+        ),
+        _case(
+            f"scoped stat, {len(many):,} repositories in turn",
+            lambda _: get_provider().repository_scoped(next(names)).stat(known[0]),
             known,
         ),
         _case("original, call by call", partial(original.stat, client, REPOSITORY), known),
@@ -70,16 +81,17 @@ def _reads(bench: Bench, regime: Regime) -> Section:
     ]
     found = figures(interleaved(cases, bench.scaled(15, 1)))
     bar, goal = (1.0, 0.65) if regime.is_one_core else (1.1, 0.9)
-    ping = "PING by redis-py"
+    ping, stat, global_, started, scattered, sequential, pipelined = found.values()
     return Section(
         f"stat, {regime.name}",
         list(found.values()),
         [
-            ratio("scoped stat / PING", found["scoped stat"], found[ping], bar=bar, goal=goal),
-            ratio("global stat / PING", found["global stat"], found[ping], bar=bar, goal=goal),
-            ratio("scoped stat from get_provider() / PING", found[cases[3].name], found[ping]),
-            ratio("original / scoped stat", found[cases[4].name], found["scoped stat"]),
-            ratio("redis-py pipeline / scoped stat", found[cases[5].name], found["scoped stat"]),
+            ratio("scoped stat / PING", stat, ping, bar=bar, goal=goal),
+            ratio("global stat / PING", global_, ping, bar=bar, goal=goal),
+            ratio("scoped stat from get_provider() / PING", started, ping),
+            ratio("scoped stat, many repositories / PING", scattered, ping),
+            ratio("original / scoped stat", sequential, stat),
+            ratio("redis-py pipeline / scoped stat", pipelined, stat),
         ],
         [path_taken(bench)],
     )

@@ -12,7 +12,7 @@ from redis.client import Pipeline
 
 from benchmarks.data import OCTETS, SIZE
 
-__all__ = ["clear", "fill", "set_", "smart_pipeline", "stat", "stat_pipeline"]
+__all__ = ["clear", "fill", "set_", "smart_pipeline", "stat", "stat_pipeline", "write"]
 
 FIELDS = ["digest", "size", "length", "mediatype"]
 
@@ -65,21 +65,19 @@ def smart_pipeline(client: Redis, repository: str, digests: Sequence[str]) -> li
         return pipe.execute()
 
 
-def fill(
-    client: Redis, repository: str, digests: Sequence[str], *, chunk: int = 5000, size: bool = True
-) -> None:
+def fill(client: Redis, repository: str, digests: Sequence[str], *, chunk: int = 5000) -> None:
     """Store the digests as a registry does, but many at once."""
-    sizes = {"size": SIZE, "length": SIZE} if size else {"length": SIZE}
     for start in range(0, len(digests), chunk):
         with client.pipeline(transaction=False) as pipe:
             for digest in digests[start : start + chunk]:
-                write(pipe, repository, digest, sizes)
+                write(pipe, repository, digest)
             pipe.execute()
 
 
-def write(pipe: Pipeline, repository: str, digest: str, sizes: dict[str, int]) -> None:
+def write(pipe: Pipeline, repository: str, digest: str) -> None:
     """Queue the keys of one membership."""
     pipe.execute_command("SADD", f"repository::{repository}::blobs", digest)
-    fields = [word for each in sizes.items() for word in each]
-    pipe.execute_command("HSET", f"blobs::{digest}", "digest", digest, *fields, "mediatype", OCTETS)
+    fields = {"digest": digest, "size": SIZE, "length": SIZE, "mediatype": OCTETS}
+    words = [word for each in fields.items() for word in each]
+    pipe.execute_command("HSET", f"blobs::{digest}", *words)
     pipe.execute_command("HSET", f"repository::{repository}::blobs::{digest}", "mediatype", OCTETS)

@@ -43,6 +43,8 @@ FIGURES = {
     ],
     "HTTP: HEAD": ["scoped stat"],
     "HTTP: batch": ["batch stat, one connection"],
+    "worker processes": ["scoped stats, 1 processes"],
+    "a cluster": ["scoped stat", "scoped set"],
     "a connection held": ["stat, connection held", "request, anonymous, connection held"],
     "redis-py's client-side cache": ["three cached commands, nothing written since"],
     "coherence": ["stat: reads", "cached read: too old"],
