@@ -61,7 +61,7 @@ _NOUNS = {
     Kind.LAYER: "layer",
     Kind.ATTACHMENT: "attachment",
     Kind.OTHER: "blob",
-    Kind.UNTOLD: "blob of an untold type",
+    Kind.UNTOLD: "unspecified",
 }
 
 _UNTOLD = Description(Kind.UNTOLD, "", "")

@@ -37,7 +37,7 @@ LABELS = {
     ),
     "application/vnd.cncf.helm.chart.content.v1.tar+gzip": (Kind.LAYER, "Helm layer, chart"),
     "application/spdx+json": (Kind.ATTACHMENT, "SPDX attachment, bill of materials"),
-    "application/octet-stream": (Kind.UNTOLD, "Blob of an untold type"),
+    "application/octet-stream": (Kind.UNTOLD, "Unspecified"),
 }
 
 

@@ -9,8 +9,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from blobcache.admin.descriptors import SetPage
-from blobcache.admin.pages import CURSOR, Page
+from blobcache.admin.pages import CURSOR
 from blobcache.admin.rows import Row
+from blobcache.admin.subject import AboutBlob
 from blobcache.cursors import seal, unseal
 from blobcache.exceptions import BlobUnknown
 from blobcache.history import recorded
@@ -18,11 +19,8 @@ from blobcache.models import Blob
 from blobcache.redis.index import STEP
 
 if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin
-    from django.db.models import Model
-    from django.http import HttpRequest, HttpResponse
+    from django.http import HttpResponse
 
-    from blobcache.digest import Digest
     from blobcache.redis.catalog import HolderPage
     from blobcache.redis.inspection import Record
     from blobcache.services.base import BlobDescriptorService, PurgeResult
@@ -30,34 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["BlobPage", "ClearBlobPage", "PurgeBlobPage", "SetBlobPage"]
 
 
-class _AboutBlob(Page):
-    def __init__(self, admin: ModelAdmin[Model], request: HttpRequest, digest: Digest) -> None:
-        super().__init__(admin, request)
-        self.subject = digest
-
-    @property
-    def home(self) -> str:
-        """The blob's page."""
-        return self.url(Blob, "change", self.subject)
-
-    def crumbs(self) -> list[tuple[str, str]]:
-        """The blob."""
-        return [(self.subject, self.home)]
-
-    def record(self) -> Record | None:
-        """What the global scope holds; None if Redis does not tell."""
-        with self.tolerance():
-            (record,) = self.provider.inspect([self.subject])
-            return record
-        return None
-
-    def holders(self, cursor: str, limit: int) -> HolderPage | None:
-        """Some of the repositories that hold it, of those that the user may view."""
-        with self.tolerance():
-            catalog = self.provider.catalog
-            return catalog.holders(self.subject, cursor, limit, self.access.visible)
-        return None
-
+class _AboutBlob(AboutBlob):
     def layout(self, page: HolderPage | None, record: Record | None) -> list[dict[str, object]]:
         """The holders as a table shows them."""
         known = record.global_media_type if record else None

@@ -14,9 +14,10 @@ from django.urls import path
 from blobcache.access import Access, Action
 from blobcache.admin.blob import BlobPage, ClearBlobPage, PurgeBlobPage, SetBlobPage
 from blobcache.admin.blobs import BlobsPage
+from blobcache.admin.clearing import ClearMembersPage
 from blobcache.admin.pages import Page
 from blobcache.admin.repositories import RefreshPage, RepositoriesPage
-from blobcache.admin.repository import ClearMembersPage, RepositoryPage, SetMemberPage
+from blobcache.admin.repository import RepositoryPage, SetMemberPage
 from blobcache.digest import Digest
 from blobcache.exceptions import DigestInvalid, RepositoryNameInvalid
 from blobcache.reference import RepositoryName

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import django
 from django.contrib import messages
 from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied
-from django.http import HttpResponseNotAllowed, HttpResponseRedirect
+from django.core.paginator import Paginator
+from django.http import HttpResponseNotAllowed, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import urlencode
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from django.contrib.admin import ModelAdmin
+    from django.core.paginator import Page as Slice
     from django.db.models import Model
     from django.http import HttpRequest, HttpResponse
 
@@ -46,6 +48,12 @@ _log = logging.getLogger("blobcache.admin")
 
 CURSOR = "cursor"
 """The parameter that says where a listing goes on."""
+
+NUMBER = "p"
+"""The parameter that says which page of a listing, where it has numbers."""
+
+KEPT = "_changelist_filters"
+"""The parameter that says what the list looked like that the reader came from, as Django's."""
 
 QUERY = "q"
 """The parameter that says what is searched for."""
@@ -182,11 +190,43 @@ class Page:
     @property
     def beginning(self) -> str | None:
         """The query string of the listing's first page, unless this is it."""
-        if CURSOR not in self.request.GET:
-            return None
+        return self.link() if CURSOR in self.request.GET else None
+
+    def link(self, **changes: str) -> str:
+        """The query string of this page's first listing with some parameters changed.
+
+        What is empty is left out. It begins with a question mark, so it is never empty itself.
+        """
         parameters = self.request.GET.copy()
-        del parameters[CURSOR]
+        for name in (CURSOR, NUMBER):
+            parameters.pop(name, None)
+        for name, value in changes.items():
+            parameters[name] = value
+        for name in [name for name, value in parameters.items() if not value]:
+            del parameters[name]
         return "?" + parameters.urlencode()
+
+    def numbers(self, part: Slice[Any] | None) -> list[tuple[str, str]]:
+        """Each page of a listing that has numbers, as a text and an address, empty for this one.
+
+        Those far off are passed over by an ellipsis, whose address is empty too.
+        """
+        if part is None or part.paginator.num_pages == 1:
+            return []
+        texts = part.paginator.get_elided_page_range(part.number, on_each_side=2, on_ends=1)
+        return [
+            (
+                str(text),
+                self.link(p=str(text)) if text not in (part.number, Paginator.ELLIPSIS) else "",
+            )
+            for text in texts
+        ]
+
+    def turned(self, part: Slice[Any] | None, by: int) -> str:
+        """The address of the page so many further; empty where there is none."""
+        if part is None or not 0 < part.number + by <= part.paginator.num_pages:
+            return ""
+        return self.link(p=str(part.number + by))
 
     def url(self, model: type[Model], view: str, key: str | None = None, **query: str) -> str:
         """The address of a model's page; empty where this site does not have the model."""
@@ -213,6 +253,11 @@ class Page:
     def crumbs(self) -> list[tuple[str, str]]:
         """The way to this page below the list of its kind: texts and addresses."""
         return []
+
+    def _left(self, listing: str) -> str:
+        """The list as the reader left it."""
+        kept = self.request.GET.get(KEPT, "")
+        return f"{listing}?{QueryDict(kept).urlencode()}" if kept else listing
 
     def say(self, text: str, level: int = messages.WARNING) -> None:
         """Tell the reader something on the next page."""
@@ -243,7 +288,10 @@ class Page:
                 "role": self.settings.ROLE,
                 "crumbs": [
                     (options.app_config.verbose_name, app_list if may_list else ""),
-                    (capfirst(options.verbose_name_plural), listing if may_list else ""),
+                    (
+                        capfirst(options.verbose_name_plural),
+                        self._left(listing) if may_list else "",
+                    ),
                     *self.crumbs(),
                 ],
                 "crumbs_are_a_list": _CRUMBS_ARE_A_LIST,

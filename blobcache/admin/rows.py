@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from blobcache.admin.labels import label
 from blobcache.admin.states import EXPLANATIONS, Explanation
 from blobcache.digest import Digest
-from blobcache.redis.inspection import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from blobcache.redis.inspection import Record
 
-__all__ = ["Row", "Totals"]
+__all__ = ["Row"]
 
 
 class Row(NamedTuple):
@@ -26,6 +26,9 @@ class Row(NamedTuple):
     is_digest: bool
     size: int | None
     media_type: str | None
+    label: str
+    """The media type as it is called; empty where nothing is known of the blob."""
+
     global_media_type: str | None
     """That of the global scope, where it is another one."""
 
@@ -49,30 +52,9 @@ class Row(NamedTuple):
             is_digest=is_digest,
             size=descriptor.size if descriptor else None,
             media_type=media_type,
+            label=label(media_type).text if descriptor else "",
             global_media_type=record.global_media_type if differs else None,
             canonical=canonical,
             canonical_url=url(canonical) if canonical else "",
             explanation=EXPLANATIONS[record.state],
-        )
-
-
-class Totals(NamedTuple):
-    """What some records come to."""
-
-    blobs: int
-    size: int
-    """Bytes, as far as they are known."""
-
-    media_types: int
-    anomalies: int
-
-    @classmethod
-    def of(cls, records: Sequence[Record]) -> Totals:
-        """Add up some records."""
-        descriptors = [record.descriptor for record in records if record.descriptor]
-        return cls(
-            blobs=len(records),
-            size=sum(descriptor.size for descriptor in descriptors),
-            media_types=len({descriptor.media_type for descriptor in descriptors}),
-            anomalies=sum(record.state is not State.OK for record in records),
         )

@@ -13,14 +13,19 @@ if TYPE_CHECKING:
 
     from django.utils.functional import _StrPromise
 
-__all__ = ["EXPLANATIONS", "Explanation"]
+__all__ = ["EXPLANATIONS", "SEVERITIES", "Explanation", "Severity"]
+
+Severity = Literal["error", "info", "ok"]
+
+SEVERITIES: tuple[Severity, ...] = ("error", "info", "ok")
+"""The worst first."""
 
 
 class Explanation(NamedTuple):
     """A state in the reader's language."""
 
     label: _StrPromise
-    severity: Literal["ok", "info", "error"]
+    severity: Severity
     meaning: _StrPromise
 
 

@@ -1,0 +1,118 @@
+"""Clearing blobs in one repository, after a look at what that will do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib import messages
+from django.http import HttpResponseRedirect
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from blobcache.admin.rows import Row
+from blobcache.admin.subject import AboutRepository
+from blobcache.digest import Digest
+from blobcache.exceptions import BlobUnknown, DigestInvalid
+from blobcache.history import recorded
+from blobcache.redis.index import STEP
+
+if TYPE_CHECKING:
+    from django.http import HttpResponse
+
+    from blobcache.redis.inspection import Record
+
+__all__ = ["ClearMembersPage"]
+
+
+class ClearMembersPage(AboutRepository):
+    """Clearing the selected blobs, after a look at what that will do."""
+
+    template = "clear_members.html"
+    writes = True
+
+    def is_allowed(self) -> bool:
+        """Who may see what they clear."""
+        return self.access.may("view", self.name) and self.access.may_clear(self.name)
+
+    def crumbs(self) -> list[tuple[str, str]]:
+        """Below the repository."""
+        return [*super().crumbs(), (_("Clear blobs"), "")]
+
+    def get(self) -> HttpResponse:
+        """There is nothing selected: back to the page where one does."""
+        return HttpResponseRedirect(self.home)
+
+    def post(self) -> HttpResponse:
+        """Show what will happen and, when that is confirmed, do it."""
+        texts = dict.fromkeys(self.request.POST.getlist("digest"))
+        selected = [digest for digest in map(_digest, texts) if digest is not None]
+        if not selected:
+            return self.leave(_("Select the blobs to clear first."), messages.WARNING)
+        if len(selected) > STEP:
+            return self.leave(
+                _("That is too many at a time; clear up to %(limit)s.") % {"limit": STEP},
+                messages.ERROR,
+            )
+        return self._clear(selected) if "confirmed" in self.request.POST else self._ask(selected)
+
+    def _ask(self, selected: list[Digest]) -> HttpResponse:
+        records: list[Record] = []
+        with self.tolerance():
+            records = self.provider.repository_scoped(self.name).inspect(selected)
+        return self.render(
+            title=_("Clear blobs in %(repository)s") % {"repository": self.name},
+            name=self.name,
+            rows=[Row.of(record, self.blob_url) for record in records],
+            count=len(selected),
+            kept=self.request.POST.get("kept", ""),
+            home=self.home,
+        )
+
+    def _clear(self, selected: list[Digest]) -> HttpResponse:
+        service = self.provider.repository_scoped(self.name)
+        cleared = unknown = 0
+        with self.tolerance(), recorded(self.request.user, source="admin"):
+            for digest in selected:
+                try:
+                    service.clear(digest)
+                    cleared += 1
+                except BlobUnknown:
+                    unknown += 1
+        if cleared:
+            self.say(
+                ngettext(
+                    "Cleared %(count)d blob in %(repository)s.",
+                    "Cleared %(count)d blobs in %(repository)s.",
+                    cleared,
+                )
+                % {"count": cleared, "repository": self.name},
+                messages.SUCCESS,
+            )
+        if unknown:
+            self.say(
+                ngettext(
+                    "%(count)d blob was no member any more.",
+                    "%(count)d blobs were no members any more.",
+                    unknown,
+                )
+                % {"count": unknown}
+            )
+        left = len(selected) - cleared - unknown
+        if left:
+            self.say(
+                ngettext(
+                    "%(count)d blob is not cleared: Redis failed.",
+                    "%(count)d blobs are not cleared: Redis failed.",
+                    left,
+                )
+                % {"count": left},
+                messages.ERROR,
+            )
+        return HttpResponseRedirect(self.home)
+
+
+def _digest(text: str) -> Digest | None:
+    try:
+        return Digest(text, allow_tarsum=True)
+    except DigestInvalid:
+        return None

@@ -1,0 +1,127 @@
+"""What a repository is made of, by media type: what a chart and the table beside it show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from blobcache.admin.labels import label
+from blobcache.media_types import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["Composition", "Part", "Share", "compose"]
+
+_SHOWN = 9
+"""How many media types are told apart; what is left is told together."""
+
+_SHADES = 3
+"""How many tones of a kind's colour there are."""
+
+
+_FULL = 100
+
+_GAP = 0.7
+"""Between two segments of a ring, in hundredths of it."""
+
+
+class Share(NamedTuple):
+    """A part's share of a whole, and its segment of a ring whose circumference is 100.
+
+    What goes into an attribute is text, lest a locale write its point as a comma.
+    """
+
+    amount: int
+    percent: float
+    dash: str
+    """What ``stroke-dasharray`` takes."""
+
+    offset: str
+    """What ``stroke-dashoffset`` takes, for a ring that begins at the top."""
+
+
+class Part(NamedTuple):
+    """The blobs of one media type, or those of several that are told together."""
+
+    label: str
+    media_type: str | None
+    """The exact type; None for none, and where there are several."""
+
+    filter: str
+    """What the listing is filtered by to show these alone; empty where nothing does."""
+
+    hue: str
+    """Names a colour: the kind and one of its tones."""
+
+    blobs: Share
+    bytes: Share
+
+
+class Composition(NamedTuple):
+    """All parts, the heaviest first, and what they come to."""
+
+    parts: Sequence[Part]
+    blobs: int
+    bytes: int
+
+    @property
+    def told(self) -> str:
+        """The parts in a sentence, for who does not see a chart."""
+        return "; ".join(
+            _("%(label)s: %(blobs)s %% of the blobs, %(bytes)s %% of the bytes")
+            % {
+                "label": part.label,
+                "blobs": f"{part.blobs.percent:.0f}",
+                "bytes": f"{part.bytes.percent:.0f}",
+            }
+            for part in self.parts
+        )
+
+
+def compose(totals: Iterable[tuple[str | None, int, int]], *, none: str = "") -> Composition:
+    """Lay out totals, given as media type, blobs and bytes; `none` filters by the lack of one."""
+    rows = sorted(totals, key=lambda row: (-row[2], -row[1], row[0] or ""))
+    shown = rows if len(rows) <= _SHOWN + 1 else rows[:_SHOWN]
+    rest = rows[len(shown) :]
+    all_blobs = sum(blobs for _type, blobs, _size in rows)
+    all_bytes = sum(size for _type, _blobs, size in rows)
+    amounts = [(blobs, size) for _type, blobs, size in shown]
+    heads = [_head(media_type, none) for media_type, _blobs, _size in shown]
+    if rest:
+        amounts.append((sum(row[1] for row in rest), sum(row[2] for row in rest)))
+        text = ngettext("%(count)d more type", "%(count)d more types", len(rest))
+        heads.append((text % {"count": len(rest)}, None, "", Kind.OTHER))
+    tones: Counter[Kind] = Counter()
+    parts = []
+    for (text, media_type, wanted, kind), by_blobs, by_bytes in zip(
+        heads,
+        _shares([blobs for blobs, _size in amounts], all_blobs),
+        _shares([size for _blobs, size in amounts], all_bytes),
+        strict=True,
+    ):
+        hue = f"{kind}-{tones[kind] % _SHADES}"
+        tones[kind] += 1
+        parts.append(Part(text, media_type, wanted, hue, by_blobs, by_bytes))
+    return Composition(parts, all_blobs, all_bytes)
+
+
+def _head(media_type: str | None, none: str) -> tuple[str, str | None, str, Kind]:
+    text, kind = label(media_type)
+    return text, media_type, media_type or none, kind
+
+
+def _shares(amounts: Sequence[int], whole: int) -> list[Share]:
+    """Each amount's share, one segment behind another."""
+    shares, before = [], 0.0
+    for amount in amounts:
+        percent = 100 * amount / whole if whole else 0.0
+        length = max(percent - _GAP, min(percent, _GAP / 2)) if percent < _FULL else percent
+        shares.append(
+            Share(amount, percent, f"{length:.2f} {100 - length:.2f}", f"{25 - before:.2f}")
+        )
+        before += percent
+    return shares

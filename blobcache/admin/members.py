@@ -1,0 +1,136 @@
+"""A repository's blobs as its page lists them: the whole set in order, or a walk through it.
+
+Up to ``ADMIN_SORT_LIMIT`` members all names are read, a thousand a round trip, so that search,
+filters, order and page numbers hold for the whole set; the blobs themselves are looked at only
+where the selection asks what they are. Larger sets are walked by cursor, a bounded time a page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from django.core.paginator import Paginator
+
+from blobcache.exceptions import BlobUnknown, DescriptorCorrupt
+from blobcache.redis.catalog import PAGE_BUDGET
+from blobcache.redis.index import STEP
+from blobcache.redis.inspection import Record, State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django.core.paginator import Page as Slice
+
+    from blobcache.admin.selection import Selection
+    from blobcache.redis.catalog import MemberPage
+    from blobcache.redis.service import RedisService
+
+__all__ = ["Listing", "list_members"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Some members of a repository."""
+
+    records: Sequence[Record] = ()
+    count: int | None = None
+    """Of all its members; None if nobody counted."""
+
+    is_whole: bool = False
+    """Whether search, filters and order were those of the whole set."""
+
+    next: str | None = None
+    """The cursor of the next page of a walk; None at its end."""
+
+    slice: Slice[Any] | None = None
+    """Which page of how many; None in a walk."""
+
+    looked_at: Sequence[Record] = ()
+    """All the records that were read on the way."""
+
+
+def list_members(
+    service: RedisService,
+    selection: Selection,
+    *,
+    cursor: str,
+    number: str,
+    size: int,
+    sort_limit: int,
+) -> Listing:
+    """List some members of the repository in whose scope `service` is.
+
+    `size` rows a page, beginning with page `number`, or where `cursor` says if there is one. Raises
+    `DescriptorCorrupt` if the key is not a set.
+    """
+    if cursor:
+        return _walk(service, selection, cursor, size)
+    first = _page(service, "", size)
+    if first.count <= sort_limit:
+        return _sort(service, selection, first, number, size)
+    if selection.is_anything:
+        return _walk(service, selection, "", size)
+    records = service.inspect(first.members)
+    return Listing(records, first.count, next=first.next, looked_at=records)
+
+
+def _page(service: RedisService, cursor: str, limit: int) -> MemberPage:
+    return service.catalog.members(service.repository or "", cursor, limit)
+
+
+def _sort(
+    service: RedisService, selection: Selection, page: MemberPage, number: str, size: int
+) -> Listing:
+    """A page of the whole set, whose first members are at hand."""
+    count, found = page.count, dict.fromkeys(page.members)
+    while page.next:
+        page = _page(service, page.next, STEP)
+        found |= dict.fromkeys(page.members)
+    names = sorted(filter(selection.names, found), reverse=selection.is_descending)
+    records: Sequence[Record] = ()
+    if selection.needs_records:
+        records = service.inspect(names)
+        wanted = selection.sorted(filter(selection.admits, records))
+        part = Paginator(wanted, size).get_page(number)
+        return Listing(list(part), count, is_whole=True, slice=part, looked_at=records)
+    part_of_names = Paginator(names, size).get_page(number)
+    records = service.inspect(list(part_of_names))
+    return Listing(records, count, is_whole=True, slice=part_of_names, looked_at=records)
+
+
+def _walk(service: RedisService, selection: Selection, cursor: str, size: int) -> Listing:
+    """What the selection has among the members behind the cursor, up to `size` or out of time.
+
+    A digest that a stat knows, or is sure not to be a member, is found at once.
+    """
+    if not cursor and (exact := selection.exact):
+        known = _exact(service, exact)
+        if known is not None:
+            return Listing([record for record in known if selection.admits(record)])
+    found: list[Record] = []
+    looked_at: list[Record] = []
+    deadline, step = monotonic() + PAGE_BUDGET, STEP if selection.is_anything else size
+    while True:
+        page = _page(service, cursor, step)
+        records = service.inspect(list(filter(selection.names, page.members)))
+        looked_at += records
+        found += filter(selection.admits, records)
+        cursor = page.next or ""
+        if not cursor or len(found) >= size or monotonic() >= deadline:
+            return Listing(found, page.count, next=cursor or None, looked_at=looked_at)
+
+
+def _exact(service: RedisService, digest: str) -> list[Record] | None:
+    """The digest's record if it is a member; None if only a walk can tell."""
+    (record,) = service.inspect([digest])
+    try:
+        service.stat(digest)
+    except DescriptorCorrupt:
+        _page(service, "", 1)  # raises if the set is damaged
+        return [record]
+    except BlobUnknown:
+        # With a descriptor and an override, only the membership can be missing.
+        return None if record.state is State.DANGLING_MEMBER else []
+    return [record]
