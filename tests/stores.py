@@ -12,7 +12,7 @@ from redis import Redis
 from project import embedded
 from tests.servers import cache_at
 
-__all__ = ["CLUSTER", "KINDS", "OTHER_CLIENT", "PYTHON_PARSER", "OtherClient", "store"]
+__all__ = ["CLUSTER", "KINDS", "OTHER_CLIENT", "PYTHON_PARSER", "SENTINEL", "OtherClient", "store"]
 
 
 class OtherClient(Redis):
@@ -28,6 +28,13 @@ PYTHON_PARSER = {"PARSER_CLASS": "redis._parsers.resp2._RESP2Parser"}
 CLUSTER = {"CONNECTION_FACTORY": "blobcache.redis.cluster.ClusterConnectionFactory"}
 """The OPTIONS of a cache on a cluster."""
 
+SENTINEL = {
+    "CLIENT_CLASS": "django_redis.client.SentinelClient",
+    "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
+    "SENTINEL_KWARGS": {"socket_timeout": 1},
+}
+"""The OPTIONS of a cache that asks Sentinels, but for their addresses."""
+
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "valkey": ("valkey", {}),
     "valkey, decoding": ("valkey", {"CONNECTION_POOL_KWARGS": {"decode_responses": True}}),
@@ -35,6 +42,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "valkey, python parser": ("valkey", PYTHON_PARSER),
     "valkey, other client": ("valkey", OTHER_CLIENT),
     "redis": ("redis_server", {}),
+    "sentinel": ("sentinels", SENTINEL),
     "cluster": ("cluster", CLUSTER),
 }
 """By kind: the fixture of its server, and the OPTIONS of the cache on it."""
@@ -44,7 +52,10 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 def store(request: pytest.FixtureRequest, kind: str) -> Iterator[Redis]:
     """Within the block CACHES["default"] is an empty store of that kind; yields its raw client."""
     fixture, options = KINDS[kind]
-    server: embedded.Server | embedded.Cluster = request.getfixturevalue(fixture)
+    server: embedded.Server | embedded.Cluster | embedded.Sentinels
+    server = request.getfixturevalue(fixture)
+    if isinstance(server, embedded.Sentinels):
+        options = {**options, "SENTINELS": server.addresses}
     with cache_at(server.url, **options) as client:
         client.flushall()
         yield client

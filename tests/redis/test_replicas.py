@@ -1,0 +1,68 @@
+"""A primary and its replica, under Sentinels."""
+
+from __future__ import annotations
+
+from time import monotonic, sleep
+
+import pytest
+
+from blobcache.exceptions import CacheUnavailable
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from project import embedded
+from tests.conformance import A, B, of
+from tests.servers import cache_at, commands
+from tests.stores import SENTINEL, store
+
+TIMEOUTS = {"SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 1}
+FAILOVER_SECONDS = 30
+
+
+def test_a_stat_asks_the_primary(
+    request: pytest.FixtureRequest, sentinels: embedded.Sentinels
+) -> None:
+    with store(request, "sentinel"), sentinels.replica.client() as observer:
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.set_descriptor(A, of(A))
+        with commands(observer) as traffic:
+            assert provider.stat(A) == of(A)
+        assert traffic.calls["hmget"] == 0
+
+
+def test_a_stat_asks_a_replica_where_that_is_allowed(
+    request: pytest.FixtureRequest, sentinels: embedded.Sentinels
+) -> None:
+    with store(request, "sentinel"), sentinels.replica.client() as observer:
+        provider = RedisBlobDescriptorCacheProvider(options=RedisOptions(read_from_replicas=True))
+        provider.set_descriptor(A, of(A))
+        with sentinels.primary.client() as client:
+            client.wait(1, 5000)
+        with commands(observer) as traffic:
+            assert provider.stat(A) == of(A)
+            assert provider.stat_many([A, B]) == {A: of(A)}
+        assert traffic.calls["hmget"] == 3
+        # The cursors of a scan are worth nothing on another server.
+        with commands(observer) as traffic:
+            provider.catalog.blobs()
+            provider.catalog.reindex()
+        assert traffic.calls["scan"] == 0
+
+
+def test_a_replica_takes_over_when_the_primary_is_gone() -> None:
+    with embedded.sentinels() as watched:
+        addresses = {"SENTINELS": watched.addresses}
+        with cache_at(watched.url, **SENTINEL, **TIMEOUTS, **addresses):
+            repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
+            repository.set_descriptor(A, of(A))
+            with watched.primary.client() as client:
+                client.wait(1, 5000)
+            watched.primary.kill()
+            with pytest.raises(CacheUnavailable):
+                repository.stat(A)
+            deadline = monotonic() + FAILOVER_SECONDS
+            while monotonic() < deadline:
+                try:
+                    repository.set_descriptor(B, of(B))
+                    break
+                except CacheUnavailable:
+                    sleep(0.05)
+            assert repository.stat_many([A, B]) == {A: of(A), B: of(B)}
