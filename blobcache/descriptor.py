@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import total_ordering
+from typing import Self
 
 from blobcache.digest import Digest
 from blobcache.exceptions import MediaTypeInvalid, SizeInvalid, excerpt, quoted
@@ -49,6 +50,16 @@ class Descriptor:
         setattribute(self, "digest", Digest(digest))
         setattribute(self, "size", size)
         setattribute(self, "media_type", media_type)
+
+    @classmethod
+    def of_valid(cls, digest: Digest, size: int, media_type: str | None) -> Self:
+        """Return a descriptor of parts that are known to be valid, in half the time."""
+        descriptor = cls.__new__(cls)
+        setattribute = object.__setattr__
+        setattribute(descriptor, "digest", digest)
+        setattribute(descriptor, "size", size)
+        setattribute(descriptor, "media_type", media_type)
+        return descriptor
 
     def __lt__(self, other: object) -> bool:
         if not isinstance(other, Descriptor):

@@ -78,7 +78,7 @@ def _descriptor(
         if type(override) is not bytes:
             raise _corrupt(digest, "the override's hash is a key of another type")
         own_type = _media_type(override, digest)
-    return Descriptor(canonical, number, own_type)
+    return Descriptor.of_valid(canonical, number, own_type)
 
 
 def _canonical(named: bytes, digest: Digest, *, allow_tarsum: bool) -> Digest:

@@ -36,31 +36,30 @@ class Template:
     """The packed commands of a call that takes a digest, but for the digest.
 
     All digests of an algorithm are of one length, so the commands differ in nothing else: they are
-    packed once with a stand-in, which no name and no field can contain for its colon. Putting the
-    digest in takes 0.3 us where packing a scoped stat takes 1.4.
+    packed once with a stand-in, which no name and no field can contain for its colon, and taken
+    apart there. Putting a digest in takes 0.3 us where packing a scoped stat takes 1.4.
     """
 
-    __slots__ = ("_packed", "commands", "count")
+    __slots__ = ("_pieces", "commands", "count")
 
     def __init__(self, commands: Callable[[Digest], Sequence[Command]]) -> None:
         self.commands = commands
-        self._packed = {
-            algorithm: (pack(commands(stand_in)), stand_in.encode())
-            for algorithm, stand_in in _STAND_INS.items()
+        self._pieces = {
+            stand_in[:_PREFIX]: pack(commands(stand_in)).split(stand_in.encode())
+            for stand_in in _STAND_INS
         }
-        self.count = len(commands(_STAND_INS["sha256"]))
+        self.count = len(commands(_STAND_INS[0]))
         """How many commands, and so replies, a digest takes."""
 
     def pack(self, digest: Digest) -> bytes:
         """Return the commands for the digest as they go over the wire."""
-        try:
-            packed, stand_in = self._packed[digest.partition(":")[0]]
-        except KeyError:
-            return pack(self.commands(digest))
-        return packed.replace(stand_in, digest.encode())
+        pieces = self._pieces.get(digest[:_PREFIX])
+        return pack(self.commands(digest)) if pieces is None else digest.encode().join(pieces)
 
 
-_STAND_INS = {algorithm: Digest(f"{algorithm}:{'0' * n}") for algorithm, n in ALGORITHMS.items()}
+_STAND_INS = [Digest(f"{algorithm}:{'0' * length}") for algorithm, length in ALGORITHMS.items()]
+_PREFIX = len("sha256:")
+"""Characters of a digest that tell its algorithm; those of a tarsum are no known one's."""
 
 
 def pack(commands: Iterable[Command]) -> bytes:
