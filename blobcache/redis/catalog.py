@@ -8,6 +8,7 @@ break that: a scan's cursor is worth nothing on another server.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -29,6 +30,7 @@ __all__ = [
     "BlobPage",
     "Catalog",
     "CatalogStatus",
+    "Held",
     "Holder",
     "HolderPage",
     "MemberPage",
@@ -95,6 +97,14 @@ class BlobPage:
     """The cursor of the next page; None at the end."""
 
 
+class Held(NamedTuple):
+    """Which of some digests other repositories may see."""
+
+    digests: frozenset[Digest]
+    is_complete: bool
+    """Whether all repositories were asked about the others."""
+
+
 class Holder(NamedTuple):
     """A repository that may see a digest."""
 
@@ -136,7 +146,7 @@ class Catalog(NameIndex):
             names, more = self._names(prefix, after, step, status, visible)
             admitted = _admitted(names, visible, missing, deadline)
             names, after, more = admitted.names, admitted.after or after, more or admitted.more
-            rows += self._entries(names)
+            rows += self.entries(names)
             if not more or len(rows) >= limit or monotonic() >= deadline:
                 break
         count = None
@@ -144,20 +154,25 @@ class Catalog(NameIndex):
             count = self._count(prefix, visible)
         return RepositoryPage(tuple(rows), _cursor(after) if more else None, count, status)
 
-    def members(self, repository: str, cursor: str = "", limit: int = 100) -> MemberPage:
+    def members(
+        self, repository: str, cursor: str = "", limit: int = 100, prefix: str = ""
+    ) -> MemberPage:
         """Return at least `limit` digests of a repository's set, if there are as many left.
 
-        One round trip for each thousand members that it looks at. A page may repeat what another
-        one had, and one that took too long is short. Raises `DescriptorCorrupt` if the key is not a
-        set. An unknown repository has no members.
+        With a `prefix`, of those that begin so, with or without their algorithm. One round trip for
+        each thousand members that it looks at. A page may repeat what another one had, and one that
+        took too long is short, even empty. Raises `DescriptorCorrupt` if the key is not a set. An
+        unknown repository has no members.
         """
         key = keys.members(RepositoryName(repository))
         position = scan_position(cursor)
-        found: dict[bytes, None] = {}
+        found: dict[str, None] = {}
         deadline = monotonic() + PAGE_BUDGET
+        match = ("MATCH", _pattern(prefix)) if prefix else ()
+        step = STEP if prefix else min(limit, STEP)
         while True:
             count, scanned = self._server.batch(
-                [("SCARD", key), ("SSCAN", key, position, "COUNT", min(limit, STEP))]
+                [("SCARD", key), ("SSCAN", key, position, *match, "COUNT", step)]
             )
             if is_wrong_type(count):
                 raise DescriptorCorrupt(
@@ -166,11 +181,12 @@ class Catalog(NameIndex):
                 )
             at, members = cast("tuple[int, list[bytes]]", scanned)
             position = int(at)
-            found |= dict.fromkeys(members)
+            digests = map(digest_text, members)
+            found |= dict.fromkeys(each for each in digests if _begins(each, prefix))
             if not position or len(found) >= limit or monotonic() >= deadline:
                 break
         return MemberPage(
-            tuple(map(digest_text, found)),
+            tuple(found),
             str(position) if position else None,
             cast("int", count),
         )
@@ -178,13 +194,16 @@ class Catalog(NameIndex):
     def blobs(self, cursor: str = "", limit: int = 100) -> BlobPage:
         """Return at least `limit` digests of the global scope, if there are as many left.
 
-        One round trip for each thousand keys that it looks at, whatever they hold. A page may
-        repeat what another one had, and one that took too long is short, even empty.
+        The fewer blobs there are among the keys, the more of these it looks at in a round trip, up
+        to a thousand. A page may repeat what another one had, and one that took too long is short,
+        even empty.
         """
         found: dict[bytes, None] = {}
         deadline = monotonic() + PAGE_BUDGET
+        count = min(limit, STEP)
         while True:
-            cursor, scanned = self._server.scan(cursor, keys.BLOBS, STEP)
+            cursor, scanned = self._server.scan(cursor, keys.BLOBS, count)
+            count = min(2 * count, STEP)
             found |= dict.fromkeys(map(keys.digest_in, scanned))
             if not cursor or len(found) >= limit or monotonic() >= deadline:
                 break
@@ -240,8 +259,27 @@ class Catalog(NameIndex):
         }
         return held, names[-1] if more else None
 
-    def _entries(self, names: Sequence[bytes]) -> Iterator[RepositoryEntry]:
-        """The names with their numbers of blobs, those with no set left out: one round trip."""
+    def held_elsewhere(self, repository: str, digests: Sequence[Digest]) -> Held:
+        """Return which of the digests, at most a thousand, other repositories may see as well.
+
+        Asks ten thousand answers a round trip, of as many repositories as that takes, and no more
+        about a digest that is found; what took too long is not complete. As far as is indexed.
+        """
+        found: set[Digest] = set()
+        deadline = monotonic() + PAGE_BUDGET
+        after: bytes | None = b""
+        left = list(digests)
+        while left and after is not None and monotonic() < deadline:
+            held, after = self.held(left, after, besides=repository)
+            found |= held
+            left = [digest for digest in left if digest not in held]
+        return Held(frozenset(found), after is None or not left)
+
+    def entries(self, names: Sequence[bytes]) -> Iterator[RepositoryEntry]:
+        """Yield raw names with their numbers of blobs, but for those with no set: one round trip.
+
+        Those go from the index.
+        """
         counts = self._server.batch([("SCARD", keys.members(name)) for name in names])
         gone = []
         for name, count in zip(names, counts, strict=True):
@@ -296,6 +334,19 @@ def _admitted(names: Sequence[bytes], visible: Visible, limit: int, deadline: fl
         if len(admitted) == limit or monotonic() >= deadline:
             break
     return _Admitted(admitted, names[looked_at - 1] if names else None, more=looked_at < len(names))
+
+
+def _pattern(prefix: str) -> bytes:
+    """Match what begins so, and without an algorithm also what does behind a colon, and more."""
+    literal = _SPECIAL.sub(rb"\\\g<0>", raw_name(prefix))
+    return b"%b*" % literal if ":" in prefix else b"*%b*" % literal
+
+
+def _begins(member: str, prefix: str) -> bool:
+    return member.startswith(prefix) or member.partition(":")[2].startswith(prefix)
+
+
+_SPECIAL = re.compile(rb"[\\*?\[\]^-]")
 
 
 def _cursor(name: bytes) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from blobcache.redis.index import STEP
+from blobcache.redis.tally import MediaTypeTotal, Tally
 
 if TYPE_CHECKING:
     from blobcache.redis.inspection import State
@@ -21,17 +21,6 @@ BUDGET = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class MediaTypeTotal:
-    """What the blobs of one media type come to."""
-
-    media_type: str | None
-    """As the repository sees it; None where the cache never learned it."""
-
-    blobs: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Summary:
     """Sums over the members that one call looked at."""
 
@@ -42,8 +31,13 @@ class Summary:
     """How many of them went into these sums."""
 
     bytes: int
+    """Each blob once, though an alias is a member too."""
+
     media_types: tuple[MediaTypeTotal, ...]
-    """The heaviest first."""
+    """The heaviest first; not more than some."""
+
+    other_media_types: MediaTypeTotal | None
+    """All further ones together, if there are any."""
 
     states: dict[State, int]
     """How many members are in each state that occurs."""
@@ -62,29 +56,21 @@ def summarize(
     """
     deadline = monotonic() + budget
     seen: set[str] = set()
-    blobs: Counter[str | None] = Counter()
-    sizes: Counter[str | None] = Counter()
-    states: Counter[State] = Counter()
+    tally = Tally()
     while True:
         page = service.catalog.members(repository, cursor, STEP)
         members = [member for member in page.members if member not in seen]
         seen.update(members)
-        for record in service.inspect(members):
-            states[record.state] += 1
-            if record.descriptor is not None:
-                blobs[record.descriptor.media_type] += 1
-                sizes[record.descriptor.media_type] += record.descriptor.size
+        tally.add_members(service, repository, members)
         if page.next is None or monotonic() >= deadline:
             break
         cursor = page.next
     return Summary(
         count=page.count,
-        counted=len(seen),
-        bytes=sizes.total(),
-        media_types=tuple(
-            MediaTypeTotal(media_type, blobs[media_type], size)
-            for media_type, size in sizes.most_common()
-        ),
-        states=dict(states),
+        counted=tally.counted,
+        bytes=tally.bytes,
+        media_types=tally.media_types,
+        other_media_types=tally.other_media_types,
+        states=dict(tally.states),
         next=page.next,
     )

@@ -1,0 +1,482 @@
+"""Figures: what each repository's blobs come to, counted once and kept with the time of it.
+
+A large repository takes longer to count than a page may take to open. So it is counted in steps, a
+request each, whose sums lie beside the catalog's index, and in the end the figures do, by name and
+in order of blobs and of bytes. They are never thrown away for their age: whoever shows them shows
+that too, and counts anew when asked. What was counted of a repository goes when that is gone.
+
+Two requests that count the same repository at once do not add up its blobs twice: the slower one's
+step is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, OperationUnsupported
+from blobcache.redis.catalog import PAGE_BUDGET
+from blobcache.redis.evidence import share_of_walk
+from blobcache.redis.index import STEP, raw_name
+from blobcache.redis.names import repository_text
+from blobcache.redis.tally import MediaTypeTotal, Tally
+from blobcache.redis.visible import ALL, Visible
+from blobcache.redis.wire import Script
+from blobcache.reference import RepositoryName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from blobcache.redis.inspection import State
+    from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+    from blobcache.redis.wire import Command, Reply
+
+__all__ = ["BUDGET", "Count", "FigureStore", "Figures", "Order", "RankedRow", "Ranking", "Refresh"]
+
+BUDGET = 0.2
+"""Seconds that one call counts."""
+
+_STALE = 3600
+"""Seconds after which a count that nobody went on with is begun anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a repository's blobs came to when they were counted."""
+
+    blobs: int
+    """Members, aliases and damaged ones included."""
+
+    bytes: int
+    """Each blob once."""
+
+    media_types: tuple[MediaTypeTotal, ...]
+    """As the repository sees them, the heaviest first; not more than some."""
+
+    other_media_types: MediaTypeTotal | None
+    """All further ones together, if there are any."""
+
+    states: dict[State, int]
+    """How many members are in each state that occurs."""
+
+    counted_at: datetime
+    """When the counting began."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since `counted_at`."""
+        return time() - self.counted_at.timestamp()
+
+    @classmethod
+    def of(cls, tally: Tally, counted_at: datetime) -> Figures:
+        """Return the sums as figures."""
+        return cls(
+            blobs=tally.counted,
+            bytes=tally.bytes,
+            media_types=tally.media_types,
+            other_media_types=tally.other_media_types,
+            states=dict(tally.states),
+            counted_at=counted_at,
+        )
+
+
+class Count(NamedTuple):
+    """What is kept of a repository."""
+
+    figures: Figures | None
+    """None if it was never counted to the end."""
+
+    counting: float | None
+    """How much of it is counted anew, from 0 to 1; None where no count is under way."""
+
+
+class Order(StrEnum):
+    """What repositories can be sorted by."""
+
+    NAME = "name"
+    BLOBS = "blobs"
+    BYTES = "bytes"
+
+
+class RankedRow(NamedTuple):
+    """A repository in such an order."""
+
+    name: str
+    """A `RepositoryName`, or what another writer put in the place of one, made printable."""
+
+    blobs: int | None
+    """How many digests it may see now; None if its key is not a set."""
+
+    figures: Figures | None
+
+    @property
+    def is_corrupt(self) -> bool:
+        """Whether this is no repository, but something that lies where one should."""
+        return self.blobs is None or not isinstance(self.name, RepositoryName)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Some repositories in order; those that were never counted come last, by name."""
+
+    rows: tuple[RankedRow, ...]
+    next: str | None
+    """The cursor of the next page; None at the end."""
+
+    counted: int
+    """How many repositories there are figures of, of all in the index."""
+
+    indexed: int
+    """How many names the index has."""
+
+
+class Refresh(NamedTuple):
+    """How far the counting of all repositories has come."""
+
+    next: str | None
+    """The cursor to go on with; None at the end."""
+
+    counted: int
+    """Repositories that this call counted to the end."""
+
+
+_SAVE = Script("""
+if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 1
+""")
+"""Keep how far a count is, if it still was where we took it up."""
+
+_FINISH = Script("""
+local counting, figures, by_count, by_bytes = unpack(KEYS)
+local name, before, after, blobs, bytes = unpack(ARGV)
+if (redis.call('HGET', counting, name) or '') ~= before then return 0 end
+redis.call('HDEL', counting, name)
+if blobs == '0' then
+    redis.call('HDEL', figures, name)
+    redis.call('ZREM', by_count, name)
+    redis.call('ZREM', by_bytes, name)
+    return 1
+end
+redis.call('HSET', figures, name, after)
+redis.call('ZADD', by_count, blobs, name)
+redis.call('ZADD', by_bytes, bytes, name)
+return 1
+""")
+"""Keep the figures, likewise; of a repository that has nothing, none."""
+
+
+class FigureStore:
+    """The figures of one registry's repositories."""
+
+    def __init__(self, provider: RedisBlobDescriptorCacheProvider) -> None:
+        self._provider = provider
+        self._catalog = provider.catalog
+        self._index = provider.catalog.index
+        self._keys = provider.catalog.keys
+
+    @property
+    def may_keep(self) -> bool:
+        """Whether anything can be kept: not in the Redis of a read-only registry."""
+        return self._catalog.may_write
+
+    def of(self, names: Sequence[str]) -> list[Figures | None]:
+        """Return what is kept of each of some repositories. One round trip."""
+        if not names:
+            return []
+        (replies,) = self._index.batch([("HMGET", self._keys.figures, *map(raw_name, names))])
+        return [_figures(reply) for reply in cast("list[bytes | None]", replies)]
+
+    def look(self, repository: str) -> Count:
+        """Return what is kept of a repository. One round trip, however many blobs it has."""
+        name = RepositoryName(repository)
+        figures, counting = self._index.batch(
+            [("HGET", self._keys.figures, name), ("HGET", self._keys.counting, name)]
+        )
+        under_way = _UnderWay.parse(counting)
+        return Count(
+            _figures(figures),
+            None if under_way is None or under_way.is_stale else share_of_walk(under_way.cursor),
+        )
+
+    def advance(self, repository: str, budget: float = BUDGET) -> Count:
+        """Count on for `budget` seconds, or begin to count anew, and return what is kept then.
+
+        Raises `DescriptorCorrupt` if the repository's key is not a set, `OperationUnsupported`
+        where nothing can be kept, and `CacheUnavailable`. A failover makes it begin anew.
+        """
+        if not self.may_keep:
+            raise OperationUnsupported(
+                f"The registry '{self._provider.rules.registry}' is configured as read-only, and "
+                "has no other place for its figures."
+            )
+        self._count(RepositoryName(repository), monotonic() + budget)
+        return self.look(repository)
+
+    def _count(self, name: RepositoryName, deadline: float) -> bool:
+        """Count on, and say whether that was the end of it."""
+        (before,) = self._index.batch([("HGET", self._keys.counting, name)])
+        identity = self._provider.server.identity()
+        under_way = _UnderWay.parse(before)
+        if under_way is None or under_way.is_stale or under_way.identity != identity:
+            under_way = _UnderWay("", time(), identity, Tally())
+        service, tally = self._provider.repository_scoped(name), under_way.tally
+        cursor: str | None = under_way.cursor
+        seen: set[str] = set()
+        while cursor is not None:
+            page = self._catalog.members(name, cursor, STEP)
+            members = [member for member in page.members if member not in seen]
+            seen.update(members)
+            tally.add_members(service, name, members)
+            cursor = page.next
+            if monotonic() >= deadline:
+                break
+        operands = [name.encode(), cast("bytes | None", before) or b""]
+        if cursor is not None:
+            after = under_way._replace(cursor=cursor)
+            self._index.script(_SAVE, [self._keys.counting], [*operands, after.told()])
+            return False
+        figures = {"at": under_way.begun, **tally.as_json()}
+        self._index.script(
+            _FINISH,
+            [self._keys.counting, self._keys.figures, self._keys.by_count, self._keys.by_bytes],
+            [*operands, _json(figures), tally.counted, str(tally.bytes).encode()],
+        )
+        return True
+
+    def refresh(
+        self, cursor: str = "", budget: float = BUDGET, max_age: float | None = None
+    ) -> Refresh:
+        """Count all repositories one after another, for `budget` seconds a call.
+
+        Those whose figures are younger than `max_age` are passed over. What is indexed by now is
+        counted; damaged repositories are not.
+        """
+        deadline = monotonic() + budget
+        after, counted = raw_name(cursor), 0
+        while True:
+            names, more = self._catalog.names(after)
+            kept = self.of([name.decode("utf-8", "surrogateescape") for name in names])
+            for name, figures in zip(names, kept, strict=True):
+                text = repository_text(name)
+                is_due = figures is None or max_age is None or figures.age >= max_age
+                if is_due and isinstance(text, RepositoryName):
+                    if not self._is_counted(text, deadline):
+                        return Refresh(_text(after), counted)
+                    counted += 1
+                after = name
+                if monotonic() >= deadline:
+                    is_last = name == names[-1] and not more
+                    return Refresh(None if is_last else _text(after), counted)
+            if not more:
+                return Refresh(None, counted)
+
+    def _is_counted(self, name: RepositoryName, deadline: float) -> bool:
+        try:
+            return self._count(name, deadline)
+        except DescriptorCorrupt:
+            return True
+
+    def ranked(
+        self,
+        order: Order = Order.NAME,
+        cursor: str = "",
+        limit: int = 100,
+        *,
+        descending: bool = False,
+        containing: str = "",
+        visible: Visible = ALL,
+    ) -> Ranking:
+        """Return repositories in order, each with its figures: those with `containing` in the name.
+
+        Six round trips, and one more for each thousand names that are passed over; a page that took
+        too long is short. A repository that is counted anew meanwhile may be met twice, or not.
+        Builds no index. The cursor may hold a name that is not `visible`.
+        """
+        place: _Rank | None = _Rank.parse(cursor, order)
+        deadline = monotonic() + PAGE_BUDGET
+        rows: list[RankedRow] = []
+        is_wanted = _filter(containing, visible)
+        step = limit if not containing and visible is ALL else STEP
+        while place is not None:
+            names, following = self._ranked_names(place, order, step, descending=descending)
+            wanted = []
+            for name, at in names:
+                if is_wanted(name):
+                    wanted.append(name)
+                if len(rows) + len(wanted) == limit:
+                    following = at if at != names[-1][1] else following
+                    break
+            rows += self._rows(wanted)
+            place = following
+            if len(rows) >= limit or monotonic() >= deadline:
+                break
+        counted, indexed = self._index.batch(
+            [("ZCARD", self._keys.by_bytes), ("ZCARD", self._keys.names)]
+        )
+        return Ranking(
+            tuple(rows),
+            None if place is None else str(place),
+            cast("int", counted),
+            cast("int", indexed),
+        )
+
+    def _rows(self, names: Sequence[bytes]) -> Iterator[RankedRow]:
+        """The repositories that are there, two round trips for all."""
+        if not names:
+            return
+        (replies,) = self._index.batch([("HMGET", self._keys.figures, *names)])
+        figures = {
+            repository_text(name): _figures(reply)
+            for name, reply in zip(names, cast("list[bytes | None]", replies), strict=True)
+        }
+        for entry in self._catalog.entries(names):
+            yield RankedRow(entry.name, entry.blobs, figures[entry.name])
+
+    def _ranked_names(
+        self, place: _Rank, order: Order, limit: int, *, descending: bool
+    ) -> tuple[list[tuple[bytes, _Rank]], _Rank | None]:
+        """Names in order, each with the place behind it, and the place to go on from."""
+        if order is Order.NAME and descending:
+            names = self._last_names(place.name, limit)
+            found = [(name, _Rank("name", name)) for name in names]
+            return found, found[-1][1] if len(names) == limit else None
+        if place.phase == "name":
+            names, more = self._catalog.names(place.name, limit)
+            found = [(name, _Rank("name", name)) for name in names]
+            following = found[-1][1] if found and more else None
+            if order is not Order.NAME:
+                found = self._uncounted(found)
+            return found, following
+        key = self._keys.by_count if order is Order.BLOBS else self._keys.by_bytes
+        first = self._rank_behind(key, place, descending=descending)
+        command = "ZREVRANGE" if descending else "ZRANGE"
+        (reply,) = self._index.batch([(command, key, first, first + limit - 1, "WITHSCORES")])
+        found = [(name, _Rank("score", name, score)) for name, score in _pairs(reply)]
+        return found, found[-1][1] if len(found) == limit else _Rank("name", b"")
+
+    def _last_names(self, before: bytes, limit: int) -> list[bytes]:
+        high = b"(" + before if before else b"+"
+        command: Command = (
+            "ZREVRANGEBYLEX",
+            self._keys.names,
+            high,
+            b"-",
+            "LIMIT",
+            0,
+            limit,
+        )
+        return cast("list[bytes]", self._index.batch([command])[0])
+
+    def _uncounted(self, found: list[tuple[bytes, _Rank]]) -> list[tuple[bytes, _Rank]]:
+        scores = self._index.batch([("ZSCORE", self._keys.by_bytes, name) for name, _ in found])
+        return [each for each, score in zip(found, scores, strict=True) if score is None]
+
+    def _rank_behind(self, key: bytes, place: _Rank, *, descending: bool) -> int:
+        """The rank that follows; where the last one has moved, that of its former neighbours."""
+        if not place.name:
+            return 0
+        rank = "ZREVRANK" if descending else "ZRANK"
+        beyond = (b"(" + place.score, b"+inf") if descending else (b"-inf", b"(" + place.score)
+        score, at, ahead = self._index.batch(
+            [("ZSCORE", key, place.name), (rank, key, place.name), ("ZCOUNT", key, *beyond)]
+        )
+        if score is not None and float(cast("bytes", score)) == float(place.score):
+            return cast("int", at) + 1
+        return cast("int", ahead)
+
+
+class _UnderWay(NamedTuple):
+    """How far a count is."""
+
+    cursor: str
+    begun: float
+    identity: str
+    """The server that the cursor is of."""
+    tally: Tally
+
+    @property
+    def is_stale(self) -> bool:
+        return time() - self.begun > _STALE
+
+    @classmethod
+    def parse(cls, kept: Reply) -> _UnderWay | None:
+        if not isinstance(kept, bytes):
+            return None
+        facts = json.loads(kept)
+        return cls(facts["cursor"], facts["at"], facts["of"], Tally.from_json(facts))
+
+    def told(self) -> bytes:
+        return _json(
+            {
+                "at": self.begun,
+                "cursor": self.cursor,
+                "of": self.identity,
+                **self.tally.as_json(),
+            }
+        )
+
+
+class _Rank(NamedTuple):
+    """A place in an order: behind that name."""
+
+    phase: str
+    name: bytes
+    score: bytes = b""
+
+    @classmethod
+    def parse(cls, cursor: str, order: Order) -> _Rank:
+        if not cursor:
+            return cls("name" if order is Order.NAME else "score", b"")
+        match = _CURSOR.fullmatch(cursor)
+        if match is None or (match["score"] and order is Order.NAME):
+            raise CursorInvalid("The cursor is not one that this order gave out.")
+        score = match["score"] or ""
+        return cls("score" if score else "name", raw_name(match["name"]), score.encode())
+
+    def __str__(self) -> str:
+        return f"{self.score.decode()}/{_text(self.name)}"
+
+
+_CURSOR = re.compile(
+    r"(?P<score>[0-9]{1,32}(?:\.[0-9]{1,32})?(?:e\+[0-9]{1,3})?)?/(?P<name>.*)", re.DOTALL
+)
+
+
+def _filter(containing: str, visible: Visible) -> Callable[[bytes], bool]:
+    def is_wanted(raw: bytes) -> bool:
+        name = repository_text(raw)
+        return containing in name and visible.covers(name) and visible.admits(name)
+
+    return is_wanted
+
+
+def _pairs(reply: Reply) -> list[tuple[bytes, bytes]]:
+    """Members and scores: one list of both in RESP2, in RESP3 a list of pairs."""
+    flat: list[Any] = []
+    for each in cast("list[Any]", reply):
+        flat += each if isinstance(each, list) else [each]
+    scores = [
+        score if isinstance(score, bytes) else repr(float(score)).encode() for score in flat[1::2]
+    ]
+    return list(zip(flat[::2], scores, strict=True))
+
+
+def _figures(kept: Reply) -> Figures | None:
+    if not isinstance(kept, bytes):
+        return None
+    facts = json.loads(kept)
+    return Figures.of(Tally.from_json(facts), datetime.fromtimestamp(facts["at"], UTC))
+
+
+def _json(facts: dict[str, Any]) -> bytes:
+    return json.dumps(facts, separators=(",", ":")).encode()
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

@@ -1,0 +1,135 @@
+"""Adding up the blobs of a repository, some at a time; the sums stay small, however many there are.
+
+A repository's blobs are a set, so a layer that many of its images share is one blob. An alias, that
+is another digest of a blob that is there too, is counted, but its bytes are not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from blobcache.redis.evidence import which_are_members
+from blobcache.redis.inspection import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from blobcache.redis.inspection import Record
+    from blobcache.redis.service import RedisService
+    from blobcache.reference import RepositoryName
+
+__all__ = ["MAX_MEDIA_TYPES", "MediaTypeTotal", "Tally"]
+
+MAX_MEDIA_TYPES = 100
+"""So many media types are told apart; what has another one goes into one sum."""
+
+_MAX_LENGTH = 255
+"""Characters of a media type (RFC 6838, "Naming Requirements": two names of at most 127)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaTypeTotal:
+    """What the blobs of one media type come to."""
+
+    media_type: str | None
+    """As the repository sees it; None where the cache never learned it."""
+
+    blobs: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """The sums so far."""
+
+    counted: int = 0
+    """Members, whatever is known of them."""
+
+    blobs: Counter[str | None] = field(default_factory=Counter)
+    """By media type."""
+
+    sizes: Counter[str | None] = field(default_factory=Counter)
+    """Bytes by media type."""
+
+    states: Counter[State] = field(default_factory=Counter)
+
+    others: list[int] = field(default_factory=lambda: [0, 0])
+    """Blobs and bytes of further media types."""
+
+    @property
+    def bytes(self) -> int:
+        """Of all blobs whose size is known."""
+        return self.sizes.total() + self.others[1]
+
+    @property
+    def media_types(self) -> tuple[MediaTypeTotal, ...]:
+        """The heaviest first."""
+        return tuple(
+            MediaTypeTotal(media_type, self.blobs[media_type], size)
+            for media_type, size in self.sizes.most_common()
+        )
+
+    @property
+    def other_media_types(self) -> MediaTypeTotal | None:
+        """What the blobs of all further media types come to; None if there are none."""
+        return MediaTypeTotal(None, *self.others) if self.others[0] else None
+
+    def add_members(
+        self, service: RedisService, repository: RepositoryName, members: Sequence[str]
+    ) -> None:
+        """Look at some members and add them: a round trip for each chunk, one more for aliases."""
+        records = service.inspect(members)
+        aliases = [
+            (record.digest, record.descriptor.digest)
+            for record in records
+            if record.descriptor is not None and record.descriptor.digest != record.digest
+        ]
+        answers = which_are_members(
+            service.server, [(repository.encode(), canonical.encode()) for _, canonical in aliases]
+        )
+        counted_elsewhere = {
+            alias for (alias, _), answer in zip(aliases, answers, strict=True) if answer == 1
+        }
+        self.add(records, counted_elsewhere)
+
+    def add(self, records: Iterable[Record], counted_elsewhere: Iterable[str] = ()) -> None:
+        """Add what is known of some members, but for the bytes of those counted elsewhere."""
+        weightless = frozenset(counted_elsewhere)
+        for record in records:
+            self.counted += 1
+            self.states[record.state] += 1
+            if record.descriptor is None:
+                continue
+            media_type = record.descriptor.media_type
+            size = 0 if record.digest in weightless else record.descriptor.size
+            if media_type in self.blobs or self._has_room_for(media_type):
+                self.blobs[media_type] += 1
+                self.sizes[media_type] += size
+            else:
+                self.others[0] += 1
+                self.others[1] += size
+
+    def _has_room_for(self, media_type: str | None) -> bool:
+        return len(self.blobs) < MAX_MEDIA_TYPES and len(media_type or "") <= _MAX_LENGTH
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the sums as values of JSON."""
+        return {
+            "counted": self.counted,
+            "types": [[each.media_type, each.blobs, each.bytes] for each in self.media_types],
+            "others": self.others,
+            "states": {state.value: number for state, number in self.states.items()},
+        }
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> Self:
+        """Undo `as_json`."""
+        return cls(
+            counted=facts["counted"],
+            blobs=Counter({media_type: blobs for media_type, blobs, _ in facts["types"]}),
+            sizes=Counter({media_type: size for media_type, _, size in facts["types"]}),
+            states=Counter({State(state): number for state, number in facts["states"].items()}),
+            others=list(facts["others"]),
+        )

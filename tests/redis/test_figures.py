@@ -1,0 +1,432 @@
+"""Figures: what repositories come to, counted in steps, kept, and sorted by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from redis import Redis
+
+from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, OperationUnsupported
+from blobcache.redis import tally
+from blobcache.redis.figures import Figures, FigureStore, Order
+from blobcache.redis.inspection import State
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.redis.tally import MAX_MEDIA_TYPES, MediaTypeTotal
+from blobcache.redis.visible import Visible
+from blobcache.reference import RepositoryName
+from blobcache.services.rules import Rules
+from project import embedded
+from tests.conformance import ALIAS, LAYER, A, B, of
+from tests.servers import cache_at, commands, monitor
+from tests.stores import KINDS, store
+
+OCTETS = "application/octet-stream"
+
+
+def digest(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+def write(client: Redis, repository: str, blobs: int, *, first: int = 0, size: int = 10) -> None:
+    """Write what a registry does."""
+    with client.pipeline(transaction=False) as pipe:
+        for number in range(first, first + blobs):
+            blob = digest(number)
+            pipe.hset(f"blobs::{blob}", mapping={"digest": blob, "size": size})
+            pipe.hset(f"repository::{repository}::blobs::{blob}", "mediatype", OCTETS)
+            pipe.sadd(f"repository::{repository}::blobs", blob)
+            if number % 2000 == 0:
+                pipe.execute()
+        pipe.execute()
+
+
+@pytest.fixture
+def provider(any_store: Redis) -> RedisBlobDescriptorCacheProvider:
+    return RedisBlobDescriptorCacheProvider()
+
+
+@pytest.fixture
+def figures(provider: RedisBlobDescriptorCacheProvider) -> FigureStore:
+    return FigureStore(provider)
+
+
+def counted(figures: FigureStore, name: str) -> Figures:
+    """Count to the end."""
+    while (count := figures.advance(name)).counting is not None:
+        pass
+    assert count.figures is not None
+    return count.figures
+
+
+class TestCounting:
+    def test_adds_up_by_media_type_and_state(
+        self,
+        figures: FigureStore,
+        provider: RedisBlobDescriptorCacheProvider,
+        any_store: Redis,
+    ) -> None:
+        write(any_store, "a", 5)
+        scope = provider.repository_scoped("a")
+        scope.set_descriptor(A, of(A, size=1000, media_type=LAYER))
+        any_store.sadd("repository::a::blobs", B, "rubbish")
+        any_store.hset(f"blobs::{digest(4)}", "size", "x")
+        found = counted(figures, "a")
+        assert (found.blobs, found.bytes) == (8, 1040)
+        assert found.media_types == (
+            MediaTypeTotal(LAYER, 1, 1000),
+            MediaTypeTotal(OCTETS, 4, 40),
+        )
+        assert found.other_media_types is None
+        assert found.states == {State.OK: 5, State.CORRUPT: 2, State.DANGLING_MEMBER: 1}
+        assert 0 <= found.age < 60
+        assert figures.of(["b", "a"]) == [None, found]
+
+    def test_an_alias_weighs_nothing_beside_its_blob(
+        self, figures: FigureStore, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
+    ) -> None:
+        provider.repository_scoped("a").set_descriptor(ALIAS, of(A, size=1000))
+        found = counted(figures, "a")
+        assert (found.blobs, found.bytes) == (2, 1000)
+        any_store.srem("repository::a::blobs", A)
+        found = counted(figures, "a")
+        assert (found.blobs, found.bytes) == (1, 1000)
+
+    def test_further_media_types_go_into_one_sum(
+        self, figures: FigureStore, provider: RedisBlobDescriptorCacheProvider
+    ) -> None:
+        scope = provider.repository_scoped("a")
+        for number in range(MAX_MEDIA_TYPES + 5):
+            blob = digest(number)
+            scope.set_descriptor(blob, of(blob, size=2, media_type=f"x/{number}"))
+        long = "x/" + "y" * 300
+        scope.set_descriptor(A, of(A, size=7, media_type=long))
+        found = counted(figures, "a")
+        assert found.bytes == 2 * (MAX_MEDIA_TYPES + 5) + 7
+        assert len(found.media_types) == MAX_MEDIA_TYPES
+        assert found.other_media_types == MediaTypeTotal(None, 6, 17)
+        assert long not in [each.media_type for each in found.media_types]
+
+    def test_goes_on_in_steps_with_its_share(self, figures: FigureStore, any_store: Redis) -> None:
+        write(any_store, "a", 5000)
+        shares = []
+        while (count := figures.advance("a", 0)).counting is not None:
+            assert count.figures is None
+            shares.append(count.counting)
+            assert figures.look("a") == count
+        assert shares == sorted(shares)
+        assert len(shares) >= 3
+        assert 0 < shares[0] < shares[-1] < 1
+        assert count.figures
+        assert (count.figures.blobs, count.figures.bytes) == (5000, 50000)
+
+    def test_old_figures_stay_until_there_are_new_ones(
+        self, figures: FigureStore, any_store: Redis
+    ) -> None:
+        write(any_store, "a", 3000)
+        old = counted(figures, "a")
+        write(any_store, "a", 100, first=3000)
+        count = figures.advance("a", 0)
+        assert count.figures == old
+        assert count.counting is not None
+        assert counted(figures, "a").blobs == 3100
+
+    def test_two_at_once_do_not_add_up_twice(
+        self, figures: FigureStore, any_store: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another request counts on while we are at the same members."""
+        write(any_store, "a", 5000)
+        figures.advance("a", 0)
+        original = tally.Tally.add_members
+
+        def slow(*arguments: object) -> None:
+            monkeypatch.setattr(tally.Tally, "add_members", original)
+            figures.advance("a", 0)
+            original(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(tally.Tally, "add_members", slow)
+        figures.advance("a", 0)
+        assert counted(figures, "a").blobs == 5000
+
+    @pytest.mark.parametrize("what", ["of", "at"])
+    def test_a_count_of_another_server_or_of_yesterday_is_begun_anew(
+        self, what: str, figures: FigureStore, any_store: Redis
+    ) -> None:
+        write(any_store, "a", 3000)
+        figures.advance("a", 0)
+        key = "blobcache::{catalog}::counting"
+        under_way = json.loads(any_store.hget(key, "a"))  # type: ignore[arg-type]
+        under_way[what] = "another" if what == "of" else under_way["at"] - 7200
+        any_store.hset(key, "a", json.dumps(under_way))
+        if what == "at":
+            assert figures.look("a").counting is None
+        assert counted(figures, "a").blobs == 3000
+
+    def test_what_is_no_set_is_corrupt(self, figures: FigureStore, any_store: Redis) -> None:
+        any_store.set("repository::a::blobs", "text")
+        with pytest.raises(DescriptorCorrupt):
+            figures.advance("a")
+
+    def test_an_unknown_repository_has_no_figures(
+        self, figures: FigureStore, any_store: Redis
+    ) -> None:
+        assert figures.advance("a") == (None, None)
+        assert not any_store.exists("blobcache::{catalog}::figures")
+
+
+class TestGone:
+    def test_figures_go_with_the_repository(
+        self, figures: FigureStore, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
+    ) -> None:
+        for name in ("a", "b"):
+            write(any_store, name, 1)
+        provider.catalog.reindex()
+        while figures.refresh().next is not None:
+            pass
+        any_store.delete("repository::a::blobs")
+        assert [row.name for row in figures.ranked(Order.BYTES).rows] == ["b"]
+        assert figures.of(["a"]) == [None]
+        assert figures.ranked(Order.BYTES).counted == 1
+
+    def test_an_emptied_repository_is_counted_to_nothing(
+        self, figures: FigureStore, any_store: Redis
+    ) -> None:
+        write(any_store, "a", 1)
+        counted(figures, "a")
+        any_store.delete("repository::a::blobs")
+        assert figures.advance("a") == (None, None)
+
+
+class TestOrder:
+    SIZES = (("a/small", 3, 1), ("b/big", 1, 1000), ("c/many", 9, 5), ("c/same", 9, 5))
+
+    @pytest.fixture
+    def ranked(
+        self, figures: FigureStore, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
+    ) -> FigureStore:
+        for number, (name, blobs, size) in enumerate(self.SIZES):
+            write(any_store, name, blobs, first=100 * number, size=size)
+        write(any_store, "d/uncounted", 2, first=900)
+        write(any_store, "e/uncounted", 2, first=900)
+        any_store.set("repository::odd::blobs", "no set")
+        provider.catalog.reindex()
+        for name, *_ in self.SIZES:
+            counted(figures, name)
+        return figures
+
+    def walk(self, store: FigureStore, order: Order, limit: int, **how: object) -> list[str]:
+        found, cursor = [], ""
+        while True:
+            page = store.ranked(order, cursor, limit, **how)  # type: ignore[arg-type]
+            assert len(page.rows) <= limit
+            found += [row.name for row in page.rows]
+            if page.next is None:
+                return found
+            cursor = page.next
+
+    UNCOUNTED = ("d/uncounted", "e/uncounted", "odd")
+
+    @pytest.mark.parametrize("limit", [1, 2, 3, 100])
+    def test_every_page_size_gives_all_of_them(self, ranked: FigureStore, limit: int) -> None:
+        names = [*sorted(name for name, *_ in self.SIZES), *self.UNCOUNTED]
+        assert self.walk(ranked, Order.NAME, limit) == names
+        assert self.walk(ranked, Order.NAME, limit, descending=True) == names[::-1]
+        by_bytes = ["a/small", "c/many", "c/same", "b/big"]
+        assert self.walk(ranked, Order.BYTES, limit) == [*by_bytes, *self.UNCOUNTED]
+        down = self.walk(ranked, Order.BYTES, limit, descending=True)
+        assert down == [*by_bytes[::-1], *self.UNCOUNTED]
+        by_blobs = ["b/big", "a/small", "c/many", "c/same"]
+        assert self.walk(ranked, Order.BLOBS, limit) == [*by_blobs, *self.UNCOUNTED]
+
+    def test_rows_have_figures_and_the_number_of_now(
+        self, ranked: FigureStore, any_store: Redis
+    ) -> None:
+        any_store.sadd("repository::b/big::blobs", A)
+        page = ranked.ranked(Order.BYTES, limit=1, descending=True)
+        (row,) = page.rows
+        assert (row.name, row.blobs, row.is_corrupt) == ("b/big", 2, False)
+        assert row.figures
+        assert (row.figures.blobs, row.figures.bytes) == (1, 1000)
+        assert (page.counted, page.indexed) == (4, 7)
+        (*_, odd) = ranked.ranked(Order.BYTES).rows
+        assert (odd.name, odd.blobs, odd.figures, odd.is_corrupt) == ("odd", None, None, True)
+
+    @pytest.mark.parametrize("limit", [1, 100])
+    def test_some_of_them(self, ranked: FigureStore, limit: int) -> None:
+        by_bytes = ["c/many", "c/same", "b/big"]
+        seen = Visible.of(["b/", "c/"])
+        assert self.walk(ranked, Order.BYTES, limit, visible=seen) == by_bytes
+        may = Visible(None, lambda name: name.startswith("e/"))
+        assert self.walk(ranked, Order.BYTES, limit, visible=may) == ["e/uncounted"]
+        assert self.walk(ranked, Order.BLOBS, limit, containing="m") == ["a/small", *by_bytes[:2]]
+        assert self.walk(ranked, Order.NAME, limit, containing="un") == list(self.UNCOUNTED[:2])
+
+    def test_goes_on_where_one_was_that_has_moved(
+        self, ranked: FigureStore, any_store: Redis
+    ) -> None:
+        first = ranked.ranked(Order.BYTES, limit=2)
+        assert [row.name for row in first.rows] == ["a/small", "c/many"]
+        write(any_store, "c/many", 1, first=5000, size=10**6)
+        counted(ranked, "c/many")
+        rest = ranked.ranked(Order.BYTES, first.next or "").rows
+        assert [row.name for row in rest] == ["c/same", "b/big", "c/many", *self.UNCOUNTED]
+
+    @pytest.mark.parametrize("cursor", ["x", "1", "-1/a", "nan/a", "1e5/a", "1" * 40 + "/a"])
+    def test_a_cursor_that_no_order_gave_out_is_refused(
+        self, ranked: FigureStore, cursor: str
+    ) -> None:
+        with pytest.raises(CursorInvalid):
+            ranked.ranked(Order.BYTES, cursor)
+
+    def test_a_cursor_of_another_order_is_refused(self, ranked: FigureStore) -> None:
+        cursor = ranked.ranked(Order.BYTES, limit=1).next
+        with pytest.raises(CursorInvalid):
+            ranked.ranked(Order.NAME, cursor or "")
+
+
+class TestRefresh:
+    def test_counts_all_that_are_due(
+        self, figures: FigureStore, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
+    ) -> None:
+        for number in range(5):
+            write(any_store, f"r{number}", 1500)
+        any_store.set("repository::odd::blobs", "no set")
+        any_store.sadd("repository::Not A Name::blobs", "x")
+        provider.catalog.reindex()
+        counted_so_far, cursor, steps = 0, "", 0
+        while True:
+            step = figures.refresh(cursor, 0)
+            counted_so_far += step.counted
+            steps += 1
+            if step.next is None:
+                break
+            cursor = step.next
+        assert steps > 5
+        assert counted_so_far == 6, "with the damaged one"
+        assert figures.ranked(Order.BYTES).counted == 5
+        assert figures.refresh(budget=10, max_age=60) == (None, 1)
+        assert figures.refresh(budget=10, max_age=0) == (None, 6)
+
+
+class TestApart:
+    def test_figures_of_a_read_only_registry_lie_with_the_index(
+        self, valkey: embedded.Server, default_cache: Redis
+    ) -> None:
+        write(default_cache, "a", 3)
+        with (
+            embedded.start() as apart,
+            cache_at(apart.url, "index") as index,
+            valkey.client() as observer,
+            monitor(observer) as seen,
+        ):
+            provider = RedisBlobDescriptorCacheProvider(
+                Rules(read_only=True), RedisOptions(catalog_alias="index")
+            )
+            store = FigureStore(provider)
+            provider.catalog.reindex()
+            while store.refresh().next is not None:
+                pass
+            (row,) = store.ranked(Order.BYTES).rows
+            assert row.figures
+            assert row.figures.bytes == 30
+            assert index.exists("blobcache::{catalog:default}::figures")
+        assert not list(default_cache.scan_iter("blobcache::*"))
+        asked = {words[0].upper() for words in seen}
+        assert not asked & {"HSET", "ZADD", "EVALSHA", "EVAL", "SADD", "DEL", "UNLINK"}
+
+    def test_nothing_is_kept_in_the_redis_of_a_read_only_registry(
+        self, default_cache: Redis
+    ) -> None:
+        write(default_cache, "a", 3)
+        store = FigureStore(RedisBlobDescriptorCacheProvider(Rules(read_only=True)))
+        assert not store.may_keep
+        with pytest.raises(OperationUnsupported):
+            store.advance("a")
+        assert store.look("a") == (None, None)
+
+
+LARGE = 200_000
+
+
+@pytest.fixture(scope="module")
+def crowd() -> Iterator[str]:
+    """The URL of a server with a small repository and a large one."""
+    with embedded.start() as server, server.client() as client:
+        write(client, "small", 100)
+        write(client, "large", LARGE)
+        yield server.url
+
+
+class TestScale:
+    """A large repository opens as fast as a small one, and one step counts so much and no more."""
+
+    def test_what_is_kept_costs_the_same(self, crowd: str) -> None:
+        with cache_at(crowd), Redis.from_url(crowd) as observer:
+            provider = RedisBlobDescriptorCacheProvider()
+            store = FigureStore(provider)
+            traffic = {}
+            for name in ("small", "large"):
+                assert counted(store, name).bytes == (1000 if name == "small" else 10 * LARGE)
+                before = observer.info("stats")["total_net_output_bytes"]
+                with commands(observer) as asked:
+                    store.look(name)
+                    page = provider.catalog.members(name, limit=100)
+                    provider.repository_scoped(name).inspect(page.members)
+                after = observer.info("stats")["total_net_output_bytes"]
+                traffic[name] = (asked.round_trips, len(page.members), after - before)
+            small, large = traffic["small"], traffic["large"]
+            assert large[0] <= small[0]
+            assert large[1] < 150
+            assert large[2] < 1.5 * small[2]
+
+    def test_a_step_stays_within_its_budget(self, crowd: str) -> None:
+        with cache_at(crowd), Redis.from_url(crowd) as observer:
+            store = FigureStore(RedisBlobDescriptorCacheProvider())
+            with commands(observer) as traffic, monitor(observer) as seen:
+                store.advance("large", 0)
+            assert traffic.calls["sscan"] == 1
+            assert traffic.calls["hmget"] < 1300
+            assert max(map(len, seen)) <= 1002
+            kept = observer.hget("blobcache::{catalog}::counting", "large")
+            assert len(kept or b"") < 1000
+
+
+def test_a_registry_of_its_own_in_an_index_apart(valkey: embedded.Server) -> None:
+    """Two registries that share an index keep their figures apart."""
+    with cache_at(valkey.url) as client, cache_at(valkey.url.replace("/0", "/1"), "index"):
+        client.flushall()
+        write(client, "a", 2)
+        stores = [
+            FigureStore(
+                RedisBlobDescriptorCacheProvider(
+                    Rules(registry=name), RedisOptions(catalog_alias="index")
+                )
+            )
+            for name in ("one", "two")
+        ]
+        counted(stores[0], "a")
+        assert stores[1].look(RepositoryName("a")) == (None, None)
+
+
+def test_the_time_is_that_of_the_beginning(default_cache: Redis) -> None:
+    write(default_cache, "a", 2)
+    before = datetime.now(UTC)
+    found = counted(FigureStore(RedisBlobDescriptorCacheProvider()), "a")
+    assert before <= found.counted_at <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_held_elsewhere(kind: str, request: pytest.FixtureRequest) -> None:
+    with store(request, kind) as client:
+        for number in range(30):
+            write(client, f"r{number}", 2, first=number)
+        client.set("repository::odd::blobs", "no set")
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.catalog.reindex()
+        of_all = [provider.repository_scoped("r0").inspect([digest(n)])[0].digest for n in range(2)]
+        held = provider.catalog.held_elsewhere("r0", of_all)  # type: ignore[arg-type]
+        assert held.digests == {digest(1)}
+        assert held.is_complete
+        assert provider.catalog.held_elsewhere("r0", []).digests == frozenset()
