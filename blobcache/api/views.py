@@ -19,7 +19,9 @@ from blobcache.api.base import LIST, STAT, WRITE, BlobCacheView, Offer
 from blobcache.api.content import wants_json
 from blobcache.api.exceptions import BodyInvalid, envelope
 from blobcache.descriptor import Descriptor
+from blobcache.digest import Digest
 from blobcache.exceptions import CacheUnavailable, DigestInvalid
+from blobcache.redis.figures import FigureStore
 from blobcache.redis.summary import summarize
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from rest_framework.permissions import _SupportsHasPermission
     from rest_framework.request import Request
 
-    from blobcache.digest import Digest
 
 __all__ = [
     "BatchView",
@@ -161,9 +162,10 @@ class BatchView(BlobCacheView):
             )
         digests: list[Digest] = []
         invalid = []
+        tarsum = self.config.ALLOW_TARSUM
         for text in dict.fromkeys(asked):
             try:
-                digests.append(self.parse_digest(text))
+                digests.append(Digest(text, allow_tarsum=tarsum))
             except DigestInvalid as error:
                 invalid.append({"digest": text, "code": error.code, "message": error.message})
         found = service.stat_many(digests)
@@ -280,12 +282,13 @@ class SummaryView(BlobCacheView):
     GET = Offer(permissions.view, LIST)
 
     def get(self, request: Request, **_: str) -> Response:
-        """Sum up as many as there is time for, from the cursor on."""
+        """Sum up as many as there is time for, from the cursor on; tell what is kept besides."""
         name = self.repository_name
         paging = self.paging(name)
         service = self.redis.repository_scoped(name)
         sums = summarize(service, name, paging.cursor)
-        return Response(serializers.summary(sums, paging.link(sums.next)))
+        kept = FigureStore(self.redis).look(name).figures
+        return Response(serializers.summary(sums, kept, paging.link(sums.next)))
 
 
 class UnknownView(BlobCacheView):
