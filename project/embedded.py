@@ -30,7 +30,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from redis import Redis, RedisCluster
 from redis.cluster import ClusterNode
@@ -327,7 +327,7 @@ def sentinels(binary: Path | None = None) -> Iterator[Sentinels]:
 
 def _watches(client: Redis, name: str, sentinels: int) -> bool:
     """Whether a Sentinel knows the replica and all the other Sentinels."""
-    state = client.sentinel_master(name)
+    state: Any = client.sentinel_master(name)
     return bool(state["num-slaves"] == 1 and state["num-other-sentinels"] == sentinels - 1)
 
 

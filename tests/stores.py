@@ -28,7 +28,7 @@ PYTHON_PARSER = {"PARSER_CLASS": "redis._parsers.resp2._RESP2Parser"}
 CLUSTER = {"CONNECTION_FACTORY": "blobcache.redis.cluster.ClusterConnectionFactory"}
 """The OPTIONS of a cache on a cluster."""
 
-SENTINEL = {
+SENTINEL: dict[str, Any] = {
     "CLIENT_CLASS": "django_redis.client.SentinelClient",
     "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
     "SENTINEL_KWARGS": {"socket_timeout": 1},

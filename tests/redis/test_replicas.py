@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic, sleep
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.conformance import A, B, of
 from tests.servers import cache_at, commands
 from tests.stores import SENTINEL, store
 
-TIMEOUTS = {"SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 1}
+TIMEOUTS: dict[str, Any] = {"SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 1}
 FAILOVER_SECONDS = 30
 
 
@@ -49,8 +50,8 @@ def test_a_stat_asks_a_replica_where_that_is_allowed(
 
 def test_a_replica_takes_over_when_the_primary_is_gone() -> None:
     with embedded.sentinels() as watched:
-        addresses = {"SENTINELS": watched.addresses}
-        with cache_at(watched.url, **SENTINEL, **TIMEOUTS, **addresses):
+        options = {**SENTINEL, **TIMEOUTS, "SENTINELS": watched.addresses}
+        with cache_at(watched.url, **options):
             repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
             repository.set_descriptor(A, of(A))
             with watched.primary.client() as client:
