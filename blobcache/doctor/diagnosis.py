@@ -13,7 +13,7 @@ through some repositories alone finds ``orphan-override`` only if it is asked fo
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from time import monotonic
@@ -111,7 +111,7 @@ class _Place:
     serial: int = 0
     """The index that the one to be built must be newer than."""
 
-    candidates: tuple[str, ...] = ()
+    candidates: Sequence[Digest] = ()
     """The blobs of which no repository that was asked so far has any."""
 
     looked_at: int = 0
@@ -119,20 +119,24 @@ class _Place:
     @classmethod
     def parse(cls, cursor: str) -> _Place:
         try:
-            facts = json.loads(cursor) if cursor else {}
-            place = cls(**{**facts, "candidates": tuple(facts.get("candidates", ()))})
-            [Digest(each, allow_tarsum=True) for each in place.candidates]
-            _raw(place.after or "")
-            _raw(place.asked)
+            place = cls(**json.loads(cursor)) if cursor else cls()
+            place = replace(
+                place,
+                candidates=tuple(Digest(each, allow_tarsum=True) for each in place.candidates),
+            )
+            for name in (place.after or "", place.asked):
+                _raw(name)
+            for scan in (place.at, place.inside):
+                share_of_walk(scan)
+            if place.number < 0 or place.serial < 0 or place.looked_at < 0:
+                raise CursorInvalid(cursor)
         except (ValueError, TypeError, AttributeError):
             raise CursorInvalid("The cursor is not one that this diagnosis gave out.") from None
-        for text in (place.at.rpartition("=")[2], place.inside):
-            share_of_walk(text)
         return place
 
     def __str__(self) -> str:
-        default = asdict(_Place())
-        facts = {name: value for name, value in asdict(self).items() if value != default[name]}
+        start = asdict(_Place())
+        facts = {name: value for name, value in asdict(self).items() if value != start[name]}
         return json.dumps(facts, separators=(",", ":"))
 
 
@@ -369,11 +373,11 @@ class _Walk:
                 return not following
             self._looked_at(len(chunk))
             digests = [each for each in map(digest_text, chunk) if isinstance(each, Digest)]
-            candidates = tuple(
+            candidates = [
                 digest
                 for digest, seen in zip(digests, look_at_blobs(self._server, digests), strict=True)
                 if is_intact(digest, seen)
-            )
+            ]
             self._place = replace(
                 self._place, after=_text(chunk[-1]), candidates=candidates, asked=""
             )
@@ -382,7 +386,7 @@ class _Walk:
 
     def _ask_repositories(self) -> None:
         while self._place.candidates:
-            digests = [Digest(each, allow_tarsum=True) for each in self._place.candidates]
+            digests = self._place.candidates
             held, following = self._catalog.held(digests, _raw(self._place.asked))
             left = [digest for digest in digests if digest not in held]
             if following is None:
@@ -392,7 +396,7 @@ class _Walk:
                 left = []
             self._place = replace(
                 self._place,
-                candidates=tuple(map(str, left)),
+                candidates=left,
                 asked="" if following is None else _text(following),
             )
             if self._is_late():
@@ -426,4 +430,4 @@ def _text(raw: bytes) -> str:
 
 
 def _raw(text: str) -> bytes:
-    return urlsafe_b64decode(text)
+    return b64decode(text, altchars=b"-_", validate=True)

@@ -3,8 +3,8 @@
 Where the registry's role is ``cache``, whatever is damaged may go: it is filled anew. In the role
 ``primary`` nobody fills anything, so what holds a truth stays, and only what is unusable goes:
 
-- a membership whose descriptor is intact stays, though its override is lost or damaged: the
-  repository may read the blob, and a set makes that whole again;
+- a membership whose global descriptor is intact, or may be, stays, though its override is lost or
+  damaged: the repository may read the blob, and a set makes that whole again;
 - two sizes that contradict each other stay, since one of them may be right;
 - a descriptor that no repository refers to stays: a scoped clear leaves it on purpose.
 """
@@ -52,7 +52,7 @@ def judge_blob(digest: Digest, seen: Evidence, role: Role) -> Finding | None:
         kind,
         Subject(Place.BLOB, None, digest.encode()),
         _facts(kind, seen, digest),
-        is_repairable=role == "cache" or not _may_be_right(kind, seen),
+        is_repairable=role == "cache" or not _may_be_true(digest, seen),
     )
 
 
@@ -66,7 +66,7 @@ def judge_member(repository: bytes, digest: Digest, seen: Evidence, role: Role) 
         kind,
         Subject(Place.MEMBER, repository, digest.encode()),
         _facts(kind, seen, digest),
-        is_repairable=role == "cache" or not (is_intact(digest, seen) or _may_be_right(kind, seen)),
+        is_repairable=role == "cache" or not _may_be_true(digest, seen),
     )
 
 
@@ -107,10 +107,11 @@ def unreferenced(digest: Digest, seen: Evidence, role: Role) -> Finding:
     return Finding(Kind.UNREFERENCED, subject, facts, is_repairable=role == "cache")
 
 
-def _may_be_right(kind: Kind, seen: Evidence) -> bool:
-    """Whether one of two sizes may be that of the content."""
-    if kind is not Kind.SIZE_MISMATCH:
-        return False
+def _may_be_true(digest: Digest, seen: Evidence) -> bool:
+    """Whether the global descriptor is intact, or one of two sizes may be that of the content."""
+    state = inspect_blob(digest, seen.fields).state
+    if state is not State.SIZE_MISMATCH:
+        return state is State.OK
     _, *sizes, _ = cast("list[bytes | None]", seen.fields)
     return any(size is not None and size.isdigit() and int(size) > 0 for size in sizes)
 

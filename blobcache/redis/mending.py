@@ -99,9 +99,9 @@ class Mender:
         One round trip; on a cluster two or three.
         """
         self.require_writable()
-        blob, override = _told(seen.fields), _told([seen.override])
-        if is_wrong_type(seen.override):
-            override = _ANOTHER_TYPE
+        blob = _told(seen.fields)
+        is_foreign = is_wrong_type(seen.override)
+        override = _told(seen.override if is_foreign else [seen.override])
         all_keys = [
             keys.members(repository),
             keys.blob(digest),

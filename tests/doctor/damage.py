@@ -1,0 +1,107 @@
+"""Each kind of damage, written as other writers leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from redis import Redis
+
+from blobcache.doctor.diagnosis import Diagnosis
+from blobcache.doctor.findings import Finding, Kind
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+
+OCTETS = "application/octet-stream"
+
+
+def digest(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+HASHES: dict[str, dict[str, object] | str] = {
+    "whole": {"size": 5, "length": 5, "mediatype": OCTETS},
+    "as a registry writes it": {"size": 5, "mediatype": OCTETS},
+    "without a media type": {"size": 5},
+    "two sizes": {"size": 5, "length": 6, "mediatype": OCTETS},
+    "size 0": {"size": 0, "length": 0, "mediatype": OCTETS},
+    "no number": {"size": "5MB", "mediatype": OCTETS},
+    "another digest": {"digest": digest(10**6), "size": 5, "mediatype": OCTETS},
+    "no digest": {"digest": "sha256:x", "size": 5},
+    "leftover": {"digest": None, "length": 5},
+    "foreign fields": {"digest": None, "color": "blue"},
+    "string": "overwritten",
+    "absent": {"digest": None},
+}
+
+OVERRIDES: dict[str, str | None] = {
+    "set": OCTETS,
+    "empty": "",
+    "unprintable": "a/b\x00",
+    "string": "overwritten",
+    "absent": None,
+}
+
+
+def write_blob(client: Redis, blob: str, state: str) -> None:
+    key, fields = f"blobs::{blob}", HASHES[state]
+    if isinstance(fields, str):
+        client.set(key, fields)
+        return
+    stored = {
+        name: value for name, value in {"digest": blob, **fields}.items() if value is not None
+    }
+    if stored:
+        client.hset(key, mapping=stored)  # type: ignore[arg-type]
+
+
+def write_override(client: Redis, repository: str, blob: str, state: str) -> None:
+    key, value = f"repository::{repository}::blobs::{blob}", OVERRIDES[state]
+    if state == "string":
+        client.set(key, "overwritten")
+    elif value is not None:
+        client.hset(key, "mediatype", value)
+
+
+def write_member(
+    client: Redis, repository: str, blob: str, state: str = "whole", override: str = "set"
+) -> None:
+    write_blob(client, blob, state)
+    write_override(client, repository, blob, override)
+    client.sadd(f"repository::{repository}::blobs", blob)
+
+
+def findings(
+    provider: RedisBlobDescriptorCacheProvider,
+    repositories: Iterable[str] = (),
+    kinds: Iterable[Kind] | None = None,
+    budget: float = 10,
+) -> dict[str, Finding]:
+    """All that a diagnosis finds, by id; each step is taken by somebody who knows no other one."""
+    found: dict[str, Finding] = {}
+    cursor: str | None = ""
+    while cursor is not None:
+        step = Diagnosis(provider, repositories, None if kinds is None else frozenset(kinds)).step(
+            cursor, budget
+        )
+        found |= {finding.id: finding for finding in step.findings}
+        cursor = step.next
+    return found
+
+
+def told(found: dict[str, Finding]) -> set[tuple[str, str, str | None, str | None]]:
+    """What they say, in the plainest form."""
+    return {
+        (str(each.kind), str(each.place), each.repository, each.digest) for each in found.values()
+    }
+
+
+def contents(client: Redis) -> dict[bytes, object]:
+    """Everything but the catalog's keys."""
+    readers = {b"hash": client.hgetall, b"set": client.smembers, b"string": client.get}
+    found: dict[bytes, object] = {}
+    for key in client.scan_iter(count=1000):
+        raw = key if isinstance(key, bytes) else str(key).encode()
+        if not raw.startswith(b"blobcache::"):
+            kind = client.type(key)
+            kind = kind if isinstance(kind, bytes) else str(kind).encode()
+            found[raw] = readers[kind](key)
+    return found

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from blobcache.doctor.diagnosis import Diagnosis
+from blobcache.doctor.findings import DEFAULT_KINDS, Kind
+from blobcache.exceptions import CursorInvalid, RepositoryNameInvalid
+from blobcache.redis.evidence import share_of_walk
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.services.rules import Rules
+from project import embedded, sample
+from tests.conformance import A
+from tests.doctor.damage import (
+    HASHES,
+    OVERRIDES,
+    contents,
+    digest,
+    findings,
+    told,
+    write_blob,
+    write_member,
+    write_override,
+)
+from tests.servers import commands, monitor
+
+SAMPLE = {
+    "blob": {"corrupt": 2, "digest-mismatch": 1, "size-mismatch": 2, "husk": 2},
+    "member": {"corrupt": 4, "digest-mismatch": 1, "size-mismatch": 2, "dangling-member": 3},
+    "override": {"orphan-override": 1},
+    "repository": {"corrupt": 2},
+}
+"""What `project.sample` says that it damages."""
+
+
+def counts(found: set[tuple[str, str, str | None, str | None]]) -> dict[str, dict[str, int]]:
+    sums: dict[str, dict[str, int]] = {}
+    for kind, place, *_ in found:
+        of_place = sums.setdefault(place, {})
+        of_place[kind] = of_place.get(kind, 0) + 1
+    return sums
+
+
+class TestEverything:
+    def test_finds_each_kind_of_damage(
+        self, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
+    ) -> None:
+        write_blob(any_store, digest(1), "two sizes")
+        write_blob(any_store, digest(2), "leftover")
+        write_blob(any_store, "rubbish", "whole")
+        write_member(any_store, "a", digest(3), "another digest")
+        write_member(any_store, "a", digest(4), "absent")
+        write_member(any_store, "MyTeam/a", digest(5), override="unprintable")
+        write_member(any_store, "a", digest(6))
+        write_override(any_store, "a", digest(7), "set")
+        write_override(any_store, "a", "rubbish", "set")
+        any_store.sadd("repository::a::blobs", "rubbish")
+        any_store.sadd("repository::Not a Name::blobs", digest(6))
+        any_store.set("repository::b::blobs", "text")
+        any_store.set("session::1", "foreign")
+        any_store.set("repository::strange", "foreign")
+        before = contents(any_store)
+        assert told(findings(provider)) == {
+            ("size-mismatch", "blob", None, digest(1)),
+            ("husk", "blob", None, digest(2)),
+            ("corrupt", "blob", None, "rubbish"),
+            ("digest-mismatch", "blob", None, digest(3)),
+            ("digest-mismatch", "member", "a", digest(3)),
+            ("dangling-member", "member", "a", digest(4)),
+            ("corrupt", "member", "MyTeam/a", digest(5)),
+            ("orphan-override", "override", "a", digest(7)),
+            ("corrupt", "override", "a", "rubbish"),
+            ("corrupt", "member", "a", "rubbish"),
+            ("corrupt", "repository", "Not a Name", None),
+            ("corrupt", "repository", "b", None),
+        }
+        assert contents(any_store) == before, "and changes nothing"
+
+    def test_finds_what_the_sample_damages_whatever_the_steps(self, default_cache: Redis) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        sample.fill(provider)
+        whole = findings(provider)
+        assert counts(told(whole)) == SAMPLE
+        assert findings(provider, budget=0) == whole
+        of_one = findings(provider, [sample.DAMAGED], budget=0)
+        assert counts(told(of_one)) == {"member": SAMPLE["member"]}
+
+    def test_facts(self, default_cache: Redis) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        states = {
+            "two sizes": {"size": 5, "length": 6},
+            "size 0": {"size": 0, "length": 0},
+            "no number": {"part": "size", "stored": "5MB"},
+            "another digest": {"names": digest(10**6)},
+            "no digest": {"part": "digest", "stored": "sha256:x"},
+            "leftover": {"left": "length"},
+            "foreign fields": {"left": ""},
+            "string": {"part": "key"},
+        }
+        for number, state in enumerate(states):
+            write_blob(default_cache, digest(number), state)
+        found = {finding.digest: finding.facts for finding in findings(provider).values()}
+        assert found == {digest(number): facts for number, facts in enumerate(states.values())}
+
+    def test_long_and_unprintable_values_are_told_by_their_beginning(
+        self, default_cache: Redis
+    ) -> None:
+        default_cache.hset(f"blobs::{A}", mapping={"digest": A, "size": b"\xff\n" + b"9" * 9999})
+        (finding,) = findings(RedisBlobDescriptorCacheProvider()).values()
+        stored = finding.facts["stored"]
+        assert isinstance(stored, str)
+        assert stored.startswith("\\xff\\n999")
+        assert len(stored) < 200
+        assert stored.isprintable()
+
+
+class TestSomeRepositories:
+    def test_only_what_they_have_is_found(
+        self, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
+    ) -> None:
+        for name in ("a", "b", "c"):
+            write_member(any_store, name, digest(1), "absent")
+            write_override(any_store, name, digest(2), "set")
+        any_store.delete("repository::b::blobs")
+        any_store.set("repository::b::blobs", "text")
+        write_blob(any_store, digest(3), "leftover")
+        found = {
+            ("dangling-member", "member", "a", digest(1)),
+            ("corrupt", "repository", "b", None),
+        }
+        assert told(findings(provider, ["b", "a", "unknown"])) == found
+        found.add(("orphan-override", "override", "a", digest(2)))
+        assert told(findings(provider, ["b", "a"], set(Kind))) == found
+        asked = Diagnosis(provider, ["a"], set(Kind))
+        assert asked.kinds == set(Kind) - {Kind.UNREFERENCED, Kind.HUSK}
+
+    def test_a_name_that_is_none_is_refused(self) -> None:
+        with pytest.raises(RepositoryNameInvalid):
+            Diagnosis(RedisBlobDescriptorCacheProvider(), ["Not a Name"])
+
+
+class TestKinds:
+    @pytest.mark.parametrize("kind", sorted(DEFAULT_KINDS))
+    def test_only_what_is_asked_for_is_found(self, kind: Kind, default_cache: Redis) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        sample.fill(provider)
+        found = findings(provider, kinds=[kind])
+        assert {finding.kind for finding in found.values()} == {kind}
+
+    def test_nothing_asked_for_is_nothing_found(self, default_cache: Redis) -> None:
+        write_blob(default_cache, digest(1), "leftover")
+        assert not findings(RedisBlobDescriptorCacheProvider(), kinds=[])
+
+
+class TestUnreferenced:
+    @pytest.mark.parametrize("budget", [0, 10])
+    def test_is_what_no_repository_has(
+        self, budget: float, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
+    ) -> None:
+        for number in range(30):
+            write_member(any_store, f"r{number}", digest(number))
+        for number in range(30, 100):
+            write_blob(any_store, digest(number), "whole")
+        write_blob(any_store, digest(100), "leftover")
+        any_store.set("repository::odd::blobs", "text")
+        found = findings(provider, kinds=[Kind.UNREFERENCED], budget=budget)
+        assert told(found) == {
+            ("unreferenced", "blob", None, digest(number)) for number in range(30, 100)
+        }
+        (finding, *_) = found.values()
+        assert finding.facts == {"size": 5, "mediaType": "application/octet-stream"}
+
+    def test_takes_a_repository_that_a_registry_made_since_the_last_index(
+        self, default_cache: Redis
+    ) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.catalog.reindex()
+        write_member(default_cache, "late", digest(1))
+        assert not findings(provider, kinds=[Kind.UNREFERENCED])
+
+    def test_cannot_be_told_without_an_index(self, default_cache: Redis) -> None:
+        provider = RedisBlobDescriptorCacheProvider(Rules(read_only=True))
+        write_blob(default_cache, digest(1), "whole")
+        write_blob(default_cache, digest(2), "leftover")
+        diagnosis = Diagnosis(provider, kinds=set(Kind))
+        assert diagnosis.kinds == DEFAULT_KINDS
+        assert len(findings(provider, kinds=set(Kind))) == 1
+        assert not list(default_cache.scan_iter("blobcache::*"))
+
+
+class TestSteps:
+    @pytest.fixture
+    def large(self, default_cache: Redis) -> RedisBlobDescriptorCacheProvider:
+        with default_cache.pipeline(transaction=False) as pipe:
+            for number in range(5000):
+                write_member(pipe, "large", digest(number))
+            pipe.execute()
+        for number in range(300):
+            write_member(default_cache, f"r{number}", digest(number))
+        return RedisBlobDescriptorCacheProvider()
+
+    def test_progress_grows_to_the_whole(self, large: RedisBlobDescriptorCacheProvider) -> None:
+        for names in ([], ["large"], ["large", "r1"]):
+            shares: list[float] = []
+            looked_at = []
+            cursor: str | None = ""
+            while cursor is not None:
+                step = Diagnosis(large, names).step(cursor, 0)
+                assert step.progress.share is not None
+                shares.append(step.progress.share)
+                looked_at.append(step.progress.looked_at)
+                cursor = step.next
+                assert len(cursor or "") < 300
+            assert shares == sorted(shares)
+            assert shares[-1] == 1
+            assert looked_at == sorted(looked_at)
+            assert looked_at[-1] >= 5000
+            assert len(shares) > 3
+
+    def test_a_step_without_time_is_one_look(
+        self, large: RedisBlobDescriptorCacheProvider, default_cache: Redis, valkey: embedded.Server
+    ) -> None:
+        with valkey.client() as observer, commands(observer) as traffic:
+            Diagnosis(large, ["large"]).step(budget=0)
+        assert traffic.calls["sscan"] == 1
+        assert traffic.calls["hmget"] < 1300
+
+    def test_no_command_looks_at_more_than_a_thousand_things(
+        self, large: RedisBlobDescriptorCacheProvider, valkey: embedded.Server
+    ) -> None:
+        with valkey.client() as observer, monitor(observer) as seen:
+            findings(large, kinds=set(Kind))
+        assert not {words[0].upper() for words in seen} & {"KEYS", "SMEMBERS", "HGETALL", "SORT"}
+        counts = [int(w[w.index("COUNT") + 1]) for w in seen if "COUNT" in w]
+        assert counts
+        assert max(counts) <= 1000
+        assert max(map(len, seen)) <= 1002
+
+    @pytest.mark.parametrize(
+        "cursor",
+        [
+            "x",
+            "[]",
+            "{}x",
+            '{"phase":"nothing"}',
+            '{"phase":"members"}',
+            '{"unknown":1}',
+            '{"phase":"keys","at":"x"}',
+            '{"phase":"keys","after":"?"}',
+            '{"phase":"candidates","candidates":["x"]}',
+            '{"phase":"candidates","candidates":7}',
+            '{"phase":"keys","at":7}',
+            '{"phase":"keys","inside":"x"}',
+            '{"phase":"keys","looked_at":-1}',
+            '{"phase":"keys","number":"1"}',
+        ],
+    )
+    def test_a_cursor_that_no_step_gave_out_is_refused(
+        self, cursor: str, default_cache: Redis
+    ) -> None:
+        with pytest.raises(CursorInvalid):
+            Diagnosis(RedisBlobDescriptorCacheProvider()).step(cursor)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "share"),
+    [("", 0), ("0", 0), ("1", 0.5), ("2", 0.25), ("3", 0.75), ("node=6", 0.375)],
+)
+def test_a_cursor_of_a_scan_is_a_fraction(cursor: str, share: float) -> None:
+    assert share_of_walk(cursor) == share
+
+
+MEMBER_OF = {
+    "set": {
+        "whole": None,
+        "as a registry writes it": None,
+        "without a media type": None,
+        "two sizes": "size-mismatch",
+        "size 0": "size-mismatch",
+        "no number": "corrupt",
+        "another digest": "digest-mismatch",
+        "no digest": "corrupt",
+        "leftover": "dangling-member",
+        "foreign fields": "dangling-member",
+        "string": "corrupt",
+        "absent": "dangling-member",
+    }
+}
+MEMBER_OF["empty"] = MEMBER_OF["set"]
+MEMBER_OF["absent"] = {
+    state: kind if kind in {"corrupt", "digest-mismatch"} else "dangling-member"
+    for state, kind in MEMBER_OF["set"].items()
+}
+MEMBER_OF["unprintable"] = MEMBER_OF["string"] = {
+    state: kind if kind in {"digest-mismatch", "dangling-member"} else "corrupt"
+    for state, kind in MEMBER_OF["set"].items()
+}
+
+
+@pytest.mark.parametrize("override", OVERRIDES)
+@pytest.mark.parametrize("state", HASHES)
+def test_every_state_of_a_member_has_its_kind(
+    state: str, override: str, default_cache: Redis
+) -> None:
+    write_member(default_cache, "a", digest(1), state, override)
+    found = findings(RedisBlobDescriptorCacheProvider(), ["a"])
+    kind = MEMBER_OF[override][state]
+    assert told(found) == ({(kind, "member", "a", digest(1))} if kind else set())
