@@ -130,18 +130,41 @@ class MediaTypeBody(serializers.Serializer[Any]):
     bytes = serializers.IntegerField()
 
 
-class SummaryBody(serializers.Serializer[Any]):
+class OtherMediaTypesBody(serializers.Serializer[Any]):
+    """What the blobs of all further media types come to."""
+
+    count = serializers.IntegerField()
+    bytes = serializers.IntegerField()
+
+
+class SumsBody(serializers.Serializer[Any]):
+    """What some blobs come to."""
+
+    bytes = serializers.IntegerField(help_text="Each blob once, though an alias is a blob too.")
+    media_types = MediaTypeBody(many=True, help_text="The heaviest first.")
+    other_media_types = OtherMediaTypesBody(
+        allow_null=True, help_text="Null unless there are too many to list."
+    )
+    states = serializers.DictField(
+        child=serializers.IntegerField(), help_text="Blobs by the state of their entries."
+    )
+
+
+class FiguresBody(SumsBody):
+    """What a whole repository came to when it was last counted for the admin or a command."""
+
+    count = serializers.IntegerField(help_text="Blobs in the repository then.")
+    counted_at = serializers.DateTimeField()
+
+
+class SummaryBody(SumsBody):
     """What a repository's blobs come to. Sums of a repository in several parts add up."""
 
     count = serializers.IntegerField(help_text="Blobs in the whole repository.")
     counted = serializers.IntegerField(help_text="Blobs in these sums.")
-    bytes = serializers.IntegerField()
-    media_types = MediaTypeBody(many=True)
-    states = serializers.DictField(
-        child=serializers.IntegerField(), help_text="Blobs by the state of their entries."
-    )
     complete = serializers.BooleanField(help_text="Whether nothing is left to be summed up.")
     next = serializers.URLField(allow_null=True, help_text="Where the next part is.")
+    kept = FiguresBody(allow_null=True, help_text="Null if it was never counted.")
 
 
 class ServerBody(serializers.Serializer[Any]):

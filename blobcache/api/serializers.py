@@ -19,6 +19,7 @@ from blobcache.redis.inspection import State
 
 if TYPE_CHECKING:
     from blobcache.redis.catalog import CatalogStatus
+    from blobcache.redis.figures import Figures
     from blobcache.redis.inspection import Record
     from blobcache.redis.status import ServerStatus
     from blobcache.redis.summary import Summary
@@ -159,17 +160,29 @@ def server_status(status: ServerStatus) -> dict[str, Any]:
     }
 
 
-def summary(sums: Summary, following: str | None) -> dict[str, Any]:
-    """Return the sums, and the cursor to go on with."""
+def summary(sums: Summary, kept: Figures | None, following: str | None) -> dict[str, Any]:
+    """Return the sums, the figures that are kept, and the cursor to go on with."""
+    figures = None
+    if kept is not None:
+        figures = {"count": kept.blobs, **_sums(kept), "counted_at": kept.counted_at}
     return {
         "count": sums.count,
         "counted": sums.counted,
+        **_sums(sums),
+        "complete": following is None,
+        "next": following,
+        "kept": figures,
+    }
+
+
+def _sums(sums: Summary | Figures) -> dict[str, Any]:
+    others = sums.other_media_types
+    return {
         "bytes": sums.bytes,
         "media_types": [
             {"mediaType": each.media_type, "count": each.blobs, "bytes": each.bytes}
             for each in sums.media_types
         ],
+        "other_media_types": others and {"count": others.blobs, "bytes": others.bytes},
         "states": {state.value: sums.states.get(state, 0) for state in State},
-        "complete": following is None,
-        "next": following,
     }

@@ -12,6 +12,8 @@ from redis import Redis
 from rest_framework.test import APIClient
 
 from blobcache.descriptor import Descriptor
+from blobcache.redis.figures import FigureStore
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
 from tests.api.conftest import ALIAS, APP, DIGEST, OTHER, UNKNOWN
 from tests.api.test_bodies import refused
@@ -174,6 +176,21 @@ class TestSummary:
         assert body["states"]["dangling-member"] == 1
         assert body["states"]["corrupt"] == 0
         assert (body["complete"], body["next"]) == (True, None)
+        assert body["kept"] is None
+        assert body["other_media_types"] is None
+
+    def test_tells_what_is_kept_of_the_whole(
+        self, superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        provider = get_provider()
+        assert isinstance(provider, RedisBlobDescriptorCacheProvider)
+        FigureStore(provider).advance("big")
+        monkeypatch.setattr("blobcache.redis.summary.summarize.__defaults__", ("", 0.0))
+        kept = superuser.get("/api/repositories/big/summary/").json()["kept"]
+        assert (kept["count"], kept["bytes"]) == (MANY, 2 * MANY)
+        assert kept["media_types"] == [{"mediaType": APP, "count": MANY, "bytes": 2 * MANY}]
+        assert kept["states"]["ok"] == MANY
+        assert kept["counted_at"].endswith("Z")
 
     def test_goes_on_where_it_had_to_stop(
         self, superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch
