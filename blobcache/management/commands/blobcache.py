@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings, registries
+from blobcache.doctor.diagnosis import Diagnosis
+from blobcache.doctor.findings import DEFAULT_KINDS, Kind
+from blobcache.doctor.repair import Outcome, repair
+from blobcache.doctor.texts import OUTCOMES, told
 from blobcache.exceptions import BlobCacheError
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
+from blobcache.services.audit import attributed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from django.core.management.base import CommandParser
 
+    from blobcache.doctor.findings import Finding
+
 __all__ = ["Command"]
+
+FOUND, FAILED = 1, 2
+"""What a check exits with when something is wrong, and when it could not be done."""
 
 
 class Command(BaseCommand):
@@ -26,26 +42,63 @@ class Command(BaseCommand):
         """One subcommand a task."""
         tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
         reindex = tasks.add_parser("reindex", help="build the catalog's index of repositories anew")
-        reindex.add_argument(
-            "--registry",
-            default=DEFAULT_REGISTRY,
-            choices=registries(),
-            help="an entry of BLOBCACHE (default: %(default)s)",
+        check = tasks.add_parser(
+            "check",
+            help="find what is wrong with the cache, and repair it with --fix",
+            description="Find what is wrong, as far as the cache alone can tell. Exits with 0 if "
+            "nothing is, or nothing any more, with 1 if something is, with 2 if that is unknown.",
         )
+        for task in (reindex, check):
+            task.add_argument(
+                "--registry",
+                default=DEFAULT_REGISTRY,
+                choices=registries(),
+                help="an entry of BLOBCACHE (default: %(default)s)",
+            )
+        check.add_argument(
+            "--repository",
+            dest="repositories",
+            nargs="+",
+            action="extend",
+            metavar="NAME",
+            help="look at these repositories' blobs alone",
+        )
+        check.add_argument(
+            "--kind",
+            dest="kinds",
+            nargs="+",
+            action="extend",
+            type=Kind,
+            choices=list(Kind),
+            metavar="KIND",
+            help=f"look for these alone: {', '.join(Kind)} (default: all but "
+            f"{', '.join(sorted(frozenset(Kind) - DEFAULT_KINDS))}, which asks each repository "
+            "about each blob)",
+        )
+        check.add_argument("--json", action="store_true", help="print a line of JSON a finding")
+        check.add_argument("--fix", action="store_true", help="repair what is still wrong")
 
-    def handle(self, *, task: str, registry: str, **_: Any) -> None:
+    def handle(self, *, task: str, registry: str, **options: Any) -> None:
         """Run the task."""
+        failed = FAILED if task == "check" else 1
         try:
-            self.reindex(registry)
+            if task == "check":
+                self.check_cache(
+                    _provider(registry, failed),
+                    repositories=options.get("repositories") or (),
+                    kinds=options.get("kinds"),
+                    as_json=options.get("json", False),
+                    fix=options.get("fix", False),
+                )
+            else:
+                self.reindex(registry)
         except BlobCacheError as error:
             cause = f" ({error.__cause__})" if error.__cause__ else ""
-            raise CommandError(f"{error}{cause}") from error
+            raise CommandError(f"{error}{cause}", returncode=failed) from error
 
     def reindex(self, registry: str) -> None:
         """Build the catalog's index to the end."""
-        provider = get_provider(registry)
-        if not isinstance(provider, RedisBlobDescriptorCacheProvider):
-            raise CommandError(f"The registry '{registry}' keeps no catalog.")
+        provider = _provider(registry, 1)
         settings = RegistrySettings(registry)
         if settings.READ_ONLY and settings.CATALOG_ALIAS == settings.CACHE_ALIAS:
             raise CommandError(f"The registry '{registry}' is read-only, its index as well.")
@@ -53,3 +106,72 @@ class Command(BaseCommand):
         count = provider.catalog.repositories(limit=1).count
         as_of = f"{status.indexed_at:%Y-%m-%dT%H:%M:%SZ}"
         self.stdout.write(f"Indexed {count} repositories as of {as_of}.")
+
+    def check_cache(
+        self,
+        provider: RedisBlobDescriptorCacheProvider,
+        *,
+        repositories: Sequence[str],
+        kinds: Sequence[Kind] | None,
+        as_json: bool,
+        fix: bool,
+    ) -> None:
+        """Tell what is wrong, one line each; exit with 1 if any of it is left."""
+        diagnosis = Diagnosis(provider, repositories, kinds)
+        for kind in sorted(frozenset(kinds or ()) - diagnosis.kinds):
+            self.stderr.write(_("%(kind)s cannot be found there.") % {"kind": kind})
+        found: Counter[str] = Counter()
+        outcomes: Counter[Outcome] = Counter()
+        with attributed(actor=None, source="command"):
+            for finding in self._findings(diagnosis):
+                outcome = repair(provider, finding) if fix else None
+                found[finding.severity] += 1
+                if outcome is not None:
+                    outcomes[outcome] += 1
+                self.stdout.write(_json(finding, outcome) if as_json else _row(finding, outcome))
+        if not as_json:
+            self.stdout.write(_sum(found, outcomes if fix else None))
+        left = found.total() - outcomes[Outcome.REPAIRED] - outcomes[Outcome.HEALED]
+        if left:
+            raise SystemExit(FOUND)
+
+    def _findings(self, diagnosis: Diagnosis) -> Iterator[Finding]:
+        for step in diagnosis.run():
+            yield from step.findings
+
+
+def _provider(registry: str, failed: int) -> RedisBlobDescriptorCacheProvider:
+    provider = get_provider(registry)
+    if not isinstance(provider, RedisBlobDescriptorCacheProvider):
+        raise CommandError(f"The registry '{registry}' keeps no catalog.", returncode=failed)
+    return provider
+
+
+def _json(finding: Finding, outcome: Outcome | None) -> str:
+    facts = finding.as_json()
+    if outcome is not None:
+        facts["outcome"] = outcome.value
+    return json.dumps(facts)
+
+
+def _row(finding: Finding, outcome: Outcome | None) -> str:
+    about = " ".join(filter(None, (finding.repository, finding.digest)))
+    text = told(finding)
+    if outcome is not None:
+        text = f"{text} [{OUTCOMES[outcome]}]".lstrip()
+    return f"{finding.severity:<6} {finding.kind:<16} {about}  {text}".rstrip()
+
+
+def _sum(found: Counter[str], outcomes: Counter[Outcome] | None) -> str:
+    count = found.total()
+    if not count:
+        return _("Nothing is wrong, as far as the cache can tell.")
+    text = ngettext(
+        "%(count)d finding, %(errors)d of them an error.",
+        "%(count)d findings, %(errors)d of them errors.",
+        count,
+    ) % {"count": count, "errors": found["error"]}
+    if outcomes is None:
+        return text
+    done = ", ".join(f"{OUTCOMES[outcome]}: {number}" for outcome, number in outcomes.items())
+    return f"{text} {done}."
