@@ -82,19 +82,27 @@ class Composition(NamedTuple):
         )
 
 
-def compose(totals: Iterable[tuple[str | None, int, int]], *, none: str = "") -> Composition:
-    """Lay out totals, given as media type, blobs and bytes; `none` filters by the lack of one."""
+def compose(
+    totals: Iterable[tuple[str | None, int, int]],
+    more: tuple[int, int] | None = None,
+    *,
+    none: str = "",
+) -> Composition:
+    """Lay out totals, given as media type, blobs and bytes; `none` filters by the lack of one.
+
+    `more` are the blobs and the bytes of further types that nobody has told apart.
+    """
     rows = sorted(totals, key=lambda row: (-row[2], -row[1], row[0] or ""))
     shown = rows if len(rows) <= _SHOWN + 1 else rows[:_SHOWN]
     rest = rows[len(shown) :]
-    all_blobs = sum(blobs for _type, blobs, _size in rows)
-    all_bytes = sum(size for _type, _blobs, size in rows)
     amounts = [(blobs, size) for _type, blobs, size in shown]
     heads = [_head(media_type, none) for media_type, _blobs, _size in shown]
-    if rest:
-        amounts.append((sum(row[1] for row in rest), sum(row[2] for row in rest)))
-        text = ngettext("%(count)d more type", "%(count)d more types", len(rest))
-        heads.append((text % {"count": len(rest)}, None, "", Kind.OTHER))
+    if rest or more:
+        blobs, size = more or (0, 0)
+        amounts.append((blobs + sum(row[1] for row in rest), size + sum(row[2] for row in rest)))
+        heads.append((_rest(len(rest), is_told=more is None), None, "", Kind.OTHER))
+    all_blobs = sum(blobs for blobs, _size in amounts)
+    all_bytes = sum(size for _blobs, size in amounts)
     tones: Counter[Kind] = Counter()
     parts = []
     for (text, media_type, wanted, kind), by_blobs, by_bytes in zip(
@@ -112,6 +120,12 @@ def compose(totals: Iterable[tuple[str | None, int, int]], *, none: str = "") ->
 def _head(media_type: str | None, none: str) -> tuple[str, str | None, str, Kind]:
     text, kind = label(media_type)
     return text, media_type, media_type or none, kind
+
+
+def _rest(count: int, *, is_told: bool) -> str:
+    if not is_told:
+        return _("further types")
+    return ngettext("%(count)d more type", "%(count)d more types", count) % {"count": count}
 
 
 def _shares(amounts: Sequence[int], whole: int) -> list[Share]:

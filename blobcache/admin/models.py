@@ -15,7 +15,10 @@ from blobcache.access import Access, Action
 from blobcache.admin.blob import BlobPage, ClearBlobPage, PurgeBlobPage, SetBlobPage
 from blobcache.admin.blobs import BlobsPage
 from blobcache.admin.clearing import ClearMembersPage
+from blobcache.admin.consistency import ConsistencyPage
+from blobcache.admin.emptying import EmptyPage
 from blobcache.admin.pages import Page
+from blobcache.admin.repairing import RepairPage
 from blobcache.admin.repositories import RefreshPage, RepositoriesPage
 from blobcache.admin.repository import RepositoryPage, SetMemberPage
 from blobcache.digest import Digest
@@ -103,9 +106,12 @@ class RepositoryAdmin(_CacheAdmin):
     """Repositories, and what is in them."""
 
     def get_page_urls(self) -> list[URLPattern]:
-        """Refreshing the catalog, clearing blobs in a repository, setting one there."""
+        """What concerns several repositories; clearing blobs in one, setting one there."""
         return [
             self._path("refresh/", "refresh", self.refresh_view),
+            self._path("empty/", "empty", self.empty_view),
+            self._path("consistency/", "consistency", self.consistency_view),
+            self._path("repair/", "repair", self.repair_view),
             self._path("<path:object_id>/clear/", "clear", self.clear_view),
             self._path("<path:object_id>/set/", "set", self.set_view),
         ]
@@ -141,6 +147,18 @@ class RepositoryAdmin(_CacheAdmin):
     def refresh_view(self, request: HttpRequest) -> HttpResponse:
         """Building the catalog's index anew."""
         return RefreshPage(self, request).respond()
+
+    def empty_view(self, request: HttpRequest) -> HttpResponse:
+        """Clearing all blobs of some repositories."""
+        return EmptyPage(self, request).respond()
+
+    def consistency_view(self, request: HttpRequest) -> HttpResponse:
+        """What is wrong with all of it, or with some repositories."""
+        return ConsistencyPage(self, request).respond()
+
+    def repair_view(self, request: HttpRequest) -> HttpResponse:
+        """Repairing what is wrong."""
+        return RepairPage(self, request).respond()
 
     def change_view(
         self,

@@ -52,6 +52,9 @@ CURSOR = "cursor"
 NUMBER = "p"
 """The parameter that says which page of a listing, where it has numbers."""
 
+COUNTING = "count"
+"""The parameter that says that figures are to be added up, and how far that is."""
+
 KEPT = "_changelist_filters"
 """The parameter that says what the list looked like that the reader came from, as Django's."""
 

@@ -6,24 +6,30 @@ from typing import TYPE_CHECKING
 
 from django.contrib import messages
 from django.http import HttpResponseRedirect
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
-from blobcache.admin.pages import Page
+from blobcache.admin.pages import COUNTING, KEPT, Page
+from blobcache.admin.ranking import Listing, Wanted, list_repositories
+from blobcache.cursors import seal, unseal
 from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.models import Repository
 from blobcache.redis.catalog import PAGE_BUDGET
+from blobcache.redis.figures import FigureStore, Order
 from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from django.http import HttpResponse
 
-    from blobcache.redis.catalog import RepositoryPage as Listing
+    from blobcache.redis.figures import RankedRow
 
 __all__ = ["RefreshPage", "RepositoriesPage"]
 
 
 class RepositoriesPage(Page):
-    """A listing in lexical order, searched by the beginning of the name."""
+    """All of them, by name, number of blobs or size, and those whose names are searched for."""
 
     template = "repositories.html"
 
@@ -38,38 +44,106 @@ class RepositoriesPage(Page):
 
     def get(self) -> HttpResponse:
         """List some repositories, below the state of the cache for who may view all of it."""
-        place = ("repositories", self.query)
-        page: Listing | None = None
+        wanted = Wanted.of(self.request.GET)
+        listing: Listing | None = None
         server = None
-        with self.tolerance():
-            page = self.provider.catalog.repositories(
-                self.query, self.cursor(*place), self.limit, self.access.visible
-            )
         sees_all = self.access.may_all("view")
-        if sees_all and page is not None:
+        with self.tolerance():
+            counting = self.request.GET.get(COUNTING) if sees_all else None
+            if counting and (going := self._count_all(counting)) is not None:
+                return going
+            listing = list_repositories(
+                self.provider, wanted, self.cursor(*wanted.place), self.limit, self.access.visible
+            )
+        if sees_all and listing is not None:
             with self.tolerance():
                 server = self.provider.server_status()
+        may_write = not self.settings.READ_ONLY
         return self.render(
             title=_("Repositories"),
-            page=page,
-            rows=[
-                {
-                    "name": entry.name,
-                    "blobs": entry.blobs,
-                    "url": self._url(entry.name),
-                    "is_name": isinstance(entry.name, RepositoryName),
-                }
-                for entry in (page.repositories if page else ())
-            ],
-            next=self.following(page.next, *place) if page else None,
+            wanted=wanted,
+            page=listing,
+            rows=[self._row(entry) for entry in (listing.rows if listing else ())],
+            columns=list(self._columns(wanted)),
+            orders=_orders(),
+            next=self.following(listing.next, *wanted.place) if listing else None,
             server=server,
-            catalog=page.status if page and sees_all else None,
-            refresh_url=self.url(Repository, "refresh"),
+            catalog=listing.status if listing and sees_all else None,
+            counted=listing.counted if listing and sees_all else None,
+            count_url=self.link(**{COUNTING: "on"})
+            if sees_all and listing and self.provider.catalog.may_write
+            else "",
+            refresh_catalog_url=self.url(Repository, "refresh"),
+            check_url=self.url(Repository, "consistency"),
+            consistency_url=self.url(Repository, "consistency") if sees_all else "",
+            empty_url=may_write and self.url(Repository, "empty"),
+            may_empty=may_write
+            and any(
+                isinstance(row.name, RepositoryName) and self.access.may_clear(row.name)
+                for row in (listing.rows if listing else ())
+            ),
+            everything=self.link(q="", m=""),
+            inside_url=self.link(m="in"),
+            kept=self.request.GET.urlencode(),
             exact_url=self._exact_url(),
         )
 
+    def _count_all(self, said: str) -> HttpResponse | None:
+        """Add up some repositories and say how far it is; None once all are done."""
+        place = ("count",)
+        cursor = "" if said == "on" else unseal(said, "admin", *place)
+        store = FigureStore(self.provider)
+        if not store.may_keep:
+            return None
+        result = store.refresh(cursor)
+        if result.next is None:
+            self.say(_("The figures of all repositories are up to date."), messages.SUCCESS)
+            return HttpResponseRedirect(self.request.path + self.link(**{COUNTING: ""}))
+        status = store.ranked(limit=1)
+        return self.render(
+            title=_("Adding up the repositories"),
+            counted=status,
+            is_counting=True,
+            refresh_url=self.link(**{COUNTING: seal(result.next, "admin", *place)}),
+            stop_url=self.link(**{COUNTING: ""}),
+        )
+
+    def _row(self, entry: RankedRow) -> dict[str, object]:
+        """A repository as the table shows it."""
+        is_name, figures = isinstance(entry.name, RepositoryName), entry.figures
+        return {
+            "name": entry.name,
+            "blobs": entry.blobs,
+            "figures": figures,
+            "is_changed": figures is not None and figures.blobs != entry.blobs,
+            "url": self._url(entry.name),
+            "is_name": is_name,
+        }
+
+    def _columns(self, wanted: Wanted) -> Iterator[dict[str, object]]:
+        """The table's head: what each column is called, and the way to have it in order."""
+        for order, title in zip(
+            (Order.NAME, Order.BLOBS, Order.BYTES),
+            (_("Repository"), _("Blobs"), _("Size")),
+            strict=True,
+        ):
+            is_current = wanted.order is order
+            # Names from A to Z first, numbers from the largest down.
+            first, second = ("", "-") if order is Order.NAME else ("-", "")
+            turned = is_current and wanted.is_descending is (first == "-")
+            sign = second if turned else first
+            yield {
+                "title": title,
+                "is_number": order is not Order.NAME,
+                "url": self.link(o="" if sign + order == "name" else sign + order),
+                "sorted": is_current and ("ascending", "descending")[wanted.is_descending],
+            }
+
     def _url(self, name: str) -> str:
-        return self.repository_url(name) if isinstance(name, RepositoryName) else ""
+        if not isinstance(name, RepositoryName):
+            return ""
+        address, kept = self.repository_url(name), self.request.GET.urlencode()
+        return f"{address}?{urlencode({KEPT: kept})}" if address and kept else address
 
     def _exact_url(self) -> str:
         """The page of the very name that is searched for, which need not be cached yet."""
@@ -77,6 +151,18 @@ class RepositoriesPage(Page):
             return self.repository_url(RepositoryName(self.query))
         except RepositoryNameInvalid:
             return ""
+
+
+def _orders() -> list[tuple[str, str]]:
+    """What the listing can be sorted by, as one chooses it."""
+    return [
+        ("", _("by name")),
+        ("-name", _("by name, backwards")),
+        ("-bytes", _("largest first")),
+        ("bytes", _("smallest first")),
+        ("-blobs", _("most blobs first")),
+        ("blobs", _("fewest blobs first")),
+    ]
 
 
 class RefreshPage(Page):

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 
 from blobcache.admin.composition import Composition, compose
 from blobcache.admin.descriptors import SetPage
-from blobcache.admin.figures import Figures
+from blobcache.admin.figures import Totals, totals_of
 from blobcache.admin.labels import KINDS, label
 from blobcache.admin.members import Listing, list_members
-from blobcache.admin.pages import NUMBER
+from blobcache.admin.pages import COUNTING, NUMBER
 from blobcache.admin.rows import Row
 from blobcache.admin.selection import COLUMNS, NONE, Selection
 from blobcache.admin.states import EXPLANATIONS
 from blobcache.admin.subject import AboutRepository
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.models import Repository
-from blobcache.redis.summary import summarize
+from blobcache.redis.index import STEP
+from blobcache.redis.inspection import State
+from blobcache.redis.sharing import Sharing, sharing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,8 +65,14 @@ class RepositoryPage(AboutRepository):
         except DescriptorCorrupt:
             is_damaged = True
         may_write = not self.settings.READ_ONLY
-        figures = None if is_damaged or listing.count is None else self._figures()
-        composition = compose(figures.media_types, none=NONE) if figures else None
+        totals = None if is_damaged else self._totals(listing)
+        if COUNTING in self.request.GET and (totals is None or totals.counting is None):
+            return HttpResponseRedirect(self.request.path + self.link(**{COUNTING: ""}))
+        composition = (
+            compose(totals.media_types, totals.more_types, none=NONE)
+            if totals and totals.bytes is not None
+            else None
+        )
         return self.render(
             title=self.name,
             name=self.name,
@@ -72,7 +81,15 @@ class RepositoryPage(AboutRepository):
             rows=[Row.of(record, self.blob_url) for record in listing.records],
             columns=list(self._columns(selection, listing)),
             types=self._types(selection, listing, composition),
-            figures=figures,
+            totals=totals,
+            anomalies=self._anomalies(totals) if totals else (),
+            count_url=self._count_url(totals) if totals else "",
+            share=round(100 * (totals.counting or 0)) if totals else None,
+            stop_url=self.link(**{COUNTING: ""}),
+            refresh_url=self._count_url(totals)
+            if totals and totals.counting is not None and COUNTING in self.request.GET
+            else "",
+            sharing=None if is_damaged else self._sharing(listing),
             composition=composition,
             parts=[
                 {"part": part, "url": part.filter and self.link(type=part.filter)}
@@ -97,13 +114,50 @@ class RepositoryPage(AboutRepository):
             and self.access.may_set(self.name)
             and self.url(Repository, "set", self.name),
             history_url=self.url(Repository, "history", self.name),
+            consistency_url=self.url(Repository, "consistency", repository=self.name),
         )
 
-    def _figures(self) -> Figures | None:
+    def _totals(self, listing: Listing) -> Totals | None:
         """What the repository comes to."""
         with self.tolerance():
-            return Figures.of(summarize(self.provider.repository_scoped(self.name), self.name))
+            count = listing.count
+            if count is None:
+                count = self.provider.catalog.members(self.name, limit=1).count
+            return totals_of(
+                self.provider,
+                self.name,
+                count,
+                is_asked=COUNTING in self.request.GET,
+                sort_limit=self.settings.ADMIN_SORT_LIMIT,
+            )
         return None
+
+    def _count_url(self, totals: Totals) -> str:
+        """Where the figures are added up anew; empty where they are at each look."""
+        if totals.count <= STEP or not self.provider.catalog.may_write:
+            return ""
+        return self.link(**{COUNTING: "on"})
+
+    def _sharing(self, listing: Listing) -> Sharing | None:
+        """What others hold too: for small repositories, and for who may know of all others."""
+        if not listing.count or listing.count > STEP or not self.access.may_all("view"):
+            return None
+        with self.tolerance():
+            service = self.provider.repository_scoped(self.name)
+            members = self.provider.catalog.members(self.name, limit=STEP).members
+            return sharing(self.provider, self.name, service.inspect(members))
+        return None
+
+    def _anomalies(self, totals: Totals) -> Iterator[dict[str, object]]:
+        """The states that are not as they should be, and the way to the blobs in each."""
+        for state, explanation in EXPLANATIONS.items():
+            count = (totals.states or {}).get(state, 0)
+            if count and state is not State.OK:
+                yield {
+                    "label": explanation.label,
+                    "count": count,
+                    "url": self.link(state=state, q="", type=""),
+                }
 
     def _columns(self, selection: Selection, listing: Listing) -> Iterator[dict[str, object]]:
         """The table's head: what each column is called, and the way to have it in order."""

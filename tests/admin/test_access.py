@@ -29,6 +29,9 @@ USERS = {
 GET: dict[tuple[str, str], tuple[HTTPStatus, ...]] = {
     ("repository", "changelist"): (OK, OK, OK, OK, OK),
     ("repository", "refresh"): (FOUND, FOUND, DENIED, DENIED, FOUND),
+    ("repository", "empty"): (FOUND, FOUND, FOUND, FOUND, FOUND),
+    ("repository", "consistency"): (OK, OK, DENIED, DENIED, OK),
+    ("repository", "repair"): (FOUND, DENIED, DENIED, DENIED, FOUND),
     ("repository", "add"): (DENIED, DENIED, DENIED, DENIED, DENIED),
     ("repository", "change"): (OK, OK, DENIED, OK, OK),
     ("repository", "history"): (OK, OK, DENIED, OK, OK),
@@ -46,6 +49,9 @@ GET: dict[tuple[str, str], tuple[HTTPStatus, ...]] = {
 
 POST = {
     ("repository", "refresh"): (FOUND, FOUND, DENIED, DENIED, FOUND),
+    ("repository", "empty"): (FOUND, FOUND, FOUND, FOUND, FOUND),
+    ("repository", "consistency"): (FOUND, FOUND, DENIED, DENIED, FOUND),
+    ("repository", "repair"): (FOUND, DENIED, DENIED, DENIED, FOUND),
     ("repository", "clear"): (FOUND, DENIED, DENIED, FOUND, FOUND),
     ("repository", "set"): (OK, DENIED, DENIED, DENIED, OK),
     ("blob", "delete"): (OK, DENIED, DENIED, DENIED, DENIED),
@@ -57,7 +63,7 @@ pytestmark = pytest.mark.usefixtures("filled")
 
 
 def address(model: str, view: str, name: str = GRANTED) -> str:
-    if view in ("changelist", "add", "refresh"):
+    if view in ("changelist", "add", "refresh", "empty", "consistency", "repair"):
         return addresses.blobs() if (model, view) == ("blob", "changelist") else _root(model, view)
     if model == "blob":
         return addresses.blob(LAYER, view)

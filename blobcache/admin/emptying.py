@@ -1,0 +1,157 @@
+"""Clearing all blobs of some repositories: a look at what goes, then step by step.
+
+Each step is a POST with what is left, so that it works for sets of any size and without JavaScript,
+and does no harm where it is left.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from django.contrib import messages
+from django.http import HttpResponseRedirect, QueryDict
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from blobcache.admin.pages import CURSOR, Page
+from blobcache.cursors import seal, unseal
+from blobcache.digest import Digest
+from blobcache.exceptions import BlobUnknown, DescriptorCorrupt, RepositoryNameInvalid
+from blobcache.history import recorded
+from blobcache.models import Repository
+from blobcache.redis.figures import FigureStore
+from blobcache.reference import RepositoryName
+
+if TYPE_CHECKING:
+    from django.http import HttpResponse
+
+    from blobcache.redis.figures import Figures
+
+__all__ = ["EmptyPage"]
+
+BUDGET = 0.5
+"""Seconds after which a step ends."""
+
+_STEP = 100
+"""Members that are read at a time; each is cleared, and audited, by itself."""
+
+
+class EmptyPage(Page):
+    """Clearing the selected repositories."""
+
+    template = "empty.html"
+    writes = True
+
+    def is_allowed(self) -> bool:
+        """Everybody who may view one; of those selected, only what they may clear is cleared."""
+        return self.admin.has_view_permission(self.request)
+
+    @property
+    def home(self) -> str:
+        """The list, where the reader left it."""
+        kept = QueryDict(self.request.POST.get("kept", "")).urlencode()
+        listing = self.url(Repository, "changelist")
+        return f"{listing}?{kept}" if kept else listing
+
+    def crumbs(self) -> list[tuple[str, str]]:
+        """Below the list."""
+        return [(_("Clear repositories"), "")]
+
+    def get(self) -> HttpResponse:
+        """There is nothing selected: back to the page where one does."""
+        return HttpResponseRedirect(self.home)
+
+    def post(self) -> HttpResponse:
+        """Show what will happen and, when that is confirmed, do it."""
+        names = self._selected()
+        if not names:
+            return self.leave(
+                _("Select the repositories to clear first, of those that you may clear."),
+                messages.WARNING,
+            )
+        return self._clear(names) if "confirmed" in self.request.POST else self._ask(names)
+
+    def _selected(self) -> list[RepositoryName]:
+        names = []
+        for text in dict.fromkeys(self.request.POST.getlist("repository")):
+            try:
+                name = RepositoryName(text)
+            except RepositoryNameInvalid:
+                continue
+            if self.access.may("view", name) and self.access.may_clear(name):
+                names.append(name)
+        return names
+
+    def _ask(self, names: list[RepositoryName]) -> HttpResponse:
+        figures: list[Figures | None] = []
+        counts: list[int | None] = []
+        with self.tolerance():
+            figures = FigureStore(self.provider).of(names)
+            counts = [self._count(name) for name in names]
+        rows = [
+            {
+                "name": name,
+                "url": self.repository_url(name),
+                "blobs": counts[place] if place < len(counts) else None,
+                "bytes": figures[place].bytes if place < len(figures) and figures[place] else None,  # type: ignore[union-attr]
+            }
+            for place, name in enumerate(names)
+        ]
+        return self.render(
+            title=_("Clear repositories"),
+            rows=rows,
+            blobs=sum(filter(None, counts)),
+            kept=self.request.POST.get("kept", ""),
+            home=self.home,
+        )
+
+    def _count(self, name: RepositoryName) -> int | None:
+        try:
+            return self.provider.catalog.members(name, limit=1).count
+        except DescriptorCorrupt:
+            return None
+
+    def _clear(self, names: list[RepositoryName]) -> HttpResponse:
+        deadline = monotonic() + BUDGET
+        token = self.request.POST.get(CURSOR, "")
+        cursor = unseal(token, "admin", "empty", names[0]) if token else ""
+        said = self.request.POST.get("total", "")
+        total = int(said) if said.isdecimal() and len(said) < 10 else 0  # noqa: PLR2004
+        with self.tolerance(), recorded(self.request.user, source="admin"):
+            while names and monotonic() < deadline:
+                following, cleared = self._step(names[0], cursor)
+                total += cleared
+                cursor = following or ""
+                if following is None:
+                    names = names[1:]
+        if not names:
+            text = ngettext("Cleared %(count)d blob.", "Cleared %(count)d blobs.", total)
+            return self.leave(text % {"count": total})
+        return self.render(
+            title=_("Clear repositories"),
+            is_under_way=True,
+            total=total,
+            names=names,
+            cursor=seal(cursor, "admin", "empty", names[0]) if cursor else "",
+            kept=self.request.POST.get("kept", ""),
+            home=self.home,
+        )
+
+    def _step(self, name: RepositoryName, cursor: str) -> tuple[str | None, int]:
+        """Clear some members; where to go on, and how many were cleared."""
+        service, cleared = self.provider.repository_scoped(name), 0
+        try:
+            page = self.provider.catalog.members(name, cursor, _STEP)
+        except DescriptorCorrupt:
+            self.say(_("%(repository)s is damaged: check it to repair it.") % {"repository": name})
+            return None, 0
+        for member in page.members:
+            if not isinstance(member, Digest):
+                continue  # what is no digest, a repair takes away
+            try:
+                service.clear(member)
+                cleared += 1
+            except BlobUnknown:
+                pass
+        return page.next, cleared

@@ -1,0 +1,184 @@
+"""Repairing what a diagnosis found: after a look at what that will do, and after a look again.
+
+Selected findings are repaired one by one; all of a kind on a walk that finds and repairs them step
+by step, each step a POST with the cursor of the one before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib import messages
+from django.http import HttpResponseRedirect
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from blobcache.admin.consistency import AboutFindings
+from blobcache.admin.pages import CURSOR
+from blobcache.admin.reports import groups
+from blobcache.cursors import seal, unseal
+from blobcache.doctor.findings import Finding, Kind
+from blobcache.doctor.repair import Outcome, repair_many
+from blobcache.doctor.texts import EXPLANATIONS
+from blobcache.history import recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.http import HttpResponse
+
+    from blobcache.doctor.repair import Repair
+
+__all__ = ["RepairPage"]
+
+_MAX_DIGITS = 9
+
+
+class RepairPage(AboutFindings):
+    """Repairing some findings, or all of a kind."""
+
+    template = "repair.html"
+    writes = True
+
+    def is_allowed(self) -> bool:
+        """Who may view them, and clear in one of them at least."""
+        return super().is_allowed() and (self.settings.READ_ONLY or self.may_repair_any)
+
+    def crumbs(self) -> list[tuple[str, str]]:
+        """Below the check."""
+        return [*super().crumbs(), (_("Repair"), "")]
+
+    @property
+    def tally(self) -> dict[Outcome, int]:
+        """What earlier steps came to; it is shown, and nothing else."""
+        said = {outcome: self.request.POST.get(outcome, "") for outcome in Outcome}
+        return {
+            outcome: int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else 0
+            for outcome, text in said.items()
+        }
+
+    def get(self) -> HttpResponse:
+        """There is nothing selected: back to the page where one does."""
+        return HttpResponseRedirect(self.home)
+
+    def post(self) -> HttpResponse:
+        """Show what will happen and, when that is confirmed, do it."""
+        is_confirmed = "confirmed" in self.request.POST
+        kind = self.request.POST.get("kind", "")
+        if kind in list(Kind):
+            if not self.may_repair_any:
+                return self._nothing()
+            return self._walk(Kind(kind)) if is_confirmed else self._ask_about(Kind(kind))
+        findings = list(filter(self.may_repair, _parsed(self.request.POST.getlist("finding"))))
+        if not findings:
+            return self._nothing()
+        return self._repair(findings) if is_confirmed else self._ask(findings)
+
+    def _nothing(self) -> HttpResponse:
+        text = _("Select what to repair first, of what you may repair.")
+        return self.leave(text, messages.WARNING)
+
+    def _ask(self, findings: list[Finding]) -> HttpResponse:
+        counts = dict.fromkeys((finding.kind for finding in findings), 0)
+        for finding in findings:
+            counts[finding.kind] += 1
+        return self.render(
+            title=_("Repair"),
+            names=self.names,
+            groups=groups(counts, findings, self.row),
+            count=len(findings),
+            home=self.home,
+        )
+
+    def _ask_about(self, kind: Kind) -> HttpResponse:
+        return self.render(
+            title=_("Repair"),
+            names=self.names,
+            kind=kind,
+            explanation=EXPLANATIONS[kind],
+            home=self.home,
+        )
+
+    def _repair(self, findings: list[Finding]) -> HttpResponse:
+        done: list[Repair] = []
+        failed = True
+        with self.tolerance(), recorded(self.request.user, source="admin"):
+            done = repair_many(self.provider, findings)
+            failed = False
+        tally = self._add(done)
+        left = findings[len(done) :]
+        if not left:
+            return self._leave(tally)
+        return self._go_on(tally, left=left, is_stuck=failed)
+
+    def _walk(self, kind: Kind) -> HttpResponse:
+        place = ("admin", "repair", kind, *self.names)
+        token = self.request.POST.get(CURSOR, "")
+        cursor = unseal(token, *place) if token else ""
+        done: list[Repair] = []
+        following: str | None = cursor
+        failed = True
+        with self.tolerance(), recorded(self.request.user, source="admin"):
+            step = self.diagnosis([kind]).step(cursor)
+            findings = list(filter(self.may_repair, step.findings))
+            if findings:
+                done = repair_many(self.provider, findings)
+            if len(done) == len(findings):  # else the same step again, for the rest
+                following = step.next
+            failed = False
+        tally = self._add(done)
+        if following is None:
+            return self._leave(tally)
+        return self._go_on(
+            tally, kind=kind, cursor=seal(following, *place) if following else "", is_stuck=failed
+        )
+
+    def _add(self, done: Iterable[Repair]) -> dict[Outcome, int]:
+        tally = self.tally
+        for each in done:
+            tally[each.outcome] += 1
+        return tally
+
+    def _go_on(self, tally: dict[Outcome, int], **context: object) -> HttpResponse:
+        left = context.pop("left", ())
+        return self.render(
+            title=_("Repair"),
+            names=self.names,
+            is_under_way=True,
+            tally=tally,
+            repaired=tally[Outcome.REPAIRED],
+            left=left,
+            home=self.home,
+            **context,
+        )
+
+    def _leave(self, tally: dict[Outcome, int]) -> HttpResponse:
+        repaired, healed, kept = (tally[outcome] for outcome in Outcome)
+        if repaired or not (healed or kept):
+            text = ngettext("Repaired %(count)d finding.", "Repaired %(count)d findings.", repaired)
+            self.say(text % {"count": repaired}, messages.SUCCESS)
+        if healed:
+            text = ngettext(
+                "%(count)d finding was not so any more, and is left alone.",
+                "%(count)d findings were not so any more, and are left alone.",
+                healed,
+            )
+            self.say(text % {"count": healed}, messages.INFO)
+        if kept:
+            text = ngettext(
+                "%(count)d finding is left alone: nobody could fill it anew.",
+                "%(count)d findings are left alone: nobody could fill them anew.",
+                kept,
+            )
+            self.say(text % {"count": kept})
+        return HttpResponseRedirect(self.home)
+
+
+def _parsed(identities: Iterable[str]) -> list[Finding]:
+    findings = []
+    for identity in dict.fromkeys(identities):
+        try:
+            findings.append(Finding.parse(identity))
+        except ValueError:
+            continue
+    return findings

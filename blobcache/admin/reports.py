@@ -1,0 +1,83 @@
+"""What a diagnosis came to so far, kind by kind: small enough to travel in an address."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from blobcache.doctor.findings import SEVERITIES, Kind, Severity
+from blobcache.doctor.texts import EXPLANATIONS, SEVERITY_LABELS, told
+from blobcache.exceptions import CursorInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from blobcache.doctor.findings import Finding
+    from blobcache.doctor.texts import Explanation
+
+__all__ = ["Group", "Report", "groups"]
+
+
+class Report(NamedTuple):
+    """How far a diagnosis has come."""
+
+    cursor: str | None = ""
+    """Of the next step; None at the end."""
+
+    counts: Mapping[Kind, int] = {}
+
+    def __str__(self) -> str:
+        return json.dumps([self.cursor, self.counts], separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: str) -> Report:
+        """Undo `str`; what nobody has sealed does not come here, but may be of an older version."""
+        try:
+            cursor, counts = json.loads(text)
+            return cls(cursor, {Kind(kind): int(count) for kind, count in counts.items()})
+        except (ValueError, TypeError, AttributeError):
+            raise CursorInvalid("That report is of another version.") from None
+
+    def plus(self, findings: Iterable[Finding], cursor: str | None) -> Report:
+        """This report and one more step."""
+        return Report(cursor, Counter(self.counts) + Counter(each.kind for each in findings))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The findings of one kind."""
+
+    kind: Kind
+    severity: Severity
+    severity_label: str
+    explanation: Explanation
+    count: int
+    rows: Sequence[Mapping[str, object]]
+    """The findings themselves, as far as they are at hand."""
+
+
+def groups(
+    counts: Mapping[Kind, int],
+    findings: Sequence[Finding] = (),
+    lay_out: Callable[[Finding, str], Mapping[str, object]] | None = None,
+) -> list[Group]:
+    """Put findings into groups, the worst first."""
+    ordered = sorted(
+        (kind for kind in Kind if counts.get(kind)),
+        key=lambda kind: list(Severity).index(SEVERITIES[kind]),
+    )
+    return [
+        Group(
+            kind,
+            SEVERITIES[kind],
+            str(SEVERITY_LABELS[SEVERITIES[kind]]),
+            EXPLANATIONS[kind],
+            counts[kind],
+            [lay_out(each, told(each)) for each in findings if each.kind is kind]
+            if lay_out
+            else (),
+        )
+        for kind in ordered
+    ]

@@ -1,0 +1,83 @@
+"""How much of what a repository holds others hold too: bytes that its removal would not free."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
+
+from blobcache.digest import Digest
+from blobcache.redis import keys
+from blobcache.redis.names import repository_text
+from blobcache.reference import RepositoryName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from blobcache.redis.inspection import Record
+    from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+    from blobcache.redis.wire import Command
+
+__all__ = ["BUDGET", "HEAVIEST", "Sharing", "sharing"]
+
+BUDGET = 0.1
+"""Seconds after which what was found so far is told."""
+
+HEAVIEST = 250
+"""Of so many blobs it is asked who else holds them; they are nearly all of the bytes."""
+
+_REPOSITORIES = 40
+"""So many are asked in one round trip: ten thousand memberships, some milliseconds in Redis."""
+
+
+class Sharing(NamedTuple):
+    """What others hold too."""
+
+    bytes: int
+    of: int
+    """Bytes of all blobs."""
+
+    is_least: bool
+    """Whether it may be more: not all blobs, or not all repositories, were asked about."""
+
+    @property
+    def percent(self) -> float:
+        """The share of the bytes."""
+        return 100 * self.bytes / self.of if self.of else 0.0
+
+
+def sharing(
+    provider: RedisBlobDescriptorCacheProvider,
+    repository: str,
+    records: Iterable[Record],
+    budget: float = BUDGET,
+) -> Sharing:
+    """Ask the other repositories for the heaviest of a repository's blobs, given as its records."""
+    deadline = monotonic() + budget
+    sizes = {
+        record.digest: record.descriptor.size
+        for record in records
+        # Of an alias the canonical digest has the bytes.
+        if record.descriptor and record.descriptor.digest == record.digest
+    }
+    heaviest = sorted(sizes, key=lambda digest: -sizes[digest])
+    asked = [digest for digest in heaviest if isinstance(digest, Digest)][:HEAVIEST]
+    shared: set[str] = set()
+    after, more = b"", bool(asked)
+    while more and monotonic() < deadline:
+        names, more = provider.catalog.names(after, _REPOSITORIES)
+        after = names[-1] if names else after
+        others = [
+            name
+            for name in names
+            if name != repository.encode() and isinstance(repository_text(name), RepositoryName)
+        ]
+        questions: list[Command] = [("SMISMEMBER", keys.members(name), *asked) for name in others]
+        for answers in provider.server.batch(questions) if questions else ():
+            if isinstance(answers, list):  # else a key of another type lies there
+                found = zip(asked, answers, strict=True)
+                shared.update(digest for digest, is_member in found if is_member)
+    return Sharing(
+        sum(sizes[digest] for digest in shared),
+        sum(sizes.values()),
+        is_least=more or len(asked) < len(heaviest),
+    )
