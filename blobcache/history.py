@@ -120,7 +120,7 @@ def _purged(digest: str) -> str:
 
 def _repaired(digest: str | None) -> str:
     if digest is None:
-        return _("Removed what was no set of digests.")
+        return _("Removed what was no repository.")
     return _("Removed what was no blob: %(what)s.") % {"what": digest}
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -15,11 +16,13 @@ from django.core.management.base import CommandError
 from django.test import override_settings
 from redis import Redis
 
+from blobcache.doctor.findings import Kind
 from blobcache.exceptions import CursorInvalid
 from blobcache.redis.catalog import Catalog
 from blobcache.services import get_provider
 from project import embedded
 from tests.conformance import A, of
+from tests.doctor.damage import contents, digest, write_blob, write_member
 from tests.servers import cache_at, commands
 
 ROOT = Path(__file__).parent.parent
@@ -130,6 +133,123 @@ class TestReindex:
         monkeypatch.setattr(Catalog, "reindex", changed)
         with pytest.raises(CommandError, match=r"changed since\.$"):
             run("reindex")
+
+
+def check(*arguments: str) -> tuple[str, int]:
+    """Run the check, and return what it printed and its exit code."""
+    out = StringIO()
+    try:
+        call_command("blobcache", "check", *arguments, stdout=out)
+    except SystemExit as end:
+        return out.getvalue(), int(end.code or 0)
+    return out.getvalue(), 0
+
+
+class TestCheck:
+    @pytest.fixture
+    def damaged(self, default_cache: Redis) -> Redis:
+        """A wrong size that two repositories have, and a leftover."""
+        for name in ("a", "b"):
+            write_member(default_cache, name, digest(1), "size 0")
+        write_blob(default_cache, digest(2), "leftover")
+        write_member(default_cache, "a", digest(3))
+        return default_cache
+
+    def test_a_sound_cache_has_no_findings(self, default_cache: Redis) -> None:
+        write_member(default_cache, "a", digest(1))
+        assert check() == ("Nothing is wrong, as far as the cache can tell.\n", 0)
+        assert check("--json") == ("", 0)
+
+    def test_each_finding_is_a_row(self, damaged: Redis) -> None:
+        before = contents(damaged)
+        said, code = check()
+        assert code == 1
+        *rows, last = said.splitlines()
+        assert sorted(rows) == [
+            f"error  size-mismatch    a {digest(1)}  The size is 0.",
+            f"error  size-mismatch    b {digest(1)}  The size is 0.",
+            f"error  size-mismatch    {digest(1)}  The size is 0.",
+            f"info   husk             {digest(2)}  Left are: length",
+        ]
+        assert last == "4 findings, 3 of them errors."
+        assert contents(damaged) == before
+
+    def test_or_a_line_of_json(self, damaged: Redis) -> None:
+        said, code = check("--json", "--kind", "husk")
+        assert code == 1
+        assert json.loads(said) == {
+            "id": f"husk/blob//{digest(2)}",
+            "kind": "husk",
+            "severity": "info",
+            "place": "blob",
+            "repository": None,
+            "digest": digest(2),
+            "facts": {"left": "length"},
+            "repairable": True,
+        }
+
+    def test_some_repositories_and_kinds(self, damaged: Redis) -> None:
+        assert check("--repository", "b", "--json")[0].count("\n") == 1
+        assert check("--repository", "b", "--repository", "a")[0].startswith("error")
+        assert check("--repository", "b", "--kind", "corrupt", "dangling-member")[1] == 0
+        assert "unreferenced" not in check()[0]
+        write_blob(damaged, digest(4), "whole")
+        assert f"{digest(4)}\n" in check("--kind", "unreferenced")[0]
+
+    def test_what_cannot_be_found_there_is_told(self, damaged: Redis) -> None:
+        err = StringIO()
+        arguments = ("--repository", "c", "--kind", "husk")
+        call_command("blobcache", "check", *arguments, stdout=StringIO(), stderr=err)
+        assert err.getvalue() == "husk cannot be found there.\n"
+
+    def test_fixed_is_fixed(self, damaged: Redis, caplog: pytest.LogCaptureFixture) -> None:
+        said, code = check("--fix")
+        assert code == 0
+        assert said.count("[Repaired]") + said.count("[Not so any more, left alone]") == 4
+        assert re.search(r"^4 findings, 3 of them errors\. Repaired: \d", said, re.MULTILINE)
+        assert check("--kind", *Kind) == check()
+        assert set(contents(damaged)) == {
+            f"blobs::{digest(3)}".encode(),
+            b"repository::a::blobs",
+            f"repository::a::blobs::{digest(3)}".encode(),
+        }
+
+    def test_what_is_kept_is_still_a_finding(self, default_cache: Redis) -> None:
+        write_member(default_cache, "a", digest(1), override="absent")
+        with override_settings(BLOBCACHE={"default": {"ROLE": "primary"}}):
+            said, code = check("--fix", "--json")
+        assert (json.loads(said)["outcome"], code) == ("kept", 1)
+
+    def test_what_is_named_wrongly_is_refused(self, default_cache: Redis) -> None:
+        for arguments in (["--kind", "wrong"], ["--repository"]):
+            with pytest.raises(CommandError):
+                check(*arguments)
+        with pytest.raises(CommandError, match="not a repository name") as error:
+            check("--repository", "Not a Name")
+        assert error.value.returncode == 2
+
+    def test_a_read_only_registry_is_checked_and_not_fixed(self, damaged: Redis) -> None:
+        with override_settings(BLOBCACHE={"default": {"READ_ONLY": True}}):
+            assert check()[1] == 1
+            with pytest.raises(CommandError, match="read-only") as error:
+                check("--fix")
+        assert error.value.returncode == 2
+
+    def test_a_registry_in_memory_cannot_be_checked(self) -> None:
+        with (
+            override_settings(BLOBCACHE={"default": MEMORY}),
+            pytest.raises(CommandError, match="'default' keeps no catalog") as error,
+        ):
+            check()
+        assert error.value.returncode == 2
+
+    def test_exit_codes(self, damaged: Redis, valkey: embedded.Server) -> None:
+        done = manage(valkey, "check", "--json")
+        assert (done.returncode, done.stdout.count("\n")) == (1, 4), done.stderr
+        assert manage(valkey, "check", "--kind", "orphan-override").returncode == 0
+        done = manage(None, "check")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("CommandError: The cache is not available")
 
 
 class TestCommandLine:

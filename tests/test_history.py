@@ -10,13 +10,16 @@ from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.contrib.auth.models import AnonymousUser, User
 from django.test import override_settings
 from django.utils import translation
+from redis import Redis
 
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
+from blobcache.doctor.repair import repair_many
 from blobcache.exceptions import BlobUnknown
 from blobcache.history import recorded
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
+from tests.doctor.damage import digest, findings, write_blob, write_member
 
 BLOB = Digest("sha256:" + "a" * 64)
 ALIAS = Digest("sha512:" + "b" * 128)
@@ -61,6 +64,31 @@ def test_each_change_has_its_entry(provider: RedisBlobDescriptorCacheProvider, u
         (BLOB, DELETION, f"Cleared {BLOB}; it was 2 bytes, x/y."),
     ]
     assert {entry.user for entry in LogEntry.objects.all()} == {user}
+
+
+def test_each_repair_has_its_entry(
+    provider: RedisBlobDescriptorCacheProvider, user: User, default_cache: Redis
+) -> None:
+    write_member(default_cache, "a", digest(1), "two sizes")
+    write_blob(default_cache, digest(2), "leftover")
+    default_cache.sadd("repository::a::blobs", "junk")
+    default_cache.set("blobs::junk", "x")
+    default_cache.set("repository::b::blobs", "x")
+    found = findings(provider).values()
+    with recorded(user, source="test"):
+        repair_many(provider, sorted(found, key=lambda finding: finding.id), 60)
+    size = "5 bytes, application/octet-stream"
+    assert sorted(written(), key=str) == sorted(
+        [
+            (digest(1), DELETION, f"Cleared {digest(1)}; it was {size}."),
+            (digest(2), DELETION, f"Cleared {digest(2)}."),
+            ("a", CHANGE, f"Cleared {digest(1)}."),
+            ("a", DELETION, "Removed what was no blob: junk."),
+            ("b", DELETION, "Removed what was no repository."),
+            ("junk", DELETION, "Removed what was no blob: junk."),
+        ],
+        key=str,
+    )
 
 
 def test_changes_outside_are_nobody_s(

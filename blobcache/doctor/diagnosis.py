@@ -60,6 +60,9 @@ __all__ = ["BUDGET", "Diagnosis", "Progress", "Step"]
 BUDGET = 0.2
 """Seconds that a step takes."""
 
+LIMIT = 1000
+"""Findings after which a step ends."""
+
 LOOKS = 500
 """Blobs that are looked at in one round trip."""
 
@@ -164,12 +167,15 @@ class Diagnosis:
             return frozenset({Kind.UNREFERENCED})
         return frozenset()
 
-    def step(self, cursor: str = "", budget: float = BUDGET) -> Step:
+    def step(self, cursor: str = "", budget: float = BUDGET, limit: int = LIMIT) -> Step:
         """Walk on for `budget` seconds, or as long as one look takes.
+
+        A step that has found `limit` things ends, too; one look at a thousand keys or members may
+        find more than that.
 
         Raises `CursorInvalid` if no step gave out the cursor, and `CacheUnavailable`.
         """
-        return _Walk(self, _Place.parse(cursor), monotonic() + budget).run()
+        return _Walk(self, _Place.parse(cursor), monotonic() + budget, limit).run()
 
     def run(self) -> Iterator[Step]:
         """Walk to the end, step by step."""
@@ -193,12 +199,13 @@ class Diagnosis:
 class _Walk:
     """One step of a diagnosis."""
 
-    def __init__(self, diagnosis: Diagnosis, place: _Place, deadline: float) -> None:
+    def __init__(self, diagnosis: Diagnosis, place: _Place, deadline: float, limit: int) -> None:
         self._diagnosis = diagnosis
         self._server = diagnosis.provider.server
         self._catalog = diagnosis.provider.catalog
         self._role = diagnosis.provider.rules.role
         self._deadline = deadline
+        self._limit = limit
         self._place = place
         self._findings: dict[str, Finding] = {}
 
@@ -224,7 +231,7 @@ class _Walk:
             self._place = replace(self._place, serial=self._catalog.status().begun)
 
     def _is_late(self) -> bool:
-        return monotonic() >= self._deadline
+        return monotonic() >= self._deadline or len(self._findings) >= self._limit
 
     def _progress(self, phases: Sequence[str]) -> Progress:
         place = self._place

@@ -137,9 +137,6 @@ class CatalogKeys(NamedTuple):
     by_bytes: bytes
     """The same by bytes."""
 
-    checkups: bytes
-    """What the keys of kept diagnoses begin with."""
-
     @classmethod
     def of(cls, registry: str = "") -> CatalogKeys:
         """The keys beside the registry's own, or those of one `registry` in a Redis apart."""

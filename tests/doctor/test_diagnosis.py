@@ -225,6 +225,19 @@ class TestSteps:
         assert traffic.calls["sscan"] == 1
         assert traffic.calls["hmget"] < 1300
 
+    def test_a_step_ends_when_it_has_found_enough(self, default_cache: Redis) -> None:
+        for number in range(300):
+            write_member(default_cache, f"r{number}", digest(number), "absent")
+        diagnosis = Diagnosis(RedisBlobDescriptorCacheProvider())
+        found: list[int] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            step = diagnosis.step(cursor, budget=60, limit=10)
+            found.append(len(step.findings))
+            cursor = step.next
+        assert sum(found) == 300
+        assert max(found) == 10
+
     def test_no_command_looks_at_more_than_a_thousand_things(
         self, large: RedisBlobDescriptorCacheProvider, valkey: embedded.Server
     ) -> None:

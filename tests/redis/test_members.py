@@ -1,0 +1,152 @@
+"""What a repository holds: members by the beginning of their digests, and whether one is."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from blobcache.digest import Digest
+from blobcache.exceptions import DescriptorCorrupt
+from blobcache.redis import keys
+from blobcache.redis.inspection import State
+from blobcache.redis.keys import Key, KeyKind
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from tests.conformance import A, B, of
+from tests.servers import monitor
+
+
+def digest(number: int) -> Digest:
+    return Digest(f"sha256:{number:064x}")
+
+
+@pytest.fixture
+def provider(any_store: Redis) -> RedisBlobDescriptorCacheProvider:
+    """A provider whose repository ``a`` has 3,000 members, and some that are no digests."""
+    members = [digest(number) for number in range(3000)]
+    members += [Digest(f"sha512:{number:0128x}") for number in range(3)]
+    for start in range(0, len(members), 500):
+        any_store.sadd("repository::a::blobs", *members[start : start + 500])
+    any_store.sadd("repository::a::blobs", "a*b", "a[bc", b"a\\b", "aab")
+    return RedisBlobDescriptorCacheProvider()
+
+
+def found(provider: RedisBlobDescriptorCacheProvider, prefix: str, limit: int = 100) -> set[str]:
+    members: set[str] = set()
+    cursor: str | None = ""
+    while cursor is not None:
+        page = provider.catalog.members("a", cursor, limit, prefix)
+        assert page.count == 3007
+        members |= set(page.members)
+        cursor = page.next
+    return members
+
+
+class TestPrefix:
+    @pytest.mark.parametrize(
+        ("prefix", "members"),
+        [
+            ("sha256:" + "0" * 61 + "bb", 8),
+            ("0" * 61 + "bb", 8),
+            ("sha512", 3),
+            ("sha", 3003),
+            ("s", 3003),
+            (digest(7), 1),
+            (digest(7).encoded, 1),
+            ("sha256:f", 0),
+            ("SHA256", 0),
+            ("sha384:", 0),
+            ("", 3007),
+            ("\udcff", 0),
+        ],
+    )
+    def test_finds_what_begins_so_with_or_without_the_algorithm(
+        self, prefix: str, members: int, provider: RedisBlobDescriptorCacheProvider
+    ) -> None:
+        assert len(found(provider, prefix)) == members
+        assert len(found(provider, prefix, 5)) == members
+
+    @pytest.mark.parametrize(
+        ("prefix", "member"),
+        [("a*", "a*b"), ("a[", "a[bc"), ("a\\", "a\\b"), ("aa", "aab"), ("a?", None), ("[", None)],
+    )
+    def test_means_itself_whatever_it_means_to_redis(
+        self, prefix: str, member: str | None, provider: RedisBlobDescriptorCacheProvider
+    ) -> None:
+        assert found(provider, prefix) == ({member} if member else set())
+
+    def test_of_what_is_no_set(self, any_store: Redis) -> None:
+        any_store.set("repository::a::blobs", "text")
+        with pytest.raises(DescriptorCorrupt):
+            RedisBlobDescriptorCacheProvider().catalog.members("a", prefix="sha256:0")
+
+
+def test_a_page_of_blobs_has_about_as_many_as_asked(default_cache: Redis) -> None:
+    with default_cache.pipeline(transaction=False) as pipe:
+        for number in range(5000):
+            pipe.hset(f"blobs::{digest(number)}", "digest", digest(number))
+        pipe.execute()
+    catalog = RedisBlobDescriptorCacheProvider().catalog
+    assert 50 <= len(catalog.blobs(limit=50).blobs) < 75
+
+
+def test_among_many_other_keys_a_page_of_blobs_looks_at_more_and_more(
+    default_cache: Redis,
+) -> None:
+    with default_cache.pipeline(transaction=False) as pipe:
+        for number in range(20_000):
+            pipe.set(f"session::{number}", "x")
+        pipe.hset(f"blobs::{A}", "digest", A)
+        pipe.execute()
+    catalog = RedisBlobDescriptorCacheProvider().catalog
+    with monitor(default_cache) as seen:
+        assert catalog.blobs(limit=10).blobs == (A,)
+    assert len([words for words in seen if words[0] == "SCAN"]) < 35
+
+
+class TestMembership:
+    def test_is_told_with_the_rest(
+        self, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
+    ) -> None:
+        scope = provider.repository_scoped("a")
+        scope.set_descriptor(A, of(A))
+        any_store.hset(f"repository::a::blobs::{B}", "mediatype", "x")
+        member, other = scope.inspect([A, B])
+        assert (member.state, member.is_member) == (State.OK, True)
+        assert (other.state, other.is_member) == (State.DANGLING_MEMBER, False)
+        any_store.srem("repository::a::blobs", A)
+        (left,) = scope.inspect([A])
+        assert (left.state, left.is_member) == (State.OK, False)
+        any_store.set(f"blobs::{A}", "text")
+        assert scope.inspect([A])[0].is_member is False
+        assert provider.inspect([A])[0].is_member is None
+
+    def test_of_what_is_no_set_nobody_knows(self, any_store: Redis) -> None:
+        any_store.set("repository::a::blobs", "text")
+        (record,) = RedisBlobDescriptorCacheProvider().repository_scoped("a").inspect([A])
+        assert record.is_member is None
+
+
+@pytest.mark.parametrize(
+    ("key", "parts"),
+    [
+        (b"blobs::x", Key(KeyKind.BLOB, b"", b"x")),
+        (b"blobs::", Key(KeyKind.BLOB, b"", b"")),
+        (b"repository::a/b::blobs", Key(KeyKind.MEMBERS, b"a/b", b"")),
+        (b"repository::::blobs", Key(KeyKind.MEMBERS, b"", b"")),
+        (b"repository::a::blobs::x", Key(KeyKind.OVERRIDE, b"a", b"x")),
+        (b"repository::a::blobs::x::y", Key(KeyKind.OVERRIDE, b"a", b"x::y")),
+        (b"repository::a::blobs::x::blobs", Key(KeyKind.MEMBERS, b"a::blobs::x", b"")),
+        (b"repository::a", None),
+        (b"blobcache::{catalog}::names", None),
+        (b"session::1", None),
+    ],
+)
+def test_a_key_is_taken_apart_and_put_together(key: bytes, parts: Key | None) -> None:
+    assert keys.parse(key) == parts
+    if parts is not None:
+        build = {
+            KeyKind.BLOB: lambda: keys.blob(parts.digest),
+            KeyKind.MEMBERS: lambda: keys.members(parts.repository),
+            KeyKind.OVERRIDE: lambda: keys.override(parts.repository, parts.digest),
+        }
+        assert build[parts.kind]() == key
