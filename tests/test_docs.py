@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from hashlib import sha256, sha512
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,13 +22,18 @@ from blobcache.checks import check_settings
 from blobcache.conf import DEFAULTS
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
+from blobcache.doctor.diagnosis import Diagnosis
+from blobcache.doctor.findings import SEVERITIES, Kind
+from blobcache.doctor.repair import repair_many
 from blobcache.exceptions import BlobCacheError
+from blobcache.redis.figures import FigureStore, Order
 from blobcache.redis.inspection import State
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.summary import summarize
 from blobcache.reference import RepositoryName
 from blobcache.services import get_provider
 from project import embedded
+from tests.doctor.damage import HASHES, digest, write_member, write_override
 from tests.servers import cache_at
 
 ROOT = Path(__file__).parents[1]
@@ -95,6 +101,12 @@ def test_every_check_is_listed() -> None:
 def test_every_state_is_explained() -> None:
     listed = [state for state, *_ in rows(section(ROOT / "docs" / "admin.md", "States"))]
     assert listed == list(State)
+
+
+def test_every_kind_of_finding_is_explained() -> None:
+    of_the_cure = section(OPERATING, "Beside a registry").partition("### The cure")[2]
+    listed = [(kind, severity) for kind, _, severity in rows(of_the_cure)]
+    assert listed == [(kind, severity) for kind, severity in SEVERITIES.items()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -199,6 +211,18 @@ def read_everything(root: Redis) -> None:
     assert [holder.name for holder in catalog.holders(DIGEST).holders] == [NAME]
     assert service.server_status().version
     assert summarize(scoped, NAME).count == 1
+    assert catalog.members(NAME, prefix="sha").members == (DIGEST,)
+    assert catalog.held_elsewhere(NAME, [DIGEST]).is_complete
+    figures = FigureStore(service)
+    figures.refresh(budget=10)
+    for order, down in product(Order, (False, True)):
+        page = figures.ranked(order, limit=1, descending=down)
+        assert [row.name for row in page.rows] == [NAME]
+        if page.next is not None:
+            assert figures.ranked(order, page.next, descending=down).rows == ()
+    assert not [
+        each for step in Diagnosis(service, kinds=set(Kind)).run() for each in step.findings
+    ]
 
 
 def write_everything(root: Redis) -> None:
@@ -221,6 +245,15 @@ def write_everything(root: Redis) -> None:
     cursor: str | None = ""
     while cursor is not None:
         cursor = service.purge(DIGEST, cursor).next
+    root.flushdb()
+    for number, state in enumerate(HASHES):
+        write_member(root, NAME, digest(number), state)
+        write_override(root, NAME, digest(number + 100), "set")
+    root.set(f"repository::{GONE}::blobs", "of another type")
+    root.sadd(f"repository::{NAME}::blobs", "junk")
+    root.set("blobs::junk", "of another type")
+    found = [each for step in Diagnosis(service).run() for each in step.findings]
+    assert all(each.outcome for each in repair_many(service, found, budget=60))
 
 
 def test_what_a_reader_and_its_index_are_allowed_suffices(
