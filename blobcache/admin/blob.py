@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from blobcache.admin.descriptors import SetPage
+from blobcache.admin.labels import label
 from blobcache.admin.pages import CURSOR
 from blobcache.admin.rows import Row
 from blobcache.admin.subject import AboutBlob
@@ -16,7 +17,6 @@ from blobcache.cursors import seal, unseal
 from blobcache.exceptions import BlobUnknown
 from blobcache.history import recorded
 from blobcache.models import Blob
-from blobcache.redis.index import STEP
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
@@ -36,7 +36,9 @@ class _AboutBlob(AboutBlob):
             {
                 "name": holder.name,
                 "url": self.repository_url(holder.name),
+                "reference": f"{holder.name}@{self.subject}",
                 "media_type": holder.media_type,
+                "label": label(holder.media_type).text,
                 "differs": known is not None and holder.media_type not in (None, "", known),
             }
             for holder in (page.holders if page else ())
@@ -61,12 +63,14 @@ class BlobPage(_AboutBlob):
         place = ("holders", self.subject)
         record = self.record()
         page = self.holders(self.cursor(*place), self.limit) if record else None
+        holders = self.layout(page, record)
         may_write = not self.settings.READ_ONLY
         return self.render(
             title=_("Blob"),
             digest=self.subject,
             row=Row.of(record, self.blob_url) if record else None,
-            holders=self.layout(page, record),
+            holders=holders,
+            differing=sum(bool(holder["differs"]) for holder in holders),
             page=page,
             next=self.following(page.next, *place) if page else None,
             set_url=may_write and self.access.may_set(None) and self.url(Blob, "set", self.subject),
@@ -160,14 +164,17 @@ class PurgeBlobPage(_AboutBlob):
 
     def get(self) -> HttpResponse:
         """Show what will happen."""
-        record = self.record()
-        page = self.holders("", STEP) if record else None
+        place = ("purge holders", self.subject)
+        record, cursor = self.record(), self.cursor(*place)
+        page = self.holders(cursor, self.limit) if record else None
         return self.render(
             title=_("Purge a blob everywhere"),
             digest=self.subject,
             row=Row.of(record, self.blob_url) if record else None,
             holders=self.layout(page, record),
             page=page,
+            is_all=page is not None and not cursor and page.next is None,
+            next=self.following(page.next, *place) if page else None,
             home=self.home,
         )
 

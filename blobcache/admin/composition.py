@@ -72,7 +72,7 @@ class Composition(NamedTuple):
     def told(self) -> str:
         """The parts in a sentence, for who does not see a chart."""
         return "; ".join(
-            _("%(label)s: %(blobs)s %% of the blobs, %(bytes)s %% of the bytes")
+            _("%(label)s: %(blobs)s%% of the blobs, %(bytes)s%% of the bytes")
             % {
                 "label": part.label,
                 "blobs": f"{part.blobs.percent:.0f}",

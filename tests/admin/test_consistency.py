@@ -1,0 +1,267 @@
+"""The check of the cache, and repairing what it finds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html import unescape
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from redis import Redis
+
+from blobcache.descriptor import Descriptor
+from blobcache.digest import Digest
+from blobcache.doctor.findings import Finding, Kind, Place, Subject
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from tests.admin import addresses
+from tests.admin.conftest import CONFIG, GRANTED, HIDDEN, LAYER, LAYER_TYPE, Login
+
+Text = Callable[[Any], str]
+
+_FINDING = re.compile(r'name="finding" value="([^"]*)"')
+_REFRESH = re.compile(r'<meta http-equiv="refresh" content="\d+; url=([^"]*)">')
+_CURSOR = re.compile(r'name="cursor" value="([^"]*)"')
+
+CHECK, REPAIR = addresses.repositories("consistency"), addresses.repositories("repair")
+
+
+@pytest.fixture
+def damaged(
+    filled: RedisBlobDescriptorCacheProvider, default_cache: Redis
+) -> RedisBlobDescriptorCacheProvider:
+    """A wrong size, and a member without a descriptor."""
+    default_cache.hset(f"blobs::{LAYER}", "size", "0")
+    default_cache.hset(f"blobs::{LAYER}", "length", "0")
+    default_cache.delete(f"blobs::{CONFIG}")
+    return filled
+
+
+def wrong_size(name: str = GRANTED) -> str:
+    subject = Subject(Place.MEMBER, name.encode(), LAYER.encode())
+    return Finding(Kind.SIZE_MISMATCH, subject).id
+
+
+def test_one_repository_is_checked_and_explained(
+    damaged: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    page = text(admin.get(CHECK, {"repository": GRANTED}))
+    assert "The check is complete: 2 entries were looked at." in page
+    assert wrong_size() in map(unescape, _FINDING.findall(page))
+    assert "It ends too early, with an unexpected end of file." in page
+    assert page.index("Wrong size") < page.index("Incomplete")
+    assert f'href="{addresses.repository(GRANTED)}"' in page
+
+
+def test_everything_is_checked(
+    damaged: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    page = text(admin.get(CHECK))
+    # In two repositories, and globally.
+    assert len([each for each in _FINDING.findall(page) if each.startswith("size")]) == 3
+
+
+def test_a_sound_cache_says_so(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    assert "Nothing is wrong that the cache alone can tell" in text(admin.get(CHECK))
+
+
+def test_a_long_check_goes_on_by_itself_to_the_end(
+    damaged: RedisBlobDescriptorCacheProvider,
+    default_cache: Redis,
+    admin: Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("blobcache.doctor.diagnosis.monotonic", iter(range(10**9)).__next__)
+    with default_cache.pipeline(transaction=False) as pipe:
+        for number in range(3000):
+            pipe.set(f"filler:{number}", "")
+        pipe.execute()
+    url, steps = CHECK, 0
+    while True:
+        page = admin.get(url).content.decode()
+        following = _REFRESH.search(page)
+        if following is None:
+            break
+        assert "goes on by itself" in page
+        url = unescape(following[1])
+        steps += 1
+    assert steps > 1
+    assert "The check is complete" in page
+    # The report is counted, and can be handed on: it looks nowhere again.
+    counts = re.findall(r'class="bc-figure[^"]*">(\d+)<', page)
+    assert counts == ["3", "1"]
+
+
+def test_the_findings_of_one_kind_are_listed(
+    damaged: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    page = text(admin.get(CHECK, {"kind": "size-mismatch"}))
+    assert len(_FINDING.findall(page)) == 3
+    assert "Incomplete" not in page
+    assert "There is nothing of this kind" in text(admin.get(CHECK, {"kind": "husk"}))
+
+
+@pytest.mark.parametrize("run", ["nonsense", "a:b"])
+def test_a_report_from_elsewhere_leads_to_the_beginning(
+    damaged: RedisBlobDescriptorCacheProvider, admin: Client, run: str
+) -> None:
+    assert admin.get(CHECK, {"run": run}).status_code == HTTPStatus.FOUND
+
+
+def test_a_repair_is_confirmed_done_and_recorded(
+    damaged: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    data = {"repository": GRANTED, "finding": wrong_size()}
+    page = text(admin.post(REPAIR, data))
+    assert "This finding is to be repaired" in page
+    assert "Each is looked at again first" in page
+    assert LAYER in damaged.catalog.members(GRANTED).members
+
+    response = admin.post(REPAIR, data | {"confirmed": "yes"}, follow=True)
+    assert "Repaired 1 finding." in text(response)
+    assert response.redirect_chain[0][0].startswith(CHECK + "?repository=")
+    assert LAYER not in damaged.catalog.members(GRANTED).members
+    assert LogEntry.objects.filter(object_id=GRANTED).count() == 1
+    assert LAYER in text(admin.get(addresses.repository(GRANTED, "history")))
+
+
+def test_what_has_healed_in_between_is_left_alone(
+    damaged: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    sound = Descriptor(LAYER, 30_000_000, LAYER_TYPE)
+    damaged.repository_scoped(GRANTED).set_descriptor(LAYER, sound)
+    data = {"repository": GRANTED, "finding": wrong_size(), "confirmed": "yes"}
+    page = text(admin.post(REPAIR, data, follow=True))
+    assert "1 finding was not so any more" in page
+    assert damaged.repository_scoped(GRANTED).stat(LAYER) == sound
+
+
+def test_all_of_a_kind_are_repaired(
+    damaged: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    data = {"kind": "size-mismatch"}
+    assert "in the whole cache" in text(admin.post(REPAIR, data))
+    data["confirmed"] = "yes"
+    for _ in range(20):
+        response = admin.post(REPAIR, data, follow=True)
+        page = text(response)
+        if response.redirect_chain:
+            break
+        cursor = _CURSOR.search(page)
+        data["cursor"] = unescape(cursor[1]) if cursor else ""
+    assert "Repaired" in page
+    assert "Wrong size" not in text(admin.get(CHECK))
+    for name in (GRANTED, HIDDEN):
+        assert LAYER not in damaged.catalog.members(name).members
+
+
+def test_who_may_only_view_sees_findings_and_no_repair(
+    damaged: RedisBlobDescriptorCacheProvider, viewer: Client, text: Text
+) -> None:
+    page = text(viewer.get(CHECK))
+    assert "Wrong size" in page
+    assert "Repair selected" not in page
+    assert "checkbox" not in page
+    assert "Repair all" not in page
+    data = {"finding": wrong_size(), "confirmed": "yes"}
+    assert viewer.post(REPAIR, data).status_code == HTTPStatus.FORBIDDEN
+
+
+def test_a_grant_by_name_checks_and_repairs_that_repository_alone(
+    damaged: RedisBlobDescriptorCacheProvider, login: Login, text: Text
+) -> None:
+    client = login("granted")
+    assert client.get(CHECK).status_code == HTTPStatus.FORBIDDEN
+    assert client.get(CHECK, {"repository": HIDDEN}).status_code == HTTPStatus.FORBIDDEN
+    both = client.get(CHECK, {"repository": [GRANTED, HIDDEN]})
+    assert both.status_code == HTTPStatus.FORBIDDEN
+    page = text(client.get(CHECK, {"repository": GRANTED}))
+    assert HIDDEN not in page
+    data = {
+        "repository": GRANTED,
+        "finding": [wrong_size(), wrong_size(HIDDEN)],
+        "confirmed": "yes",
+    }
+    assert "Repaired 1 finding." in text(client.post(REPAIR, data, follow=True))
+    assert LAYER in damaged.catalog.members(HIDDEN).members
+
+
+@pytest.mark.parametrize("finding", ["", "nonsense", "husk/blob", "husk/member//"])
+def test_nothing_selected_repairs_nothing(
+    damaged: RedisBlobDescriptorCacheProvider, admin: Client, text: Text, finding: str
+) -> None:
+    page = text(admin.post(REPAIR, {"finding": finding, "confirmed": "yes"}, follow=True))
+    assert "Select what to repair first" in page
+
+
+# Clearing whole repositories
+
+EMPTY = addresses.repositories("empty")
+
+
+def test_repositories_are_emptied_after_a_look_at_what_goes(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    data: dict[str, Any] = {"repository": [GRANTED, HIDDEN], "kept": "o=-bytes"}
+    page = text(admin.post(EMPTY, data))
+    assert GRANTED in page
+    assert HIDDEN in page
+    assert "Clear 3 blobs" in page
+    response = admin.post(EMPTY, data | {"confirmed": "yes"}, follow=True)
+    assert response.redirect_chain[0][0] == addresses.repositories() + "?o=-bytes"
+    assert "Cleared 2 blobs." in text(response) or "Cleared 3 blobs." in text(response)
+    assert filled.catalog.members(GRANTED).members == ()
+    assert LogEntry.objects.filter(object_id=GRANTED).exists()
+
+
+def test_a_long_clearing_takes_several_steps(
+    filled: RedisBlobDescriptorCacheProvider,
+    admin: Client,
+    text: Text,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("blobcache.admin.emptying.monotonic", iter(range(10**6)).__next__)
+    monkeypatch.setattr("blobcache.admin.emptying.BUDGET", 2)
+    service = filled.repository_scoped("big/one")
+    for number in range(1000):
+        digest = Digest(f"sha256:{number:064x}")
+        service.set_descriptor(digest, Descriptor(digest, 1, "a/b"))
+    data = {"repository": "big/one", "confirmed": "yes", "cursor": "", "total": ""}
+    for steps in range(1, 50):  # noqa: B007 - how many there were
+        response = admin.post(EMPTY, data, follow=True)
+        page = text(response)
+        if response.redirect_chain:
+            break
+        assert "The clearing is under way" in page
+        cursor = _CURSOR.search(page)
+        data["cursor"] = unescape(cursor[1]) if cursor else ""
+        total = re.search(r'name="total" value="(\d+)"', page)
+        data["total"] = total[1] if total else ""
+    assert steps > 1
+    assert "Cleared 1000 blobs." in page
+
+
+def test_only_what_one_may_clear_is_emptied(
+    filled: RedisBlobDescriptorCacheProvider, login: Login, viewer: Client, text: Text
+) -> None:
+    data = {"repository": [GRANTED, HIDDEN, "Not a Name!"], "confirmed": "yes"}
+    assert "Select the repositories to clear first" in text(viewer.post(EMPTY, data, follow=True))
+    assert len(filled.catalog.members(GRANTED).members) == 2
+    login("granted").post(EMPTY, data)
+    assert filled.catalog.members(GRANTED).members == ()
+    assert filled.catalog.members(HIDDEN).members == (LAYER,)
+
+
+def test_what_is_selected_to_be_checked_becomes_an_address(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client
+) -> None:
+    response = admin.post(CHECK, {"repository": [HIDDEN, GRANTED]})
+    assert response.status_code == HTTPStatus.FOUND
+    page = admin.get(response.headers["Location"]).content.decode()
+    assert GRANTED in page
+    assert HIDDEN in page
