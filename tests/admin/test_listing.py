@@ -1,0 +1,320 @@
+"""Search, filters, order and pages over a whole repository; its figures; large ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import unescape
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from django.contrib import admin as django_admin
+from django.test import Client, override_settings
+from redis import Redis
+
+from blobcache.admin.composition import compose
+from blobcache.descriptor import Descriptor
+from blobcache.digest import Digest
+from blobcache.models import Repository
+from blobcache.redis.figures import FigureStore
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from tests.admin import addresses
+from tests.admin.conftest import CONFIG, CONFIG_TYPE, GRANTED, HIDDEN, LAYER, LAYER_TYPE, Login
+
+Text = Callable[[Any], str]
+
+BIG = "big/one"
+
+_DIGEST = re.compile(r'name="digest" value="([^"]*)"')
+_NEXT = re.compile(r'<a href="([^"]*)" rel="next">')
+_ROW = re.compile(r'<th scope="row" data-label="Repository">(?:<a href="[^"]*">)?([^<]*)')
+_REFRESH = re.compile(r'<meta http-equiv="refresh" content="\d+; url=([^"]*)">')
+
+
+def blob(number: int) -> Digest:
+    return Digest(f"sha256:{number:064x}")
+
+
+@pytest.fixture
+def big(provider: RedisBlobDescriptorCacheProvider) -> RedisBlobDescriptorCacheProvider:
+    """Thirty blobs, ten a page: every third one a config; the sizes fall as the digests rise."""
+    service = provider.repository_scoped(BIG)
+    for number in range(30):
+        media_type = LAYER_TYPE if number % 3 else CONFIG_TYPE
+        service.set_descriptor(blob(number), Descriptor(blob(number), 1000 - number, media_type))
+    provider.catalog.reindex()
+    return provider
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(django_admin.site.get_model_admin(Repository), "list_per_page", 10)
+
+
+def walk(client: Client, url: str) -> Iterator[str]:
+    """The listing's pages."""
+    following: str | None = url
+    while following:
+        page = client.get(following).content.decode()
+        yield page
+        link = _NEXT.search(page)
+        following = url.partition("?")[0] + unescape(link[1]) if link else None
+
+
+def shown(client: Client, query: str = "", name: str = BIG) -> list[str]:
+    url = addresses.repository(name) + query
+    return [digest for page in walk(client, url) for digest in _DIGEST.findall(page)]
+
+
+@pytest.mark.parametrize(
+    ("order", "numbers"),
+    [
+        ("", range(30)),
+        ("?o=-digest", range(29, -1, -1)),
+        ("?o=size", range(29, -1, -1)),
+        ("?o=-size", range(30)),
+        ("?o=type", [*range(0, 30, 3), *(n for n in range(30) if n % 3)]),
+        ("?o=nonsense", range(30)),
+    ],
+)
+def test_the_whole_set_is_in_order(
+    big: RedisBlobDescriptorCacheProvider, admin: Client, order: str, numbers: Any
+) -> None:
+    assert shown(admin, order) == [blob(number) for number in numbers]
+
+
+@pytest.mark.parametrize("limit", [10_000, 5])
+@pytest.mark.parametrize(
+    ("query", "numbers"),
+    [
+        (f"?type={CONFIG_TYPE.replace('+', '%2B')}", range(0, 30, 3)),
+        ("?type=config", range(0, 30, 3)),
+        ("?type=layer&o=-size", [n for n in range(30) if n % 3]),
+        ("?type=none", []),
+        ("?state=ok", range(30)),
+        ("?state=corrupt", []),
+        ("?q=sha256:" + "0" * 62 + "1", range(16, 30)),
+        ("?q=" + "0" * 62 + "1&type=config", [18, 21, 24, 27]),
+    ],
+)
+def test_filters_and_search_look_through_the_whole_set(
+    big: RedisBlobDescriptorCacheProvider, admin: Client, limit: int, query: str, numbers: Any
+) -> None:
+    with override_settings(BLOBCACHE={"default": {"ADMIN_SORT_LIMIT": limit}}):
+        assert sorted(shown(admin, query)) == [blob(number) for number in numbers]
+
+
+def test_the_worst_state_comes_first(
+    big: RedisBlobDescriptorCacheProvider, default_cache: Redis, admin: Client, text: Text
+) -> None:
+    default_cache.hset(f"blobs::{blob(7)}", "size", "x")
+    default_cache.delete(f"blobs::{blob(3)}")
+    assert shown(admin, "?o=state")[:2] == [blob(7), blob(3)]
+    assert shown(admin, "?state=corrupt") == [blob(7)]
+
+
+def test_an_address_keeps_all_of_it(
+    big: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    page = text(admin.get(addresses.repository(BIG), {"type": "layer", "o": "-size", "p": "2"}))
+    assert '<option value="layer" selected>' in page
+    assert '<option value="-size" selected>' in page
+    assert '<span aria-current="page">2</span>' in page
+    assert 'aria-sort="descending"' in page
+    assert "20 blobs of 30" in page
+    assert 'href="?type=layer&amp;o=size"' in page
+
+
+def test_the_way_back_leads_to_the_list_as_it_was_left(
+    big: RedisBlobDescriptorCacheProvider, admin: Client
+) -> None:
+    page = admin.get(addresses.repositories(), {"q": "big/", "o": "-blobs"}).content.decode()
+    link = re.search(r'<th scope="row" data-label="Repository"><a href="([^"]*)">', page)
+    assert link is not None
+    page = admin.get(unescape(link[1])).content.decode()
+    assert f'href="{addresses.repositories()}?q=big%2F&amp;o=-blobs"' in page
+
+
+def test_a_listing_that_is_too_large_to_sort_offers_no_order(
+    big: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    with override_settings(BLOBCACHE={"default": {"ADMIN_SORT_LIMIT": 5}}):
+        page = text(admin.get(addresses.repository(BIG)))
+        assert "aria-sort" not in page
+        assert 'name="o"' not in page
+        assert "more than 5 come in no order" in page
+
+
+# What it is made of
+
+
+def test_the_page_tells_what_the_repository_is_made_of(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    page = text(admin.get(addresses.repository(GRANTED)))
+    assert "OCI layer, gzip" in page
+    assert "<title" in page
+    assert "OCI config: 50% of the blobs, 0% of the bytes" in page
+    assert "100 % </p>" in page or "100 %</p>" in page  # HIDDEN holds the layer too
+    assert "of the bytes are in other repositories too" in page
+
+
+def test_who_may_not_view_all_is_not_told_what_others_share(
+    filled: RedisBlobDescriptorCacheProvider, login: Login, text: Text
+) -> None:
+    page = text(login("granted").get(addresses.repository(GRANTED)))
+    assert "in other repositories too" not in page
+
+
+def test_many_types_are_told_together() -> None:
+    parts = compose([(f"a/{n}", 1, 100 - n) for n in range(30)], (5, 5)).parts
+    assert len(parts) == 10
+    assert sum(part.blobs.amount for part in parts) == 35
+    assert parts[-1].label == "further types"
+    assert compose([(None, 0, 0)]).parts[0].blobs.percent == 0
+
+
+def test_figures_of_a_large_repository_are_added_up_on_request(
+    big: RedisBlobDescriptorCacheProvider,
+    default_cache: Redis,
+    admin: Client,
+    text: Text,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with default_cache.pipeline(transaction=False) as pipe:
+        for number in range(5000):
+            digest = blob(number)
+            pipe.hset(f"blobs::{digest}", mapping={"digest": digest, "size": 2})
+            pipe.hset(f"repository::{BIG}::blobs::{digest}", "mediatype", "a/b")
+            pipe.sadd(f"repository::{BIG}::blobs", digest)
+        pipe.execute()
+    monkeypatch.setattr("blobcache.redis.figures.BUDGET", 0)
+    with override_settings(BLOBCACHE={"default": {"ADMIN_SORT_LIMIT": 1000}}):
+        url = addresses.repository(BIG)
+        page = text(admin.get(url))
+        assert "not added up yet" in page
+        assert _REFRESH.search(page) is None
+        monkeypatch.setattr(FigureStore.advance, "__defaults__", (0.0,))
+        following: str | None = url + "?count=on"
+        steps = 0
+        while following:
+            response = admin.get(following)
+            if response.status_code == HTTPStatus.FOUND:
+                following = None
+                break
+            page = text(response)
+            assert "This page goes on by itself" in page
+            link = _REFRESH.search(page)
+            assert link is not None
+            following = url + unescape(link[1])
+            steps += 1
+        assert steps > 2
+        page = text(admin.get(url))
+        assert "The figures were added up just now." in page
+        assert 'title="10,000 bytes"' in page
+
+
+@contextmanager
+def counted(client: Redis) -> Iterator[dict[str, int]]:
+    """How many commands Redis ran within, and how many bytes it sent."""
+    found: dict[str, int] = {}
+
+    def look() -> tuple[int, int]:
+        info = client.info("stats")
+        return info["total_commands_processed"], info["total_net_output_bytes"]
+
+    before = look()
+    own = [after - first for first, after in zip(before, look(), strict=True)]
+    before = look()
+    yield found
+    after = look()
+    found["commands"] = after[0] - before[0] - own[0]
+    found["bytes"] = after[1] - before[1] - own[1]
+
+
+def test_a_large_repository_opens_as_fast_as_a_small_one(
+    provider: RedisBlobDescriptorCacheProvider, default_cache: Redis, admin: Client
+) -> None:
+    """The work of a page depends on the rows that it shows, and not on the size of the set."""
+    costs = {}
+    sizes = {"small": 2_000, "large": 100_000}
+    for name, size in sizes.items():
+        key = f"repository::{name}::blobs"
+        for start in range(0, size, 10_000):
+            members = [blob(number) for number in range(start, min(start + 10_000, size))]
+            default_cache.sadd(key, *members)
+    provider.catalog.reindex()
+    with override_settings(BLOBCACHE={"default": {"ADMIN_SORT_LIMIT": 1000}}):
+        for name in sizes:
+            admin.get(addresses.repository(name))
+            with counted(default_cache) as cost:
+                assert admin.get(addresses.repository(name)).status_code == HTTPStatus.OK
+            costs[name] = cost
+    assert costs["large"]["commands"] <= costs["small"]["commands"] + 40
+    assert costs["large"]["commands"] < 100
+    assert costs["large"]["bytes"] < costs["small"]["bytes"] + 20_000
+
+
+# All repositories
+
+
+@pytest.fixture
+def ranked(provider: RedisBlobDescriptorCacheProvider) -> RedisBlobDescriptorCacheProvider:
+    """Repositories of which a name, a number and a size come first each."""
+    for name, blobs, size in (("a/few", 1, 10), ("b/many", 5, 1), ("c/heavy", 2, 500)):
+        service = provider.repository_scoped(name)
+        for number in range(blobs):
+            service.set_descriptor(blob(number), Descriptor(blob(number), size, LAYER_TYPE))
+    provider.catalog.reindex()
+    return provider
+
+
+def names(client: Client, query: str) -> list[str]:
+    page = client.get(addresses.repositories() + query).content.decode()
+    return [name.strip() for name in _ROW.findall(page)]
+
+
+def test_repositories_are_sorted_by_what_they_come_to(
+    ranked: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    page = text(admin.get(addresses.repositories()))
+    assert page.count("not yet</span>") == 3
+    response = admin.get(addresses.repositories(), {"count": "on", "o": "-bytes"}, follow=True)
+    assert "The figures of all repositories are up to date." in text(response)
+    assert response.redirect_chain == [(addresses.repositories() + "?o=-bytes", HTTPStatus.FOUND)]
+    assert names(admin, "?o=-blobs") == ["b/many", "c/heavy", "a/few"]
+    assert names(admin, "?o=blobs") == ["a/few", "c/heavy", "b/many"]
+    assert names(admin, "?o=-name") == ["c/heavy", "b/many", "a/few"]
+    assert names(admin, "?o=bytes")[-1] == names(admin, "?o=-bytes")[0]
+
+
+def test_names_are_searched_by_their_beginning_or_anywhere(
+    ranked: RedisBlobDescriptorCacheProvider, admin: Client
+) -> None:
+    assert names(admin, "?q=b/") == ["b/many"]
+    assert names(admin, "?q=heav") == []
+    assert names(admin, "?q=heav&m=in") == ["c/heavy"]
+    assert names(admin, "?q=b/&o=-name") == ["b/many"]
+    assert names(admin, "?q=a&m=in&o=-name") == ["c/heavy", "b/many", "a/few"]
+
+
+def test_who_is_granted_one_repository_sorts_that_alone(
+    filled: RedisBlobDescriptorCacheProvider, login: Login
+) -> None:
+    FigureStore(filled).refresh()
+    client = login("granted")
+    for query in ("?o=-bytes", "?q=a&m=in", "?o=-name"):
+        page = client.get(addresses.repositories() + query).content.decode()
+        assert HIDDEN not in page
+        assert GRANTED in page
+        assert "figures of" not in page
+
+
+def test_a_shared_layer_and_its_alias_have_copy_buttons(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client
+) -> None:
+    page = admin.get(addresses.repository(GRANTED)).content.decode()
+    assert f'data-copy="{LAYER}"' in page
+    assert f'data-copy="{GRANTED}@{CONFIG}"' in page
