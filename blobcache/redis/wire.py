@@ -44,20 +44,27 @@ class Template:
 
     def __init__(self, commands: Callable[[Digest], Sequence[Command]]) -> None:
         self.commands = commands
-        self._pieces = {
-            stand_in[:_PREFIX]: pack(commands(stand_in)).split(stand_in.encode())
-            for stand_in in _STAND_INS
-        }
-        self.count = len(commands(_STAND_INS[0]))
+        self._pieces: dict[str, list[bytes]] = {}
+        self.count = len(commands(_STAND_INS["sha256:"]))
         """How many commands, and so replies, a digest takes."""
 
     def pack(self, digest: Digest) -> bytes:
         """Return the commands for the digest as they go over the wire."""
-        pieces = self._pieces.get(digest[:_PREFIX])
-        return pack(self.commands(digest)) if pieces is None else digest.encode().join(pieces)
+        prefix = digest[:_PREFIX]
+        pieces = self._pieces.get(prefix)
+        if pieces is None:
+            stand_in = _STAND_INS.get(prefix)
+            if stand_in is None:
+                return pack(self.commands(digest))
+            pieces = pack(self.commands(stand_in)).split(stand_in.encode())
+            self._pieces[prefix] = pieces
+        return digest.encode().join(pieces)
 
 
-_STAND_INS = [Digest(f"{algorithm}:{'0' * length}") for algorithm, length in ALGORITHMS.items()]
+_STAND_INS = {
+    f"{algorithm}:": Digest(f"{algorithm}:{'0' * length}")
+    for algorithm, length in ALGORITHMS.items()
+}
 _PREFIX = len("sha256:")
 """Characters of a digest that tell its algorithm; those of a tarsum are no known one's."""
 
