@@ -212,7 +212,7 @@ def read_everything(root: Redis) -> None:
     assert service.server_status().version
     assert summarize(scoped, NAME).count == 1
     assert catalog.members(NAME, prefix="sha").members == (DIGEST,)
-    assert catalog.held_elsewhere(NAME, [DIGEST]).is_complete
+    assert catalog.held([DIGEST], besides=NAME) == (set(), None)
     figures = FigureStore(service)
     figures.refresh(budget=10)
     for order, down in product(Order, (False, True)):

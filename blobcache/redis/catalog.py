@@ -30,7 +30,6 @@ __all__ = [
     "BlobPage",
     "Catalog",
     "CatalogStatus",
-    "Held",
     "Holder",
     "HolderPage",
     "MemberPage",
@@ -95,14 +94,6 @@ class BlobPage:
 
     next: str | None
     """The cursor of the next page; None at the end."""
-
-
-class Held(NamedTuple):
-    """Which of some digests other repositories may see."""
-
-    digests: frozenset[Digest]
-    is_complete: bool
-    """Whether all repositories were asked about the others."""
 
 
 class Holder(NamedTuple):
@@ -246,7 +237,11 @@ class Catalog(NameIndex):
         trips. Builds nothing.
         """
         names, more = self.names(after, max(1, min(STEP, 10 * STEP // max(len(digests), 1))))
-        asked = [name for name in names if name != raw_name(besides or "")]
+        asked = [
+            name
+            for name in names
+            if name != raw_name(besides or "") and isinstance(repository_text(name), RepositoryName)
+        ]
         replies = self._server.batch(
             [("SMISMEMBER", keys.members(name), *digests) for name in asked] if digests else []
         )
@@ -258,22 +253,6 @@ class Catalog(NameIndex):
             if is_member
         }
         return held, names[-1] if more else None
-
-    def held_elsewhere(self, repository: str, digests: Sequence[Digest]) -> Held:
-        """Return which of the digests, at most a thousand, other repositories may see as well.
-
-        Asks ten thousand answers a round trip, of as many repositories as that takes, and no more
-        about a digest that is found; what took too long is not complete. As far as is indexed.
-        """
-        found: set[Digest] = set()
-        deadline = monotonic() + PAGE_BUDGET
-        after: bytes | None = b""
-        left = list(digests)
-        while left and after is not None and monotonic() < deadline:
-            held, after = self.held(left, after, besides=repository)
-            found |= held
-            left = [digest for digest in left if digest not in held]
-        return Held(frozenset(found), after is None or not left)
 
     def entries(self, names: Sequence[bytes]) -> Iterator[RepositoryEntry]:
         """Yield raw names with their numbers of blobs, but for those with no set: one round trip.

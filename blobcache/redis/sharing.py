@@ -6,16 +6,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.digest import Digest
-from blobcache.redis import keys
-from blobcache.redis.names import repository_text
-from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from blobcache.redis.inspection import Record
     from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-    from blobcache.redis.wire import Command
 
 __all__ = ["BUDGET", "HEAVIEST", "Sharing", "sharing"]
 
@@ -24,9 +20,6 @@ BUDGET = 0.1
 
 HEAVIEST = 250
 """Of so many blobs it is asked who else holds them; they are nearly all of the bytes."""
-
-_REPOSITORIES = 40
-"""So many are asked in one round trip: ten thousand memberships, some milliseconds in Redis."""
 
 
 class Sharing(NamedTuple):
@@ -62,22 +55,13 @@ def sharing(
     heaviest = sorted(sizes, key=lambda digest: -sizes[digest])
     asked = [digest for digest in heaviest if isinstance(digest, Digest)][:HEAVIEST]
     shared: set[str] = set()
-    after, more = b"", bool(asked)
-    while more and monotonic() < deadline:
-        names, more = provider.catalog.names(after, _REPOSITORIES)
-        after = names[-1] if names else after
-        others = [
-            name
-            for name in names
-            if name != repository.encode() and isinstance(repository_text(name), RepositoryName)
-        ]
-        questions: list[Command] = [("SMISMEMBER", keys.members(name), *asked) for name in others]
-        for answers in provider.server.batch(questions) if questions else ():
-            if isinstance(answers, list):  # else a key of another type lies there
-                found = zip(asked, answers, strict=True)
-                shared.update(digest for digest, is_member in found if is_member)
+    left, after = asked, b"" if asked else None
+    while left and after is not None and monotonic() < deadline:
+        held, after = provider.catalog.held(left, after, besides=repository)
+        shared |= held
+        left = [digest for digest in left if digest not in held]
     return Sharing(
         sum(sizes[digest] for digest in shared),
         sum(sizes.values()),
-        is_least=more or len(asked) < len(heaviest),
+        is_least=bool(left and after is not None) or len(asked) < len(heaviest),
     )

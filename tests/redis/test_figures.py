@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from redis import Redis
 
+from blobcache.digest import Digest
 from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, OperationUnsupported
 from blobcache.redis import tally
 from blobcache.redis.figures import Figures, FigureStore, Order
@@ -418,15 +419,20 @@ def test_the_time_is_that_of_the_beginning(default_cache: Redis) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_held_elsewhere(kind: str, request: pytest.FixtureRequest) -> None:
+def test_what_other_repositories_hold(kind: str, request: pytest.FixtureRequest) -> None:
     with store(request, kind) as client:
         for number in range(30):
             write(client, f"r{number}", 2, first=number)
         client.set("repository::odd::blobs", "no set")
-        provider = RedisBlobDescriptorCacheProvider()
-        provider.catalog.reindex()
-        of_all = [provider.repository_scoped("r0").inspect([digest(n)])[0].digest for n in range(2)]
-        held = provider.catalog.held_elsewhere("r0", of_all)  # type: ignore[arg-type]
-        assert held.digests == {digest(1)}
-        assert held.is_complete
-        assert provider.catalog.held_elsewhere("r0", []).digests == frozenset()
+        client.sadd("repository::Not a Name::blobs", digest(0))
+        catalog = RedisBlobDescriptorCacheProvider().catalog
+        catalog.reindex()
+        asked = [Digest(digest(number)) for number in (0, 1, 99)]
+        assert catalog.held(asked, besides="r0") == ({digest(1)}, None)
+        assert catalog.held(asked) == ({digest(0), digest(1)}, None)
+        assert catalog.held([]) == (set(), None)
+        monkeypatch = request.getfixturevalue("monkeypatch")
+        monkeypatch.setattr("blobcache.redis.catalog.STEP", 1)
+        held, after = catalog.held(asked)
+        assert (held, after) == (set(), b"Not a Name")
+        assert catalog.held(asked, b"Not a Name")[1] == b"odd"
