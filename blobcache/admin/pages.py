@@ -300,6 +300,7 @@ class Page:
                 "crumbs_are_a_list": _CRUMBS_ARE_A_LIST,
                 "tools_beside_title": _TOOLS_BESIDE_TITLE,
                 "query": self.query,
+                "kept_list": self.request.GET.get(KEPT, ""),
                 "beginning": self.beginning,
                 **context,
                 **(self.extra_context or {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
@@ -19,10 +20,17 @@ WINDOWS = {
 def pages() -> dict[str, str]:
     return {
         "repositories": addresses.repositories(),
+        "repositories-sorted": addresses.repositories() + "?o=-bytes",
         "repositories-none": addresses.repositories() + "?q=no/such",
         "repository": addresses.repository("library/nginx"),
+        "repository-filtered": addresses.repository("library/nginx") + "?type=layer&o=-size",
+        "repository-nothing": addresses.repository("library/nginx") + "?state=husk",
         "repository-history": addresses.repository("library/nginx", "history"),
         "repository-set": addresses.repository("library/nginx", "set"),
+        "consistency": addresses.repositories("consistency"),
+        "consistency-one": addresses.repositories("consistency") + "?repository=library/nginx",
+        "consistency-kind": addresses.repositories("consistency") + "?kind=corrupt",
+        "consistency-nothing": addresses.repositories("consistency") + "?kind=husk",
         "blobs": addresses.blobs(),
         "blobs-mistake": addresses.blobs() + "?q=sha256:12",
         "blob": addresses.blob(LAYER),
@@ -93,6 +101,88 @@ def test_a_blob_is_purged_without_javascript(
     assert provider.catalog.holders(LAYER).holders == ()
 
 
+def test_a_repository_is_checked_and_repaired(
+    visit: Visit, provider: RedisBlobDescriptorCacheProvider, violations: list[dict[str, str]]
+) -> None:
+    page = visit(java_script_enabled=False)
+    page.goto(addresses.repository("library/nginx"))
+    page.get_by_role("link", name="Check", exact=True).click()
+    expect(page.locator("h1")).to_have_text("Consistency")
+    row = page.locator("tr", has_text=BROKEN)
+    expect(row).to_contain_text("The size is no number of bytes: many")
+    row.locator("input[type=checkbox]").check()
+    page.get_by_role("button", name="Repair selected…").click()
+    expect(page.locator("#content-main")).to_contain_text("This finding is to be repaired")
+    page.get_by_role("button", name="Repair it").click()
+    expect(page.locator(".messagelist")).to_contain_text("Repaired 1 finding.")
+    expect(page.locator("tr", has_text=BROKEN)).to_have_count(0)
+    assert BROKEN not in provider.catalog.members("library/nginx").members
+
+    page.get_by_role("button", name="Repair all “Incomplete”…").click()
+    page.get_by_role("button", name="Repair all").click()
+    expect(page.locator("#content-main")).to_contain_text("Nothing is wrong")
+    assert violations == []
+
+
+def test_filters_order_and_the_way_back(visit: Visit) -> None:
+    page = visit(**WINDOWS["light"])
+    page.goto(addresses.repositories())
+    page.fill("#searchbar", "nginx")
+    page.select_option("#bc-match", "in")
+    page.get_by_role("button", name="Show").click()
+    page.click("text=library/nginx")
+    page.select_option("#bc-type", "layer")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("#result_list tbody tr")).to_have_count(1)
+    page.get_by_role("link", name="Size", exact=True).click()
+    assert "type=layer" in page.url
+    assert "o=size" in page.url
+    page.locator(".breadcrumbs").get_by_role("link", name="Repositories").click()
+    expect(page.locator("#searchbar")).to_have_value("nginx")
+    page.go_back()
+    expect(page.locator("#bc-type")).to_have_value("layer")
+
+
+def test_a_digest_and_a_reference_are_copied(visit: Visit) -> None:
+    page = visit(permissions=["clipboard-read", "clipboard-write"])
+    page.goto(addresses.repository("library/nginx"))
+    row = page.locator("tr", has_text=LAYER)
+    for name, text in (
+        (f"Copy the digest: {LAYER}", LAYER),
+        (f"Copy name@digest: library/nginx@{LAYER}", f"library/nginx@{LAYER}"),
+    ):
+        row.get_by_role("button", name=name).click()
+        expect(page.locator("#bc-status")).to_have_text("Copied.")
+        assert page.evaluate("navigator.clipboard.readText()") == text
+
+
+def test_figures_are_added_up_without_javascript(visit: Visit) -> None:
+    page = visit(java_script_enabled=False)
+    page.goto(addresses.repositories())
+    page.get_by_role("link", name="Add up all sizes").click()
+    expect(page.locator(".messagelist")).to_contain_text("up to date", timeout=15_000)
+    page.get_by_role("link", name="Size", exact=True).click()
+    expect(page.locator("th[aria-sort]")).to_contain_text("Size")
+    expect(page.locator("#result_list tbody tr").first).to_contain_text("30.0")
+
+
+def test_a_row_is_selected_by_keyboard_alone(visit: Visit) -> None:
+    page = visit(**WINDOWS["light"])
+    page.goto(addresses.repository("library/nginx"))
+    box = page.locator("tr", has_text=BROKEN).locator("input[type=checkbox]")
+    for _ in range(120):
+        page.keyboard.press("Tab")
+        if box.evaluate("element => element === document.activeElement"):
+            break
+    page.keyboard.press("Space")
+    expect(box).to_be_checked()
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none"
+    page.get_by_role("button", name="Clear selected…").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("Clear blobs in library/nginx")
+
+
 @pytest.mark.parametrize("window", WINDOWS)
 def test_every_page_fits_and_keeps_the_policy(
     visit: Visit, window: str, violations: list[dict[str, str]]
@@ -107,7 +197,43 @@ def test_every_page_fits_and_keeps_the_policy(
     page.click("text=Clear selected…")
     page.screenshot(path=SCREENSHOTS / f"repository-clear-{window}.png", full_page=True)
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
+    page.goto(addresses.repositories("consistency") + "?repository=library/nginx")
+    page.check(".action-select >> nth=0")
+    page.click("text=Repair selected…")
+    page.screenshot(path=SCREENSHOTS / f"repair-{window}.png", full_page=True)
+    assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
+    page.goto(addresses.repositories())
+    page.check(".action-select >> nth=0")
+    page.click("text=Clear selected…")
+    page.screenshot(path=SCREENSHOTS / f"repositories-clear-{window}.png", full_page=True)
+    assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     assert violations == []
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_every_page_is_accessible(visit: Visit, window: str) -> None:
+    # By itself, since axe-core styles what it looks at, which the policy reports.
+    page = visit(**WINDOWS[window])
+    for name, url in pages().items():
+        page.goto(url)
+        accessible(page, name)
+    for url, button in (
+        (addresses.repository("library/nginx"), "Clear selected…"),
+        (addresses.repositories("consistency") + "?repository=library/nginx", "Repair selected…"),
+        (addresses.repositories("consistency"), "Repair all “Corrupt”…"),
+        (addresses.repositories(), "Clear selected…"),
+    ):
+        page.goto(url)
+        page.check(".action-select >> nth=0")
+        page.get_by_role("button", name=button).click()
+        accessible(page, button)
+
+
+def accessible(page: Page, name: str) -> None:
+    """No rule of the WCAG that axe-core knows is broken."""
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+    found = Axe().run(page, options={"runOnly": rules})
+    assert not found.response["violations"], f"{name}: {found.generate_report()}"
 
 
 def width(page: Page) -> int:
