@@ -27,14 +27,15 @@ class BlobCachePermission(BasePermission):
     |---|---|
     | GET, HEAD, batch stat | `view` of the repository, or of blobs in the global scope |
     | lists of repositories | nothing but to be known: they show only what the user may view |
-    | PUT in a repository | `change` of the repository, and of blobs |
-    | PUT in the global scope | `change` of blobs |
-    | DELETE | `delete` of the repository, or of blobs in the global scope |
+    | PUT in a repository | `view` and `change` of the repository, and `change` of blobs |
+    | PUT in the global scope | `view` and `change` of blobs |
+    | DELETE | `view` and `delete` of the repository, or of blobs in the global scope |
     | purge | `delete` of repositories and of blobs |
     | status | `view` of repositories or of blobs |
 
     Of a repository, the model-level permission or the object-level one; of the rest, the
-    model-level one.
+    model-level one. What PUT and DELETE answer tells what was there, so whoever changes has to be
+    allowed to look as well.
     """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
@@ -53,13 +54,13 @@ def view(access: Access, repository: str | None) -> bool:
 
 
 def set_(access: Access, repository: str | None) -> bool:
-    """To set descriptors in a scope."""
-    return access.may_set(repository)
+    """To set descriptors in a scope, and learn whether they are new there."""
+    return access.may_view(repository) and access.may_set(repository)
 
 
 def clear(access: Access, repository: str | None) -> bool:
-    """To clear blobs in a scope."""
-    return access.may_clear(repository)
+    """To clear blobs in a scope, and learn whether they were there."""
+    return access.may_view(repository) and access.may_clear(repository)
 
 
 def purge(access: Access, _: str | None) -> bool:

@@ -20,9 +20,25 @@ DIGEST, OTHER, UNKNOWN = ("sha256:" + char * 64 for char in "abc")
 
 As: TypeAlias = Callable[[str], APIClient]
 
-PERSONAS = ("anonymous", "nobody", "viewer", "changer", "deleter", "granted", "superuser")
+PERSONAS = (
+    "anonymous",
+    "nobody",
+    "viewer",
+    "changer",
+    "editor",
+    "deleter",
+    "cleaner",
+    "granted",
+    "superuser",
+)
 
-_PERMISSIONS = {"viewer": "view", "changer": "change", "deleter": "delete"}
+_PERMISSIONS = {
+    "viewer": "view",
+    "changer": "change",
+    "editor": "view|change",
+    "deleter": "delete",
+    "cleaner": "view|delete",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +74,7 @@ def user(persona: str) -> User:
         found.user_permissions.set(
             Permission.objects.filter(
                 content_type__app_label="blobcache",
-                codename__startswith=_PERMISSIONS[persona],
+                codename__regex=f"^({_PERMISSIONS[persona]})_",
             )
         )
     return found

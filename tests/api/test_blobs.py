@@ -125,11 +125,11 @@ class TestSet:
         self, scope: str, as_: As, default_cache: Redis, caplog: pytest.LogCaptureFixture
     ) -> None:
         logging.getLogger("blobcache.audit").addHandler(caplog.handler)
-        as_("changer").put(f"{scope}/{DIGEST}/", {"size": 7, "mediaType": APP}, format="json")
+        as_("editor").put(f"{scope}/{DIGEST}/", {"size": 7, "mediaType": APP}, format="json")
         logging.getLogger("blobcache.audit").removeHandler(caplog.handler)
-        assert "actor='changer' source='api'" in caplog.text
+        assert "actor='editor' source='api'" in caplog.text
         entry = LogEntry.objects.get()
-        assert entry.user.get_username() == "changer"
+        assert entry.user.get_username() == "editor"
         assert entry.object_id == (DIGEST if scope == "/api/blobs" else "team/app")
 
 

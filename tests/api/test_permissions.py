@@ -26,7 +26,9 @@ class Row(NamedTuple):
     body: dict[str, Any] | None = None
 
 
-VIEW, CHANGE, DELETE = ({"superuser", persona} for persona in ("viewer", "changer", "deleter"))
+VIEW = {"superuser", "viewer", "editor", "cleaner"}
+CHANGE = {"superuser", "editor"}
+DELETE = {"superuser", "cleaner"}
 GRANTED = {"granted"}
 KNOWN = set(PERSONAS) - {"anonymous"}
 DESCRIPTOR = {"size": 10, "mediaType": APP}
@@ -39,7 +41,7 @@ TABLE = [
     Row("blob", "PUT", CHANGE, body=DESCRIPTOR),
     Row("blob", "DELETE", DELETE, 204),
     Row("blob-repositories", "GET", VIEW),
-    Row("blob-purge", "POST", DELETE, body={}),
+    Row("blob-purge", "POST", DELETE | {"deleter"}, body={}),
     Row("repositories", "GET", KNOWN),
     Row("repository-summary", "GET", VIEW | GRANTED),
     Row("repository-blobs", "GET", VIEW | GRANTED),
@@ -162,7 +164,7 @@ def test_a_grant_and_the_right_to_change_blobs_are_enough_to_set(as_: As, filled
     assert ask(as_("granted"), row, name="other/app").status_code == 403
 
 
-@pytest.mark.parametrize("persona", ["nobody", "granted", "anonymous"])
+@pytest.mark.parametrize("persona", ["nobody", "changer", "deleter", "granted", "anonymous"])
 @pytest.mark.parametrize(
     "row", [row for row in TABLE if row.route.startswith("repository-")], ids=lambda row: row.route
 )
