@@ -78,5 +78,7 @@ def label(media_type: str | None) -> Label:
     """Name a media type."""
     kind, family, detail = describe(media_type)
     name = gettext(_OF_A_FAMILY[kind]) % {"family": family} if family else gettext(_ALONE[kind])
+    if kind is Kind.OTHER:  # of which the type itself tells more than a part of it
+        return Label(name, kind)
     details = [gettext(each) if each in _DETAILS else each for each in detail.split(", ") if each]
     return Label(", ".join((name, *details)), kind)
