@@ -69,6 +69,7 @@ def test_a_site_of_one_s_own_links_to_itself_alone(admin: Client, text: Text) ->
     for url in (
         base,
         f"{base}blobcache/repository/",
+        f"{base}blobcache/repository/consistency/",
         f"{base}blobcache/blob/",
         *(repository + view for view in ("change/", "set/", "history/")),
         *(blob + view for view in ("change/", "set/", "delete/", "purge/", "history/")),
@@ -93,6 +94,7 @@ def test_a_site_without_the_blobs_shows_repositories_all_the_same(
 def test_below_a_script_name_every_link_has_it(admin: Client, text: Text) -> None:
     urls = [
         addresses.repositories(),
+        addresses.repositories("consistency"),
         addresses.repository(GRANTED),
         addresses.blob(LAYER),
         addresses.blob(LAYER, "purge"),
@@ -119,6 +121,8 @@ def test_pages_have_no_inline_script_or_style(
 ) -> None:
     for url in (
         addresses.repositories(),
+        addresses.repositories("consistency"),
+        addresses.repositories("consistency") + "?kind=husk",
         addresses.repository(GRANTED),
         addresses.repository(GRANTED, "set"),
         addresses.blobs(),

@@ -27,7 +27,14 @@ def pages() -> list[str]:
     return [
         addresses.repositories(),
         addresses.repositories() + "?q=library",
+        addresses.repositories() + "?o=-bytes",
+        addresses.repositories() + "?q=a&m=in",
+        addresses.repositories() + "?count=on",
+        addresses.repositories("consistency"),
+        addresses.repositories("consistency") + f"?repository={GRANTED}",
+        addresses.repositories("consistency") + "?kind=corrupt",
         addresses.repository(GRANTED),
+        addresses.repository(GRANTED) + "?state=ok&o=-size",
         addresses.repository(GRANTED) + "?q=sha256:aa",
         addresses.repository(GRANTED) + f"?q={LAYER}",
         addresses.repository(GRANTED, "set") + f"?digest={LAYER}",
@@ -44,6 +51,8 @@ def writes(client: Client) -> Iterator[Any]:
     for url, data in (
         (addresses.repository(GRANTED, "clear"), {"digest": LAYER, "confirmed": "yes"}),
         (addresses.repository(GRANTED, "set"), GOOD),
+        (addresses.repositories("empty"), {"repository": GRANTED, "confirmed": "yes"}),
+        (addresses.repositories("repair"), {"kind": "corrupt", "confirmed": "yes"}),
         (addresses.blob(LAYER, "set"), GOOD),
         (addresses.blob(LAYER, "delete"), {"confirmed": "yes"}),
         (addresses.blob(LAYER, "purge"), {"confirmed": "yes"}),
