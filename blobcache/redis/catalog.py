@@ -125,20 +125,28 @@ class Catalog(NameIndex):
 
         Four round trips where the index is fresh and nothing has gone since; a name whose set is
         gone is dropped from the index. Until a first index is complete, lists what is known. Of
-        names that are not `visible`, Redis is asked nothing; but the cursor may hold one.
+        names that are not `visible`, Redis is asked nothing, and whether there is a next page does
+        not depend on them, but where the time for this one is up before that is known; then the
+        cursor may hold such a name.
         """
         status = self._refreshed()
         rows: list[RepositoryEntry] = []
         deadline = monotonic() + PAGE_BUDGET
-        after = raw_name(cursor)
+        after = last = raw_name(cursor)
         while True:
             missing = limit - len(rows)
             step = missing if visible.allows is None else STEP
             names, more = self._names(prefix, after, step, status, visible)
-            admitted = _admitted(names, visible, missing, deadline)
+            admitted = _admitted(names, visible, missing + 1, deadline)
             names, after, more = admitted.names, admitted.after or after, more or admitted.more
+            overflows = len(names) > missing
+            names = names[:missing]
             rows += self.entries(names)
-            if not more or len(rows) >= limit or monotonic() >= deadline:
+            last = names[-1] if names else last
+            if overflows:
+                after, more = last, True
+            is_full = len(rows) >= limit and (overflows or visible.allows is None)
+            if not more or is_full or monotonic() >= deadline:
                 break
         count = None
         if status.complete and visible.allows is None:
@@ -207,8 +215,9 @@ class Catalog(NameIndex):
 
         Asks a thousand repositories a round trip, and for the media types of those that hold it in
         another. A page that took too long is short, even empty. Names that are no repository's are
-        passed over. Of names that are not `visible`, Redis is asked nothing; but the cursor may
-        hold one.
+        passed over. Of names that are not `visible`, Redis is asked nothing, and whether there is a
+        next page does not depend on them, but where the time for this one is up before that is
+        known; then the cursor may hold such a name.
         """
         status = self._refreshed()
         found: list[Holder] = []
@@ -219,11 +228,12 @@ class Catalog(NameIndex):
             admitted = _admitted(names, visible, STEP, deadline)
             after, more = admitted.after or after, more or admitted.more
             page = list(self._holding(admitted.names, digest))
-            if len(page) > limit - len(found):
-                page, more = page[: limit - len(found)], True
-                after = page[-1].encode()
-            found += self._holders(page, digest)
-            if not more or len(found) >= limit or monotonic() >= deadline:
+            overflows = len(page) > limit - len(found)
+            found += self._holders(page[: limit - len(found)], digest)
+            if overflows:
+                after, more = found[-1].name.encode(), True
+            is_full = len(found) >= limit and (overflows or visible.allows is None)
+            if not more or is_full or monotonic() >= deadline:
                 break
         return HolderPage(tuple(found), _cursor(after) if more else None, status)
 
@@ -268,7 +278,7 @@ class Catalog(NameIndex):
                 yield RepositoryEntry(
                     repository_text(name), None if is_wrong_type(count) else cast("int", count)
                 )
-        if gone and self._may_write:
+        if gone and self.may_write:
             self._drop(gone)
 
     def _holding(self, names: Iterable[bytes], digest: Digest) -> Iterator[RepositoryName]:

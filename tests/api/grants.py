@@ -12,15 +12,15 @@ from blobcache.models import Repository
 
 __all__ = ["GRANTED", "GrantBackend", "asked", "team_only", "visible"]
 
-GRANTED = "team/app"
-"""The repository in which the user ``granted`` may do everything."""
+GRANTED = {"team/app"}
+"""The repositories in which the user ``granted`` may do everything."""
 
 asked: list[str] = []
 """The names that the backend was asked about."""
 
 
 class GrantBackend(BaseBackend):
-    """Grants every permission on one repository to the user of that name."""
+    """Grants every permission on some repositories to the user of that name."""
 
     def has_perm(
         self, user_obj: AbstractBaseUser | AnonymousUser, perm: str, obj: Any = None
@@ -28,7 +28,7 @@ class GrantBackend(BaseBackend):
         if not isinstance(obj, Repository):
             return False
         asked.append(obj.name)
-        return user_obj.get_username() == "granted" and obj.name == GRANTED
+        return user_obj.get_username() == "granted" and obj.name in GRANTED
 
 
 def team_only(user: AbstractBaseUser | AnonymousUser) -> list[str] | None:

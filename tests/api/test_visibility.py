@@ -60,6 +60,45 @@ class TestByObject:
         assert len(found) > 1
         assert [row["name"] for page in found for row in page["results"]] == ["team/app"]
 
+    @pytest.mark.parametrize("url", ["/api/repositories/", HOLDERS])
+    @pytest.mark.parametrize("others", [1, 999, 2500])
+    def test_a_full_page_has_a_next_one_only_for_what_is_shown(
+        self,
+        url: str,
+        others: int,
+        as_: As,
+        default_cache: Redis,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("blobcache.redis.catalog.PAGE_BUDGET", 60)
+        user("granted").user_permissions.set(
+            user("viewer").user_permissions.filter(codename="view_blob")
+        )
+        hidden = [f"{place}/{number}" for number in range(others) for place in ("a", "zoo")]
+        for name in ("team/app", *hidden):
+            default_cache.sadd(f"repository::{name}::blobs", DIGEST)
+        get_provider().catalog.reindex()  # type: ignore[attr-defined]
+        page = as_("granted").get(url, {"page_size": 1}).json()
+        assert [row["name"] for row in page["results"]] == ["team/app"]
+        assert page["next"] is None
+
+    @pytest.mark.parametrize("url", ["/api/repositories/", HOLDERS])
+    @pytest.mark.parametrize("size", [1, 2, 3])
+    def test_pages_of_what_is_shown_leave_nothing_out(
+        self, url: str, size: int, as_: As, filled: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("blobcache.redis.catalog.STEP", 2)
+        monkeypatch.setattr("blobcache.redis.catalog.PAGE_BUDGET", 60)
+        shown = {"alone/x", "other/app", "team/app", "zoo"}
+        monkeypatch.setattr(grants, "GRANTED", shown)
+        user("granted").user_permissions.set(
+            user("viewer").user_permissions.filter(codename="view_blob")
+        )
+        found = list(pages(as_("granted"), f"{url}?page_size={size}"))
+        assert [row["name"] for page in found for row in page["results"]] == sorted(shown)
+        assert [len(page["results"]) for page in found[:-1]] == [size] * (len(found) - 1)
+        assert found[-1]["results"]
+
     def test_a_cursor_holds_no_name_that_can_be_read(
         self, as_: As, filled: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
