@@ -39,27 +39,30 @@ class ServerStatus:
 
     eviction_policy: str | None
     is_persistent: bool | None
-    """Whether an append-only file is kept or a snapshot was ever taken."""
+    """Whether every node keeps an append-only file, or takes snapshots by itself."""
 
     warnings: tuple[str, ...]
     """What does not suit the registry's role, in the reader's language."""
 
 
 def server_status(server: Server, role: Role) -> ServerStatus:
-    """Ask the server. Two round trips a node; raises `CacheUnavailable`."""
+    """Ask the server. Three round trips a node; raises `CacheUnavailable`.
+
+    What it leaves out, as hosted ones and proxies do, is None and warned of by nobody.
+    """
     nodes = server.info()
     if not nodes:
         warning = _("The server does not let this user ask how it is (INFO).")
         return ServerStatus(None, None, None, None, None, None, None, (warning,))
     first = nodes[0]
-    policy = str(first["maxmemory_policy"])
-    is_persistent = all(map(_is_persistent, nodes))
+    policy = _text(first.get("maxmemory_policy"))
+    is_persistent = _is_persistent(server, nodes)
     return ServerStatus(
         product=str(first.get("server_name", "redis")),
-        version=str(first.get("valkey_version", first["redis_version"])),
+        version=_text(first.get("valkey_version", first.get("redis_version"))),
         nodes=len(nodes),
-        used_memory=sum(node["used_memory"] for node in nodes),
-        max_memory=sum(node["maxmemory"] for node in nodes),
+        used_memory=_sum(nodes, "used_memory"),
+        max_memory=_sum(nodes, "maxmemory"),
         eviction_policy=policy,
         is_persistent=is_persistent,
         warnings=(
@@ -69,22 +72,45 @@ def server_status(server: Server, role: Role) -> ServerStatus:
     )
 
 
-def _is_persistent(node: dict[str, Any]) -> bool:
-    return bool(node["aof_enabled"] or node.get("rdb_saves"))
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
-def _warnings(role: Role, policy: str, *, is_persistent: bool) -> Iterator[str]:
-    if role == "cache" and not policy.startswith("allkeys-"):
+def _sum(nodes: list[dict[str, Any]], field: str) -> int | None:
+    numbers = [node.get(field) for node in nodes]
+    return sum(numbers) if all(isinstance(number, int) for number in numbers) else None
+
+
+def _is_persistent(server: Server, nodes: list[dict[str, Any]]) -> bool | None:
+    """False if some node keeps nothing, None if that is not known of all.
+
+    A snapshot that was taken says nothing: somebody may have asked for it, as a replica does.
+    """
+    rules = [node.get("save") for node in server.config("save")]
+    if len(rules) != len(nodes):
+        rules = [None] * len(nodes)
+    kept = {_keeps(node.get("aof_enabled"), rule) for node, rule in zip(nodes, rules, strict=True)}
+    return False if False in kept else None if None in kept else True
+
+
+def _keeps(append_only: int | None, snapshots: str | None) -> bool | None:
+    if append_only or snapshots:
+        return True
+    return None if append_only is None or snapshots is None else False
+
+
+def _warnings(role: Role, policy: str | None, *, is_persistent: bool | None) -> Iterator[str]:
+    if role == "cache" and policy is not None and not policy.startswith("allkeys-"):
         yield _(
             "The eviction policy is %(policy)s: a full server refuses writes or drops the wrong "
             "keys. A cache does well with allkeys-lru or allkeys-lfu."
         ) % {"policy": policy}
-    if role == "primary" and policy != "noeviction":
+    if role == "primary" and policy not in {None, "noeviction"}:
         yield _(
             "The eviction policy is %(policy)s: a full server drops descriptors that nobody can "
             "refill. A primary store needs noeviction."
         ) % {"policy": policy}
-    if role == "primary" and not is_persistent:
+    if role == "primary" and is_persistent is False:
         yield _(
             "The server keeps nothing on disk: after a restart every descriptor is gone. "
             "A primary store needs an append-only file or snapshots."

@@ -1,0 +1,112 @@
+"""What the status says of a server, and what it leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any
+
+import pytest
+from django.test import Client, override_settings
+from redis import Redis
+
+from blobcache.redis.connection import Server
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.redis.status import ServerStatus
+from blobcache.services.rules import Rules
+from project import embedded
+from tests.servers import cache_at
+from tests.stores import CLUSTER
+
+FIELDS = (
+    "redis_version",
+    "valkey_version",
+    "server_name",
+    "used_memory",
+    "maxmemory",
+    "maxmemory_policy",
+    "aof_enabled",
+)
+
+
+def status(role: Any = "primary") -> ServerStatus:
+    return RedisBlobDescriptorCacheProvider(Rules(role=role)).server_status()
+
+
+def warns(of: ServerStatus) -> bool:
+    return any("on disk" in warning for warning in of.warnings)
+
+
+@pytest.fixture
+def server() -> Iterator[embedded.Server]:
+    """A server of one's own, which nothing is kept of."""
+    with embedded.start("--save", "") as server, cache_at(server.url):
+        yield server
+
+
+class TestPersistence:
+    def test_is_told_by_the_rules_for_snapshots(self, server: embedded.Server) -> None:
+        assert status().is_persistent is False
+        assert warns(status())
+        with server.client() as client:
+            client.config_set("save", "900 1")
+        assert status().is_persistent is True
+        assert not warns(status())
+
+    def test_is_told_by_the_append_only_file(self, server: embedded.Server) -> None:
+        with server.client() as client:
+            client.config_set("appendonly", "yes")
+        assert status().is_persistent is True
+
+    def test_is_not_what_somebody_took_a_snapshot_of(self, server: embedded.Server) -> None:
+        with server.client() as client:
+            client.bgsave()
+            deadline = monotonic() + 10
+            while not client.info("persistence").get("rdb_saves"):
+                assert monotonic() < deadline
+        assert status().is_persistent is False
+        assert warns(status())
+
+    def test_is_left_open_where_nobody_may_ask(self, server: embedded.Server) -> None:
+        with server.client() as client:
+            client.execute_command("ACL SETUSER", "default", "-config")
+        assert status().is_persistent is None
+        assert not warns(status())
+        with server.client() as client:
+            client.execute_command("ACL SETUSER", "default", "+config")
+            client.config_set("appendonly", "yes")
+            client.execute_command("ACL SETUSER", "default", "-config")
+        assert status().is_persistent is True
+
+    def test_is_that_of_every_node(self, cluster: embedded.Cluster) -> None:
+        with cluster.nodes[-1].client() as node, cache_at(cluster.url, **CLUSTER) as client:
+            before = node.config_get("save")["save"]
+            client.config_set("save", "900 1", target_nodes="all")
+            assert status().is_persistent is True
+            node.config_set("save", "")
+            assert status().is_persistent is False
+            client.config_set("save", before, target_nodes="all")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("missing", [*([field] for field in FIELDS), FIELDS], ids=str)
+def test_what_a_server_does_not_tell_is_left_open(
+    missing: list[str],
+    default_cache: Redis,
+    admin_client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = [
+        {name: value for name, value in node.items() if name not in missing}
+        for node in Server("default").info()
+    ]
+    monkeypatch.setattr(Server, "info", lambda *_: told)
+    for role in ("cache", "primary"):
+        assert not [each for each in status(role).warnings if "None" in each]
+    with override_settings(ROOT_URLCONF="tests.api.urls"):
+        server = admin_client.get("/api/status/").json()["server"]
+    named = {"maxmemory": "max_memory", "maxmemory_policy": "eviction_policy"}
+    for name in {named.get(field, field) for field in missing} & server.keys():
+        assert server[name] is None
+    with override_settings(ROOT_URLCONF="tests.admin.urls"):
+        assert admin_client.get("/admin/blobcache/repository/").status_code == 200
