@@ -77,8 +77,8 @@ def _text(value: object) -> str | None:
 
 
 def _sum(nodes: list[dict[str, Any]], field: str) -> int | None:
-    numbers = [node.get(field) for node in nodes]
-    return sum(numbers) if all(isinstance(number, int) for number in numbers) else None
+    numbers = [node[field] for node in nodes if field in node]
+    return sum(numbers) if len(numbers) == len(nodes) else None
 
 
 def _is_persistent(server: Server, nodes: list[dict[str, Any]]) -> bool | None:
