@@ -7,6 +7,7 @@ database makes are left to the log ``blobcache.audit``.
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.db import DatabaseError, InterfaceError, router, transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, override
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["recorded"]
 
+_log = logging.getLogger("blobcache.history")
+
 
 class _Entry(NamedTuple):
     flag: int
@@ -49,7 +53,8 @@ def recorded(user: AbstractBaseUser | AnonymousUser, *, source: str) -> Iterator
     """Attribute the changes made within to the user, through `source`, and put them into history.
 
     What was done before an error is recorded as well. Changes made alike to several repositories
-    are written together.
+    are written together. A database that refuses an entry is logged and undoes nothing: the change
+    is made, and ``blobcache.audit`` has it.
     """
     entries: dict[_Entry, list[Model]] = {}
     token = _collected.set(entries)
@@ -66,7 +71,11 @@ def _write(user_id: int, entries: dict[_Entry, list[Model]]) -> None:
     from django.contrib.admin.models import LogEntry  # noqa: PLC0415 - needs the app installed
 
     for entry, objects in entries.items():
-        LogEntry.objects.log_actions(user_id, objects, entry.flag, entry.message)
+        try:
+            with transaction.atomic(using=router.db_for_write(LogEntry)):
+                LogEntry.objects.log_actions(user_id, objects, entry.flag, entry.message)
+        except (DatabaseError, InterfaceError):
+            _log.exception("A change is made, but is missing from the history: %s", entry.message)
 
 
 def _collect(

@@ -8,6 +8,7 @@ from unittest import mock
 import pytest
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.contrib.auth.models import AnonymousUser, User
+from django.db import DatabaseError
 from django.test import override_settings
 from django.utils import translation
 from redis import Redis
@@ -111,6 +112,31 @@ def test_what_was_done_before_an_error_is_recorded(
     with pytest.raises(BlobUnknown):
         change_and_fail()
     assert len(written()) == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_database_that_refuses_an_entry_hides_neither_success_nor_error(
+    provider: RedisBlobDescriptorCacheProvider,
+    user: User,
+    caplog: pytest.LogCaptureFixture,
+    fails: bool,
+) -> None:
+    def change() -> None:
+        with recorded(user, source="test"):
+            provider.set_descriptor(BLOB, Descriptor(BLOB, 1, "x/y"))
+            if fails:
+                provider.clear(ALIAS)
+
+    with mock.patch.object(type(LogEntry.objects), "log_actions", side_effect=DatabaseError):
+        if fails:
+            with pytest.raises(BlobUnknown):
+                change()
+        else:
+            change()
+    (record,) = [each for each in caplog.records if each.name == "blobcache.history"]
+    assert BLOB in record.getMessage()
+    assert provider.stat(BLOB).size == 1
+    assert written() == []  # and the connection still works
 
 
 def test_somebody_without_an_account_is_attributed_but_has_no_history(
