@@ -47,6 +47,12 @@ def test_a_template_packs_what_its_commands_say(
         assert template.count == len(said)
 
 
+def test_a_name_that_looks_like_a_digest_is_left_alone() -> None:
+    name = RepositoryName("sha256:" + "0" * 64 + "/app")
+    template = commands.stat_templates(name)
+    assert template.pack(A) == pack(template.commands(A))
+
+
 def test_a_template_with_the_digest_nowhere_is_just_its_commands() -> None:
     assert Template(lambda _: [("PING",)]).pack(A) == pack([("PING",)])
 
