@@ -133,7 +133,7 @@ def _check_provider(where: str, values: Mapping[str, Any]) -> Iterator[CheckMess
 
 def _check_redis(where: str, values: Mapping[str, Any]) -> Iterator[CheckMessage]:
     data, index = values["CACHE_ALIAS"], values["CATALOG_ALIAS"] or values["CACHE_ALIAS"]
-    if values["READ_ONLY"] and (data == index or _urls(data) & _urls(index)):
+    if values["READ_ONLY"] and (data == index or _servers(data) & _servers(index)):
         yield Error(
             f"{where} is READ_ONLY, but its catalog's index would be written to the same Redis.",
             hint="Set CATALOG_ALIAS to an entry of CACHES with another Redis.",
@@ -202,6 +202,20 @@ def _urls(alias: str) -> set[str]:
     return set(location.split(",") if isinstance(location, str) else location)
 
 
+def _servers(alias: str) -> set[tuple[str, object]]:
+    """The servers behind these addresses, whatever the database, the user and the options."""
+    sentinels = str(_caches().get(alias, {}).get("OPTIONS", {}).get("SENTINELS", ""))
+    return {(sentinels, _server(url)) for url in _urls(alias)}
+
+
+def _server(url: str) -> object:
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return parts.path
+    host, _, port = parts.netloc.rpartition("@")[2].lower().partition(":")
+    return "127.0.0.1" if host in {"localhost", ""} else host, port or "6379"
+
+
 def _has_raw_client(alias: str) -> bool:
     cache = _caches()[alias]
     client = cache.get("OPTIONS", {}).get("CLIENT_CLASS", "django_redis.client.DefaultClient")
@@ -216,11 +230,20 @@ def _is_positive(value: object) -> bool:
     return type(value) is int and value > 0
 
 
+_MAX_TTL = 2**31
+"""Seconds, some 68 years. Redis refuses much larger ones, after the rest was written."""
+
+
+def _is_ttl(value: object) -> bool:
+    return type(value) is int and 0 < value <= _MAX_TTL
+
+
 def _are_size_fields(value: object) -> bool:
     return (
         isinstance(value, (list, tuple))
         and len(value) > 0
         and all(field in ("size", "length") for field in value)
+        and len(set(value)) == len(value)
     )
 
 
@@ -237,8 +260,8 @@ _VALUES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "CACHE_ALIAS": (_is_text, "the name of an entry of CACHES"),
     "ROLE": (lambda value: value in ("cache", "primary"), "'cache' or 'primary'"),
     "TTL": (
-        lambda value: value is None or _is_positive(value),
-        "a whole number of seconds above 0, or None",
+        lambda value: value is None or _is_ttl(value),
+        f"a whole number of seconds from 1 to {_MAX_TTL}, or None",
     ),
     "READ_ONLY": (lambda value: isinstance(value, bool), "True or False"),
     "READ_FROM_REPLICAS": (lambda value: isinstance(value, bool), "True or False"),

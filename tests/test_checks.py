@@ -58,6 +58,7 @@ def test_the_checks_are_run_with_djangos_own() -> None:
         {"default": dict(DEFAULTS)},
         {"default": {}, "other": {"TTL": 60, "SIZE_FIELDS": ["size"]}},
         {"default": {"ROLE": "primary"}},
+        {"default": {"TTL": 2**31}},
         {"default": {"READ_ONLY": True, "CATALOG_ALIAS": "index"}},
         {"default": {"PROVIDER": MEMORY, "CACHE_ALIAS": "missing", "READ_ONLY": True}},
     ],
@@ -92,10 +93,13 @@ WRONG: dict[str, list[object]] = {
     "PROVIDER": [None, "", 1, b"a.b", object, ["a.b"]],
     "CACHE_ALIAS": [None, "", 1, b"default", ["default"]],
     "ROLE": [None, "", "Cache", "replica", 1, ["cache"], {"cache"}],
-    "TTL": [0, -1, 1.5, 60.0, "60", True, False, [60]],
+    "TTL": [0, -1, 1.5, 60.0, "60", True, False, [60], 2**31 + 1, 10**18],
     "READ_ONLY": [None, 0, 1, "", "yes", "False"],
     "READ_FROM_REPLICAS": [None, 0, 1, "yes"],
-    "SIZE_FIELDS": [None, (), [], "size", {"size"}, ("sizes",), ("size", 1), ("size", ["length"])],
+    "SIZE_FIELDS": [
+        *(None, (), [], "size", {"size"}, ("sizes",), ("size", 1), ("size", ["length"])),
+        *(("size", "size"), ["length", "size", "length"]),
+    ],
     "ALLOW_TARSUM": [None, 0, 1, "yes"],
     "STAT_CHUNK_SIZE": [None, 0, -1, 1.5, "250", True],
     "CATALOG_ALIAS": ["", 1, b"default", False],
@@ -148,15 +152,28 @@ def test_e006_the_provider_is_none(path: str, why: str) -> None:
 class TestE007:
     """A read-only registry's index would be written to the same Redis."""
 
-    @pytest.mark.parametrize("alias", [None, "default", "twin", "replicated"])
-    def test_it_has_an_alias_or_an_address_in_common(self, alias: str | None) -> None:
+    @pytest.mark.parametrize(
+        "alias",
+        [None, "default", "twin", "replicated", "database", "user", "options", "port", "number"],
+    )
+    def test_it_has_an_alias_or_a_server_in_common(self, alias: str | None) -> None:
         caches = {
             **GOOD,
             "twin": redis_cache(),
             "replicated": redis_cache("redis://primary,redis://localhost"),
+            "database": redis_cache("redis://localhost/1"),
+            "user": redis_cache("redis://index:pw@localhost"),
+            "options": redis_cache("redis://localhost/0?protocol=3"),
+            "port": redis_cache("redis://LOCALHOST:6379/0"),
+            "number": redis_cache("redis://127.0.0.1/0"),
         }
         blobcache = {"default": {"READ_ONLY": True, "CATALOG_ALIAS": alias}}
         assert ids(blobcache, caches) == ["blobcache.E007"]
+
+    @pytest.mark.parametrize("url", ["redis://localhost:6380", "redis://other", "unix:///run/s"])
+    def test_another_server_is_right(self, url: str) -> None:
+        caches = {**GOOD, "index": redis_cache(url)}
+        assert ids({"default": {"READ_ONLY": True, "CATALOG_ALIAS": "index"}}, caches) == []
 
     def test_a_provider_of_ones_own_on_redis_is_checked_too(self) -> None:
         path = f"{OwnProvider.__module__}.{OwnProvider.__qualname__}"

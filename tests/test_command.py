@@ -100,7 +100,7 @@ class TestReindex:
             override_settings(BLOBCACHE={"default": {"READ_ONLY": True}}),
             valkey.client() as observer,
             commands(observer) as traffic,
-            pytest.raises(CommandError, match="'default' is read-only, its index as well"),
+            pytest.raises(CommandError, match="'default' is read-only, and its index"),
         ):
             run("reindex")
         assert traffic.round_trips == 0
@@ -111,11 +111,23 @@ class TestReindex:
         default_cache.sadd("repository::team/app::blobs", str(A))
         entry = {"READ_ONLY": True, "CATALOG_ALIAS": "index"}
         with (
-            cache_at(valkey.url.replace("/0", "/1"), "index"),
+            embedded.start() as elsewhere,
+            cache_at(elsewhere.url, "index"),
             override_settings(BLOBCACHE={"default": entry}),
         ):
             assert run("reindex").startswith("Indexed 1 repositories")
         assert default_cache.keys() == [b"repository::team/app::blobs"]
+
+    def test_a_read_only_registry_is_not_indexed_on_its_own_server(
+        self, default_cache: Redis, valkey: embedded.Server
+    ) -> None:
+        entry = {"READ_ONLY": True, "CATALOG_ALIAS": "index"}
+        with (
+            cache_at(valkey.url.replace("/0", "/1"), "index"),
+            override_settings(BLOBCACHE={"default": entry}),
+            pytest.raises(CommandError, match="in the same Redis"),
+        ):
+            run("reindex")
 
     def test_a_redis_that_is_down_is_told_with_its_cause(self) -> None:
         with (

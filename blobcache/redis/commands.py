@@ -26,6 +26,7 @@ __all__ = [
     "memberships",
     "stat",
     "stat_templates",
+    "unlink_wrong_type",
 ]
 
 _TEMPLATES = 4096
@@ -101,6 +102,23 @@ def memberships(
         yield ("SADD", members, target)
     if ttl is not None:
         yield ("EXPIRE", members, ttl)
+
+
+_UNLINK_UNLESS = Script("""
+local kind = redis.call('TYPE', KEYS[1])['ok']
+if kind ~= ARGV[1] and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end
+""")
+
+_KINDS = {"H": "hash", "S": "set", "Z": "zset"}
+
+
+def unlink_wrong_type(command: Command) -> Command:
+    """Delete the key of a command that found it to be of the wrong type, if it still is.
+
+    Somebody else may have mended it since.
+    """
+    name, key = str(command[0]), command[1]
+    return ("EVAL", _UNLINK_UNLESS.body, 1, key, _KINDS[name[0]])
 
 
 CLEAR_GLOBAL = Script("""

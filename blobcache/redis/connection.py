@@ -62,7 +62,7 @@ class Server:
 
     def batch(self, commands: Sequence[Command]) -> list[Reply]:
         """Run the commands one after another: one round trip, on a cluster one a node."""
-        return _checked(_send(self._client(), commands))
+        return _checked(_send(self._client(), commands, repeatable=True))
 
     def ask(
         self,
@@ -81,7 +81,8 @@ class Server:
             commands = [command for digest in digests for command in template.commands(digest)]
             return _checked(_pipe(client, [*first, *commands]))
         packed = b"".join([pack(first), *map(template.pack, digests)])
-        return _checked(_exchange(client, packed, len(first) + template.count * len(digests)))
+        count = len(first) + template.count * len(digests)
+        return _checked(_exchange(client, packed, count, repeatable=True))
 
     def transaction(self, *phases: Sequence[Command]) -> list[Reply]:
         """Run the commands of all phases isolated from other clients: one round trip.
@@ -93,7 +94,7 @@ class Server:
         if _is_cluster(client):
             return [reply for phase in phases for reply in _checked(_pipe(client, phase))]
         commands = [command for phase in phases for command in phase]
-        replies = _checked(_send(client, [("MULTI",), *commands, ("EXEC",)]))
+        replies = _checked(_send(client, [("MULTI",), *commands, ("EXEC",)], repeatable=False))
         return _checked(cast("list[Reply]", replies[-1]))
 
     def script(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Reply:
@@ -103,9 +104,9 @@ class Server:
         """
         client = self._client()
         operands = (len(keys), *keys, *args)
-        (reply,) = _send(client, [("EVALSHA", script.sha, *operands)])
+        (reply,) = _send(client, [("EVALSHA", script.sha, *operands)], repeatable=False)
         if isinstance(reply, NoScriptError):
-            (reply,) = _send(client, [("EVAL", script.body, *operands)])
+            (reply,) = _send(client, [("EVAL", script.body, *operands)], repeatable=False)
         return _checked([reply])[0]
 
     def scan(self, cursor: str, match: bytes, count: int) -> tuple[str, list[bytes]]:
@@ -174,11 +175,15 @@ class Server:
         return answers
 
     def identity(self) -> str:
-        """Name the server process, or the cluster's primaries: elsewhere a scan's cursor is void.
+        """Name the server process, or the cluster's: elsewhere a scan's cursor is void.
 
-        Empty where Redis does not allow the question. One round trip a node.
+        Where Redis does not allow the question, a cluster's by their addresses, and otherwise
+        empty. One round trip a node.
         """
-        return " ".join(sorted(info["run_id"] for info in self.info("server")))
+        processes = [str(info["run_id"]) for info in self.info("server")]
+        if not processes and self.is_cluster:
+            processes = [node.name for node in self._client().get_primaries()]
+        return " ".join(sorted(processes))
 
     def _client(self, *, write: bool = True) -> Any:
         """The entry's `Redis` or `RedisCluster`, which share no type."""
@@ -231,16 +236,16 @@ def _is_cluster(client: Any) -> bool:
     return type(client) is not Redis and isinstance(client, RedisCluster)
 
 
-def _send(client: Any, commands: Sequence[Command]) -> list[Reply]:
+def _send(client: Any, commands: Sequence[Command], *, repeatable: bool) -> list[Reply]:
     """Send the commands together; an error that is about one stands in place of its reply."""
     if can_exchange(client):
-        return _exchange(client, pack(commands), len(commands))
+        return _exchange(client, pack(commands), len(commands), repeatable=repeatable)
     return _pipe(client, commands)
 
 
-def _exchange(client: Any, packed: bytes, count: int) -> list[Reply]:
+def _exchange(client: Any, packed: bytes, count: int, *, repeatable: bool) -> list[Reply]:
     try:
-        return exchange(client, packed, count)
+        return exchange(client, packed, count, repeatable=repeatable)
     except _FAILURES as error:
         raise _unavailable(error) from error
 

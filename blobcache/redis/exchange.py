@@ -35,17 +35,22 @@ def can_exchange(client: Any) -> bool:
     )
 
 
-def exchange(client: Redis, packed: bytes, count: int) -> list[Any]:
+def exchange(client: Redis, packed: bytes, count: int, *, repeatable: bool) -> list[Any]:
     """Send packed commands and return their `count` replies, an error in place of its reply.
 
-    One round trip. Raises redis-py's errors for whatever keeps the replies from coming.
+    One round trip. Raises redis-py's errors for whatever keeps the replies from coming. What is not
+    `repeatable` is sent once, whatever the retry policy says: a second time it would find what the
+    first one did, and tell that instead.
     """
     pool = client.connection_pool
     connection: Any = pool.get_connection()
     try:
         connection.send_packed_command((packed,))
         return _read(connection, count)
-    except Exception as error:  # noqa: BLE001 - the policy decides which of them it is for
+    except Exception as error:
+        if not repeatable:
+            connection.disconnect()
+            raise
         return _retry(connection, packed, count, error)
     except BaseException:
         connection.disconnect()

@@ -8,12 +8,15 @@ does a bounded piece of work and blocks Redis for no more than a millisecond at 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
+from blobcache.exceptions import CacheUnavailable, CursorInvalid
 from blobcache.redis import keys
 from blobcache.redis.keys import CatalogKeys
 from blobcache.redis.visible import ALL, Visible
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from blobcache.reference import RepositoryName
 
 __all__ = ["STEP", "CatalogStatus", "NameIndex", "raw_name"]
+
+_log = logging.getLogger("blobcache.catalog")
 
 BUILD_BUDGET = 0.05
 """Seconds that one call may spend on building the index."""
@@ -127,7 +132,7 @@ class NameIndex:
 
     `server` holds the descriptors, `index` the names; one server may be both, and then a write to a
     repository takes its name along in the same round trip. A registry that is read-only is only
-    indexed elsewhere.
+    indexed elsewhere, and nowhere on the servers that hold its descriptors, whatever their names.
     """
 
     def __init__(
@@ -144,7 +149,7 @@ class NameIndex:
         self._index = index if index is not None and self._is_apart else server
         self._keys = CatalogKeys.of(registry if self._is_apart else "")
         self._max_age = max_age
-        self._may_write = self._is_apart or not read_only
+        self._read_only = read_only
 
     @property
     def index(self) -> Server:
@@ -158,24 +163,44 @@ class NameIndex:
 
     @property
     def may_write(self) -> bool:
-        """Whether anything may be kept there."""
-        return self._may_write
+        """Whether anything may be kept there. Two round trips at first, where that takes a look."""
+        return self._is_elsewhere if self._read_only else True
+
+    @cached_property
+    def _is_elsewhere(self) -> bool:
+        """Whether the index is on another server by what the servers say, if they tell."""
+        if not self._is_apart:
+            return False
+        held = set(self._server.identity().split())
+        return held.isdisjoint(self._index.identity().split())
 
     def status(self) -> CatalogStatus:
         """Return how far the index can be trusted. One round trip."""
         return _status(self._index.batch([self._status_command()])[0])
 
     def additions(self, repository: RepositoryName) -> list[Command]:
-        """The commands that index a name, to go after the write of its set on the same server.
+        """The commands that index a name, to go with the write of its set in one transaction.
 
-        Empty where the index is on another one; then `add` is the way.
+        Empty where there is none over both; then `add` is the way.
         """
-        return [] if self._is_apart else self._additions(repository)
+        return [] if self._takes_a_trip else self._additions(repository)
 
     def add(self, repository: RepositoryName) -> None:
-        """Index a name after the write of its set, unless `additions` did: one round trip."""
-        if self._is_apart:
+        """Index a name after the write of its set, unless `additions` did: one round trip.
+
+        The set is written, whatever becomes of this: a failure is logged, and the next build finds
+        the name.
+        """
+        if not self._takes_a_trip:
+            return
+        try:
             self._index.batch(self._additions(repository))
+        except CacheUnavailable:
+            _log.warning("The name %s could not be indexed.", repository, exc_info=True)
+
+    @property
+    def _takes_a_trip(self) -> bool:
+        return self._is_apart or self._server.is_cluster
 
     def advance(
         self, budget: float = BUILD_BUDGET, *, newer_than: int | None = None
@@ -185,7 +210,7 @@ class NameIndex:
         It is due when there is none, when it is older than its maximum age, or not `newer_than` the
         build of that serial number. Never waits for another builder. Four round trips at least.
         """
-        if not self._may_write:
+        if not self.may_write:
             return self.status()
         deadline = monotonic() + budget
         token = uuid4().hex.encode()
@@ -202,9 +227,13 @@ class NameIndex:
             ],
         )
         while cursor is not None:
-            following, found = self._server.scan(
-                cast("bytes", cursor).decode("utf-8", "replace"), keys.REPOSITORIES, STEP
-            )
+            try:
+                following, found = self._server.scan(
+                    cast("bytes", cursor).decode("utf-8", "replace"), keys.REPOSITORIES, STEP
+                )
+            except CursorInvalid:  # of a node that has gone: the next step begins anew
+                self._index.batch([("HDEL", self._keys.state, "cursor"), ("DEL", self._keys.lock)])
+                break
             pause = monotonic() >= deadline
             held = self._index.script(
                 _ADVANCE,
@@ -221,7 +250,7 @@ class NameIndex:
         """
         status = self.status()
         begun = status.begun
-        while status.indexed <= begun and self._may_write:
+        while status.indexed <= begun and self.may_write:
             before = status
             status = self.advance(newer_than=begun)
             if progress is not None:

@@ -187,7 +187,7 @@ class RedisService(RuledService):
         before = self._read_before(seen, digest)
         fields = [answers[0], *answers[own : len(looks)]]
         repairs = [
-            *_unlinks([*first, *members, *index], answers),
+            *_removals([*first, *members, *index], answers),
             *_media_type_removals(targets, fields),
         ]
         if repairs:
@@ -231,7 +231,8 @@ class RedisService(RuledService):
         """What `commands.CLEAR_SCOPED` does, slot after slot: two round trips, three at most."""
         members, blob = keys.members(repository), keys.blob(digest)
         override = keys.override(repository, digest)
-        (removed,) = self._server.batch([("SREM", members, digest)])
+        srem: Command = ("SREM", members, digest)
+        (removed,) = self._server.batch([srem])
         if removed == 0:
             return None
         steps: list[Command] = [
@@ -242,9 +243,10 @@ class RedisService(RuledService):
         if self.rules.role == "cache":
             steps.append(("HDEL", blob, *keys.FIELDS))
         answers = self._server.batch(steps)
-        damaged = [members] * is_wrong_type(removed) + [blob] * is_wrong_type(answers[-1])
+        looks = 2
+        damaged = [*_removals([srem, *steps[looks:]], [removed, *answers[looks:]])]
         if damaged:
-            self._server.batch([("UNLINK", key) for key in damaged])
+            self._server.batch(damaged)
         fields, media_type = (None if is_wrong_type(each) else each for each in answers[:2])
         return [None if is_wrong_type(removed) else fields, media_type]
 
@@ -335,14 +337,12 @@ def _cleared(service: RuledService, digest: Digest) -> bool:
     return True
 
 
-def _unlinks(sent: Sequence[Command], answers: Sequence[Reply]) -> Iterator[Command]:
+def _removals(sent: Sequence[Command], answers: Sequence[Reply]) -> Iterator[Command]:
     """Delete the keys that turned out to be of the wrong type."""
     damaged = {
-        cast("bytes", sent[place][1])
-        for place, answer in enumerate(answers)
-        if is_wrong_type(answer)
+        sent[place][1]: sent[place] for place, answer in enumerate(answers) if is_wrong_type(answer)
     }
-    return (("UNLINK", key) for key in damaged)
+    return map(commands.unlink_wrong_type, damaged.values())
 
 
 def _media_type_removals(targets: Sequence[Digest], fields: Sequence[Reply]) -> Iterator[Command]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from blobcache.descriptor import Descriptor
 
-__all__ = ["Change", "announce", "attributed"]
+__all__ = ["Change", "announce", "attributed", "doubt"]
 
 _log = logging.getLogger("blobcache.audit")
 
@@ -85,6 +85,21 @@ def announce(change: Change, sender: type) -> None:
         facts = change._asdict() | who._asdict()
         del facts["event"]
         signal.send_robust(sender, **facts)
+
+
+def doubt(change: Change) -> None:
+    """Write into the log that the change was tried, and that nobody knows what became of it."""
+    who = _attribution.get()
+    _log.warning(
+        "%s registry=%a repository=%s digest=%s outcome=unknown actor=%a source=%a",
+        change.event,
+        change.registry,
+        change.repository or "-",
+        change.digest or "-",
+        who.actor,
+        who.source,
+        extra=change._asdict() | who._asdict(),
+    )
 
 
 def _subject(value: str | None, valid: type[str]) -> str:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Literal, Self
 from blobcache.digest import Digest
 from blobcache.exceptions import (
     BlobUnknown,
+    CacheUnavailable,
     DigestMismatch,
     MediaTypeInvalid,
     OperationUnsupported,
 )
-from blobcache.services.audit import Change, announce
+from blobcache.services.audit import Change, announce, doubt
 from blobcache.services.metrics import metered, metered_batch, set_outcome
 
 if TYPE_CHECKING:
@@ -105,7 +106,11 @@ class RuledService(ABC):
             )
         if self.repository is not None:
             self.repository.require_oci()
-        result = self._set(digest, descriptor, descriptor.media_type)
+        try:
+            result = self._set(digest, descriptor, descriptor.media_type)
+        except CacheUnavailable:
+            self._doubt("set", digest)
+            raise
         self._announce("set", digest, result.before, result.descriptor)
         return result
 
@@ -113,7 +118,11 @@ class RuledService(ABC):
     def clear(self, digest: str) -> Descriptor | None:
         """See `BlobDescriptorService.clear`."""
         digest = self._writable(digest)
-        before = self._clear(digest)
+        try:
+            before = self._clear(digest)
+        except CacheUnavailable:
+            self._doubt("clear", digest)
+            raise
         self._announce("clear", digest, before, None)
         return before
 
@@ -134,6 +143,10 @@ class RuledService(ABC):
     ) -> None:
         change = Change(event, self.rules.registry, self.repository, digest, before, after)
         announce(change, type(self))
+
+    def _doubt(self, event: Literal["set", "clear"], digest: Digest) -> None:
+        """Leave a trace of a change that may have happened, although nobody answered."""
+        doubt(Change(event, self.rules.registry, self.repository, digest))
 
     @abstractmethod
     def _stat(self, digest: Digest) -> Descriptor: ...

@@ -357,3 +357,25 @@ def test_a_cluster_with_a_silent_node_keeps_to_the_timeout() -> None:
                 for number in range(30):
                     provider.stat(f"sha256:{number:064x}")
             assert monotonic() - began < 2 * TIMEOUT + SLACK
+
+
+@pytest.mark.parametrize("call", ["set", "scoped clear"])
+def test_a_write_is_sent_once_whatever_the_policy_and_leaves_a_trace(
+    call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sent again, it would find what it did itself, and tell that."""
+    asked = []
+
+    def hang_up(connection: socket.socket) -> None:
+        while data := connection.recv(65536):
+            if b"CLIENT" not in data:
+                asked.append(data)
+                return
+            connection.sendall(b"+OK\r\n" * data.count(b"CLIENT"))
+
+    policy = Retry(NoBackoff(), 2, supported_errors=(ConnectionError, TimeoutError))
+    pool: dict[str, Any] = {"CONNECTION_POOL_KWARGS": {"retry": policy, "protocol": 2}}
+    with listener(hang_up) as url, cache_at(url, **OPTIONS, **pool):
+        assert_unavailable(call)
+    assert len(asked) == 1
+    assert "outcome=unknown" in caplog.text

@@ -366,6 +366,36 @@ class TestApart:
         provider.catalog.reindex()
         assert not list(default_cache.scan_iter("blobcache::*"))
 
+    def test_an_index_that_is_down_fails_no_write(
+        self, valkey: embedded.Server, default_cache: Redis, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The repository may read the blob by then: that is told, announced, and found later."""
+        with embedded.start() as apart, cache_at(apart.url, "index"):
+            provider = RedisBlobDescriptorCacheProvider(options=RedisOptions(catalog_alias="index"))
+            apart.kill()
+            result = provider.repository_scoped("r").set_descriptor(A, of(A))
+            assert result.created
+            assert provider.repository_scoped("r").stat(A) == of(A)
+            assert "The name r could not be indexed." in caplog.text
+            apart.restart()
+            provider.catalog.reindex()
+            assert names(provider.catalog) == ["r"]
+
+    @pytest.mark.parametrize("database", [0, 1])
+    def test_another_name_of_the_same_server_is_not_elsewhere(
+        self, valkey: embedded.Server, default_cache: Redis, database: int
+    ) -> None:
+        write_as_a_registry(default_cache, "r", [A])
+        url = f"redis://localhost:{valkey.port}/{database}"
+        with cache_at(url, "twin"), valkey.client() as client:
+            provider = RedisBlobDescriptorCacheProvider(
+                Rules(read_only=True), RedisOptions(catalog_alias="twin")
+            )
+            before = client.info("keyspace")
+            provider.catalog.reindex()
+            provider.catalog.repositories()
+            assert client.info("keyspace") == before
+
     def test_a_read_only_registry_is_indexed_and_never_written(
         self, provider: RedisBlobDescriptorCacheProvider, valkey: embedded.Server
     ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -10,7 +10,9 @@ from redis import Redis
 
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, OperationUnsupported
+from blobcache.redis.connection import Server
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.redis.wire import Command, Reply
 from blobcache.services.base import BlobDescriptorService
 from blobcache.services.rules import Rules
 from project import embedded
@@ -227,6 +229,32 @@ class TestMending:
         provider = RedisBlobDescriptorCacheProvider()
         provider.repository_scoped("a").set_descriptor(A, of(A))
         assert [entry.name for entry in provider.catalog.repositories().repositories] == ["a"]
+
+
+class TestMendedByAnother:
+    """Between our look and our repair somebody else puts the key right."""
+
+    @pytest.mark.parametrize("kind", ["valkey", "cluster"])
+    def test_a_set_that_was_mended_keeps_its_members(
+        self, request: pytest.FixtureRequest, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with store(request, kind) as client:
+            key = b"repository::a::blobs"
+            client.set(key, "text")
+            repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
+            transaction = Server.transaction
+            done: list[object] = []
+
+            def mended(self: Server, *phases: Sequence[Command]) -> list[Reply]:
+                answers = transaction(self, *phases)
+                if not done:
+                    done.append(client.delete(key))
+                    client.sadd(key, B)
+                return answers
+
+            monkeypatch.setattr(Server, "transaction", mended)
+            repository.set_descriptor(A, of(A))
+            assert client.smembers(key) == {A.encode(), B.encode()}
 
 
 class TestReadOnly:

@@ -165,15 +165,21 @@ class TestOverAnyCache:
 
 
 def test_a_name_that_cannot_be_written_is_read_through(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "blobcache.cached")
     cache = MemoryBlobDescriptorCacheProvider().repository_scoped("MyTeam/app")
     assert CachedBlobStatter(cache, Backend(of(A))).stat(A) == of(A)
-    assert f"The descriptor of {A} could not be cached." in caplog.text
+    (record,) = [each for each in caplog.records if each.name == "blobcache.cached"]
+    assert record.getMessage().startswith(f"The descriptor of {A} is not cached: ")
+    assert (record.levelno, record.exc_info) == (logging.DEBUG, None)
 
 
 def test_a_read_only_cache_is_read_through(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "blobcache.cached")
     cache = MemoryBlobDescriptorCacheProvider(Rules(read_only=True))
     assert CachedBlobStatter(cache, Backend(of(A))).stat(A) == of(A)
-    assert f"The descriptor of {A} could not be cached." in caplog.text
+    (record,) = [each for each in caplog.records if each.name == "blobcache.cached"]
+    assert record.getMessage().startswith(f"The descriptor of {A} is not cached: ")
+    assert (record.levelno, record.exc_info) == (logging.DEBUG, None)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +266,8 @@ def test_a_fill_that_redis_refuses_is_logged_and_never_raised(
     with own_redis() as (server, statter, backend), server.client() as observer:
         observer.execute_command("ACL", "SETUSER", "default", "-hset")
         assert statter.stat(A) == of(A)
-        assert caplog.messages == [f"The descriptor of {A} could not be cached."]
+        told = [each.message for each in caplog.records if each.name == "blobcache.cached"]
+        assert told == [f"The descriptor of {A} could not be cached."]
         assert backend.asked == [A]
         assert counts(statter) == (0, 1, 0)
 

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings, registries
+from blobcache.conf import DEFAULT_REGISTRY, registries
 from blobcache.doctor.diagnosis import Diagnosis
 from blobcache.doctor.findings import DEFAULT_KINDS, Kind
 from blobcache.doctor.repair import Outcome, repair
@@ -99,9 +99,11 @@ class Command(BaseCommand):
     def reindex(self, registry: str) -> None:
         """Build the catalog's index to the end."""
         provider = _provider(registry, 1)
-        settings = RegistrySettings(registry)
-        if settings.READ_ONLY and settings.CATALOG_ALIAS == settings.CACHE_ALIAS:
-            raise CommandError(f"The registry '{registry}' is read-only, its index as well.")
+        if not provider.catalog.may_write:
+            raise CommandError(
+                f"The registry '{registry}' is read-only, and its index is in the same Redis: "
+                "set CATALOG_ALIAS to an entry of CACHES with another one."
+            )
         status = provider.catalog.reindex()
         count = provider.catalog.repositories(limit=1).count
         as_of = f"{status.indexed_at:%Y-%m-%dT%H:%M:%SZ}"
