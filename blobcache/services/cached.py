@@ -5,7 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from blobcache.exceptions import BlobCacheError, BlobUnknown, CacheUnavailable
+from blobcache.exceptions import (
+    BlobCacheError,
+    BlobUnknown,
+    CacheUnavailable,
+    OperationUnsupported,
+    RepositoryNameInvalid,
+)
 from blobcache.services.metrics import CacheMetrics
 
 if TYPE_CHECKING:
@@ -22,7 +28,8 @@ class CachedBlobStatter:
 
     Both are of one scope. A cache that fails is not written to: it costs a call to the backend, and
     a sick Redis sees no stampede of writes. What the backend does not know is not remembered, and a
-    descriptor that could not be stored is logged, never raised.
+    descriptor that could not be stored is logged, never raised; where none ever can be, in a
+    read-only cache or under a name that is not written to, at the level of debugging.
     """
 
     def __init__(
@@ -51,6 +58,8 @@ class CachedBlobStatter:
         descriptor = self.backend.stat(digest)
         try:
             self.cache.set_descriptor(digest, descriptor)
+        except (OperationUnsupported, RepositoryNameInvalid) as error:
+            _log.debug("The descriptor of %s is not cached: %s", digest, error)
         except BlobCacheError:
             _log.warning("The descriptor of %s could not be cached.", digest, exc_info=True)
         return descriptor
