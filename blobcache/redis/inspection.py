@@ -64,24 +64,39 @@ class Record(NamedTuple):
     repository's set is a key of another type. The rest is told as if it might."""
 
 
-def inspect_blob(digest: Digest, fields: Reply) -> Record:
-    """Read a blob's hash, given as the reply to ``HMGET`` of `keys.FIELDS`."""
+def inspect_blob(digest: Digest, fields: Reply, *, allow_tarsum: bool = True) -> Record:
+    """Read a blob's hash, given as the reply to ``HMGET`` of `keys.FIELDS`.
+
+    With the registry's rule for `allow_tarsum` the record is what its stat gives; without it, what
+    any registry's might.
+    """
+    if not (allow_tarsum or digest.algorithm in ALGORITHMS):
+        return Record(digest, State.CORRUPT, None, None)
     try:
-        descriptor = replies.global_descriptor(fields, digest, allow_tarsum=True)
+        descriptor = replies.global_descriptor(fields, digest, allow_tarsum=allow_tarsum)
     except DescriptorCorrupt as error:
         return Record(digest, State(error.kind), None, None)
     return _record(digest, fields, descriptor, descriptor, unknown=State.HUSK)
 
 
-def inspect_member(digest: Digest, fields: Reply, override: Reply, member: Reply = 1) -> Record:
+def inspect_member(
+    digest: Digest,
+    fields: Reply,
+    override: Reply,
+    member: Reply = 1,
+    *,
+    allow_tarsum: bool = True,
+) -> Record:
     """Read a member's hash and its override, given as the reply to ``HGET`` of its media type.
 
-    `member` is the reply to ``SISMEMBER``.
+    `member` is the reply to ``SISMEMBER``; for `allow_tarsum` see `inspect_blob`.
     """
     is_member = None if is_wrong_type(member) else bool(member)
+    if not (allow_tarsum or digest.algorithm in ALGORITHMS):
+        return Record(digest, State.CORRUPT, None, None, is_member)
     try:
-        found = replies.global_descriptor(fields, digest, allow_tarsum=True)
-        seen = replies.scoped_descriptor(1, fields, override, digest, allow_tarsum=True)
+        found = replies.global_descriptor(fields, digest, allow_tarsum=allow_tarsum)
+        seen = replies.scoped_descriptor(1, fields, override, digest, allow_tarsum=allow_tarsum)
     except DescriptorCorrupt as error:
         return Record(digest, State(error.kind), None, None, is_member)
     record = _record(digest, fields, found, seen, unknown=State.DANGLING_MEMBER)

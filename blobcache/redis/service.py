@@ -139,13 +139,14 @@ class RedisService(RuledService):
 
         Takes what the catalog lists, digests or not. One round trip for each chunk of a batch.
         """
-        records = []
+        records: list[Record] = []
+        tarsum = self.rules.allow_tarsum
         for chunk in _chunks(digests, self._options.stat_chunk_size):
             asked = [digest for digest in chunk if isinstance(digest, Digest)]
             known: dict[str, Record] = {
-                digest: inspect_blob(digest, *answers)
+                digest: inspect_blob(digest, *answers, allow_tarsum=tarsum)
                 if self.repository is None
-                else inspect_member(digest, answers[1], answers[2], answers[0])
+                else inspect_member(digest, answers[1], answers[2], answers[0], allow_tarsum=tarsum)
                 for digest, answers in zip(asked, self._ask_many(asked), strict=True)
             }
             records += [
@@ -296,7 +297,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
         )
 
     def server_status(self) -> ServerStatus:
-        """Return how the Redis is doing. Two round trips a node; raises `CacheUnavailable`."""
+        """Return how the Redis is doing. Three round trips a node; raises `CacheUnavailable`."""
         return server_status(self._server, self.rules.role)
 
     @metered("purge", purge_outcome)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from redis import Redis
 
 from blobcache.digest import Digest
-from blobcache.exceptions import DescriptorCorrupt
+from blobcache.exceptions import DescriptorCorrupt, DigestInvalid
 from blobcache.redis import keys
 from blobcache.redis.inspection import State
 from blobcache.redis.keys import Key, KeyKind
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.services.rules import Rules
 from tests.conformance import A, B, of
 from tests.servers import monitor
 
@@ -124,6 +127,29 @@ class TestMembership:
         any_store.set("repository::a::blobs", "text")
         (record,) = RedisBlobDescriptorCacheProvider().repository_scoped("a").inspect([A])
         assert record.is_member is None
+
+
+@pytest.mark.parametrize("scope", ["global", "repository"])
+@pytest.mark.parametrize("allow_tarsum", [False, True])
+def test_a_record_is_what_a_stat_by_the_registrys_rules_gives(
+    default_cache: Redis, scope: str, allow_tarsum: bool
+) -> None:
+    tarsum = Digest(f"tarsum.v1+sha256:{'a' * 64}", allow_tarsum=True)
+    for each in (tarsum, A):
+        fields: dict[Any, Any] = {"digest": tarsum, "size": 1, "mediatype": "a/b"}
+        default_cache.hset(f"blobs::{each}", mapping=fields)
+        default_cache.hset(f"repository::a::blobs::{each}", "mediatype", "a/b")
+        default_cache.sadd("repository::a::blobs", each)
+    provider = RedisBlobDescriptorCacheProvider(Rules(allow_tarsum=allow_tarsum))
+    service = provider if scope == "global" else provider.repository_scoped("a")
+    for record in service.inspect([tarsum, A]):
+        if allow_tarsum:
+            assert record.descriptor == service.stat(record.digest)
+            assert record.state is State.OK
+        else:
+            with pytest.raises((DigestInvalid, DescriptorCorrupt)):
+                service.stat(str(record.digest))
+            assert (record.descriptor, record.state) == (None, State.CORRUPT)
 
 
 @pytest.mark.parametrize(
