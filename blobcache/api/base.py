@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 from django.utils.module_loading import import_string
 from rest_framework import status
+from rest_framework.exceptions import NotFound
 from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
 from rest_framework.views import APIView
 
@@ -22,7 +23,7 @@ from blobcache.api.pagination import Paging
 from blobcache.api.serializers import Strict
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
 from blobcache.digest import Digest
-from blobcache.exceptions import CacheUnavailable, OperationUnsupported
+from blobcache.exceptions import CacheUnavailable
 from blobcache.history import recorded
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
@@ -147,10 +148,10 @@ class BlobCacheView(APIView):
 
     @property
     def redis(self) -> RedisBlobDescriptorCacheProvider:
-        """The provider that has a catalog. Raises `OperationUnsupported`."""
+        """The provider that has a catalog. Raises `NotFound`: without one there are no lists."""
         provider = self.provider
         if not isinstance(provider, RedisBlobDescriptorCacheProvider):
-            raise OperationUnsupported("This registry's provider has no catalog to list from.")
+            raise NotFound("This registry's provider has no catalog to list from.")
         return provider
 
     @property

@@ -194,9 +194,9 @@ class StatusBody(serializers.Serializer[Any]):
     reachable = serializers.BooleanField(help_text="Whether Redis answers; else the status is 503.")
     role = serializers.CharField()
     read_only = serializers.BooleanField()  # type: ignore[assignment] # a field, not the flag
-    server = ServerBody()
+    server = ServerBody(allow_null=True, help_text="Null where the provider has no Redis.")
     warnings = serializers.ListField(child=serializers.CharField())
-    catalog = CatalogBody()
+    catalog = CatalogBody(allow_null=True, help_text="Null where the provider has none.")
 
 
 class ErrorEntry(serializers.Serializer[Any]):

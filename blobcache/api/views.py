@@ -22,6 +22,7 @@ from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import CacheUnavailable, DigestInvalid
 from blobcache.redis.figures import FigureStore
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.summary import summarize
 
 if TYPE_CHECKING:
@@ -53,8 +54,12 @@ class StatusView(BlobCacheView):
     GET = Offer(permissions.view_any, LIST)
 
     def get(self, request: Request) -> Response:
-        """Ask the Redis and the catalog."""
+        """Ask the Redis and the catalog, where there are any."""
         facts = {"role": self.config.ROLE, "read_only": self.config.READ_ONLY}
+        if not isinstance(self.provider, RedisBlobDescriptorCacheProvider):
+            return Response(
+                {"reachable": True, **facts, "server": None, "warnings": [], "catalog": None}
+            )
         try:
             server = self.redis.server_status()
             catalog = self.redis.catalog.status()

@@ -262,4 +262,19 @@ def test_a_provider_without_a_catalog(superuser: APIClient, settings: LazySettin
     body = {"size": 1, "mediaType": "a/b"}
     assert superuser.put(f"/api/blobs/{DIGEST}/", body, format="json").status_code == 201
     assert superuser.get(f"/api/blobs/{DIGEST}/").status_code == 200
-    refused(superuser.get("/api/repositories/"), 405, "UNSUPPORTED")
+    for path in (
+        "repositories/",
+        "repositories/a/blobs/",
+        "repositories/a/summary/",
+        "blobs/",
+        f"blobs/{DIGEST}/repositories/",
+    ):
+        refused(superuser.get(f"/api/{path}"), 404, "PATH_UNKNOWN")
+    assert superuser.get("/api/status/").json() == {
+        "reachable": True,
+        "role": "cache",
+        "read_only": False,
+        "server": None,
+        "warnings": [],
+        "catalog": None,
+    }
