@@ -302,18 +302,19 @@ class FigureStore:
         deadline = monotonic() + PAGE_BUDGET
         rows: list[RankedRow] = []
         is_wanted = _filter(containing, visible)
-        step = limit if not containing and visible is ALL else STEP
+        step = limit + 1 if not containing and visible is ALL else STEP
         while place is not None:
-            names, following = self._ranked_names(place, order, step, descending=descending)
-            wanted = []
-            for name, at in names:
-                if is_wanted(name):
-                    wanted.append(name)
-                if len(rows) + len(wanted) == limit:
-                    following = at if at != names[-1][1] else following
+            missing = limit - len(rows)
+            found: list[tuple[bytes, _Rank]] = []
+            # One more than there is room for: a name that is not wanted has no say in `next`.
+            while place is not None and len(found) <= missing:
+                names, place = self._ranked_names(place, order, step, descending=descending)
+                found += [(name, at) for name, at in names if is_wanted(name)]
+                if monotonic() >= deadline:
                     break
-            rows += self._rows(wanted)
-            place = following
+            if len(found) > missing:
+                place = found[missing - 1][1]
+            rows += self._rows([name for name, _ in found[:missing]])
             if len(rows) >= limit or monotonic() >= deadline:
                 break
         counted, indexed = self._index.batch(

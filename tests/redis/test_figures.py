@@ -254,6 +254,23 @@ class TestOrder:
         (*_, odd) = ranked.ranked(Order.BYTES).rows
         assert (odd.name, odd.blobs, odd.figures, odd.is_corrupt) == ("odd", None, None, True)
 
+    @pytest.mark.parametrize("order", Order)
+    @pytest.mark.parametrize("descending", [False, True])
+    def test_what_may_not_be_seen_has_no_say_in_whether_there_is_more(
+        self,
+        ranked: FigureStore,
+        order: Order,
+        descending: bool,
+    ) -> None:
+        """Of two names, the second one's page is the last, whatever lies beyond."""
+        names = {"b/big", "c/many"}
+        visible = Visible(None, lambda name: name in names)
+        page = ranked.ranked(order, "", 1, descending=descending, visible=visible)
+        assert page.next is not None
+        last = ranked.ranked(order, page.next, 1, descending=descending, visible=visible)
+        assert {row.name for row in (*page.rows, *last.rows)} == names
+        assert last.next is None
+
     @pytest.mark.parametrize("limit", [1, 100])
     def test_some_of_them(self, ranked: FigureStore, limit: int) -> None:
         by_bytes = ["c/many", "c/same", "b/big"]
