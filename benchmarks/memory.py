@@ -9,7 +9,6 @@ from redis import Redis
 from benchmarks.bench import Bench, program
 from benchmarks.data import OCTETS, SIZE, digest
 from benchmarks.results import Figure, Ratio, Section, ratio
-from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.redis import commands, keys
 from blobcache.reference import RepositoryName
@@ -70,11 +69,12 @@ def _pair(client: Redis, sizes: Sequence[bytes], repositories: int) -> float:
         blobs = _blobs(number)
         with client.pipeline(transaction=False) as pipe:
             for blob in blobs:
-                described = Descriptor(blob, SIZE, OCTETS)
-                for command in commands.hashes(name, blob, described, size_fields=sizes, ttl=None):
+                words = (blob.encode(), str(SIZE).encode(), OCTETS.encode())
+                for command in (
+                    *commands.hashes(name, blob, *words, size_fields=sizes, ttl=None),
+                    *commands.membership(name, blob, ttl=None),
+                ):
                     pipe.execute_command(*command)
-            for command in commands.memberships(name, blobs, ttl=None):
-                pipe.execute_command(*command)
             pipe.execute_command("ZADD", keys.CatalogKeys.of().names, 0, name)
             pipe.execute()
     used: int = client.info("memory")["used_memory"] - before

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.apps import apps
@@ -19,7 +18,6 @@ from django.db import DatabaseError, InterfaceError, router, transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, override
 
-from blobcache import signals
 from blobcache.models import Blob, Repository
 from blobcache.services.audit import attributed
 
@@ -29,9 +27,9 @@ if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.contrib.auth.models import AnonymousUser
     from django.db.models import Model
-    from django.dispatch import Signal
 
     from blobcache.descriptor import Descriptor
+    from blobcache.services.audit import Change
 
 __all__ = ["recorded"]
 
@@ -45,8 +43,6 @@ class _Entry(NamedTuple):
 
 _ADDITION, _CHANGE, _DELETION = 1, 2, 3  # django.contrib.admin.models, which may not be imported
 
-_collected: ContextVar[dict[_Entry, list[Model]] | None] = ContextVar("collected", default=None)
-
 
 @contextmanager
 def recorded(user: AbstractBaseUser | AnonymousUser, *, source: str) -> Iterator[None]:
@@ -56,15 +52,13 @@ def recorded(user: AbstractBaseUser | AnonymousUser, *, source: str) -> Iterator
     are written together. A database that refuses an entry is logged and undoes nothing: the change
     is made, and ``blobcache.audit`` has it.
     """
-    entries: dict[_Entry, list[Model]] = {}
-    token = _collected.set(entries)
+    changes: list[Change] = []
     try:
-        with attributed(actor=user.get_username() or None, source=source):
+        with attributed(actor=user.get_username() or None, source=source, collect=changes.append):
             yield
     finally:
-        _collected.reset(token)
         if apps.is_installed("django.contrib.admin") and isinstance(user, get_user_model()):
-            _write(user.pk, entries)
+            _write(user.pk, _entries(changes))
 
 
 def _write(user_id: int, entries: dict[_Entry, list[Model]]) -> None:
@@ -78,31 +72,32 @@ def _write(user_id: int, entries: dict[_Entry, list[Model]]) -> None:
             _log.exception("A change is made, but is missing from the history: %s", entry.message)
 
 
-def _collect(
-    signal: Signal,
-    repository: str | None,
-    digest: str | None,
-    before: Descriptor | None,
-    after: Descriptor | None,
-    **__: object,
-) -> None:
-    """Receive each change there is, and keep those that `recorded` waits for."""
-    entries = _collected.get()
-    if entries is None:
-        return
+def _entries(changes: Iterable[Change]) -> dict[_Entry, list[Model]]:
+    """What to write, and of which objects."""
+    entries: dict[_Entry, list[Model]] = {}
     # One history is in one language, the site's, whoever writes in it.
     with override(settings.LANGUAGE_CODE):
-        if signal is signals.damage_removed or digest is None:
-            entry = _Entry(_DELETION, _repaired(digest))
-        elif signal is signals.blob_purged:
-            entry = _Entry(_DELETION, _purged(digest))
-        elif after is None:
-            entry = _Entry(_CHANGE if repository else _DELETION, _cleared(digest, before))
-        else:
-            flag = _CHANGE if repository or before else _ADDITION
-            entry = _Entry(flag, _set(digest, before, after))
-    subject = Blob(digest=digest or "") if repository is None else Repository(name=repository)
-    entries.setdefault(entry, []).append(subject)
+        for change in changes:
+            subject = (
+                Blob(digest=change.digest or "")
+                if change.repository is None
+                else Repository(name=change.repository)
+            )
+            entries.setdefault(_entry(change), []).append(subject)
+    return entries
+
+
+def _entry(change: Change) -> _Entry:
+    digest = change.digest
+    if change.event == "repair" or digest is None:
+        return _Entry(_DELETION, _repaired(digest))
+    if change.event == "purge":
+        return _Entry(_DELETION, _purged(digest))
+    if change.after is None:
+        flag = _CHANGE if change.repository else _DELETION
+        return _Entry(flag, _cleared(digest, change.before))
+    flag = _CHANGE if change.repository or change.before else _ADDITION
+    return _Entry(flag, _set(digest, change.before, change.after))
 
 
 def _set(digest: str, before: Descriptor | None, after: Descriptor) -> str:
@@ -140,12 +135,3 @@ def _told(descriptor: Descriptor, digest: str) -> str:
         *((descriptor.digest,) if descriptor.digest != digest else ()),
     )
     return ", ".join(facts)
-
-
-for _signal in (
-    signals.descriptor_set,
-    signals.descriptor_cleared,
-    signals.blob_purged,
-    signals.damage_removed,
-):
-    _signal.connect(_collect)

@@ -8,6 +8,7 @@ running registry also caches names whose first component is a domain, such as ``
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Self
 
 from blobcache.exceptions import RepositoryNameInvalid, excerpt, quoted
@@ -59,7 +60,7 @@ class RepositoryName(str):
     @property
     def is_oci(self) -> bool:
         """Whether the OCI distribution-spec allows the name, and we may write it."""
-        return _OCI.fullmatch(self) is not None
+        return _is_oci(self)
 
     def require_oci(self) -> None:
         """Raise `RepositoryNameInvalid` unless the OCI distribution-spec allows the name."""
@@ -70,6 +71,11 @@ class RepositoryName(str):
 
     def __repr__(self) -> str:
         return f"RepositoryName({str(self)!r})"
+
+
+@lru_cache(4096)
+def _is_oci(name: str) -> bool:
+    return _OCI.fullmatch(name) is not None
 
 
 _RULE = (

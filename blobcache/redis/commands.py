@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.redis import keys
 from blobcache.redis.wire import Script, Template
@@ -11,7 +11,6 @@ from blobcache.redis.wire import Script, Template
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from blobcache.descriptor import Descriptor
     from blobcache.digest import Digest
     from blobcache.redis.wire import Command
     from blobcache.reference import RepositoryName
@@ -19,13 +18,17 @@ if TYPE_CHECKING:
 __all__ = [
     "CLEAR_GLOBAL",
     "CLEAR_SCOPED",
+    "HashTemplates",
     "are_members",
+    "clear_template",
+    "hash_templates",
     "hashes",
     "look",
-    "look_templates",
-    "memberships",
+    "look_template",
+    "membership",
+    "membership_template",
     "stat",
-    "stat_templates",
+    "stat_template",
     "unlink_wrong_type",
 ]
 
@@ -54,13 +57,13 @@ def are_members(repository: RepositoryName, digests: Sequence[Digest]) -> Comman
 
 
 @lru_cache(_TEMPLATES)
-def stat_templates(repository: RepositoryName | None) -> Template:
+def stat_template(repository: RepositoryName | None) -> Template:
     """`stat`, packed."""
     return Template(partial(stat, repository))
 
 
 @lru_cache(_TEMPLATES)
-def look_templates(repository: RepositoryName | None) -> Template:
+def look_template(repository: RepositoryName | None) -> Template:
     """`look`, packed."""
     return Template(partial(look, repository))
 
@@ -68,19 +71,20 @@ def look_templates(repository: RepositoryName | None) -> Template:
 def hashes(
     repository: RepositoryName | None,
     target: Digest,
-    descriptor: Descriptor,
+    canonical: bytes,
+    size: bytes,
+    media_type: bytes,
     *,
     size_fields: Sequence[bytes],
     ttl: int | None,
 ) -> Iterator[Command]:
-    """Make the target's hash, and in a repository its override, say what the descriptor says.
+    """Make the target's hash, and in a repository its override, say what a descriptor says.
 
     But for the global media type, which the first writer sets.
     """
-    blob, media_type = keys.blob(target), descriptor.media_type or ""
-    size = str(descriptor.size).encode()
+    blob = keys.blob(target)
     sizes = [word for field in size_fields for word in (field, size)]
-    yield ("HSET", blob, keys.DIGEST, descriptor.digest, *sizes)
+    yield ("HSET", blob, keys.DIGEST, canonical, *sizes)
     if len(size_fields) < len(keys.SIZES):
         yield ("HDEL", blob, *(field for field in keys.SIZES if field not in size_fields))
     yield ("HSETNX", blob, keys.MEDIA_TYPE, media_type)
@@ -93,15 +97,40 @@ def hashes(
             yield ("EXPIRE", override, ttl)
 
 
-def memberships(
-    repository: RepositoryName, targets: Sequence[Digest], *, ttl: int | None
-) -> Iterator[Command]:
-    """Let the repository see the targets; the first reply tells whether it saw the first before."""
+def membership(repository: RepositoryName, target: Digest, *, ttl: int | None) -> list[Command]:
+    """Let the repository see the target; the first reply tells whether it did not before."""
     members = keys.members(repository)
-    for target in targets:
-        yield ("SADD", members, target)
-    if ttl is not None:
-        yield ("EXPIRE", members, ttl)
+    expiry: list[Command] = [] if ttl is None else [("EXPIRE", members, ttl)]
+    return [("SADD", members, target), *expiry]
+
+
+class HashTemplates(NamedTuple):
+    """What a set says of its targets: `look`, then `hashes`, with those three words."""
+
+    target: Template
+    """For the digest that is set."""
+
+    canonical: Template
+    """For the canonical digest of an alias, whose override nobody asks for."""
+
+
+@lru_cache(_TEMPLATES)
+def hash_templates(
+    repository: RepositoryName | None, size_fields: tuple[bytes, ...], ttl: int | None
+) -> HashTemplates:
+    """`look` and `hashes`, packed."""
+
+    def said(scope: RepositoryName | None, target: Digest, *words: bytes) -> list[Command]:
+        written = hashes(repository, target, *words, size_fields=size_fields, ttl=ttl)
+        return [*look(scope, target), *written]
+
+    return HashTemplates(*(Template(partial(said, scope), words=3) for scope in (repository, None)))
+
+
+@lru_cache(_TEMPLATES)
+def membership_template(repository: RepositoryName, ttl: int | None) -> Template:
+    """`membership`, packed."""
+    return Template(partial(membership, repository, ttl=ttl))
 
 
 _UNLINK_UNLESS = Script("""
@@ -121,43 +150,63 @@ def unlink_wrong_type(command: Command) -> Command:
     return ("EVAL", _UNLINK_UNLESS.body, 1, key, _KINDS[name[0]])
 
 
-CLEAR_GLOBAL = Script("""
-local kind = redis.call('TYPE', KEYS[1])['ok']
-if kind == 'none' then return false end
-if kind ~= 'hash' then
+# A key of another type says WRONGTYPE, which costs Redis less than to ask for each type before.
+_TRY = """
+local function try(...)
+    local reply = redis.pcall(...)
+    if type(reply) ~= 'table' or not reply.err then return reply, false end
+    if string.find(reply.err, 'WRONGTYPE', 1, true) then return false, true end
+    return redis.call(...)
+end
+"""
+
+CLEAR_GLOBAL = Script(
+    _TRY
+    + """
+local fields, is_foreign = try('HMGET', KEYS[1], unpack(ARGV))
+if is_foreign then
     redis.call('UNLINK', KEYS[1])
     return {false}
 end
-local fields = redis.call('HMGET', KEYS[1], unpack(ARGV))
 if redis.call('HDEL', KEYS[1], unpack(ARGV)) == 0 then return false end
 return {fields}
-""")
+"""
+)
 """Delete the fields in ARGV from the hash. Nil if there was nothing, else what a stat had read."""
 
-CLEAR_SCOPED = Script("""
-local function kind(key) return redis.call('TYPE', key)['ok'] end
-local members = kind(KEYS[1])
-if members == 'set' then
-    if redis.call('SREM', KEYS[1], ARGV[1]) == 0 then return false end
-elseif members == 'none' then
-    return false
-else
-    redis.call('UNLINK', KEYS[1])
-end
-local fields, media_type = false, false
-local blob = kind(KEYS[2])
-if blob == 'hash' then fields = redis.call('HMGET', KEYS[2], unpack(ARGV, 3)) end
-if kind(KEYS[3]) == 'hash' then media_type = redis.call('HGET', KEYS[3], ARGV[6]) end
+CLEAR_SCOPED = Script(
+    _TRY
+    + """
+local removed, is_foreign = try('SREM', KEYS[1], ARGV[1])
+if removed == 0 then return false end
+if is_foreign then redis.call('UNLINK', KEYS[1]) end
+local fields, is_damaged = try('HMGET', KEYS[2], unpack(ARGV, 3))
+local media_type = try('HGET', KEYS[3], ARGV[6])
 redis.call('UNLINK', KEYS[3])
 if ARGV[2] == '1' then
-    if blob == 'hash' then
-        redis.call('HDEL', KEYS[2], unpack(ARGV, 3))
-    elseif blob ~= 'none' then
+    if is_damaged then
         redis.call('UNLINK', KEYS[2])
+    else
+        redis.call('HDEL', KEYS[2], unpack(ARGV, 3))
     end
 end
-return {members == 'set' and fields, media_type}
-""")
+return {not is_foreign and fields, media_type}
+"""
+)
 """Take the digest ARGV[1] out of the set KEYS[1], delete the override KEYS[3] and, if ARGV[2] is
 1, the fields in the rest of ARGV from the hash KEYS[2]; a key of the wrong type goes as a whole.
 Nil if the digest was no member, else what a stat had read."""
+
+
+@lru_cache(_TEMPLATES)
+def clear_template(repository: RepositoryName | None, *, takes_blob: bool) -> Template:
+    """The call of `CLEAR_SCOPED`, and in the global scope of `CLEAR_GLOBAL`."""
+
+    def call(digest: Digest) -> list[Command]:
+        blob = keys.blob(digest)
+        if repository is None:
+            return [CLEAR_GLOBAL.call([blob], keys.FIELDS)]
+        found = [keys.members(repository), blob, keys.override(repository, digest)]
+        return [CLEAR_SCOPED.call(found, [digest, int(takes_blob), *keys.FIELDS])]
+
+    return Template(call)

@@ -26,18 +26,20 @@ from redis.exceptions import (
 
 from blobcache.exceptions import CacheUnavailable, CursorInvalid
 from blobcache.redis.exchange import can_exchange, exchange
-from blobcache.redis.wire import is_wrong_type, pack
+from blobcache.redis.wire import Packed, has_error, is_wrong_type, pack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from blobcache.digest import Digest
-    from blobcache.redis.wire import Command, Reply, Script, Template
+    from blobcache.redis.wire import Call, Command, Reply, Script, Template
 
 __all__ = ["Server", "scan_position"]
 
 _FAILURES = (RedisError, RedisClusterException, OSError)
 _RAW = {NEVER_DECODE: True}
+_MULTI: Call = (Packed([("MULTI",)]), ())
+_EXEC: Call = (Packed([("EXEC",)]), ())
 _POSITION = re.compile(r"[0-9]{1,20}")
 
 
@@ -52,19 +54,29 @@ class Server:
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
-        self._primary: tuple[int, Any] = (-1, None)
-        """The client, which threads may share, and the state of CACHES that it is of."""
+        self._primary: _Client | None = None
+        """The client, which threads may share."""
 
     @property
     def is_cluster(self) -> bool:
         """Whether keys may lie in slots that no script and no transaction spans."""
-        return _is_cluster(self._client())
+        return self._client().is_cluster
 
     def batch(self, commands: Sequence[Command]) -> list[Reply]:
         """Run the commands one after another: one round trip, on a cluster one a node."""
-        return _checked(_send(self._client(), commands, repeatable=True))
+        return _checked(self._client().send([(Packed(commands), ())], repeatable=True))
 
-    def ask(
+    def ask(self, template: Template, digest: Digest, *, replica: bool = False) -> list[Reply]:
+        """Run the template's commands for the digest: one round trip, on a cluster one a node.
+
+        A `replica` may be asked, if there is one.
+        """
+        client = self._client(write=not replica)
+        if not client.is_packed:
+            return _checked(client.pipe(template.commands(digest)))
+        return _checked(client.exchange(template.pack(digest), template.count, repeatable=True))
+
+    def ask_many(
         self,
         template: Template,
         digests: Sequence[Digest],
@@ -72,41 +84,53 @@ class Server:
         *,
         replica: bool = False,
     ) -> list[Reply]:
-        """Run the commands of `first`, then those of the template for each of the digests.
-
-        One round trip, on a cluster one a node. A `replica` may be asked, if there is one.
-        """
+        """Run the commands of `first`, then those of the template for each of the digests."""
         client = self._client(write=not replica)
-        if not can_exchange(client):
+        if not client.is_packed:
             commands = [command for digest in digests for command in template.commands(digest)]
-            return _checked(_pipe(client, [*first, *commands]))
+            return _checked(client.pipe([*first, *commands]))
         packed = b"".join([pack(first), *map(template.pack, digests)])
         count = len(first) + template.count * len(digests)
-        return _checked(_exchange(client, packed, count, repeatable=True))
+        return _checked(client.exchange(packed, count, repeatable=True))
 
-    def transaction(self, *phases: Sequence[Command]) -> list[Reply]:
+    def transaction(self, *phases: Sequence[Call]) -> list[Reply]:
         """Run the commands of all phases isolated from other clients: one round trip.
 
         On a cluster, where nothing isolates keys of several slots, each phase is a batch that is
         done before the next begins.
         """
         client = self._client()
-        if _is_cluster(client):
-            return [reply for phase in phases for reply in _checked(_pipe(client, phase))]
-        commands = [command for phase in phases for command in phase]
-        replies = _checked(_send(client, [("MULTI",), *commands, ("EXEC",)], repeatable=False))
+        if client.is_cluster:
+            return [
+                reply
+                for phase in phases
+                for reply in _checked(client.send(phase, repeatable=False))
+            ]
+        calls = [_MULTI]
+        for phase in phases:
+            calls += phase
+        calls.append(_EXEC)
+        replies = _checked(client.send(calls, repeatable=False))
         return _checked(cast("list[Reply]", replies[-1]))
 
-    def script(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Reply:
+    def script(
+        self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | str | int] = ()
+    ) -> Reply:
         """Run the script: one round trip, two where Redis does not know it yet.
 
         On a cluster the keys must share a slot.
         """
+        return self.call(script, (Packed([script.call(keys, args)]), ()))
+
+    def call(self, script: Script, call: Call) -> Reply:
+        """Run the script, likewise, by a call of its own."""
         client = self._client()
-        operands = (len(keys), *keys, *args)
-        (reply,) = _send(client, [("EVALSHA", script.sha, *operands)], repeatable=False)
+        (reply,) = client.send([call], repeatable=False)
         if isinstance(reply, NoScriptError):
-            (reply,) = _send(client, [("EVAL", script.body, *operands)], repeatable=False)
+            template, values = call
+            (command,) = template.commands(*values)
+            whole = Packed([script.call_in_full(command)])
+            (reply,) = client.send([(whole, ())], repeatable=False)
         return _checked([reply])[0]
 
     def scan(self, cursor: str, match: bytes, count: int) -> tuple[str, list[bytes]]:
@@ -115,7 +139,7 @@ class Server:
         Returns the cursor of the next step, empty at the end, and some keys, maybe none, maybe
         repeated. Begin with an empty cursor; one that no step gave out raises `CursorInvalid`.
         """
-        client = self._client()
+        client = self._client().redis
         node, _, position = cursor.rpartition("=")
         command = ("SCAN", scan_position(position), "MATCH", match, "COUNT", count)
         try:
@@ -143,7 +167,7 @@ class Server:
         All that it says of itself, or one section: before Redis 7 it takes no more. Empty where
         Redis does not allow the question.
         """
-        client = self._client()
+        client = self._client().redis
         try:
             if _is_cluster(client):
                 primaries = client.get_primaries()
@@ -161,7 +185,7 @@ class Server:
 
         Empty where Redis does not allow the question, as hosted ones often do not.
         """
-        client = self._client()
+        client = self._client().redis
         try:
             if _is_cluster(client):
                 primaries = client.get_primaries()
@@ -182,27 +206,73 @@ class Server:
         """
         processes = [str(info["run_id"]) for info in self.info("server")]
         if not processes and self.is_cluster:
-            processes = [node.name for node in self._client().get_primaries()]
+            processes = [node.name for node in self._client().redis.get_primaries()]
         return " ".join(sorted(processes))
 
-    def _client(self, *, write: bool = True) -> Any:
-        """The entry's `Redis` or `RedisCluster`, which share no type."""
+    def _client(self, *, write: bool = True) -> _Client:
         if not write:
             return self._connect(write=False)
-        state, client = self._primary
-        if state != _caches.state:
-            client = self._connect(write=True)
-            self._primary = _caches.state, client
+        client = self._primary
+        if client is None or client.state != _caches.state:
+            client = self._primary = self._connect(write=True)
         return client
 
-    def _connect(self, *, write: bool) -> Any:
+    def _connect(self, *, write: bool) -> _Client:
+        state = _caches.state
         try:
-            return get_redis_connection(self.alias, write)
+            return _Client(get_redis_connection(self.alias, write), state)
         except NotImplementedError:
             raise ImproperlyConfigured(
                 f"CACHES['{self.alias}'] has no raw Redis client; "
                 "use django_redis.cache.RedisCache with its default, Sentinel or herd client."
             ) from None
+        except _FAILURES as error:
+            raise _unavailable(error) from error
+
+
+class _Client:
+    """A client of redis-py's, and the ways to it."""
+
+    __slots__ = ("is_cluster", "is_packed", "redis", "state")
+
+    def __init__(self, redis: Any, state: int) -> None:
+        self.redis = redis
+        """A `Redis` or a `RedisCluster`, which share no type."""
+
+        self.state = state
+        """The state of ``CACHES`` that it is of."""
+
+        self.is_packed = can_exchange(redis)
+        self.is_cluster = _is_cluster(redis)
+
+    def send(self, calls: Sequence[Call], *, repeatable: bool) -> list[Reply]:
+        """Send it all together; an error that is about one command stands in place of its reply."""
+        if not self.is_packed:
+            return self.pipe(
+                [command for template, values in calls for command in template.commands(*values)]
+            )
+        packed, count = [], 0
+        for template, values in calls:
+            packed.append(template.pack(*values))
+            count += template.count
+        return self.exchange(b"".join(packed), count, repeatable=repeatable)
+
+    def exchange(self, packed: bytes, count: int, *, repeatable: bool) -> list[Reply]:
+        """Send what is packed, the short way."""
+        try:
+            return exchange(self.redis, packed, count, repeatable=repeatable)
+        except _FAILURES as error:
+            raise _unavailable(error) from error
+
+    def pipe(self, commands: Sequence[Command]) -> list[Reply]:
+        """Send commands the way that is open to any client, and the only one to a cluster."""
+        try:
+            with self.redis.pipeline(transaction=False) as pipe:
+                # Replies as they come: a callback would try to make sense of a QUEUED.
+                pipe.response_callbacks = {}
+                for command in commands:
+                    pipe.execute_command(*command, **_RAW)
+                return cast("list[Reply]", pipe.execute(raise_on_error=False))
         except _FAILURES as error:
             raise _unavailable(error) from error
 
@@ -236,38 +306,12 @@ def _is_cluster(client: Any) -> bool:
     return type(client) is not Redis and isinstance(client, RedisCluster)
 
 
-def _send(client: Any, commands: Sequence[Command], *, repeatable: bool) -> list[Reply]:
-    """Send the commands together; an error that is about one stands in place of its reply."""
-    if can_exchange(client):
-        return _exchange(client, pack(commands), len(commands), repeatable=repeatable)
-    return _pipe(client, commands)
-
-
-def _exchange(client: Any, packed: bytes, count: int, *, repeatable: bool) -> list[Reply]:
-    try:
-        return exchange(client, packed, count, repeatable=repeatable)
-    except _FAILURES as error:
-        raise _unavailable(error) from error
-
-
-def _pipe(client: Any, commands: Sequence[Command]) -> list[Reply]:
-    """`_send` for a client of any kind, and the only way to a cluster."""
-    try:
-        with client.pipeline(transaction=False) as pipe:
-            # Replies as they come: a callback would try to make sense of a QUEUED.
-            pipe.response_callbacks = {}
-            for command in commands:
-                pipe.execute_command(*command, **_RAW)
-            return cast("list[Reply]", pipe.execute(raise_on_error=False))
-    except _FAILURES as error:
-        raise _unavailable(error) from error
-
-
 def _checked(replies: list[Reply]) -> list[Reply]:
     """The replies, unless one of them is an error that is not about the data."""
-    for reply in replies:
-        if isinstance(reply, Exception) and not is_wrong_type(reply):
-            raise _unavailable(reply) from reply
+    if has_error(replies):
+        for reply in replies:
+            if isinstance(reply, Exception) and not is_wrong_type(reply):
+                raise _unavailable(reply) from reply
     return replies
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, cast
 from uuid import uuid4
@@ -20,13 +20,13 @@ from blobcache.exceptions import CacheUnavailable, CursorInvalid
 from blobcache.redis import keys
 from blobcache.redis.keys import CatalogKeys
 from blobcache.redis.visible import ALL, Visible
-from blobcache.redis.wire import Script
+from blobcache.redis.wire import Packed, Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from blobcache.redis.connection import Server
-    from blobcache.redis.wire import Command, Reply
+    from blobcache.redis.wire import Call, Command, Reply
     from blobcache.reference import RepositoryName
 
 __all__ = ["STEP", "CatalogStatus", "NameIndex", "raw_name"]
@@ -178,12 +178,12 @@ class NameIndex:
         """Return how far the index can be trusted. One round trip."""
         return _status(self._index.batch([self._status_command()])[0])
 
-    def additions(self, repository: RepositoryName) -> list[Command]:
-        """The commands that index a name, to go with the write of its set in one transaction.
+    def additions(self, repository: RepositoryName) -> list[Call]:
+        """The calls that index a name, to go with the write of its set in one transaction.
 
         Empty where there is none over both; then `add` is the way.
         """
-        return [] if self._takes_a_trip else self._additions(repository)
+        return [] if self._takes_a_trip else [(self._additions(repository), ())]
 
     def add(self, repository: RepositoryName) -> None:
         """Index a name after the write of its set, unless `additions` did: one round trip.
@@ -194,7 +194,7 @@ class NameIndex:
         if not self._takes_a_trip:
             return
         try:
-            self._index.batch(self._additions(repository))
+            self._index.batch(self._additions(repository).commands())
         except CacheUnavailable:
             _log.warning("The name %s could not be indexed.", repository, exc_info=True)
 
@@ -262,9 +262,9 @@ class NameIndex:
     def _status_command(self) -> Command:
         return ("HMGET", self._keys.state, "indexed_at", "indexed", "begun")
 
-    def _additions(self, repository: RepositoryName) -> list[Command]:
+    def _additions(self, repository: RepositoryName) -> Packed:
         """Into both indexes, so that nobody need know whether a build is under way."""
-        return [("ZADD", key, 0, repository) for key in (self._keys.names, self._keys.build)]
+        return _zadd(repository, self._keys.names, self._keys.build)
 
     def _refreshed(self) -> CatalogStatus:
         status = self.status()
@@ -322,6 +322,11 @@ class NameIndex:
         back = [name for name, exists in zip(names, exist, strict=True) if exists]
         if back:
             self._index.batch([("ZADD", self._keys.names, 0, name) for name in back])
+
+
+@lru_cache(4096)
+def _zadd(name: RepositoryName, *indexes: bytes) -> Packed:
+    return Packed([("ZADD", index, 0, name) for index in indexes])
 
 
 def _removals_of_figures(its: CatalogKeys, names: Sequence[bytes]) -> Iterator[Command]:

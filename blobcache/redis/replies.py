@@ -28,7 +28,7 @@ def global_descriptor(
     fields: Reply, digest: Digest, *, allow_tarsum: bool = False
 ) -> Descriptor | None:
     """Read a blob's hash, given as the reply to ``HMGET`` of `keys.FIELDS`."""
-    return _descriptor(fields, None, digest, allow_tarsum=allow_tarsum)
+    return _descriptor(fields, None, digest, allow_tarsum)
 
 
 def scoped_descriptor(
@@ -39,11 +39,9 @@ def scoped_descriptor(
         return None
     if is_wrong_type(member):
         raise _corrupt(digest, "the repository's set is a key of another type")
-    if override is None:
-        # Unknown, unless the hash is damaged: that comes first.
-        _descriptor(fields, None, digest, allow_tarsum=allow_tarsum)
-        return None
-    return _descriptor(fields, override, digest, allow_tarsum=allow_tarsum)
+    descriptor = _descriptor(fields, override, digest, allow_tarsum)
+    # Unknown without an override, unless the hash is damaged: that comes first.
+    return None if override is None else descriptor
 
 
 def media_type(fields: Reply) -> str | None:
@@ -61,7 +59,10 @@ def has_usable_media_type(fields: Reply) -> bool:
 
 
 def _descriptor(
-    fields: Reply, override: Reply, digest: Digest, *, allow_tarsum: bool
+    fields: Reply,
+    override: Reply,
+    digest: Digest,
+    allow_tarsum: bool,  # noqa: FBT001 - by its place it is quicker
 ) -> Descriptor | None:
     """What the hash says, with the override's media type if that is not empty."""
     if type(fields) is not list:
@@ -71,9 +72,15 @@ def _descriptor(
         size = length
     if named is None or size is None:
         return None
-    canonical = _canonical(named, digest, allow_tarsum=allow_tarsum)
-    number = _bytes(size, digest)
-    own_type = _media_type(its_type, digest) if its_type else None
+    canonical = digest
+    if named != digest.encode():
+        canonical = _other(named, digest, allow_tarsum=allow_tarsum)
+    # Not every number that Python reads is one: bytes.isdigit knows ASCII digits alone.
+    if not size.isdigit() or len(size) > _MAX_SIZE_DIGITS or (number := int(size)) > MAX_SIZE:
+        raise _corrupt(digest, "its size is not a number of bytes")
+    own_type = None
+    if its_type:
+        own_type = _media_type(its_type, digest)
     if override:
         if type(override) is not bytes:
             raise _corrupt(digest, "the override's hash is a key of another type")
@@ -81,12 +88,10 @@ def _descriptor(
     return Descriptor.of_valid(canonical, number, own_type)
 
 
-def _canonical(named: bytes, digest: Digest, *, allow_tarsum: bool) -> Digest:
-    text = named.decode("utf-8", "replace")
-    if text == digest:
-        return digest
+def _other(named: bytes, digest: Digest, *, allow_tarsum: bool) -> Digest:
+    """The digest that a hash names, which is another one than its key's."""
     try:
-        canonical = Digest(text, allow_tarsum=allow_tarsum)
+        canonical = Digest(named.decode("utf-8", "replace"), allow_tarsum=allow_tarsum)
     except DigestInvalid:
         raise _corrupt(digest, "the digest it names is none") from None
     if canonical.algorithm == digest.algorithm:
@@ -94,17 +99,9 @@ def _canonical(named: bytes, digest: Digest, *, allow_tarsum: bool) -> Digest:
     return canonical
 
 
-def _bytes(size: bytes, digest: Digest) -> int:
-    # Not every number that Python reads is one: bytes.isdigit knows ASCII digits alone.
-    if not size.isdigit() or len(size) > _MAX_SIZE_DIGITS or (value := int(size)) > MAX_SIZE:
-        raise _corrupt(digest, "its size is not a number of bytes")
-    return value
-
-
-def _media_type(value: bytes, digest: Digest) -> str | None:
-    """The media type; None if the value is empty."""
-    decoded = _decoded(value)
-    if decoded is None and value:
+def _media_type(value: bytes, digest: Digest) -> str:
+    decoded = _decoded_short(value) if len(value) <= _SHORT else _decode(value)
+    if decoded is None:
         raise _corrupt(digest, "its media type cannot be printed")
     return decoded
 

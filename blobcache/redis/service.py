@@ -19,7 +19,7 @@ from blobcache.redis.catalog import Catalog
 from blobcache.redis.connection import Server, scan_position
 from blobcache.redis.inspection import Record, State, inspect_blob, inspect_member
 from blobcache.redis.status import ServerStatus, server_status
-from blobcache.redis.wire import is_wrong_type
+from blobcache.redis.wire import Packed, has_error, is_wrong_type
 from blobcache.reference import RepositoryName
 from blobcache.services.base import PurgeResult, SetResult
 from blobcache.services.metrics import metered, purge_outcome
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from blobcache.conf import RegistrySettings
-    from blobcache.redis.wire import Command, Reply
+    from blobcache.redis.wire import Call, Command, Reply
 
 _D = TypeVar("_D", bound=str)
 
@@ -87,8 +87,8 @@ class RedisService(RuledService):
 
     def _stat(self, digest: Digest) -> Descriptor:
         answers = self._server.ask(
-            commands.stat_templates(self.repository),
-            (digest,),
+            commands.stat_template(self.repository),
+            digest,
             replica=self._options.read_from_replicas,
         )
         descriptor = self._read(answers, digest)
@@ -112,11 +112,11 @@ class RedisService(RuledService):
         """The replies that `_read` takes, digest by digest, from one round trip."""
         if not digests:
             return []
-        looks, replica = commands.look_templates(self.repository), self._options.read_from_replicas
+        looks, replica = commands.look_template(self.repository), self._options.read_from_replicas
         if self.repository is None:
-            return zip(self._server.ask(looks, digests, replica=replica))
+            return zip(self._server.ask_many(looks, digests, replica=replica))
         first = [commands.are_members(self.repository, digests)]
-        members, *answers = self._server.ask(looks, digests, first, replica=replica)
+        members, *answers = self._server.ask_many(looks, digests, first, replica=replica)
         if is_wrong_type(members):
             members = [members] * len(digests)
         return zip(cast("list[Reply]", members), answers[::2], answers[1::2], strict=True)
@@ -158,74 +158,66 @@ class RedisService(RuledService):
 
     def _set(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
         """Look, write and see what was there, all at once; then mend what stood in the way."""
-        repository, ttl = self.repository, self.rules.ttl
-        targets = [digest]
-        if repository is not None and descriptor.digest != digest:
-            targets.append(descriptor.digest)
-        looks = commands.look(repository, digest)
-        own = len(looks)
-        for canonical in targets[1:]:
-            looks += commands.look(None, canonical)
-        hashes = [
-            command
-            for target in targets
-            for command in commands.hashes(
-                repository, target, descriptor, size_fields=self._size_fields, ttl=ttl
-            )
-        ]
-        members: list[Command] = []
-        index: list[Command] = []
+        repository, ttl, canonical = self.repository, self.rules.ttl, descriptor.digest
+        templates = commands.hash_templates(repository, self._size_fields, ttl)
+        words = (canonical.encode(), b"%d" % descriptor.size, media_type.encode())
+        hashes: list[Call] = [(templates.target, (digest, *words))]
+        members: list[Call] = []
+        index: list[Call] = []
         if repository is not None:
-            members += commands.memberships(repository, targets, ttl=ttl)
-            index += self.catalog.additions(repository)
+            membership = commands.membership_template(repository, ttl)
+            members.append((membership, (digest,)))
+            if canonical != digest:
+                hashes.append((templates.canonical, (canonical, *words)))
+                members.append((membership, (canonical,)))
+            index = self.catalog.additions(repository)
+        answers = self._server.transaction(hashes, members, index)
 
-        first = [*looks, *hashes]
-        answers = self._server.transaction(first, members, index)
-        seen = [*answers[:own]]
-        if repository is not None:
-            added = answers[len(first)]
-            seen.insert(0, added if is_wrong_type(added) else not added)
-        before = self._read_before(seen, digest)
-        fields = [answers[0], *answers[own : len(looks)]]
-        repairs = [
-            *_removals([*first, *members, *index], answers),
-            *_media_type_removals(targets, fields),
-        ]
-        if repairs:
-            again = self._server.transaction([*repairs, *hashes], members, index)
-            if any(map(is_wrong_type, again)):
-                raise CacheUnavailable("Another client keeps damaging the keys of this blob.")
+        if repository is None:
+            before = self._read_before(answers[:1], digest)
+        else:
+            added = answers[sum([template.count for template, _ in hashes])]
+            member = added if is_wrong_type(added) else not added
+            before = self._read_before((member, answers[0], answers[1]), digest)
+        looked = {digest: answers[0]}
+        if len(hashes) > 1:
+            looked[canonical] = answers[templates.target.count]
+        was_damaged = self._mend(looked, answers, hashes, members, index)
         if repository is not None:
             self.catalog.add(repository)
-        elif not repairs:
-            media_type = replies.media_type(fields[0]) or media_type
-        if media_type == descriptor.media_type:
-            return SetResult(before is None, descriptor, before)
-        return SetResult(
-            before is None, Descriptor(descriptor.digest, descriptor.size, media_type), before
-        )
+        elif not was_damaged:
+            media_type = replies.media_type(answers[0]) or media_type
+        if media_type != descriptor.media_type:
+            descriptor = Descriptor(canonical, descriptor.size, media_type)
+        return SetResult(before is None, descriptor, before)
+
+    def _mend(
+        self, looked: dict[Digest, Reply], answers: list[Reply], *phases: Sequence[Call]
+    ) -> bool:
+        """If something stood in the way of a set, delete that, and set again; whether it did."""
+        if not has_error(answers) and all(map(replies.has_usable_media_type, looked.values())):
+            return False
+        repairs = [*_removals(_commands(*phases), answers), *_media_type_removals(looked)]
+        first, *others = phases
+        again = self._server.transaction([(Packed(repairs), ()), *first], *others)
+        if any(map(is_wrong_type, again)):
+            raise CacheUnavailable("Another client keeps damaging the keys of this blob.")
+        return True
 
     def _clear(self, digest: Digest) -> Descriptor | None:
-        if self.repository is None:
-            reply = self._server.script(commands.CLEAR_GLOBAL, [keys.blob(digest)], keys.FIELDS)
-        elif self._server.is_cluster:
-            reply = self._clear_in_order(self.repository, digest)
+        repository = self.repository
+        if repository is not None and self._server.is_cluster:
+            reply = self._clear_in_order(repository, digest)
         else:
-            reply = self._server.script(
-                commands.CLEAR_SCOPED,
-                [
-                    keys.members(self.repository),
-                    keys.blob(digest),
-                    keys.override(self.repository, digest),
-                ],
-                [digest.encode(), int(self.rules.role == "cache"), *keys.FIELDS],
-            )
+            script = commands.CLEAR_GLOBAL if repository is None else commands.CLEAR_SCOPED
+            call = commands.clear_template(repository, takes_blob=self.rules.role == "cache")
+            reply = self._server.call(script, (call, (digest,)))
         if reply is None:
-            raise unknown(digest, self.repository)
+            raise unknown(digest, repository)
         fields, *override = cast("list[Reply]", reply)
         if fields is None:
             return None
-        member: list[Reply] = [] if self.repository is None else [1]
+        member: list[Reply] = [] if repository is None else [1]
         return self._read_before([*member, fields, *override], digest)
 
     def _clear_in_order(self, repository: RepositoryName, digest: Digest) -> Reply:
@@ -346,13 +338,22 @@ def _removals(sent: Sequence[Command], answers: Sequence[Reply]) -> Iterator[Com
     return map(commands.unlink_wrong_type, damaged.values())
 
 
-def _media_type_removals(targets: Sequence[Digest], fields: Sequence[Reply]) -> Iterator[Command]:
+def _media_type_removals(looked: dict[Digest, Reply]) -> Iterator[Command]:
     """Delete the global media types that no stat could read, and that would stay otherwise."""
     return (
         ("HDEL", keys.blob(target), keys.MEDIA_TYPE)
-        for target, its in zip(targets, fields, strict=True)
-        if not replies.has_usable_media_type(its)
+        for target, fields in looked.items()
+        if not replies.has_usable_media_type(fields)
     )
+
+
+def _commands(*phases: Sequence[Call]) -> list[Command]:
+    return [
+        command
+        for phase in phases
+        for template, values in phase
+        for command in template.commands(*values)
+    ]
 
 
 def _chunks(digests: Sequence[_D], size: int) -> Iterator[Sequence[_D]]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from blobcache import signals
 from blobcache.digest import Digest
 from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from blobcache.descriptor import Descriptor
 
-__all__ = ["Change", "announce", "attributed", "doubt"]
+__all__ = ["Change", "announce", "attributed", "doubt", "is_heard"]
 
 _log = logging.getLogger("blobcache.audit")
 
@@ -28,10 +28,13 @@ _SIGNALS = {
 }
 
 
+Event: TypeAlias = Literal["set", "clear", "purge", "repair"]
+
+
 class Change(NamedTuple):
     """One change of what is known about a blob, in one scope."""
 
-    event: Literal["set", "clear", "purge", "repair"]
+    event: Event
     registry: str
 
     repository: str | None
@@ -47,6 +50,7 @@ class Change(NamedTuple):
 class _Attribution(NamedTuple):
     actor: str | None = None
     source: str = "service"
+    collect: Callable[[Change], object] | None = None
 
 
 _NOBODY = _Attribution()
@@ -54,13 +58,28 @@ _attribution: ContextVar[_Attribution] = ContextVar("attribution", default=_NOBO
 
 
 @contextmanager
-def attributed(*, actor: str | None, source: str) -> Iterator[None]:
-    """Attribute the changes made within to `actor`, through the entrance `source`."""
-    token = _attribution.set(_Attribution(actor, source))
+def attributed(
+    *, actor: str | None, source: str, collect: Callable[[Change], object] | None = None
+) -> Iterator[None]:
+    """Attribute the changes made within to `actor`, through the entrance `source`.
+
+    Each is given to `collect`, of this block or of the one around it.
+    """
+    collect = collect or _attribution.get().collect
+    token = _attribution.set(_Attribution(actor, source, collect))
     try:
         yield
     finally:
         _attribution.reset(token)
+
+
+def is_heard(event: Event) -> bool:
+    """Whether anybody would learn of such a change."""
+    return (
+        _attribution.get().collect is not None
+        or bool(_SIGNALS[event].receivers)
+        or _log.isEnabledFor(logging.INFO)
+    )
 
 
 def announce(change: Change, sender: type) -> None:
@@ -78,11 +97,13 @@ def announce(change: Change, sender: type) -> None:
             _wire(change.after),
             who.actor,
             who.source,
-            extra=change._asdict() | who._asdict(),
+            extra=_facts(change, who),
         )
+    if who.collect is not None:
+        who.collect(change)
     signal = _SIGNALS[change.event]
     if signal.receivers:
-        facts = change._asdict() | who._asdict()
+        facts = _facts(change, who)
         del facts["event"]
         signal.send_robust(sender, **facts)
 
@@ -98,8 +119,12 @@ def doubt(change: Change) -> None:
         change.digest or "-",
         who.actor,
         who.source,
-        extra=change._asdict() | who._asdict(),
+        extra=_facts(change, who),
     )
+
+
+def _facts(change: Change, who: _Attribution) -> dict[str, Any]:
+    return change._asdict() | {"actor": who.actor, "source": who.source}
 
 
 def _subject(value: str | None, valid: type[str]) -> str:

@@ -19,7 +19,7 @@ from blobcache.exceptions import (
     MediaTypeInvalid,
     OperationUnsupported,
 )
-from blobcache.services.audit import Change, announce, doubt
+from blobcache.services.audit import Change, announce, doubt, is_heard
 from blobcache.services.metrics import metered, metered_batch, set_outcome
 
 if TYPE_CHECKING:
@@ -141,8 +141,9 @@ class RuledService(ABC):
         before: Descriptor | None,
         after: Descriptor | None,
     ) -> None:
-        change = Change(event, self.rules.registry, self.repository, digest, before, after)
-        announce(change, type(self))
+        if is_heard(event):
+            change = Change(event, self.rules.registry, self.repository, digest, before, after)
+            announce(change, type(self))
 
     def _doubt(self, event: Literal["set", "clear"], digest: Digest) -> None:
         """Leave a trace of a change that may have happened, although nobody answered."""

@@ -12,7 +12,7 @@ from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, OperationUnsupported
 from blobcache.redis.connection import Server
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
-from blobcache.redis.wire import Command, Reply
+from blobcache.redis.wire import Call, Command, Reply
 from blobcache.services.base import BlobDescriptorService
 from blobcache.services.rules import Rules
 from project import embedded
@@ -245,7 +245,7 @@ class TestMendedByAnother:
             transaction = Server.transaction
             done: list[object] = []
 
-            def mended(self: Server, *phases: Sequence[Command]) -> list[Reply]:
+            def mended(self: Server, *phases: Sequence[Call]) -> list[Reply]:
                 answers = transaction(self, *phases)
                 if not done:
                     done.append(client.delete(key))

@@ -10,11 +10,12 @@ from redis.connection import Connection
 
 from blobcache.digest import Digest
 from blobcache.redis import commands
-from blobcache.redis.wire import Command, Template, is_wrong_type, pack
+from blobcache.redis.wire import Command, Packed, Template, is_wrong_type, pack
 from blobcache.reference import RepositoryName
 from tests.conformance import ALIAS, A
 
 TARSUM = Digest("tarsum.v1+sha256:" + "d" * 64, allow_tarsum=True)
+NAME = RepositoryName("team/app")
 
 words = st.one_of(st.binary(), st.text(st.characters(codec="utf-8")), st.integers())
 lists_of_commands = st.lists(st.lists(words).map(lambda operands: ("SET", *operands)))
@@ -41,15 +42,53 @@ def test_commands_are_packed_the_same_without_hiredis() -> None:
 def test_a_template_packs_what_its_commands_say(
     digest: Digest, repository: RepositoryName | None
 ) -> None:
-    for template in (commands.stat_templates(repository), commands.look_templates(repository)):
+    for template in (
+        commands.stat_template(repository),
+        commands.look_template(repository),
+        commands.clear_template(repository, takes_blob=True),
+        commands.membership_template(repository or NAME, 60),
+    ):
         said = template.commands(digest)
         assert template.pack(digest) == pack(said)
         assert template.count == len(said)
 
 
+@pytest.mark.parametrize("digest", [A, ALIAS, Digest("sha384:" + "e" * 96), TARSUM])
+@pytest.mark.parametrize("repository", [None, RepositoryName("team/app")])
+@pytest.mark.parametrize("ttl", [None, 60])
+@pytest.mark.parametrize("size_fields", [(b"size",), (b"size", b"length")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        (A.encode(), b"0", b"application/octet-stream"),
+        (ALIAS.encode(), b"9" * 19, b"100 %b %% $5\r\n sha256:"),
+        (b"", b"", b""),
+    ],
+)
+def test_a_template_with_words_packs_what_its_commands_say(
+    digest: Digest,
+    repository: RepositoryName | None,
+    ttl: int | None,
+    size_fields: tuple[bytes, ...],
+    words: tuple[bytes, ...],
+) -> None:
+    for template in commands.hash_templates(repository, size_fields, ttl):
+        said = template.commands(digest, *words)
+        assert template.pack(digest, *words) == pack(said)
+        assert template.count == len(said)
+
+
+def test_what_never_differs_is_packed_as_it_is() -> None:
+    said: list[Command] = [("PING",), ("GET", A)]
+    packed = Packed(said)
+    assert packed.commands() == said
+    assert packed.pack() == packed.pack() == pack(said)
+    assert packed.count == 2
+
+
 def test_a_name_that_looks_like_a_digest_is_left_alone() -> None:
     name = RepositoryName("sha256:" + "0" * 64 + "/app")
-    template = commands.stat_templates(name)
+    template = commands.stat_template(name)
     assert template.pack(A) == pack(template.commands(A))
 
 
