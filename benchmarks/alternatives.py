@@ -1,6 +1,6 @@
-"""What was tried and not kept: a connection held, and redis-py's own cache in front.
+"""What was tried and not kept: redis-py's own cache in front.
 
-Both are built here from the outside, so that whoever doubts the figures can take them again.
+It is built here from the outside, so that whoever doubts the figures can take them again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from redis import Redis
 from redis.cache import CacheConfig
@@ -20,11 +19,9 @@ from redis.exceptions import RedisError
 
 from benchmarks import original
 from benchmarks.bench import Bench
-from benchmarks.callers import Headers, callers
 from benchmarks.data import OCTETS, REPOSITORY, SIZE, digests
 from benchmarks.measuring import Case, Regime, figures, interleaved, pinned, regimes
 from benchmarks.results import Figure, Section, ratio
-from benchmarks.wsgi import Portal
 from blobcache.exceptions import CacheUnavailable
 from blobcache.services import get_provider
 
@@ -38,75 +35,11 @@ READERS = 4
 
 
 def run(bench: Bench) -> Iterator[Section]:
-    """Measure both in every regime that the machine allows, and the cache's coherence."""
+    """Measure it in every regime that the machine allows, and its coherence."""
     for regime in regimes():
         with pinned(regime, bench.server.pid):
-            yield from (_held(bench, regime), _cached(bench, regime))
+            yield _cached(bench, regime)
     yield _coherence(bench)
-
-
-# A connection held
-
-
-@contextmanager
-def _holding(client: Redis) -> Iterator[None]:
-    """Within the block the pool hands out one and the same connection, unchecked, for nothing."""
-    pool: Any = client.connection_pool
-    connection = pool.get_connection()
-    pool.get_connection, pool.release = lambda: connection, lambda _: None
-    try:
-        yield
-    finally:
-        del pool.get_connection, pool.release
-        pool.release(connection)
-
-
-def _held(bench: Bench, regime: Regime) -> Section:
-    client, known = bench.client, digests(bench.scaled(500, 20))
-    client.flushall(asynchronous=True)
-    original.fill(client, REPOSITORY, known)
-    repository = get_provider().repository_scoped(REPOSITORY)
-    portal, known_callers = Portal(), callers()
-
-    def stats() -> None:
-        for each in known:
-            repository.stat(each)
-
-    def held(call: Callable[[], object]) -> Callable[[], None]:
-        def calls() -> None:
-            with _holding(client):
-                call()
-
-        return calls
-
-    def requests(headers: Headers) -> None:
-        for each in known:
-            portal.get(f"/api/repositories/{REPOSITORY}/blobs/{each}/", headers)
-
-    work = {"stat": stats}
-    for name in ("anonymous", "token, ordinary user"):
-        work[f"request, {name}"] = partial(requests, known_callers[name])
-    cases = []
-    for name, calls in work.items():
-        cases.append(Case(name, len(known), partial(_same, calls)))
-        cases.append(Case(f"{name}, connection held", len(known), partial(_same, held(calls))))
-    found = figures(interleaved(cases, bench.scaled(11, 1)))
-    return Section(
-        f"a connection held, {regime.name}",
-        list(found.values()),
-        [
-            ratio(f"{name}: held / not", found[f"{name}, connection held"], found[name])
-            for name in work
-        ],
-        ["a request: from WSGI to WSGI, within this process; the most that holding could save"],
-    )
-
-
-def _same(calls: Callable[[], None]) -> Callable[[], None]:
-    return calls
-
-
-# redis-py's own cache
 
 
 def _caching_client(url: str) -> Redis:

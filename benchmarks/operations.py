@@ -10,12 +10,13 @@ from itertools import count, cycle
 from pathlib import Path
 
 from benchmarks import original
-from benchmarks.bench import Bench
+from benchmarks.bench import ALIAS, Bench
 from benchmarks.data import OCTETS, REPOSITORY, SIZE, alias, digests
 from benchmarks.measuring import Case, Regime, figures, interleaved, pinned, regimes
 from benchmarks.results import Figure, Ratio, Section, ratio
 from blobcache.descriptor import Descriptor
 from blobcache.redis.exchange import can_exchange
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
 from blobcache.services import get_provider
 
 __all__ = ["path_taken", "run"]
@@ -30,8 +31,9 @@ def run(bench: Bench) -> Iterator[Section]:
 
 def path_taken(bench: Bench) -> str:
     """Which way the commands go."""
-    way = "packed exchange" if can_exchange(bench.client) else "redis-py pipeline"
-    return f"path taken: {way}"
+    if not can_exchange(bench.client):
+        return "path taken: redis-py pipeline"
+    return "path taken: packed exchange, each on the connection that its thread holds"
 
 
 def _each(call: Callable[[str], object], values: Sequence[str]) -> Callable[[], None]:
@@ -52,6 +54,9 @@ def _reads(bench: Bench, regime: Regime) -> Section:
     original.fill(client, REPOSITORY, known)
     provider = get_provider()
     repository = provider.repository_scoped(REPOSITORY)
+    giving_back = RedisBlobDescriptorCacheProvider(
+        options=RedisOptions(cache_alias=ALIAS, hold_connections=False)
+    )
     many = [f"many/{number}" for number in range(bench.scaled(10_000, 100))]
     with client.pipeline(transaction=False) as pipe:
         for name in many:
@@ -62,6 +67,7 @@ def _reads(bench: Bench, regime: Regime) -> Section:
         _case("PING by redis-py", lambda _: client.ping(), known),
         _case("scoped stat", repository.stat, known),
         _case("global stat", provider.stat, known),
+        _case("scoped stat, nothing held", giving_back.repository_scoped(REPOSITORY).stat, known),
         _case(
             "scoped stat, from get_provider() on",
             lambda each: get_provider().repository_scoped(REPOSITORY).stat(each),
@@ -81,13 +87,14 @@ def _reads(bench: Bench, regime: Regime) -> Section:
     ]
     found = figures(interleaved(cases, bench.scaled(15, 1)))
     bar, goal = (1.0, 0.65) if regime.is_one_core else (1.1, 0.9)
-    ping, stat, global_, started, scattered, sequential, pipelined = found.values()
+    ping, stat, global_, unheld, started, scattered, sequential, pipelined = found.values()
     return Section(
         f"stat, {regime.name}",
         list(found.values()),
         [
             ratio("scoped stat / PING", stat, ping, bar=bar, goal=goal),
             ratio("global stat / PING", global_, ping, bar=bar, goal=goal),
+            ratio("scoped stat, nothing held / PING", unheld, ping),
             ratio("scoped stat from get_provider() / PING", started, ping),
             ratio("scoped stat, many repositories / PING", scattered, ping),
             ratio("original / scoped stat", sequential, stat),

@@ -264,6 +264,7 @@ _VALUES: Mapping[str, tuple[Callable[[object], bool], str]] = {
         f"a whole number of seconds from 1 to {_MAX_TTL}, or None",
     ),
     "READ_ONLY": (lambda value: isinstance(value, bool), "True or False"),
+    "HOLD_CONNECTIONS": (lambda value: isinstance(value, bool), "True or False"),
     "READ_FROM_REPLICAS": (lambda value: isinstance(value, bool), "True or False"),
     "SIZE_FIELDS": (_are_size_fields, "a tuple of 'size', 'length' or both"),
     "ALLOW_TARSUM": (lambda value: isinstance(value, bool), "True or False"),

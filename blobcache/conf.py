@@ -31,6 +31,7 @@ DEFAULTS: Mapping[str, object] = {
     "TTL": None,
     "READ_ONLY": False,
     "READ_FROM_REPLICAS": False,
+    "HOLD_CONNECTIONS": True,
     "SIZE_FIELDS": ("size", "length"),
     "ALLOW_TARSUM": False,
     "STAT_CHUNK_SIZE": 250,
@@ -112,6 +113,11 @@ class RegistrySettings:
     def READ_FROM_REPLICAS(self) -> bool:
         """Whether a stat may ask a replica, whose lag can hide a fresh write."""
         return cast("bool", self._get("READ_FROM_REPLICAS"))
+
+    @property
+    def HOLD_CONNECTIONS(self) -> bool:
+        """Whether threads may hold connections from call to call."""
+        return cast("bool", self._get("HOLD_CONNECTIONS"))
 
     @property
     def SIZE_FIELDS(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from project import embedded
-from tests.servers import cache_at, installed
+from tests.servers import Encrypted, cache_at, encrypted, installed
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +22,13 @@ def valkey() -> Iterator[embedded.Server]:
 def redis_server() -> Iterator[embedded.Server]:
     """The system's redis-server, where there is one. It is everybody's too."""
     with embedded.start(binary=installed("redis-server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
+    """Another one of it, that speaks TLS."""
+    with encrypted(tmp_path_factory.mktemp("tls")) as server:
         yield server
 
 

@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 import shutil
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import trustme
 from django.conf import settings
 from django.core.cache import caches
 from django.test import override_settings
@@ -26,7 +28,17 @@ from django_redis import get_redis_connection
 from redis import Redis
 from redis.client import Monitor
 
-__all__ = ["Traffic", "cache_at", "commands", "installed", "monitor"]
+from project import embedded
+
+__all__ = [
+    "Encrypted",
+    "Traffic",
+    "cache_at",
+    "commands",
+    "encrypted",
+    "installed",
+    "monitor",
+]
 
 _serial = itertools.count()
 
@@ -44,6 +56,39 @@ def installed(program: str) -> Path:
     if os.environ.get("BLOBCACHE_REQUIRE_SERVERS") == "1":
         pytest.fail(message)
     pytest.skip(message)
+
+
+@dataclass(frozen=True)
+class Encrypted:
+    """The address of a server that speaks TLS there, and whom to trust that it is the one."""
+
+    port: int
+    authority: Path
+
+    @property
+    def url(self) -> str:
+        """As a LOCATION of django-redis takes it."""
+        return f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={self.authority}"
+
+
+@contextmanager
+def encrypted(directory: Path) -> Iterator[Encrypted]:
+    """Run the system's redis-server for the length of the block, with a certificate of its own."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    trusted, key, chain = (directory / name for name in ("authority", "key", "chain"))
+    authority.cert_pem.write_to_path(trusted)
+    issued.private_key_pem.write_to_path(key)
+    for certificate in issued.cert_chain_pems:
+        certificate.write_to_path(chain, append=True)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    files = {"--tls-cert-file": chain, "--tls-key-file": key, "--tls-ca-cert-file": trusted}
+    arguments = [str(word) for option in files.items() for word in option]
+    arguments += ["--tls-port", str(port), "--tls-auth-clients", "no"]
+    with embedded.start(*arguments, binary=installed("redis-server")):
+        yield Encrypted(port, trusted)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from project import embedded
-from tests.servers import cache_at
+from tests.servers import Encrypted, cache_at
 
 __all__ = ["CLUSTER", "KINDS", "OTHER_CLIENT", "PYTHON_PARSER", "SENTINEL", "OtherClient", "store"]
 
@@ -42,6 +42,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "valkey, python parser": ("valkey", PYTHON_PARSER),
     "valkey, other client": ("valkey", OTHER_CLIENT),
     "redis": ("redis_server", {}),
+    "redis, TLS": ("redis_tls", {}),
     "sentinel": ("sentinels", SENTINEL),
     "cluster": ("cluster", CLUSTER),
 }
@@ -52,7 +53,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 def store(request: pytest.FixtureRequest, kind: str) -> Iterator[Redis]:
     """Within the block CACHES["default"] is an empty store of that kind; yields its raw client."""
     fixture, options = KINDS[kind]
-    server: embedded.Server | embedded.Cluster | embedded.Sentinels
+    server: embedded.Server | embedded.Cluster | embedded.Sentinels | Encrypted
     server = request.getfixturevalue(fixture)
     if isinstance(server, embedded.Sentinels):
         options = {**options, "SENTINELS": server.addresses}

@@ -95,6 +95,7 @@ WRONG: dict[str, list[object]] = {
     "ROLE": [None, "", "Cache", "replica", 1, ["cache"], {"cache"}],
     "TTL": [0, -1, 1.5, 60.0, "60", True, False, [60], 2**31 + 1, 10**18],
     "READ_ONLY": [None, 0, 1, "", "yes", "False"],
+    "HOLD_CONNECTIONS": [None, 0, 1, 16],
     "READ_FROM_REPLICAS": [None, 0, 1, "yes"],
     "SIZE_FIELDS": [
         *(None, (), [], "size", {"size"}, ("sizes",), ("size", 1), ("size", ["length"])),

@@ -16,6 +16,7 @@ OTHERS: dict[str, object] = {
     "TTL": 60,
     "READ_ONLY": True,
     "READ_FROM_REPLICAS": True,
+    "HOLD_CONNECTIONS": False,
     "SIZE_FIELDS": ("size",),
     "ALLOW_TARSUM": True,
     "STAT_CHUNK_SIZE": 1,

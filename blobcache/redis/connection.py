@@ -8,13 +8,15 @@ the wrong type is data, and comes back as a reply.
 
 from __future__ import annotations
 
+import os
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django_redis import get_redis_connection
-from redis.client import NEVER_DECODE, Redis
+from redis.client import NEVER_DECODE
 from redis.cluster import RedisCluster
 from redis.exceptions import (
     NoPermissionError,
@@ -26,6 +28,7 @@ from redis.exceptions import (
 
 from blobcache.exceptions import CacheUnavailable, CursorInvalid
 from blobcache.redis.exchange import can_exchange, exchange
+from blobcache.redis.held import Connections
 from blobcache.redis.wire import Packed, has_error, is_wrong_type, pack
 
 if TYPE_CHECKING:
@@ -38,6 +41,9 @@ __all__ = ["Server", "scan_position"]
 
 _FAILURES = (RedisError, RedisClusterException, OSError)
 _RAW = {NEVER_DECODE: True}
+_CLIENTS = 128
+"""Clients that are remembered: an entry of ``CACHES`` has one, and one for each replica."""
+
 _MULTI: Call = (Packed([("MULTI",)]), ())
 _EXEC: Call = (Packed([("EXEC",)]), ())
 _POSITION = re.compile(r"[0-9]{1,20}")
@@ -50,10 +56,12 @@ class Server:
     timeouts of that entry, and `ImproperlyConfigured` when the entry has no raw client.
     """
 
-    __slots__ = ("_primary", "alias")
+    __slots__ = ("_holds", "_primary", "alias")
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, *, hold: bool = True) -> None:
+        """With `hold` threads may hold connections from call to call; see `Connections`."""
         self.alias = alias
+        self._holds = hold
         self._primary: _Client | None = None
         """The client, which threads may share."""
 
@@ -139,22 +147,22 @@ class Server:
         Returns the cursor of the next step, empty at the end, and some keys, maybe none, maybe
         repeated. Begin with an empty cursor; one that no step gave out raises `CursorInvalid`.
         """
-        client = self._client().redis
+        client = self._client()
         node, _, position = cursor.rpartition("=")
         command = ("SCAN", scan_position(position), "MATCH", match, "COUNT", count)
         try:
-            if _is_cluster(client):
-                nodes = {each.name: each for each in client.get_primaries()}
+            if client.is_cluster:
+                nodes = {each.name: each for each in client.redis.get_primaries()}
                 names = sorted(nodes)
                 name = node or names[0]
                 if name not in nodes:
                     raise CursorInvalid("The cursor belongs to a cluster that has changed since.")
-                at, found = client.execute_command(*command, target_nodes=nodes[name], **_RAW)
+                at, found = client.redis.execute_command(*command, target_nodes=nodes[name], **_RAW)
                 at = at[name]
                 following = names[names.index(name) + 1 :]
             else:
                 name, following = "", []
-                at, found = client.execute_command(*command, **_RAW)
+                at, found = client.redis.execute_command(*command, **_RAW)
         except _FAILURES as error:
             raise _unavailable(error) from error
         if at:
@@ -167,13 +175,15 @@ class Server:
         All that it says of itself, or one section: before Redis 7 it takes no more. Empty where
         Redis does not allow the question.
         """
-        client = self._client().redis
+        client = self._client()
         try:
-            if _is_cluster(client):
-                primaries = client.get_primaries()
-                answers = [client.info(section, target_nodes=node) for node in primaries]
+            if client.is_cluster:
+                answers = [
+                    client.redis.info(section, target_nodes=node)
+                    for node in client.redis.get_primaries()
+                ]
             else:
-                answers = [client.info(section)]
+                answers = [client.redis.info(section)]
         except NoPermissionError:
             return []
         except _FAILURES as error:
@@ -185,13 +195,15 @@ class Server:
 
         Empty where Redis does not allow the question, as hosted ones often do not.
         """
-        client = self._client().redis
+        client = self._client()
         try:
-            if _is_cluster(client):
-                primaries = client.get_primaries()
-                answers = [client.config_get(pattern, target_nodes=node) for node in primaries]
+            if client.is_cluster:
+                answers = [
+                    client.redis.config_get(pattern, target_nodes=node)
+                    for node in client.redis.get_primaries()
+                ]
             else:
-                answers = [client.config_get(pattern)]
+                answers = [client.redis.config_get(pattern)]
         except ResponseError:
             return []
         except _FAILURES as error:
@@ -210,17 +222,16 @@ class Server:
         return " ".join(sorted(processes))
 
     def _client(self, *, write: bool = True) -> _Client:
-        if not write:
-            return self._connect(write=False)
         client = self._primary
-        if client is None or client.state != _caches.state:
-            client = self._primary = self._connect(write=True)
+        if not write or client is None or client.state != _clients.state:
+            client = self._connect(write=write)
+            if write:
+                self._primary = client
         return client
 
     def _connect(self, *, write: bool) -> _Client:
-        state = _caches.state
         try:
-            return _Client(get_redis_connection(self.alias, write), state)
+            return _clients.of(get_redis_connection(self.alias, write), hold=self._holds)
         except NotImplementedError:
             raise ImproperlyConfigured(
                 f"CACHES['{self.alias}'] has no raw Redis client; "
@@ -233,17 +244,19 @@ class Server:
 class _Client:
     """A client of redis-py's, and the ways to it."""
 
-    __slots__ = ("is_cluster", "is_packed", "redis", "state")
+    __slots__ = ("_connections", "is_cluster", "is_packed", "redis", "state")
 
-    def __init__(self, redis: Any, state: int) -> None:
+    def __init__(self, redis: Any, state: int, hold: bool) -> None:  # noqa: FBT001 - cached
         self.redis = redis
         """A `Redis` or a `RedisCluster`, which share no type."""
 
         self.state = state
-        """The state of ``CACHES`` that it is of."""
+        """That of `_Clients` when it was made."""
 
         self.is_packed = can_exchange(redis)
-        self.is_cluster = _is_cluster(redis)
+        self.is_cluster = isinstance(redis, RedisCluster)
+        if self.is_packed:
+            self._connections = Connections(redis.connection_pool, hold=hold)
 
     def send(self, calls: Sequence[Call], *, repeatable: bool) -> list[Reply]:
         """Send it all together; an error that is about one command stands in place of its reply."""
@@ -260,7 +273,7 @@ class _Client:
     def exchange(self, packed: bytes, count: int, *, repeatable: bool) -> list[Reply]:
         """Send what is packed, the short way."""
         try:
-            return exchange(self.redis, packed, count, repeatable=repeatable)
+            return exchange(self._connections, packed, count, repeatable=repeatable)
         except _FAILURES as error:
             raise _unavailable(error) from error
 
@@ -277,18 +290,30 @@ class _Client:
             raise _unavailable(error) from error
 
 
-class _Caches:
-    """Counts the changes of the setting ``CACHES``, of which tests make many."""
+class _Clients:
+    """The clients of this process, until the setting ``CACHES`` changes or the process forks."""
 
     def __init__(self) -> None:
         self.state = 0
         setting_changed.connect(self._changed)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def of(self, redis: Any, *, hold: bool) -> _Client:
+        """Return the client around one of redis-py's, the same for all who ask."""
+        return _client(redis, self.state, hold)
 
     def _changed(self, *, setting: str, **_: object) -> None:
-        self.state += setting == "CACHES"
+        if setting == "CACHES":
+            self._forget()
+
+    def _forget(self) -> None:
+        self.state += 1
+        _client.cache_clear()
 
 
-_caches = _Caches()
+_client = lru_cache(_CLIENTS)(_Client)
+_clients = _Clients()
 
 
 def scan_position(cursor: str) -> int:
@@ -299,11 +324,6 @@ def scan_position(cursor: str) -> int:
     if cursor and not _POSITION.fullmatch(cursor):
         raise CursorInvalid("The cursor is not one that this listing gave out.")
     return int(cursor or "0")
-
-
-def _is_cluster(client: Any) -> bool:
-    # redis-py's own isinstance takes a microsecond to say no.
-    return type(client) is not Redis and isinstance(client, RedisCluster)
 
 
 def _checked(replies: list[Reply]) -> list[Reply]:

@@ -2,19 +2,23 @@
 
 A pipeline of redis-py's spends more time on a call than Redis does. This is the short way, for its
 plain client alone: the pool hands out the connection, with its limits, health checks, greeting, TLS
-and Sentinel; the connection's own retry policy decides about another attempt; whatever goes wrong,
-the connection is closed before it is given back. `can_exchange` tells which clients it is for;
+and Sentinel, and some threads hold theirs from call to call; the connection's own retry policy
+decides about another attempt; whatever goes wrong, the connection is closed before it is given
+back. `can_exchange` tells which clients it is for;
 every other one keeps its pipeline.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 from redis._parsers import hiredis as inside
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+
+if TYPE_CHECKING:
+    from blobcache.redis.held import Connections
 
 __all__ = ["can_exchange", "exchange"]
 
@@ -35,28 +39,27 @@ def can_exchange(client: Any) -> bool:
     )
 
 
-def exchange(client: Redis, packed: bytes, count: int, *, repeatable: bool) -> list[Any]:
+def exchange(connections: Connections, packed: bytes, count: int, *, repeatable: bool) -> list[Any]:
     """Send packed commands and return their `count` replies, an error in place of its reply.
 
     One round trip. Raises redis-py's errors for whatever keeps the replies from coming. What is not
     `repeatable` is sent once, whatever the retry policy says: a second time it would find what the
     first one did, and tell that instead.
     """
-    pool = client.connection_pool
-    connection: Any = pool.get_connection()
+    connection = connections.take()
     try:
-        connection.send_packed_command((packed,))
-        return _read(connection, count)
-    except Exception as error:
-        if not repeatable:
-            connection.disconnect()
-            raise
-        return _retry(connection, packed, count, error)
+        try:
+            connection.send_packed_command((packed,))
+            replies = _read(connection, count)
+        except Exception as error:
+            if not repeatable:
+                raise
+            replies = _retry(connection, packed, count, error)
     except BaseException:
-        connection.disconnect()
+        connections.drop(connection)
         raise
-    finally:
-        pool.release(connection)
+    connections.keep(connection)
+    return replies
 
 
 def _retry(connection: Any, packed: bytes, count: int, error: Exception) -> list[Any]:
@@ -72,11 +75,7 @@ def _retry(connection: Any, packed: bytes, count: int, error: Exception) -> list
     def disconnect(_: Exception) -> None:
         connection.disconnect()
 
-    try:
-        replies: list[Any] = connection.retry.call_with_retry(attempt, disconnect)
-    except BaseException:
-        connection.disconnect()
-        raise
+    replies: list[Any] = connection.retry.call_with_retry(attempt, disconnect)
     return replies
 
 

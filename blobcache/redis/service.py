@@ -52,6 +52,9 @@ class RedisOptions:
     read_from_replicas: bool = False
     """Whether a stat may ask a replica, whose lag can hide a fresh write."""
 
+    hold_connections: bool = True
+    """Whether threads may hold connections from call to call; see `blobcache.redis.held`."""
+
     size_fields: tuple[str, ...] = ("size", "length")
     """The fields that a size is written to; it is read from ``size``, else from ``length``."""
 
@@ -257,10 +260,11 @@ class RedisBlobDescriptorCacheProvider(RedisService):
 
     def __init__(self, rules: Rules | None = None, options: RedisOptions | None = None) -> None:
         rules, options = rules or Rules(), options or RedisOptions()
-        server = Server(options.cache_alias)
+        hold, index = options.hold_connections, options.catalog_alias
+        server = Server(options.cache_alias, hold=hold)
         catalog = Catalog(
             server,
-            None if options.catalog_alias is None else Server(options.catalog_alias),
+            None if index is None else Server(index, hold=hold),
             registry=rules.registry,
             max_age=options.catalog_max_age,
             read_only=rules.read_only,
@@ -277,6 +281,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
                 catalog_alias=settings.CATALOG_ALIAS,
                 catalog_max_age=settings.CATALOG_MAX_AGE,
                 read_from_replicas=settings.READ_FROM_REPLICAS,
+                hold_connections=settings.HOLD_CONNECTIONS,
                 size_fields=settings.SIZE_FIELDS,
                 stat_chunk_size=settings.STAT_CHUNK_SIZE,
             ),

@@ -79,10 +79,16 @@ def assert_works() -> None:
 
 WAYS: dict[str, dict[str, Any]] = {
     "packed": OPTIONS,
+    "packed, nothing held": {**OPTIONS, "CONNECTION_POOL_KWARGS": {"max_connections": 3}},
     "packed, python parser": {**OPTIONS, **PYTHON_PARSER},
     "pipeline": {**OPTIONS, **OTHER_CLIENT},
 }
 """By name: the OPTIONS that make the service speak to Redis in that way."""
+
+
+def with_pool(way: dict[str, Any], **more: object) -> dict[str, Any]:
+    """The way with more keyword arguments for its pool."""
+    return {**way, "CONNECTION_POOL_KWARGS": way.get("CONNECTION_POOL_KWARGS", {}) | more}
 
 
 @pytest.fixture(params=WAYS)
@@ -127,8 +133,7 @@ def test_the_pools_policy_decides_about_another_attempt(way: dict[str, Any], ret
             connection.sendall(b"+OK\r\n" * data.count(b"CLIENT"))
 
     policy = Retry(NoBackoff(), retries, supported_errors=(ConnectionError, TimeoutError))
-    pool: dict[str, Any] = {"CONNECTION_POOL_KWARGS": {"retry": policy, "protocol": 2}}
-    with listener(hang_up) as url, cache_at(url, **way, **pool):
+    with listener(hang_up) as url, cache_at(url, **with_pool(way, retry=policy, protocol=2)):
         assert_unavailable("scoped stat")
     assert len(asked) == retries + 1
 

@@ -12,7 +12,7 @@ from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, OperationUnsupported
 from blobcache.redis.connection import Server
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
-from blobcache.redis.wire import Call, Command, Reply
+from blobcache.redis.wire import Call, Reply
 from blobcache.services.base import BlobDescriptorService
 from blobcache.services.rules import Rules
 from project import embedded
@@ -30,13 +30,6 @@ def keyspace(client: Redis) -> dict[bytes, object]:
         b"zset": lambda key: client.zrange(key, 0, -1),
     }
     return {key: read[client.type(key)](key) for key in client.scan_iter()}
-
-
-@pytest.fixture
-def observer(valkey: embedded.Server) -> Iterator[Redis]:
-    """A client of the same server with connections of its own."""
-    with valkey.client() as client:
-        yield client
 
 
 class TestLayout:

@@ -1,0 +1,110 @@
+"""Connections that threads hold from call to call.
+
+To take a connection from redis-py's pool and to give it back is a fifth of what a call costs. So
+some threads hold theirs, as they do those to Django's databases. Each call finds out, as the pool
+does, whether the connection is still good; what fails is given back, and so is what a thread holds
+when it ends.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from threading import local
+from typing import Any
+
+from redis import ConnectionPool
+from redis.exceptions import RedisError
+
+__all__ = ["Connections"]
+
+MOST = 16
+"""Threads of a process that hold a connection."""
+
+SHARE = 4
+"""A pool's connections, for each of which one may be held; the rest is for everybody."""
+
+
+class Connections:
+    """The connections of a pool, for one call after another.
+
+    A pool of another class than redis-py's plain one gets each back after its call: one for
+    Sentinel must see whether it is still the primary's, before one that blocks there is a queue.
+    Not to be taken across a fork.
+    """
+
+    __slots__ = ("_own", "_pool", "_vacancies")
+
+    def __init__(self, pool: Any, *, hold: bool) -> None:
+        self._pool = pool
+        self._own = _Own()
+        places = 0
+        if hold and type(pool) is ConnectionPool:
+            places = min(MOST, pool.max_connections // SHARE)
+        # One for each thread that may hold yet one. To pop and to append needs no lock.
+        self._vacancies = [None] * places
+
+    def take(self) -> Any:
+        """Return a connection that is ready. Raises what keeps the pool from giving one."""
+        place = self._own.place
+        if place is not None:
+            # Meanwhile it is nobody's, not even a signal handler's in this thread.
+            connection, place.connection = place.connection, None
+            if connection is not None:
+                if _is_ready(connection):
+                    return connection
+                connection.disconnect()
+                self._pool.release(connection)
+        return self._pool.get_connection()
+
+    def keep(self, connection: Any) -> None:
+        """Take back a connection that has done what it was taken for."""
+        place = self._own.place
+        if place is None and self._vacancies:
+            with suppress(IndexError):
+                self._vacancies.pop()
+                place = self._own.place = _Place(self._pool, self._vacancies)
+        if place is None or place.connection is not None:
+            self._pool.release(connection)
+        else:
+            place.connection = connection
+
+    def drop(self, connection: Any) -> None:
+        """Take back a connection on which something went wrong."""
+        connection.disconnect()
+        self._pool.release(connection)
+
+
+class _Place:
+    """Where a thread's connection waits for its next call; goes when the thread does."""
+
+    __slots__ = ("_pool", "_vacancies", "connection")
+
+    def __init__(self, pool: ConnectionPool, vacancies: list[None]) -> None:
+        self._pool = pool
+        self._vacancies = vacancies
+        self.connection: Any = None
+
+    def __del__(self) -> None:
+        self._vacancies.append(None)
+        if self.connection is not None:
+            with suppress(Exception):  # whatever is left of the pool as the process ends
+                self._pool.release(self.connection)
+
+
+class _Own(local):
+    """What is a thread's own."""
+
+    place: _Place | None = None
+
+
+def _is_ready(connection: Any) -> bool:
+    """Whether the connection is open, has nothing to read, and is not about to be moved."""
+    try:
+        return not connection.can_read() and not _should_reconnect(connection)
+    except (RedisError, OSError):
+        return False
+
+
+def _should_reconnect(connection: Any) -> bool:
+    asked = getattr(connection, "should_reconnect", None)  # since redis-py 7
+    return asked is not None and bool(asked())

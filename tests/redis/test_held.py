@@ -1,0 +1,264 @@
+"""Which connections threads hold, what becomes of them, and what it takes from everybody else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's own name
+
+from blobcache.exceptions import CacheUnavailable
+from blobcache.redis import exchange as exchanges
+from blobcache.redis.held import MOST, SHARE
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from project import embedded
+from tests.conformance import A, B, of
+from tests.servers import cache_at
+
+
+@pytest.fixture
+def provider(default_cache: Redis) -> RedisBlobDescriptorCacheProvider:
+    provider = RedisBlobDescriptorCacheProvider()
+    provider.set_descriptor(A, of(A))
+    return provider
+
+
+@contextmanager
+def counted(client: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Within the block the connections that the pool hands out are noted."""
+    taken: list[Any] = []
+    pool = client.connection_pool
+    get_connection = pool.get_connection
+
+    def noted() -> Any:
+        taken.append(get_connection())
+        return taken[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "get_connection", noted)
+        yield taken
+
+
+def held(provider: RedisBlobDescriptorCacheProvider) -> Any:
+    """The connection that this thread holds."""
+    place = provider.server._client()._connections._own.place
+    assert place is not None
+    return place.connection
+
+
+def ours(observer: Redis) -> set[str]:
+    """The ids of all connections but the observer's own."""
+    own = observer.client_id()
+    return {each["id"] for each in observer.client_list() if int(each["id"]) != own}
+
+
+class TestAThread:
+    def test_takes_one_connection_and_holds_it(
+        self,
+        provider: RedisBlobDescriptorCacheProvider,
+        default_cache: Redis,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        with counted(default_cache, monkeypatch) as taken:
+            for _ in range(5):
+                provider.stat(A)
+                provider.repository_scoped("a").set_descriptor(A, of(A))
+                provider.repository_scoped("a").clear(A)
+                provider.set_descriptor(A, of(A))
+        assert taken == []
+
+    def test_shares_it_between_providers_of_one_entry(
+        self,
+        provider: RedisBlobDescriptorCacheProvider,
+        default_cache: Redis,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        with counted(default_cache, monkeypatch) as taken:
+            RedisBlobDescriptorCacheProvider().stat(A)
+        assert taken == []
+
+    def test_that_ends_gives_it_back(
+        self,
+        provider: RedisBlobDescriptorCacheProvider,
+        default_cache: Redis,
+        observer: Redis,
+    ) -> None:
+        for _ in range(3 * MOST):
+            thread = threading.Thread(target=provider.stat, args=(A,))
+            thread.start()
+            thread.join()
+        assert len(ours(observer)) <= 3
+
+    def test_holds_none_where_all_places_are_taken(
+        self,
+        provider: RedisBlobDescriptorCacheProvider,
+        default_cache: Redis,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        threads = MOST + 4
+        together = threading.Barrier(threads)
+
+        def calls() -> None:
+            together.wait()
+            provider.stat(A)
+            together.wait()
+            provider.stat(A)
+            together.wait()
+
+        with (
+            counted(default_cache, monkeypatch) as taken,
+            ThreadPoolExecutor(threads) as pool,
+        ):
+            for each in [pool.submit(calls) for _ in range(threads)]:
+                each.result()
+        # This thread holds one already, so of the others one fewer does.
+        assert len(taken) == threads + (threads - (MOST - 1))
+
+    def test_may_be_told_to_hold_none(
+        self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        provider = RedisBlobDescriptorCacheProvider(options=RedisOptions(hold_connections=False))
+        with counted(default_cache, monkeypatch) as taken:
+            provider.set_descriptor(A, of(A))
+            provider.stat(A)
+        assert len(taken) == 2
+
+
+class TestAPool:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"CONNECTION_POOL_KWARGS": {"max_connections": SHARE - 1}},
+            {
+                "CONNECTION_POOL_CLASS": "redis.BlockingConnectionPool",
+                "CONNECTION_POOL_KWARGS": {"max_connections": 200},
+            },
+        ],
+    )
+    def test_that_is_small_or_of_another_kind_gets_each_back(
+        self, valkey: embedded.Server, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with cache_at(valkey.url, **options) as client:
+            provider = RedisBlobDescriptorCacheProvider()
+            with counted(client, monkeypatch) as taken:
+                provider.set_descriptor(A, of(A))
+                provider.stat(A)
+            assert len(taken) == 2
+
+    def test_of_one_connection_serves_all_that_a_thread_does(self, valkey: embedded.Server) -> None:
+        with cache_at(valkey.url, CONNECTION_POOL_KWARGS={"max_connections": 1}) as client:
+            provider = RedisBlobDescriptorCacheProvider()
+            provider.set_descriptor(A, of(A))
+            client.ping()
+            assert provider.stat(A) == of(A)
+
+    def test_that_is_disconnected_is_connected_anew(
+        self, provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
+    ) -> None:
+        default_cache.connection_pool.disconnect()
+        provider.set_descriptor(B, of(B))
+        assert provider.stat(B) == of(B)
+
+
+class TestAConnection:
+    def test_that_the_server_closed_is_replaced_before_anything_is_sent(
+        self, provider: RedisBlobDescriptorCacheProvider, observer: Redis
+    ) -> None:
+        for _ in range(3):
+            observer.client_kill_filter(_type="normal", skipme=True)
+            provider.set_descriptor(B, of(B))
+            assert provider.stat(B) == of(B)
+
+    def test_that_has_something_to_read_is_replaced(
+        self,
+        provider: RedisBlobDescriptorCacheProvider,
+        default_cache: Redis,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """What came for nobody is not taken for the reply to what is asked next."""
+        connection = held(provider)
+        connection.send_packed_command([b"*1\r\n$4\r\nPING\r\n"])
+        assert connection.can_read(1)
+        with counted(default_cache, monkeypatch) as taken:
+            assert provider.stat(A) == of(A)
+        assert len(taken) == 1
+
+    def test_on_which_a_call_failed_is_given_back_closed(
+        self,
+        provider: RedisBlobDescriptorCacheProvider,
+        default_cache: Redis,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise ConnectionError("lost")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(exchanges, "_read", fail)
+            with pytest.raises(CacheUnavailable):
+                provider.set_descriptor(B, of(B))
+        with counted(default_cache, monkeypatch) as taken:
+            assert provider.stat(A) == of(A)
+            assert provider.stat(A) == of(A)
+        assert len(taken) == 1
+
+    def test_is_not_used_by_a_signal_handler_in_the_middle_of_a_call(
+        self, provider: RedisBlobDescriptorCacheProvider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        provider.set_descriptor(B, of(B, 7))
+        seen: list[object] = []
+        read = exchanges._read
+
+        def interrupted(connection: Any, count: int) -> list[Any]:
+            if not seen:
+                seen.append(None)
+                signal.raise_signal(signal.SIGUSR1)
+            return read(connection, count)
+
+        before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(provider.stat(B)))
+        try:
+            monkeypatch.setattr(exchanges, "_read", interrupted)
+            assert provider.stat(A) == of(A)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert seen == [None, of(B, 7)]
+        assert provider.stat(B) == of(B, 7)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system that does not fork")
+def test_a_forked_process_has_connections_of_its_own(
+    provider: RedisBlobDescriptorCacheProvider, observer: Redis
+) -> None:
+    before = ours(observer)
+    provider.stat(A)
+    parent_reads, child_writes = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover - another process
+        outcome = b"failed"
+        try:
+            provider.set_descriptor(B, of(B))
+            outcome = b"done" if provider.stat(B) == of(B) else b"wrong"
+        finally:
+            os.write(child_writes, outcome)
+            os._exit(0)
+    assert os.read(parent_reads, 10) == b"done"
+    os.waitpid(child, 0)
+    assert before <= ours(observer)
+    assert provider.stat(A) == of(A)
+    assert ours(observer) >= before
+
+
+def test_another_setting_of_caches_leaves_nothing_held(valkey: embedded.Server) -> None:
+    with cache_at(valkey.url) as client:
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.set_descriptor(A, of(A))
+    with cache_at(valkey.url) as other:
+        assert provider.stat(A) == of(A)
+        assert other.connection_pool is not client.connection_pool
+    assert not client.connection_pool._in_use_connections
