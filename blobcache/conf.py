@@ -184,4 +184,8 @@ class RegistrySettings:
         return cast("int", self._get("ADMIN_SORT_LIMIT"))
 
     def _get(self, name: str) -> object:
-        return entries()[self.registry].get(name, DEFAULTS[name])
+        try:  # without a look at what else is set
+            entry = settings.BLOBCACHE[self.registry]
+            return entry.get(name, DEFAULTS[name])
+        except (AttributeError, KeyError, TypeError):
+            return entries()[self.registry].get(name, DEFAULTS[name])

@@ -51,7 +51,7 @@ class RepositoryName(str):
                 f"A repository name has at most {MAX_LENGTH} characters, not {len(value)}.",
                 _in(value),
             )
-        if not (_OCI.fullmatch(value) or _REFERENCE.fullmatch(value)):
+        if not (_is_oci(value) or _REFERENCE.fullmatch(value)):
             raise RepositoryNameInvalid(
                 f"{quoted(value)} is not a repository name: {_RULE}", _in(value)
             )

@@ -8,6 +8,7 @@ by functions; what the schema says of it stands in `blobcache.api.bodies`.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from rest_framework import serializers
@@ -119,6 +120,9 @@ def _kind(value: object) -> str:
 
 # Out
 
+_SHORT = 255
+"""Characters of a media type whose JSON is remembered: registries use a handful of them."""
+
 
 def descriptor(found: Descriptor) -> dict[str, Any]:
     """Return an OCI descriptor; the media type is null where the cache never learned it."""
@@ -127,7 +131,22 @@ def descriptor(found: Descriptor) -> dict[str, Any]:
 
 def descriptor_json(found: Descriptor) -> bytes:
     """Return the same, ready to be sent."""
-    return json.dumps(descriptor(found), separators=(",", ":")).encode()
+    # A digest and a number stand in JSON as they are.
+    return b'{"digest":"%b","size":%d,"mediaType":%b}' % (
+        found.digest.encode(),
+        found.size,
+        _media_type_json(found.media_type),
+    )
+
+
+def _media_type_json(media_type: str | None) -> bytes:
+    is_short = media_type is None or len(media_type) <= _SHORT
+    return _short_json(media_type) if is_short else json.dumps(media_type).encode()
+
+
+@lru_cache(1024)
+def _short_json(text: str | None) -> bytes:
+    return json.dumps(text).encode()
 
 
 def record(row: Record) -> dict[str, Any]:

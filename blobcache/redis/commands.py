@@ -75,7 +75,7 @@ def hashes(
     size: bytes,
     media_type: bytes,
     *,
-    size_fields: Sequence[bytes],
+    size_fields: Sequence[str],
     ttl: int | None,
 ) -> Iterator[Command]:
     """Make the target's hash, and in a repository its override, say what a descriptor says.
@@ -83,10 +83,11 @@ def hashes(
     But for the global media type, which the first writer sets.
     """
     blob = keys.blob(target)
-    sizes = [word for field in size_fields for word in (field, size)]
+    written = [field.encode() for field in size_fields]
+    sizes = [word for field in written for word in (field, size)]
     yield ("HSET", blob, keys.DIGEST, canonical, *sizes)
-    if len(size_fields) < len(keys.SIZES):
-        yield ("HDEL", blob, *(field for field in keys.SIZES if field not in size_fields))
+    if len(written) < len(keys.SIZES):
+        yield ("HDEL", blob, *(field for field in keys.SIZES if field not in written))
     yield ("HSETNX", blob, keys.MEDIA_TYPE, media_type)
     if ttl is not None:
         yield ("EXPIRE", blob, ttl)
@@ -116,7 +117,7 @@ class HashTemplates(NamedTuple):
 
 @lru_cache(_TEMPLATES)
 def hash_templates(
-    repository: RepositoryName | None, size_fields: tuple[bytes, ...], ttl: int | None
+    repository: RepositoryName | None, size_fields: tuple[str, ...], ttl: int | None
 ) -> HashTemplates:
     """`look` and `hashes`, packed."""
 

@@ -65,7 +65,7 @@ class RedisOptions:
 class RedisService(RuledService):
     """One scope: what `RedisBlobDescriptorCacheProvider` and its repositories have in common."""
 
-    __slots__ = ("_options", "_server", "_size_fields", "catalog")
+    __slots__ = ("_options", "_server", "catalog")
 
     def __init__(
         self,
@@ -77,7 +77,6 @@ class RedisService(RuledService):
     ) -> None:
         super().__init__(rules, repository)
         self._options = options
-        self._size_fields = tuple(field.encode() for field in options.size_fields)
         self._server = server
         self.catalog = catalog
 
@@ -162,7 +161,7 @@ class RedisService(RuledService):
     def _set(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
         """Look, write and see what was there, all at once; then mend what stood in the way."""
         repository, ttl, canonical = self.repository, self.rules.ttl, descriptor.digest
-        templates = commands.hash_templates(repository, self._size_fields, ttl)
+        templates = commands.hash_templates(repository, self._options.size_fields, ttl)
         words = (canonical.encode(), b"%d" % descriptor.size, media_type.encode())
         hashes: list[Call] = [(templates.target, (digest, *words))]
         members: list[Call] = []

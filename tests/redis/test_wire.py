@@ -56,7 +56,7 @@ def test_a_template_packs_what_its_commands_say(
 @pytest.mark.parametrize("digest", [A, ALIAS, Digest("sha384:" + "e" * 96), TARSUM])
 @pytest.mark.parametrize("repository", [None, RepositoryName("team/app")])
 @pytest.mark.parametrize("ttl", [None, 60])
-@pytest.mark.parametrize("size_fields", [(b"size",), (b"size", b"length")])
+@pytest.mark.parametrize("size_fields", [("size",), ("size", "length")])
 @pytest.mark.parametrize(
     "words",
     [
@@ -69,7 +69,7 @@ def test_a_template_with_words_packs_what_its_commands_say(
     digest: Digest,
     repository: RepositoryName | None,
     ttl: int | None,
-    size_fields: tuple[bytes, ...],
+    size_fields: tuple[str, ...],
     words: tuple[bytes, ...],
 ) -> None:
     for template in commands.hash_templates(repository, size_fields, ttl):
