@@ -10,6 +10,8 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from project.metrics import metrics
 
 urlpatterns = [
+    # What is asked for most is looked for first.
+    path("api/", include("blobcache.api.urls")),
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     path("metrics", metrics, name="metrics"),
@@ -18,5 +20,4 @@ urlpatterns = [
     path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
     path("api/auth/", include("rest_framework.urls")),
     path("api/", RedirectView.as_view(pattern_name="docs")),
-    path("api/", include("blobcache.api.urls")),
 ]
