@@ -92,7 +92,7 @@ class Server:
         *,
         replica: bool = False,
     ) -> list[Reply]:
-        """Run the commands of `first`, then those of the template for each of the digests."""
+        """Run the commands of `first`, then those of the template for each digest; as `ask`."""
         client = self._client(write=not replica)
         if not client.is_packed:
             commands = [command for digest in digests for command in template.commands(digest)]

@@ -27,9 +27,10 @@ SHARE = 4
 class Connections:
     """The connections of a pool, for one call after another.
 
-    A pool of another class than redis-py's plain one gets each back after its call: one for
-    Sentinel must see whether it is still the primary's, before one that blocks there is a queue.
-    Not to be taken across a fork.
+    Some pools get each back after its call: those of another class than redis-py's plain one, for
+    Sentinel must see whether it is still the primary's, and before one that blocks there is a
+    queue; and those with a credential provider, which may have new credentials by then. Not to be
+    taken across a fork.
     """
 
     __slots__ = ("_own", "_pool", "_vacancies")
@@ -38,7 +39,11 @@ class Connections:
         self._pool = pool
         self._own = _Own()
         places = 0
-        if hold and type(pool) is ConnectionPool:
+        if (
+            hold
+            and type(pool) is ConnectionPool
+            and pool.connection_kwargs.get("credential_provider") is None
+        ):
             places = min(MOST, pool.max_connections // SHARE)
         # One for each thread that may hold yet one. To pop and to append needs no lock.
         self._vacancies = [None] * places
@@ -50,10 +55,13 @@ class Connections:
             # Meanwhile it is nobody's, not even a signal handler's in this thread.
             connection, place.connection = place.connection, None
             if connection is not None:
-                if _is_ready(connection):
-                    return connection
-                connection.disconnect()
-                self._pool.release(connection)
+                try:
+                    if _is_ready(connection):
+                        return connection
+                except BaseException:  # such as a time limit's, from a signal handler
+                    self.drop(connection)
+                    raise
+                self.drop(connection)
         return self._pool.get_connection()
 
     def keep(self, connection: Any) -> None:
@@ -69,7 +77,7 @@ class Connections:
             place.connection = connection
 
     def drop(self, connection: Any) -> None:
-        """Take back a connection on which something went wrong."""
+        """Close a connection on which something went wrong, and take it back."""
         connection.disconnect()
         self._pool.release(connection)
 

@@ -11,16 +11,24 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from redis import Redis
+from redis import CredentialProvider, Redis
 from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's own name
 
 from blobcache.exceptions import CacheUnavailable
 from blobcache.redis import exchange as exchanges
+from blobcache.redis import held as holding
 from blobcache.redis.held import MOST, SHARE
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
 from project import embedded
 from tests.conformance import A, B, of
-from tests.servers import cache_at
+from tests.servers import Encrypted, cache_at
+
+
+class Credentials(CredentialProvider):
+    """Of the user that every server has."""
+
+    def get_credentials(self) -> tuple[str, str]:
+        return "default", ""
 
 
 @pytest.fixture
@@ -136,6 +144,7 @@ class TestAPool:
         "options",
         [
             {"CONNECTION_POOL_KWARGS": {"max_connections": SHARE - 1}},
+            {"CONNECTION_POOL_KWARGS": {"credential_provider": Credentials()}},
             {
                 "CONNECTION_POOL_CLASS": "redis.BlockingConnectionPool",
                 "CONNECTION_POOL_KWARGS": {"max_connections": 200},
@@ -189,6 +198,35 @@ class TestAConnection:
         with counted(default_cache, monkeypatch) as taken:
             assert provider.stat(A) == of(A)
         assert len(taken) == 1
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+    def test_that_is_interrupted_while_it_is_looked_at_is_given_back(
+        self,
+        provider: RedisBlobDescriptorCacheProvider,
+        default_cache: Redis,
+        monkeypatch: pytest.MonkeyPatch,
+        error: type[BaseException],
+    ) -> None:
+        def interrupt(_: object) -> bool:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(holding, "_is_ready", interrupt)
+            with pytest.raises(error):
+                provider.stat(A)
+        assert not default_cache.connection_pool._in_use_connections
+        assert provider.stat(A) == of(A)
+
+    def test_that_is_encrypted_is_held_too(
+        self, redis_tls: Encrypted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with cache_at(redis_tls.url) as client:
+            provider = RedisBlobDescriptorCacheProvider()
+            provider.set_descriptor(A, of(A))
+            with counted(client, monkeypatch) as taken:
+                for _ in range(3):
+                    assert provider.stat(A) == of(A)
+            assert taken == []
 
     def test_on_which_a_call_failed_is_given_back_closed(
         self,
