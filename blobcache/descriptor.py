@@ -53,12 +53,11 @@ class Descriptor:
 
     @classmethod
     def of_valid(cls, digest: Digest, size: int, media_type: str | None) -> Self:
-        """Return a descriptor of parts that are known to be valid, in half the time."""
+        """Return a descriptor of parts that are known to be valid, in a third of the time."""
         descriptor = cls.__new__(cls)
-        setattribute = object.__setattr__
-        setattribute(descriptor, "digest", digest)
-        setattribute(descriptor, "size", size)
-        setattribute(descriptor, "media_type", media_type)
+        _set_digest(descriptor, digest)
+        _set_size(descriptor, size)
+        _set_media_type(descriptor, media_type)
         return descriptor
 
     def __lt__(self, other: object) -> bool:
@@ -71,6 +70,11 @@ class Descriptor:
 
     def _order(self) -> tuple[str, int, str]:
         return self.digest, self.size, self.media_type or ""
+
+
+_set_digest, _set_size, _set_media_type = (
+    getattr(Descriptor, name).__set__ for name in Descriptor.__slots__
+)
 
 
 def validate_media_type(value: object) -> None:

@@ -7,7 +7,8 @@ opencontainers/go-digest; the tarsum form is that of the original design's regis
 from __future__ import annotations
 
 import re
-from typing import Self
+from itertools import repeat
+from typing import TYPE_CHECKING, Self
 
 from blobcache.exceptions import (
     DigestInvalidFormat,
@@ -17,6 +18,9 @@ from blobcache.exceptions import (
     quoted,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = ["ALGORITHMS", "Digest"]
 
 ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
@@ -24,6 +28,7 @@ ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
 
 _GRAMMAR = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
 _TARSUM = re.compile(r"tarsum(?:\.[a-z0-9]+)?\+[a-zA-Z0-9]+:[A-Fa-f0-9]+")
+_SHA256S = re.compile(r"(?:sha256:[0-9a-f]{64}(?:\n|\Z))*")
 _HEX = b"0123456789abcdef"
 _SHA256_LENGTH = len("sha256:") + ALGORITHMS["sha256"]
 
@@ -53,6 +58,21 @@ class Digest(str):
         ):  # nearly every digest there is; 0.17 us where a regular expression takes 0.58
             return str.__new__(cls, value)
         return str.__new__(cls, _validated(value, allow_tarsum=allow_tarsum))
+
+    @classmethod
+    def all_of(cls, values: Iterable[str], *, allow_tarsum: bool = False) -> list[Self]:
+        """Return the digests of all values, each once, in half the time.
+
+        Raises for the first that is none, as making it alone does.
+        """
+        given = list(values)
+        if (
+            {str}.issuperset(map(type, given))
+            and {_SHA256_LENGTH}.issuperset(map(len, given))
+            and _SHA256S.fullmatch("\n".join(given))
+        ):
+            return list(map(str.__new__, repeat(cls), dict.fromkeys(given)))
+        return list(dict.fromkeys(cls(value, allow_tarsum=allow_tarsum) for value in given))
 
     @property
     def algorithm(self) -> str:

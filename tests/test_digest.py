@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import string
+from collections.abc import Callable
 from typing import Self
 
 import pytest
@@ -352,3 +353,41 @@ def test_a_huge_value_is_not_repeated(value: str) -> None:
         Digest(value)
     assert len(caught.value.message) < 1000
     assert len(str(caught.value.detail["digest"])) < 1000
+
+
+def what_comes_of(call: Callable[[], list[Digest]]) -> object:
+    """What comes of it: the digests, or the error and what it says."""
+    try:
+        found = call()
+    except DigestInvalid as error:
+        return type(error), str(error)
+    return found, {type(each) for each in found} <= {Digest}
+
+
+class TestAllOf:
+    @given(
+        st.lists(
+            st.one_of(
+                st.sampled_from([SHA256, SHA384, SHA512, Digest(SHA256), Liar(SHA256, "x"), ""]),
+                st.text("0123456789abcdef", min_size=64, max_size=64).map("sha256:{}".format),
+                st.text("sha256:\n0f", min_size=69, max_size=72),
+            )
+        )
+    )
+    @example([SHA256 + "\n" + SHA256])
+    @example([SHA256[:-1] + "\n", SHA256])
+    @example(["\n" + SHA256[1:]])
+    @example([SHA256, SHA256[:-1] + "é"])
+    @example([SHA256, TARSUM])
+    def test_is_each_of_them_once(self, values: list[str]) -> None:
+        assert what_comes_of(lambda: Digest.all_of(iter(values))) == what_comes_of(
+            lambda: list(dict.fromkeys(map(Digest, values)))
+        )
+
+    def test_takes_tarsums_where_they_are_allowed(self) -> None:
+        assert Digest.all_of([TARSUM, SHA256, TARSUM], allow_tarsum=True) == [TARSUM, SHA256]
+
+    @pytest.mark.parametrize("value", [None, 7, [], {}, b"sha256:"])
+    def test_says_so_if_one_is_no_string(self, value: object) -> None:
+        with pytest.raises(DigestInvalidFormat):
+            Digest.all_of([SHA256, value])  # type: ignore[list-item]

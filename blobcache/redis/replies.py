@@ -37,7 +37,7 @@ def scoped_descriptor(
     """Read a blob as a repository sees it: ``SISMEMBER``, the blob's hash, the override."""
     if not member:
         return None
-    if is_wrong_type(member):
+    if isinstance(member, Exception):
         raise _corrupt(digest, "the repository's set is a key of another type")
     descriptor = _descriptor(fields, override, digest, allow_tarsum)
     # Unknown without an override, unless the hash is damaged: that comes first.
@@ -78,10 +78,8 @@ def _descriptor(
     # Not every number that Python reads is one: bytes.isdigit knows ASCII digits alone.
     if not size.isdigit() or len(size) > _MAX_SIZE_DIGITS or (number := int(size)) > MAX_SIZE:
         raise _corrupt(digest, "its size is not a number of bytes")
-    own_type = None
-    if its_type:
-        own_type = _media_type(its_type, digest)
-    if override:
+    own_type = _media_type(its_type, digest) if its_type else None
+    if override and override != its_type:
         if type(override) is not bytes:
             raise _corrupt(digest, "the override's hash is a key of another type")
         own_type = _media_type(override, digest)

@@ -82,8 +82,7 @@ class RuledService(ABC):
 
     def stat_many(self, digests: Iterable[str]) -> dict[Digest, Descriptor]:
         """See `BlobDescriptorService.stat_many`."""
-        tarsum = self.rules.allow_tarsum
-        return self._look_up(list(dict.fromkeys(Digest(d, allow_tarsum=tarsum) for d in digests)))
+        return self._look_up(Digest.all_of(digests, allow_tarsum=self.rules.allow_tarsum))
 
     @metered_batch
     def _look_up(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
