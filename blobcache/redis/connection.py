@@ -256,7 +256,7 @@ class _Client:
         self.is_packed = can_exchange(redis)
         self.is_cluster = isinstance(redis, RedisCluster)
         if self.is_packed:
-            self._connections = Connections(redis.connection_pool, hold=hold)
+            self._connections = _connections(redis.connection_pool, hold)
 
     def send(self, calls: Sequence[Call], *, repeatable: bool) -> list[Reply]:
         """Send it all together; an error that is about one command stands in place of its reply."""
@@ -310,9 +310,12 @@ class _Clients:
     def _forget(self) -> None:
         self.state += 1
         _client.cache_clear()
+        _connections.cache_clear()
 
 
 _client = lru_cache(_CLIENTS)(_Client)
+# Two entries of CACHES with one LOCATION have two clients and one pool.
+_connections = lru_cache(_CLIENTS)(Connections)
 _clients = _Clients()
 
 

@@ -35,7 +35,7 @@ class Connections:
 
     __slots__ = ("_own", "_pool", "_vacancies")
 
-    def __init__(self, pool: Any, *, hold: bool) -> None:
+    def __init__(self, pool: Any, hold: bool) -> None:  # noqa: FBT001 - remembered by both
         self._pool = pool
         self._own = _Own()
         places = 0

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.test import override_settings
 from redis import CredentialProvider, Redis
 from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's own name
 
@@ -91,6 +93,20 @@ class TestAThread:
         with counted(default_cache, monkeypatch) as taken:
             RedisBlobDescriptorCacheProvider().stat(A)
         assert taken == []
+
+    def test_shares_it_between_entries_of_one_location(
+        self, valkey: embedded.Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with cache_at(valkey.url) as client:
+            entry = settings.CACHES["default"]
+            with override_settings(CACHES={**settings.CACHES, "other": entry}):
+                RedisBlobDescriptorCacheProvider().set_descriptor(A, of(A))
+                with counted(client, monkeypatch) as taken:
+                    other = RedisBlobDescriptorCacheProvider(
+                        options=RedisOptions(cache_alias="other")
+                    )
+                    assert other.stat(A) == of(A)
+                assert taken == []
 
     def test_that_ends_gives_it_back(
         self,
