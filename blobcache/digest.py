@@ -29,6 +29,7 @@ ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _GRAMMAR = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
 _TARSUM = re.compile(r"tarsum(?:\.[a-z0-9]+)?\+[a-zA-Z0-9]+:[A-Fa-f0-9]+")
 _SHA256S = re.compile(r"(?:sha256:[0-9a-f]{64}(?:\n|\Z))*")
+_AT_ONCE = 1000
 _HEX = b"0123456789abcdef"
 _SHA256_LENGTH = len("sha256:") + ALGORITHMS["sha256"]
 
@@ -69,7 +70,10 @@ class Digest(str):
         if (
             {str}.issuperset(map(type, given))
             and {_SHA256_LENGTH}.issuperset(map(len, given))
-            and _SHA256S.fullmatch("\n".join(given))
+            and all(
+                _SHA256S.fullmatch("\n".join(given[start : start + _AT_ONCE]))
+                for start in range(0, len(given), _AT_ONCE)
+            )
         ):
             return list(map(str.__new__, repeat(cls), dict.fromkeys(given)))
         return list(dict.fromkeys(cls(value, allow_tarsum=allow_tarsum) for value in given))

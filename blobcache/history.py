@@ -73,18 +73,22 @@ def _write(user_id: int, entries: dict[_Entry, list[Model]]) -> None:
 
 
 def _entries(changes: Iterable[Change]) -> dict[_Entry, list[Model]]:
-    """What to write, and of which objects."""
+    """What to write, and of which objects; what cannot be put into words is logged and left out."""
     entries: dict[_Entry, list[Model]] = {}
     # One history is in one language, the site's, whoever writes in it.
     with override(settings.LANGUAGE_CODE):
         for change in changes:
-            subject = (
-                Blob(digest=change.digest or "")
-                if change.repository is None
-                else Repository(name=change.repository)
-            )
-            entries.setdefault(_entry(change), []).append(subject)
+            try:
+                entries.setdefault(_entry(change), []).append(_subject(change))
+            except Exception:  # noqa: BLE001 - a translation's, say; the change is made
+                _log.exception("A change is made, but is missing from the history: %s", change)
     return entries
+
+
+def _subject(change: Change) -> Model:
+    if change.repository is None:
+        return Blob(digest=change.digest or "")
+    return Repository(name=change.repository)
 
 
 def _entry(change: Change) -> _Entry:

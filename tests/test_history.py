@@ -139,6 +139,32 @@ def test_a_database_that_refuses_an_entry_hides_neither_success_nor_error(
     assert written() == []  # and the connection still works
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_change_that_cannot_be_put_into_words_is_logged_and_spoils_nothing(
+    provider: RedisBlobDescriptorCacheProvider,
+    user: User,
+    fails: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def change() -> None:
+        with recorded(user, source="test"):
+            provider.set_descriptor(BLOB, Descriptor(BLOB, 1, "x/y"))
+            provider.set_descriptor(ALIAS, Descriptor(ALIAS, 2, "x/y"))
+            provider.clear(ALIAS)
+            if fails:
+                provider.clear(ALIAS)
+
+    with mock.patch("blobcache.history._set", side_effect=KeyError("as a translation's")):
+        if fails:
+            with pytest.raises(BlobUnknown):
+                change()
+        else:
+            change()
+    assert [record.name for record in caplog.records].count("blobcache.history") == 2
+    assert [(where, flag) for where, flag, _ in written()] == [(ALIAS, DELETION)]
+    assert provider.stat(BLOB).size == 1
+
+
 def test_somebody_without_an_account_is_attributed_but_has_no_history(
     provider: RedisBlobDescriptorCacheProvider, caplog: pytest.LogCaptureFixture
 ) -> None:

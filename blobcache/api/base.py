@@ -78,16 +78,10 @@ class BlobCacheView(APIView):
     offers: ClassVar[dict[str, Offer]] = {}
     """What the view does, by method."""
 
-    _methods: ClassVar[tuple[str, ...]] = ()
-    _harmless: ClassVar[tuple[str, ...]] = ()
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         offers = {"GET": cls.GET, "PUT": cls.PUT, "POST": cls.POST, "DELETE": cls.DELETE}
         cls.offers = {method: offer for method, offer in offers.items() if offer is not None}
-        cls._methods = tuple(each.upper() for each in cls.http_method_names if hasattr(cls, each))
-        writes = {method for method, offer in cls.offers.items() if offer.scope == WRITE}
-        cls._harmless = tuple(each for each in cls._methods if each not in writes)
 
     # What the request is about
 
@@ -176,7 +170,13 @@ class BlobCacheView(APIView):
     @property
     def allowed_methods(self) -> list[str]:
         """The methods that there are, without those that a read-only registry refuses."""
-        return [*self._harmless] if self.config.READ_ONLY else [*self._methods]
+        methods = super().allowed_methods
+        if not self.config.READ_ONLY:
+            return methods
+        offers = self.offers
+        return [
+            method for method in methods if method not in offers or offers[method].scope != WRITE
+        ]
 
     @property
     def default_response_headers(self) -> dict[str, str]:

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 _TEMPLATES = 4096
-"""Repositories whose templates are kept, a kilobyte or two each."""
+"""Repositories whose templates are kept, some 9 kB for all of one."""
 
 
 def look(repository: RepositoryName | None, digest: Digest) -> list[Command]:

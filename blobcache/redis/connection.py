@@ -8,7 +8,6 @@ the wrong type is data, and comes back as a reply.
 
 from __future__ import annotations
 
-import os
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
@@ -244,19 +243,24 @@ class Server:
 class _Client:
     """A client of redis-py's, and the ways to it."""
 
-    __slots__ = ("_connections", "is_cluster", "is_packed", "redis", "state")
+    __slots__ = ("_connections", "_redis", "is_cluster", "is_packed", "state")
 
     def __init__(self, redis: Any, state: int, hold: bool) -> None:  # noqa: FBT001 - cached
-        self.redis = redis
-        """A `Redis` or a `RedisCluster`, which share no type."""
-
+        self._redis = redis
         self.state = state
         """That of `_Clients` when it was made."""
 
         self.is_packed = can_exchange(redis)
         self.is_cluster = isinstance(redis, RedisCluster)
         if self.is_packed:
-            self._connections = _connections(redis.connection_pool, hold)
+            self._connections = _clients.connections(redis.connection_pool, hold=hold)
+
+    @property
+    def redis(self) -> Any:
+        """A `Redis` or a `RedisCluster`, which share no type, for methods of their own."""
+        if self.is_packed:
+            self._connections.rest()
+        return self._redis
 
     def send(self, calls: Sequence[Call], *, repeatable: bool) -> list[Reply]:
         """Send it all together; an error that is about one command stands in place of its reply."""
@@ -280,7 +284,7 @@ class _Client:
     def pipe(self, commands: Sequence[Command]) -> list[Reply]:
         """Send commands the way that is open to any client, and the only one to a cluster."""
         try:
-            with self.redis.pipeline(transaction=False) as pipe:
+            with self._redis.pipeline(transaction=False) as pipe:
                 # Replies as they come: a callback would try to make sense of a QUEUED.
                 pipe.response_callbacks = {}
                 for command in commands:
@@ -291,31 +295,37 @@ class _Client:
 
 
 class _Clients:
-    """The clients of this process, until the setting ``CACHES`` changes or the process forks."""
+    """The clients of this process, until the setting ``CACHES`` changes, as it does in tests."""
 
     def __init__(self) -> None:
         self.state = 0
+        self._connections: dict[tuple[Any, bool], Connections] = {}
         setting_changed.connect(self._changed)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forget)
 
     def of(self, redis: Any, *, hold: bool) -> _Client:
         """Return the client around one of redis-py's, the same for all who ask."""
         return _client(redis, self.state, hold)
 
+    def connections(self, pool: Any, *, hold: bool) -> Connections:
+        """Return the pool's connections, of which there are one set.
+
+        Two entries of ``CACHES`` with one LOCATION have two clients and one pool.
+        """
+        known = self._connections.get((pool, hold))
+        if known is None:
+            if len(self._connections) >= _CLIENTS:
+                self._connections = {}
+            known = self._connections.setdefault((pool, hold), Connections(pool, hold=hold))
+        return known
+
     def _changed(self, *, setting: str, **_: object) -> None:
         if setting == "CACHES":
-            self._forget()
-
-    def _forget(self) -> None:
-        self.state += 1
-        _client.cache_clear()
-        _connections.cache_clear()
+            self.state += 1
+            _client.cache_clear()
+            self._connections = {}
 
 
 _client = lru_cache(_CLIENTS)(_Client)
-# Two entries of CACHES with one LOCATION have two clients and one pool.
-_connections = lru_cache(_CLIENTS)(Connections)
 _clients = _Clients()
 
 

@@ -9,6 +9,7 @@ when it ends.
 from __future__ import annotations
 
 from contextlib import suppress
+from os import getpid
 from threading import local
 from typing import Any
 
@@ -29,27 +30,33 @@ class Connections:
 
     Some pools get each back after its call: those of another class than redis-py's plain one, for
     Sentinel must see whether it is still the primary's, and before one that blocks there is a
-    queue; and those with a credential provider, which may have new credentials by then. Not to be
-    taken across a fork.
+    queue; and those with a credential provider, which may have new credentials by then. A forked
+    process, which must not use what its parent holds, begins with nothing.
     """
 
-    __slots__ = ("_own", "_pool", "_vacancies")
+    __slots__ = ("_own", "_pid", "_places", "_pool", "_vacancies")
 
-    def __init__(self, pool: Any, hold: bool) -> None:  # noqa: FBT001 - remembered by both
+    def __init__(self, pool: Any, *, hold: bool) -> None:
         self._pool = pool
-        self._own = _Own()
-        places = 0
+        self._places = 0
         if (
             hold
             and type(pool) is ConnectionPool
             and pool.connection_kwargs.get("credential_provider") is None
         ):
-            places = min(MOST, pool.max_connections // SHARE)
+            self._places = min(MOST, pool.max_connections // SHARE)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._own = _Own()
         # One for each thread that may hold yet one. To pop and to append needs no lock.
-        self._vacancies = [None] * places
+        self._vacancies = [None] * self._places
+        self._pid = getpid()
 
     def take(self) -> Any:
         """Return a connection that is ready. Raises what keeps the pool from giving one."""
+        if self._pid != getpid():  # as the pool does: not every fork runs Python's hooks
+            self._begin()
         place = self._own.place
         if place is not None:
             # Meanwhile it is nobody's, not even a signal handler's in this thread.
@@ -81,18 +88,29 @@ class Connections:
         connection.disconnect()
         self._pool.release(connection)
 
+    def rest(self) -> None:
+        """Give the pool what this thread holds, for a call that asks the pool itself."""
+        place = self._own.place
+        if place is not None and place.connection is not None and self._pid == getpid():
+            connection, place.connection = place.connection, None
+            self._pool.release(connection)
+
 
 class _Place:
     """Where a thread's connection waits for its next call; goes when the thread does."""
 
-    __slots__ = ("_pool", "_vacancies", "connection")
+    __slots__ = ("_pid", "_pool", "_vacancies", "connection")
 
     def __init__(self, pool: ConnectionPool, vacancies: list[None]) -> None:
         self._pool = pool
         self._vacancies = vacancies
+        self._pid = getpid()
         self.connection: Any = None
 
     def __del__(self) -> None:
+        if self._pid != getpid():
+            # A thread of the parent's: it may have had the pool's lock, and the pool begins anew.
+            return
         self._vacancies.append(None)
         if self.connection is not None:
             with suppress(Exception):  # whatever is left of the pool as the process ends
@@ -107,6 +125,8 @@ class _Own(local):
 
 def _is_ready(connection: Any) -> bool:
     """Whether the connection is open, has nothing to read, and is not about to be moved."""
+    if connection._sock is None:  # noqa: SLF001 - redis-py 6 has no is_connected
+        return False  # else can_read() would connect, and if that fails the pool once more
     try:
         return not connection.can_read() and not _should_reconnect(connection)
     except (RedisError, OSError):

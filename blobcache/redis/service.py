@@ -161,7 +161,7 @@ class RedisService(RuledService):
     def _set(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
         """Look, write and see what was there, all at once; then mend what stood in the way."""
         repository, ttl, canonical = self.repository, self.rules.ttl, descriptor.digest
-        templates = commands.hash_templates(repository, self._options.size_fields, ttl)
+        templates = commands.hash_templates(repository, tuple(self._options.size_fields), ttl)
         words = (canonical.encode(), b"%d" % descriptor.size, media_type.encode())
         hashes: list[Call] = [(templates.target, (digest, *words))]
         members: list[Call] = []

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.test import override_settings
 from redis import CredentialProvider, Redis
+from redis.connection import Connection
 from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's own name
 
 from blobcache.exceptions import CacheUnavailable
@@ -184,6 +187,35 @@ class TestAPool:
             client.ping()
             assert provider.stat(A) == of(A)
 
+    def test_of_four_is_enough_for_three_others_and_all_that_a_thread_does(
+        self, valkey: embedded.Server
+    ) -> None:
+        with cache_at(valkey.url, CONNECTION_POOL_KWARGS={"max_connections": SHARE}) as client:
+            provider = RedisBlobDescriptorCacheProvider()
+            others = [client.connection_pool.get_connection() for _ in range(SHARE - 1)]
+            provider.set_descriptor(A, of(A))
+            provider.server_status()
+            provider.catalog.reindex()
+            assert provider.stat(A) == of(A)
+            for each in others:
+                client.connection_pool.release(each)
+
+    def test_that_is_disconnected_connects_once_where_nobody_answers(
+        self, provider: RedisBlobDescriptorCacheProvider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And so does not wait twice."""
+        tried: list[object] = []
+
+        def refuse(self: Connection) -> None:
+            tried.append(self)
+            raise ConnectionError("nobody there")
+
+        held(provider).disconnect()
+        monkeypatch.setattr(Connection, "connect", refuse)
+        with pytest.raises(CacheUnavailable):
+            provider.stat(A)
+        assert len(tried) == 1
+
     def test_that_is_disconnected_is_connected_anew(
         self, provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
     ) -> None:
@@ -285,27 +317,75 @@ class TestAConnection:
         assert provider.stat(B) == of(B, 7)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system that does not fork")
-def test_a_forked_process_has_connections_of_its_own(
-    provider: RedisBlobDescriptorCacheProvider, observer: Redis
-) -> None:
-    before = ours(observer)
-    provider.stat(A)
-    parent_reads, child_writes = os.pipe()
-    child = os.fork()
-    if child == 0:  # pragma: no cover - another process
-        outcome = b"failed"
-        try:
-            provider.set_descriptor(B, of(B))
-            outcome = b"done" if provider.stat(B) == of(B) else b"wrong"
-        finally:
-            os.write(child_writes, outcome)
-            os._exit(0)
-    assert os.read(parent_reads, 10) == b"done"
+def exit_code_of(child: int, seconds: float = 5) -> int | None:
+    """What the process ends with; None if it does not."""
+    deadline = monotonic() + seconds
+    while monotonic() < deadline:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        sleep(0.01)
+    os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    assert before <= ours(observer)
-    assert provider.stat(A) == of(A)
-    assert ours(observer) >= before
+    return None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system that does not fork")
+class TestAForkedProcess:
+    @pytest.mark.parametrize(
+        "fork",
+        [
+            os.fork,
+            # As uWSGI does it by default, without any of Python's hooks.
+            ctypes.PyDLL(None).fork,
+        ],
+    )
+    def test_has_connections_of_its_own(
+        self, provider: RedisBlobDescriptorCacheProvider, fork: Callable[[], int]
+    ) -> None:
+        provider.set_descriptor(B, of(B, 7))
+        child = fork()
+        if child == 0:  # pragma: no cover - another process
+            wrong = True
+            try:
+                wrong = any(provider.stat(B) != of(B, 7) for _ in range(300))
+            finally:
+                os._exit(wrong)
+        assert all(provider.stat(A) == of(A) for _ in range(300))
+        assert exit_code_of(child) == 0
+
+    def test_does_not_wait_for_threads_that_it_does_not_have(
+        self, provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
+    ) -> None:
+        """One thread of the parent's holds a connection, another has the pool's lock."""
+        done, ready = threading.Event(), threading.Barrier(3)
+
+        def hold() -> None:
+            provider.stat(A)
+            ready.wait()
+            done.wait()
+
+        def lock() -> None:
+            with default_cache.connection_pool._lock:
+                ready.wait()
+                done.wait()
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        while not default_cache.connection_pool._in_use_connections:
+            sleep(0.001)
+        locker = threading.Thread(target=lock)
+        locker.start()
+        ready.wait()
+        child = os.fork()
+        if child == 0:  # pragma: no cover - another process
+            os._exit(0)
+        try:
+            assert exit_code_of(child) == 0
+        finally:
+            done.set()
+            holder.join()
+            locker.join()
 
 
 def test_another_setting_of_caches_leaves_nothing_held(valkey: embedded.Server) -> None:
