@@ -16,6 +16,7 @@ from benchmarks.measuring import Case, Regime, figures, interleaved, pinned, reg
 from benchmarks.results import Figure, Ratio, Section, ratio
 from blobcache.descriptor import Descriptor
 from blobcache.redis.exchange import can_exchange
+from blobcache.redis.held import Connections
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
 from blobcache.services import get_provider
 
@@ -33,7 +34,8 @@ def path_taken(bench: Bench) -> str:
     """Which way the commands go."""
     if not can_exchange(bench.client):
         return "path taken: redis-py pipeline"
-    return "path taken: packed exchange, each on the connection that its thread holds"
+    is_held = Connections(bench.client.connection_pool, hold=True).may_be_held
+    return f"path taken: packed exchange, connections {'held' if is_held else 'given back'}"
 
 
 def _each(call: Callable[[str], object], values: Sequence[str]) -> Callable[[], None]:

@@ -53,6 +53,11 @@ class Connections:
         self._vacancies = [None] * self._places
         self._pid = getpid()
 
+    @property
+    def may_be_held(self) -> bool:
+        """Whether threads hold some of them."""
+        return self._places > 0
+
     def take(self) -> Any:
         """Return a connection that is ready. Raises what keeps the pool from giving one."""
         if self._pid != getpid():  # as the pool does: not every fork runs Python's hooks
