@@ -358,25 +358,23 @@ class TestAForkedProcess:
         self, provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
     ) -> None:
         """One thread of the parent's holds a connection, another has the pool's lock."""
-        done, ready = threading.Event(), threading.Barrier(3)
+        held, locked, done = threading.Event(), threading.Event(), threading.Event()
 
         def hold() -> None:
             provider.stat(A)
-            ready.wait()
+            held.set()
             done.wait()
 
         def lock() -> None:
+            held.wait()
             with default_cache.connection_pool._lock:
-                ready.wait()
+                locked.set()
                 done.wait()
 
-        holder = threading.Thread(target=hold)
+        holder, locker = threading.Thread(target=hold), threading.Thread(target=lock)
         holder.start()
-        while not default_cache.connection_pool._in_use_connections:
-            sleep(0.001)
-        locker = threading.Thread(target=lock)
         locker.start()
-        ready.wait()
+        locked.wait()
         child = os.fork()
         if child == 0:  # pragma: no cover - another process
             os._exit(0)
