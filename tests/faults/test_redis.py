@@ -122,18 +122,7 @@ def test_silent(server: embedded.Server, name: str) -> None:
 
 @pytest.mark.parametrize("retries", [0, 2])
 def test_the_pools_policy_decides_about_another_attempt(way: dict[str, Any], retries: int) -> None:
-    """Counted by a server that greets, and hangs up on whoever asks for more."""
-    asked = []
-
-    def hang_up(connection: socket.socket) -> None:
-        while data := connection.recv(65536):
-            if b"CLIENT" not in data:
-                asked.append(data)
-                return
-            connection.sendall(b"+OK\r\n" * data.count(b"CLIENT"))
-
-    policy = Retry(NoBackoff(), retries, supported_errors=(ConnectionError, TimeoutError))
-    with listener(hang_up) as url, cache_at(url, **with_pool(way, retry=policy, protocol=2)):
+    with hung_up_on(way, retries) as asked:
         assert_unavailable("scoped stat")
     assert len(asked) == retries + 1
 
@@ -277,6 +266,26 @@ def listener(answer: Callable[[socket.socket], None]) -> Iterator[str]:
             thread.join(5)
 
 
+@contextmanager
+def hung_up_on(way: dict[str, Any], retries: int) -> Iterator[list[bytes]]:
+    """Within the block the server greets, and hangs up on who asks for more; yields what they ask.
+
+    The pool's policy is to try again so many times.
+    """
+    asked: list[bytes] = []
+
+    def hang_up(connection: socket.socket) -> None:
+        while data := connection.recv(65536):
+            if b"CLIENT" not in data:
+                asked.append(data)
+                return
+            connection.sendall(b"+OK\r\n" * data.count(b"CLIENT"))
+
+    policy = Retry(NoBackoff(), retries, supported_errors=(ConnectionError, TimeoutError))
+    with listener(hang_up) as url, cache_at(url, **with_pool(way, retry=policy, protocol=2)):
+        yield asked
+
+
 def say(*words: bytes) -> Callable[[socket.socket], None]:
     """Answer the first thing that is asked with these bytes, and hang up."""
 
@@ -370,18 +379,7 @@ def test_a_write_is_sent_once_whatever_the_policy_and_leaves_a_trace(
     call: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Sent again, it would find what it did itself, and tell that."""
-    asked = []
-
-    def hang_up(connection: socket.socket) -> None:
-        while data := connection.recv(65536):
-            if b"CLIENT" not in data:
-                asked.append(data)
-                return
-            connection.sendall(b"+OK\r\n" * data.count(b"CLIENT"))
-
-    policy = Retry(NoBackoff(), 2, supported_errors=(ConnectionError, TimeoutError))
-    pool: dict[str, Any] = {"CONNECTION_POOL_KWARGS": {"retry": policy, "protocol": 2}}
-    with listener(hang_up) as url, cache_at(url, **OPTIONS, **pool):
+    with hung_up_on(OPTIONS, retries=2) as asked:
         assert_unavailable(call)
     assert len(asked) == 1
     assert "outcome=unknown" in caplog.text
