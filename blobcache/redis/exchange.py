@@ -13,18 +13,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from redis import Redis
-from redis._parsers import hiredis as inside
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from blobcache.redis.internals import NOT_ENOUGH_DATA, hiredis_parser
 
 if TYPE_CHECKING:
     from blobcache.redis.held import Connections
 
 __all__ = ["can_exchange", "exchange"]
-
-# What redis-py keeps to itself; where it is no longer there, replies are read the public way.
-_NOT_ENOUGH_DATA: Any = getattr(inside, "NOT_ENOUGH_DATA", None)
-_HiredisParser: Any = getattr(inside, "_HiredisParser", None) if _NOT_ENOUGH_DATA else None
 
 
 def can_exchange(client: Any) -> bool:
@@ -49,8 +47,7 @@ def exchange(connections: Connections, packed: bytes, count: int, *, repeatable:
     connection = connections.take()
     try:
         try:
-            connection.send_packed_command((packed,))
-            replies = _read(connection, count)
+            replies = _attempt(connection, packed, count)
         except Exception as error:
             if not repeatable:
                 raise
@@ -62,6 +59,16 @@ def exchange(connections: Connections, packed: bytes, count: int, *, repeatable:
     return replies
 
 
+def _attempt(connection: Any, packed: bytes, count: int) -> list[Any]:
+    try:
+        connection.send_packed_command((packed,))
+        return _read(connection, count)
+    except RedisConnectionError as error:
+        if isinstance(error.__context__, BlockingIOError):  # the kernel's timeout
+            raise RedisTimeoutError("Timeout at the socket") from error
+        raise
+
+
 def _retry(connection: Any, packed: bytes, count: int, error: Exception) -> list[Any]:
     """Do as the connection's retry policy says, for which `error` came of the first attempt."""
     errors = [error]
@@ -69,8 +76,7 @@ def _retry(connection: Any, packed: bytes, count: int, error: Exception) -> list
     def attempt() -> list[Any]:
         if errors:
             raise errors.pop()
-        connection.send_packed_command((packed,))
-        return _read(connection, count)
+        return _attempt(connection, packed, count)
 
     def disconnect(_: Exception) -> None:
         connection.disconnect()
@@ -81,8 +87,8 @@ def _retry(connection: Any, packed: bytes, count: int, error: Exception) -> list
 
 def _read(connection: Any, count: int) -> list[Any]:
     """The replies, never decoded. A push that comes between them goes to its handler."""
-    parser = connection._parser  # noqa: SLF001 - see below
-    if type(parser) is not _HiredisParser:
+    parser = hiredis_parser(connection)
+    if parser is None:
         return [_read_one(connection) for _ in range(count)]
     # What read_response does, without the 1.2 us that it takes for each reply.
     reader = parser._reader  # noqa: SLF001
@@ -92,7 +98,7 @@ def _read(connection: Any, count: int) -> list[Any]:
     replies: list[Any] = []
     while count:
         reply = reader.gets(False)  # noqa: FBT003 - positional in hiredis
-        if reply is _NOT_ENOUGH_DATA:
+        if reply is NOT_ENOUGH_DATA:
             parser.read_from_socket()
         elif type(reply) is push:
             parser.handle_push_response(reply)

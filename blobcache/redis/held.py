@@ -3,7 +3,7 @@
 To take a connection from redis-py's pool and to give it back is a fifth of what a call costs. So
 some threads hold theirs, as they do those to Django's databases. Each call finds out, as the pool
 does, whether the connection is still good; what fails is given back, and so is what a thread holds
-when it ends.
+when it ends. While it is held, its timeouts are the kernel's where they can be.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Any
 
 from redis import ConnectionPool
 from redis.exceptions import RedisError
+
+from blobcache.redis.internals import hiredis_parser, should_reconnect
+from blobcache.redis.sockets import KernelTimeouts
 
 __all__ = ["Connections"]
 
@@ -68,7 +71,7 @@ class Connections:
             connection, place.connection = place.connection, None
             if connection is not None:
                 try:
-                    if _is_ready(connection):
+                    if place.is_ready(connection):
                         return connection
                 except BaseException:  # such as a time limit's, from a signal handler
                     self.drop(connection)
@@ -83,10 +86,8 @@ class Connections:
             with suppress(IndexError):
                 self._vacancies.pop()
                 place = self._own.place = _Place(self._pool, self._vacancies)
-        if place is None or place.connection is not None:
+        if place is None or not place.put(connection):
             self._pool.release(connection)
-        else:
-            place.connection = connection
 
     def drop(self, connection: Any) -> None:
         """Close a connection on which something went wrong, and take it back."""
@@ -98,19 +99,60 @@ class Connections:
         place = self._own.place
         if place is not None and place.connection is not None and self._pid == getpid():
             connection, place.connection = place.connection, None
-            self._pool.release(connection)
+            place.give_back(connection)
 
 
 class _Place:
     """Where a thread's connection waits for its next call; goes when the thread does."""
 
-    __slots__ = ("_pid", "_pool", "_vacancies", "connection")
+    __slots__ = ("_pid", "_pool", "_timeouts", "_vacancies", "connection")
 
     def __init__(self, pool: ConnectionPool, vacancies: list[None]) -> None:
         self._pool = pool
         self._vacancies = vacancies
         self._pid = getpid()
+        self._timeouts: KernelTimeouts | None = None
         self.connection: Any = None
+
+    def put(self, connection: Any) -> bool:
+        """Let the connection wait here, unless another one does, or is yet to come back."""
+        if self.connection is not None:
+            return False
+        timeouts = self._timeouts
+        sock = connection._sock  # noqa: SLF001 - redis-py 6 has no is_connected
+        if timeouts is not None and timeouts.socket is sock:
+            self.connection = connection
+            return True
+        if timeouts is not None and timeouts.is_open:
+            return False
+        self.connection = connection
+        self._timeouts = KernelTimeouts.of(sock) if hiredis_parser(connection) else None
+        return True
+
+    def is_ready(self, connection: Any) -> bool:
+        """Whether the connection, which was here, is open and has nothing to read."""
+        sock = connection._sock  # noqa: SLF001 - as above
+        if sock is None:
+            return False  # else can_read() would connect, and if that fails the pool once more
+        timeouts = self._timeouts
+        if timeouts is not None and timeouts.socket is sock:
+            # What can_read() looks at, at less cost.
+            reader = connection._parser._reader  # noqa: SLF001 - known to be hiredis's
+            is_quiet = not reader.has_data() and timeouts.is_quiet()
+        else:
+            try:
+                is_quiet = not connection.can_read()
+            except (RedisError, OSError):
+                return False
+        return is_quiet and not should_reconnect(connection)
+
+    def give_back(self, connection: Any) -> None:
+        """Give the pool the connection, which was here, as the pool knew it."""
+        timeouts, self._timeouts = self._timeouts, None
+        if timeouts is not None and timeouts.socket is connection._sock:  # noqa: SLF001 - as above
+            with suppress(OSError):
+                timeouts.end()
+        self._pool.release(connection)
 
     def __del__(self) -> None:
         if self._pid != getpid():
@@ -119,25 +161,10 @@ class _Place:
         self._vacancies.append(None)
         if self.connection is not None:
             with suppress(Exception):  # whatever is left of the pool as the process ends
-                self._pool.release(self.connection)
+                self.give_back(self.connection)
 
 
 class _Own(local):
     """What is a thread's own."""
 
     place: _Place | None = None
-
-
-def _is_ready(connection: Any) -> bool:
-    """Whether the connection is open, has nothing to read, and is not about to be moved."""
-    if connection._sock is None:  # noqa: SLF001 - redis-py 6 has no is_connected
-        return False  # else can_read() would connect, and if that fails the pool once more
-    try:
-        return not connection.can_read() and not _should_reconnect(connection)
-    except (RedisError, OSError):
-        return False
-
-
-def _should_reconnect(connection: Any) -> bool:
-    asked = getattr(connection, "should_reconnect", None)  # since redis-py 7
-    return asked is not None and bool(asked())

@@ -255,11 +255,11 @@ class TestAConnection:
         monkeypatch: pytest.MonkeyPatch,
         error: type[BaseException],
     ) -> None:
-        def interrupt(_: object) -> bool:
+        def interrupt(*_: object) -> bool:
             raise error
 
         with monkeypatch.context() as patch:
-            patch.setattr(holding, "_is_ready", interrupt)
+            patch.setattr(holding._Place, "is_ready", interrupt)
             with pytest.raises(error):
                 provider.stat(A)
         assert not default_cache.connection_pool._in_use_connections
