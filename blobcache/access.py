@@ -12,10 +12,10 @@ names and prefixes. It never grants: it spares a listing the names that are nobo
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from django.contrib.auth.models import AnonymousUser
+from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings

@@ -78,10 +78,11 @@ class RegistrySettings:
 
     def __init__(self, registry: str = DEFAULT_REGISTRY) -> None:
         self.registry = registry
-        if registry not in entries():
+        found = entries()
+        if registry not in found:
             raise ImproperlyConfigured(
                 f"BLOBCACHE has no registry '{registry}'; there is "
-                f"{', '.join(map(repr, entries())) or 'none'}."
+                f"{', '.join(map(repr, found)) or 'none'}."
             )
 
     @property

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache, cached_property
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
+from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 from rest_framework import status
 from rest_framework.exceptions import NotFound
@@ -157,9 +158,10 @@ class BlobCacheView(APIView):
     @property
     def service(self) -> BlobDescriptorService:
         """The service of the scope that the address speaks of. Raises `RepositoryNameInvalid`."""
-        if self.repository is None:
+        repository = self.repository
+        if repository is None:
             return self.provider
-        return self.provider.repository_scoped(self.repository)
+        return self.provider.repository_scoped(repository)
 
     def recorded(self) -> AbstractContextManager[None]:
         """Attribute the changes made within to the user, and write them into history."""
@@ -186,8 +188,8 @@ class BlobCacheView(APIView):
     @property
     def throttle_scope(self) -> str | None:
         """The scope of the request's throttle; None where the host has set no rate for it."""
-        scope = self.offer.scope if self.offer else None
-        return scope if scope in ScopedRateThrottle.THROTTLE_RATES else None
+        offer = self.offer
+        return offer.scope if offer and offer.scope in ScopedRateThrottle.THROTTLE_RATES else None
 
     def get_throttles(self) -> list[BaseThrottle]:
         """Return the host's throttles, and that of the request's scope."""

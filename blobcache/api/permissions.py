@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView
 
     from blobcache.access import Access
-    from blobcache.api.base import BlobCacheView
+    from blobcache.api.base import BlobCacheView, Offer
 
     Rule: TypeAlias = Callable[[Access, str | None], bool]
 
@@ -44,8 +44,13 @@ class BlobCachePermission(BasePermission):
         What a view does not do needs no permission: it is answered with 405.
         """
         ours = cast("BlobCacheView", view)
-        offers = list(ours.offers.values()) if request.method == "OPTIONS" else [ours.offer]
-        return any(offer is None or offer.rule(ours.access, ours.repository) for offer in offers)
+        if request.method != "OPTIONS":
+            return _allows(ours, ours.offer)
+        return any(_allows(ours, offer) for offer in ours.offers.values())
+
+
+def _allows(view: BlobCacheView, offer: Offer | None) -> bool:
+    return offer is None or offer.rule(view.access, view.repository)
 
 
 def view(access: Access, repository: str | None) -> bool:
