@@ -183,7 +183,10 @@ class BlobCacheView(APIView):
     @property
     def default_response_headers(self) -> dict[str, str]:
         """What every response says: that tomorrow's answer may be another."""
-        return {**super().default_response_headers, "Cache-Control": "no-cache"}
+        headers = {"Allow": ", ".join(self.allowed_methods), "Cache-Control": "no-cache"}
+        if len(self.renderer_classes) > 1:
+            headers["Vary"] = "Accept"
+        return headers
 
     @property
     def throttle_scope(self) -> str | None:

@@ -110,9 +110,12 @@ class BlobView(BlobCacheView):
             )
             self.response = self.handle_exception(error)
             return self.finalize_response(asked, self.response, *args, **kwargs)
-        headers = {**self.default_response_headers, **_naming(found)}
-        content = serializers.descriptor_json(found)
-        return HttpResponse(content, content_type="application/json", headers=headers)
+        headers = {
+            "Content-Type": "application/json",
+            **self.default_response_headers,
+            **_naming(found),
+        }
+        return HttpResponse(serializers.descriptor_json(found), headers=headers)
 
     def get(self, request: Request, **_: str) -> Response:
         """Stat."""

@@ -8,6 +8,7 @@ when it ends. While it is held, its timeouts are the kernel's where they can be.
 
 from __future__ import annotations
 
+import select
 from contextlib import suppress
 from os import getpid
 from threading import local
@@ -16,8 +17,8 @@ from typing import Any
 from redis import ConnectionPool
 from redis.exceptions import RedisError
 
-from blobcache.redis.internals import hiredis_parser, should_reconnect
-from blobcache.redis.sockets import KernelTimeouts
+from blobcache.redis.internals import HiredisParser, should_reconnect
+from blobcache.redis.sockets import let_kernel_time, let_python_time
 
 __all__ = ["Connections"]
 
@@ -86,8 +87,10 @@ class Connections:
             with suppress(IndexError):
                 self._vacancies.pop()
                 place = self._own.place = _Place(self._pool, self._vacancies)
-        if place is None or not place.put(connection):
-            self._pool.release(connection)
+        if place is not None and place.connection is None:
+            place.connection = connection
+        else:
+            _give_back(self._pool, connection)
 
     def drop(self, connection: Any) -> None:
         """Close a connection on which something went wrong, and take it back."""
@@ -99,60 +102,42 @@ class Connections:
         place = self._own.place
         if place is not None and place.connection is not None and self._pid == getpid():
             connection, place.connection = place.connection, None
-            place.give_back(connection)
+            _give_back(self._pool, connection)
 
 
 class _Place:
     """Where a thread's connection waits for its next call; goes when the thread does."""
 
-    __slots__ = ("_pid", "_pool", "_timeouts", "_vacancies", "connection")
+    __slots__ = ("_pid", "_poll", "_pool", "_socket", "_vacancies", "connection")
 
     def __init__(self, pool: ConnectionPool, vacancies: list[None]) -> None:
         self._pool = pool
         self._vacancies = vacancies
         self._pid = getpid()
-        self._timeouts: KernelTimeouts | None = None
+        self._socket: Any = None
+        self._poll: Any = None
         self.connection: Any = None
-
-    def put(self, connection: Any) -> bool:
-        """Let the connection wait here, unless another one does, or is yet to come back."""
-        if self.connection is not None:
-            return False
-        timeouts = self._timeouts
-        sock = connection._sock  # noqa: SLF001 - redis-py 6 has no is_connected
-        if timeouts is not None and timeouts.socket is sock:
-            self.connection = connection
-            return True
-        if timeouts is not None and timeouts.is_open:
-            return False
-        self.connection = connection
-        self._timeouts = KernelTimeouts.of(sock) if hiredis_parser(connection) else None
-        return True
 
     def is_ready(self, connection: Any) -> bool:
         """Whether the connection, which was here, is open and has nothing to read."""
-        sock = connection._sock  # noqa: SLF001 - as above
+        sock = connection._sock  # noqa: SLF001 - redis-py 6 has no is_connected
         if sock is None:
             return False  # else can_read() would connect, and if that fails the pool once more
-        timeouts = self._timeouts
-        if timeouts is not None and timeouts.socket is sock:
+        if sock is self._socket and sock.gettimeout() is None:
             # What can_read() looks at, at less cost.
             reader = connection._parser._reader  # noqa: SLF001 - known to be hiredis's
-            is_quiet = not reader.has_data() and timeouts.is_quiet()
+            is_quiet = not reader.has_data() and not self._poll(0)
         else:
             try:
                 is_quiet = not connection.can_read()
             except (RedisError, OSError):
                 return False
+            parser = connection._parser  # noqa: SLF001
+            if type(parser) is HiredisParser and let_kernel_time(sock):
+                looks = select.poll()
+                looks.register(sock, select.POLLIN)
+                self._socket, self._poll = sock, looks.poll
         return is_quiet and not should_reconnect(connection)
-
-    def give_back(self, connection: Any) -> None:
-        """Give the pool the connection, which was here, as the pool knew it."""
-        timeouts, self._timeouts = self._timeouts, None
-        if timeouts is not None and timeouts.socket is connection._sock:  # noqa: SLF001 - as above
-            with suppress(OSError):
-                timeouts.end()
-        self._pool.release(connection)
 
     def __del__(self) -> None:
         if self._pid != getpid():
@@ -161,7 +146,16 @@ class _Place:
         self._vacancies.append(None)
         if self.connection is not None:
             with suppress(Exception):  # whatever is left of the pool as the process ends
-                self.give_back(self.connection)
+                _give_back(self._pool, self.connection)
+
+
+def _give_back(pool: Any, connection: Any) -> None:
+    """Give the pool a connection, as the pool knows it."""
+    sock = connection._sock  # noqa: SLF001 - as above
+    if sock is not None:
+        with suppress(OSError):  # closed by somebody else
+            let_python_time(sock, connection.socket_timeout)
+    pool.release(connection)
 
 
 class _Own(local):

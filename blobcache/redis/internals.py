@@ -6,18 +6,13 @@ from typing import Any
 
 from redis._parsers import hiredis as inside
 
-__all__ = ["NOT_ENOUGH_DATA", "hiredis_parser", "should_reconnect"]
+__all__ = ["NOT_ENOUGH_DATA", "HiredisParser", "should_reconnect"]
 
 NOT_ENOUGH_DATA: Any = getattr(inside, "NOT_ENOUGH_DATA", None)
 """What a reader of hiredis gives where there is no whole reply yet."""
 
-_HiredisParser: Any = getattr(inside, "_HiredisParser", None) if NOT_ENOUGH_DATA else None
-
-
-def hiredis_parser(connection: Any) -> Any:
-    """Return the connection's parser, if that is one around hiredis; else None."""
-    parser = connection._parser  # noqa: SLF001
-    return parser if type(parser) is _HiredisParser else None
+HiredisParser: Any = getattr(inside, "_HiredisParser", None) if NOT_ENOUGH_DATA else None
+"""The class of a connection's parser around such a reader."""
 
 
 def should_reconnect(connection: Any) -> bool:

@@ -9,6 +9,7 @@ being one first, so no reader sees a member whose descriptor is yet to come.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from blobcache.descriptor import Descriptor
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from blobcache.redis.wire import Call, Command, Reply
 
 _D = TypeVar("_D", bound=str)
+
+_SCOPES = 4096
+"""Repositories whose services a provider keeps, some 300 bytes each."""
 
 __all__ = ["RedisBlobDescriptorCacheProvider", "RedisOptions", "RedisService"]
 
@@ -255,7 +259,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
     between threads.
     """
 
-    __slots__ = ()
+    __slots__ = ("_scoped",)
 
     def __init__(self, rules: Rules | None = None, options: RedisOptions | None = None) -> None:
         rules, options = rules or Rules(), options or RedisOptions()
@@ -269,6 +273,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
             read_only=rules.read_only,
         )
         super().__init__(rules, options, server, catalog)
+        self._scoped = lru_cache(_SCOPES)(self._scope)
 
     @classmethod
     def from_settings(cls, settings: RegistrySettings) -> Self:
@@ -288,6 +293,10 @@ class RedisBlobDescriptorCacheProvider(RedisService):
 
     def repository_scoped(self, name: str) -> RedisService:
         """See `BlobDescriptorCacheProvider.repository_scoped`; asks Redis nothing."""
+        # Nothing is remembered by what only says that it equals a name.
+        return self._scoped(name) if type(name) is str else self._scope(name)
+
+    def _scope(self, name: str) -> RedisService:
         return RedisService(
             self.rules, self._options, self._server, self.catalog, RepositoryName(name)
         )

@@ -286,7 +286,7 @@ class TestAConnection:
             raise ConnectionError("lost")
 
         with monkeypatch.context() as patch:
-            patch.setattr(exchanges, "_read", fail)
+            patch.setattr(exchanges, "_attempt", fail)
             with pytest.raises(CacheUnavailable):
                 provider.set_descriptor(B, of(B))
         with counted(default_cache, monkeypatch) as taken:
@@ -299,17 +299,17 @@ class TestAConnection:
     ) -> None:
         provider.set_descriptor(B, of(B, 7))
         seen: list[object] = []
-        read = exchanges._read
+        attempt = exchanges._attempt
 
-        def interrupted(connection: Any, count: int) -> list[Any]:
+        def interrupted(*args: Any) -> list[Any]:
             if not seen:
                 seen.append(None)
                 signal.raise_signal(signal.SIGUSR1)
-            return read(connection, count)
+            return attempt(*args)
 
         before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(provider.stat(B)))
         try:
-            monkeypatch.setattr(exchanges, "_read", interrupted)
+            monkeypatch.setattr(exchanges, "_attempt", interrupted)
             assert provider.stat(A) == of(A)
         finally:
             signal.signal(signal.SIGUSR1, before)

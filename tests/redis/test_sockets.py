@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any
 
@@ -16,7 +17,7 @@ from redis.exceptions import TimeoutError  # noqa: A004 - redis-py's own name
 from blobcache.exceptions import CacheUnavailable
 from blobcache.redis import exchange as exchanges
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.redis.sockets import KernelTimeouts
+from blobcache.redis.sockets import let_kernel_time, let_python_time
 from project import embedded
 from tests.conformance import A, B, of
 from tests.servers import Encrypted, cache_at
@@ -69,7 +70,7 @@ def all_timeouts(redis: Redis) -> set[float | None]:
 class TestASocket:
     def test_waits_no_longer_than_it_did(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, _ = ends
-        assert KernelTimeouts.of(ours)
+        assert let_kernel_time(ours)
         assert ours.gettimeout() is None
         began = monotonic()
         with pytest.raises(BlockingIOError):
@@ -78,27 +79,12 @@ class TestASocket:
         with pytest.raises(BlockingIOError):
             ours.sendall(bytes(1 << 24))
 
-    def test_is_quiet_until_there_is_something_to_receive(
-        self, ends: tuple[socket.socket, socket.socket]
-    ) -> None:
-        ours, theirs = ends
-        timeouts = KernelTimeouts.of(ours)
-        assert timeouts
-        assert timeouts.is_quiet()
-        theirs.send(b"+")
-        assert not timeouts.is_quiet()
-        assert ours.recv(1) == b"+"
-        assert timeouts.is_quiet()
-        theirs.close()
-        assert not timeouts.is_quiet()
-
     def test_is_given_back_as_it_was(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, _ = ends
         before = kernels(ours)
-        timeouts = KernelTimeouts.of(ours)
-        assert timeouts
+        assert let_kernel_time(ours)
         assert kernels(ours) != before
-        timeouts.end()
+        let_python_time(ours, TIMEOUT)
         assert ours.gettimeout() == TIMEOUT
         assert kernels(ours) == before
 
@@ -106,20 +92,18 @@ class TestASocket:
         self, ends: tuple[socket.socket, socket.socket]
     ) -> None:
         ours, _ = ends
-        timeouts = KernelTimeouts.of(ours)
-        assert timeouts
+        assert let_kernel_time(ours)
         ours.settimeout(10)
-        timeouts.end()
+        let_python_time(ours, TIMEOUT)
         assert ours.gettimeout() == 10
 
     def test_without_a_timeout_has_none(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, _ = ends
         ours.settimeout(None)
         before = kernels(ours)
-        timeouts = KernelTimeouts.of(ours)
-        assert timeouts
+        assert let_kernel_time(ours)
         assert kernels(ours) == before
-        timeouts.end()
+        let_python_time(ours, None)
         assert ours.gettimeout() is None
 
     @pytest.mark.parametrize("seconds", [0.0, 1e-9])
@@ -128,13 +112,13 @@ class TestASocket:
     ) -> None:
         ours, _ = ends
         ours.settimeout(seconds)
-        assert KernelTimeouts.of(ours) is None
+        assert not let_kernel_time(ours)
         assert ours.gettimeout() == seconds
 
     def test_that_is_closed_is_left_alone(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, _ = ends
         ours.close()
-        assert KernelTimeouts.of(ours) is None
+        assert not let_kernel_time(ours)
 
     def test_of_a_library_for_green_threads_is_left_alone(self) -> None:
         class Green(socket.socket):
@@ -145,7 +129,7 @@ class TestASocket:
 
         with Green() as sock:
             sock.settimeout(TIMEOUT)
-            assert KernelTimeouts.of(sock) is None
+            assert not let_kernel_time(sock)
             assert sock.gettimeout() == TIMEOUT
 
 
@@ -153,12 +137,15 @@ class TestAHeldConnection:
     def test_leaves_its_timeouts_to_the_kernel(self, client: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
-        assert held(provider)._sock.gettimeout() is None
-        assert provider.stat(A) == of(A)
+        for _ in range(3):
+            assert provider.stat(A) == of(A)
+            assert held(provider)._sock.gettimeout() is None
 
     def test_runs_into_them_as_into_any(self, client: Redis, valkey: embedded.Server) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
+        provider.stat(A)
+        assert held(provider)._sock.gettimeout() is None
         with valkey.frozen(), pytest.raises(CacheUnavailable) as caught:
             provider.stat(A)
         assert isinstance(caught.value.__cause__, TimeoutError)
@@ -167,37 +154,55 @@ class TestAHeldConnection:
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
         for _ in range(2):
+            provider.stat(A)
+            assert held(provider)._sock.gettimeout() is None
             provider.server_status()
             assert all_timeouts(client) == {TIMEOUT}
             assert provider.stat(A) == of(A)
+
+    def test_is_given_back_so_when_its_thread_ends(self, client: Redis) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.set_descriptor(A, of(A))
+        provider.server_status()
+
+        def calls() -> None:
+            for _ in range(3):
+                provider.stat(A)
             assert held(provider)._sock.gettimeout() is None
 
-    def test_is_held_again_after_a_signal_handler_had_a_call_of_its_own(
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(calls).result()
+        assert all_timeouts(client) == {TIMEOUT}
+
+    def test_goes_on_while_a_signal_handler_has_calls_of_its_own(
         self, client: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The handler's goes back to the pool, with a timeout like all that are there."""
+        """Of the two connections one is held afterwards, and the other as the pool knows it."""
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
         provider.set_descriptor(B, of(B))
-        connection = held(provider)
-        read = exchanges._read
+        provider.stat(A)
+        attempt = exchanges._attempt
         seen: list[object] = []
 
-        def interrupted(connection: Any, count: int) -> list[Any]:
+        def interrupted(*args: Any) -> list[Any]:
             if not seen:
                 seen.append(None)
                 signal.raise_signal(signal.SIGUSR1)
-            return read(connection, count)
+            return attempt(*args)
 
-        before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(provider.stat(B)))
+        def handle(*_: object) -> None:
+            seen.extend(provider.stat(B) for _ in range(3))
+
+        before = signal.signal(signal.SIGUSR1, handle)
         try:
-            monkeypatch.setattr(exchanges, "_read", interrupted)
+            monkeypatch.setattr(exchanges, "_attempt", interrupted)
             assert provider.stat(A) == of(A)
         finally:
             signal.signal(signal.SIGUSR1, before)
-        assert seen == [None, of(B)]
-        assert held(provider) is connection
+        assert seen == [None, of(B), of(B), of(B)]
         assert all_timeouts(client) == {TIMEOUT}
+        assert provider.stat(A) == of(A)
 
     @pytest.mark.parametrize("way", ["python parser", "TLS"])
     def test_of_another_kind_keeps_its_own(
@@ -207,6 +212,7 @@ class TestAHeldConnection:
         options = PYTHON_PARSER if way == "python parser" else {}
         with cache_at(url, SOCKET_TIMEOUT=TIMEOUT, **options):
             provider = RedisBlobDescriptorCacheProvider()
-            provider.set_descriptor(A, of(A))
+            for _ in range(3):
+                provider.set_descriptor(A, of(A))
             assert provider.stat(A) == of(A)
             assert held(provider)._sock.gettimeout() == TIMEOUT
