@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView
 
     from blobcache.access import Access
-    from blobcache.api.base import BlobCacheView, Offer
+    from blobcache.api.base import BlobCacheView
 
     Rule: TypeAlias = Callable[[Access, str | None], bool]
 
@@ -44,13 +44,12 @@ class BlobCachePermission(BasePermission):
         What a view does not do needs no permission: it is answered with 405.
         """
         ours = cast("BlobCacheView", view)
-        if request.method != "OPTIONS":
-            return _allows(ours, ours.offer)
-        return any(_allows(ours, offer) for offer in ours.offers.values())
-
-
-def _allows(view: BlobCacheView, offer: Offer | None) -> bool:
-    return offer is None or offer.rule(view.access, view.repository)
+        offer = ours.offer
+        if offer is not None:
+            return offer.rule(ours.access, ours.repository)
+        return request.method != "OPTIONS" or any(
+            offer.rule(ours.access, ours.repository) for offer in ours.offers.values()
+        )
 
 
 def view(access: Access, repository: str | None) -> bool:

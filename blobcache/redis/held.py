@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import select
 from contextlib import suppress
-from os import getpid
 from threading import local
 from typing import Any
 
 from redis import ConnectionPool
 from redis.exceptions import RedisError
 
-from blobcache.redis.internals import HiredisParser, should_reconnect
+from blobcache.redis.forks import Mark, mark
+from blobcache.redis.internals import HiredisParser
 from blobcache.redis.sockets import let_kernel_time, let_python_time
 
 __all__ = ["Connections"]
@@ -38,7 +38,7 @@ class Connections:
     process, which must not use what its parent holds, begins with nothing.
     """
 
-    __slots__ = ("_own", "_pid", "_places", "_pool", "_vacancies")
+    __slots__ = ("_is_ours", "_own", "_places", "_pool", "_vacancies")
 
     def __init__(self, pool: Any, *, hold: bool) -> None:
         self._pool = pool
@@ -55,7 +55,7 @@ class Connections:
         self._own = _Own()
         # One for each thread that may hold yet one. To pop and to append needs no lock.
         self._vacancies = [None] * self._places
-        self._pid = getpid()
+        self._is_ours = mark()
 
     @property
     def may_be_held(self) -> bool:
@@ -64,7 +64,7 @@ class Connections:
 
     def take(self) -> Any:
         """Return a connection that is ready. Raises what keeps the pool from giving one."""
-        if self._pid != getpid():  # as the pool does: not every fork runs Python's hooks
+        if not self._is_ours[0]:  # but a parent's
             self._begin()
         place = self._own.place
         if place is not None:
@@ -86,7 +86,7 @@ class Connections:
         if place is None and self._vacancies:
             with suppress(IndexError):
                 self._vacancies.pop()
-                place = self._own.place = _Place(self._pool, self._vacancies)
+                place = self._own.place = _Place(self._pool, self._vacancies, self._is_ours)
         if place is not None and place.connection is None:
             place.connection = connection
         else:
@@ -100,7 +100,7 @@ class Connections:
     def rest(self) -> None:
         """Give the pool what this thread holds, for a call that asks the pool itself."""
         place = self._own.place
-        if place is not None and place.connection is not None and self._pid == getpid():
+        if place is not None and place.connection is not None and self._is_ours[0]:
             connection, place.connection = place.connection, None
             _give_back(self._pool, connection)
 
@@ -108,14 +108,23 @@ class Connections:
 class _Place:
     """Where a thread's connection waits for its next call; goes when the thread does."""
 
-    __slots__ = ("_pid", "_poll", "_pool", "_socket", "_vacancies", "connection")
+    __slots__ = (
+        "_is_ours",
+        "_poll",
+        "_pool",
+        "_should_reconnect",
+        "_socket",
+        "_vacancies",
+        "connection",
+    )
 
-    def __init__(self, pool: ConnectionPool, vacancies: list[None]) -> None:
+    def __init__(self, pool: ConnectionPool, vacancies: list[None], is_ours: Mark) -> None:
         self._pool = pool
         self._vacancies = vacancies
-        self._pid = getpid()
+        self._is_ours = is_ours
         self._socket: Any = None
         self._poll: Any = None
+        self._should_reconnect: Any = None
         self.connection: Any = None
 
     def is_ready(self, connection: Any) -> bool:
@@ -126,27 +135,33 @@ class _Place:
         if sock is self._socket and sock.gettimeout() is None:
             # What can_read() looks at, at less cost.
             reader = connection._parser._reader  # noqa: SLF001 - known to be hiredis's
-            is_quiet = not reader.has_data() and not self._poll(0)
-        else:
-            try:
-                is_quiet = not connection.can_read()
-            except (RedisError, OSError):
+            return not (reader.has_data() or self._poll(0) or self._should_reconnect())
+        should_reconnect = getattr(connection, "should_reconnect", _no)  # since redis-py 7
+        try:
+            if connection.can_read() or should_reconnect():
                 return False
-            parser = connection._parser  # noqa: SLF001
-            if type(parser) is HiredisParser and let_kernel_time(sock):
-                looks = select.poll()
-                looks.register(sock, select.POLLIN)
-                self._socket, self._poll = sock, looks.poll
-        return is_quiet and not should_reconnect(connection)
+        except (RedisError, OSError):
+            return False
+        parser = connection._parser  # noqa: SLF001
+        if type(parser) is HiredisParser and let_kernel_time(sock):
+            looks = select.poll()
+            looks.register(sock, select.POLLIN)
+            self._socket, self._poll = sock, looks.poll
+            self._should_reconnect = should_reconnect
+        return True
 
     def __del__(self) -> None:
-        if self._pid != getpid():
+        if not self._is_ours[0]:
             # A thread of the parent's: it may have had the pool's lock, and the pool begins anew.
             return
         self._vacancies.append(None)
         if self.connection is not None:
             with suppress(Exception):  # whatever is left of the pool as the process ends
                 _give_back(self._pool, self.connection)
+
+
+def _no() -> bool:
+    return False
 
 
 def _give_back(pool: Any, connection: Any) -> None:

@@ -69,7 +69,7 @@ class RedisOptions:
 class RedisService(RuledService):
     """One scope: what `RedisBlobDescriptorCacheProvider` and its repositories have in common."""
 
-    __slots__ = ("_options", "_server", "catalog")
+    __slots__ = ("_options", "_server", "_stat_template", "catalog")
 
     def __init__(
         self,
@@ -82,6 +82,7 @@ class RedisService(RuledService):
         super().__init__(rules, repository)
         self._options = options
         self._server = server
+        self._stat_template = commands.stat_template(repository)
         self.catalog = catalog
 
     @property
@@ -92,11 +93,8 @@ class RedisService(RuledService):
     # Reading
 
     def _stat(self, digest: Digest) -> Descriptor:
-        answers = self._server.ask(
-            commands.stat_template(self.repository),
-            digest,
-            replica=self._options.read_from_replicas,
-        )
+        replica = self._options.read_from_replicas
+        answers = self._server.ask(self._stat_template, digest, replica=replica)
         descriptor = self._read(answers, digest)
         if descriptor is None:
             raise unknown(digest, self.repository)
