@@ -32,6 +32,9 @@ class Bench:
     directory: Path
     """For whatever it has to write; goes afterwards."""
 
+    socket: Path
+    """Where the server listens too, besides its port."""
+
     is_short: bool
     """Whether only to show that everything runs."""
 
@@ -65,7 +68,8 @@ def ground(*, is_short: bool) -> Iterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
         directory = Path(name)
         (directory / "static").mkdir()
-        with embedded.start(binary=program()) as server:
+        socket = directory / "redis"
+        with embedded.start("--unixsocket", str(socket), binary=program()) as server:
             for variable in [each for each in os.environ if each.startswith(("DJANGO_", "BLOBC"))]:
                 del os.environ[variable]
             os.environ |= {
@@ -78,4 +82,4 @@ def ground(*, is_short: bool) -> Iterator[Bench]:
             }
             django.setup()
             call_command("migrate", verbosity=0)
-            yield Bench(server, directory, is_short)
+            yield Bench(server, directory, socket, is_short)

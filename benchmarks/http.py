@@ -49,6 +49,8 @@ def run(bench: Bench) -> Iterator[Section]:
         yield _stats(bench, address, known)
         yield _heads(bench, address)
         yield _batches(bench, address, known)
+        environment["BLOBCACHE_REDIS_URL"] = f"unix://{bench.socket}?db=0"
+        yield _by_socket(bench, address, stack.enter_context(portal(environment, bench.directory)))
 
 
 def _within(bench: Bench, known: dict[str, Headers]) -> Section:
@@ -190,6 +192,22 @@ def _batches(bench: Bench, address: str, known: dict[str, Headers]) -> Section:
     )
 
 
+def _by_socket(bench: Bench, address: str, other: str) -> Section:
+    """Beside a portal that is nearer to Redis by a network's layers."""
+    requests = {
+        "scoped stat, Redis by TCP": Request(address, OURS),
+        "scoped stat, Redis by a Unix socket": Request(other, OURS),
+    }
+    found = _rates(bench, requests, CONNECTIONS)
+    by_tcp, by_socket = found.values()
+    return Section(
+        "HTTP: GET of a scoped stat, by a Unix socket",
+        list(found.values()),
+        [ratio("by a Unix socket / by TCP", by_socket, by_tcp)],
+        [_setting(bench), path_taken(bench), f"the caller is {ANONYMOUS}"],
+    )
+
+
 def _seconds(bench: Bench) -> float:
     """How long a load lasts."""
     return 0.2 if bench.is_short else 1.0
@@ -197,6 +215,7 @@ def _seconds(bench: Bench) -> float:
 
 def _setting(bench: Bench, method: str = "GET") -> str:
     return (
-        f"granian with 2 workers, connections kept alive, {os.cpu_count()} cores for all; "
+        "granian with 2 workers of 2 threads, connections kept alive, "
+        f"{os.cpu_count()} cores for all; "
         f"load by {client_name(method, _seconds(bench))}; metrics on, in shared files"
     )

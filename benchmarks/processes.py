@@ -27,17 +27,17 @@ ROOT = Path(__file__).parent.parent
 
 
 @contextmanager
-def portal(environment: Mapping[str, str], directory: Path, *, workers: int = 2) -> Iterator[str]:
+def portal(environment: Mapping[str, str], directory: Path) -> Iterator[str]:
     """Within the block granian serves the portal, as `project.wsgi` says; yields `host:port`."""
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
     command = [
         *(str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--no-ws"),
-        *("--host", HOST, "--port", str(port), "--workers", str(workers)),
-        *("--blocking-threads", "4", "--respawn-failed-workers", "project.wsgi:application"),
+        *("--host", HOST, "--port", str(port), "--workers", "2"),
+        *("--blocking-threads", "2", "--respawn-failed-workers", "project.wsgi:application"),
     ]
-    with _running(command, directory / "portal.log", environment) as wait:
+    with _running(command, directory / f"portal-{port}.log", environment) as wait:
         wait(lambda _: _listens(port))
         yield f"{HOST}:{port}"
 

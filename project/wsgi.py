@@ -17,7 +17,7 @@ length (a chunked body does not get through WSGI; nginx buffers it by default):
     python manage.py migrate
     python manage.py collectstatic --noinput
     python manage.py createsuperuser
-    granian --interface wsgi --no-ws --host 127.0.0.1 --port 8000 --workers 2 --blocking-threads 4 \
+    granian --interface wsgi --no-ws --host 127.0.0.1 --port 8000 --workers 2 --blocking-threads 2 \
         --respawn-failed-workers project.wsgi:application
 
 WhiteNoise serves what `collectstatic` collected. Without `--respawn-failed-workers` the end of one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
@@ -95,7 +95,8 @@ class BlobCacheView(APIView):
     @property
     def repository(self) -> str | None:
         """What stands for the name in the address, unparsed; None in the global scope."""
-        return cast("str | None", self.kwargs.get("name"))
+        name: str | None = self.kwargs.get("name")
+        return name
 
     @property
     def repository_name(self) -> RepositoryName:

@@ -110,11 +110,8 @@ class BlobView(BlobCacheView):
             )
             self.response = self.handle_exception(error)
             return self.finalize_response(asked, self.response, *args, **kwargs)
-        headers = {
-            "Content-Type": "application/json",
-            **self.default_response_headers,
-            **_naming(found),
-        }
+        headers = self.default_response_headers | _naming(found)
+        headers["Content-Type"] = "application/json"
         return HttpResponse(serializers.descriptor_json(found), headers=headers)
 
     def get(self, request: Request, **_: str) -> Response:

@@ -51,7 +51,7 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for command in (["migrate", "--verbosity=0"], ["collectstatic", "--noinput"]):
         run([sys.executable, "-W", "error", "manage.py", *command], env)
     address = ["--host", "127.0.0.1", "--port", str(free_port())]
-    workers = ["--workers", "2", "--blocking-threads", "4", "--respawn-failed-workers"]
+    workers = ["--workers", "2", "--blocking-threads", "2", "--respawn-failed-workers"]
     granian = str(Path(sys.executable).with_name("granian"))
     server = Server(
         [granian, "--interface", "wsgi", "--no-ws", *address, *workers, "project.wsgi:application"],
