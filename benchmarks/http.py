@@ -49,8 +49,12 @@ def run(bench: Bench) -> Iterator[Section]:
         yield _stats(bench, address, known)
         yield _heads(bench, address)
         yield _batches(bench, address, known)
-        environment["BLOBCACHE_REDIS_URL"] = f"unix://{bench.socket}?db=0"
-        yield _by_socket(bench, address, stack.enter_context(portal(environment, bench.directory)))
+        more = stack.enter_context(portal(environment, bench.directory, threads=4))
+        nearer = environment | {"BLOBCACHE_REDIS_URL": f"unix://{bench.socket}?db=0"}
+        near = stack.enter_context(portal(nearer, bench.directory))
+        yield _otherwise(
+            bench, address, {"4 threads a worker": more, "Redis by a Unix socket": near}
+        )
 
 
 def _within(bench: Bench, known: dict[str, Headers]) -> Section:
@@ -192,18 +196,15 @@ def _batches(bench: Bench, address: str, known: dict[str, Headers]) -> Section:
     )
 
 
-def _by_socket(bench: Bench, address: str, other: str) -> Section:
-    """Beside a portal that is nearer to Redis by a network's layers."""
-    requests = {
-        "scoped stat, Redis by TCP": Request(address, OURS),
-        "scoped stat, Redis by a Unix socket": Request(other, OURS),
-    }
+def _otherwise(bench: Bench, address: str, others: dict[str, str]) -> Section:
+    """Beside portals that are run in another way."""
+    requests = {"as above": Request(address, OURS)}
+    requests |= {name: Request(other, OURS) for name, other in others.items()}
     found = _rates(bench, requests, CONNECTIONS)
-    by_tcp, by_socket = found.values()
     return Section(
-        "HTTP: GET of a scoped stat, by a Unix socket",
+        "HTTP: GET of a scoped stat, served otherwise",
         list(found.values()),
-        [ratio("by a Unix socket / by TCP", by_socket, by_tcp)],
+        [ratio(f"{name} / as above", found[name], found["as above"]) for name in others],
         [_setting(bench), path_taken(bench), f"the caller is {ANONYMOUS}"],
     )
 

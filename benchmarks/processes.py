@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 
 
 @contextmanager
-def portal(environment: Mapping[str, str], directory: Path) -> Iterator[str]:
+def portal(environment: Mapping[str, str], directory: Path, *, threads: int = 2) -> Iterator[str]:
     """Within the block granian serves the portal, as `project.wsgi` says; yields `host:port`."""
     with socket.socket() as free:
         free.bind((HOST, 0))
@@ -35,7 +35,8 @@ def portal(environment: Mapping[str, str], directory: Path) -> Iterator[str]:
     command = [
         *(str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--no-ws"),
         *("--host", HOST, "--port", str(port), "--workers", "2"),
-        *("--blocking-threads", "2", "--respawn-failed-workers", "project.wsgi:application"),
+        *("--blocking-threads", str(threads), "--respawn-failed-workers"),
+        "project.wsgi:application",
     ]
     with _running(command, directory / f"portal-{port}.log", environment) as wait:
         wait(lambda _: _listens(port))

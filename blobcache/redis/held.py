@@ -129,25 +129,26 @@ class _Place:
 
     def is_ready(self, connection: Any) -> bool:
         """Whether the connection, which was here, is open and has nothing to read."""
-        sock = connection._sock  # noqa: SLF001 - redis-py 6 has no is_connected
+        sock, parser = connection._sock, connection._parser  # noqa: SLF001
         if sock is None:
             return False  # else can_read() would connect, and if that fails the pool once more
         if sock is self._socket and sock.gettimeout() is None:
             # What can_read() looks at, at less cost.
-            reader = connection._parser._reader  # noqa: SLF001 - known to be hiredis's
-            return not (reader.has_data() or self._poll(0) or self._should_reconnect())
+            reader = parser._reader  # noqa: SLF001 - hiredis's; none if somebody just closed it
+            return reader is not None and not (
+                reader.has_data() or self._poll(0) or self._should_reconnect()
+            )
         should_reconnect = getattr(connection, "should_reconnect", _no)  # since redis-py 7
         try:
             if connection.can_read() or should_reconnect():
                 return False
-        except (RedisError, OSError):
+            if type(parser) is HiredisParser and let_kernel_time(sock):
+                looks = select.poll()
+                looks.register(sock, select.POLLIN)
+                self._socket, self._poll = sock, looks.poll
+                self._should_reconnect = should_reconnect
+        except (RedisError, OSError, ValueError):  # the last of a socket that somebody just closed
             return False
-        parser = connection._parser  # noqa: SLF001
-        if type(parser) is HiredisParser and let_kernel_time(sock):
-            looks = select.poll()
-            looks.register(sock, select.POLLIN)
-            self._socket, self._poll = sock, looks.poll
-            self._should_reconnect = should_reconnect
         return True
 
     def __del__(self) -> None:
