@@ -87,7 +87,9 @@ class Connections:
             with suppress(IndexError):
                 self._vacancies.pop()
                 place = self._own.place = _Place(self._pool, self._vacancies, self._is_ours)
-        if place is not None and place.connection is None:
+        if place is None:
+            self._pool.release(connection)
+        elif place.connection is None:
             place.connection = connection
         else:
             _give_back(self._pool, connection)
@@ -142,7 +144,8 @@ class _Place:
         try:
             if connection.can_read() or should_reconnect():
                 return False
-            if type(parser) is HiredisParser and let_kernel_time(sock):
+            usual = connection.socket_timeout
+            if type(parser) is HiredisParser and let_kernel_time(sock, usual):
                 looks = select.poll()
                 looks.register(sock, select.POLLIN)
                 self._socket, self._poll = sock, looks.poll

@@ -23,16 +23,16 @@ _TIME = struct.Struct("@ll")
 _MICRO = 1_000_000
 
 
-def let_kernel_time(sock: Any) -> bool:
+def let_kernel_time(sock: Any, seconds: float | None) -> bool:
     """Leave a connected socket's timeout to the kernel; False, and nothing done, if that cannot be.
 
     It can be on 64-bit Linux, and for plain sockets: an encrypted one may have to receive in order
-    to send, and a library for green threads has sockets of its own, which must not block. What runs
-    into the timeout then raises `BlockingIOError`.
+    to send, and a library for green threads has sockets of its own, which must not block. Nor is
+    one left that has for a while another timeout than `seconds`, its usual one. What runs into the
+    timeout then raises `BlockingIOError`.
     """
-    if not _IS_KNOWN or type(sock).recv_into is not plain.recv_into:
+    if not _IS_KNOWN or type(sock).recv_into is not plain.recv_into or sock.gettimeout() != seconds:
         return False
-    seconds = sock.gettimeout()
     if seconds is None:
         return True
     if seconds * _MICRO < 1:
@@ -46,10 +46,12 @@ def let_kernel_time(sock: Any) -> bool:
 
 
 def let_python_time(sock: Any, seconds: float | None) -> None:
-    """Give such a socket its timeout again, as everybody else expects it."""
-    if seconds is not None and sock.gettimeout() is None:
+    """Give the socket its usual timeout again, unless it got another one meanwhile."""
+    if not _IS_KNOWN or seconds is None:
+        return
+    if sock.gettimeout() is None:
         sock.settimeout(seconds)
-        _limit(sock, 0)
+    _limit(sock, 0)
 
 
 def _limit(sock: socket.socket, seconds: float) -> None:

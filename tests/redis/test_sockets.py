@@ -70,7 +70,7 @@ def all_timeouts(redis: Redis) -> set[float | None]:
 class TestASocket:
     def test_waits_no_longer_than_it_did(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, _ = ends
-        assert let_kernel_time(ours)
+        assert let_kernel_time(ours, ours.gettimeout())
         assert ours.gettimeout() is None
         began = monotonic()
         with pytest.raises(BlockingIOError):
@@ -82,7 +82,7 @@ class TestASocket:
     def test_is_given_back_as_it_was(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, _ = ends
         before = kernels(ours)
-        assert let_kernel_time(ours)
+        assert let_kernel_time(ours, ours.gettimeout())
         assert kernels(ours) != before
         let_python_time(ours, TIMEOUT)
         assert ours.gettimeout() == TIMEOUT
@@ -92,16 +92,27 @@ class TestASocket:
         self, ends: tuple[socket.socket, socket.socket]
     ) -> None:
         ours, _ = ends
-        assert let_kernel_time(ours)
+        before = kernels(ours)
+        assert let_kernel_time(ours, TIMEOUT)
         ours.settimeout(10)
         let_python_time(ours, TIMEOUT)
         assert ours.gettimeout() == 10
+        assert kernels(ours) == before
+
+    @pytest.mark.parametrize("usual", [None, 10.0])
+    def test_that_has_another_timeout_for_a_while_is_left_alone(
+        self, ends: tuple[socket.socket, socket.socket], usual: float | None
+    ) -> None:
+        """As while a server is maintained."""
+        ours, _ = ends
+        assert not let_kernel_time(ours, usual)
+        assert ours.gettimeout() == TIMEOUT
 
     def test_without_a_timeout_has_none(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, _ = ends
         ours.settimeout(None)
         before = kernels(ours)
-        assert let_kernel_time(ours)
+        assert let_kernel_time(ours, ours.gettimeout())
         assert kernels(ours) == before
         let_python_time(ours, None)
         assert ours.gettimeout() is None
@@ -112,13 +123,13 @@ class TestASocket:
     ) -> None:
         ours, _ = ends
         ours.settimeout(seconds)
-        assert not let_kernel_time(ours)
+        assert not let_kernel_time(ours, ours.gettimeout())
         assert ours.gettimeout() == seconds
 
     def test_that_is_closed_is_left_alone(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, _ = ends
         ours.close()
-        assert not let_kernel_time(ours)
+        assert not let_kernel_time(ours, ours.gettimeout())
 
     def test_of_a_library_for_green_threads_is_left_alone(self) -> None:
         class Green(socket.socket):
@@ -129,7 +140,7 @@ class TestASocket:
 
         with Green() as sock:
             sock.settimeout(TIMEOUT)
-            assert not let_kernel_time(sock)
+            assert not let_kernel_time(sock, TIMEOUT)
             assert sock.gettimeout() == TIMEOUT
 
 
