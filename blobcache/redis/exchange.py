@@ -17,6 +17,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from blobcache.redis.internals import NOT_ENOUGH_DATA, HiredisParser
+from blobcache.redis.sockets import is_plain, let_python_time, send_at_once
 
 if TYPE_CHECKING:
     from blobcache.redis.held import Connections
@@ -63,35 +64,58 @@ def _attempt(connection: Any, packed: bytes, count: int) -> list[Any]:
 
     What redis-py's own methods do, by their own parts, without the 3 us and more that these take.
     """
-    parser = connection._parser  # noqa: SLF001
+    parser, sock = connection._parser, connection._sock  # noqa: SLF001
     if type(parser) is not HiredisParser:
         connection.send_packed_command((packed,))
         return [_read_one(connection) for _ in range(count)]
-    if connection.health_check_interval:
-        connection.check_health()
-    sock, reader, buffer = connection._sock, parser._reader, parser._buffer  # noqa: SLF001
-    push = getattr(parser, "_hiredis_PushNotificationType", None)
-    if sock is None or reader is None:
-        raise RedisConnectionError("The connection was closed by another thread.")
-    replies: list[Any] = []
     try:
-        sock.sendall(packed)
-        while count:
-            reply = reader.gets(False)  # noqa: FBT003 - positional in hiredis
-            if reply is NOT_ENOUGH_DATA:
-                received = sock.recv_into(buffer)
-                if not received:
-                    raise RedisConnectionError("The connection was closed by the server.")
-                reader.feed(buffer, 0, received)
-            elif type(reply) is push:
-                parser.handle_push_response(reply)
-            else:
-                replies.append(reply)
-                count -= 1
+        if sock is None or connection.health_check_interval:
+            connection.send_packed_command((packed,))  # which connects, and looks after its health
+            sock = connection._sock  # noqa: SLF001
+        else:
+            _send(connection, sock, packed)
+        return _receive(connection, sock, parser, count)
     except (TimeoutError, BlockingIOError) as error:  # Python's, and the kernel's
         raise RedisTimeoutError("Timeout at the socket.") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter of an encrypted socket that was closed
         raise RedisConnectionError(f"Error at the socket: {error}.") from error
+
+
+def _send(connection: Any, sock: Any, packed: bytes) -> None:
+    """Send all of it within the timeout.
+
+    What the kernel does not take at once is sent by Python's time, which holds for all of it: the
+    kernel's would begin anew with each part.
+    """
+    sent = 0
+    if sock.gettimeout() is None and is_plain(sock):
+        sent = send_at_once(sock, packed)
+        if sent == len(packed):
+            return
+        let_python_time(sock, connection.socket_timeout)
+    sock.sendall(memoryview(packed)[sent:])
+
+
+def _receive(connection: Any, sock: Any, parser: Any, count: int) -> list[Any]:
+    """The replies. A push that comes between them goes to its handler."""
+    reader, buffer = parser._reader, parser._buffer  # noqa: SLF001
+    push = getattr(parser, "_hiredis_PushNotificationType", None)
+    if reader is None:
+        raise RedisConnectionError("The connection was closed by another thread.")
+    replies: list[Any] = []
+    while count:
+        reply = reader.gets(False)  # noqa: FBT003 - positional in hiredis
+        if reply is NOT_ENOUGH_DATA:
+            received = sock.recv_into(buffer)
+            # Of an encrypted socket that another thread closed, what comes is not even decrypted.
+            if not received or connection._sock is not sock:  # noqa: SLF001
+                raise RedisConnectionError("The connection was closed.")
+            reader.feed(buffer, 0, received)
+        elif type(reply) is push:
+            parser.handle_push_response(reply)
+        else:
+            replies.append(reply)
+            count -= 1
     return replies
 
 
@@ -102,7 +126,6 @@ def _retry(connection: Any, packed: bytes, count: int, error: Exception) -> list
     def attempt() -> list[Any]:
         if errors:
             raise errors.pop()
-        connection.connect()
         return _attempt(connection, packed, count)
 
     def disconnect(_: Exception) -> None:

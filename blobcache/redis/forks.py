@@ -12,6 +12,10 @@ _WIPE_ON_FORK = 18
 """``MADV_WIPEONFORK`` of madvise(2), which Python does not name."""
 
 
+_NONSENSE = -1
+"""An advice that there is not."""
+
+
 class Mark(Protocol):
     """What is there at 0 as long as the process is the one that made the mark."""
 
@@ -29,8 +33,12 @@ def mark() -> Mark:
         page.madvise(_WIPE_ON_FORK)
     except (AttributeError, OSError, TypeError, ValueError):  # of another system, or an older one
         return _Process()
-    page[0] = 1
-    return page
+    try:
+        page.madvise(_NONSENSE)
+    except OSError:
+        page[0] = 1
+        return page
+    return _Process()  # an emulated kernel that agrees to anything
 
 
 class _Process:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import select
 from contextlib import suppress
-from threading import local
-from typing import Any
+from threading import get_ident, local, main_thread
+from typing import Any, Self
 
 from redis import ConnectionPool
 from redis.exceptions import RedisError
@@ -110,47 +110,31 @@ class Connections:
 class _Place:
     """Where a thread's connection waits for its next call; goes when the thread does."""
 
-    __slots__ = (
-        "_is_ours",
-        "_poll",
-        "_pool",
-        "_should_reconnect",
-        "_socket",
-        "_vacancies",
-        "connection",
-    )
+    __slots__ = ("_is_ours", "_may_be_timed", "_pool", "_timed", "_vacancies", "connection")
 
     def __init__(self, pool: ConnectionPool, vacancies: list[None], is_ours: Mark) -> None:
         self._pool = pool
         self._vacancies = vacancies
         self._is_ours = is_ours
-        self._socket: Any = None
-        self._poll: Any = None
-        self._should_reconnect: Any = None
+        self._may_be_timed = get_ident() != main_thread().ident
+        self._timed: _Timed | None = None
         self.connection: Any = None
 
     def is_ready(self, connection: Any) -> bool:
         """Whether the connection, which was here, is open and has nothing to read."""
-        sock, parser = connection._sock, connection._parser  # noqa: SLF001
+        sock = connection._sock  # noqa: SLF001 - redis-py 6 has no is_connected
         if sock is None:
             return False  # else can_read() would connect, and if that fails the pool once more
-        if sock is self._socket and sock.gettimeout() is None:
-            # What can_read() looks at, at less cost.
-            reader = parser._reader  # noqa: SLF001 - hiredis's; none if somebody just closed it
-            return reader is not None and not (
-                reader.has_data() or self._poll(0) or self._should_reconnect()
-            )
-        should_reconnect = getattr(connection, "should_reconnect", _no)  # since redis-py 7
         try:
-            if connection.can_read() or should_reconnect():
+            timed = self._timed
+            if timed is not None and timed.socket is sock and sock.gettimeout() is None:
+                return timed.is_ready()
+            if connection.can_read() or _should_reconnect(connection):
                 return False
-            usual = connection.socket_timeout
-            if type(parser) is HiredisParser and let_kernel_time(sock, usual):
-                looks = select.poll()
-                looks.register(sock, select.POLLIN)
-                self._socket, self._poll = sock, looks.poll
-                self._should_reconnect = should_reconnect
-        except (RedisError, OSError, ValueError):  # the last of a socket that somebody just closed
+            if self._may_be_timed:
+                self._timed = _Timed.of(connection)
+        except (RedisError, OSError, AttributeError, TypeError, ValueError):
+            # The last three come where another thread closes the connection at that moment.
             return False
         return True
 
@@ -164,8 +148,48 @@ class _Place:
                 _give_back(self._pool, self.connection)
 
 
+class _Timed:
+    """A held connection whose timeout the kernel keeps."""
+
+    __slots__ = ("_poll", "_reader", "_should_reconnect", "socket")
+
+    def __init__(self, connection: Any) -> None:
+        self.socket = connection._sock  # noqa: SLF001 - as above
+        self._reader = connection._parser._reader  # noqa: SLF001 - known to be hiredis's
+        self._should_reconnect = getattr(connection, "should_reconnect", _no)
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        self._poll = poll.poll
+
+    @classmethod
+    def of(cls, connection: Any) -> Self | None:
+        """Leave the connection's timeout to the kernel, if that can be."""
+        if (
+            type(connection._parser) is not HiredisParser  # noqa: SLF001 - as above
+            or connection.health_check_interval  # which redis-py makes by Python's time
+            or not let_kernel_time(connection._sock, _usual_timeout(connection))  # noqa: SLF001
+        ):
+            return None
+        return cls(connection)
+
+    def is_ready(self) -> bool:
+        """What `can_read` and `_should_reconnect` look at, at less cost."""
+        return not (self._reader.has_data() or self._poll(0) or self._should_reconnect())
+
+
 def _no() -> bool:
     return False
+
+
+def _should_reconnect(connection: Any) -> bool:
+    """Whether the connection is about to be moved to another server."""
+    return bool(getattr(connection, "should_reconnect", _no)())  # since redis-py 7
+
+
+def _usual_timeout(connection: Any) -> float | None:
+    """The connection's timeout, but for the time that its server is maintained."""
+    usual: float | None = getattr(connection, "orig_socket_timeout", connection.socket_timeout)
+    return usual
 
 
 def _give_back(pool: Any, connection: Any) -> None:
@@ -173,7 +197,7 @@ def _give_back(pool: Any, connection: Any) -> None:
     sock = connection._sock  # noqa: SLF001 - as above
     if sock is not None:
         with suppress(OSError):  # closed by somebody else
-            let_python_time(sock, connection.socket_timeout)
+            let_python_time(sock, _usual_timeout(connection))
     pool.release(connection)
 
 

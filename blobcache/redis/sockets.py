@@ -14,13 +14,19 @@ import sys
 from _socket import socket as plain
 from typing import Any
 
-__all__ = ["let_kernel_time", "let_python_time"]
+__all__ = ["is_plain", "let_kernel_time", "let_python_time", "send_at_once"]
 
 _IS_KNOWN = sys.platform == "linux" and sys.maxsize > 2**32
 _TIME = struct.Struct("@ll")
 """A struct timeval there: seconds and microseconds."""
 
 _MICRO = 1_000_000
+_AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
+
+
+def is_plain(sock: Any) -> bool:
+    """Whether the socket is Python's own, and not encrypted."""
+    return type(sock).recv_into is plain.recv_into
 
 
 def let_kernel_time(sock: Any, seconds: float | None) -> bool:
@@ -29,9 +35,10 @@ def let_kernel_time(sock: Any, seconds: float | None) -> bool:
     It can be on 64-bit Linux, and for plain sockets: an encrypted one may have to receive in order
     to send, and a library for green threads has sockets of its own, which must not block. Nor is
     one left that has for a while another timeout than `seconds`, its usual one. What runs into the
-    timeout then raises `BlockingIOError`.
+    timeout then raises `BlockingIOError`. Not for a thread that handles signals, Python's main one:
+    after each the kernel's time begins anew.
     """
-    if not _IS_KNOWN or type(sock).recv_into is not plain.recv_into or sock.gettimeout() != seconds:
+    if not _IS_KNOWN or not is_plain(sock) or sock.gettimeout() != seconds:
         return False
     if seconds is None:
         return True
@@ -52,6 +59,15 @@ def let_python_time(sock: Any, seconds: float | None) -> None:
     if sock.gettimeout() is None:
         sock.settimeout(seconds)
     _limit(sock, 0)
+
+
+def send_at_once(sock: Any, data: bytes) -> int:
+    """Send what the kernel takes without waiting; return how many bytes that were."""
+    try:
+        sent: int = sock.send(data, _AT_ONCE)
+    except BlockingIOError:
+        return 0
+    return sent
 
 
 def _limit(sock: socket.socket, seconds: float) -> None:

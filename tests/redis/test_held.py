@@ -316,6 +316,62 @@ class TestAConnection:
         assert seen == [None, of(B, 7)]
         assert provider.stat(B) == of(B, 7)
 
+    def test_is_replaced_before_its_server_goes_away(
+        self,
+        provider: RedisBlobDescriptorCacheProvider,
+        default_cache: Redis,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        held(provider).mark_for_reconnect()
+        with counted(default_cache, monkeypatch) as taken:
+            assert provider.stat(A) == of(A)
+            assert provider.stat(A) == of(A)
+        assert len(taken) == 1
+
+    def test_that_another_thread_closes_after_the_look_is_connected_anew(
+        self, provider: RedisBlobDescriptorCacheProvider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(holding._Place, "is_ready", lambda *_: True)
+        held(provider).disconnect()
+        assert provider.stat(A) == of(A)
+
+    def test_is_asked_for_its_health_where_that_is_due(
+        self, valkey: embedded.Server, observer: Redis
+    ) -> None:
+        def pings() -> int:
+            return int(observer.info("commandstats").get("cmdstat_ping", {"calls": 0})["calls"])
+
+        with cache_at(valkey.url, CONNECTION_POOL_KWARGS={"health_check_interval": 60}):
+            provider = RedisBlobDescriptorCacheProvider()
+            provider.set_descriptor(A, of(A))
+            before = pings()
+            provider.stat(A)
+            assert pings() == before
+            held(provider).next_health_check = 0
+            for _ in range(2):
+                assert provider.stat(A) == of(A)
+            assert pings() == before + 1
+
+    def test_gets_what_comes_between_replies_to_where_it_belongs(
+        self, valkey: embedded.Server
+    ) -> None:
+        """A server's word that a key was changed, which goes to whoever had it tracked."""
+        with cache_at(valkey.url, CONNECTION_POOL_KWARGS={"protocol": 3}):
+            provider = RedisBlobDescriptorCacheProvider()
+            provider.set_descriptor(A, of(A))
+            connection = held(provider)
+            connection.send_command("CLIENT", "TRACKING", "ON")
+            assert connection.read_response() == b"OK"
+            told: list[Any] = []
+            connection._parser.set_invalidation_push_handler(told.append)
+            key = f"blobs::{A}"
+            replies = provider.server.batch(
+                [("HGET", key, "size"), ("HSET", key, "size", 7), ("HGET", key, "size")]
+            )
+            assert replies == [b"1234", 0, b"7"]
+            assert [each[1] for each in told] == [[key.encode()]]
+            assert provider.stat(A) == of(A, 7)
+
 
 def exit_code_of(child: int, seconds: float = 5) -> int | None:
     """What the process ends with; None if it does not."""

@@ -5,23 +5,25 @@ from __future__ import annotations
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from redis import Redis
-from redis.exceptions import TimeoutError  # noqa: A004 - redis-py's own name
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from blobcache.exceptions import CacheUnavailable
 from blobcache.redis import exchange as exchanges
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.sockets import let_kernel_time, let_python_time
 from project import embedded
-from tests.conformance import A, B, of
+from tests.conformance import A, of
 from tests.servers import Encrypted, cache_at
 from tests.stores import PYTHON_PARSER
+from tests.threads import in_thread
 
 TIMEOUT = 0.5
 SLACK = 2.0
@@ -144,23 +146,68 @@ class TestASocket:
             assert sock.gettimeout() == TIMEOUT
 
 
+class TestSending:
+    def test_takes_no_longer_in_parts(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        """What the other end takes slowly is sent within one timeout, not within one for each."""
+        ours, theirs = ends
+        done = threading.Event()
+
+        def receive_slowly() -> None:
+            while not done.wait(TIMEOUT / 5) and theirs.recv(1 << 16):
+                pass
+
+        assert let_kernel_time(ours, TIMEOUT)
+        connection = SimpleNamespace(socket_timeout=TIMEOUT)
+        slow = threading.Thread(target=receive_slowly)
+        slow.start()
+        began = monotonic()
+        try:
+            with pytest.raises(TimeoutError):
+                exchanges._send(connection, ours, bytes(1 << 24))
+        finally:
+            done.set()
+            slow.join()
+        assert monotonic() - began < TIMEOUT + SLACK
+
+    def test_sends_all_that_does_not_go_at_once(
+        self, ends: tuple[socket.socket, socket.socket]
+    ) -> None:
+        ours, theirs = ends
+        assert let_kernel_time(ours, TIMEOUT)
+        sent = bytes(range(256)) * (1 << 14)
+        received = bytearray()
+
+        def receive() -> None:
+            while len(received) < len(sent):
+                received.extend(theirs.recv(1 << 16))
+
+        other = threading.Thread(target=receive)
+        other.start()
+        exchanges._send(SimpleNamespace(socket_timeout=TIMEOUT), ours, sent)
+        other.join()
+        assert received == sent
+
+
 class TestAHeldConnection:
-    def test_leaves_its_timeouts_to_the_kernel(self, client: Redis) -> None:
+    @in_thread
+    def test_leaves_its_timeout_to_the_kernel(self, client: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
         for _ in range(3):
             assert provider.stat(A) == of(A)
             assert held(provider)._sock.gettimeout() is None
 
-    def test_runs_into_them_as_into_any(self, client: Redis, valkey: embedded.Server) -> None:
+    @in_thread
+    def test_runs_into_it_as_into_any(self, client: Redis, valkey: embedded.Server) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
         provider.stat(A)
         assert held(provider)._sock.gettimeout() is None
         with valkey.frozen(), pytest.raises(CacheUnavailable) as caught:
             provider.stat(A)
-        assert isinstance(caught.value.__cause__, TimeoutError)
+        assert isinstance(caught.value.__cause__, RedisTimeoutError)
 
+    @in_thread
     def test_is_given_back_with_the_timeout_that_the_pool_knows(self, client: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
@@ -173,55 +220,95 @@ class TestAHeldConnection:
 
     def test_is_given_back_so_when_its_thread_ends(self, client: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        provider.set_descriptor(A, of(A))
-        provider.server_status()
 
+        @in_thread
         def calls() -> None:
-            for _ in range(3):
-                provider.stat(A)
+            provider.set_descriptor(A, of(A))
+            provider.stat(A)
             assert held(provider)._sock.gettimeout() is None
 
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(calls).result()
+        calls()
         assert all_timeouts(client) == {TIMEOUT}
 
-    def test_goes_on_while_a_signal_handler_has_calls_of_its_own(
-        self, client: Redis, monkeypatch: pytest.MonkeyPatch
+    @in_thread
+    def test_keeps_the_timeout_that_it_has_while_its_server_is_maintained(
+        self, client: Redis
     ) -> None:
-        """Of the two connections one is held afterwards, and the other as the pool knows it."""
+        """By the calls that redis-py makes then; see its `maint_notifications`."""
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
-        provider.set_descriptor(B, of(B))
         provider.stat(A)
-        attempt = exchanges._attempt
-        seen: list[object] = []
-
-        def interrupted(*args: Any) -> list[Any]:
-            if not seen:
-                seen.append(None)
-                signal.raise_signal(signal.SIGUSR1)
-            return attempt(*args)
-
-        def handle(*_: object) -> None:
-            seen.extend(provider.stat(B) for _ in range(3))
-
-        before = signal.signal(signal.SIGUSR1, handle)
-        try:
-            monkeypatch.setattr(exchanges, "_attempt", interrupted)
+        connection = held(provider)
+        sock = connection._sock
+        before = kernels(sock)
+        connection.set_tmp_settings(tmp_relaxed_timeout=10)
+        connection.update_current_socket_timeout(10)
+        for _ in range(2):
             assert provider.stat(A) == of(A)
-        finally:
-            signal.signal(signal.SIGUSR1, before)
-        assert seen == [None, of(B), of(B), of(B)]
-        assert all_timeouts(client) == {TIMEOUT}
+            assert sock.gettimeout() == 10
+        connection.reset_tmp_settings(reset_relaxed_timeout=True)
+        connection.update_current_socket_timeout(-1)
         assert provider.stat(A) == of(A)
+        assert held(provider) is connection
+        assert kernels(sock) == before
+        assert sock.gettimeout() is None
 
-    @pytest.mark.parametrize("way", ["python parser", "TLS"])
+    @pytest.mark.parametrize("is_read", [False, True])
+    @in_thread
+    def test_that_has_something_to_read_is_replaced(self, client: Redis, is_read: bool) -> None:
+        """Whether it is still at the socket, or with what takes replies apart."""
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.set_descriptor(A, of(A))
+        provider.stat(A)
+        connection = held(provider)
+        sock = connection._sock
+        connection.send_packed_command([b"*1\r\n$4\r\nPING\r\n"])
+        assert connection.can_read(1)
+        if is_read:
+            connection._parser.read_from_socket()
+        assert provider.stat(A) == of(A)
+        assert held(provider)._sock is not sock
+
+    @in_thread
+    def test_is_replaced_before_its_server_goes_away(self, client: Redis) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.set_descriptor(A, of(A))
+        provider.stat(A)
+        sock = held(provider)._sock
+        held(provider).mark_for_reconnect()
+        assert provider.stat(A) == of(A)
+        assert held(provider)._sock is not sock
+
+    def test_of_the_thread_that_handles_signals_keeps_its_own(
+        self, client: Redis, valkey: embedded.Server
+    ) -> None:
+        """Each of them would make the kernel wait as long again."""
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.set_descriptor(A, of(A))
+        provider.stat(A)
+        before = signal.signal(signal.SIGALRM, lambda *_: None)
+        began = monotonic()
+        try:
+            signal.setitimer(signal.ITIMER_REAL, TIMEOUT / 5, TIMEOUT / 5)
+            with valkey.frozen(), pytest.raises(CacheUnavailable):
+                provider.stat(A)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert monotonic() - began < TIMEOUT + SLACK
+
+    @pytest.mark.parametrize("way", ["python parser", "TLS", "health checks"])
+    @in_thread
     def test_of_another_kind_keeps_its_own(
         self, valkey: embedded.Server, redis_tls: Encrypted, way: str
     ) -> None:
         url = redis_tls.url if way == "TLS" else valkey.url
-        options = PYTHON_PARSER if way == "python parser" else {}
-        with cache_at(url, SOCKET_TIMEOUT=TIMEOUT, **options):
+        options: dict[str, dict[str, Any]] = {
+            "TLS": {},
+            "python parser": PYTHON_PARSER,
+            "health checks": {"CONNECTION_POOL_KWARGS": {"health_check_interval": 60}},
+        }
+        with cache_at(url, SOCKET_TIMEOUT=TIMEOUT, **options[way]):
             provider = RedisBlobDescriptorCacheProvider()
             for _ in range(3):
                 provider.set_descriptor(A, of(A))

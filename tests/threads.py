@@ -1,0 +1,23 @@
+"""Tests that run where requests are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
+from typing import ParamSpec
+
+__all__ = ["in_thread"]
+
+_P = ParamSpec("_P")
+
+
+def in_thread(test: Callable[_P, None]) -> Callable[_P, None]:
+    """The test, but in a thread of its own, which handles no signals."""
+
+    @wraps(test)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(test, *args, **kwargs).result()
+
+    return run
