@@ -11,7 +11,6 @@ __all__ = ["Mark", "mark"]
 _WIPE_ON_FORK = 18
 """``MADV_WIPEONFORK`` of madvise(2), which Python does not name."""
 
-
 _NONSENSE = -1
 """An advice that there is not."""
 
@@ -25,8 +24,8 @@ class Mark(Protocol):
 def mark() -> Mark:
     """Make a mark that no fork inherits, not even one that runs none of Python's hooks.
 
-    Linux wipes a page of memory in the fork's, so that a look costs no system call: on the way of a
-    request one takes 2 us.
+    Linux wipes a page of memory in the fork, so that a look takes no system call, which in the
+    middle of a request costs 2 us.
     """
     try:
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

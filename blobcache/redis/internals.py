@@ -1,4 +1,4 @@
-"""What redis-py keeps to itself; where a version has no such thing, its public ways are gone."""
+"""What redis-py keeps to itself. Where a version has none of it, its public ways do."""
 
 from __future__ import annotations
 

@@ -335,6 +335,31 @@ class TestAConnection:
         held(provider).disconnect()
         assert provider.stat(A) == of(A)
 
+    def test_that_another_thread_closes_while_it_is_read_has_no_more_to_say(
+        self, provider: RedisBlobDescriptorCacheProvider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What then comes of an encrypted one is not even decrypted."""
+        connection = held(provider)
+        sock = connection._sock
+
+        class Closed:
+            """The socket, which is closed after whoever reads from it has begun to."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(sock, name)
+
+            def recv_into(self, buffer: bytearray) -> int:
+                connection.disconnect()
+                record = b"+\x17\x03\x03\r\n" * 20
+                buffer[: len(record)] = record
+                return len(record)
+
+        monkeypatch.setattr(holding._Place, "is_ready", lambda *_: True)
+        connection._sock = Closed()
+        with pytest.raises(CacheUnavailable) as caught:
+            provider.set_descriptor(B, of(B))
+        assert isinstance(caught.value.__cause__, ConnectionError)
+
     def test_is_asked_for_its_health_where_that_is_due(
         self, valkey: embedded.Server, observer: Redis
     ) -> None:
