@@ -1,13 +1,15 @@
-"""Tests that run where requests are answered."""
+"""Tests that run where requests are answered, and what a thread holds there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
-__all__ = ["in_thread"]
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+
+__all__ = ["held", "in_thread"]
 
 _P = ParamSpec("_P")
 
@@ -21,3 +23,10 @@ def in_thread(test: Callable[_P, None]) -> Callable[_P, None]:
             pool.submit(test, *args, **kwargs).result()
 
     return run
+
+
+def held(provider: RedisBlobDescriptorCacheProvider) -> Any:
+    """The connection that this thread holds."""
+    place = provider.server._client()._connections._own.place
+    assert place is not None
+    return place.connection

@@ -21,11 +21,13 @@ from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004 - redis
 from redis.retry import Retry
 
 from blobcache.exceptions import BlobUnknown, CacheUnavailable
+from blobcache.redis import held as holding
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from project import embedded
 from tests.conformance import A, B, of
 from tests.servers import cache_at
 from tests.stores import CLUSTER, OTHER_CLIENT, PYTHON_PARSER
+from tests.threads import held
 
 TIMEOUT = 0.5
 """Seconds that are configured for connecting and for each reply."""
@@ -77,8 +79,11 @@ def assert_works() -> None:
     assert provider.repository_scoped("a").stat(A) == of(A)
 
 
+KERNEL_TIME = "packed, by the kernel's time"
+
 WAYS: dict[str, dict[str, Any]] = {
     "packed": OPTIONS,
+    KERNEL_TIME: OPTIONS,
     "packed, nothing held": {**OPTIONS, "CONNECTION_POOL_KWARGS": {"max_connections": 3}},
     "packed, python parser": {**OPTIONS, **PYTHON_PARSER},
     "pipeline": {**OPTIONS, **OTHER_CLIENT},
@@ -92,7 +97,10 @@ def with_pool(way: dict[str, Any], **more: object) -> dict[str, Any]:
 
 
 @pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest) -> dict[str, Any]:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    if request.param == KERNEL_TIME:
+        # Taken for another thread than the one that handles signals, of which there are none here.
+        monkeypatch.setattr(holding, "main_thread", threading.Thread)
     options: dict[str, Any] = WAYS[request.param]
     return options
 
@@ -101,6 +109,13 @@ def way(request: pytest.FixtureRequest) -> dict[str, Any]:
 def server(way: dict[str, Any]) -> Iterator[embedded.Server]:
     with embedded.start() as server, cache_at(server.url, **way):
         yield server
+
+
+@pytest.mark.parametrize("way", [KERNEL_TIME], indirect=True)
+def test_the_kernels_time_is_what_it_says(server: embedded.Server) -> None:
+    for _ in range(2):
+        assert_works()
+    assert held(RedisBlobDescriptorCacheProvider())._sock.gettimeout() is None
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -27,6 +27,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptio
 from project import embedded
 from tests.conformance import A, B, of
 from tests.servers import Encrypted, cache_at
+from tests.threads import held
 
 
 class Credentials(CredentialProvider):
@@ -57,13 +58,6 @@ def counted(client: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any
     with monkeypatch.context() as patch:
         patch.setattr(pool, "get_connection", noted)
         yield taken
-
-
-def held(provider: RedisBlobDescriptorCacheProvider) -> Any:
-    """The connection that this thread holds."""
-    place = provider.server._client()._connections._own.place
-    assert place is not None
-    return place.connection
 
 
 def ours(observer: Redis) -> set[str]:
@@ -286,7 +280,7 @@ class TestAConnection:
             raise ConnectionError("lost")
 
         with monkeypatch.context() as patch:
-            patch.setattr(exchanges, "_attempt", fail)
+            patch.setattr(exchanges, "_receive", fail)
             with pytest.raises(CacheUnavailable):
                 provider.set_descriptor(B, of(B))
         with counted(default_cache, monkeypatch) as taken:
@@ -299,17 +293,17 @@ class TestAConnection:
     ) -> None:
         provider.set_descriptor(B, of(B, 7))
         seen: list[object] = []
-        attempt = exchanges._attempt
+        receive = exchanges._receive
 
         def interrupted(*args: Any) -> list[Any]:
             if not seen:
                 seen.append(None)
                 signal.raise_signal(signal.SIGUSR1)
-            return attempt(*args)
+            return receive(*args)
 
         before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(provider.stat(B)))
         try:
-            monkeypatch.setattr(exchanges, "_attempt", interrupted)
+            monkeypatch.setattr(exchanges, "_receive", interrupted)
             assert provider.stat(A) == of(A)
         finally:
             signal.signal(signal.SIGUSR1, before)

@@ -24,7 +24,7 @@ from project import embedded
 from tests.conformance import A, of
 from tests.servers import Encrypted, cache_at
 from tests.stores import PYTHON_PARSER
-from tests.threads import in_thread
+from tests.threads import held, in_thread
 
 TIMEOUT = 0.5
 SLACK = 2.0
@@ -49,13 +49,6 @@ def client(valkey: embedded.Server) -> Iterator[Redis]:
     with cache_at(valkey.url, SOCKET_TIMEOUT=TIMEOUT) as client:
         client.flushall()
         yield client
-
-
-def held(provider: RedisBlobDescriptorCacheProvider) -> Any:
-    """The connection that this thread holds."""
-    place = provider.server._client()._connections._own.place
-    assert place is not None
-    return place.connection
 
 
 def kernels(sock: socket.socket) -> list[bytes]:
