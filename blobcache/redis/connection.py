@@ -78,9 +78,7 @@ class Server:
 
         A `replica` may be asked, if there is one.
         """
-        client = self._primary
-        if replica or client is None or client.state != _clients.state:  # as in _client()
-            client = self._client(write=not replica)
+        client = self._client(write=not replica)
         if not client.is_packed:
             return _checked(client.pipe(template.commands(digest)))
         return _checked(client.exchange(template.pack(digest), template.count, repeatable=True))
