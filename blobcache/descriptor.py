@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import total_ordering
 from typing import Self
 
 from blobcache.digest import Digest
-from blobcache.exceptions import MediaTypeInvalid, SizeInvalid, excerpt, quoted
+from blobcache.exceptions import MediaTypeInvalid, SizeInvalid
+from blobcache.raw import excerpt, quoted
 
-__all__ = ["MAX_SIZE", "Descriptor", "validate_media_type"]
+__all__ = ["MAX_MEDIA_TYPE", "MAX_SIZE", "Descriptor", "validate_media_type"]
 
 MAX_SIZE = 2**63 - 1
 """Bytes: the most that a registry's signed 64-bit size can hold."""
 
+MAX_MEDIA_TYPE = 255
+"""Bytes in UTF-8, so characters of what is ASCII (RFC 6838, "Naming Requirements": two names of at
+most 127, with a slash between them)."""
+
 _SHOWN_BITS = 128
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @total_ordering
@@ -89,8 +92,19 @@ def validate_media_type(value: object) -> None:
             "A media type is not empty; for content of no known type it is "
             "'application/octet-stream'."
         )
-    if _CONTROL.search(value):
+    if _is_too_long(value):
+        raise MediaTypeInvalid(
+            f"The media type {quoted(value)} is longer than {MAX_MEDIA_TYPE} bytes.",
+            {"mediaType": excerpt(value), "maximum": MAX_MEDIA_TYPE},
+        )
+    if not value.isprintable():
         raise MediaTypeInvalid(
             f"The media type {quoted(value)} holds characters that cannot be printed.",
             {"mediaType": excerpt(value)},
         )
+
+
+def _is_too_long(media_type: str) -> bool:
+    if len(media_type) > MAX_MEDIA_TYPE or media_type.isascii():
+        return len(media_type) > MAX_MEDIA_TYPE
+    return len(media_type.encode("utf-8", "replace")) > MAX_MEDIA_TYPE

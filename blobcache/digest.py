@@ -10,28 +10,27 @@ import re
 from itertools import repeat
 from typing import TYPE_CHECKING, Self
 
-from blobcache.exceptions import (
-    DigestInvalidFormat,
-    DigestInvalidLength,
-    DigestUnsupported,
-    excerpt,
-    quoted,
-)
+from blobcache.exceptions import DigestInvalidFormat, DigestInvalidLength, DigestUnsupported
+from blobcache.raw import excerpt, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ALGORITHMS", "Digest"]
+__all__ = ["ALGORITHMS", "MAX_LENGTH", "Digest"]
 
 ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
 """The known algorithms, each with the number of hexadecimal characters of its digests."""
 
-_GRAMMAR = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+MAX_LENGTH = 256
+"""Characters in a digest, all of a tarsum included; the known algorithms stay well below it."""
+
 _TARSUM = re.compile(r"tarsum(?:\.[a-z0-9]+)?\+[a-zA-Z0-9]+:[A-Fa-f0-9]+")
-_SHA256S = re.compile(r"(?:sha256:[0-9a-f]{64}(?:\n|\Z))*")
-_AT_ONCE = 1000
+_SEPARATORS = str.maketrans("+_-", "...")
+_ALGORITHM = b"abcdefghijklmnopqrstuvwxyz0123456789"
+_ENCODED = _ALGORITHM + b"ABCDEFGHIJKLMNOPQRSTUVWXYZ=_-"
 _HEX = b"0123456789abcdef"
-_SHA256_LENGTH = len("sha256:") + ALGORITHMS["sha256"]
+_SHA256 = "sha256:"
+_SHA256_LENGTH = len(_SHA256) + ALGORITHMS["sha256"]
 
 
 class Digest(str):
@@ -54,7 +53,7 @@ class Digest(str):
         if (
             type(value) is str
             and len(value) == _SHA256_LENGTH
-            and value.startswith("sha256:")
+            and value.startswith(_SHA256)
             and not value[7:].encode("ascii", "replace").translate(None, _HEX)
         ):  # nearly every digest there is; 0.17 us where a regular expression takes 0.58
             return str.__new__(cls, value)
@@ -62,7 +61,7 @@ class Digest(str):
 
     @classmethod
     def all_of(cls, values: Iterable[str], *, allow_tarsum: bool = False) -> list[Self]:
-        """Return the digests of all values, each once, in half the time.
+        """Return the digests of all values, each once, in a fraction of the time.
 
         Raises for the first that is none, as making it alone does.
         """
@@ -70,10 +69,7 @@ class Digest(str):
         if (
             {str}.issuperset(map(type, given))
             and {_SHA256_LENGTH}.issuperset(map(len, given))
-            and all(
-                _SHA256S.fullmatch("\n".join(given[start : start + _AT_ONCE]))
-                for start in range(0, len(given), _AT_ONCE)
-            )
+            and _are_sha256("".join(given), len(given))
         ):
             return list(map(str.__new__, repeat(cls), dict.fromkeys(given)))
         return list(dict.fromkeys(cls(value, allow_tarsum=allow_tarsum) for value in given))
@@ -95,6 +91,18 @@ class Digest(str):
         return (str(self),), {"allow_tarsum": True}
 
 
+def _are_sha256(joined: str, count: int) -> bool:
+    """Whether the text is that of so many SHA-256 digests, one behind another.
+
+    Of each place in ``sha256:`` all characters are looked at in one go; of all the rest whether
+    anything is left when hexadecimal characters are taken away. 26 us for a thousand digests.
+    """
+    return (
+        all(joined[place::_SHA256_LENGTH] == char * count for place, char in enumerate(_SHA256))
+        and joined.encode("ascii", "replace").translate(None, _HEX) == b"sh:" * count
+    )
+
+
 def _validated(value: object, *, allow_tarsum: bool) -> str:
     if not isinstance(value, str):
         raise DigestInvalidFormat(
@@ -106,9 +114,9 @@ def _validated(value: object, *, allow_tarsum: bool) -> str:
     if not algorithm or not encoded:
         raise DigestInvalidFormat(f"{quoted(value)} is not of the form 'algorithm:hex'.", detail)
     if algorithm not in ALGORITHMS:
-        if allow_tarsum and _TARSUM.fullmatch(value):
+        if allow_tarsum and _is_tarsum(value):
             return value
-        if not _GRAMMAR.fullmatch(value):
+        if not _has_grammar(algorithm, encoded):
             raise DigestInvalidFormat(
                 f"{quoted(value)} is not of the form 'algorithm:hex'.", detail
             )
@@ -117,7 +125,7 @@ def _validated(value: object, *, allow_tarsum: bool) -> str:
             f"known are {', '.join(ALGORITHMS)}.",
             detail,
         )
-    raw = encoded.encode("utf-8", "surrogatepass")  # Go counts bytes
+    raw = _encoded(encoded)  # Go counts bytes
     if len(raw) != ALGORITHMS[algorithm]:
         raise DigestInvalidLength(
             f"{quoted(value)} has {len(raw)} bytes behind the colon; "
@@ -129,3 +137,33 @@ def _validated(value: object, *, allow_tarsum: bool) -> str:
             f"{quoted(value)} has characters other than 0-9 and a-f behind the colon.", detail
         )
     return value
+
+
+def _is_tarsum(value: str) -> bool:
+    """Whether the value is a digest of the tarsum form. Raises `DigestInvalidLength`."""
+    if not value.startswith("tarsum"):
+        return False
+    if len(value) > MAX_LENGTH:
+        raise DigestInvalidLength(
+            f"{quoted(value)} has {len(value)} characters; a tarsum digest has at most "
+            f"{MAX_LENGTH}.",
+            {"digest": excerpt(value)},
+        )
+    return _TARSUM.fullmatch(value) is not None
+
+
+def _has_grammar(algorithm: str, encoded: str) -> bool:
+    """Whether both sides are as go-digest's grammar has them, whatever the algorithm.
+
+    ``[a-z0-9]+(?:[.+_-][a-z0-9]+)*`` and ``[a-zA-Z0-9=_-]+``, in time linear in their length.
+    """
+    components = algorithm.translate(_SEPARATORS).split(".")
+    return (
+        all(components)
+        and not _encoded("".join(components)).translate(None, _ALGORITHM)
+        and not _encoded(encoded).translate(None, _ENCODED)
+    )
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

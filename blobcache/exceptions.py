@@ -29,11 +29,7 @@ __all__ = [
     "OperationUnsupported",
     "RepositoryNameInvalid",
     "SizeInvalid",
-    "excerpt",
-    "quoted",
 ]
-
-_EXCERPT_LENGTH = 256
 
 
 class BlobCacheError(Exception):
@@ -149,17 +145,3 @@ class CacheUnavailable(BlobCacheError):
 
     retry_after: ClassVar[int] = 1
     """Seconds a client does well to wait."""
-
-
-def excerpt(text: str) -> str:
-    """What an error's detail repeats of somebody's text: its beginning, as it can be encoded."""
-    return _beginning(text).encode("utf-8", "backslashreplace").decode()
-
-
-def quoted(text: str) -> str:
-    """What an error's message repeats of it: the same in quotes, printable and in ASCII."""
-    return ascii(_beginning(text))
-
-
-def _beginning(text: str) -> str:
-    return text if len(text) <= _EXCERPT_LENGTH else f"{text[:_EXCERPT_LENGTH]}..."

@@ -11,7 +11,8 @@ import re
 from functools import lru_cache
 from typing import Self
 
-from blobcache.exceptions import RepositoryNameInvalid, excerpt, quoted
+from blobcache.exceptions import RepositoryNameInvalid
+from blobcache.raw import excerpt, quoted
 
 __all__ = ["MAX_LENGTH", "RepositoryName"]
 

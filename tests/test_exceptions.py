@@ -22,8 +22,6 @@ from blobcache.exceptions import (
     OperationUnsupported,
     RepositoryNameInvalid,
     SizeInvalid,
-    excerpt,
-    quoted,
 )
 
 TREE: list[tuple[type[BlobCacheError], type[Exception], str, int]] = [
@@ -96,22 +94,3 @@ def test_a_corrupt_descriptor_says_which_kind_it_is() -> None:
 
 def test_who_finds_the_cache_unavailable_learns_when_to_come_back() -> None:
     assert CacheUnavailable.retry_after > 0
-
-
-@pytest.mark.parametrize(
-    ("text", "in_detail", "in_message"),
-    [
-        ("a/b", "a/b", "'a/b'"),
-        ("", "", "''"),
-        ("é\n", "é\n", r"'\xe9\n'"),
-        ("it's", "it's", '"it\'s"'),
-        ("\ud800", r"\ud800", r"'\ud800'"),
-        ("a" * 256, "a" * 256, f"'{'a' * 256}'"),
-        ("a" * 257, "a" * 256 + "...", f"'{'a' * 256}...'"),
-    ],
-)
-def test_what_others_gave_is_repeated_short_and_encodable(
-    text: str, in_detail: str, in_message: str
-) -> None:
-    assert excerpt(text) == in_detail
-    assert quoted(text) == in_message

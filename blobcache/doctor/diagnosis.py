@@ -371,22 +371,27 @@ class _Walk:
         place = self._place
         if not place.candidates:
             following, found = scan_keys(self._server, place.at, _CANDIDATE_SCAN, match=keys.BLOBS)
-            raw = [key.digest for key in found]
-            after = None if place.after is None else _raw(place.after)
-            rest = [each for each in raw if after is None or each > after]
-            chunk = list(islice(rest, _CANDIDATES))
-            if not chunk:
+            after = "" if place.after is None else _raw(place.after).decode("utf-8", "replace")
+            rest = [
+                text
+                for text in (digest_text(key.digest) for key in found)
+                if isinstance(text, Digest) and text > after
+            ]
+            digests = list(islice(rest, _CANDIDATES))
+            if not digests:
                 self._place = replace(place, at=following, after=None)
                 return not following
-            self._looked_at(len(chunk))
-            digests = [each for each in map(digest_text, chunk) if isinstance(each, Digest)]
+            self._looked_at(len(digests))
             candidates = [
                 digest
                 for digest, seen in zip(digests, look_at_blobs(self._server, digests), strict=True)
                 if is_intact(digest, seen)
             ]
             self._place = replace(
-                self._place, after=_text(chunk[-1]), candidates=candidates, asked=""
+                self._place,
+                after=_text(digests[-1].encode()),
+                candidates=candidates,
+                asked="",
             )
         self._ask_repositories()
         return False

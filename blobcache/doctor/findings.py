@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from blobcache.raw import EXCERPT
 from blobcache.redis.names import digest_text, repository_text
 from blobcache.reference import RepositoryName
 
@@ -115,12 +117,17 @@ class Subject(NamedTuple):
         """A `Digest`, or what stands in the place of one, printable; None for a repository."""
         return None if self.raw_digest is None else digest_text(self.raw_digest)
 
+    @property
+    def is_long(self) -> bool:
+        """Whether it is told from others by a hash alone, which `parse` cannot undo."""
+        return any(len(raw or b"") > EXCERPT for raw in self[1:])
+
     def __str__(self) -> str:
-        return "/".join((self.place, *(quote_from_bytes(raw or b"", safe=":") for raw in self[1:])))
+        return "/".join((self.place, *(_identity(raw or b"") for raw in self[1:])))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the subject that reads so; raises `ValueError` if none does."""
+        """Return the subject that reads so; raises `ValueError` if none does, and if it is long."""
         place, *raw = text.split("/")
         repository, digest = map(unquote_to_bytes, raw)
         subject = cls(
@@ -175,7 +182,10 @@ class Finding:
 
     @property
     def id(self) -> str:
-        """What tells it from all others, fit for a form: ASCII with no spaces."""
+        """What tells it from all others, fit for a form: ASCII with no spaces, of bounded length.
+
+        `parse` undoes it, unless `Subject.is_long`.
+        """
         return f"{self.kind}/{self.subject}"
 
     @classmethod
@@ -196,3 +206,10 @@ class Finding:
             "facts": dict(self.facts),
             "repairable": self.is_repairable,
         }
+
+
+def _identity(raw: bytes) -> str:
+    """Bytes as an id has them: quoted, or a hash of what is long behind a sign of its own."""
+    if len(raw) > EXCERPT:
+        return f"sha256={sha256(raw).hexdigest()}"
+    return quote_from_bytes(raw, safe=":")

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, cast
 
 from blobcache.doctor.findings import Finding, Kind, Place, Subject
 from blobcache.exceptions import DescriptorCorrupt
+from blobcache.raw import printable
 from blobcache.redis import keys, replies
 from blobcache.redis.inspection import State, inspect_blob, inspect_member
-from blobcache.redis.names import printable
 from blobcache.redis.wire import is_wrong_type
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ __all__ = [
     "unreferenced",
 ]
 
-_EXCERPT = 128
 _DAMAGED = (State.CORRUPT, State.DIGEST_MISMATCH, State.SIZE_MISMATCH)
 
 
@@ -113,7 +112,7 @@ def _may_be_true(digest: Digest, seen: Evidence) -> bool:
     if state is not State.SIZE_MISMATCH:
         return state is State.OK
     _, *sizes, _ = cast("list[bytes | None]", seen.fields)
-    return any(size is not None and size.isdigit() and int(size) > 0 for size in sizes)
+    return any(size is not None and replies.number_of_bytes(size) for size in sizes)
 
 
 def _facts(kind: Kind, seen: Evidence, digest: Digest) -> Facts:
@@ -165,7 +164,5 @@ def _shown(value: bytes | None) -> str | int | None:
     """A value as JSON can hold it: a number where it is one, else the beginning of it."""
     if value is None:
         return None
-    if value.isdigit() and len(value) < len(str(2**63)):
-        return int(value)
-    text = printable(value[:_EXCERPT])
-    return text if len(value) <= _EXCERPT else f"{text}..."
+    number = replies.number_of_bytes(value)
+    return printable(value) if number is None else number

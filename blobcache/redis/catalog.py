@@ -8,14 +8,14 @@ break that: a scan's cursor is worth nothing on another server.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from blobcache.digest import Digest
 from blobcache.exceptions import DescriptorCorrupt
-from blobcache.redis import keys
+from blobcache.raw import EXCERPT
+from blobcache.redis import keys, replies
 from blobcache.redis.connection import scan_position
 from blobcache.redis.index import STEP, CatalogStatus, NameIndex, raw_name
 from blobcache.redis.names import digest_text, repository_text
@@ -252,12 +252,12 @@ class Catalog(NameIndex):
             for name in names
             if name != raw_name(besides or "") and isinstance(repository_text(name), RepositoryName)
         ]
-        replies = self._server.batch(
+        answers = self._server.batch(
             [("SMISMEMBER", keys.members(name), *digests) for name in asked] if digests else []
         )
         held = {
             digest
-            for reply in replies
+            for reply in answers
             if not is_wrong_type(reply)
             for digest, is_member in zip(digests, cast("list[int]", reply), strict=True)
             if is_member
@@ -272,7 +272,9 @@ class Catalog(NameIndex):
         counts = self._server.batch([("SCARD", keys.members(name)) for name in names])
         gone = []
         for name, count in zip(names, counts, strict=True):
-            if count == 0:
+            if len(name) >= keys.LONGEST_NAME:  # the beginning of one: what is there, is not asked
+                yield RepositoryEntry(repository_text(name), None)
+            elif count == 0:
                 gone.append(name)
             else:
                 yield RepositoryEntry(
@@ -285,20 +287,17 @@ class Catalog(NameIndex):
         repositories = [
             name for name in map(repository_text, names) if isinstance(name, RepositoryName)
         ]
-        replies = self._server.batch(
+        answers = self._server.batch(
             [("SISMEMBER", keys.members(name), digest) for name in repositories]
         )
-        return (name for name, reply in zip(repositories, replies, strict=True) if reply == 1)
+        return (name for name, reply in zip(repositories, answers, strict=True) if reply == 1)
 
     def _holders(self, names: Sequence[RepositoryName], digest: Digest) -> Iterator[Holder]:
         media_types = self._server.batch(
             [("HGET", keys.override(name, digest), keys.MEDIA_TYPE) for name in names]
         )
         return (
-            Holder(
-                name,
-                media_type.decode("utf-8", "replace") if isinstance(media_type, bytes) else None,
-            )
+            Holder(name, replies.override_media_type(media_type))
             for name, media_type in zip(names, media_types, strict=True)
         )
 
@@ -327,15 +326,21 @@ def _admitted(names: Sequence[bytes], visible: Visible, limit: int, deadline: fl
 
 def _pattern(prefix: str) -> bytes:
     """Match what begins so, and without an algorithm also what does behind a colon, and more."""
-    literal = _SPECIAL.sub(rb"\\\g<0>", raw_name(prefix))
+    beginning = raw_name(prefix)[:EXCERPT]
+    literal = b"".join(b"\\" + char if char in _SPECIAL else char for char in _chars(beginning))
     return b"%b*" % literal if ":" in prefix else b"*%b*" % literal
+
+
+def _chars(raw: bytes) -> Iterator[bytes]:
+    return (raw[place : place + 1] for place in range(len(raw)))
 
 
 def _begins(member: str, prefix: str) -> bool:
     return member.startswith(prefix) or member.partition(":")[2].startswith(prefix)
 
 
-_SPECIAL = re.compile(rb"[\\*?\[\]^-]")
+_SPECIAL = frozenset(_chars(rb"\*?[]^-"))
+"""What a pattern of Redis's gives a meaning to."""
 
 
 def _cursor(name: bytes) -> str:

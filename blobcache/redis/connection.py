@@ -8,7 +8,6 @@ the wrong type is data, and comes back as a reply.
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -45,7 +44,8 @@ _CLIENTS = 128
 
 _MULTI: Call = (Packed([("MULTI",)]), ())
 _EXEC: Call = (Packed([("EXEC",)]), ())
-_POSITION = re.compile(r"[0-9]{1,20}")
+_MAX_DIGITS = 20
+"""Of the position in a scan, an unsigned number of 64 bits."""
 
 
 class Server:
@@ -69,9 +69,14 @@ class Server:
         """Whether keys may lie in slots that no script and no transaction spans."""
         return self._client().is_cluster
 
-    def batch(self, commands: Sequence[Command]) -> list[Reply]:
-        """Run the commands one after another: one round trip, on a cluster one a node."""
-        return _checked(self._client().send([(Packed(commands), ())], repeatable=True))
+    def batch(self, commands: Sequence[Command], *, own: bool = False) -> list[Reply]:
+        """Run the commands one after another: one round trip, on a cluster one a node.
+
+        Where the keys are our `own`, one of the wrong type is no data, but a fault: it raises
+        `CacheUnavailable` as well.
+        """
+        replies = _checked(self._client().send([(Packed(commands), ())], repeatable=True))
+        return _sound(replies) if own else replies
 
     def ask(self, template: Template, digest: Digest, *, replica: bool = False) -> list[Reply]:
         """Run the template's commands for the digest: one round trip, on a cluster one a node.
@@ -125,9 +130,10 @@ class Server:
     ) -> Reply:
         """Run the script: one round trip, two where Redis does not know it yet.
 
-        On a cluster the keys must share a slot.
+        On a cluster the keys must share a slot. A key whose wrong type the script does not expect
+        raises `CacheUnavailable`.
         """
-        return self.call(script, (Packed([script.call(keys, args)]), ()))
+        return _sound([self.call(script, (Packed([script.call(keys, args)]), ()))])[0]
 
     def call(self, script: Script, call: Call) -> Reply:
         """Run the script, likewise, by a call of its own."""
@@ -334,9 +340,11 @@ def scan_position(cursor: str) -> int:
 
     Raises `CursorInvalid` if they never gave it out.
     """
-    if cursor and not _POSITION.fullmatch(cursor):
+    if not cursor:
+        return 0
+    if len(cursor) > _MAX_DIGITS or not (cursor.isascii() and cursor.isdigit()):
         raise CursorInvalid("The cursor is not one that this listing gave out.")
-    return int(cursor or "0")
+    return int(cursor)
 
 
 def _checked(replies: list[Reply]) -> list[Reply]:
@@ -344,6 +352,15 @@ def _checked(replies: list[Reply]) -> list[Reply]:
     if has_error(replies):
         for reply in replies:
             if isinstance(reply, Exception) and not is_wrong_type(reply):
+                raise _unavailable(reply) from reply
+    return replies
+
+
+def _sound(replies: list[Reply]) -> list[Reply]:
+    """The replies, unless one of them is an error."""
+    if has_error(replies):
+        for reply in replies:
+            if isinstance(reply, Exception):
                 raise _unavailable(reply) from reply
     return replies
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, OperationUnsupported
 from blobcache.redis.catalog import PAGE_BUDGET
+from blobcache.redis.connection import scan_position
 from blobcache.redis.evidence import share_of_walk
 from blobcache.redis.index import STEP, raw_name
 from blobcache.redis.names import repository_text
@@ -40,6 +41,9 @@ __all__ = ["BUDGET", "Count", "FigureStore", "Figures", "Order", "RankedRow", "R
 
 BUDGET = 0.2
 """Seconds that one call counts."""
+
+_MAX_KEPT = 256 * 1024
+"""Bytes: more than the sums of as many media types as are told apart can take."""
 
 _STALE = 3600
 """Seconds after which a count that nobody went on with is begun anew."""
@@ -189,13 +193,13 @@ class FigureStore:
         """Return what is kept of each of some repositories. One round trip."""
         if not names:
             return []
-        (replies,) = self._index.batch([("HMGET", self._keys.figures, *map(raw_name, names))])
+        (replies,) = self._ask([("HMGET", self._keys.figures, *map(raw_name, names))])
         return [_figures(reply) for reply in cast("list[bytes | None]", replies)]
 
     def look(self, repository: str) -> Count:
         """Return what is kept of a repository. One round trip, however many blobs it has."""
         name = RepositoryName(repository)
-        figures, counting = self._index.batch(
+        figures, counting = self._ask(
             [("HGET", self._keys.figures, name), ("HGET", self._keys.counting, name)]
         )
         under_way = _UnderWay.parse(counting)
@@ -218,9 +222,12 @@ class FigureStore:
         self._count(RepositoryName(repository), monotonic() + budget)
         return self.look(repository)
 
+    def _ask(self, commands: Sequence[Command]) -> list[Reply]:
+        return self._index.batch(commands, own=True)
+
     def _count(self, name: RepositoryName, deadline: float) -> bool:
         """Count on, and say whether that was the end of it."""
-        (before,) = self._index.batch([("HGET", self._keys.counting, name)])
+        (before,) = self._ask([("HGET", self._keys.counting, name)])
         identity = self._provider.server.identity()
         under_way = _UnderWay.parse(before)
         if under_way is None or under_way.is_stale or under_way.identity != identity:
@@ -317,9 +324,7 @@ class FigureStore:
             rows += self._rows([name for name, _ in found[:missing]])
             if len(rows) >= limit or monotonic() >= deadline:
                 break
-        counted, indexed = self._index.batch(
-            [("ZCARD", self._keys.by_bytes), ("ZCARD", self._keys.names)]
-        )
+        counted, indexed = self._ask([("ZCARD", self._keys.by_bytes), ("ZCARD", self._keys.names)])
         return Ranking(
             tuple(rows),
             None if place is None else str(place),
@@ -331,7 +336,7 @@ class FigureStore:
         """The repositories that are there, two round trips for all."""
         if not names:
             return
-        (replies,) = self._index.batch([("HMGET", self._keys.figures, *names)])
+        (replies,) = self._ask([("HMGET", self._keys.figures, *names)])
         figures = {
             repository_text(name): _figures(reply)
             for name, reply in zip(names, cast("list[bytes | None]", replies), strict=True)
@@ -357,7 +362,7 @@ class FigureStore:
         key = self._keys.by_count if order is Order.BLOBS else self._keys.by_bytes
         first = self._rank_behind(key, place, descending=descending)
         command = "ZREVRANGE" if descending else "ZRANGE"
-        (reply,) = self._index.batch([(command, key, first, first + limit - 1, "WITHSCORES")])
+        (reply,) = self._ask([(command, key, first, first + limit - 1, "WITHSCORES")])
         found = [(name, _Rank("score", name, score)) for name, score in _pairs(reply)]
         return found, found[-1][1] if len(found) == limit else _Rank("name", b"")
 
@@ -372,10 +377,10 @@ class FigureStore:
             0,
             limit,
         )
-        return cast("list[bytes]", self._index.batch([command])[0])
+        return cast("list[bytes]", self._ask([command])[0])
 
     def _uncounted(self, found: list[tuple[bytes, _Rank]]) -> list[tuple[bytes, _Rank]]:
-        scores = self._index.batch([("ZSCORE", self._keys.by_bytes, name) for name, _ in found])
+        scores = self._ask([("ZSCORE", self._keys.by_bytes, name) for name, _ in found])
         return [each for each, score in zip(found, scores, strict=True) if score is None]
 
     def _rank_behind(self, key: bytes, place: _Rank, *, descending: bool) -> int:
@@ -384,7 +389,7 @@ class FigureStore:
             return 0
         rank = "ZREVRANK" if descending else "ZRANK"
         beyond = (b"(" + place.score, b"+inf") if descending else (b"-inf", b"(" + place.score)
-        score, at, ahead = self._index.batch(
+        score, at, ahead = self._ask(
             [("ZSCORE", key, place.name), (rank, key, place.name), ("ZCOUNT", key, *beyond)]
         )
         if score is not None and float(cast("bytes", score)) == float(place.score):
@@ -407,10 +412,13 @@ class _UnderWay(NamedTuple):
 
     @classmethod
     def parse(cls, kept: Reply) -> _UnderWay | None:
-        if not isinstance(kept, bytes):
+        """Undo `told`; None for what another writer put there: the count begins anew."""
+        facts = _facts(kept)
+        try:
+            scan_position(facts["cursor"])
+            return cls(facts["cursor"], _seconds(facts["at"]), facts["of"], Tally.from_json(facts))
+        except (CursorInvalid, *_NOT_OURS):
             return None
-        facts = json.loads(kept)
-        return cls(facts["cursor"], facts["at"], facts["of"], Tally.from_json(facts))
 
     def told(self) -> bytes:
         return _json(
@@ -434,19 +442,21 @@ class _Rank(NamedTuple):
     def parse(cls, cursor: str, order: Order) -> _Rank:
         if not cursor:
             return cls("name" if order is Order.NAME else "score", b"")
-        match = _CURSOR.fullmatch(cursor)
-        if match is None or (match["score"] and order is Order.NAME):
+        score, separator, name = cursor.partition("/")
+        if not separator or (score and (order is Order.NAME or not _is_score(score))):
             raise CursorInvalid("The cursor is not one that this order gave out.")
-        score = match["score"] or ""
-        return cls("score" if score else "name", raw_name(match["name"]), score.encode())
+        return cls("score" if score else "name", raw_name(name), score.encode())
 
     def __str__(self) -> str:
         return f"{self.score.decode()}/{_text(self.name)}"
 
 
-_CURSOR = re.compile(
-    r"(?P<score>[0-9]{1,32}(?:\.[0-9]{1,32})?(?:e\+[0-9]{1,3})?)?/(?P<name>.*)", re.DOTALL
-)
+_SCORE = re.compile(r"[0-9]{1,32}(?:\.[0-9]{1,32})?(?:e\+[0-9]{1,3})?")
+_MAX_SCORE = 70
+
+
+def _is_score(text: str) -> bool:
+    return len(text) <= _MAX_SCORE and _SCORE.fullmatch(text) is not None
 
 
 def _filter(containing: str, visible: Visible) -> Callable[[bytes], bool]:
@@ -469,10 +479,35 @@ def _pairs(reply: Reply) -> list[tuple[bytes, bytes]]:
 
 
 def _figures(kept: Reply) -> Figures | None:
-    if not isinstance(kept, bytes):
+    """Read what is kept; None for what another writer put there."""
+    facts = _facts(kept)
+    try:
+        return Figures.of(
+            Tally.from_json(facts), datetime.fromtimestamp(_seconds(facts["at"]), UTC)
+        )
+    except _NOT_OURS:
         return None
-    facts = json.loads(kept)
-    return Figures.of(Tally.from_json(facts), datetime.fromtimestamp(facts["at"], UTC))
+
+
+_NOT_OURS = (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError)
+"""What reading something raises that `FigureStore` did not write."""
+
+
+def _facts(kept: Reply) -> dict[str, Any]:
+    """The object that was kept as JSON; empty if there is none, or none of ours."""
+    if not isinstance(kept, bytes) or len(kept) > _MAX_KEPT:
+        return {}
+    try:
+        facts = json.loads(kept)
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _seconds(value: object) -> float:
+    if type(value) not in {float, int}:
+        raise TypeError("not a time")
+    return float(cast("float", value))
 
 
 def _json(facts: dict[str, Any]) -> bytes:

@@ -19,6 +19,7 @@ from uuid import uuid4
 from blobcache.exceptions import CacheUnavailable, CursorInvalid
 from blobcache.redis import keys
 from blobcache.redis.keys import CatalogKeys
+from blobcache.redis.replies import number_of_bytes
 from blobcache.redis.visible import ALL, Visible
 from blobcache.redis.wire import Packed, Script
 
@@ -38,6 +39,9 @@ BUILD_BUDGET = 0.05
 
 STEP = 1000
 """Keys, members or names that one command looks at: well under a millisecond."""
+
+_MAX_MOMENT = 32
+"""Characters of a time as we keep it."""
 
 _LEASE = 10_000
 """Milliseconds after which a builder that says nothing is taken to be gone."""
@@ -81,12 +85,14 @@ local begun, indexed, started_at, cursor, where = unpack(redis.call('HMGET', sta
 if cursor and where == identity and (cursor == '' or cursor:match('^[^=]*=%d+$')) then
     return cursor
 end
-if not cursor and indexed and tonumber(indexed) > tonumber(newer_than)
-        and tonumber(now) - tonumber(started_at) < tonumber(max_age) then
+indexed, started_at = tonumber(indexed), tonumber(started_at)
+if not cursor and indexed and started_at and indexed > tonumber(newer_than)
+        and tonumber(now) - started_at < tonumber(max_age) then
     redis.call('DEL', lock)
     return false
 end
 redis.call('UNLINK', build)
+if begun and not (#begun < 16 and begun:match('^%d+$')) then redis.call('HDEL', state, 'begun') end
 redis.call('HINCRBY', state, 'begun', 1)
 redis.call('HSET', state, 'cursor', '', 'identity', identity, 'started_at', now)
 return ''
@@ -176,7 +182,7 @@ class NameIndex:
 
     def status(self) -> CatalogStatus:
         """Return how far the index can be trusted. One round trip."""
-        return _status(self._index.batch([self._status_command()])[0])
+        return _status(self._index.batch([self._status_command()], own=True)[0])
 
     def additions(self, repository: RepositoryName) -> list[Call]:
         """The calls that index a name, to go with the write of its set in one transaction.
@@ -285,7 +291,8 @@ class NameIndex:
                     ("ZRANGEBYLEX", key, low, high, "LIMIT", 0, limit + 1)
                     for low, high in ranges
                     for key in indexes
-                ]
+                ],
+                own=True,
             )
             names.update(name for reply in replies for name in cast("list[bytes]", reply))
             if len(names) > limit:
@@ -307,7 +314,7 @@ class NameIndex:
             ("ZLEXCOUNT", self._keys.names, low, high)
             for low, high in _ranges(prefix, b"", visible)
         ]
-        return sum(cast("list[int]", self._index.batch(commands))) if commands else 0
+        return sum(cast("list[int]", self._index.batch(commands, own=True))) if commands else 0
 
     def _drop(self, names: Sequence[bytes]) -> None:
         """Take names off the index, but for those that have a set again by now.
@@ -338,12 +345,21 @@ def _removals_of_figures(its: CatalogKeys, names: Sequence[bytes]) -> Iterator[C
 
 
 def _status(reply: Reply) -> CatalogStatus:
+    """Read what is kept of the index; what another writer put there counts as nothing."""
     indexed_at, indexed, begun = cast("list[bytes | None]", reply)
-    return CatalogStatus(
-        datetime.fromtimestamp(float(indexed_at), UTC) if indexed_at else None,
-        int(indexed or 0),
-        int(begun or 0),
-    )
+    dated, serial = _moment(indexed_at), number_of_bytes(indexed or b"0") or 0
+    if not (dated and serial):
+        dated, serial = None, 0
+    return CatalogStatus(dated, serial, number_of_bytes(begun or b"0") or 0)
+
+
+def _moment(seconds: bytes | None) -> datetime | None:
+    if seconds is None or len(seconds) > _MAX_MOMENT:
+        return None
+    try:
+        return datetime.fromtimestamp(float(seconds), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _ranges(prefix: str, after: bytes, visible: Visible) -> Iterator[tuple[bytes, bytes]]:

@@ -15,6 +15,7 @@ __all__ = [
     "DIGEST",
     "FIELDS",
     "LENGTH",
+    "LONGEST_NAME",
     "MEDIA_TYPE",
     "REPOSITORIES",
     "SIZE",
@@ -46,6 +47,9 @@ REPOSITORIES = b"repository::*::blobs"
 
 CACHE = b"[br]*"
 """The pattern that matches every key of a registry's, and few others."""
+
+LONGEST_NAME = 1024
+"""Bytes of what is indexed as a name."""
 
 _BLOB, _REPOSITORY, _MEMBERS, _OF_BLOB = b"blobs::", b"repository::", b"::blobs", b"::blobs::"
 
@@ -103,8 +107,12 @@ def digest_in(key: bytes) -> bytes:
 
 
 def repository_in(key: bytes) -> bytes:
-    """What stands for the name in a key that `REPOSITORIES` matched."""
-    return key.removeprefix(_REPOSITORY).removesuffix(_MEMBERS)
+    """What stands for the name in a key that `REPOSITORIES` matched.
+
+    Cut at `LONGEST_NAME`, which no repository's name reaches: what is longer is no name, and all
+    that begins so is indexed as one.
+    """
+    return key.removeprefix(_REPOSITORY).removesuffix(_MEMBERS)[:LONGEST_NAME]
 
 
 class CatalogKeys(NamedTuple):

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from blobcache.digest import MAX_LENGTH as MAX_DIGEST
 from blobcache.digest import Digest
 from blobcache.exceptions import DigestInvalid, RepositoryNameInvalid
+from blobcache.raw import printable
+from blobcache.reference import MAX_LENGTH as MAX_NAME
 from blobcache.reference import RepositoryName
 
-__all__ = ["digest_text", "printable", "repository_text"]
+__all__ = ["digest_text", "repository_text"]
 
 
 def repository_text(raw: bytes) -> str:
     """Return the `RepositoryName`, or what stands in the place of one, made printable."""
-    try:
-        return RepositoryName(raw.decode())
-    except (RepositoryNameInvalid, UnicodeDecodeError):
-        return printable(raw)
+    if len(raw) <= MAX_NAME:  # a name is ASCII
+        try:
+            return RepositoryName(raw.decode())
+        except (RepositoryNameInvalid, UnicodeDecodeError):
+            pass
+    return printable(raw)
 
 
-def digest_text(raw: bytes) -> str:
+def digest_text(raw: bytes, *, allow_tarsum: bool = True) -> str:
     """Return the `Digest`, or what stands in the place of one, made printable."""
-    try:
-        return Digest(raw.decode(), allow_tarsum=True)
-    except (DigestInvalid, UnicodeDecodeError):
-        return printable(raw)
-
-
-def printable(raw: bytes) -> str:
-    """Return anything as text of printable characters."""
-    text = raw.decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    if len(raw) <= MAX_DIGEST:  # a digest is ASCII
+        try:
+            return Digest(raw.decode(), allow_tarsum=allow_tarsum)
+        except (DigestInvalid, UnicodeDecodeError):
+            pass
+    return printable(raw)

@@ -9,19 +9,25 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, cast
 
-from blobcache.descriptor import MAX_SIZE, Descriptor, validate_media_type
+from blobcache.descriptor import MAX_MEDIA_TYPE, MAX_SIZE, Descriptor, validate_media_type
 from blobcache.digest import Digest
-from blobcache.exceptions import DescriptorCorrupt, DigestInvalid, MediaTypeInvalid
+from blobcache.exceptions import DescriptorCorrupt, MediaTypeInvalid
+from blobcache.redis.names import digest_text
 from blobcache.redis.wire import is_wrong_type
 
 if TYPE_CHECKING:
     from blobcache.redis.wire import Reply
 
-__all__ = ["global_descriptor", "has_usable_media_type", "media_type", "scoped_descriptor"]
+__all__ = [
+    "global_descriptor",
+    "has_usable_media_type",
+    "media_type",
+    "number_of_bytes",
+    "override_media_type",
+    "scoped_descriptor",
+]
 
 _MAX_SIZE_DIGITS = len(str(MAX_SIZE))
-_SHORT = 255
-"""Bytes of a media type that is remembered: registries use a handful, over and over."""
 
 
 def global_descriptor(
@@ -50,6 +56,23 @@ def media_type(fields: Reply) -> str | None:
     return _decoded(value) if value else None
 
 
+def override_media_type(override: Reply) -> str | None:
+    """Read a repository's own media type; None if there is none that can be read."""
+    return _decoded(override) if isinstance(override, bytes) and override else None
+
+
+def number_of_bytes(value: bytes) -> int | None:
+    """Read a size; None if it is no number of bytes that a registry could hold.
+
+    Not every number that Python reads is one: `bytes.isdigit` knows ASCII digits alone, and what
+    has thousands of them Python refuses to read.
+    """
+    if not value.isdigit() or len(value) > _MAX_SIZE_DIGITS:
+        return None
+    number = int(value)
+    return number if number <= MAX_SIZE else None
+
+
 def has_usable_media_type(fields: Reply) -> bool:
     """Whether the media type of a blob's hash, or there being none, can stay as it is."""
     if is_wrong_type(fields):
@@ -75,8 +98,8 @@ def _descriptor(
     canonical = digest
     if named != digest.encode():
         canonical = _other(named, digest, allow_tarsum=allow_tarsum)
-    # Not every number that Python reads is one: bytes.isdigit knows ASCII digits alone.
-    if not size.isdigit() or len(size) > _MAX_SIZE_DIGITS or (number := int(size)) > MAX_SIZE:
+    number = number_of_bytes(size)
+    if number is None:
         raise _corrupt(digest, "its size is not a number of bytes")
     own_type = _media_type(its_type, digest) if its_type else None
     if override and override != its_type:
@@ -88,27 +111,27 @@ def _descriptor(
 
 def _other(named: bytes, digest: Digest, *, allow_tarsum: bool) -> Digest:
     """The digest that a hash names, which is another one than its key's."""
-    try:
-        canonical = Digest(named.decode("utf-8", "replace"), allow_tarsum=allow_tarsum)
-    except DigestInvalid:
-        raise _corrupt(digest, "the digest it names is none") from None
+    canonical = digest_text(named, allow_tarsum=allow_tarsum)
+    if not isinstance(canonical, Digest):
+        raise _corrupt(digest, "the digest it names is none")
     if canonical.algorithm == digest.algorithm:
         raise _corrupt(digest, "it names another blob", "digest-mismatch")
     return canonical
 
 
 def _media_type(value: bytes, digest: Digest) -> str:
-    decoded = _decoded_short(value) if len(value) <= _SHORT else _decode(value)
+    decoded = _decoded(value)
     if decoded is None:
-        raise _corrupt(digest, "its media type cannot be printed")
+        raise _corrupt(digest, "its media type is too long or cannot be printed")
     return decoded
 
 
 def _decoded(value: bytes) -> str | None:
     """The value as a media type; None if it cannot be one."""
-    return _decoded_short(value) if len(value) <= _SHORT else _decode(value)
+    return _decode(value) if len(value) <= MAX_MEDIA_TYPE else None
 
 
+@lru_cache(1024)  # registries use a handful of them, over and over
 def _decode(value: bytes) -> str | None:
     try:
         text = value.decode()
@@ -116,9 +139,6 @@ def _decode(value: bytes) -> str | None:
     except (MediaTypeInvalid, UnicodeDecodeError):
         return None
     return text
-
-
-_decoded_short = lru_cache(1024)(_decode)
 
 
 def _corrupt(

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
+from blobcache.descriptor import validate_media_type
 from blobcache.redis.evidence import which_are_members
 from blobcache.redis.inspection import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from blobcache.redis.inspection import Record
     from blobcache.redis.service import RedisService
@@ -25,8 +26,8 @@ __all__ = ["MAX_MEDIA_TYPES", "MediaTypeTotal", "Tally"]
 MAX_MEDIA_TYPES = 100
 """So many media types are told apart; what has another one goes into one sum."""
 
-_MAX_LENGTH = 255
-"""Characters of a media type (RFC 6838, "Naming Requirements": two names of at most 127)."""
+_MAX_BITS = 128
+"""Of a sum: that of more sizes than there could be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +105,12 @@ class Tally:
                 continue
             media_type = record.descriptor.media_type
             size = 0 if record.digest in weightless else record.descriptor.size
-            if media_type in self.blobs or self._has_room_for(media_type):
+            if media_type in self.blobs or len(self.blobs) < MAX_MEDIA_TYPES:
                 self.blobs[media_type] += 1
                 self.sizes[media_type] += size
             else:
                 self.others[0] += 1
                 self.others[1] += size
-
-    def _has_room_for(self, media_type: str | None) -> bool:
-        return len(self.blobs) < MAX_MEDIA_TYPES and len(media_type or "") <= _MAX_LENGTH
 
     def as_json(self) -> dict[str, Any]:
         """Return the sums as values of JSON."""
@@ -124,12 +122,31 @@ class Tally:
         }
 
     @classmethod
-    def from_json(cls, facts: dict[str, Any]) -> Self:
-        """Undo `as_json`."""
+    def from_json(cls, facts: Mapping[str, Any]) -> Self:
+        """Undo `as_json`. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        types = [
+            (_media_type(media_type), _whole(blobs), _whole(size))
+            for media_type, blobs, size in facts["types"]
+        ]
+        if len(types) > MAX_MEDIA_TYPES:
+            raise ValueError("more media types than are told apart")
+        blobs, size = map(_whole, facts["others"])
         return cls(
-            counted=facts["counted"],
-            blobs=Counter({media_type: blobs for media_type, blobs, _ in facts["types"]}),
-            sizes=Counter({media_type: size for media_type, _, size in facts["types"]}),
-            states=Counter({State(state): number for state, number in facts["states"].items()}),
-            others=list(facts["others"]),
+            counted=_whole(facts["counted"]),
+            blobs=Counter({media_type: blobs for media_type, blobs, _ in types}),
+            sizes=Counter({media_type: size for media_type, _, size in types}),
+            states=Counter({State(name): _whole(count) for name, count in facts["states"].items()}),
+            others=[blobs, size],
         )
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int or not 0 <= value.bit_length() <= _MAX_BITS or value < 0:
+        raise ValueError("not a number of blobs or bytes")
+    return value
+
+
+def _media_type(value: object) -> str | None:
+    if value is not None:
+        validate_media_type(value)
+    return cast("str | None", value)

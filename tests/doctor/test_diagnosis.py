@@ -110,7 +110,7 @@ class TestEverything:
         stored = finding.facts["stored"]
         assert isinstance(stored, str)
         assert stored.startswith("\\xff\\n999")
-        assert len(stored) < 200
+        assert len(stored) < 300
         assert stored.isprintable()
 
 

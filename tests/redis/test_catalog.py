@@ -136,7 +136,7 @@ class TestBuild:
             "Not A Name": 1,
             "a//b": 1,
             "\\xff\\xfe": 1,
-            "x" * 300: 1,
+            "x" * 256 + "...": 1,
             "a::b": 1,
             "line\\nbreak": 1,
             "not-a-set": None,
