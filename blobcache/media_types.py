@@ -11,6 +11,8 @@ import re
 from enum import StrEnum
 from typing import NamedTuple
 
+from blobcache.descriptor import MAX_MEDIA_TYPE
+
 __all__ = ["Description", "Kind", "describe"]
 
 
@@ -107,20 +109,13 @@ _KNOWN = {
     "application/octet-stream": _UNTOLD,
 }
 
-_LAYERS = (
-    (re.compile(r"application/vnd\.oci\.image\.layer\.v1\.tar"), "OCI", ""),
-    (
-        re.compile(r"application/vnd\.oci\.image\.layer\.nondistributable\.v1\.tar"),
-        "OCI",
-        "foreign",
-    ),
-    (re.compile(r"application/vnd\.docker\.image\.rootfs\.diff\.tar"), "Docker", ""),
-    (
-        re.compile(r"application/vnd\.docker\.image\.rootfs\.foreign\.diff\.tar"),
-        "Docker",
-        "foreign",
-    ),
-)
+_LAYERS = {
+    f"{_OCI}image.layer.nondistributable.v1.tar": ("OCI", "foreign"),
+    f"{_OCI}image.layer.v1.tar": ("OCI", ""),
+    f"{_DOCKER}image.rootfs.foreign.diff.tar": ("Docker", "foreign"),
+    f"{_DOCKER}image.rootfs.diff.tar": ("Docker", ""),
+}
+"""How the media types of layers begin: whose they are, and what else that says."""
 
 _PACKED = re.compile(r"(?:[.+](gzip|zstd|xz|bzip2))?((?:\+[a-z0-9]+)*)")
 
@@ -146,16 +141,16 @@ def describe(media_type: str | None) -> Description:
     """
     if media_type is None:
         return _UNTOLD
-    essence = media_type.partition(";")[0].strip().lower()
+    essence = media_type[:MAX_MEDIA_TYPE].partition(";")[0].strip().lower()
     if not essence:
         return _UNTOLD
     return _KNOWN.get(essence) or _layer(essence) or _guess(essence)
 
 
 def _layer(essence: str) -> Description | None:
-    for pattern, family, detail in _LAYERS:
-        if match := pattern.match(essence):
-            rest = _PACKED.fullmatch(essence[match.end() :])
+    for beginning, (family, detail) in _LAYERS.items():
+        if essence.startswith(beginning):
+            rest = _PACKED.fullmatch(essence.removeprefix(beginning))
             if rest is None:
                 return None
             packing = rest[1] or "uncompressed"

@@ -26,6 +26,7 @@ __all__ = [
     "BodyInvalid",
     "BodyTooLarge",
     "PageSizeInvalid",
+    "UriTooLong",
     "envelope",
     "exception_handler",
 ]
@@ -59,6 +60,13 @@ class BodyTooLarge(BodyInvalid):
     status = 413
 
 
+class UriTooLong(BlobCacheError):
+    """An address longer than any that there is."""
+
+    code = "URI_TOO_LONG"
+    status = 414
+
+
 class PageSizeInvalid(BlobCacheError):
     """Not a number of rows."""
 
@@ -70,7 +78,7 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
     """Return the response that reports the error; None for one that nobody foresaw."""
     error, headers = _as_ours(exc), {}
     if isinstance(error, CacheUnavailable):
-        _log.warning("Not available: %s", context["request"].path, exc_info=exc)
+        _log.warning("Not available: %a", context["request"].path, exc_info=exc)
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, exceptions.APIException):
         if authenticate := getattr(error, "auth_header", None):

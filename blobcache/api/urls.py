@@ -14,6 +14,7 @@ from django.apps import apps
 from django.urls import URLPattern, re_path
 
 from blobcache.api import views
+from blobcache.api.routers import LinearPattern, LongPattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,37 +28,34 @@ __all__ = ["app_name", "urlpatterns"]
 
 app_name = "blobcache-api"
 
-_DIGEST, _NAME = r"(?P<digest>[^/]+)", r"(?P<name>(?s:.+))"
+_HEADS = ("blobs", "repositories", "status")
+"""What our addresses begin with; a host may mount others beside them."""
 
 _ROUTES: list[tuple[str, type[BlobCacheView], str]] = [
-    (r"status", views.StatusView, "status"),
-    (r"blobs", views.BlobListView, "blobs"),
-    (r"blobs/stat", views.BatchView, "blobs-stat"),
-    (rf"blobs/{_DIGEST}/repositories", views.HolderListView, "blob-repositories"),
-    (rf"blobs/{_DIGEST}/purge", views.PurgeView, "blob-purge"),
-    (rf"blobs/{_DIGEST}", views.BlobView, "blob"),
-    (r"repositories", views.RepositoryListView, "repositories"),
-    (rf"repositories/{_NAME}/summary", views.SummaryView, "repository-summary"),
-    (rf"repositories/{_NAME}/blobs/stat", views.RepositoryBatchView, "repository-blobs-stat"),
-    (rf"repositories/{_NAME}/blobs", views.RepositoryBlobListView, "repository-blobs"),
-    (
-        rf"repositories/{_NAME}/blobs/(?P<digest>(?s:.+))",
-        views.RepositoryBlobView,
-        "repository-blob",
-    ),
+    ("status", views.StatusView, "status"),
+    ("blobs", views.BlobListView, "blobs"),
+    ("blobs/stat", views.BatchView, "blobs-stat"),
+    ("blobs/<digest>/repositories", views.HolderListView, "blob-repositories"),
+    ("blobs/<digest>/purge", views.PurgeView, "blob-purge"),
+    ("blobs/<digest>", views.BlobView, "blob"),
+    ("repositories", views.RepositoryListView, "repositories"),
+    ("repositories/<name>/summary", views.SummaryView, "repository-summary"),
+    ("repositories/<name>/blobs/stat", views.RepositoryBatchView, "repository-blobs-stat"),
+    ("repositories/<name>/blobs", views.RepositoryBlobListView, "repository-blobs"),
+    ("repositories/<name>/blobs/<digest>", views.RepositoryBlobView, "repository-blob"),
 ]
 
 
 def _patterns() -> Iterator[URLPattern]:
+    yield URLPattern(LongPattern(*_HEADS), views.too_long)
     # What is asked for most, ahead of all that it would be compared with: no name ends in a
     # segment with a colon, so what has one behind "/blobs/" is a digest, or meant to be.
-    most_asked = rf"repositories/{_NAME}/blobs/(?P<digest>[^/]+:[^/]+)"
-    yield re_path(rf"^{most_asked}/?\Z", views.RepositoryBlobView.as_view(schema=None))
+    blob_route, blob_view, _ = _ROUTES[-1]
+    yield URLPattern(LinearPattern(blob_route, mark=":"), blob_view.as_view(schema=None))
     for route, view_class, name in _ROUTES:
-        view = view_class.as_view()
-        yield re_path(rf"^{route}/\Z", view, name=name)
-        yield re_path(rf"^{route}\Z", _unlisted(view))
-    yield re_path(r"^(?:blobs|repositories|status)/", _unlisted(views.UnknownView.as_view()))
+        pattern = LinearPattern(route, name, segment=route.startswith("blobs/"))
+        yield URLPattern(pattern, view_class.as_view(), name=name)
+    yield re_path(rf"^(?:{'|'.join(_HEADS)})/", _unlisted(views.UnknownView.as_view()))
 
 
 def _unlisted(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import status
 from rest_framework.exceptions import NotFound
 from rest_framework.response import Response
@@ -17,7 +18,8 @@ from blobcache import cursors
 from blobcache.api import permissions, serializers
 from blobcache.api.base import LIST, STAT, WRITE, BlobCacheView, Offer
 from blobcache.api.content import wants_json
-from blobcache.api.exceptions import BodyInvalid, envelope
+from blobcache.api.exceptions import BodyInvalid, UriTooLong, envelope
+from blobcache.api.routers import MAX_PATH
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import CacheUnavailable, DigestInvalid
@@ -45,6 +47,7 @@ __all__ = [
     "StatusView",
     "SummaryView",
     "UnknownView",
+    "too_long",
 ]
 
 
@@ -307,3 +310,13 @@ class UnknownView(BlobCacheView):
         """Say so, whatever the method."""
         super().initial(request, *args, **kwargs)
         raise NotFound(f"There is nothing at {request.path!a}.", "path_unknown")
+
+
+@csrf_exempt
+def too_long(request: HttpRequest) -> HttpResponse:
+    """Refuse a path that is longer than any of ours, ahead of all that looks at it closely."""
+    error = UriTooLong(
+        f"The path has {len(request.path)} characters; at most {MAX_PATH} are read.",
+        {"maximum": MAX_PATH},
+    )
+    return JsonResponse(envelope(error), status=error.status, headers={"Cache-Control": "no-cache"})
