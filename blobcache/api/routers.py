@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Match = tuple[str, tuple[Any, ...], dict[str, Any]]
 
-__all__ = ["MAX_PATH", "LinearPattern", "LongPattern"]
+__all__ = ["MAX_PATH", "BelowPattern", "LinearPattern"]
 
 MAX_PATH = 1024
 """Characters of a path below the API's root; the longest address of a blob has 500."""
@@ -71,13 +71,18 @@ class LinearPattern(RegexPattern):
         return {first: name, last: digest}
 
 
-class LongPattern(RegexPattern):
-    """What is longer than `MAX_PATH` and begins with one of some words and a slash."""
+class BelowPattern(RegexPattern):
+    """Whatever begins with one of some words and a slash, and is `longer_than` so many characters.
 
-    def __init__(self, *heads: str) -> None:
+    It takes no part in `reverse` and the schema.
+    """
+
+    def __init__(self, *heads: str, longer_than: int = 0) -> None:
         super().__init__("", is_endpoint=True)
         self._heads = tuple(f"{head}/" for head in heads)
+        self._longer_than = longer_than
 
     def match(self, path: str) -> Match | None:
         """Return nothing but that it is so."""
-        return ("", (), {}) if len(path) > MAX_PATH and path.startswith(self._heads) else None
+        is_ours = len(path) > self._longer_than and path.startswith(self._heads)
+        return ("", (), {}) if is_ours else None

@@ -11,10 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
-from django.urls import URLPattern, re_path
+from django.urls import URLPattern
 
 from blobcache.api import views
-from blobcache.api.routers import LinearPattern, LongPattern
+from blobcache.api.routers import MAX_PATH, BelowPattern, LinearPattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ _ROUTES: list[tuple[str, type[BlobCacheView], str]] = [
 
 
 def _patterns() -> Iterator[URLPattern]:
-    yield URLPattern(LongPattern(*_HEADS), views.too_long)
+    yield URLPattern(BelowPattern(*_HEADS, longer_than=MAX_PATH), views.too_long)
     # What is asked for most, ahead of all that it would be compared with: no name ends in a
     # segment with a colon, so what has one behind "/blobs/" is a digest, or meant to be.
     blob_route, blob_view, _ = _ROUTES[-1]
@@ -55,7 +55,7 @@ def _patterns() -> Iterator[URLPattern]:
     for route, view_class, name in _ROUTES:
         pattern = LinearPattern(route, name, segment=route.startswith("blobs/"))
         yield URLPattern(pattern, view_class.as_view(), name=name)
-    yield re_path(rf"^(?:{'|'.join(_HEADS)})/", _unlisted(views.UnknownView.as_view()))
+    yield URLPattern(BelowPattern(*_HEADS), _unlisted(views.UnknownView.as_view()))
 
 
 def _unlisted(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:

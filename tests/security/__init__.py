@@ -1,0 +1,1 @@
+"""What a hostile visitor, user or writer can try, and what holds it."""

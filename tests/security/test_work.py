@@ -1,0 +1,308 @@
+"""Whatever is sent or lies in Redis, the work that it makes grows no faster than its length."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.admin.utils import quote
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import Client
+from redis import Redis
+
+from blobcache.descriptor import Descriptor
+from blobcache.services import get_provider
+from tests.security.work import LONGEST, Asked, pattern_calls, watch_patterns, work
+
+A = "sha256:" + "a" * 64
+LENGTHS = (300, 3000, 30_000)
+SLACK = 300
+"""Lines and calls: what the same request takes more or less from one time to the next."""
+
+API = "/api/repositories/"
+ADMIN = "/admin/blobcache/"
+
+Shape = Callable[[int], dict[str, Any]]
+
+
+def get(path: str, **more: Any) -> dict[str, Any]:
+    return {"method": "GET", "path": path, **more}
+
+
+def body(path: str, content: str, method: str = "PUT") -> dict[str, Any]:
+    return {"method": method, "path": path, "data": content, "content_type": "application/json"}
+
+
+def form(path: str, data: dict[str, Any]) -> dict[str, Any]:
+    return {"method": "POST", "path": path, "data": data}
+
+
+PATHS: dict[str, Callable[[int], str]] = {
+    "colons": lambda n: f"{API}a/blobs/{':' * n}/x/",
+    "colons in the global scope": lambda n: f"/api/blobs/{':' * n}/x/",
+    "blobs over and over": lambda n: f"{API}{'a/blobs/' * (n // 8)}x",
+    "blobs alone": lambda n: f"{API}a{'/blobs' * (n // 6)}/",
+    "segments": lambda n: f"{API}a{'/x' * (n // 2)}",
+    "slashes": lambda n: f"{API}{'/' * n}",
+    "summaries": lambda n: f"{API}{'a/summary/' * (n // 10)}x",
+    "dashes": lambda n: f"{API}{'a-' * (n // 2)}/blobs/",
+    "dots and underscores": lambda n: f"{API}{'a__b.' * (n // 5)}/summary/",
+    "brackets": lambda n: f"{API}[{'a:' * (n // 2)}/blobs/",
+    "labels": lambda n: f"{API}{'a' * n}_/a/blobs/",
+    "not ASCII": lambda n: f"{API}{'é' * n}/blobs/",
+    "line ends": lambda n: f"{API}a/blobs/{'%0A' * (n // 3)}",
+    "a digest": lambda n: f"/api/blobs/sha256:{'a' * n}/",
+    "a digest of components": lambda n: f"/api/blobs/{'a+' * (n // 2)}:b/",
+    "beside ours": lambda n: f"/api/{'x/' * (n // 2)}",
+    "a repository's page": lambda n: f"{ADMIN}repository/{quote('a/' * (n // 2))}/change/",
+    "a page's address": lambda n: f"{ADMIN}repository/{'a/clear/' * (n // 8)}",
+    "a blob's page": lambda n: f"{ADMIN}blob/{quote('a+' * (n // 2) + ':b')}/change/",
+    "a history": lambda n: f"{ADMIN}repository/{quote('a' * n)}/history/",
+}
+
+QUERIES: dict[str, Callable[[int], str]] = {
+    "a cursor": lambda n: f"{API}?cursor={'a' * n}",
+    "a cursor of colons": lambda n: f"{API}?cursor={':' * n}",
+    "a prefix": lambda n: f"{API}?prefix={'[' * n}",
+    "a size": lambda n: f"{API}?page_size={'9' * n}",
+    "a format": lambda n: f"{API}?format={'x' * n}",
+    "ampersands": lambda n: f"{API}?{'&' * n}",
+    "per cent": lambda n: f"{API}?prefix={'%' * n}",
+    "many": lambda n: f"{API}?{'a=1&' * (n // 4)}",
+    "a search": lambda n: f"{ADMIN}repository/?q={'a-' * (n // 2)}",
+    "a search within": lambda n: f"{ADMIN}repository/?m=in&q={'a' * n}",
+    "a digest that is looked up": lambda n: f"{ADMIN}blob/?q={'a+' * (n // 2)}:b",
+    "members": lambda n: f"{ADMIN}repository/{quote('team/app')}/change/?q={'a' * n}",
+    "a media type": lambda n: f"{ADMIN}repository/{quote('team/app')}/change/?type={'a/' * n}",
+    "a page": lambda n: f"{ADMIN}repository/{quote('team/app')}/change/?p={'9' * n}",
+    "a page's cursor": lambda n: f"{ADMIN}repository/?cursor={'a:' * (n // 2)}",
+    "repositories to check": lambda n: f"{ADMIN}repository/consistency/?repository={'a/' * n}",
+    "a report": lambda n: f"{ADMIN}repository/consistency/?run={'a' * n}",
+    "a list as it was left": lambda n: (
+        f"{ADMIN}repository/{quote('team/app')}/change/?_changelist_filters={'q%3D' * (n // 4)}"
+    ),
+}
+
+BLOB, BATCH = f"{API}team/app/blobs/{A}/", f"{API}team/app/blobs/stat/"
+
+REQUESTS: dict[str, Shape] = {
+    **{name: lambda n, path=path: get(path(n)) for name, path in (PATHS | QUERIES).items()},  # type: ignore[misc]
+    **{
+        f"{name}, as a page": lambda n, path=path: get(path(n), HTTP_ACCEPT="text/html")  # type: ignore[misc]
+        for name, path in PATHS.items()
+    },
+    "types that suit": lambda n: get(API, HTTP_ACCEPT="a/b," * (n // 4)),
+    "types with parameters": lambda n: get(API, HTTP_ACCEPT="a/b;" + "q=1;" * (n // 4)),
+    "a token": lambda n: get(API, HTTP_AUTHORIZATION="Token " + "a" * n),
+    "words for a token": lambda n: get(API, HTTP_AUTHORIZATION="Token " + "a " * (n // 2)),
+    "languages": lambda n: get(API, HTTP_ACCEPT_LANGUAGE="de," * (n // 3)),
+    "a media type to set": lambda n: body(BLOB, f'{{"size": 1, "mediaType": "{"a/" * n}"}}'),
+    "a digest to set": lambda n: body(BLOB, f'{{"size": 1, "digest": "{"a+" * n}:b"}}'),
+    "digits": lambda n: body(BLOB, f'{{"size": {"9" * n}, "mediaType": "a/b"}}'),
+    "a field": lambda n: body(BLOB, f'{{"{"x" * n}": 1}}'),
+    "fields": lambda n: body(
+        BLOB,
+        json.dumps(dict.fromkeys(map(str, range(n // 10)))),
+    ),
+    "arrays": lambda n: body(BLOB, "[" * n),
+    "no digests": lambda n: body(
+        f"{API}team/app/blobs/stat/", f'{{"digests": ["{"x" * n}"]}}', "POST"
+    ),
+    "many that are no digests": lambda n: body(
+        f"{API}team/app/blobs/stat/",
+        json.dumps({"digests": list(map(str, range(n // 40)))}),
+        "POST",
+    ),
+    "a purge's cursor": lambda n: body(
+        f"/api/blobs/{A}/purge/", f'{{"cursor": "{":" * n}"}}', "POST"
+    ),
+    "a form": lambda n: form(
+        f"{ADMIN}repository/{quote('team/app')}/set/",
+        {"digest": "a+" * n, "size": "9" * n, "media_type": "a/" * n},
+    ),
+    "findings to repair": lambda n: form(
+        f"{ADMIN}repository/repair/", {"finding": "corrupt/member/" + "%2F" * n}
+    ),
+    "repositories to clear": lambda n: form(
+        f"{ADMIN}repository/empty/", {"repository": "a-" * n, "kept": "q=" * n}
+    ),
+    "blobs to clear": lambda n: form(
+        f"{ADMIN}repository/{quote('team/app')}/clear/", {"digest": "a+" * n}
+    ),
+}
+
+
+def put_member(client: Redis, raw: bytes) -> None:
+    client.sadd("repository::team/app::blobs", raw)
+
+
+def put_field(field: str, key: str = f"blobs::{A}") -> Callable[[Redis, bytes], None]:
+    def put(client: Redis, raw: bytes) -> None:
+        client.hset(key, field, raw)
+
+    return put
+
+
+def put_figures(client: Redis, raw: bytes) -> None:
+    client.hset("blobcache::{catalog}::figures", "team/app", raw)
+    client.hset("blobcache::{catalog}::counting", "team/app", raw)
+
+
+LEFT: dict[str, Callable[[Redis, bytes], object]] = {
+    "a member": put_member,
+    "the digest of a hash": put_field("digest"),
+    "a size": put_field("size"),
+    "a length": put_field("length"),
+    "a media type": put_field("mediatype"),
+    "an override": put_field("mediatype", f"repository::team/app::blobs::{A}"),
+    "a name": lambda client, raw: client.sadd(b"repository::%b::blobs" % raw, A),
+    "the digest of a key": lambda client, raw: client.hset(b"blobs::" + raw, "size", 1),
+    "an orphan": lambda client, raw: client.hset(
+        b"repository::team/app::blobs::" + raw,
+        "mediatype",
+        "a/b",
+    ),
+    "figures": put_figures,
+    "the index's state": put_field("indexed_at", "blobcache::{catalog}::state"),
+    "an index's number": put_field("indexed", "blobcache::{catalog}::state"),
+}
+
+VALUES: dict[str, Callable[[int], bytes]] = {
+    "digits": lambda n: b"9" * n,
+    "components": lambda n: b"a+" * (n // 2),
+    "control characters": lambda n: b"\x1b" * n,
+    "not UTF-8": lambda n: b"\xff" * n,
+    "colons": lambda n: b"a:" * (n // 2),
+    "brackets": lambda n: b"[" * n,
+}
+
+LOOKS = {
+    "repositories": API,
+    "members": f"{API}team/app/blobs/",
+    "a stat": BLOB,
+    "the sums": f"{API}team/app/summary/",
+    "blobs": "/api/blobs/",
+    "holders": f"/api/blobs/{A}/repositories/",
+    "the page of repositories": f"{ADMIN}repository/",
+    "repositories by size": f"{ADMIN}repository/?o=-bytes",
+    "a repository's page": f"{ADMIN}repository/{quote('team/app')}/change/",
+    "members by state": f"{ADMIN}repository/{quote('team/app')}/change/?o=state",
+    "a blob's page": f"{ADMIN}blob/{quote(A)}/change/",
+    "the page of blobs": f"{ADMIN}blob/",
+    "what is wrong": f"{ADMIN}repository/consistency/",
+    "what is corrupt": f"{ADMIN}repository/consistency/?kind=corrupt",
+    "what is in no repository": f"{ADMIN}repository/consistency/?kind=unreferenced",
+}
+
+
+@pytest.fixture(autouse=True)
+def patterns(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
+    """Every pattern of the app, with the length of what it was asked about."""
+    return watch_patterns(monkeypatch)
+
+
+@pytest.fixture
+def client(default_cache: Redis, db: None) -> Client:
+    """Who may do everything, with a repository to do it to."""
+    get_provider().repository_scoped("team/app").set_descriptor(A, Descriptor(A, 10, "a/b"))
+    found = Client(raise_request_exception=False)
+    found.force_login(User.objects.create(username="boss", is_staff=True, is_superuser=True))
+    return found
+
+
+def ask(client: Client, request: dict[str, Any]) -> Any:
+    options = dict(request)
+    method, path = options.pop("method"), options.pop("path")
+    if "content_type" in options:
+        data, content_type = options.pop("data"), options.pop("content_type")
+        return client.generic(method, path, data, content_type, **options)
+    return (client.post if method == "POST" else client.get)(path, **options)
+
+
+def grows_no_faster(call: Callable[[int], object]) -> None:
+    """Twice the length takes no more than twice the work."""
+    call(LENGTHS[0])  # whatever is made at the first time
+    for length in LENGTHS:
+        once, twice = (work(lambda n=n: call(n)) for n in (length, 2 * length))  # type: ignore[misc]
+        assert twice <= 2 * once + SLACK, (length, once, twice)
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request_of_twice_the_length_takes_at_most_twice_the_work(
+    name: str, client: Client, patterns: list[Asked]
+) -> None:
+    statuses: set[int] = set()
+
+    def call(length: int) -> None:
+        statuses.add(ask(client, REQUESTS[name](length)).status_code)
+
+    grows_no_faster(call)
+    assert max(statuses) < 500
+    assert {each.name: each.longest for each in patterns if each.longest > LONGEST} == {}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_stranger_s_path_of_twice_the_length_takes_at_most_twice_the_work(
+    name: str, client: Client, patterns: list[Asked]
+) -> None:
+    stranger = Client(raise_request_exception=False)
+    grows_no_faster(lambda n: stranger.get(PATHS[name](n), HTTP_ACCEPT="text/html"))
+    assert {each.name: each.longest for each in patterns if each.longest > LONGEST} == {}
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("place", LEFT)
+def test_what_others_left_in_redis_is_looked_at_in_time_linear_in_its_length(
+    place: str, value: str, client: Client, default_cache: Redis, patterns: list[Asked]
+) -> None:
+    get_provider().catalog.reindex()  # type: ignore[attr-defined]
+    kept = {key: default_cache.dump(key) or b"" for key in default_cache.scan_iter()}
+
+    def leave(length: int) -> None:
+        default_cache.flushall()
+        for key, dumped in kept.items():
+            default_cache.restore(key, 0, dumped)
+        LEFT[place](default_cache, VALUES[value](length))
+
+    def look(path: str) -> int:
+        response = client.get(path)
+        assert response.status_code < 500 or response.status_code == 503, path
+        assert len(response.content) < 1_000_000, path
+        return response.status_code
+
+    for path in LOOKS.values():
+        leave(LENGTHS[0])
+        look(path)
+        leave(LENGTHS[1])
+        once = work(lambda path=path: look(path))  # type: ignore[misc]
+        leave(2 * LENGTHS[1])
+        twice = work(lambda path=path: look(path))  # type: ignore[misc]
+        assert twice <= 2 * once + SLACK, (path, once, twice)
+    assert {each.name: each.longest for each in patterns if each.longest > LONGEST} == {}
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("place", LEFT)
+def test_the_command_checks_whatever_others_left_in_redis(
+    place: str, value: str, client: Client, default_cache: Redis
+) -> None:
+    LEFT[place](default_cache, VALUES[value](100_000))
+    said = StringIO()
+    with suppress(SystemExit):  # something is left
+        call_command("blobcache", "check", "--fix", stdout=said, stderr=said)
+    text = said.getvalue()
+    assert text
+    assert len(text) < 10_000
+    assert text.replace("\n", "").isprintable()
+
+
+def test_every_pattern_of_ours_can_be_watched() -> None:
+    calls = list(pattern_calls())
+    assert calls
+    # That one makes a pattern of words of ours, and asks it about commands that are ours too.
+    assert [place for place, is_kept in calls if not is_kept] == ["wire.py: split"]

@@ -1,0 +1,107 @@
+"""Counting work: how much Python does, and how much text its patterns are asked about."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+from types import FrameType, ModuleType
+from typing import Any
+
+import pytest
+from django.urls import URLPattern
+from django.urls.resolvers import RegexPattern
+
+import blobcache
+from blobcache.api.urls import urlpatterns
+
+__all__ = ["LONGEST", "Asked", "pattern_calls", "watch_patterns", "work"]
+
+LONGEST = 1024
+"""Characters that a pattern of ours may be asked about."""
+
+
+def work(call: Callable[[], object]) -> int:
+    """How many lines and calls, those into C included, one call takes in this thread."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        count += event in {"line", "call"}
+        return trace
+
+    def profile(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        count += event == "c_call"
+
+    before = sys.gettrace(), sys.getprofile()
+    sys.setprofile(profile)
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before[0])
+        sys.setprofile(before[1])
+    return count
+
+
+class Asked:
+    """A pattern that keeps the length of the longest text that it was asked about."""
+
+    def __init__(self, pattern: re.Pattern[Any], name: str) -> None:
+        self._pattern = pattern
+        self.name = name
+        self.longest = 0
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._pattern, name)
+        if not callable(found):
+            return found
+
+        def ask(*arguments: Any, **options: Any) -> Any:
+            texts = [each for each in arguments if isinstance(each, (str, bytes))]
+            self.longest = max(self.longest, *map(len, texts))
+            return found(*arguments, **options)
+
+        return ask
+
+
+def modules() -> Iterator[ModuleType]:
+    """All modules of the app."""
+    for found in walk_packages(blobcache.__path__, "blobcache."):
+        yield import_module(found.name)
+
+
+def pattern_calls() -> Iterator[tuple[str, bool]]:
+    """Each use of `re`, and whether it is a pattern that a module keeps under a name."""
+    for path in Path(blobcache.__path__[0]).rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        kept = [node.value for node in tree.body if isinstance(node, ast.Assign)]
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and isinstance(node.func.value, ast.Name)
+                and node.func.value.id == "re"
+            ):
+                yield f"{path.name}: {node.func.attr}", node in kept and node.func.attr == "compile"
+
+
+def watch_patterns(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
+    """Put ears on every pattern of the app: those that modules keep, and those of addresses."""
+    watched: list[Asked] = []
+    for module in modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, re.Pattern):
+                watched.append(Asked(value, f"{module.__name__}.{name}"))
+                monkeypatch.setattr(module, name, watched[-1])
+    for each in urlpatterns:
+        assert isinstance(each, URLPattern)
+        assert isinstance(each.pattern, RegexPattern)
+        watched.append(Asked(each.pattern.regex, str(each.pattern)))
+        monkeypatch.setitem(vars(each.pattern), "regex", watched[-1])
+    return watched
