@@ -14,7 +14,7 @@ from __future__ import annotations
 __all__ = ["EXCERPT", "excerpt", "printable", "quoted"]
 
 EXCERPT = 256
-"""How much is shown of what is longer: characters of a text, bytes of what lies in Redis."""
+"""How much is shown of what is longer, in characters."""
 
 _MORE = "..."
 
@@ -22,12 +22,13 @@ _MORE = "..."
 def printable(raw: bytes) -> str:
     r"""Return what lies in Redis as printable text, such as ``a\x00b``.
 
-    Of more than `EXCERPT` bytes only the beginning is returned, with three dots behind it. What is
-    not UTF-8 and what is not printable is written as Python escapes it.
+    What is not UTF-8 and what is not printable is written as Python escapes it. Of more than
+    `EXCERPT` bytes, or characters with the escapes, only the beginning is returned, with three dots
+    behind it.
     """
     text = raw[:EXCERPT].decode("utf-8", "backslashreplace")
     shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-    return shown if len(raw) <= EXCERPT else shown + _MORE
+    return shown if len(raw) <= EXCERPT >= len(shown) else shown[:EXCERPT] + _MORE
 
 
 def excerpt(text: str) -> str:

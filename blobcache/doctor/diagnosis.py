@@ -42,6 +42,7 @@ from blobcache.redis.evidence import (
     which_are_members,
     which_exist,
 )
+from blobcache.redis.index import STEP
 from blobcache.redis.keys import KeyKind
 from blobcache.redis.names import digest_text, repository_text
 from blobcache.redis.wire import is_wrong_type
@@ -170,8 +171,9 @@ class Diagnosis:
     def step(self, cursor: str = "", budget: float = BUDGET, limit: int = LIMIT) -> Step:
         """Walk on for `budget` seconds, or as long as one look takes.
 
-        A step that has found `limit` things ends, too; one look at a thousand keys or members may
-        find more than that.
+        A step that has found `limit` things ends, too. It may find up to twice as many: a look at a
+        thousand keys or members that finds more than `limit` is repeated at no more than `limit`
+        of them, and Redis may show some more.
 
         Raises `CursorInvalid` if no step gave out the cursor, and `CacheUnavailable`.
         """
@@ -208,6 +210,8 @@ class _Walk:
         self._limit = limit
         self._place = place
         self._findings: dict[str, Finding] = {}
+        self._count = STEP
+        """How many keys or members a look is at."""
 
     def run(self) -> Step:
         phases = self._diagnosis.phases
@@ -217,7 +221,11 @@ class _Walk:
             if self._place.phase not in phases:
                 raise CursorInvalid("The cursor belongs to another diagnosis.")
             number = phases.index(self._place.phase)
-            if _WALKS[self._place.phase](self):
+            place, findings = self._place, dict(self._findings)
+            is_done = _WALKS[place.phase](self)
+            if len(self._findings) > len(findings) + self._limit and self._count > self._limit:
+                self._count, self._place, self._findings = self._limit, place, findings
+            elif is_done:
                 self._enter(phases, number + 1)
             elif self._is_late():
                 break
@@ -267,7 +275,7 @@ class _Walk:
 
     def _members(self, repository: bytes, cursor: str) -> str:
         """Judge the members that come next, and return the cursor behind them."""
-        scanned = scan_members(self._server, repository, cursor)
+        scanned = scan_members(self._server, repository, cursor, self._count)
         if scanned is None:
             self._tell(corrupt_repository(repository, "set"))
             return ""
@@ -296,7 +304,7 @@ class _Walk:
         and then all the rest of them is done with those that are shown last.
         """
         named = {name.encode() for name in self._diagnosis.repositories}
-        following, found = scan_keys(self._server, self._place.at)
+        following, found = scan_keys(self._server, self._place.at, self._count)
         if not named:
             if not self._repositories(found):
                 return False

@@ -238,6 +238,27 @@ class TestSteps:
         assert sum(found) == 300
         assert max(found) == 10
 
+    @pytest.mark.parametrize("kind", ["members", "keys"])
+    def test_a_look_that_finds_more_than_there_is_room_for_is_repeated_at_less(
+        self, kind: str, default_cache: Redis
+    ) -> None:
+        for number in range(700):
+            if kind == "members":
+                write_member(default_cache, "a", digest(number), "absent")
+            else:
+                write_blob(default_cache, digest(number), "no number")
+        diagnosis = Diagnosis(RedisBlobDescriptorCacheProvider(), kinds=[*DEFAULT_KINDS])
+        whole = {each.id for step in diagnosis.run() for each in step.findings}
+        seen: set[str] = set()
+        cursor: str | None = ""
+        while cursor is not None:
+            step = diagnosis.step(cursor, budget=60, limit=50)
+            assert len(step.findings) < 2 * 50 + 10
+            seen |= {each.id for each in step.findings}
+            cursor = step.next
+        assert seen == whole
+        assert len(seen) >= 700
+
     def test_no_command_looks_at_more_than_a_thousand_things(
         self, large: RedisBlobDescriptorCacheProvider, valkey: embedded.Server
     ) -> None:

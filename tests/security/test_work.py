@@ -10,22 +10,17 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.utils import quote
-from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
 from redis import Redis
 
-from blobcache.descriptor import Descriptor
 from blobcache.services import get_provider
+from tests.security.looks import ADMIN, API, BLOB, LOOKS, A
 from tests.security.work import LONGEST, Asked, pattern_calls, watch_patterns, work
 
-A = "sha256:" + "a" * 64
 LENGTHS = (300, 3000, 30_000)
 SLACK = 300
 """Lines and calls: what the same request takes more or less from one time to the next."""
-
-API = "/api/repositories/"
-ADMIN = "/admin/blobcache/"
 
 Shape = Callable[[int], dict[str, Any]]
 
@@ -88,7 +83,7 @@ QUERIES: dict[str, Callable[[int], str]] = {
     ),
 }
 
-BLOB, BATCH = f"{API}team/app/blobs/{A}/", f"{API}team/app/blobs/stat/"
+BATCH = f"{API}team/app/blobs/stat/"
 
 REQUESTS: dict[str, Shape] = {
     **{name: lambda n, path=path: get(path(n)) for name, path in (PATHS | QUERIES).items()},  # type: ignore[misc]
@@ -181,38 +176,11 @@ VALUES: dict[str, Callable[[int], bytes]] = {
     "brackets": lambda n: b"[" * n,
 }
 
-LOOKS = {
-    "repositories": API,
-    "members": f"{API}team/app/blobs/",
-    "a stat": BLOB,
-    "the sums": f"{API}team/app/summary/",
-    "blobs": "/api/blobs/",
-    "holders": f"/api/blobs/{A}/repositories/",
-    "the page of repositories": f"{ADMIN}repository/",
-    "repositories by size": f"{ADMIN}repository/?o=-bytes",
-    "a repository's page": f"{ADMIN}repository/{quote('team/app')}/change/",
-    "members by state": f"{ADMIN}repository/{quote('team/app')}/change/?o=state",
-    "a blob's page": f"{ADMIN}blob/{quote(A)}/change/",
-    "the page of blobs": f"{ADMIN}blob/",
-    "what is wrong": f"{ADMIN}repository/consistency/",
-    "what is corrupt": f"{ADMIN}repository/consistency/?kind=corrupt",
-    "what is in no repository": f"{ADMIN}repository/consistency/?kind=unreferenced",
-}
-
 
 @pytest.fixture(autouse=True)
 def patterns(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
     """Every pattern of the app, with the length of what it was asked about."""
     return watch_patterns(monkeypatch)
-
-
-@pytest.fixture
-def client(default_cache: Redis, db: None) -> Client:
-    """Who may do everything, with a repository to do it to."""
-    get_provider().repository_scoped("team/app").set_descriptor(A, Descriptor(A, 10, "a/b"))
-    found = Client(raise_request_exception=False)
-    found.force_login(User.objects.create(username="boss", is_staff=True, is_superuser=True))
-    return found
 
 
 def ask(client: Client, request: dict[str, Any]) -> Any:

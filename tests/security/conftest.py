@@ -1,0 +1,21 @@
+"""Somebody who may do everything, and a repository to do it to."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from redis import Redis
+
+from blobcache.descriptor import Descriptor
+from blobcache.services import get_provider
+from tests.security.looks import A
+
+
+@pytest.fixture
+def client(default_cache: Redis, db: None) -> Client:
+    """Who may do everything, with a repository to do it to."""
+    get_provider().repository_scoped("team/app").set_descriptor(A, Descriptor(A, 10, "a/b"))
+    found = Client(raise_request_exception=False)
+    found.force_login(User.objects.create(username="boss", is_staff=True, is_superuser=True))
+    return found

@@ -1,0 +1,33 @@
+"""Every list and page that shows what lies in Redis."""
+
+from __future__ import annotations
+
+from django.contrib.admin.utils import quote
+
+__all__ = ["ADMIN", "API", "BLOB", "LOOKS", "A"]
+
+A = "sha256:" + "a" * 64
+API = "/api/repositories/"
+ADMIN = "/admin/blobcache/"
+BLOB = f"{API}team/app/blobs/{A}/"
+
+LOOKS = {
+    "repositories": API,
+    "members": f"{API}team/app/blobs/",
+    "a stat": BLOB,
+    "the sums": f"{API}team/app/summary/",
+    "blobs": "/api/blobs/",
+    "holders": f"/api/blobs/{A}/repositories/",
+    "the page of repositories": f"{ADMIN}repository/",
+    "repositories by size": f"{ADMIN}repository/?o=-bytes",
+    "a repository's page": f"{ADMIN}repository/{quote('team/app')}/change/",
+    "members by state": f"{ADMIN}repository/{quote('team/app')}/change/?o=state",
+    "a blob's page": f"{ADMIN}blob/{quote(A)}/change/",
+    "the page of blobs": f"{ADMIN}blob/",
+    "what is wrong": f"{ADMIN}repository/consistency/",
+    "what is corrupt": f"{ADMIN}repository/consistency/?kind=corrupt",
+    "what is in no repository": f"{ADMIN}repository/consistency/?kind=unreferenced",
+}
+
+
+"""Their addresses, where there is a repository team/app with the blob `A`."""

@@ -1,0 +1,131 @@
+"""No text that others wrote is ever shown raw: it turns, hides, forges and commands nothing."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import Client
+from redis import Redis
+
+from blobcache.descriptor import Descriptor
+from blobcache.exceptions import BlobUnknown, MediaTypeInvalid
+from blobcache.services import get_provider
+from tests.security.looks import API, BLOB, LOOKS, A
+
+TEXTS = {
+    "an escape sequence": "\x1b[2Jgone",
+    "NUL": "a\x00b",
+    "a line of a log": "a\nset registry='default' repository=forged",
+    "a carriage return": "a\rb",
+    "a bell and a tab": "\a\t",
+    "a C1 control": "a\x9bb",
+    "turned text": "a\u202egnp.exe",
+    "an isolate": "\u2066a\u2069",
+    "nothing of any width": "a\u200bb\u200d\ufeff",
+    "a line separator": "a\u2028b\u2029c",
+    "a tag": "a\U000e0041",
+    "a space that is none": "a\xa0b\u3000",
+}
+
+PLACES = ("member", "name", "media type", "override", "named digest", "size", "key", "orphan")
+
+
+def leave(client: Redis, place: str, text: str) -> None:
+    """Write the text where another writer might."""
+    raw = text.encode()
+    team, blob = b"repository::team/app::blobs", f"blobs::{A}"
+    {
+        "member": lambda: client.sadd(team, raw),
+        "name": lambda: client.sadd(b"repository::%b::blobs" % raw, A),
+        "media type": lambda: client.hset(blob, "mediatype", raw),
+        "override": lambda: client.hset(f"{team.decode()}::{A}", "mediatype", raw),
+        "named digest": lambda: client.hset(blob, "digest", raw),
+        "size": lambda: client.hset(blob, "size", raw),
+        "key": lambda: client.hset(b"blobs::" + raw, "size", 1),
+        "orphan": lambda: client.hset(team + b"::" + raw, "mediatype", "a/b"),
+    }[place]()
+
+
+def unprintable(text: str) -> set[str]:
+    return {char for char in text if not char.isprintable()} - {"\n"}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_media_type_is_printable(text: str, client: Client, default_cache: Redis) -> None:
+    with pytest.raises(MediaTypeInvalid):
+        Descriptor(A, 1, text)
+    default_cache.hset(f"blobs::{A}", "mediatype", text)
+    with pytest.raises(BlobUnknown):
+        get_provider().stat(A)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_what_others_wrote_stands_raw_in_no_page_list_header_or_log(
+    text: str,
+    place: str,
+    client: Client,
+    default_cache: Redis,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    leave(default_cache, place, text)
+    get_provider().catalog.reindex()  # type: ignore[attr-defined]
+    with caplog.at_level(logging.INFO, "blobcache"):
+        for path in LOOKS.values():
+            for accept in ("application/json", "text/html"):
+                response = client.get(path, HTTP_ACCEPT=accept)
+                assert response.status_code < 500
+                assert text not in response.content.decode()
+                # A size is written with a no-break space of Django's.
+                assert unprintable(response.content.decode()) <= set("\t\xa0")
+                assert unprintable(str(response.headers)) == set()
+        said = StringIO()
+        with suppress(SystemExit):
+            call_command("blobcache", "check", "--fix", stdout=said, stderr=said)
+    for line in (*said.getvalue().splitlines(), *(each.getMessage() for each in caplog.records)):
+        assert line.isprintable()
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_what_a_caller_sends_stands_raw_in_no_error_and_no_log(
+    text: str, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        for answer in (
+            client.get(f"{API}{text}/blobs/"),
+            client.get(f"{API}a/blobs/{text}"),
+            client.get(f"{API}team/app/blobs/", {"cursor": text, "page_size": text}),
+            client.put(BLOB, {"size": 1, "mediaType": text}, "application/json"),
+            client.put(BLOB, {"size": 1, "mediaType": "a/b", text: 1}, "application/json"),
+            client.post(f"{API}team/app/blobs/stat/", {"digests": [text]}, "application/json"),
+        ):
+            assert answer.status_code < 500
+            assert answer.content.isascii()
+    for record in caplog.records:
+        if record.name.startswith("blobcache"):
+            assert record.getMessage().isprintable()
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_path_forges_no_line_of_the_log_when_the_database_is_down(
+    text: str, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connection.cursor() as cursor:  # and the test's transaction takes it back
+        cursor.execute("ALTER TABLE authtoken_token RENAME TO gone")
+    with caplog.at_level(logging.INFO, "blobcache"):
+        answer = client.get(f"/api/blobs/{text}/", HTTP_AUTHORIZATION="Token x")
+    assert answer.status_code == 503
+    (record,) = (each for each in caplog.records if each.name == "blobcache.api")
+    assert record.getMessage().isprintable()
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_the_command_repeats_no_name_raw(text: str, client: Client) -> None:
+    with pytest.raises(CommandError) as caught:
+        call_command("blobcache", "check", "--repository", text)
+    assert str(caught.value).isprintable()
