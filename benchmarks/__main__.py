@@ -22,7 +22,7 @@ from benchmarks.results import Section
 
 BENCHMARKS = (
     *("operations", "batch", "metrics", "catalog", "memory"),
-    *("http", "startup", "scaling", "alternatives"),
+    *("http", "hostile", "startup", "scaling", "alternatives"),
 )
 """Each a module here with a function `run`. Imported late: they need Django to be set up."""
 

@@ -44,6 +44,7 @@ FIGURES = {
     ],
     "HTTP: HEAD": ["scoped stat"],
     "HTTP: batch": ["batch stat, one connection"],
+    "hostile requests": [],
     "worker processes": ["scoped stats, 1 processes"],
     "a cluster": ["scoped stat", "scoped set"],
     "redis-py's client-side cache": ["three cached commands, nothing written since"],
@@ -64,6 +65,7 @@ RATIOS = {
     "memory": ["ours / the registry's"],
     "HTTP: GET": ["scoped stat / bare view, anonymous"],
     "HTTP: HEAD": ["scoped stat / bare view"],
+    "hostile requests": ["the slowest / 50 ms"],
 }
 """Likewise some of its ratios that have a bar or are the point."""
 

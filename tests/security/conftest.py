@@ -7,9 +7,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 from redis import Redis
 
+from benchmarks.shapes import A
 from blobcache.descriptor import Descriptor
 from blobcache.services import get_provider
-from tests.security.looks import A
 
 
 @pytest.fixture

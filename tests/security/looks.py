@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from django.contrib.admin.utils import quote
 
-__all__ = ["ADMIN", "API", "BLOB", "LOOKS", "A"]
+from benchmarks.shapes import ADMIN, API, BLOB, A
 
-A = "sha256:" + "a" * 64
-API = "/api/repositories/"
-ADMIN = "/admin/blobcache/"
-BLOB = f"{API}team/app/blobs/{A}/"
+__all__ = ["LOOKS"]
 
 LOOKS = {
     "repositories": API,

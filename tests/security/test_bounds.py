@@ -15,6 +15,7 @@ from django.core.management import call_command
 from django.test import Client
 from redis import Redis
 
+from benchmarks.shapes import ADMIN, API, BLOB, A
 from blobcache.descriptor import MAX_MEDIA_TYPE, Descriptor
 from blobcache.digest import Digest
 from blobcache.doctor.diagnosis import Diagnosis
@@ -28,7 +29,7 @@ from blobcache.exceptions import (
 from blobcache.redis.inspection import State
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
-from tests.security.looks import ADMIN, API, BLOB, LOOKS, A
+from tests.security.looks import LOOKS
 
 MEGABYTE = 1_000_000
 TEAM, HASH = "repository::team/app::blobs", f"blobs::{A}"
@@ -135,9 +136,12 @@ def flood(client: Redis, place: str, unit: bytes) -> None:
             pipe.hset(f"{TEAM}::{digest}", "mediatype", longest)
         else:
             alias = f"sha512:{named * 2}"
-            facts = {"digest": f"sha384:{named}{'0' * 32}", "size": 2**62, "mediatype": longest}
+            canonical = f"sha384:{named}{'0' * 32}"
             pipe.sadd(TEAM, alias)
-            pipe.hset(f"blobs::{alias}", mapping=facts)
+            pipe.hset(
+                f"blobs::{alias}",
+                mapping={"digest": canonical, "size": 2**62, "mediatype": longest},
+            )
             pipe.hset(f"{TEAM}::{alias}", "mediatype", longest)
     pipe.execute()
 

@@ -12,10 +12,11 @@ from django.db import connection
 from django.test import Client
 from redis import Redis
 
+from benchmarks.shapes import API, BLOB, A
 from blobcache.descriptor import Descriptor
 from blobcache.exceptions import BlobUnknown, MediaTypeInvalid
 from blobcache.services import get_provider
-from tests.security.looks import API, BLOB, LOOKS, A
+from tests.security.looks import LOOKS
 
 TEXTS = {
     "an escape sequence": "\x1b[2Jgone",

@@ -1,0 +1,65 @@
+"""Hostile requests: how long one keeps a worker, and with it every thread of its process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from benchmarks.bench import Bench
+from benchmarks.measuring import Case, figures, interleaved
+from benchmarks.results import Ratio, Section
+from benchmarks.shapes import REQUESTS, A
+from blobcache.descriptor import Descriptor
+from blobcache.services import get_provider
+
+__all__ = ["run"]
+
+LENGTH = 64_000
+"""Characters: more than servers let through in a path or a header."""
+
+LIMIT = 50
+"""Milliseconds that none may take."""
+
+
+def run(bench: Bench) -> Iterator[Section]:
+    """Send each shape as a stranger, and as who may do everything."""
+    bench.client.flushall()
+    get_provider().repository_scoped("team/app").set_descriptor(A, Descriptor(A, 10, "a/b"))
+    length = bench.scaled(LENGTH, 2000)
+    users = get_user_model().objects
+    boss = Client()
+    boss.force_login(users.create_superuser("hostile"))
+    callers = {"stranger": Client(raise_request_exception=False), "superuser": boss}
+    cases = [
+        Case(f"{shape}, {name}", 1, partial(_request, client, make(length)))
+        for name, client in callers.items()
+        for shape, make in REQUESTS.items()
+    ]
+    refusals = logging.getLogger("django.request")
+    refusals.disabled = True  # each repeats the path
+    try:
+        times = figures(interleaved(cases, bench.scaled(5, 1)), "ms", 1000)
+    finally:
+        refusals.disabled = False
+    slowest = [max(each) for each in zip(*(time.values for time in times.values()), strict=True)]
+    yield Section(
+        f"hostile requests of {length:,} characters",
+        sorted(times.values(), key=lambda figure: -figure.median)[:10],
+        [Ratio(f"the slowest / {LIMIT} ms", tuple(each / LIMIT for each in slowest), bar=1)],
+        [f"the ten slowest of {len(times)} shapes and callers"],
+    )
+    bench.client.flushall()
+
+
+def _request(client: Client, request: dict[str, Any]) -> Callable[[], object]:
+    options = dict(request)
+    method, path = options.pop("method"), options.pop("path")
+    if "content_type" in options:
+        data, content_type = options.pop("data"), options.pop("content_type")
+        return partial(client.generic, method, path, data, content_type, **options)
+    return partial(client.post if method == "POST" else client.get, path, **options)
