@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from django.contrib import messages
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from blobcache.admin.confirmation import SHOWN, UNCOUNTED, has_grown, shown_number
 from blobcache.admin.descriptors import SetPage
 from blobcache.admin.labels import label
 from blobcache.admin.pages import CURSOR
@@ -17,6 +19,7 @@ from blobcache.cursors import seal, unseal
 from blobcache.exceptions import BlobUnknown
 from blobcache.history import recorded
 from blobcache.models import Blob
+from blobcache.redis.inspection import State
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
@@ -122,18 +125,32 @@ class ClearBlobPage(_AboutBlob):
 
     def get(self) -> HttpResponse:
         """Show what will happen."""
-        record = self.record()
+        return self._ask(self.record())
+
+    def _ask(self, record: Record | None) -> HttpResponse:
         return self.render(
             title=_("Clear the global descriptor"),
             digest=self.subject,
             row=Row.of(record, self.blob_url) if record else None,
+            shown=_fingerprint(record) if record else "",
             home=self.home,
         )
 
     def post(self) -> HttpResponse:
-        """Do it, if it is confirmed."""
-        if "confirmed" not in self.request.POST:
-            return self.get()
+        """Do it, if it is confirmed and the descriptor is still the one that was shown."""
+        record = self.record()
+        if "confirmed" not in self.request.POST or record is None:
+            return self._ask(record)
+        shown = self.request.POST.get(SHOWN, "")
+        if record.state is not State.HUSK and shown != _fingerprint(record):
+            if shown:
+                self.say(
+                    _(
+                        "Nothing was cleared: the descriptor has changed since you opened this "
+                        "page. Check it and confirm again."
+                    )
+                )
+            return self._ask(record)
         with self.tolerance():
             try:
                 with recorded(self.request.user, source="admin"):
@@ -141,7 +158,7 @@ class ClearBlobPage(_AboutBlob):
             except BlobUnknown:
                 return self.leave(_("There was no global descriptor any more."), messages.WARNING)
             return self.leave(_("Cleared the global descriptor."))
-        return self.get()
+        return self._ask(record)
 
 
 class PurgeBlobPage(_AboutBlob):
@@ -167,13 +184,15 @@ class PurgeBlobPage(_AboutBlob):
         place = ("purge holders", self.subject)
         record, cursor = self.record(), self.cursor(*place)
         page = self.holders(cursor, self.limit) if record else None
+        is_all = page is not None and not cursor and page.next is None
         return self.render(
             title=_("Purge a blob everywhere"),
             digest=self.subject,
             row=Row.of(record, self.blob_url) if record else None,
             holders=self.layout(page, record),
             page=page,
-            is_all=page is not None and not cursor and page.next is None,
+            is_all=is_all,
+            shown="" if page is None else str(len(page.holders)) if is_all else UNCOUNTED,
             next=self.following(page.next, *place) if page else None,
             home=self.home,
         )
@@ -184,6 +203,9 @@ class PurgeBlobPage(_AboutBlob):
             return self.get()
         token = self.request.POST.get(CURSOR, "")
         cursor = unseal(token, *self._place) if token else ""
+        is_first = not cursor and "total" not in self.request.POST
+        if is_first and not self._is_as_shown():
+            return self.get()
         result: PurgeResult | None = None
         with self.tolerance(), recorded(self.request.user, source="admin"):
             result = self.provider.purge(self.subject, cursor)
@@ -209,8 +231,33 @@ class PurgeBlobPage(_AboutBlob):
     def _place(self) -> tuple[str, ...]:
         return "admin", "purge", self.subject
 
+    def _is_as_shown(self) -> bool:
+        """Whether about as many repositories hold the blob as the page showed; else say so."""
+        shown = shown_number(self.request.POST)
+        if shown is None:
+            return self.request.POST.get(SHOWN) == UNCOUNTED
+        # The page showed at most so many, so one more of them tells that there are too many.
+        page = self.holders("", min(shown, self.limit) * 11 // 10 + 1)
+        if page is None:
+            return False
+        now = len(page.holders)
+        if not has_grown(shown, now):
+            return True
+        text = _(
+            "Nothing was purged: the number of repositories that hold the blob has grown from "
+            "%(shown)d to %(now)d or more since you opened this page. Check it and confirm again."
+        )
+        self.say(text % {"shown": shown, "now": now})
+        return False
+
     def _may_view(self, name: str) -> bool:
         return self.access.may("view", name)
+
+
+def _fingerprint(record: Record) -> str:
+    """What a page shows of the descriptor, in short."""
+    facts = ascii((record.state.value, record.descriptor))
+    return sha256(facts.encode()).hexdigest()
 
 
 def _number(text: str) -> int:

@@ -1,7 +1,8 @@
 """Clearing all blobs of some repositories: a look at what goes, then step by step.
 
 Each step is a POST with what is left, so that it works for sets of any size and without JavaScript,
-and does no harm where it is left.
+and does no harm where it is left. The first one asks again if there is much more to clear than the
+page had shown.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from django.http import HttpResponseRedirect, QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from blobcache.admin.confirmation import has_grown, shown_number
 from blobcache.admin.pages import CURSOR, Page
 from blobcache.cursors import seal, unseal
 from blobcache.digest import Digest
@@ -70,7 +72,23 @@ class EmptyPage(Page):
                 _("Select the repositories to clear first, of those that you may clear."),
                 messages.WARNING,
             )
-        return self._clear(names) if "confirmed" in self.request.POST else self._ask(names)
+        if "confirmed" in self.request.POST and self.request.POST.get("total"):
+            return self._clear(names)  # a further step
+        counts = self._counts(names)
+        if "confirmed" not in self.request.POST or counts is None:
+            return self._ask(names, counts)
+        shown, now = shown_number(self.request.POST), sum(filter(None, counts))
+        if shown is not None and not has_grown(shown, now):
+            return self._clear(names)
+        if shown is not None:
+            self.say(
+                _(
+                    "Nothing was cleared: the number of blobs has grown from %(shown)d to %(now)d "
+                    "since you opened this page. Check it and confirm again."
+                )
+                % {"shown": shown, "now": now}
+            )
+        return self._ask(names, counts)
 
     def _selected(self) -> list[RepositoryName]:
         names = []
@@ -83,17 +101,21 @@ class EmptyPage(Page):
                 names.append(name)
         return names
 
-    def _ask(self, names: list[RepositoryName]) -> HttpResponse:
+    def _counts(self, names: list[RepositoryName]) -> list[int | None] | None:
+        """How many blobs each has, None where it is damaged; None if Redis does not tell."""
+        with self.tolerance():
+            return [self._count(name) for name in names]
+        return None
+
+    def _ask(self, names: list[RepositoryName], counts: list[int | None] | None) -> HttpResponse:
         figures: list[Figures | None] = []
-        counts: list[int | None] = []
         with self.tolerance():
             figures = FigureStore(self.provider).of(names)
-            counts = [self._count(name) for name in names]
         rows = [
             {
                 "name": name,
                 "url": self.repository_url(name),
-                "blobs": counts[place] if place < len(counts) else None,
+                "blobs": counts[place] if counts else None,
                 "bytes": figures[place].bytes if place < len(figures) and figures[place] else None,  # type: ignore[union-attr]
             }
             for place, name in enumerate(names)
@@ -101,7 +123,8 @@ class EmptyPage(Page):
         return self.render(
             title=_("Clear repositories"),
             rows=rows,
-            blobs=sum(filter(None, counts)),
+            blobs=sum(filter(None, counts or ())),
+            is_counted=counts is not None,
             kept=self.request.POST.get("kept", ""),
             home=self.home,
         )

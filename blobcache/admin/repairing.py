@@ -1,18 +1,21 @@
 """Repairing what a diagnosis found: after a look at what that will do, and after a look again.
 
 Selected findings are repaired one by one; all of a kind on a walk that finds and repairs them step
-by step, each step a POST with the cursor of the one before.
+by step, each step a POST with the cursor of the one before. The first one asks again if there are
+many more than the page had shown.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
 
 from django.contrib import messages
 from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from blobcache.admin.confirmation import SHOWN, UNCOUNTED, has_grown, shown_number
 from blobcache.admin.consistency import AboutFindings
 from blobcache.admin.pages import CURSOR
 from blobcache.admin.reports import groups
@@ -31,7 +34,21 @@ if TYPE_CHECKING:
 
 __all__ = ["RepairPage"]
 
+COUNTING = 0.5
+"""Seconds that are spent on counting the findings of a kind before they are repaired."""
+
 _MAX_DIGITS = 9
+
+
+class _Count(NamedTuple):
+    """How many findings of a kind there are."""
+
+    found: int
+    is_all: bool
+    """Whether there was time to count all of them."""
+
+
+_NOTHING = _Count(0, is_all=True)
 
 
 class RepairPage(AboutFindings):
@@ -68,7 +85,10 @@ class RepairPage(AboutFindings):
         if kind in list(Kind):
             if not self.may_repair_any:
                 return self._nothing()
-            return self._walk(Kind(kind)) if is_confirmed else self._ask_about(Kind(kind))
+            is_further = is_confirmed and any(each in self.request.POST for each in Outcome)
+            if is_further:
+                return self._walk(Kind(kind))
+            return self._begin(Kind(kind), is_confirmed=is_confirmed)
         findings = list(filter(self.may_repair, _parsed(self.request.POST.getlist("finding"))))
         if not findings:
             return self._nothing()
@@ -90,14 +110,41 @@ class RepairPage(AboutFindings):
             home=self.home,
         )
 
-    def _ask_about(self, kind: Kind) -> HttpResponse:
+    def _begin(self, kind: Kind, *, is_confirmed: bool) -> HttpResponse:
+        """Take the first step if what was shown still holds; else show what there is."""
+        if is_confirmed and self.request.POST.get(SHOWN) == UNCOUNTED:
+            return self._walk(kind)
+        count = self._count(kind)
+        shown = shown_number(self.request.POST) if is_confirmed else None
+        if shown is not None and count is not None:
+            if count.is_all and not has_grown(shown, count.found):
+                return self._walk(kind)
+            self.say(_not_as_shown(shown, count))
+        if count == _NOTHING:
+            return self.leave(_("There is nothing of this kind to repair."), messages.INFO)
+        number = "" if count is None else str(count.found) if count.is_all else UNCOUNTED
         return self.render(
             title=_("Repair"),
             names=self.names,
             kind=kind,
             explanation=EXPLANATIONS[kind],
+            found=count,
+            shown=number,
             home=self.home,
         )
+
+    def _count(self, kind: Kind) -> _Count | None:
+        """Count the findings that the user may repair; None if Redis does not tell."""
+        found: set[str] = set()
+        cursor: str | None = ""
+        deadline = monotonic() + COUNTING
+        with self.tolerance():
+            while cursor is not None and (left := deadline - monotonic()) > 0:
+                step = self.diagnosis([kind]).step(cursor, left)
+                found.update(each.id for each in step.findings if self.may_repair(each))
+                cursor = step.next
+            return _Count(len(found), cursor is None)
+        return None
 
     def _repair(self, findings: list[Finding]) -> HttpResponse:
         done: list[Repair] = []
@@ -172,6 +219,18 @@ class RepairPage(AboutFindings):
             )
             self.say(text % {"count": kept})
         return HttpResponseRedirect(self.home)
+
+
+def _not_as_shown(shown: int, count: _Count) -> str:
+    if not has_grown(shown, count.found):
+        return _(
+            "Nothing was repaired: the findings could not be counted again in time. "
+            "Read what this page says now and confirm again."
+        )
+    return _(
+        "Nothing was repaired: the number of findings has grown from %(shown)d to %(now)d or more "
+        "since you opened this page. Check it and confirm again."
+    ) % {"shown": shown, "now": count.found}
 
 
 def _parsed(identities: Iterable[str]) -> list[Finding]:

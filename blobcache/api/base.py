@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from django.core.exceptions import TooManyFieldsSent
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 from rest_framework import status
@@ -18,14 +19,21 @@ from blobcache.api.content import (
     BrowsableRenderer,
     Negotiation,
     StrictJSONParser,
+    format_parameter,
 )
-from blobcache.api.exceptions import BodyInvalid, BodyTooLarge, exception_handler
+from blobcache.api.exceptions import (
+    BodyInvalid,
+    BodyTooLarge,
+    ParameterInvalid,
+    exception_handler,
+)
 from blobcache.api.pagination import Paging
 from blobcache.api.serializers import Strict
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
 from blobcache.digest import Digest
 from blobcache.exceptions import CacheUnavailable
 from blobcache.history import recorded
+from blobcache.raw import excerpt, quoted
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
 from blobcache.services import get_provider
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from rest_framework.permissions import BasePermission, _SupportsHasPermission
+    from rest_framework.request import Request
     from rest_framework.response import Response
 
     from blobcache.api.permissions import Rule
@@ -57,6 +66,9 @@ class Offer(NamedTuple):
 
     body: type[Strict] | None = None
     """What the request's body holds."""
+
+    parameters: tuple[str, ...] = ()
+    """What the query may hold; anything else is refused. See `blobcache.api.pagination`."""
 
 
 class BlobCacheView(APIView):
@@ -114,11 +126,12 @@ class BlobCacheView(APIView):
 
     def body(self) -> Any:
         """Return the request's body, parsed and checked. Raises what the parsers raise."""
-        length = _number(self.request.META.get("CONTENT_LENGTH"))
-        if length > self.config.API_MAX_BODY:
+        maximum = self.config.API_MAX_BODY
+        length = _length(self.request.META.get("CONTENT_LENGTH"))
+        if length is None or length > maximum:
+            size = "more bytes than there could be" if length is None else f"{length} bytes"
             raise BodyTooLarge(
-                f"The body has {length} bytes; at most {self.config.API_MAX_BODY} are read.",
-                {"maximum": self.config.API_MAX_BODY},
+                f"The body has {size}; at most {maximum} are read.", {"maximum": maximum}
             )
         _ = self.request.body  # read by Django, so that its own limit holds as well
         serializer = self.get_serializer(data=self.request.data)
@@ -170,6 +183,27 @@ class BlobCacheView(APIView):
 
     # How the framework is to treat our views
 
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Refuse what may not be asked, and then what cannot be understood."""
+        super().initial(request, *args, **kwargs)
+        self.check_parameters(request)
+
+    def check_parameters(self, request: Request) -> None:
+        """Raise `ParameterInvalid` if the query holds what is not looked at here.
+
+        Else a request that was misunderstood would do something, such as purge when only asked what
+        a purge would do. A method that the view does not have is left to the framework, which
+        refuses it.
+        """
+        if not request.META.get("QUERY_STRING"):
+            return
+        offer = self.offer
+        if offer is not None:
+            _require_parameters(request, offer.parameters)
+        elif request.method == "OPTIONS":  # with those of every method: a browser sends them along
+            offered = [name for each in self.offers.values() for name in each.parameters]
+            _require_parameters(request, tuple(offered))
+
     @property
     def allowed_methods(self) -> list[str]:
         """The methods that there are, without those that a read-only registry refuses."""
@@ -183,12 +217,8 @@ class BlobCacheView(APIView):
 
     @property
     def default_response_headers(self) -> dict[str, str]:
-        """What every response says: that tomorrow's answer may be another."""
-        # The first and the last are the framework's own, which takes a request 2 us more for them.
-        headers = {"Allow": ", ".join(self.allowed_methods), "Cache-Control": "no-cache"}
-        if len(self.renderer_classes) > 1:
-            headers["Vary"] = "Accept"
-        return headers
+        """What every response says: the methods, and that no cache may give it to anybody else."""
+        return {"Allow": ", ".join(self.allowed_methods), **_CACHING}
 
     @property
     def throttle_scope(self) -> str | None:
@@ -236,9 +266,48 @@ def _imported(paths: tuple[str, ...]) -> list[type[BasePermission]]:
     return [import_string(path) for path in paths]
 
 
-def _number(text: str | None) -> int:
-    """The number in a Content-Length, which few servers let through in another form."""
+_CACHING = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization, Cookie"}
+"""What an answer depends on, besides what is in the cache."""
+
+
+def _require_parameters(request: Request, names: tuple[str, ...]) -> None:
+    reserved = format_parameter()
+    allowed = [*names, reserved] if reserved else list(names)
     try:
-        return int(text or 0)
-    except ValueError:
-        raise BodyInvalid("The Content-Length is not a number of bytes.") from None
+        query = request.GET
+    except TooManyFieldsSent:
+        raise ParameterInvalid(
+            f"The query has more parameters than this server reads; {_describe(allowed)}.",
+            {"allowed": allowed},
+        ) from None
+    for name, values in query.lists():
+        if name not in allowed:
+            mistake = f"the unknown parameter {quoted(name)}"
+        elif len(values) > 1:
+            mistake = f"the parameter {quoted(name)} {len(values)} times"
+        else:
+            continue
+        raise ParameterInvalid(
+            f"The query has {mistake}; {_describe(allowed)}.",
+            {"parameter": excerpt(name), "allowed": allowed},
+        )
+
+
+def _describe(allowed: list[str]) -> str:
+    return f"allowed here, once each: {', '.join(allowed)}" if allowed else "none is allowed here"
+
+
+_MAX_DIGITS = 18
+
+
+def _length(text: str | None) -> int | None:
+    """The number in a Content-Length, which few servers let through in another form.
+
+    None if it has so many digits that nobody could send as much; those are not even converted.
+    Raises `BodyInvalid` if it is no number.
+    """
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdecimal()):
+        raise BodyInvalid("The Content-Length is not a number of bytes.")
+    return int(text) if len(text) <= _MAX_DIGITS else None

@@ -117,9 +117,30 @@ class PurgeResultBody(serializers.Serializer[Any]):
     """How far a purge has come: repeat it with `next` as the cursor until that is null."""
 
     cleared = serializers.ListField(
-        child=serializers.CharField(), help_text="Repositories that could read the blob until now."
+        child=serializers.CharField(),
+        help_text="Repositories that could read the blob until now. Always empty in a dry run.",
     )
     next = serializers.CharField(allow_null=True)
+    would_clear = serializers.ListField(
+        child=serializers.CharField(),
+        required=False,
+        help_text="Only in a dry run: the repositories that a purge would clear the blob in.",
+    )
+    global_descriptor = serializers.BooleanField(
+        required=False,
+        allow_null=True,
+        help_text="Only in a dry run: whether there is a global descriptor to clear. "
+        "Null for a user who may not view blobs.",
+    )
+    complete = serializers.BooleanField(
+        required=False,
+        help_text="Only in a dry run: whether an index of all names was ever made.",
+    )
+    indexed_at = serializers.DateTimeField(
+        required=False,
+        allow_null=True,
+        help_text="Only in a dry run: when the index was made. A purge makes a new one first.",
+    )
 
 
 class MediaTypeBody(serializers.Serializer[Any]):

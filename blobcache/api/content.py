@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
-from django.http import Http404
+from django.core.exceptions import TooManyFieldsSent
+from django.http import Http404, HttpRequest
 from rest_framework.exceptions import NotAcceptable
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
+from rest_framework.settings import api_settings
 
 from blobcache.api.exceptions import BodyInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from django.http import HttpRequest
     from rest_framework.renderers import BaseRenderer
     from rest_framework.request import Request
 
@@ -25,8 +26,17 @@ __all__ = [
     "BrowsableRenderer",
     "Negotiation",
     "StrictJSONParser",
+    "format_parameter",
     "wants_json",
 ]
+
+_MAX_ACCEPT = 1024
+"""Characters of an ``Accept`` that are read; browsers send some 200."""
+
+_MAX_CONTENT_TYPE = 256
+
+_MAX_TRAIL_LENGTH, _MAX_TRAIL_SLASHES = 1024, 32
+"""The longest path for which the browsable API shows a trail of links."""
 
 
 class AsciiJSONRenderer(JSONRenderer):
@@ -37,6 +47,16 @@ class AsciiJSONRenderer(JSONRenderer):
 
 class BrowsableRenderer(BrowsableAPIRenderer):
     """The browsable API, over our JSON."""
+
+    def get_breadcrumbs(self, request: Request) -> list[tuple[str, str]]:
+        """Return the trail of links above the page; none for a path that is very long.
+
+        The framework resolves every beginning of the path for it, one recursion each.
+        """
+        path = request.path
+        if len(path) > _MAX_TRAIL_LENGTH or path.count("/") > _MAX_TRAIL_SLASHES:
+            return []
+        return super().get_breadcrumbs(request)
 
 
 class StrictJSONParser(BaseParser):
@@ -56,9 +76,13 @@ class StrictJSONParser(BaseParser):
     ) -> Any:
         """Read the whole body."""
         del media_type, parser_context  # of no interest: JSON is UTF-8, whatever a charset says
+        # Django's `body` holds to its own limit and can be read twice: the CSRF check of a request
+        # with a session reads it before the view does.
+        source: object = stream
+        raw: bytes = source.body if isinstance(source, HttpRequest) else stream.read()
         try:
             return json.loads(
-                stream.read().decode(),
+                raw.decode(),
                 parse_constant=_no_number,
                 object_pairs_hook=_object,
             )
@@ -75,7 +99,17 @@ class StrictJSONParser(BaseParser):
 
 
 class Negotiation(DefaultContentNegotiation):
-    """The framework's own, quick with what programs ask for; an unknown ``?format=`` gets 406."""
+    """The framework's own, quick with what programs ask for; an unknown ``?format=`` gets 406.
+
+    Media types that are longer than any real one are not parsed, since that takes time which grows
+    with the square of their length: such an ``Accept`` counts as ``*/*``, such a body is refused.
+    """
+
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
+        """Return the parser for the body's media type; None if there is none."""
+        if len(request.content_type or "") > _MAX_CONTENT_TYPE:
+            return None
+        return super().select_parser(request, parsers)
 
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
@@ -90,13 +124,35 @@ class Negotiation(DefaultContentNegotiation):
             raise NotAcceptable(available_renderers=list(renderers)) from None
         return cast("tuple[BaseRenderer, str]", chosen)
 
+    def get_accept_list(self, request: Request) -> list[str]:
+        """Return the media types that the request accepts."""
+        if len(request.META.get("HTTP_ACCEPT", "")) > _MAX_ACCEPT:
+            return ["*/*"]
+        return super().get_accept_list(request)
+
 
 def wants_json(request: HttpRequest | Request) -> bool:
-    """Whether it can be seen at a glance that JSON will do."""
+    """Whether it can be seen at a glance that JSON will do.
+
+    It has to do for a query with more parameters than Django reads: that one is refused, and a page
+    for browsers would read it again.
+    """
     accept = request.META.get("HTTP_ACCEPT", "*/*")
-    return accept in {"*/*", "application/json"} and not (
-        request.META.get("QUERY_STRING") and "format" in request.GET
-    )
+    if not request.META.get("QUERY_STRING"):
+        return accept in _JSON_WILL_DO or len(accept) > _MAX_ACCEPT
+    try:
+        names_format = format_parameter() in request.GET
+    except TooManyFieldsSent:
+        return True
+    return not names_format and (accept in _JSON_WILL_DO or len(accept) > _MAX_ACCEPT)
+
+
+_JSON_WILL_DO = frozenset({"*/*", "application/json"})
+
+
+def format_parameter() -> str | None:
+    """Return the query's parameter that the framework itself reads; None if it reads none."""
+    return cast("str | None", api_settings.URL_FORMAT_OVERRIDE)
 
 
 def _no_number(constant: str) -> NoReturn:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, TooManyFieldsSent
 from django.db import DatabaseError
 from django.http import Http404, UnreadablePostError
 from django_redis.exceptions import ConnectionInterrupted
@@ -18,6 +18,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from blobcache.exceptions import BlobCacheError, CacheUnavailable, OperationUnsupported
+from blobcache.raw import excerpt, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ __all__ = [
     "BodyInvalid",
     "BodyTooLarge",
     "PageSizeInvalid",
+    "ParameterInvalid",
     "UriTooLong",
     "envelope",
     "exception_handler",
@@ -67,6 +69,13 @@ class UriTooLong(BlobCacheError):
     status = 414
 
 
+class ParameterInvalid(BlobCacheError):
+    """A query with a parameter that is unknown or repeated, or whose value has no meaning."""
+
+    code = "PARAMETER_INVALID"
+    status = 400
+
+
 class PageSizeInvalid(BlobCacheError):
     """Not a number of rows."""
 
@@ -78,7 +87,8 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
     """Return the response that reports the error; None for one that nobody foresaw."""
     error, headers = _as_ours(exc), {}
     if isinstance(error, CacheUnavailable):
-        _log.warning("Not available: %a", context["request"].path, exc_info=exc)
+        # Quoted: a path may hold line breaks, with which it could forge lines of the log.
+        _log.warning("Not available: %s", quoted(context["request"].path), exc_info=exc)
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, exceptions.APIException):
         if authenticate := getattr(error, "auth_header", None):
@@ -127,6 +137,10 @@ _OURS: list[
     ((Http404,), exceptions.NotFound),
     ((PermissionDenied,), exceptions.PermissionDenied),
     ((RequestDataTooBig,), lambda: BodyTooLarge("The body is longer than this server reads.")),
+    (
+        (TooManyFieldsSent,),  # in a form; for a query, see `BlobCacheView.check_parameters`
+        lambda: BodyInvalid("The request has more fields than this server reads."),
+    ),
     ((UnreadablePostError,), lambda: BodyInvalid("The body ended before its time.")),
     (
         (DatabaseError, ConnectionInterrupted),  # the host's: accounts, throttles
@@ -148,4 +162,6 @@ def _messages(detail: Any, field: str = "") -> Iterator[tuple[str, str]]:
         for its in detail:
             yield from _messages(its, field)
     else:
-        yield field, f"{field}: {detail}" if field else str(detail)
+        # Cut, since the framework repeats some headers in full, such as the body's media type.
+        text = excerpt(str(detail))
+        yield field, f"{field}: {text}" if field else text

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from rest_framework.request import Request
 
-__all__ = ["CURSOR", "PAGE_SIZE", "Paging"]
+__all__ = ["CURSOR", "PAGE_SIZE", "PAGING", "Paging"]
 
-CURSOR, PAGE_SIZE = "cursor", "page_size"
+CURSOR, PAGE_SIZE = PAGING = "cursor", "page_size"
 """The query's parameters."""
 
 

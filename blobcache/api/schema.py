@@ -22,6 +22,7 @@ from rest_framework import serializers
 from blobcache.api import bodies
 from blobcache.api.pagination import CURSOR, PAGE_SIZE
 from blobcache.api.serializers import BatchRequest, DescriptorRequest, PurgeRequest
+from blobcache.api.views import DRY_RUN, PREFIX
 from blobcache.conf import MAX_PAGE_SIZE
 from blobcache.descriptor import MAX_SIZE
 from blobcache.redis.inspection import State
@@ -99,16 +100,24 @@ _NAME = OpenApiParameter(
 _DIGEST = OpenApiParameter(
     "digest", OpenApiTypes.STR, "path", description="The blob's digest, as `sha256:…`."
 )
-_CURSOR = OpenApiParameter(CURSOR, str, description="Where to go on: as the page before gave it.")
-_PAGING = [
-    _CURSOR,
-    OpenApiParameter(
+_QUERY = {
+    CURSOR: OpenApiParameter(
+        CURSOR, str, description="Where to go on: as the page before gave it."
+    ),
+    PAGE_SIZE: OpenApiParameter(
         PAGE_SIZE,
         {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE},
         description="How many rows to aim at; a page may have more or fewer.",
     ),
-]
-_PREFIX_FILTER = OpenApiParameter("prefix", str, description="What the names are to begin with.")
+    PREFIX: OpenApiParameter(PREFIX, str, description="What the names are to begin with."),
+    DRY_RUN: OpenApiParameter(
+        DRY_RUN,
+        {"type": "string", "enum": ["0", "1", "false", "true"], "default": "0"},
+        description="Whether only to say what would be cleared, and to write nothing.",
+    ),
+}
+"""The query's parameters, by name: which of them a method takes is in the view's `Offer`."""
+
 _CONTENT_DIGEST = OpenApiParameter(
     "Docker-Content-Digest",
     str,
@@ -118,7 +127,7 @@ _CONTENT_DIGEST = OpenApiParameter(
 )
 
 _ERRORS = {
-    400: "A name, a digest, a cursor or a body that is not what it should be.",
+    400: "A name, a digest, a parameter, a cursor or a body that is not what it should be.",
     401: "Nobody has said who asks.",
     403: "The user may not do this.",
     404: "The blob is not known there.",
@@ -140,22 +149,23 @@ def _operation(
     errors: tuple[int, ...] = (),
     parameters: list[OpenApiParameter] | None = None,
     request: Any = None,
-) -> Any:
+) -> dict[str, Any]:
+    """What `extend_schema` takes, but for the query's parameters."""
     refusals = {
         code: OpenApiResponse(bodies.ErrorsBody, _ERRORS[code]) for code in sorted(_READ + errors)
     }
-    return extend_schema(
-        operation_id=operation_id,
-        summary=summary,
-        tags=["blobcache"],
-        parameters=parameters or [],
-        request={_JSON: request} if request else None,
-        responses={
+    return {
+        "operation_id": operation_id,
+        "summary": summary,
+        "tags": ["blobcache"],
+        "parameters": parameters or [],
+        "request": {_JSON: request} if request else None,
+        "responses": {
             **{(code, _JSON): body for code, body in answers.items() if body},
             **{code: body for code, body in answers.items() if not body},
             **{(code, _JSON): refusal for code, refusal in refusals.items()},
         },
-    )
+    }
 
 
 def _blob(what: str, where: str, scope: list[OpenApiParameter]) -> dict[str, Any]:
@@ -202,7 +212,7 @@ def _batch(what: str, where: str, scope: list[OpenApiParameter]) -> dict[str, An
 
 _GLOBALLY, _THERE = "in the global scope", "in a repository"
 
-_OPERATIONS: dict[str, dict[str, Any]] = {
+_OPERATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "StatusView": {
         "get": _operation("get_blobcache_status", "Ask how it is", {200: bodies.StatusBody})
     },
@@ -211,7 +221,6 @@ _OPERATIONS: dict[str, dict[str, Any]] = {
             "list_blobs",
             f"List blobs {_GLOBALLY}",
             {200: bodies.RecordPage},
-            parameters=_PAGING,
         )
     },
     "BatchView": _batch("blobs", _GLOBALLY, []),
@@ -221,7 +230,7 @@ _OPERATIONS: dict[str, dict[str, Any]] = {
             "list_blob_repositories",
             "List the repositories that may read a blob",
             {200: bodies.HolderPage},
-            parameters=[_DIGEST, *_PAGING],
+            parameters=[_DIGEST],
         )
     },
     "PurgeView": {
@@ -239,7 +248,6 @@ _OPERATIONS: dict[str, dict[str, Any]] = {
             "list_repositories",
             "List repositories",
             {200: bodies.RepositoryPage},
-            parameters=[_PREFIX_FILTER, *_PAGING],
         )
     },
     "SummaryView": {
@@ -248,7 +256,7 @@ _OPERATIONS: dict[str, dict[str, Any]] = {
             "Sum up a repository's blobs",
             {200: bodies.SummaryBody},
             errors=(404,),
-            parameters=[_NAME, _CURSOR],
+            parameters=[_NAME],
         )
     },
     "RepositoryBlobListView": {
@@ -257,7 +265,7 @@ _OPERATIONS: dict[str, dict[str, Any]] = {
             f"List blobs {_THERE}",
             {200: bodies.RecordPage},
             errors=(404,),
-            parameters=[_NAME, *_PAGING],
+            parameters=[_NAME],
         )
     },
     "RepositoryBatchView": _batch("repository_blobs", _THERE, [_NAME]),
@@ -265,13 +273,19 @@ _OPERATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def _described(view_name: str, operations: dict[str, Any]) -> type[OpenApiViewExtension]:
+def _described(view_name: str, operations: dict[str, dict[str, Any]]) -> type[OpenApiViewExtension]:
     """An extension that puts the operations on the view, in the schema alone."""
 
     def view_replacement(self: OpenApiViewExtension) -> Any:
         view = cast("type[BlobCacheView]", self.target_class)
         described = type(view_name, (view,), {"__doc__": view.__doc__})
-        return extend_schema_view(**operations)(described)
+        extended = {
+            method: extend_schema(
+                **operation | {"parameters": _parameters(view, method, operation)}
+            )
+            for method, operation in operations.items()
+        }
+        return extend_schema_view(**extended)(described)
 
     return type(
         f"{view_name}Extension",
@@ -281,6 +295,14 @@ def _described(view_name: str, operations: dict[str, Any]) -> type[OpenApiViewEx
             "view_replacement": view_replacement,
         },
     )
+
+
+def _parameters(
+    view: type[BlobCacheView], method: str, operation: dict[str, Any]
+) -> list[OpenApiParameter]:
+    """The path's and the headers' parameters, and those that the view takes in the query."""
+    offer = view.offers[method.upper()]
+    return [*operation["parameters"], *(_QUERY[name] for name in offer.parameters)]
 
 
 _EXTENSIONS = [_described(name, operations) for name, operations in _OPERATIONS.items()]

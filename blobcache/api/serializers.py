@@ -16,6 +16,7 @@ from rest_framework import serializers
 from blobcache.api.exceptions import BodyInvalid
 from blobcache.descriptor import Descriptor
 from blobcache.exceptions import SizeInvalid
+from blobcache.raw import excerpt, quoted
 from blobcache.redis.inspection import State
 
 if TYPE_CHECKING:
@@ -76,12 +77,12 @@ class Strict(serializers.Serializer[Any]):
         """Refuse what is no object, and unknown names."""
         if not isinstance(data, dict):
             raise BodyInvalid(f"The body is {_kind(data)}, not an object.")
-        unknown = sorted(data.keys() - self.fields.keys())
-        if unknown:
+        unknown = min(data.keys() - self.fields.keys(), default=None)
+        if unknown is not None:
             raise BodyInvalid(
-                f"The body has the unknown field {unknown[0]!a}; "
+                f"The body has the unknown field {quoted(unknown)}; "
                 f"known are {', '.join(self.fields)}.",
-                {"field": unknown[0]},
+                {"field": excerpt(unknown)},
             )
         return super().to_internal_value(data)
 

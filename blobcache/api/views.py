@@ -18,11 +18,19 @@ from blobcache import cursors
 from blobcache.api import permissions, serializers
 from blobcache.api.base import LIST, STAT, WRITE, BlobCacheView, Offer
 from blobcache.api.content import wants_json
-from blobcache.api.exceptions import BodyInvalid, UriTooLong, envelope
+from blobcache.api.exceptions import BodyInvalid, ParameterInvalid, UriTooLong, envelope
+from blobcache.api.pagination import CURSOR, PAGING
 from blobcache.api.routers import MAX_PATH
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
-from blobcache.exceptions import CacheUnavailable, DigestInvalid
+from blobcache.exceptions import (
+    BlobUnknown,
+    CacheUnavailable,
+    DescriptorCorrupt,
+    DigestInvalid,
+    OperationUnsupported,
+)
+from blobcache.raw import excerpt, quoted
 from blobcache.redis.figures import FigureStore
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.summary import summarize
@@ -49,6 +57,9 @@ __all__ = [
     "UnknownView",
     "too_long",
 ]
+
+PREFIX, DRY_RUN = "prefix", "dry_run"
+"""Parameters of the query, besides those that `blobcache.api.pagination` reads."""
 
 
 class StatusView(BlobCacheView):
@@ -105,6 +116,7 @@ class BlobView(BlobCacheView):
             self.perform_authentication(asked)
             self.check_permissions(asked)
             self.check_throttles(asked)
+            self.check_parameters(asked)
             found = self.service.stat(kwargs["digest"])
         except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
             self.headers = self.default_response_headers
@@ -196,7 +208,7 @@ class RepositoryBatchView(BatchView):
 class BlobListView(BlobCacheView):
     """The blobs that are known, whatever the repository."""
 
-    GET = Offer(permissions.view, LIST)
+    GET = Offer(permissions.view, LIST, parameters=PAGING)
 
     def get(self, request: Request) -> Response:
         """List them, in no order."""
@@ -209,7 +221,7 @@ class BlobListView(BlobCacheView):
 class RepositoryBlobListView(BlobCacheView):
     """The blobs that a repository may see."""
 
-    GET = Offer(permissions.view, LIST)
+    GET = Offer(permissions.view, LIST, parameters=PAGING)
 
     def get(self, request: Request, **_: str) -> Response:
         """List them, in no order."""
@@ -223,7 +235,7 @@ class RepositoryBlobListView(BlobCacheView):
 class HolderListView(BlobCacheView):
     """The repositories that may read a blob."""
 
-    GET = Offer(permissions.view, LIST)
+    GET = Offer(permissions.view, LIST, parameters=PAGING)
 
     def get(self, request: Request, **_: str) -> Response:
         """List those that the user may view, by name."""
@@ -245,14 +257,17 @@ class HolderListView(BlobCacheView):
 class PurgeView(BlobCacheView):
     """Clear a blob in every repository and globally."""
 
-    POST = Offer(permissions.purge, WRITE, serializers.PurgeRequest)
+    POST = Offer(permissions.purge, WRITE, serializers.PurgeRequest, parameters=(DRY_RUN,))
 
     def post(self, request: Request, **_: str) -> Response:
         """Do one bounded step of it; to be repeated with the cursor until that is null.
 
         Names the repositories that the user may view; the others are cleared without a word.
         """
+        is_dry = _flag(request, DRY_RUN)
         digest, token = self.digest, self.body().get("cursor")
+        if is_dry:
+            return self._dry_run(digest, token)
         belonging = (self.registry, type(self).__name__, digest)
         cursor = cursors.unseal(token, *belonging) if token else ""
         with self.recorded():
@@ -261,15 +276,64 @@ class PurgeView(BlobCacheView):
         cleared = [name for name in result.cleared if self.access.may_view(name)]
         return Response({"cleared": cleared, "next": following})
 
+    def _dry_run(self, digest: Digest, token: str | None) -> Response:
+        """Say what a purge would clear, of what the user may view, and write nothing."""
+        if self.config.READ_ONLY:
+            raise OperationUnsupported(
+                f"The registry '{self.registry}' is configured as read-only."
+            )
+        belonging = (self.registry, type(self).__name__, DRY_RUN, digest)
+        page = self.redis.catalog.holders(
+            digest,
+            cursors.unseal(token, *belonging) if token else "",
+            self.config.API_PAGE_SIZE,
+            visible=self.access.visible,
+        )
+        return Response(
+            {
+                "cleared": [],
+                "would_clear": [holder.name for holder in page.holders],
+                "global_descriptor": self._is_known(digest),
+                "next": None if page.next is None else cursors.seal(page.next, *belonging),
+                **serializers.catalog_status(page.status),
+            }
+        )
+
+    def _is_known(self, digest: Digest) -> bool | None:
+        """Whether there is a global descriptor, even a damaged one; None for who may not know."""
+        if not self.access.may_view(None):
+            return None
+        try:
+            self.provider.stat(digest)
+        except DescriptorCorrupt:
+            return True
+        except BlobUnknown:
+            return False
+        return True
+
+
+def _flag(request: Request, name: str) -> bool:
+    """Whether the query says yes; raises `ParameterInvalid` for what is neither yes nor no."""
+    text = request.query_params.get(name, "0")
+    if text not in _FLAGS:
+        raise ParameterInvalid(
+            f"The parameter {name!a} is one of {', '.join(_FLAGS)}, not {quoted(text)}.",
+            {"parameter": name, "value": excerpt(text), "allowed": list(_FLAGS)},
+        )
+    return _FLAGS[text]
+
+
+_FLAGS = {"1": True, "true": True, "0": False, "false": False}
+
 
 class RepositoryListView(BlobCacheView):
     """The repositories that there are."""
 
-    GET = Offer(permissions.list_, LIST)
+    GET = Offer(permissions.list_, LIST, parameters=(PREFIX, *PAGING))
 
     def get(self, request: Request) -> Response:
         """List those that the user may view and that begin with ``?prefix=``, by name."""
-        prefix = request.query_params.get("prefix", "")
+        prefix = request.query_params.get(PREFIX, "")
         paging = self.paging(prefix)
         page = self.redis.catalog.repositories(
             prefix, paging.cursor, paging.size, visible=self.access.visible
@@ -287,7 +351,7 @@ class RepositoryListView(BlobCacheView):
 class SummaryView(BlobCacheView):
     """What a repository's blobs come to."""
 
-    GET = Offer(permissions.view, LIST)
+    GET = Offer(permissions.view, LIST, parameters=(CURSOR,))
 
     def get(self, request: Request, **_: str) -> Response:
         """Sum up as many as there is time for, from the cursor on; tell what is kept besides."""
@@ -309,7 +373,10 @@ class UnknownView(BlobCacheView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Say so, whatever the method."""
         super().initial(request, *args, **kwargs)
-        raise NotFound(f"There is nothing at {request.path!a}.", "path_unknown")
+        raise NotFound(f"There is nothing at {quoted(request.path)}.", "path_unknown")
+
+    def check_parameters(self, request: Request) -> None:
+        """Check none: the address is what is wrong."""
 
 
 @csrf_exempt

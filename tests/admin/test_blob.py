@@ -21,6 +21,7 @@ from blobcache.models import Blob
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
 from tests.admin.conftest import CONFIG, GRANTED, HIDDEN, LAYER, LAYER_TYPE, OTHER
+from tests.admin.forms import confirm, confirm_to_the_end
 
 Text = Callable[[Any], str]
 
@@ -156,7 +157,7 @@ def test_clearing_the_global_descriptor_is_confirmed_done_and_logged(
     for response in (admin.get(url, {"confirmed": "yes"}), admin.post(url)):
         assert "is to be cleared" in text(response)
         assert filled.stat(LAYER).digest == LAYER
-    assert "Cleared the global descriptor" in text(admin.post(url, {"confirmed": "y"}, follow=True))
+    assert "Cleared the global descriptor" in text(confirm(admin, url))
     with pytest.raises(BlobUnknown):
         filled.stat(LAYER)
     (entry,) = LogEntry.objects.all()
@@ -179,20 +180,8 @@ def test_a_purge_says_first_what_it_will_do(
 
 def purge(client: Client, digest: str) -> tuple[list[str], str]:
     """Press the button until it is done: the pages in between, and the last."""
-    url, data = addresses.blob(digest, "purge"), {"confirmed": "yes"}
-    pages: list[str] = []
-    while True:
-        response = client.post(url, data, follow=True)
-        page = response.content.decode()
-        if response.redirect_chain:
-            return pages, page
-        pages.append(page)
-        hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page))
-        data = {
-            "confirmed": "yes",
-            "cursor": unescape(hidden["cursor"]),
-            "total": hidden["total"],
-        }
+    pages, last = confirm_to_the_end(client, addresses.blob(digest, "purge"))
+    return [page.content.decode() for page in pages], last.content.decode()
 
 
 def test_a_purge_clears_the_blob_everywhere_and_is_logged(

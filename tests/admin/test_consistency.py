@@ -19,12 +19,12 @@ from blobcache.doctor.findings import Finding, Kind, Place, Subject
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
 from tests.admin.conftest import CONFIG, GRANTED, HIDDEN, LAYER, LAYER_TYPE, Login
+from tests.admin.forms import confirm, confirm_to_the_end
 
 Text = Callable[[Any], str]
 
 _FINDING = re.compile(r'name="finding" value="([^"]*)"')
 _REFRESH = re.compile(r'<meta http-equiv="refresh" content="\d+; url=([^"]*)">')
-_CURSOR = re.compile(r'name="cursor" value="([^"]*)"')
 
 CHECK, REPAIR = addresses.repositories("consistency"), addresses.repositories("repair")
 
@@ -145,16 +145,11 @@ def test_all_of_a_kind_are_repaired(
     damaged: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     data = {"kind": "size-mismatch"}
-    assert "in the whole cache" in text(admin.post(REPAIR, data))
-    data["confirmed"] = "yes"
-    for _ in range(20):
-        response = admin.post(REPAIR, data, follow=True)
-        page = text(response)
-        if response.redirect_chain:
-            break
-        cursor = _CURSOR.search(page)
-        data["cursor"] = unescape(cursor[1]) if cursor else ""
-    assert "Repaired" in page
+    page = text(admin.post(REPAIR, data))
+    assert "in the whole cache" in page
+    assert "There are 3 findings of this kind now." in page
+    _, response = confirm_to_the_end(admin, REPAIR, data)
+    assert "Repaired" in text(response)
     assert "Wrong size" not in text(admin.get(CHECK))
     for name in (GRANTED, HIDDEN):
         assert LAYER not in damaged.catalog.members(name).members
@@ -212,7 +207,7 @@ def test_repositories_are_emptied_after_a_look_at_what_goes(
     assert GRANTED in page
     assert HIDDEN in page
     assert "Clear 3 blobs" in page
-    response = admin.post(EMPTY, data | {"confirmed": "yes"}, follow=True)
+    response = confirm(admin, EMPTY, data)
     assert response.redirect_chain[0][0] == addresses.repositories() + "?o=-bytes"
     assert "Cleared 2 blobs." in text(response) or "Cleared 3 blobs." in text(response)
     assert filled.catalog.members(GRANTED).members == ()
@@ -231,25 +226,16 @@ def test_a_long_clearing_takes_several_steps(
     for number in range(1000):
         digest = Digest(f"sha256:{number:064x}")
         service.set_descriptor(digest, Descriptor(digest, 1, "a/b"))
-    data = {"repository": "big/one", "confirmed": "yes", "cursor": "", "total": ""}
-    for steps in range(1, 50):  # noqa: B007 - how many there were
-        response = admin.post(EMPTY, data, follow=True)
-        page = text(response)
-        if response.redirect_chain:
-            break
-        assert "The clearing is under way" in page
-        cursor = _CURSOR.search(page)
-        data["cursor"] = unescape(cursor[1]) if cursor else ""
-        total = re.search(r'name="total" value="(\d+)"', page)
-        data["total"] = total[1] if total else ""
-    assert steps > 1
-    assert "Cleared 1000 blobs." in page
+    steps, response = confirm_to_the_end(admin, EMPTY, {"repository": "big/one"})
+    assert steps
+    assert all("The clearing is under way" in text(step) for step in steps)
+    assert "Cleared 1000 blobs." in text(response)
 
 
 def test_only_what_one_may_clear_is_emptied(
     filled: RedisBlobDescriptorCacheProvider, login: Login, viewer: Client, text: Text
 ) -> None:
-    data = {"repository": [GRANTED, HIDDEN, "Not a Name!"], "confirmed": "yes"}
+    data = {"repository": [GRANTED, HIDDEN, "Not a Name!"], "shown": 3, "confirmed": "yes"}
     assert "Select the repositories to clear first" in text(viewer.post(EMPTY, data, follow=True))
     assert len(filled.catalog.members(GRANTED).members) == 2
     login("granted").post(EMPTY, data)

@@ -16,6 +16,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from project import embedded
 from tests.admin import addresses
 from tests.admin.conftest import CONFIG, GRANTED, LAYER, OTHER
+from tests.admin.forms import confirm
 from tests.servers import cache_at
 
 Text = Callable[[Any], str]
@@ -51,13 +52,13 @@ def writes(client: Client) -> Iterator[Any]:
     for url, data in (
         (addresses.repository(GRANTED, "clear"), {"digest": LAYER, "confirmed": "yes"}),
         (addresses.repository(GRANTED, "set"), GOOD),
-        (addresses.repositories("empty"), {"repository": GRANTED, "confirmed": "yes"}),
-        (addresses.repositories("repair"), {"kind": "corrupt", "confirmed": "yes"}),
         (addresses.blob(LAYER, "set"), GOOD),
-        (addresses.blob(LAYER, "delete"), {"confirmed": "yes"}),
-        (addresses.blob(LAYER, "purge"), {"confirmed": "yes"}),
+        (addresses.repositories("repair"), {"kind": "corrupt", "shown": 0, "confirmed": "yes"}),
     ):
         yield client.post(url, data, follow=True)
+    yield confirm(client, addresses.repositories("empty"), {"repository": GRANTED})
+    yield confirm(client, addresses.blob(LAYER, "purge"))
+    yield confirm(client, addresses.blob(LAYER, "delete"))
 
 
 @pytest.fixture

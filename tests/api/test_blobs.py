@@ -26,7 +26,7 @@ class TestStat:
         assert response.status_code == 200
         assert response.headers["Content-Type"] == "application/json"
         assert response.headers["Docker-Content-Digest"] == DIGEST
-        assert response.headers["Cache-Control"] == "no-cache"
+        assert response.headers["Cache-Control"] == "private, no-cache"
         assert response.json() == {"digest": DIGEST, "size": 10, "mediaType": APP}
 
     def test_head_has_the_headers_of_get(

@@ -6,6 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from blobcache.descriptor import Descriptor
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
 from tests.browser.conftest import BROKEN, CONFIG, LAYER, SCREENSHOTS, Visit
@@ -99,6 +100,33 @@ def test_a_blob_is_purged_without_javascript(
         page.click("button:has-text('Continue')")
     expect(page.locator(".messagelist")).to_contain_text("Purged the blob")
     assert provider.catalog.holders(LAYER).holders == ()
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_page_that_asks_again_says_why_without_javascript(
+    visit: Visit,
+    window: str,
+    provider: RedisBlobDescriptorCacheProvider,
+    violations: list[dict[str, str]],
+) -> None:
+    page = visit(java_script_enabled=False, **WINDOWS[window])
+    page.goto(addresses.repositories() + "?q=library/")
+    page.locator("tr", has_text="library/nginx").locator("input[type=checkbox]").check()
+    page.get_by_role("button", name="Clear selected…").click()
+    expect(page.locator("button:has-text('Clear 4 blobs')")).to_be_visible()
+    service = provider.repository_scoped("library/nginx")
+    for number in range(5):
+        digest = f"sha256:{number:064x}"
+        service.set_descriptor(digest, Descriptor(digest, 1, "a/b"))
+    page.get_by_role("button", name="Clear 4 blobs").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".messagelist")).to_contain_text("has grown from 4 to 9")
+    page.screenshot(path=SCREENSHOTS / f"repositories-clear-again-{window}.png", full_page=True)
+    assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
+    assert len(provider.catalog.members("library/nginx").members) == 9
+    page.get_by_role("button", name="Clear 9 blobs").click()
+    expect(page.locator(".messagelist")).to_contain_text("Cleared 9 blobs")
+    assert violations == []
 
 
 def test_a_repository_is_checked_and_repaired(
@@ -206,6 +234,10 @@ def test_every_page_fits_and_keeps_the_policy(
     page.check(".action-select >> nth=0")
     page.click("text=Clear selected…")
     page.screenshot(path=SCREENSHOTS / f"repositories-clear-{window}.png", full_page=True)
+    assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
+    page.goto(addresses.repositories("consistency"))
+    page.get_by_role("button", name="Repair all “Corrupt”…").click()
+    page.screenshot(path=SCREENSHOTS / f"repair-all-{window}.png", full_page=True)
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     assert violations == []
 

@@ -1,0 +1,1 @@
+"""Pages of the admin that must not do other than they say."""

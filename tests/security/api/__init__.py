@@ -1,0 +1,1 @@
+"""Requests to the API that are hostile, or merely misunderstood."""

@@ -1,0 +1,212 @@
+"""A query that is not understood is refused, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+import pytest
+from django.conf import LazySettings
+from django.contrib.admin.models import LogEntry
+from django.core.handlers.wsgi import WSGIRequest
+from drf_spectacular.generators import SchemaGenerator
+from redis import Redis
+from rest_framework.test import APIClient
+
+from tests.api.conftest import DIGEST, As
+from tests.api.test_bodies import refused
+from tests.api.test_permissions import TABLE, Row, address, expected, views
+
+NAMES = {
+    "blobs": ["cursor", "page_size"],
+    "blob-repositories": ["cursor", "page_size"],
+    "blob-purge": ["dry_run"],
+    "repositories": ["prefix", "cursor", "page_size"],
+    "repository-summary": ["cursor"],
+    "repository-blobs": ["cursor", "page_size"],
+}
+
+EVERY_ROW = pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.route}-{row.method}")
+
+
+def ask(client: APIClient, row: Row, query: str, method: str = "", **headers: Any) -> Any:
+    return client.generic(
+        method or row.method,
+        f"{address(row.route)}?{query}",
+        "" if row.body is None else json.dumps(row.body),
+        content_type="application/json",
+        **headers,
+    )
+
+
+def content(redis: Redis) -> dict[bytes, bytes | None]:
+    return {key: redis.dump(key) for key in redis.scan_iter()}
+
+
+def allowed(route: str) -> list[str]:
+    return [*NAMES.get(route, []), "format"]
+
+
+@EVERY_ROW
+@pytest.mark.parametrize("query", ["dry=1", "Cursor=", "cursor%20=", "=", "a;b", "dryrun", "_=1"])
+def test_an_unknown_parameter_is_refused_and_nothing_is_written(
+    row: Row, query: str, superuser: APIClient, filled: Redis
+) -> None:
+    before = content(filled)
+    response = ask(superuser, row, query)
+    refused(response, 400, "PARAMETER_INVALID")
+    (error,) = response.json()["errors"]
+    assert error["detail"]["allowed"] == allowed(row.route)
+    assert all(name in error["message"] for name in allowed(row.route))
+    assert content(filled) == before
+    assert not LogEntry.objects.exists()
+
+
+@EVERY_ROW
+def test_a_repeated_parameter_is_refused_and_nothing_is_written(
+    row: Row, superuser: APIClient, filled: Redis
+) -> None:
+    before = content(filled)
+    for name in NAMES.get(row.route, []):
+        response = ask(superuser, row, f"{name}=1&{name}=1")
+        refused(response, 400, "PARAMETER_INVALID")
+        assert response.json()["errors"][0]["detail"]["parameter"] == name
+    refused(ask(superuser, row, "format=json&format=json"), 400, "PARAMETER_INVALID")
+    assert content(filled) == before
+
+
+@EVERY_ROW
+def test_what_another_route_takes_is_unknown_here(
+    row: Row, superuser: APIClient, filled: Redis
+) -> None:
+    for name in {"cursor", "page_size", "prefix", "dry_run"} - set(allowed(row.route)):
+        refused(ask(superuser, row, f"{name}=1"), 400, "PARAMETER_INVALID")
+
+
+@EVERY_ROW
+def test_what_the_framework_reads_is_allowed(row: Row, superuser: APIClient, filled: Redis) -> None:
+    assert ask(superuser, row, "format=json").status_code == row.status
+
+
+@EVERY_ROW
+def test_the_address_without_its_slash_refuses_as_well(
+    row: Row, superuser: APIClient, filled: Redis
+) -> None:
+    path = address(row.route).rstrip("/")
+    response = superuser.generic(row.method, f"{path}?x=1", "{}", content_type="application/json")
+    refused(response, 400, "PARAMETER_INVALID")
+
+
+@pytest.mark.parametrize("route", views())
+def test_options_takes_what_the_methods_take(
+    route: str, superuser: APIClient, filled: Redis
+) -> None:
+    # The button of a page in a browser sends the page's own query along.
+    query = "&".join(f"{name}=1" for name in allowed(route) if name != "format")
+    assert superuser.options(f"{address(route)}?{query}").status_code == 200
+    refused(superuser.options(f"{address(route)}?x=1"), 400, "PARAMETER_INVALID")
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in TABLE if row.method == "GET"], ids=lambda row: row.route
+)
+def test_head_takes_what_get_takes(row: Row, superuser: APIClient, filled: Redis) -> None:
+    assert ask(superuser, row, "x=1", "HEAD").status_code == 400
+    assert ask(superuser, row, "format=json", "HEAD").status_code == 200
+
+
+@EVERY_ROW
+def test_who_may_not_ask_is_not_told_what_is_allowed(row: Row, as_: As, filled: Redis) -> None:
+    for persona in ("anonymous", "nobody"):
+        status = expected(row, persona)
+        if status >= 400:
+            assert ask(as_(persona), row, "x=1").status_code == status
+
+
+class Unread:
+    def read(self, *_: object) -> NoReturn:
+        raise AssertionError("The body was read.")
+
+    readline = read
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in TABLE if row.body is not None], ids=lambda row: row.route
+)
+def test_it_is_decided_before_the_body_is_read(
+    row: Row, superuser: APIClient, filled: Redis
+) -> None:
+    extra: dict[str, Any] = {"wsgi.input": Unread()}
+    response = ask(superuser, row, "x=1", **extra)
+    refused(response, 400, "PARAMETER_INVALID")
+
+
+def test_a_stat_without_a_query_does_not_look_at_one(
+    superuser: APIClient, filled: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> NoReturn:
+        raise AssertionError("The query was parsed.")
+
+    monkeypatch.setattr(WSGIRequest, "GET", property(fail))
+    assert superuser.get(f"/api/blobs/{DIGEST}/").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["x" * 60_000, "%F0%9F%92%A9" * 5000, "%1B" * 5000])
+def test_the_wrong_name_is_quoted_and_cut(name: str, superuser: APIClient, filled: Redis) -> None:
+    response = superuser.get(f"/api/blobs/{DIGEST}/?{name}=1")
+    refused(response, 400, "PARAMETER_INVALID")
+    assert len(response.content) < 8000
+    assert b"\x1b" not in response.content
+
+
+@EVERY_ROW
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html", "application/xml"])
+@pytest.mark.parametrize("debug", [False, True])
+def test_more_parameters_than_django_reads_are_refused(
+    row: Row, accept: str, debug: bool, superuser: APIClient, filled: Redis, settings: LazySettings
+) -> None:
+    settings.DEBUG = debug
+    before = content(filled)
+    query = "&".join(f"x{number}=1" for number in range(1001))
+    response = ask(superuser, row, query, HTTP_ACCEPT=accept)
+    refused(response, 400, "PARAMETER_INVALID")
+    assert content(filled) == before
+
+
+@EVERY_ROW
+def test_more_parameters_than_django_reads_need_a_permission_first(
+    row: Row, as_: As, filled: Redis
+) -> None:
+    query = "&".join(f"x{number}=1" for number in range(1001))
+    assert ask(as_("anonymous"), row, query).status_code == 401
+
+
+def test_an_address_that_is_unknown_is_so_with_any_query(
+    superuser: APIClient, filled: Redis
+) -> None:
+    query = "&".join(f"x{number}=1" for number in range(1001))
+    for accept in ("*/*", "text/html"):
+        response = superuser.get(f"/api/blobs/a/b/c/?{query}", HTTP_ACCEPT=accept)
+        refused(response, 404, "PATH_UNKNOWN")
+
+
+def test_the_schema_has_the_parameters_that_the_check_allows() -> None:
+    schema: Any = SchemaGenerator().get_schema(request=None, public=True)
+    by_operation = {
+        operation["operationId"]: operation
+        for path in schema["paths"].values()
+        for operation in path.values()
+    }
+    found = {
+        name: [each["name"] for each in operation.get("parameters", []) if each["in"] == "query"]
+        for name, operation in by_operation.items()
+    }
+    assert {name: set(names) - {"format"} for name, names in found.items() if names} == {
+        "list_blobs": {"cursor", "page_size"},
+        "list_blob_repositories": {"cursor", "page_size"},
+        "purge_blob": {"dry_run"},
+        "list_repositories": {"cursor", "page_size", "prefix"},
+        "summarize_repository": {"cursor"},
+        "list_repository_blobs": {"cursor", "page_size"},
+    }
+    assert all("400" in operation["responses"] for operation in by_operation.values())
