@@ -1,0 +1,1 @@
+"""What a hostile visitor, or a user with few permissions, tries, and what comes of it."""
