@@ -1,9 +1,9 @@
 """Failed logins are limited, in every place where a password is taken.
 
-django-axes counts them by user name and client: after five within a quarter of an hour that client
-gets no more answers for that name, be the password right or not, and none is computed; other
-clients and other names are not concerned. So nobody can lock out everybody, nor anybody who comes
-from elsewhere. It covers the admin's login, that of the browsable API and Basic authentication.
+django-axes counts them by user name and client. After five, that client is refused under that name
+for a quarter of an hour, whether the password is right or not, and no password is checked. Other
+clients and other names are not affected: a stranger locks out nobody who comes from elsewhere. This
+covers the admin's login, that of the browsable API and Basic authentication.
 """
 
 from __future__ import annotations
