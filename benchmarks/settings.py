@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from project.settings import *  # noqa: F403
-from project.settings import BLOBCACHE, INSTALLED_APPS, LOGGING
+from project.settings import AUTHENTICATION_BACKENDS as PORTAL_BACKENDS
+from project.settings import BLOBCACHE, INSTALLED_APPS, LOGGING, REST_FRAMEWORK
 
 ROOT_URLCONF = "benchmarks.urls"
 WSGI_APPLICATION = "project.wsgi.application"
@@ -17,7 +18,10 @@ CSRF_COOKIE_SECURE = False
 SECURE_HSTS_SECONDS = 0
 
 # Anonymous callers may look, as in a portal that is open to the public.
-AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "benchmarks.callers.Public"]
+AUTHENTICATION_BACKENDS = [*PORTAL_BACKENDS, "benchmarks.callers.Public"]
+
+# One caller asks for as much as there is.
+REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"] = {}
 
 BLOBCACHE["default"]["API_MAX_BATCH"] = 1000
 

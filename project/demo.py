@@ -23,6 +23,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import mkstemp
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -60,9 +61,11 @@ VALKEY = (
 )
 """What the embedded Valkey is told: keep the data on disk, and be what a cache should be."""
 
-
 HELLO = Digest("sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")
 """The digest of the five bytes ``hello``."""
+
+_OWNER_ONLY, _OTHERS = 0o600, 0o077
+"""The mode of what is kept, and the bits of a mode that are for others."""
 
 
 class DemoError(RuntimeError):
@@ -75,6 +78,8 @@ def main() -> None:
     parser.add_argument("--port", type=port_number, default=8000, help="default: %(default)s")
     parser.add_argument("--data", type=Path, default=VAR, help="directory; default: %(default)s")
     options = parser.parse_args()
+    # Whatever is written here, such as the database with its sessions, is the owner's alone.
+    os.umask(_OTHERS)
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.default_int_handler)
     try:
@@ -115,8 +120,9 @@ def run(port: int, data: Path) -> None:
         may_write = not provider.rules.read_only
         examples = requests(f"{url}/api", example, may_write=may_write)
         redis = place_of(os.environ["BLOBCACHE_REDIS_URL"]) + ("" if may_write else ", only read")
-        welcome(url, redis, sign_up(data), examples)
+        # Before we say that we are ready: an interrupt amid all these imports can get lost.
         server.set_app(get_internal_wsgi_application())
+        welcome(url, redis, sign_up(data), examples)
         server.serve_forever()
 
 
@@ -149,6 +155,9 @@ def alone_in(data: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DemoError(f"Another demo is running with the data in {data}.") from error
+        # What an earlier demo left, whose mode was another.
+        for database in data.glob("portal.sqlite3*"):
+            database.chmod(_OWNER_ONLY)
         yield
 
 
@@ -168,8 +177,12 @@ def set_environment(data: Path, start_valkey: Callable[[], str]) -> None:
     # Whatever a shell may have exported for another portal: no superuser for that one's database.
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "project.settings",
-        "DJANGO_DEBUG": "1",
+        # Never a debug page: any web site can make a browser ask for one.
+        "DJANGO_DEBUG": "0",
+        "DJANGO_STATIC_FINDERS": "1",
         "DJANGO_HTTPS": "0",
+        "DJANGO_BEHIND_PROXY": "0",
+        "DJANGO_BASIC_AUTH": "1",
         "DJANGO_ALLOWED_HOSTS": f"{HOST},localhost,{hosts}",
         "DJANGO_DATABASE_PATH": str(data / "portal.sqlite3"),
         "DJANGO_SECRET_KEY": kept(data / "secret-key", get_random_secret_key),
@@ -181,11 +194,33 @@ def set_environment(data: Path, start_valkey: Callable[[], str]) -> None:
 
 
 def kept(path: Path, make: Callable[[], str]) -> str:
-    """The secret that the file holds; the first time it is made up."""
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(make())
-    return path.read_text()
+    """Return the secret that the file holds; without one, make it up and keep it.
+
+    Only the owner may read the file, and it is there either whole or not at all.
+    """
+    try:
+        path.chmod(_OWNER_ONLY)
+        secret = path.read_text().strip()
+    except FileNotFoundError:
+        secret = ""
+    return secret or keep(path, make())
+
+
+def keep(path: Path, secret: str) -> str:
+    """Write the secret to the file in one step, and return it."""
+    # Made with mode 0600, whatever the umask.
+    descriptor, name = mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    draft = Path(name)
+    try:
+        with open(descriptor, "w") as file:  # noqa: PTH123 - an open file
+            file.write(secret)
+            file.flush()
+            os.fsync(descriptor)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    return secret
 
 
 def prepare(provider: RedisBlobDescriptorCacheProvider, *, is_ours: bool) -> None:

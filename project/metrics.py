@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: `/metrics`, for those who hold the token, and for staff.
+"""What Prometheus scrapes: `/metrics`, for who holds the token, or may view blobs or repositories.
 
     scrape_configs:
       - job_name: portal
@@ -26,6 +26,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 __all__ = ["metrics"]
 
+_PERMISSIONS = ("blobcache.view_blob", "blobcache.view_repository")
+
 
 @require_safe
 @never_cache
@@ -39,12 +41,15 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def _may_scrape(request: HttpRequest) -> bool:
-    """Whether the request brings the token, or comes from staff that is logged in."""
+    """Whether the request brings the token, or comes from a user with one of our view permissions.
+
+    A permission for single repositories does not suffice: the figures are of all of them.
+    """
     token = settings.METRICS_TOKEN
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if token and scheme.lower() == "bearer" and constant_time_compare(given, token):
         return True
-    return bool(request.user.is_active and request.user.is_staff)
+    return any(map(request.user.has_perm, _PERMISSIONS))
 
 
 def _registry() -> CollectorRegistry:

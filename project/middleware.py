@@ -1,11 +1,13 @@
-"""The portal's Content-Security-Policy."""
+"""The portal's Content-Security-Policy, and the client's address behind a proxy."""
 
 from __future__ import annotations
+
+from ipaddress import ip_address
 
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
-__all__ = ["ContentSecurityPolicyMiddleware"]
+__all__ = ["ClientAddressMiddleware", "ContentSecurityPolicyMiddleware"]
 
 POLICY = (
     "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -27,3 +29,20 @@ class ContentSecurityPolicyMiddleware(MiddlewareMixin):
         """Add the policy, unless the view has one of its own."""
         response.headers.setdefault("Content-Security-Policy", POLICY)
         return response
+
+
+class ClientAddressMiddleware(MiddlewareMixin):
+    """Puts the address that the proxy in front names into `REMOTE_ADDR`.
+
+    Throttles and the limit of failed logins count by it. Of several addresses in `X-Forwarded-For`
+    the last one counts, which the proxy has added: the others are what the client says.
+    """
+
+    def process_request(self, request: HttpRequest) -> None:
+        """Take the address over, if it is one."""
+        address = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+        try:
+            ip_address(address)
+        except ValueError:
+            return
+        request.META["REMOTE_ADDR"] = address

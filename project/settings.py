@@ -11,11 +11,16 @@ only, and signs with a key that lasts as long as its process.
 | `DJANGO_CSRF_TRUSTED_ORIGINS` | none | comma-separated, with scheme |
 | `DJANGO_HTTPS` | 1, or 0 with DEBUG | redirect to https, HSTS, secure cookies |
 | `DJANGO_HSTS_SECONDS` | 3600 | raise it once https is known to stay |
-| `DJANGO_BEHIND_PROXY` | 0 | trust X-Forwarded-Proto; the proxy must set it |
+| `DJANGO_BEHIND_PROXY` | 0 | trust X-Forwarded-Proto and -For; the proxy must set both |
+| `DJANGO_BASIC_AUTH` | 0 | let the API take a password with each request; see below |
+| `DJANGO_THROTTLE_STAT` | 200/s | stats of one user, in each process; empty: no limit |
+| `DJANGO_THROTTLE_LIST` | 20/s | pages of lists, and summaries, likewise |
+| `DJANGO_THROTTLE_WRITE` | 50/s | sets, clears and purges, likewise |
 | `DJANGO_DATABASE_PATH` | portal.sqlite3 | SQLite's file |
 | `DJANGO_STATIC_ROOT` | staticfiles | what collectstatic fills and WhiteNoise serves |
+| `DJANGO_STATIC_FINDERS` | 0 | serve static files where the apps keep them: no collectstatic |
 | `DJANGO_LOG_LEVEL` | INFO | of everything but blobcache.audit |
-| `DJANGO_METRICS_TOKEN` | none | what Prometheus gets `/metrics` with; staff may look anyway |
+| `DJANGO_METRICS_TOKEN` | none | what Prometheus gets `/metrics` with |
 | `PROMETHEUS_MULTIPROC_DIR` | none | where all workers count together; empty at each start |
 | `BLOBCACHE_REDIS_URL` | redis://127.0.0.1:6379/0 | the Redis or Valkey of the descriptors |
 | `BLOBCACHE_READ_ONLY` | 1 if `BLOBCACHE_REDIS_URL` is set, else 0 | never write to that Redis |
@@ -23,11 +28,16 @@ only, and signs with a key that lasts as long as its process.
 
 So `BLOBCACHE_REDIS_URL` can name the Redis of a running registry without a second thought: nothing
 is written there until `BLOBCACHE_READ_ONLY=0` allows it.
+
+A password takes a tenth of a second of the processor to check, a token next to nothing. So programs
+should use tokens, and Basic authentication is off. Failed logins are limited either way: see
+`project.logins`.
 """
 
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -62,12 +72,26 @@ def _words(name: str, *, default: str = "") -> list[str]:
     return [word.strip() for word in words if word.strip()]
 
 
+def _rate(name: str, *, default: str) -> str | None:
+    """The variable's rate, such as 200/s; None, which is no limit, if it is empty."""
+    value = os.environ.get(name, default)
+    number, _, period = value.partition("/")
+    if value and not (number.isdecimal() and int(number) and period[:1] in {*"smhd"}):
+        raise ImproperlyConfigured(f"{name} must be a rate such as 200/s, not {value!r}.")
+    return value or None
+
+
 # The portal
 
 DEBUG = _flag("DJANGO_DEBUG", default=False)
 SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY") or get_random_secret_key()
 ALLOWED_HOSTS = _words("DJANGO_ALLOWED_HOSTS", default="localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = _words("DJANGO_CSRF_TRUSTED_ORIGINS")
+BEHIND_PROXY = _flag("DJANGO_BEHIND_PROXY", default=False)
+
+# Should DEBUG ever be on, its pages hold no password of a Redis.
+DEFAULT_EXCEPTION_REPORTER_FILTER = "blobcache.reporting.ExceptionReporterFilter"
+DEFAULT_EXCEPTION_REPORTER = "blobcache.reporting.ExceptionReporter"
 
 ROOT_URLCONF = "project.urls"
 WSGI_APPLICATION = "project.wsgi.application"
@@ -79,6 +103,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "axes",
     "rest_framework",
     "rest_framework.authtoken",
     "drf_spectacular",
@@ -87,6 +112,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    # First, so that every answer has it: error pages and static files too.
+    "project.middleware.ContentSecurityPolicyMiddleware",
+    *(["project.middleware.ClientAddressMiddleware"] if BEHIND_PROXY else []),
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -96,12 +124,13 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "project.middleware.ContentSecurityPolicyMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "project" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -146,7 +175,11 @@ if _read_only and _catalog_url in {None, "", _redis_url}:
     )
 
 CACHES: dict[str, dict[str, object]] = {
-    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        # Throttles count in it. By default it keeps 300 entries, and a crowd would make it forget.
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
+    },
     "blobs": _redis(_redis_url or "redis://127.0.0.1:6379/0"),
 }
 if _catalog_url:
@@ -160,15 +193,25 @@ BLOBCACHE: dict[str, dict[str, object]] = {
     },
 }
 
-REST_FRAMEWORK = {
+_basic = _flag("DJANGO_BASIC_AUTH", default=False)
+_rates = {
+    "blobcache-stat": _rate("DJANGO_THROTTLE_STAT", default="200/s"),
+    "blobcache-list": _rate("DJANGO_THROTTLE_LIST", default="20/s"),
+    "blobcache-write": _rate("DJANGO_THROTTLE_WRITE", default="50/s"),
+}
+
+REST_FRAMEWORK: dict[str, object] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         # The first decides that a stranger gets 401, and that no browser pops up a dialog.
         "rest_framework.authentication.TokenAuthentication",
-        "rest_framework.authentication.BasicAuthentication",
+        *(["project.logins.BasicAuthentication"] if _basic else []),
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_THROTTLE_RATES": {scope: rate for scope, rate in _rates.items() if rate},
+    # A client may send any X-Forwarded-For. What a proxy says is in REMOTE_ADDR already.
+    "NUM_PROXIES": 0,
 }
 
 SPECTACULAR_SETTINGS = {
@@ -208,13 +251,37 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
+# Logins. Failed ones are counted in the database, where all workers see them.
+
+AUTHENTICATION_BACKENDS = [
+    # The first: it refuses whoever failed too often before the next one checks the password.
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+# What is refused meanwhile is not counted, so an attack writes nothing once it is locked out.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_CLIENT_IP_CALLABLE = "project.logins.client_network"
+AXES_CLIENT_STR_CALLABLE = "project.logins.describe"
+AXES_LOCKOUT_CALLABLE = "project.logins.locked_out"
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+
+_finders = _flag("DJANGO_STATIC_FINDERS", default=False)
 STATIC_URL = "static/"
-STATIC_ROOT = Path(os.environ.get("DJANGO_STATIC_ROOT", BASE_DIR / "staticfiles"))
+STATIC_ROOT = (
+    None if _finders else Path(os.environ.get("DJANGO_STATIC_ROOT", BASE_DIR / "staticfiles"))
+)
+WHITENOISE_USE_FINDERS = DEBUG or _finders
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
-        if DEBUG
+        if WHITENOISE_USE_FINDERS
         else "whitenoise.storage.CompressedManifestStaticFilesStorage",
     },
 }
@@ -228,7 +295,7 @@ CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = _number("DJANGO_HSTS_SECONDS", default=3600) if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
-if _flag("DJANGO_BEHIND_PROXY", default=False):
+if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 X_FRAME_OPTIONS = "DENY"
 
@@ -255,6 +322,8 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": os.environ.get("DJANGO_LOG_LEVEL", "INFO")},
     "loggers": {
+        # Failed logins and who was locked out, but not each look at its tables.
+        "axes": {"level": "WARNING"},
         # Every change of the cache, whatever the level of the rest.
         "blobcache.audit": {"handlers": ["console"], "level": "INFO", "propagate": False},
     },

@@ -12,12 +12,17 @@ from project.metrics import metrics
 urlpatterns = [
     # What is asked for most is looked for first.
     path("api/", include("blobcache.api.urls")),
-    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("admin/", admin.site.urls),
     path("metrics", metrics, name="metrics"),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     # Split: its script is a file of its own, as the Content-Security-Policy demands.
-    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    path(
+        "api/docs/",
+        # A page has no description of itself to give, so there is no OPTIONS.
+        SpectacularSwaggerSplitView.as_view(url_name="schema", http_method_names=["get", "head"]),
+        name="docs",
+    ),
     path("api/auth/", include("rest_framework.urls")),
-    path("api/", RedirectView.as_view(pattern_name="docs")),
+    path("api/", RedirectView.as_view(pattern_name="docs"), name="api"),
 ]

@@ -1,7 +1,8 @@
 """The portal's WSGI entrance, and how it is run in production.
 
-Behind a proxy that ends TLS, sets `X-Forwarded-Proto`, hands on `Host`, and sends bodies with their
-length (a chunked body does not get through WSGI; nginx buffers it by default):
+Behind a proxy that ends TLS, sets `X-Forwarded-Proto`, adds the client's address to
+`X-Forwarded-For`, hands on `Host`, and sends bodies with their length (a chunked body does not get
+through WSGI; nginx buffers it by default):
 
     export DJANGO_SECRET_KEY=...                    # long and random, the same for all workers
     export DJANGO_ALLOWED_HOSTS=portal.example
@@ -17,10 +18,12 @@ length (a chunked body does not get through WSGI; nginx buffers it by default):
     python manage.py migrate
     python manage.py collectstatic --noinput
     python manage.py createsuperuser
-    granian --interface wsgi --no-ws --host 127.0.0.1 --port 8000 --workers 2 --blocking-threads 2 \
-        --respawn-failed-workers project.wsgi:application
+    granian --interface wsgi --no-ws --http 1 --http1-buffer-size 8192 --host 127.0.0.1 \
+        --port 8000 --workers 2 --blocking-threads 2 --respawn-failed-workers \
+        project.wsgi:application
 
-WhiteNoise serves what `collectstatic` collected. Without `--respawn-failed-workers` the end of one
+WhiteNoise serves what `collectstatic` collected. The buffer's size limits the headers of a request,
+some of which Python parses in quadratic time. Without `--respawn-failed-workers` the end of one
 worker ends them all. All variables are in `project.settings`.
 """
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from project.settings import *  # noqa: F403
 from project.settings import CACHES as PORTAL_CACHES
+from project.settings import REST_FRAMEWORK as PORTAL_REST_FRAMEWORK
 
 DEBUG = False
 SECRET_KEY = "not a secret, but the same in every process of a test run"
@@ -18,6 +19,7 @@ CSRF_COOKIE_SECURE = False
 
 CACHES = {"default": PORTAL_CACHES["blobs"]}
 BLOBCACHE = {"default": {}}
+REST_FRAMEWORK = {**PORTAL_REST_FRAMEWORK, "DEFAULT_THROTTLE_RATES": {}}
 
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -17,6 +16,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
 from pytest_django.live_server_helper import LiveServer
+from rest_framework.authtoken.models import Token
 
 from project import embedded
 from tests.interop.copying import Oras, Pushed
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @dataclass(frozen=True)
 class Portal:
-    """The portal, to an operator with a password."""
+    """The portal, to an operator with a token."""
 
     address: str
     login: str
@@ -53,16 +53,16 @@ class Portal:
 
 @pytest.fixture
 def operator() -> User:
-    return User.objects.create_superuser("operator", password="secret")
+    return User.objects.create_superuser("operator")
 
 
 @pytest.fixture
 def portal(
     redis_server: embedded.Server, live_server: LiveServer, operator: User
 ) -> Iterator[Portal]:
-    login = "Basic " + b64encode(b"operator:secret").decode()
+    token = Token.objects.create(user=operator)
     with cache_at(redis_server.url):
-        yield Portal(live_server.url.removeprefix("http://"), login)
+        yield Portal(live_server.url.removeprefix("http://"), f"Token {token}")
 
 
 def test_what_oras_and_skopeo_pushed_is_in_the_api_after_a_reindex(

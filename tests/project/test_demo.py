@@ -25,6 +25,7 @@ from redis import Redis
 
 from blobcache.redis import keys
 from project import embedded
+from project.demo import keep, kept
 from tests.interop.processes import wait_until
 from tests.servers import commands, installed
 
@@ -53,6 +54,7 @@ class Demo:
                 env={**rest, **env},
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                umask=0,
             )
 
     @property
@@ -234,6 +236,81 @@ def test_its_end_leaves_nothing_running(tmp_path: Path, how: signal.Signals) -> 
         assert processes_in(data) == []
 
 
+def test_what_it_keeps_is_the_owners_alone(tmp_path: Path) -> None:
+    """Under any umask, in a directory that others may read, and what an earlier demo left there."""
+    data = tmp_path / "var"
+    data.mkdir(mode=0o755)
+    for name in ("password", "portal.sqlite3"):
+        (data / name).touch(mode=0o644)
+        (data / name).chmod(0o644)
+    with running(data, tmp_path / "log") as demo:
+        assert is_signed_in(signed_in(demo, demo.shown("Password")), demo)
+        files = [path for path in data.rglob("*") if path.is_file()]
+        assert {"lock", "password", "portal.sqlite3", "secret-key"} <= {each.name for each in files}
+        assert {oct(each.stat().st_mode & 0o777) for each in files} == {"0o600"}
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    """An umask that takes nothing away."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def unexpected() -> str:
+    raise AssertionError("The secret is there already.")
+
+
+class TestASecret:
+    def test_is_made_up_once(self, tmp_path: Path) -> None:
+        path = tmp_path / "secret"
+        assert kept(path, lambda: "made up") == "made up"
+        assert kept(path, unexpected) == "made up"
+
+    def test_is_read_without_white_space_around_it(self, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_text("by hand\n")
+        assert kept(tmp_path / "secret", unexpected) == "by hand"
+
+    @pytest.mark.parametrize("content", ["", " ", "\n\n"])
+    def test_is_missing_in_an_empty_file(self, tmp_path: Path, content: str) -> None:
+        path = tmp_path / "secret"
+        path.write_text(content)
+        assert kept(path, lambda: "made up") == "made up"
+        assert path.read_text() == "made up"
+
+    def test_is_the_owners_alone(self, tmp_path: Path, umask: None) -> None:
+        path = tmp_path / "secret"
+        kept(path, lambda: "made up")
+        assert path.stat().st_mode & 0o777 == 0o600
+
+    def test_is_the_owners_alone_again(self, tmp_path: Path) -> None:
+        path = tmp_path / "secret"
+        path.write_text("open")
+        path.chmod(0o644)
+        assert kept(path, unexpected) == "open"
+        assert path.stat().st_mode & 0o777 == 0o600
+
+    def test_is_kept_whole_or_not_at_all(self, tmp_path: Path) -> None:
+        path = tmp_path / "secret"
+        with pytest.raises(UnicodeEncodeError):
+            kept(path, lambda: "half of it \udc80")
+        assert list(tmp_path.iterdir()) == []
+        keep(path, "before")
+        with pytest.raises(UnicodeEncodeError):
+            keep(path, "half of it \udc80")
+        assert [each.read_text() for each in tmp_path.iterdir()] == ["before"]
+
+    def test_is_never_seen_half_written(self, tmp_path: Path) -> None:
+        """Who has the file open keeps what it held: the new one takes its place."""
+        path = tmp_path / "secret"
+        path.write_text("")
+        with path.open() as opened:
+            kept(path, lambda: "made up")
+            assert opened.read() == ""
+        assert path.read_text() == "made up"
+
+
 def test_a_second_start_keeps_everything(tmp_path: Path) -> None:
     data = tmp_path / "var"
     with running(data, tmp_path / "log") as first:
@@ -298,13 +375,20 @@ def test_a_mistaken_variable_is_told_in_a_line(tmp_path: Path) -> None:
 def test_what_is_exported_for_another_portal_does_not_matter(tmp_path: Path) -> None:
     database = tmp_path / "another.sqlite3"
     env = {
-        "DJANGO_DEBUG": "0",
+        "DJANGO_DEBUG": "1",
         "DJANGO_HTTPS": "1",
+        "DJANGO_BEHIND_PROXY": "1",
+        "DJANGO_BASIC_AUTH": "0",
+        "DJANGO_STATIC_FINDERS": "0",
         "DJANGO_ALLOWED_HOSTS": "portal.example",
         "DJANGO_DATABASE_PATH": str(database),
     }
     with running(tmp_path / "var", tmp_path / "log", **env) as demo:
         assert is_signed_in(signed_in(demo, demo.shown("Password")), demo)
+        with pytest.raises(HTTPError) as missed:
+            build_opener().open(urljoin(demo.url, "nowhere/"))
+        with missed.value as page:
+            assert "DEBUG" not in page.read().decode(), "Django's page for developers"
     assert not database.exists()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 from django.test import Client, override_settings
 from redis import Redis
 
@@ -50,12 +51,28 @@ class TestWhoMayScrape:
                 response = Client().get("/metrics", headers={"Authorization": "Bearer "})
                 assert response.status_code == 401
 
-    @pytest.mark.parametrize(("is_staff", "status"), [(True, 200), (False, 401)])
-    def test_staff_that_is_logged_in(self, is_staff: bool, status: int) -> None:
-        user = get_user_model().objects.create(username="somebody", is_staff=is_staff)
+    @pytest.mark.parametrize("permission", ["view_blob", "view_repository"])
+    def test_who_may_view_all_of_our_blobs_or_repositories(self, permission: str) -> None:
+        assert self.status(permission) == 200
+
+    @pytest.mark.parametrize("permission", ["", "change_blob", "delete_repository", "view_user"])
+    def test_not_staff_that_may_view_neither(self, permission: str) -> None:
+        assert self.status(permission, is_staff=True) == 401
+
+    def test_a_superuser(self) -> None:
+        assert self.status("", is_superuser=True) == 200
+
+    def test_not_a_user_who_is_no_longer_active(self) -> None:
+        assert self.status("view_blob", is_active=False, is_superuser=True) == 401
+
+    @staticmethod
+    def status(permission: str, **kind: bool) -> int:
+        """The status that a user with that permission gets."""
+        user = get_user_model().objects.create(username="somebody", **kind)
+        user.user_permissions.set(Permission.objects.filter(codename=permission))
         client = Client()
         client.force_login(user)
-        assert client.get("/metrics").status_code == status
+        return client.get("/metrics").status_code
 
 
 @pytest.mark.django_db
@@ -100,7 +117,8 @@ def portal(tmp_path: Path, valkey: embedded.Server) -> Iterator[int]:
         **{name: value for name, value in os.environ.items() if not name.startswith(OURS)},
         "DJANGO_SECRET_KEY": "the same for both workers",
         "DJANGO_HTTPS": "0",
-        "DJANGO_DEBUG": "1",
+        "DJANGO_STATIC_FINDERS": "1",
+        "DJANGO_BASIC_AUTH": "1",
         "DJANGO_METRICS_TOKEN": TOKEN,
         "DJANGO_DATABASE_PATH": str(tmp_path / "portal.sqlite3"),
         "BLOBCACHE_REDIS_URL": valkey.url,

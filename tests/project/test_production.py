@@ -6,9 +6,10 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import pytest
@@ -51,10 +52,20 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for command in (["migrate", "--verbosity=0"], ["collectstatic", "--noinput"]):
         run([sys.executable, "-W", "error", "manage.py", *command], env)
     address = ["--host", "127.0.0.1", "--port", str(free_port())]
+    limits = ["--http", "1", "--http1-buffer-size", "8192"]
     workers = ["--workers", "2", "--blocking-threads", "2", "--respawn-failed-workers"]
     granian = str(Path(sys.executable).with_name("granian"))
     server = Server(
-        [granian, "--interface", "wsgi", "--no-ws", *address, *workers, "project.wsgi:application"],
+        [
+            granian,
+            "--interface",
+            "wsgi",
+            "--no-ws",
+            *limits,
+            *address,
+            *workers,
+            "project.wsgi:application",
+        ],
         directory / "log",
         env,
     )
@@ -75,7 +86,15 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def get(url: str, path: str, **headers: str) -> tuple[int, str, str]:
     """The status, the headers and the body."""
-    request = Request(url + path, headers={**HEADERS, **headers})  # noqa: S310
+    return send(url, path, headers)
+
+
+def send(
+    url: str, path: str, headers: Mapping[str, str], form: Mapping[str, str] | None = None
+) -> tuple[int, str, str]:
+    """The same of a GET, or of a POST if there is a form."""
+    body = urlencode(form).encode() if form else None
+    request = Request(url + path, body, headers={**HEADERS, **headers})  # noqa: S310
     try:
         response = build_opener(NoRedirect).open(request)
     except HTTPError as error:
@@ -105,4 +124,46 @@ def test_plain_http_is_sent_away(portal: str) -> None:
 
 
 def test_another_host_is_refused(portal: str) -> None:
-    assert get(portal, "/admin/login/", Host="another.example")[0] == 400
+    status, headers, page = get(portal, "/admin/login/", Host="another.example")
+    assert status == 400
+    assert "content-security-policy: default-src 'self'" in headers
+    assert "<h1>Bad request</h1>" in page
+
+
+def test_what_is_missing_has_a_page(portal: str) -> None:
+    status, headers, page = get(portal, "/nowhere/")
+    assert status == 404
+    assert "content-security-policy: default-src 'self'" in headers
+    assert "<h1>Page not found</h1>" in page
+    assert 'href="/admin/"' in page
+
+
+def test_no_header_of_more_than_8_kb_gets_to_python(portal: str) -> None:
+    quotes = get(portal, "/admin/login/", Cookie='a="' + "\\" * 7000 + '"')
+    assert quotes[0] == 200
+    assert get(portal, "/admin/login/", Cookie='a="' + "\\" * 9000 + '"')[0] == 431
+
+
+def test_a_password_with_each_request_is_not_taken(portal: str) -> None:
+    status, headers, _ = get(portal, "/api/status/", Authorization="Basic eDp4")
+    assert status == 401
+    assert "www-authenticate: Token" in headers
+
+
+def fail_to_log_in(portal: str, client: str) -> int:
+    """The status of a login with a wrong password, from an address that the proxy tells."""
+    _, headers, page = get(portal, "/admin/login/")
+    cookie = re.search(r"csrftoken=\w+", headers)
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    assert cookie
+    assert token
+    form = {"username": "nobody", "password": "wrong", "csrfmiddlewaretoken": token[1]}
+    known = {"Cookie": cookie[0], "Referer": "https://portal.example/admin/login/"}
+    forwarded = {"X-Forwarded-For": f"203.0.113.9, {client}"}
+    return send(portal, "/admin/login/", {**known, **forwarded}, form)[0]
+
+
+def test_failed_logins_are_counted_by_the_address_that_the_proxy_tells(portal: str) -> None:
+    """And by all workers together."""
+    assert [fail_to_log_in(portal, "192.0.2.1") for _ in range(6)] == [200] * 4 + [429] * 2
+    assert fail_to_log_in(portal, "192.0.2.2") == 200

@@ -16,6 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from blobcache.api.base import LIST, STAT, WRITE
 from project import embedded, settings
 from tests.servers import cache_at
 
@@ -78,6 +79,10 @@ def test_lists_are_separated_by_commas() -> None:
     ("env", "message"),
     [
         ({"DJANGO_DEBUG": "yes"}, "DJANGO_DEBUG must be 0 or 1, not 'yes'."),
+        ({"DJANGO_BASIC_AUTH": "on"}, "DJANGO_BASIC_AUTH must be 0 or 1, not 'on'."),
+        ({"DJANGO_THROTTLE_STAT": "9"}, "DJANGO_THROTTLE_STAT must be a rate such as 200/s"),
+        ({"DJANGO_THROTTLE_LIST": "0/s"}, "DJANGO_THROTTLE_LIST must be a rate such as 200/s"),
+        ({"DJANGO_THROTTLE_WRITE": "9/week"}, "DJANGO_THROTTLE_WRITE must be a rate such as"),
         ({"DJANGO_HSTS_SECONDS": "-1"}, "DJANGO_HSTS_SECONDS must be a natural number, not '-1'."),
         ({"BLOBCACHE_REDIS_URL": REGISTRY}, "BLOBCACHE_CATALOG_URL"),
         ({"BLOBCACHE_READ_ONLY": "1"}, "BLOBCACHE_CATALOG_URL"),
@@ -143,6 +148,54 @@ def test_a_proxys_word_is_taken_only_if_it_is_trusted() -> None:
     name = "__dict__.get('SECURE_PROXY_SSL_HEADER')"
     assert setting(name) == "None"
     assert setting(name, DJANGO_BEHIND_PROXY="1") == "('HTTP_X_FORWARDED_PROTO', 'https')"
+
+
+def test_a_proxys_word_on_the_client_too() -> None:
+    name = "MIDDLEWARE"
+    middleware = "project.middleware.ClientAddressMiddleware"
+    assert middleware not in setting(name)
+    assert middleware in setting(name, DJANGO_BEHIND_PROXY="1")
+
+
+def test_basic_authentication_is_off_unless_asked_for() -> None:
+    name = "REST_FRAMEWORK['DEFAULT_AUTHENTICATION_CLASSES']"
+    assert "Basic" not in setting(name)
+    assert "'project.logins.BasicAuthentication'" in setting(name, DJANGO_BASIC_AUTH="1")
+
+
+def test_the_api_has_rates() -> None:
+    name = "REST_FRAMEWORK['DEFAULT_THROTTLE_RATES']"
+    assert setting(name) == repr(
+        {"blobcache-stat": "200/s", "blobcache-list": "20/s", "blobcache-write": "50/s"}
+    )
+    assert setting(name, DJANGO_THROTTLE_STAT="", DJANGO_THROTTLE_LIST="9/min") == repr(
+        {"blobcache-list": "9/min", "blobcache-write": "50/s"}
+    )
+
+
+def test_each_scope_of_the_api_has_a_rate() -> None:
+    rates = settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"]
+    assert isinstance(rates, dict)
+    assert set(rates) == {STAT, LIST, WRITE}
+
+
+def test_nobody_says_for_themselves_where_they_come_from() -> None:
+    code = (
+        "import django; django.setup(); from django.test import RequestFactory as Factory; "
+        "from rest_framework.throttling import BaseThrottle; "
+        "print(BaseThrottle().get_ident(Factory(headers={'X-Forwarded-For': 'x'}).get('/')))"
+    )
+    assert run("-c", code, DJANGO_SETTINGS_MODULE="project.settings").stdout == "127.0.0.1\n"
+
+
+def test_static_files_are_collected_unless_finders_serve_them() -> None:
+    storage = "STORAGES['staticfiles']['BACKEND']"
+    assert "CompressedManifest" in setting(storage)
+    assert "CompressedManifest" not in setting(storage, DJANGO_STATIC_FINDERS="1")
+    assert setting("WHITENOISE_USE_FINDERS") == "False"
+    assert setting("WHITENOISE_USE_FINDERS", DJANGO_STATIC_FINDERS="1") == "True"
+    done = run("-W", "error", "-c", "import project.wsgi", DJANGO_STATIC_FINDERS="1")
+    assert done.returncode == 0, done.stderr
 
 
 def within_the_timeout(client: Redis, error: type[RedisError]) -> bool:

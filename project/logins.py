@@ -1,0 +1,84 @@
+"""Failed logins are limited, in every place where a password is taken.
+
+django-axes counts them by user name and client. After five, that client is refused under that name
+for a quarter of an hour, whether the password is right or not, and no password is checked. Other
+clients and other names are not affected: a stranger locks out nobody who comes from elsewhere. This
+covers the admin's login, that of the browsable API and Basic authentication.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from rest_framework import authentication
+from rest_framework.exceptions import AuthenticationFailed, Throttled
+
+__all__ = ["BasicAuthentication", "client_network", "describe", "locked_out"]
+
+TOO_MANY = 429
+
+_LONGEST_NAME = 254
+"""Characters of a user name that may be somebody's; of a longer one no record is kept."""
+
+_IPV6_PREFIX = 64
+
+
+class BasicAuthentication(authentication.BasicAuthentication):
+    """REST framework's, with the limit of failed logins, and its answer in the API's form."""
+
+    def authenticate_credentials(
+        self, userid: str, password: str, request: Any = None
+    ) -> tuple[Any, None]:
+        """Return the user. Raises `Throttled` if there were too many failed logins."""
+        if len(userid) > _LONGEST_NAME:
+            raise AuthenticationFailed
+        # The limit is kept with Django's own request: REST framework's would parse the body.
+        plain = getattr(request, "_request", request)
+        try:
+            return super().authenticate_credentials(userid, password, plain)
+        except AuthenticationFailed:
+            if getattr(plain, "axes_locked_out", False):
+                raise Throttled(_seconds(), "Too many failed logins.") from None
+            raise
+
+
+def locked_out(
+    request: HttpRequest, response: HttpResponse | None = None, _credentials: object = None
+) -> HttpResponse:
+    """The answer to who is locked out: the API's own, or a page."""
+    if response is not None and getattr(response, "status_code", None) == TOO_MANY:
+        return response
+    page = render(request, "429.html", {"minutes": _seconds() // 60}, status=TOO_MANY)
+    page.headers["Retry-After"] = str(_seconds())
+    return page
+
+
+def client_network(request: HttpRequest) -> str | None:
+    """The client's address; of IPv6 its network, since a client has all the addresses of one.
+
+    None where there is none, as behind a unix socket.
+    """
+    text: str = request.META.get("REMOTE_ADDR", "")
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
+        return str(IPv6Network((address, _IPV6_PREFIX), strict=False).network_address)
+    return text
+
+
+def describe(
+    username: str | None, address: str | None, _agent: str, path: str, _request: HttpRequest
+) -> str:
+    """Describe the client in the log, in which nobody may begin a line of their own."""
+    return ascii({"username": username, "address": address, "path": path})
+
+
+def _seconds() -> int:
+    """How long who is locked out has to wait at most."""
+    return int(settings.AXES_COOLOFF_TIME.total_seconds())

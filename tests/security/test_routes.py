@@ -1,0 +1,190 @@
+"""No route of the portal fails, whatever the method, and whatever answer is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http.cookies import SimpleCookie
+from typing import NamedTuple
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client, override_settings
+from django.urls import URLResolver, get_resolver
+from redis import Redis
+from rest_framework.authtoken.models import Token
+
+from blobcache.descriptor import Descriptor
+from blobcache.services import get_provider
+
+DIGEST = "sha256:" + "a" * 64
+BLOB, REPOSITORY = DIGEST.replace(":", "_3A"), "team_2Fapp"
+
+API, ADMIN = "/api", "/admin"
+OURS = f"{ADMIN}/blobcache"
+
+ROUTES = {
+    "home": "/",
+    "api": f"{API}/",
+    "metrics": "/metrics",
+    "schema": f"{API}/schema/",
+    "docs": f"{API}/docs/",
+    "rest_framework:login": f"{API}/auth/login/",
+    "rest_framework:logout": f"{API}/auth/logout/",
+    "blobcache-api:status": f"{API}/status/",
+    "blobcache-api:blobs": f"{API}/blobs/",
+    "blobcache-api:blobs-stat": f"{API}/blobs/stat/",
+    "blobcache-api:blob": f"{API}/blobs/{DIGEST}/",
+    "blobcache-api:blob-repositories": f"{API}/blobs/{DIGEST}/repositories/",
+    "blobcache-api:blob-purge": f"{API}/blobs/{DIGEST}/purge/",
+    "blobcache-api:repositories": f"{API}/repositories/",
+    "blobcache-api:repository-summary": f"{API}/repositories/team/app/summary/",
+    "blobcache-api:repository-blobs": f"{API}/repositories/team/app/blobs/",
+    "blobcache-api:repository-blobs-stat": f"{API}/repositories/team/app/blobs/stat/",
+    "blobcache-api:repository-blob": f"{API}/repositories/team/app/blobs/{DIGEST}/",
+    "admin:index": f"{ADMIN}/",
+    "admin:login": f"{ADMIN}/login/",
+    "admin:logout": f"{ADMIN}/logout/",
+    "admin:password_change": f"{ADMIN}/password_change/",
+    "admin:password_change_done": f"{ADMIN}/password_change/done/",
+    "admin:autocomplete": f"{ADMIN}/autocomplete/",
+    "admin:jsi18n": f"{ADMIN}/jsi18n/",
+    "admin:view_on_site": f"{ADMIN}/r/1/1/",
+    "admin:app_list": f"{ADMIN}/blobcache/",
+    "admin:auth_user_password_change": f"{ADMIN}/auth/user/1/password/",
+    **{
+        f"admin:{model}_{page}": f"{ADMIN}/{model.replace('_', '/')}/{path}"
+        for model in ("auth_group", "auth_user", "authtoken_tokenproxy")
+        for page, path in {
+            "changelist": "",
+            "add": "add/",
+            "history": "1/history/",
+            "delete": "1/delete/",
+            "change": "1/change/",
+        }.items()
+    },
+    "admin:blobcache_repository_changelist": f"{OURS}/repository/",
+    "admin:blobcache_repository_add": f"{OURS}/repository/add/",
+    "admin:blobcache_repository_refresh": f"{OURS}/repository/refresh/",
+    "admin:blobcache_repository_empty": f"{OURS}/repository/empty/",
+    "admin:blobcache_repository_consistency": f"{OURS}/repository/consistency/",
+    "admin:blobcache_repository_repair": f"{OURS}/repository/repair/",
+    "admin:blobcache_repository_clear": f"{OURS}/repository/{REPOSITORY}/clear/",
+    "admin:blobcache_repository_set": f"{OURS}/repository/{REPOSITORY}/set/",
+    "admin:blobcache_repository_history": f"{OURS}/repository/{REPOSITORY}/history/",
+    "admin:blobcache_repository_delete": f"{OURS}/repository/{REPOSITORY}/delete/",
+    "admin:blobcache_repository_change": f"{OURS}/repository/{REPOSITORY}/change/",
+    "admin:blobcache_blob_changelist": f"{OURS}/blob/",
+    "admin:blobcache_blob_add": f"{OURS}/blob/add/",
+    "admin:blobcache_blob_set": f"{OURS}/blob/{BLOB}/set/",
+    "admin:blobcache_blob_purge": f"{OURS}/blob/{BLOB}/purge/",
+    "admin:blobcache_blob_history": f"{OURS}/blob/{BLOB}/history/",
+    "admin:blobcache_blob_delete": f"{OURS}/blob/{BLOB}/delete/",
+    "admin:blobcache_blob_change": f"{OURS}/blob/{BLOB}/change/",
+}
+"""An address for each named route."""
+
+NO_ROUTES = {
+    "a static file": "/static/admin/css/base.css",
+    "no static file": "/static/admin/css/none.css",
+    "nowhere": "/nowhere/",
+    "nowhere in the API": f"{API}/repositories/team/app/nowhere/",
+    "nowhere in the admin": f"{ADMIN}/nowhere/",
+    "without a slash": f"{API}/blobs/{DIGEST}",
+    "an admin's address of old": f"{OURS}/blob/{BLOB}/",
+}
+"""What else is answered, and how."""
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
+
+ACCEPTS = [
+    None,
+    "*/*",
+    "text/html",
+    "application/json",
+    "image/png",
+    "nonsense;;q=,",
+    ", ".join(f"text/x-{number};q=0.{number}" for number in range(100)),
+    "text/html;" + "a=b;" * 2000,
+]
+
+PERSONAS = ["stranger", "superuser"]
+
+
+class Failure(NamedTuple):
+    """An answer that no route should give."""
+
+    method: str
+    accept: str | None
+    status: int
+
+
+def named(resolver: URLResolver, namespace: str = "") -> Iterator[str]:
+    """The names of all routes. Those without a name are other spellings of one that has a name."""
+    for each in resolver.url_patterns:
+        if isinstance(each, URLResolver):
+            yield from named(each, namespace + (f"{each.namespace}:" if each.namespace else ""))
+        elif each.name:
+            yield namespace + each.name
+
+
+def test_every_route_of_the_portal_is_in_the_table() -> None:
+    assert sorted(ROUTES) == sorted(set(named(get_resolver("project.urls"))))
+
+
+@pytest.fixture
+def portal(db: None, default_cache: Redis) -> None:
+    """A portal in which every address of the table leads somewhere."""
+    provider = get_provider()
+    provider.repository_scoped("team/app").set_descriptor(DIGEST, Descriptor(DIGEST, 5, "x/y"))
+    user = User.objects.create_superuser("boss")
+    Token.objects.create(user=user)
+    Group.objects.create(name="somebody")
+
+
+def failures(
+    path: str, persona: str, methods: list[str], accepts: list[str | None]
+) -> list[Failure]:
+    """What fails at that address."""
+    client = Client(raise_request_exception=False)
+    if persona == "superuser":
+        client.force_login(User.objects.get())
+    session = SimpleCookie(client.cookies)
+    found = []
+    for method in methods:
+        for accept in accepts:
+            client.cookies = SimpleCookie(session)
+            headers = {} if accept is None else {"accept": accept}
+            response = client.generic(method, path, headers=headers)
+            # A page may be written bit by bit.
+            _ = b"".join(response) if response.streaming else response.content
+            if response.status_code >= 500:
+                found.append(Failure(method, accept, response.status_code))
+    return found
+
+
+@pytest.mark.parametrize("persona", PERSONAS)
+@pytest.mark.parametrize("name", [*ROUTES, *NO_ROUTES])
+def test_no_route_fails(portal: None, name: str, persona: str) -> None:
+    path = (ROUTES | NO_ROUTES)[name]
+    # Django's own pages of accounts are slow, and do not look at the header.
+    accepts = ACCEPTS[-1:] if name.startswith("admin:auth") else ACCEPTS
+    assert failures(path, persona, METHODS, accepts) == []
+
+
+@pytest.mark.parametrize("persona", PERSONAS)
+@pytest.mark.parametrize("name", [*ROUTES, *NO_ROUTES])
+def test_no_route_fails_with_debug_either(portal: None, name: str, persona: str) -> None:
+    path = (ROUTES | NO_ROUTES)[name]
+    with override_settings(DEBUG=True):
+        few: list[str | None] = [None, "text/html", "image/png"]
+        assert failures(path, persona, ["GET", "POST", "OPTIONS", "PROPFIND"], few) == []
+
+
+def test_the_page_of_the_documentation_can_only_be_read(portal: None) -> None:
+    client = Client()
+    assert client.get(ROUTES["docs"]).status_code == 200
+    assert client.head(ROUTES["docs"]).status_code == 200
+    for method in ("OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"):
+        response = client.generic(method, ROUTES["docs"])
+        assert response.status_code == 405, method
+        assert response.headers["Allow"] == "GET, HEAD", method
