@@ -49,10 +49,14 @@ if TYPE_CHECKING:
     from blobcache.api.permissions import Rule
     from blobcache.services.base import BlobDescriptorCacheProvider, BlobDescriptorService
 
-__all__ = ["LIST", "STAT", "WRITE", "BlobCacheView", "Offer"]
+__all__ = ["CACHING", "LIST", "STAT", "WRITE", "BlobCacheView", "Offer"]
 
 STAT, LIST, WRITE = "blobcache-stat", "blobcache-list", "blobcache-write"
 """The scopes of throttles; each is in force if the host project sets a rate for it."""
+
+
+CACHING = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization, Cookie"}
+"""The headers that say what an answer depends on, besides what Redis holds."""
 
 
 class Offer(NamedTuple):
@@ -218,7 +222,7 @@ class BlobCacheView(APIView):
     @property
     def default_response_headers(self) -> dict[str, str]:
         """What every response says: the methods, and that no cache may give it to anybody else."""
-        return {"Allow": ", ".join(self.allowed_methods), **_CACHING}
+        return {"Allow": ", ".join(self.allowed_methods), **CACHING}
 
     @property
     def throttle_scope(self) -> str | None:
@@ -264,10 +268,6 @@ class BlobCacheView(APIView):
 @cache
 def _imported(paths: tuple[str, ...]) -> list[type[BasePermission]]:
     return [import_string(path) for path in paths]
-
-
-_CACHING = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization, Cookie"}
-"""What an answer depends on, besides what is in the cache."""
 
 
 def _require_parameters(request: Request, names: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from rest_framework.utils.urls import replace_query_param
@@ -11,7 +12,7 @@ from blobcache.api.exceptions import PageSizeInvalid
 from blobcache.conf import MAX_PAGE_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from rest_framework.request import Request
 
@@ -19,6 +20,14 @@ __all__ = ["CURSOR", "PAGE_SIZE", "PAGING", "Paging"]
 
 CURSOR, PAGE_SIZE = PAGING = "cursor", "page_size"
 """The query's parameters."""
+
+_PART = MAX_PAGE_SIZE // 2
+_HEAVY = 400_000
+"""A page is made of parts of so many rows, as long as they come to fewer bytes of JSON than that.
+So it stays below a megabyte, whatever other writers have put into its rows."""
+
+_MAX_IN_BROWSER = 250
+"""Rows of a page for browsers, which takes several times as many bytes a row."""
 
 
 class Paging:
@@ -34,6 +43,8 @@ class Paging:
         token = request.query_params.get(CURSOR, "")
         self.cursor = cursors.unseal(token, *belonging) if token else ""
         self.size = _size(request.query_params.get(PAGE_SIZE, ""), default_size)
+        if request.accepted_renderer.format == "api":
+            self.size = min(self.size, _MAX_IN_BROWSER)
 
     def link(self, following: str | None) -> str | None:
         """Return the address of what the catalog's cursor leads to; None at the end."""
@@ -41,6 +52,25 @@ class Paging:
             return None
         token = cursors.seal(following, *self._belonging)
         return replace_query_param(self._request.build_absolute_uri(), CURSOR, token)
+
+    def collect(
+        self, fetch: Callable[[str, int], tuple[Iterable[dict[str, Any]], str | None]]
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Return the rows of a list of blobs, each digest once, and the cursor of the next page.
+
+        `fetch` is given a cursor and a number of rows, and returns rows and the cursor behind them.
+        """
+        rows: dict[str, dict[str, Any]] = {}
+        cursor = self.cursor
+        while True:
+            limit = min(self.size - len(rows), _PART)
+            found = len(rows)
+            part, following = fetch(cursor, limit)
+            rows |= {row["digest"]: row for row in part}
+            is_short = len(rows) - found < limit  # there was no time for more
+            if following is None or is_short or len(rows) >= self.size or _is_heavy(rows.values()):
+                return list(rows.values()), following
+            cursor = following
 
     def page(
         self,
@@ -57,6 +87,10 @@ class Paging:
             **more,
             "results": list(rows),
         }
+
+
+def _is_heavy(rows: Iterable[dict[str, Any]]) -> bool:
+    return len(json.dumps(list(rows))) > _HEAVY
 
 
 def _size(text: str, default: int) -> int:

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 
 from blobcache import cursors
 from blobcache.api import permissions, serializers
-from blobcache.api.base import LIST, STAT, WRITE, BlobCacheView, Offer
+from blobcache.api.base import CACHING, LIST, STAT, WRITE, BlobCacheView, Offer
 from blobcache.api.content import wants_json
 from blobcache.api.exceptions import BodyInvalid, ParameterInvalid, UriTooLong, envelope
 from blobcache.api.pagination import CURSOR, PAGING
@@ -36,6 +36,8 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.summary import summarize
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
     from rest_framework.permissions import _SupportsHasPermission
@@ -213,9 +215,12 @@ class BlobListView(BlobCacheView):
     def get(self, request: Request) -> Response:
         """List them, in no order."""
         paging = self.paging()
-        page = self.redis.catalog.blobs(paging.cursor, paging.size)
-        records = self.redis.inspect(page.blobs)
-        return Response(paging.page(map(serializers.record, records), page.next, None))
+        rows, following = paging.collect(self._fetch)
+        return Response(paging.page(rows, following, None))
+
+    def _fetch(self, cursor: str, limit: int) -> tuple[Iterable[dict[str, Any]], str | None]:
+        page = self.redis.catalog.blobs(cursor, limit)
+        return map(serializers.record, self.redis.inspect(page.blobs)), page.next
 
 
 class RepositoryBlobListView(BlobCacheView):
@@ -227,9 +232,16 @@ class RepositoryBlobListView(BlobCacheView):
         """List them, in no order."""
         name = self.repository_name
         paging = self.paging(name)
-        page = self.redis.catalog.members(name, paging.cursor, paging.size)
-        records = self.redis.repository_scoped(name).inspect(page.members)
-        return Response(paging.page(map(serializers.record, records), page.next, page.count))
+        catalog, service, count = self.redis.catalog, self.redis.repository_scoped(name), 0
+
+        def fetch(cursor: str, limit: int) -> tuple[Iterable[dict[str, Any]], str | None]:
+            nonlocal count
+            page = catalog.members(name, cursor, limit)
+            count = page.count
+            return map(serializers.record, service.inspect(page.members)), page.next
+
+        rows, following = paging.collect(fetch)
+        return Response(paging.page(rows, following, count))
 
 
 class HolderListView(BlobCacheView):
@@ -386,4 +398,4 @@ def too_long(request: HttpRequest) -> HttpResponse:
         f"The path has {len(request.path)} characters; at most {MAX_PATH} are read.",
         {"maximum": MAX_PATH},
     )
-    return JsonResponse(envelope(error), status=error.status, headers={"Cache-Control": "no-cache"})
+    return JsonResponse(envelope(error), status=error.status, headers=CACHING)

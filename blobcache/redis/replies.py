@@ -57,8 +57,10 @@ def media_type(fields: Reply) -> str | None:
 
 
 def override_media_type(override: Reply) -> str | None:
-    """Read a repository's own media type; None if there is none that can be read."""
-    return _decoded(override) if isinstance(override, bytes) and override else None
+    """Read a repository's own media type, empty if it is; None if none can be read."""
+    if not isinstance(override, bytes):
+        return None
+    return _decoded(override) if override else ""
 
 
 def number_of_bytes(value: bytes) -> int | None:
