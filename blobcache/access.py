@@ -54,8 +54,20 @@ class Access:
         return self._ranges.covers(repository) and self._may(action, repository)
 
     def may_all(self, action: Action) -> bool:
-        """Whether the user has the model-level permission on repositories."""
+        """Whether the user has the model-level permission on repositories.
+
+        It says nothing of ``VISIBLE_REPOSITORIES``: see `sees_all`.
+        """
         return self._has(action, Repository)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether there is no repository that the user may not view.
+
+        Whatever tells of all repositories together, a sum, a count, a walk through all of them or
+        what none of them holds, is only for who may view each.
+        """
+        return self.may_all("view") and self._ranges.ranges is None
 
     def may_blobs(self, action: Action) -> bool:
         """Whether the user may view, change or delete descriptors of the global scope."""

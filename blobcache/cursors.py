@@ -1,8 +1,9 @@
 """Cursors as they leave the house: nobody can read one, change it, or use it elsewhere.
 
 A catalog's cursor may hold the name of a repository that whoever gets it may not view. So it goes
-out sealed: enciphered with a key stream that is made from ``SECRET_KEY`` and never used twice
-(SHAKE-256 of key and nonce), then signed together with what it belongs to.
+out sealed: padded to whole blocks, so that its length does not tell that of the name; enciphered
+with a key stream that is made from ``SECRET_KEY`` and never used twice (SHAKE-256 of key and
+nonce); then signed together with what it belongs to.
 """
 
 from __future__ import annotations
@@ -19,14 +20,21 @@ from blobcache.exceptions import CursorInvalid
 
 __all__ = ["seal", "unseal"]
 
-_SALT = "blobcache.cursors"
+_SALT = "blobcache.cursors.padded"
 _NONCE_LENGTH = 16
+
+_BLOCK = 384
+"""Bytes. The longest name that a repository can have fits into one block, with all that cursors of
+names hold besides, and the mark behind it."""
+
+_MARK = b"\x80"
+"""Ends what is sealed; zeros follow (ISO/IEC 7816-4)."""
 
 
 def seal(cursor: str, *belonging: str) -> str:
     """Return a token, fit for a URL, for a cursor that belongs to some listing."""
     nonce = token_bytes(_NONCE_LENGTH)
-    enciphered = _cipher(cursor.encode("utf-8", "surrogateescape"), nonce)
+    enciphered = _cipher(_padded(cursor.encode("utf-8", "surrogateescape")), nonce)
     return _signer(belonging).sign(urlsafe_b64encode(nonce + enciphered).decode().rstrip("="))
 
 
@@ -37,7 +45,13 @@ def unseal(token: str, *belonging: str) -> str:
     except (BadSignature, UnicodeEncodeError):  # the latter for half a surrogate pair
         raise CursorInvalid("The cursor is not one that this listing gave out.") from None
     raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    return _cipher(raw[_NONCE_LENGTH:], raw[:_NONCE_LENGTH]).decode("utf-8", "surrogateescape")
+    padded = _cipher(raw[_NONCE_LENGTH:], raw[:_NONCE_LENGTH])
+    return padded[: padded.rindex(_MARK)].decode("utf-8", "surrogateescape")
+
+
+def _padded(data: bytes) -> bytes:
+    marked = data + _MARK
+    return marked + bytes(-len(marked) % _BLOCK)
 
 
 def _cipher(data: bytes, nonce: bytes) -> bytes:

@@ -2,13 +2,15 @@
 
 A change in a repository's scope stands in the history of that repository, one of the global scope
 in that of the blob. Only where ``django.contrib.admin`` is installed; changes that no user of the
-database makes are left to the log ``blobcache.audit``.
+database makes are left to the log ``blobcache.audit``, and so are those in repositories that the
+user may not view, which a purge reaches: the admin shows its users what they did, by name.
 """
 
 from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.apps import apps
@@ -18,6 +20,7 @@ from django.db import DatabaseError, InterfaceError, router, transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, override
 
+from blobcache.access import Access
 from blobcache.models import Blob, Repository
 from blobcache.services.audit import attributed
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from blobcache.descriptor import Descriptor
     from blobcache.services.audit import Change
 
-__all__ = ["recorded"]
+__all__ = ["forget_hidden", "recorded"]
 
 _log = logging.getLogger("blobcache.history")
 
@@ -58,7 +61,30 @@ def recorded(user: AbstractBaseUser | AnonymousUser, *, source: str) -> Iterator
             yield
     finally:
         if apps.is_installed("django.contrib.admin") and isinstance(user, get_user_model()):
-            _write(user.pk, _entries(changes))
+            _write(user.pk, _entries(user, changes))
+
+
+def forget_hidden() -> int:
+    """Delete the entries about repositories that the users who made them may not view (any more).
+
+    The admin's index shows users their own latest entries. For those from before `recorded` left
+    hidden repositories out, and for when users lose the right to view some. Returns how many were
+    deleted; ``blobcache.audit`` keeps the changes. Asks only about the default registry.
+    """
+    from django.contrib.admin.models import LogEntry  # noqa: PLC0415 - needs the app installed
+
+    about = LogEntry.objects.filter(
+        content_type__app_label=Repository._meta.app_label,  # noqa: SLF001 - Django's documented way
+        content_type__model=Repository._meta.model_name,  # noqa: SLF001 - likewise
+    )
+    deleted = 0
+    for user in get_user_model()._default_manager.filter(pk__in=about.values("user")):  # noqa: SLF001 - likewise
+        access, theirs = Access(user), about.filter(user_id=user.pk)
+        names = set(theirs.values_list("object_id", flat=True))
+        for name in names:
+            if not access.may_view(name or ""):
+                deleted += theirs.filter(object_id=name).delete()[0]
+    return deleted
 
 
 def _write(user_id: int, entries: dict[_Entry, list[Model]]) -> None:
@@ -72,14 +98,20 @@ def _write(user_id: int, entries: dict[_Entry, list[Model]]) -> None:
             _log.exception("A change is made, but is missing from the history: %s", entry.message)
 
 
-def _entries(changes: Iterable[Change]) -> dict[_Entry, list[Model]]:
+def _entries(
+    user: AbstractBaseUser | AnonymousUser, changes: Iterable[Change]
+) -> dict[_Entry, list[Model]]:
     """What to write, and of which objects; what cannot be put into words is logged and left out."""
+    access = cache(lambda registry: Access(user, registry))
+    may_view = cache(lambda registry, name: access(registry).may_view(name))
     entries: dict[_Entry, list[Model]] = {}
     # One history is in one language, the site's, whoever writes in it.
     with override(settings.LANGUAGE_CODE):
         for change in changes:
             try:
-                entries.setdefault(_entry(change), []).append(_subject(change))
+                name = change.repository
+                if name is None or may_view(change.registry, name):
+                    entries.setdefault(_entry(change), []).append(_subject(change))
             except Exception:  # noqa: BLE001 - a translation's, say; the change is made
                 _log.exception("A change is made, but is missing from the history: %s", change)
     return entries

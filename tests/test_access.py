@@ -114,3 +114,14 @@ def test_the_setting_may_leave_all_as_it_is() -> None:
     with visible("everything"):
         assert access("blobcache.view_repository").visible.ranges is None
         assert not access().may("view", "a")
+
+
+def test_everything_is_seen_with_the_model_s_permission_and_without_ranges() -> None:
+    view = "blobcache.view_repository"
+    assert access(view).sees_all
+    assert not access(f"{view}:a/b").sees_all
+    with visible("everything"):
+        assert access(view).sees_all
+        assert not access(f"{view}:a/b").sees_all
+    with visible("only_a"):
+        assert not access(view).sees_all

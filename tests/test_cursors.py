@@ -14,6 +14,17 @@ def test_what_was_sealed_comes_out_again(raw: bytes, belonging: list[str]) -> No
     assert unseal(seal(cursor, *belonging), *belonging) == cursor
 
 
+@pytest.mark.parametrize("before", ["", "12345/", "1234567890123.5/"])
+def test_its_length_tells_nothing_of_the_name_that_it_holds(before: str) -> None:
+    lengths = {len(seal(f"{before}{'x' * length}", "list")) for length in range(1, 256)}
+    assert lengths == {len(seal("", "list"))}
+
+
+def test_what_is_longer_than_a_block_takes_whole_blocks() -> None:
+    lengths = [len(seal("x" * length)) for length in range(2000)]
+    assert len(set(lengths)) == 2000 // 384 + 1
+
+
 def test_no_two_tokens_are_alike() -> None:
     assert seal("a") != seal("a")
 

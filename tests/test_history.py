@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
-from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.models import AnonymousUser, Permission, User
 from django.db import DatabaseError
 from django.test import override_settings
 from django.utils import translation
@@ -17,7 +17,7 @@ from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.doctor.repair import repair_many
 from blobcache.exceptions import BlobUnknown
-from blobcache.history import recorded
+from blobcache.history import forget_hidden, recorded
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
 from tests.doctor.damage import digest, findings, write_blob, write_member
@@ -35,7 +35,7 @@ def provider() -> RedisBlobDescriptorCacheProvider:
 
 @pytest.fixture
 def user() -> User:
-    return User.objects.create(username="ann")
+    return User.objects.create(username="ann", is_superuser=True)
 
 
 def written() -> list[tuple[str | None, int, str]]:
@@ -207,3 +207,45 @@ def test_a_purge_has_an_entry_in_each_repository_and_one_for_the_blob(
             cursor = provider.purge(BLOB, cursor).next
     assert {entry[:2] for entry in written()} == {("a", CHANGE), ("b", CHANGE), (BLOB, DELETION)}
     assert (BLOB, DELETION, f"Purged {BLOB} from every repository.") in written()
+
+
+def test_a_change_out_of_sight_is_in_the_audit_log_alone(
+    provider: RedisBlobDescriptorCacheProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a", "b"):
+        provider.repository_scoped(name).set_descriptor(BLOB, Descriptor(BLOB, 1, "x/y"))
+    user = User.objects.create(username="purger")
+    view = Permission.objects.get(codename="view_repository")
+    user.user_permissions.add(view)
+    caplog.set_level("INFO", "blobcache.audit")
+    with (
+        override_settings(BLOBCACHE={"default": {"VISIBLE_REPOSITORIES": f"{__name__}.only_a"}}),
+        recorded(user, source="test"),
+    ):
+        provider.purge(BLOB)
+    assert {entry[:2] for entry in written()} == {("a", CHANGE), (BLOB, DELETION)}
+    audited = [each.__dict__ for each in caplog.records if each.name == "blobcache.audit"]
+    cleared = [each["repository"] for each in audited if each["event"] == "clear"]
+    assert [name for name in cleared if name is not None] == ["a", "b"]
+
+
+def test_entries_about_what_their_user_may_not_view_any_more_can_be_forgotten(
+    provider: RedisBlobDescriptorCacheProvider, user: User
+) -> None:
+    other = User.objects.create(username="bob", is_superuser=True)
+    for each in (user, other):
+        with recorded(each, source="test"):
+            for name in ("a", "b"):
+                provider.repository_scoped(name).set_descriptor(BLOB, Descriptor(BLOB, 1, "x/y"))
+            provider.set_descriptor(BLOB, Descriptor(BLOB, 1, "x/y"))
+    assert forget_hidden() == 0
+    other.is_superuser = False
+    other.save()
+    with override_settings(BLOBCACHE={"default": {"VISIBLE_REPOSITORIES": f"{__name__}.only_a"}}):
+        assert forget_hidden() == 3
+    left = LogEntry.objects.values_list("user__username", "object_id")
+    assert sorted(left) == [("ann", "a"), ("ann", BLOB), ("bob", BLOB)]
+
+
+def only_a(user: object) -> list[str]:
+    return ["a"]

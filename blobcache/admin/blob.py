@@ -191,6 +191,7 @@ class PurgeBlobPage(_AboutBlob):
             row=Row.of(record, self.blob_url) if record else None,
             holders=self.layout(page, record),
             page=page,
+            sees_all=self.access.sees_all,
             is_all=is_all,
             shown="" if page is None else str(len(page.holders)) if is_all else UNCOUNTED,
             next=self.following(page.next, *place) if page else None,
@@ -209,22 +210,33 @@ class PurgeBlobPage(_AboutBlob):
         result: PurgeResult | None = None
         with self.tolerance(), recorded(self.request.user, source="admin"):
             result = self.provider.purge(self.subject, cursor)
-        total = _number(self.request.POST.get("total", "")) + (len(result.cleared) if result else 0)
+        cleared = list(filter(self.access.may_view, result.cleared)) if result else []
+        total = _number(self.request.POST.get("total", "")) + len(cleared)
         if result is not None and result.next is None:
-            text = ngettext(
-                "Purged the blob: cleared in %(count)d repository, and globally.",
-                "Purged the blob: cleared in %(count)d repositories, and globally.",
-                total,
-            )
-            return self.leave(text % {"count": total})
+            return self.leave(self._summary(total) % {"count": total})
         return self.render(
             title=_("Purge a blob everywhere"),
             digest=self.subject,
             is_under_way=True,
             cursor=seal(result.next or "", *self._place) if result else token,
             total=total,
-            cleared=[name for name in (result.cleared if result else ()) if self._may_view(name)],
+            cleared=cleared,
+            sees_all=self.access.sees_all,
             home=self.home,
+        )
+
+    def _summary(self, total: int) -> str:
+        """What is said at the end; of repositories out of sight it tells nothing."""
+        if self.access.sees_all:
+            return ngettext(
+                "Purged the blob: cleared in %(count)d repository, and globally.",
+                "Purged the blob: cleared in %(count)d repositories, and globally.",
+                total,
+            )
+        return ngettext(
+            "Purged the blob everywhere. %(count)d repository that you may view held it.",
+            "Purged the blob everywhere. %(count)d repositories that you may view held it.",
+            total,
         )
 
     @property
@@ -249,9 +261,6 @@ class PurgeBlobPage(_AboutBlob):
         )
         self.say(text % {"shown": shown, "now": now})
         return False
-
-    def _may_view(self, name: str) -> bool:
-        return self.access.may("view", name)
 
 
 def _fingerprint(record: Record) -> str:

@@ -38,6 +38,9 @@ RUN = "run"
 MAX_REPOSITORIES = 100
 """So many are checked together; for more there is the check of all."""
 
+_TAKE_ALL = frozenset({Kind.ORPHAN_OVERRIDE, Kind.UNREFERENCED})
+"""Kinds that only a walk through all keys or all repositories finds."""
+
 
 class AboutFindings(Page):
     """What is wrong with the repositories that the address names, or with all."""
@@ -60,10 +63,24 @@ class AboutFindings(Page):
         return sorted(names)[:MAX_REPOSITORIES]
 
     def is_allowed(self) -> bool:
-        """Who may view each repository named; who may view everything, where none is."""
-        if self.said:
-            return bool(self.names) and all(self.access.may("view", name) for name in self.names)
-        return self.access.may_all("view")
+        """Who may view each repository named; who may view everything, where none is.
+
+        Some kinds only a walk through the whole cache finds, whatever the repository. Its length
+        tells how much there is, so they too are for who may view everything.
+        """
+        if self.access.sees_all:
+            return bool(self.names) or not self.said
+        return (
+            bool(self.names)
+            and all(self.access.may("view", name) for name in self.names)
+            and self.wanted_kind not in _TAKE_ALL
+        )
+
+    @property
+    def wanted_kind(self) -> str:
+        """The kind of findings that the request is about; empty where it is about any."""
+        source = self.request.POST if self.request.method == "POST" else self.request.GET
+        return source.get("kind", "")
 
     @property
     def home(self) -> str:
@@ -87,6 +104,8 @@ class AboutFindings(Page):
 
     def may_know(self, finding: Finding) -> bool:
         """Whether the user may know of it."""
+        if finding.kind is Kind.UNREFERENCED and not self.access.sees_all:
+            return False  # what no repository holds, those included that the user may not view
         if finding.repository is None:
             return self.access.may_blobs("view")
         return self.access.may("view", finding.repository)
@@ -131,7 +150,7 @@ class ConsistencyPage(AboutFindings):
 
     def get(self) -> HttpResponse:
         """Take a step, and tell what came of it."""
-        text = self.request.GET.get("kind", "")
+        text = self.wanted_kind
         return self._list(Kind(text)) if text in list(Kind) else self._report()
 
     def post(self) -> HttpResponse:

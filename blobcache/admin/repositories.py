@@ -47,7 +47,7 @@ class RepositoriesPage(Page):
         wanted = Wanted.of(self.request.GET)
         listing: Listing | None = None
         server = None
-        sees_all = self.access.may_all("view")
+        sees_all = self.access.sees_all
         with self.tolerance():
             counting = self.request.GET.get(COUNTING) if sees_all else None
             if counting and (going := self._count_all(counting)) is not None:
@@ -172,7 +172,7 @@ class RefreshPage(Page):
 
     def is_allowed(self) -> bool:
         """Who may view all repositories: it is what their listing does of itself when it is due."""
-        return self.access.may_all("view")
+        return self.access.sees_all
 
     @property
     def home(self) -> str:

@@ -140,7 +140,7 @@ class RepositoryPage(AboutRepository):
 
     def _sharing(self, listing: Listing) -> Sharing | None:
         """What others hold too: for small repositories, and for who may know of all others."""
-        if not listing.count or listing.count > STEP or not self.access.may_all("view"):
+        if not listing.count or listing.count > STEP or not self.access.sees_all:
             return None
         with self.tolerance():
             service = self.provider.repository_scoped(self.name)

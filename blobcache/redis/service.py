@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from time import monotonic
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from blobcache.descriptor import Descriptor
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from blobcache.redis.wire import Call, Command, Reply
 
 _D = TypeVar("_D", bound=str)
+
+PURGE_BUDGET = 0.5
+"""Seconds after which a step of a purge ends, as soon as a page of repositories is done."""
 
 _SCOPES = 4096
 """Repositories whose services a provider keeps, some 1.5 kB each with what a stat says."""
@@ -308,28 +312,36 @@ class RedisBlobDescriptorCacheProvider(RedisService):
         """See `BlobDescriptorCacheProvider.purge`.
 
         The walk begins with an index of its own, since the old one cannot know of a repository that
-        a registry has written to since: the first steps may do nothing but build it.
+        a registry has written to since: the first steps may do nothing but build it. A step goes on
+        for `PURGE_BUDGET`, however few repositories hold the blob or many, so that how many steps
+        there are tells next to nothing of those that the caller may not view.
         """
         parsed = self._writable(digest)
+        deadline = monotonic() + PURGE_BUDGET
         if cursor:
             begun, _, after = cursor.partition("/")
             serial = scan_position(begun or "none")
         else:
             serial, after = self.catalog.status().begun, ""
             _cleared(self, parsed)
-        if self.catalog.advance(newer_than=serial).indexed <= serial:
+        if self.catalog.advance(PURGE_BUDGET, newer_than=serial).indexed <= serial:
             return PurgeResult((), f"{serial}/{after}")
-        page = self.catalog.holders(parsed, after)
-        cleared = tuple(
-            holder.name
-            for holder in page.holders
-            if _cleared(self.repository_scoped(holder.name), parsed)
-        )
-        if page.next is not None:
-            return PurgeResult(cleared, f"{serial}/{page.next}")
+        cleared: list[RepositoryName] = []
+        while True:
+            page = self.catalog.holders(parsed, after)
+            cleared += (
+                holder.name
+                for holder in page.holders
+                if _cleared(self.repository_scoped(holder.name), parsed)
+            )
+            if page.next is None:
+                break
+            after = page.next
+            if monotonic() >= deadline:
+                return PurgeResult(tuple(cleared), f"{serial}/{after}")
         _cleared(self, parsed)
         self._announce("purge", parsed, None, None)
-        return PurgeResult(cleared, None)
+        return PurgeResult(tuple(cleared), None)
 
 
 def _cleared(service: RuledService, digest: Digest) -> bool:

@@ -206,7 +206,9 @@ def test_a_long_purge_goes_step_by_step(
     provider: RedisBlobDescriptorCacheProvider,
     default_cache: Redis,
     admin: Client,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("blobcache.redis.service.PURGE_BUDGET", 0)
     names = [f"r{number:04}" for number in range(2300)]
     with default_cache.pipeline(transaction=False) as pipe:
         for name in names:

@@ -242,6 +242,7 @@ class TestPurge:
     ) -> None:
         monkeypatch.setattr("blobcache.redis.catalog.PAGE_BUDGET", 0)
         monkeypatch.setattr("blobcache.redis.catalog.STEP", 10)
+        monkeypatch.setattr("blobcache.redis.service.PURGE_BUDGET", 0)
         first = superuser.post(f"/api/blobs/{digest(0)}/purge/", {}, format="json").json()
         assert first["next"]
         for path, cursor in [

@@ -552,7 +552,10 @@ class TestPurge:
         assert purge(provider, A) == {"late/one", "late/two", "MyTeam/late"}
         assert not any(any_store.exists(f"repository::late/{n}::blobs") for n in ("one", "two"))
 
-    def test_goes_on_in_steps_when_there_is_much_to_do(self, default_cache: Redis) -> None:
+    def test_goes_on_in_steps_when_there_is_much_to_do(
+        self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("blobcache.redis.service.PURGE_BUDGET", 0)
         for number in range(250):
             default_cache.sadd(f"repository::r{number}::blobs", A)
         provider = RedisBlobDescriptorCacheProvider()
@@ -564,6 +567,18 @@ class TestPurge:
             steps += 1
         assert len(cleared) == 250
         assert steps >= 3
+
+    def test_a_step_ends_with_its_time_and_not_with_the_holders(
+        self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("blobcache.redis.service.PURGE_BUDGET", 60)
+        monkeypatch.setattr("blobcache.redis.catalog.PAGE_BUDGET", 0)
+        monkeypatch.setattr("blobcache.redis.catalog.STEP", 100)
+        for number in range(250):
+            default_cache.sadd(f"repository::r{number}::blobs", A)
+        step = RedisBlobDescriptorCacheProvider().purge(A)
+        assert len(step.cleared) == 250
+        assert step.next is None
 
     @pytest.mark.parametrize("cursor", ["x", "x/y", "-1/", "/"])
     def test_a_cursor_that_no_purge_gave_out_is_refused(
