@@ -38,6 +38,10 @@ RUN = "run"
 MAX_REPOSITORIES = 100
 """So many are checked together; for more there is the check of all."""
 
+_ROWS = 75
+"""Findings that a page of one kind aims at; it shows up to twice as many. So it stays below a
+megabyte, whatever other writers have left."""
+
 _TAKE_ALL = frozenset({Kind.ORPHAN_OVERRIDE, Kind.UNREFERENCED})
 """Kinds that only a walk through all keys or all repositories finds."""
 
@@ -130,7 +134,10 @@ class AboutFindings(Page):
             "url": self.blob_url(digest) if isinstance(digest, Digest) else "",
             "told": text,
             "is_repairable": finding.is_repairable,
-            "may_repair": finding.is_repairable and self.may_repair(finding),
+            "is_long": finding.subject.is_long,
+            "may_repair": finding.is_repairable
+            and not finding.subject.is_long
+            and self.may_repair(finding),
         }
 
     @property
@@ -171,7 +178,7 @@ class ConsistencyPage(AboutFindings):
                 report, progress = report.plus(findings, step.next), step.progress
         is_done = report.cursor is None
         following = self.address(**{RUN: seal(str(report), "admin", *place)})
-        shows_all = is_done and is_first
+        shows_all = is_done and is_first and len(findings) <= 2 * _ROWS
         return self.render(
             title=_("Consistency"),
             names=self.names,
@@ -203,7 +210,7 @@ class ConsistencyPage(AboutFindings):
         place = ("findings", kind, *self.names)
         step: Step | None = None
         with self.tolerance():
-            step = self.diagnosis([kind]).step(self.cursor(*place))
+            step = self.diagnosis([kind]).step(self.cursor(*place), limit=_ROWS)
         findings = list(filter(self.may_know, step.findings)) if step else []
         following = self.following(step.next, *place) if step else None
         return self.render(
