@@ -1,0 +1,1 @@
+"""What a hostile request, user or writer must not be able to do."""
