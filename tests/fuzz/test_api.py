@@ -18,8 +18,10 @@ STRANGERS_GET = {401, 404, 405, 406, 414}
 """What answers who says nothing of themselves: not even that something else is wrong."""
 
 CONFIG = {
-    # Parameters that the schema does not have are no valid request.
+    # A request with parameters that the schema does not have is not valid, nor is one that repeats
+    # a parameter.
     "generation": {"allow-extra-parameters": False},
+    "phases": {"coverage": {"generate-duplicate-query-parameters": True}},
     # What is there is asked about as well as what is not.
     "dictionaries": {
         "digests": {"values": [HELD, DIGEST]},
