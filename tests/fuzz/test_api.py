@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import schemathesis
 from redis import Redis
 from schemathesis import Case
 from schemathesis.config import SchemathesisConfig
+from schemathesis.core.transport import Response
 
 from project.wsgi import application
 from tests.fuzz.conftest import PERSONAS
@@ -45,3 +47,13 @@ def test_every_check_holds(
     response = case.call_and_validate(headers=headers, excluded_checks=exempted(case))
     if persona == "anonymous":
         assert response.status_code in STRANGERS_GET
+    elif not is_understood(response, case):
+        assert response.status_code >= 400
+
+
+def is_understood(response: Response, case: Case[Any]) -> bool:
+    """Whether the query that was sent has the parameters of the schema, and each of them once."""
+    query = urlsplit(response.request.url or "").query
+    names = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
+    known = {each.name for each in case.operation.query} | {"format"}
+    return known >= set(names) and len(set(names)) == len(names)
