@@ -6,6 +6,9 @@
 #   make bench    measure, for some minutes; ARGS="batch --short --json FILE" as of python -m benchmarks
 #   make lint     ruff: rules and format
 #   make types    mypy, strict
+#   make fuzz     hold the API against its schema by generated requests, for a quarter of an hour;
+#                 ARGS=--hypothesis-profile=short takes a minute, and makes the same ones each time
+#   make audit    look for known vulnerabilities (pip-audit) and for risky code (bandit)
 #   make cover    run the tests and show what they leave out
 #   make clean    remove the environment and every tool's leavings
 #
@@ -24,7 +27,7 @@ unexport PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
 # Which interpreter the environment was made with; another one makes it anew.
 MADE_WITH := $(VENV)/made-with-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
-.PHONY: demo test test-browser bench lint types cover clean
+.PHONY: demo test test-browser bench lint types fuzz audit bandit pip-audit cover clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m project.demo --port $(PORT)
@@ -44,6 +47,18 @@ lint: $(VENV)/installed-dev
 
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
+
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=long $(ARGS)
+
+audit: bandit pip-audit
+
+bandit: $(VENV)/installed-dev
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive blobcache project manage.py
+
+# Ends with 75 where nobody could be asked: that is no finding, and no all-clear either.
+pip-audit: $(VENV)/installed-dev
+	$(BIN)/python .ci/audit.py
 
 cover: $(VENV)/installed-dev
 	$(BIN)/python -m coverage run -m pytest $(ARGS)

@@ -38,7 +38,8 @@ from tests.servers import cache_at
 
 ROOT = Path(__file__).parents[1]
 README, OPERATING = ROOT / "README.md", ROOT / "docs" / "operating.md"
-PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+SECURITY = ROOT / "SECURITY.md"
+PAGES = [README, SECURITY, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def named(path: Path) -> str:
@@ -80,6 +81,11 @@ def test_the_readme_lists_every_setting_with_its_default() -> None:
         (name, ast.literal_eval(default)) for name, default, _ in rows(section(README, "Settings"))
     ]
     assert listed == list(DEFAULTS.items())
+
+
+def test_every_test_that_security_rests_on_is_there() -> None:
+    named = re.findall(r"`(tests/[\w./]+)`", SECURITY.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_every_error_is_listed() -> None:

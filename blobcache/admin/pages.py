@@ -61,6 +61,9 @@ KEPT = "_changelist_filters"
 QUERY = "q"
 """The parameter that says what is searched for."""
 
+_MAX_KEPT = 1024
+"""Characters of a query string that is repeated in every row of a table."""
+
 _CRUMBS_ARE_A_LIST = _TOOLS_BESIDE_TITLE = django.VERSION >= (6, 1)
 
 
@@ -224,6 +227,15 @@ class Page:
             )
             for text in texts
         ]
+
+    @cached_property
+    def way_back(self) -> str:
+        """The query string of this page, for the pages that it leads to.
+
+        Empty where it is longer than any that these pages make: it stands in every row.
+        """
+        text = self.request.GET.urlencode()
+        return text if len(text) <= _MAX_KEPT else ""
 
     def turned(self, part: Slice[Any] | None, by: int) -> str:
         """The address of the page so many further; empty where there is none."""

@@ -84,7 +84,7 @@ class RepositoriesPage(Page):
             ),
             everything=self.link(q="", m=""),
             inside_url=self.link(m="in"),
-            kept=self.request.GET.urlencode(),
+            kept=self.way_back,
             exact_url=self._exact_url(),
         )
 
@@ -142,7 +142,7 @@ class RepositoriesPage(Page):
     def _url(self, name: str) -> str:
         if not isinstance(name, RepositoryName):
             return ""
-        address, kept = self.repository_url(name), self.request.GET.urlencode()
+        address, kept = self.repository_url(name), self.way_back
         return f"{address}?{urlencode({KEPT: kept})}" if address and kept else address
 
     def _exact_url(self) -> str:

@@ -191,6 +191,7 @@ def test_only_the_first_step_looks_at_the_number(
         slow.setattr("blobcache.doctor.repair.repair_many.__defaults__", (0,))
         slow.setattr("blobcache.redis.catalog.PAGE_BUDGET", 0)
         slow.setattr("blobcache.redis.catalog.STEP", 5)
+        slow.setattr("blobcache.redis.service.PURGE_BUDGET", 0)
         response = press(admin, action.url, page)
     assert not response.redirect_chain
     action.add(provider, range(100, 200))

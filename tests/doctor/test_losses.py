@@ -1,0 +1,91 @@
+"""A repair takes nothing away that somebody still needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from blobcache import signals
+from blobcache.conf import Role
+from blobcache.doctor import repair as module
+from blobcache.doctor.findings import Finding, Kind, Place, Subject
+from blobcache.doctor.repair import Outcome, repair
+from blobcache.redis.evidence import look_at_members
+from blobcache.redis.index import STEP
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.services.rules import Rules
+from tests.conformance import of
+from tests.doctor.damage import contents, digest, write_blob, write_member
+from tests.stores import KINDS, store
+
+BLOB = Subject(Place.BLOB, None, digest(1).encode())
+MEMBER = Subject(Place.MEMBER, b"a", digest(1).encode())
+
+
+def test_what_a_repository_behind_the_first_thousand_holds_is_referenced(
+    default_cache: Redis,
+) -> None:
+    with default_cache.pipeline(transaction=False) as pipe:
+        for number in range(STEP + 1):
+            pipe.sadd(f"repository::r/{number:05}::blobs", digest(2))
+        pipe.execute()
+    write_member(default_cache, "s/last", digest(1))
+    provider = RedisBlobDescriptorCacheProvider()
+    provider.catalog.reindex()
+    assert provider.catalog.status().indexed > 0
+    assert repair(provider, Finding(Kind.UNREFERENCED, BLOB)) is Outcome.HEALED
+    assert provider.repository_scoped("s/last").stat(digest(1)).size == 5
+    assert provider.stat(digest(1)).size == 5
+
+
+def test_a_blob_that_was_healed_stays_though_no_repository_holds_it(
+    provider: RedisBlobDescriptorCacheProvider, any_store: Redis
+) -> None:
+    """Only who asked for what is unreferenced wants that to go."""
+    write_blob(any_store, digest(1), "no number")
+    provider.set_descriptor(digest(1), of(digest(1), size=77))
+    for kind in set(Kind) - {Kind.UNREFERENCED}:
+        assert repair(provider, Finding(kind, BLOB)) is Outcome.HEALED
+        assert provider.stat(digest(1)).size == 77
+
+
+@pytest.mark.parametrize("role", ["cache", "primary"])
+@pytest.mark.parametrize("state", ["no number", "another digest", "string", "leftover"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_member_any_more_at_the_removal_is_not_mended(
+    kind: str,
+    state: str,
+    role: Role,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Another writer took the membership away and left the hash, as a primary's clear does."""
+    with store(request, kind) as client:
+        write_member(client, "a", digest(1), state, "absent")
+        client.sadd("repository::a::blobs", digest(2))  # or the set would be gone as well
+        look = look_at_members
+
+        def look_and_clear(*arguments: Any) -> Any:
+            seen = look(*arguments)
+            client.srem("repository::a::blobs", digest(1))
+            return seen
+
+        told: list[object] = []
+
+        def receiver(**facts: object) -> None:
+            told.append(facts)
+
+        monkeypatch.setattr(module, "look_at_members", look_and_clear)
+        provider = RedisBlobDescriptorCacheProvider(Rules(role=role))
+        signals.descriptor_cleared.connect(receiver)
+        try:
+            assert repair(provider, Finding(Kind.CORRUPT, MEMBER)) is Outcome.HEALED
+        finally:
+            signals.descriptor_cleared.disconnect(receiver)
+        assert told == []
+        assert contents(client).keys() == {
+            f"blobs::{digest(1)}".encode(),
+            b"repository::a::blobs",
+        }

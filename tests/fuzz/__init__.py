@@ -1,0 +1,1 @@
+"""The API against its own schema, by generated requests; run as `make fuzz`."""

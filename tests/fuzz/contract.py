@@ -1,0 +1,168 @@
+"""The schema, said as precisely as generated requests need it.
+
+The published schema leaves out the grammar of digests, names and media types, the longest batch and
+that unknown fields are refused. Without these, requests that the schema allows are refused. What no
+schema can say stands in `EXEMPTIONS`, each with its reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from drf_spectacular.generators import SchemaGenerator
+from schemathesis import Case
+from schemathesis.checks import CheckFunction
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+
+from blobcache.conf import RegistrySettings
+from blobcache.descriptor import MAX_SIZE
+from blobcache.digest import ALGORITHMS
+from blobcache.exceptions import RepositoryNameInvalid
+from blobcache.reference import RepositoryName
+
+__all__ = ["DIGEST", "HELD", "NAME", "OTHER_NAME", "contract", "exempted"]
+
+HELD, DIGEST = ("sha256:" + character * 64 for character in "ab")
+"""A digest that the cache holds, and one that it does not."""
+
+NAME, OTHER_NAME = "team/app", "other/app"
+"""The repositories that hold it."""
+
+_DIGESTS = "|".join(f"{name}:[0-9a-f]{{{length}}}" for name, length in ALGORITHMS.items())
+_DIGEST = {"type": "string", "pattern": f"^({_DIGESTS})$"}
+
+# Only a part of the names that there are: strings are made fast for short patterns alone.
+_COMPONENT = "[a-z0-9]{1,9}([._-][a-z0-9]{1,9})?"
+_WRITTEN = f"{_COMPONENT}(/{_COMPONENT}){{0,2}}"
+_READ = f"{_WRITTEN}|[A-Za-z0-9]{{1,9}}(:[0-9]{{1,5}})?/{_COMPONENT}"
+
+# RFC 6838, "Naming Requirements": 127 characters on either side of the slash.
+_MEDIA_TYPE_LENGTH = 255
+_MEDIA_TYPE = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": _MEDIA_TYPE_LENGTH,
+    "pattern": "^[ -~]*$",
+}
+
+
+def contract() -> dict[str, Any]:
+    """Return the schema of the API, with all that it leaves out."""
+    schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+    for method, operation in _operations(schema):
+        name = {"type": "string", "pattern": f"^({_WRITTEN if method == 'put' else _READ})$"}
+        for parameter in operation.get("parameters", []):
+            if parameter["in"] == "path":
+                parameter["schema"] = {"name": name, "digest": _DIGEST}[parameter["name"]]
+    components = schema["components"]["schemas"]
+    bodies = [components[f"BlobCache{body}Request"] for body in ("NewDescriptor", "Batch", "Purge")]
+    for body in bodies:
+        body["additionalProperties"] = False
+    descriptor, batch, _ = (body["properties"] for body in bodies)
+    descriptor["digest"] = _DIGEST
+    descriptor["size"] = {"type": "integer", "minimum": 0, "maximum": MAX_SIZE}
+    descriptor["mediaType"] = _MEDIA_TYPE
+    batch["digests"]["maxItems"] = RegistrySettings().API_MAX_BATCH
+    return schema
+
+
+def _operations(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in schema["paths"].values():
+        yield from path.items()
+
+
+class Exemption(NamedTuple):
+    """A check that cannot hold for some requests of some operations."""
+
+    check: CheckFunction
+    operations: set[str]
+    concerns: Callable[[Case[Any]], bool]
+    reason: str
+
+
+def exempted(case: Case[Any]) -> list[CheckFunction]:
+    """Return the checks that cannot hold for the request."""
+    operation = case.operation.definition.raw["operationId"]
+    return [
+        each.check for each in EXEMPTIONS if operation in each.operations and each.concerns(case)
+    ]
+
+
+def _has_cursor(case: Case[Any]) -> bool:
+    body = case.body if isinstance(case.body, dict) else {}
+    return bool((case.query or {}).get("cursor") or body.get("cursor"))
+
+
+def _has_empty_parameter(case: Case[Any]) -> bool:
+    # Of a parameter that is repeated, the last one counts.
+    return any(
+        value == "" or (isinstance(value, list) and value[-1:] == [""])
+        for value in (case.query or {}).values()
+    )
+
+
+def _names_another_digest(case: Case[Any]) -> bool:
+    return isinstance(case.body, dict) and "digest" in case.body
+
+
+def _has_another_name_that_is_one(case: Case[Any]) -> bool:
+    name = (case.path_parameters or {}).get("name")
+    with suppress(RepositoryNameInvalid):
+        return isinstance(name, str) and not re.fullmatch(_WRITTEN, RepositoryName(name))
+    return False
+
+
+def _has_another_printable_media_type(case: Case[Any]) -> bool:
+    media_type = case.body.get("mediaType") if isinstance(case.body, dict) else None
+    return (
+        isinstance(media_type, str)
+        and 0 < len(media_type) <= _MEDIA_TYPE_LENGTH
+        and media_type.isprintable()
+        and not media_type.isascii()
+    )
+
+
+_LISTS = {"list_blobs", "list_blob_repositories", "list_repositories", "list_repository_blobs"}
+
+EXEMPTIONS = (
+    Exemption(
+        positive_data_acceptance,
+        {*_LISTS, "summarize_repository", "purge_blob"},
+        _has_cursor,
+        "A cursor is signed: only what the API gave out is one, and a made-up one is refused.",
+    ),
+    Exemption(
+        positive_data_acceptance,
+        {"set_blob", "set_repository_blob"},
+        _names_another_digest,
+        "The digest of a descriptor is that of the address, or one of another algorithm.",
+    ),
+    Exemption(
+        negative_data_rejection,
+        _LISTS,
+        _has_empty_parameter,
+        "A parameter without a value counts as left out, as HTML forms send it.",
+    ),
+    Exemption(
+        negative_data_rejection,
+        {
+            "clear_repository_blob",
+            "list_repository_blobs",
+            "set_repository_blob",
+            "stat_repository_blob",
+            "stat_repository_blobs",
+            "summarize_repository",
+        },
+        _has_another_name_that_is_one,
+        "The pattern of names here is only a part of their grammar.",
+    ),
+    Exemption(
+        negative_data_rejection,
+        {"set_blob", "set_repository_blob"},
+        _has_another_printable_media_type,
+        "A media type has printable characters, of which the pattern here has the ASCII ones.",
+    ),
+)

@@ -1,0 +1,40 @@
+"""Requests that follow from one another: what was set is there, what was cleared is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from redis import Redis
+from schemathesis import Case
+from schemathesis.core.transport import Response
+
+from tests.fuzz.contract import exempted
+from tests.fuzz.test_api import schema
+
+Walk: Any = schema.as_state_machine()
+
+
+@pytest.mark.parametrize("persona", ["superuser"])
+def test_every_check_holds_along_a_walk(
+    persona: str, headers: dict[str, str], unchanged_by_readers: Redis
+) -> None:
+    answered: set[tuple[str, int]] = set()
+
+    class AsSuperuser(Walk):  # type: ignore[misc]
+        def get_call_kwargs(self, case: Case[Any]) -> dict[str, Any]:
+            return {"headers": headers}
+
+        def validate_response(self, response: Response, case: Case[Any], **_: Any) -> None:
+            answered.add((case.method, response.status_code))
+            case.validate_response(
+                response,
+                headers=headers,
+                excluded_checks=exempted(case),
+                transport_kwargs={"headers": headers},
+                recorder=self.recorder,
+            )
+
+    AsSuperuser.run(settings=settings(max_examples=settings().max_examples // 3))
+    assert {("PUT", 201), ("GET", 200), ("DELETE", 204)} <= answered
