@@ -189,7 +189,8 @@ class BatchView(BlobCacheView):
             try:
                 digests.append(Digest(text, allow_tarsum=tarsum))
             except DigestInvalid as error:
-                invalid.append({"digest": text, "code": error.code, "message": error.message})
+                shown = excerpt(text)
+                invalid.append({"digest": shown, "code": error.code, "message": error.message})
         found = service.stat_many(digests)
         return Response(
             {
