@@ -6,8 +6,8 @@
 #   make bench    measure, for some minutes; ARGS="batch --short --json FILE" as of python -m benchmarks
 #   make lint     ruff: rules and format
 #   make types    mypy, strict
-#   make fuzz     hold the API against its schema by generated requests, for a quarter of an hour;
-#                 ARGS=--hypothesis-profile=short takes a minute, and makes the same ones each time
+#   make fuzz     test the API against its schema with generated requests, for 15 minutes;
+#                 ARGS=--hypothesis-profile=short takes a minute, and sends the same ones each time
 #   make audit    look for known vulnerabilities (pip-audit) and for risky code (bandit)
 #   make cover    run the tests and show what they leave out
 #   make clean    remove the environment and every tool's leavings
@@ -56,7 +56,7 @@ audit: bandit pip-audit
 bandit: $(VENV)/installed-dev
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive blobcache project manage.py
 
-# Ends with 75 where nobody could be asked: that is no finding, and no all-clear either.
+# Ends with 75 if no service could be reached: then the packages may or may not be vulnerable.
 pip-audit: $(VENV)/installed-dev
 	$(BIN)/python .ci/audit.py
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Ask for known vulnerabilities of what is installed beside the interpreter that runs this.
+"""Look up known vulnerabilities of the packages in this interpreter's environment.
 
-pip-audit reports "No known vulnerabilities found" and success as well where its service knew none
-of the packages, which is what a mirror of the package index answers. So this looks at each one.
-Ends with 0 if every package was looked up and none is vulnerable, with 1 if one is, and with 75
-(EX_TEMPFAIL of sysexits.h) if none is known to be vulnerable, but not every one was looked up.
+pip-audit reports "No known vulnerabilities found" and success even if its service knows none of the
+packages, as a mirror of the package index does. So this script checks that each one was looked up.
+Exits with 0 if every package was looked up and none is vulnerable, with 1 if one is, and with 75
+(EX_TEMPFAIL of sysexits.h) if none is known to be vulnerable, but not all were looked up.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> int:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     say(
         f"NOT LOOKED UP: {', '.join(names[:SHOWN])}{more}.",
-        "Nobody has said that these are safe. Run this where the services can be reached.",
+        "These may be vulnerable. Run this again where the services can be reached.",
     )
     return os.EX_TEMPFAIL
 
@@ -64,14 +64,14 @@ def ask(service: str) -> dict[str, Any] | None:
     except json.JSONDecodeError:
         if any(sign in done.stderr for sign in UNREACHABLE):
             return None
-        sys.exit(done.stderr or f"pip-audit ended with {done.returncode} and said nothing.")
+        sys.exit(done.stderr or f"pip-audit ended with {done.returncode} and printed nothing.")
     return report
 
 
 def sort(report: dict[str, Any]) -> tuple[list[str], set[str]]:
     """Return a line for each vulnerability, and the packages that were not looked up.
 
-    Ours is not looked up: it is not what we depend on.
+    django-blobcache itself is left out: it is not a dependency.
     """
     vulnerable, skipped = [], set()
     for package in report["dependencies"]:
@@ -81,8 +81,8 @@ def sort(report: dict[str, Any]) -> tuple[list[str], set[str]]:
             skipped.add(package["name"])
         for found in package.get("vulns", []):
             names = ", ".join([found["id"], *found.get("aliases", [])])
-            cure = ", ".join(found.get("fix_versions", [])) or "none yet"
-            vulnerable.append(f"{package['name']} {package['version']}: {names}; cured in: {cure}")
+            fixes = ", ".join(found.get("fix_versions", [])) or "none yet"
+            vulnerable.append(f"{package['name']} {package['version']}: {names}; fixed in: {fixes}")
     return vulnerable, skipped
 
 

@@ -1,4 +1,4 @@
-"""Hostile requests: how long one keeps a worker, and with it every thread of its process."""
+"""Hostile requests: how long one blocks a worker, and with it every thread of its process."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from blobcache.services import get_provider
 __all__ = ["run"]
 
 LENGTH = 64_000
-"""Characters: more than servers let through in a path or a header."""
+"""Characters: more than servers accept in a path or a header."""
 
 LIMIT = 50
-"""Milliseconds that none may take."""
+"""The most milliseconds that a request may take."""
 
 
 def run(bench: Bench) -> Iterator[Section]:
-    """Send each shape as a stranger, and as who may do everything."""
+    """Send each shape as a stranger, and as a superuser."""
     bench.client.flushall()
     get_provider().repository_scoped("team/app").set_descriptor(A, Descriptor(A, 10, "a/b"))
     length = bench.scaled(LENGTH, 2000)
     users = get_user_model().objects
-    boss = Client()
-    boss.force_login(users.create_superuser("hostile"))
-    callers = {"stranger": Client(raise_request_exception=False), "superuser": boss}
+    superuser = Client()
+    superuser.force_login(users.create_superuser("hostile"))
+    callers = {"stranger": Client(raise_request_exception=False), "superuser": superuser}
     cases = [
         Case(f"{shape}, {name}", 1, partial(_request, client, make(length)))
         for name, client in callers.items()
         for shape, make in REQUESTS.items()
     ]
     refusals = logging.getLogger("django.request")
-    refusals.disabled = True  # each repeats the path
+    refusals.disabled = True  # each line would hold the whole path
     try:
         times = figures(interleaved(cases, bench.scaled(5, 1)), "ms", 1000)
     finally:

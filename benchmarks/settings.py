@@ -20,7 +20,7 @@ SECURE_HSTS_SECONDS = 0
 # Anonymous callers may look, as in a portal that is open to the public.
 AUTHENTICATION_BACKENDS = [*PORTAL_BACKENDS, "benchmarks.callers.Public"]
 
-# One caller asks for as much as there is.
+# No throttles: a benchmark sends as many requests as it can.
 REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"] = {}
 
 BLOBCACHE["default"]["API_MAX_BATCH"] = 1000

@@ -1,4 +1,4 @@
-"""Hostile requests, by their shape: each is made as long as is asked for."""
+"""Shapes of hostile requests: each makes a request of the given length."""
 
 from __future__ import annotations
 

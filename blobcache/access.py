@@ -56,16 +56,16 @@ class Access:
     def may_all(self, action: Action) -> bool:
         """Whether the user has the model-level permission on repositories.
 
-        It says nothing of ``VISIBLE_REPOSITORIES``: see `sees_all`.
+        It ignores ``VISIBLE_REPOSITORIES``: see `sees_all`.
         """
         return self._has(action, Repository)
 
     @property
     def sees_all(self) -> bool:
-        """Whether there is no repository that the user may not view.
+        """Whether the user may view every repository.
 
-        Whatever tells of all repositories together, a sum, a count, a walk through all of them or
-        what none of them holds, is only for who may view each.
+        Only such users get what depends on all repositories together: a sum or a count over all, a
+        walk through all of them, or a list of blobs that no repository holds.
         """
         return self.may_all("view") and self._ranges.ranges is None
 

@@ -1,9 +1,9 @@
 """Cursors as they leave the house: nobody can read one, change it, or use it elsewhere.
 
 A catalog's cursor may hold the name of a repository that whoever gets it may not view. So it goes
-out sealed: padded to whole blocks, so that its length does not tell that of the name; enciphered
-with a key stream that is made from ``SECRET_KEY`` and never used twice (SHAKE-256 of key and
-nonce); then signed together with what it belongs to.
+out sealed: padded to whole blocks, so that its length does not reveal the length of the name;
+encrypted with a key stream that is made from ``SECRET_KEY`` and never used twice (SHAKE-256 of key
+and nonce); then signed together with what it belongs to.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _SALT = "blobcache.cursors.padded"
 _NONCE_LENGTH = 16
 
 _BLOCK = 384
-"""Bytes. The longest name that a repository can have fits into one block, with all that cursors of
-names hold besides, and the mark behind it."""
+"""Bytes. One block is enough for the longest valid name, the other parts of its cursor and the mark
+at the end."""
 
 _MARK = b"\x80"
-"""Ends what is sealed; zeros follow (ISO/IEC 7816-4)."""
+"""Follows the cursor, before the zeros of the padding (ISO/IEC 7816-4)."""
 
 
 def seal(cursor: str, *belonging: str) -> str:

@@ -16,8 +16,8 @@ MAX_SIZE = 2**63 - 1
 """Bytes: the most that a registry's signed 64-bit size can hold."""
 
 MAX_MEDIA_TYPE = 255
-"""Bytes in UTF-8, so characters of what is ASCII (RFC 6838, "Naming Requirements": two names of at
-most 127, with a slash between them)."""
+"""Bytes in UTF-8; for ASCII the same as characters (RFC 6838, "Naming Requirements": two names of
+at most 127, with a slash between them)."""
 
 _SHOWN_BITS = 128
 

@@ -2,8 +2,8 @@
 
 A change in a repository's scope stands in the history of that repository, one of the global scope
 in that of the blob. Only where ``django.contrib.admin`` is installed; changes that no user of the
-database makes are left to the log ``blobcache.audit``, and so are those in repositories that the
-user may not view, which a purge reaches: the admin shows its users what they did, by name.
+database makes are left to the log ``blobcache.audit``. So are changes in repositories that the user
+may not view, as a purge makes them: the admin shows users their own entries, with the names.
 """
 
 from __future__ import annotations
@@ -65,11 +65,12 @@ def recorded(user: AbstractBaseUser | AnonymousUser, *, source: str) -> Iterator
 
 
 def forget_hidden() -> int:
-    """Delete the entries about repositories that the users who made them may not view (any more).
+    """Delete the entries about repositories that their users may not view (any more).
 
-    The admin's index shows users their own latest entries. For those from before `recorded` left
-    hidden repositories out, and for when users lose the right to view some. Returns how many were
-    deleted; ``blobcache.audit`` keeps the changes. Asks only about the default registry.
+    The admin's index shows users their own latest entries. Run this for entries that earlier
+    versions wrote about hidden repositories, and when users lose the right to view some. Returns
+    how many were deleted; the log ``blobcache.audit`` still has the changes. Permissions are
+    checked for the default registry only.
     """
     from django.contrib.admin.models import LogEntry  # noqa: PLC0415 - needs the app installed
 

@@ -115,7 +115,7 @@ _LAYERS = {
     f"{_DOCKER}image.rootfs.foreign.diff.tar": ("Docker", "foreign"),
     f"{_DOCKER}image.rootfs.diff.tar": ("Docker", ""),
 }
-"""How the media types of layers begin: whose they are, and what else that says."""
+"""The prefixes of layers' media types, with their family and further detail."""
 
 _PACKED = re.compile(r"(?:[.+](gzip|zstd|xz|bzip2))?((?:\+[a-z0-9]+)*)")
 

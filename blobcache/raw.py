@@ -1,11 +1,11 @@
-"""Text that others wrote, made fit to be shown: printable, and of a bounded length.
+"""Text from outside, made safe to show: printable, and of a bounded length.
 
-Another writer may have left any bytes in Redis, and a caller may send any text. Whatever of it
-reaches a page, a list, a header, a log or a terminal goes through here, unless it is a value of the
-vocabulary (a `Digest`, a `RepositoryName`, a media type of a `Descriptor`), which is short and
-printable by its own rule.
+Other programs may have written any bytes to Redis, and a caller may send any text. All of it that
+is shown on a page or in a list, a header, a log or a terminal goes through here. The exceptions are
+the values of the vocabulary (`Digest`, `RepositoryName`, the media type of a `Descriptor`): these
+are always short and printable.
 
-Printable is what `str.isprintable` says: no control characters, no marks that turn or hide text
+Printable means `str.isprintable`: no control characters, no characters that reorder or hide text
 (bidirectional marks, zero-width characters), no line separators, no lone surrogates.
 """
 
@@ -14,17 +14,16 @@ from __future__ import annotations
 __all__ = ["EXCERPT", "excerpt", "printable", "quoted"]
 
 EXCERPT = 256
-"""How much is shown of what is longer, in characters."""
+"""The most characters that are shown; longer text is cut."""
 
 _MORE = "..."
 
 
 def printable(raw: bytes) -> str:
-    r"""Return what lies in Redis as printable text, such as ``a\x00b``.
+    r"""Return bytes from Redis as printable text, such as ``a\x00b``.
 
-    What is not UTF-8 and what is not printable is written as Python escapes it. Of more than
-    `EXCERPT` bytes, or characters with the escapes, only the beginning is returned, with three dots
-    behind it.
+    What is not UTF-8 or not printable is escaped as in Python. If there are more than `EXCERPT`
+    bytes, or more characters after escaping, only the beginning is returned, and three dots.
     """
     text = raw[:EXCERPT].decode("utf-8", "backslashreplace")
     shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
@@ -32,12 +31,12 @@ def printable(raw: bytes) -> str:
 
 
 def excerpt(text: str) -> str:
-    """Return what an error's detail repeats of a caller's text: its beginning, encodable."""
+    """Return the beginning of a caller's text, for an error's detail; encodable as UTF-8."""
     return _beginning(text).encode("utf-8", "backslashreplace").decode()
 
 
 def quoted(text: str) -> str:
-    """Return what an error's message repeats of it: the same in quotes, printable and in ASCII."""
+    """Return the beginning of a caller's text, for an error's message: in quotes, escaped ASCII."""
     return ascii(_beginning(text))
 
 

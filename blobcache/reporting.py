@@ -1,17 +1,17 @@
 """What error reports must not show: passwords of servers, and the process's environment.
 
 Django's debug pages, and the reports that it mails to `ADMINS`, list all settings, the request and
-the variables of every frame. Django masks what has a telling name, such as `SECRET_KEY`. But the
-password of a Redis is part of an address. It stands in a `LOCATION` of `CACHES`, and often in an
-environment variable, and some servers copy the environment into each request. Name both classes in
+the variables of every frame. Django masks values by their names, such as `SECRET_KEY`. But the
+password of a Redis is part of an address. It is in a `LOCATION` of `CACHES`, and often in an
+environment variable, and some servers copy the environment into each request. Set both classes in
 the settings:
 
     DEFAULT_EXCEPTION_REPORTER_FILTER = "blobcache.reporting.ExceptionReporterFilter"
     DEFAULT_EXCEPTION_REPORTER = "blobcache.reporting.ExceptionReporter"
 
 The filter masks settings, the request and variables; the reporter then masks the finished report
-too, so that the text of an exception shows no more than the rest. All of it takes time in
-proportion to the length of what is masked.
+too, so that the text of an exception does not show a password either. All of it takes time linear
+in the length of what is masked.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ STARS = SafeExceptionReporterFilter.cleansed_substitute
 _SECRET_NAME = re.compile("PASS|PWD|SECRET|TOKEN|CREDENTIAL|AUTH|SIGNATURE", re.IGNORECASE)
 """Names of variables, keys and query parameters whose values are secrets.
 
-Without `KEY`, which Django hides among settings: here keys are what the app is about.
+`KEY`, which Django masks in settings, is left out: variables of this app often hold keys of Redis.
 """
 
-_DJANGOS = SafeExceptionReporterFilter.hidden_settings.pattern
-_HIDDEN_SETTINGS = f"{_DJANGOS}|LOCATION|URL(?!CONF)"
+_HIDDEN_BY_DJANGO = SafeExceptionReporterFilter.hidden_settings.pattern
+_HIDDEN_SETTINGS = f"{_HIDDEN_BY_DJANGO}|LOCATION|URL(?!CONF)"
 
 _WORD = re.compile(r"\S+")
 _WORD_OF_MARKUP = re.compile(r"""[^\s<>"']+""")
@@ -52,23 +52,23 @@ _WORD_OF_MARKUP = re.compile(r"""[^\s<>"']+""")
 _PARAMETER = re.compile(r"[?&;][^\s=&?;]*=")
 """A query parameter's name. No match can begin within another, so the search is linear."""
 
-_SHORTEST_SECRET = 4
-"""Characters of the shortest password that is masked wherever it stands, not only in a URL."""
+_MIN_SECRET_LENGTH = 4
+"""Characters. A shorter password is masked only in a URL, not wherever it appears."""
 
-_DEEPEST = 8
-"""How deep into lists and dictionaries variables are masked one by one."""
+_MAX_DEPTH = 8
+"""How many levels of nested lists and dictionaries are masked item by item."""
 
 _ENVIRON = type(os.environ)
 
-_OF_A_REQUEST = ("HTTP_", "CONTENT_", "REQUEST_", "REMOTE_", "SERVER_", "wsgi.", "CSRF_COOKIE")
-_OTHERS_OF_A_REQUEST = {"PATH_INFO", "QUERY_STRING", "SCRIPT_NAME"}
+_REQUEST_PREFIXES = ("HTTP_", "CONTENT_", "REQUEST_", "REMOTE_", "SERVER_", "wsgi.", "CSRF_COOKIE")
+_REQUEST_NAMES = {"PATH_INFO", "QUERY_STRING", "SCRIPT_NAME"}
 
 
 def mask(text: str, *, markup: bool = False) -> str:
     """Mask the credentials of every URL in the text: before the host, and in its query.
 
-    What stands between `://` and the last `@` of a word is taken for credentials, so that a
-    password may hold any character but white space. In markup a word also ends at a tag or a quote.
+    Everything between `://` and the last `@` of a word counts as credentials, so that a password
+    may contain any character except white space. In markup a word also ends at a tag or a quote.
     """
     words = _WORD_OF_MARKUP if markup else _WORD
     return words.sub(_mask_word, text) if "://" in text or "=" in text else text
@@ -83,7 +83,7 @@ def _mask_word(found: re.Match[str]) -> str:
 
 
 def _mask_parameters(word: str) -> str:
-    """Mask the values of query parameters whose names say that they are secret."""
+    """Mask the values of query parameters with secret names, such as ``password``."""
     parts: list[str] = []
     position = 0
     for found in _PARAMETER.finditer(word):
@@ -96,7 +96,7 @@ def _mask_parameters(word: str) -> str:
 
 
 class ExceptionReporterFilter(SafeExceptionReporterFilter):
-    """Django's filter, which masks addresses, what is in them, and the environment besides."""
+    """Django's filter, which also masks addresses, their credentials and the environment."""
 
     hidden_settings = re.compile(_HIDDEN_SETTINGS, re.IGNORECASE)
 
@@ -104,22 +104,22 @@ class ExceptionReporterFilter(SafeExceptionReporterFilter):
         self._known: tuple[object, set[str]] = (None, set())
 
     def mask(self, text: str, *, markup: bool = False) -> str:
-        """Mask the credentials of URLs, and the passwords of the caches wherever they stand."""
+        """Mask the credentials of URLs, and the passwords of the caches wherever they appear."""
         for secret in self._secrets():
             text = text.replace(escape(secret) if markup else secret, STARS)
         return mask(text, markup=markup)
 
     def cleanse_setting(self, key: Any, value: Any) -> Any:
-        """Mask a setting by its name, and what is secret in its value."""
+        """Mask a setting with a secret name, and secrets in the value of any other."""
         cleansed: Any = super().cleanse_setting(key, value)
         if isinstance(cleansed, dict):
             return {self._masked(name): each for name, each in cleansed.items()}
         if isinstance(cleansed, list | tuple):
-            return cleansed  # Each item was cleansed.
+            return cleansed  # Django has already called this method for each item.
         return self._masked(cleansed)
 
     def get_safe_request_meta(self, request: HttpRequest | None) -> dict[str, Any]:
-        """Return what the request itself brought, and nothing of the process's environment."""
+        """Return the parts of META that belong to the request, without the environment."""
         return self._safe_meta(getattr(request, "META", {}))
 
     def get_traceback_frame_variables(
@@ -133,7 +133,7 @@ class ExceptionReporterFilter(SafeExceptionReporterFilter):
         safe = {
             name: self.cleanse_setting(name, value)
             for name, value in meta.items()
-            if (name.startswith(_OF_A_REQUEST) or name in _OTHERS_OF_A_REQUEST)
+            if (name.startswith(_REQUEST_PREFIXES) or name in _REQUEST_NAMES)
             and (name not in os.environ or os.environ[name] != value)
         }
         if isinstance(query := safe.get("QUERY_STRING"), str):
@@ -141,24 +141,24 @@ class ExceptionReporterFilter(SafeExceptionReporterFilter):
         return safe
 
     def _variable(self, name: object, value: Any, depth: int = 0) -> Any:
-        """The variable, or the item of one, as it may be shown."""
+        """The variable, or an item in it, with its secrets masked."""
         if isinstance(name, str) and _SECRET_NAME.search(name):
             return STARS
         if isinstance(value, _ENVIRON):
-            return _Shown("<the process's environment>")
-        if type(value) is dict and depth < _DEEPEST:
+            return _Masked("<the process's environment>")
+        if type(value) is dict and depth < _MAX_DEPTH:
             if "REQUEST_METHOD" in value:
                 return self._safe_meta(value)
             return {
                 self._masked(key): self._variable(key, each, depth + 1)
                 for key, each in value.items()
             }
-        if type(value) in {list, tuple} and depth < _DEEPEST:
+        if type(value) in {list, tuple} and depth < _MAX_DEPTH:
             return type(value)(self._variable(None, each, depth + 1) for each in value)
         return self._masked(value)
 
     def _masked(self, value: Any) -> Any:
-        """The value if it shows no secret; else its text without."""
+        """The value itself if it shows no secret; else its representation, masked."""
         if value is None or isinstance(value, bool | int | float):
             return value
         if isinstance(value, str):
@@ -167,23 +167,23 @@ class ExceptionReporterFilter(SafeExceptionReporterFilter):
         try:
             shown = repr(value)
         except Exception:  # noqa: BLE001 - whatever a foreign object raises, the report goes on
-            return value  # Which the report says in its place.
+            return value  # The report then shows the error in place of the value.
         masked = self.mask(shown)
-        return value if masked == shown else _Shown(masked)
+        return value if masked == shown else _Masked(masked)
 
     def _secrets(self) -> set[str]:
-        """The passwords of the caches, as they are written and as they are meant."""
+        """The passwords of the caches, as they are written and with URL escapes decoded."""
         caches, secrets = self._known
         if caches is not settings.CACHES:
             found = set(_secrets_in(settings.CACHES))
             found |= {unquote(each) for each in found}
-            secrets = {each for each in found if len(each) >= _SHORTEST_SECRET}
+            secrets = {each for each in found if len(each) >= _MIN_SECRET_LENGTH}
             self._known = settings.CACHES, secrets
         return secrets
 
 
 class ExceptionReporter(DjangoExceptionReporter):
-    """Django's reporter, whose whole report is masked: the text of the exceptions too."""
+    """Django's reporter, which masks the whole report, with the text of exceptions."""
 
     def get_traceback_html(self) -> SafeString:
         """Return the report as a page."""
@@ -199,8 +199,8 @@ class ExceptionReporter(DjangoExceptionReporter):
         return mask(report, markup=markup)
 
 
-class _Shown:
-    """Stands in for a value whose representation had something to hide."""
+class _Masked:
+    """Replaces a value whose representation contains a secret."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -210,7 +210,7 @@ class _Shown:
 
 
 def _secrets_in(value: object, name: str = "") -> Iterator[str]:
-    """The passwords in the settings of caches: in addresses, and under a name that says so."""
+    """The passwords in the settings of caches: in addresses, and under secret names."""
     if isinstance(value, Mapping):
         for key, each in value.items():
             yield from _secrets_in(each, str(key))

@@ -65,7 +65,7 @@ HELLO = Digest("sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e730433629
 """The digest of the five bytes ``hello``."""
 
 _OWNER_ONLY, _OTHERS = 0o600, 0o077
-"""The mode of what is kept, and the bits of a mode that are for others."""
+"""The mode of the files that the demo writes, and the mode bits of group and others."""
 
 
 class DemoError(RuntimeError):
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--port", type=port_number, default=8000, help="default: %(default)s")
     parser.add_argument("--data", type=Path, default=VAR, help="directory; default: %(default)s")
     options = parser.parse_args()
-    # Whatever is written here, such as the database with its sessions, is the owner's alone.
+    # Only the owner may read the files that the demo writes, such as the database with sessions.
     os.umask(_OTHERS)
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.default_int_handler)
@@ -120,7 +120,7 @@ def run(port: int, data: Path) -> None:
         may_write = not provider.rules.read_only
         examples = requests(f"{url}/api", example, may_write=may_write)
         redis = place_of(os.environ["BLOBCACHE_REDIS_URL"]) + ("" if may_write else ", only read")
-        # Before we say that we are ready: an interrupt amid all these imports can get lost.
+        # Before the welcome text: an interrupt can get lost while this imports so many modules.
         server.set_app(get_internal_wsgi_application())
         welcome(url, redis, sign_up(data), examples)
         server.serve_forever()
@@ -155,7 +155,7 @@ def alone_in(data: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DemoError(f"Another demo is running with the data in {data}.") from error
-        # What an earlier demo left, whose mode was another.
+        # An earlier version of the demo made these files readable for others.
         for database in data.glob("portal.sqlite3*"):
             database.chmod(_OWNER_ONLY)
         yield
@@ -177,7 +177,7 @@ def set_environment(data: Path, start_valkey: Callable[[], str]) -> None:
     # Whatever a shell may have exported for another portal: no superuser for that one's database.
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "project.settings",
-        # Never a debug page: any web site can make a browser ask for one.
+        # Never a debug page: any web site can make the user's browser request one.
         "DJANGO_DEBUG": "0",
         "DJANGO_STATIC_FINDERS": "1",
         "DJANGO_HTTPS": "0",
@@ -194,9 +194,9 @@ def set_environment(data: Path, start_valkey: Callable[[], str]) -> None:
 
 
 def kept(path: Path, make: Callable[[], str]) -> str:
-    """Return the secret that the file holds; without one, make it up and keep it.
+    """Return the secret in the file; if there is none, create it and write it there.
 
-    Only the owner may read the file, and it is there either whole or not at all.
+    Only the owner may read the file. It is never half written.
     """
     try:
         path.chmod(_OWNER_ONLY)
@@ -208,7 +208,7 @@ def kept(path: Path, make: Callable[[], str]) -> str:
 
 def keep(path: Path, secret: str) -> str:
     """Write the secret to the file in one step, and return it."""
-    # Made with mode 0600, whatever the umask.
+    # mkstemp uses mode 0600, whatever the umask is.
     descriptor, name = mkstemp(dir=path.parent, prefix=f".{path.name}-")
     draft = Path(name)
     try:

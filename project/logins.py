@@ -1,9 +1,9 @@
-"""Failed logins are limited, in every place where a password is taken.
+"""The limit of failed logins, in every place where the portal accepts a password.
 
-django-axes counts them by user name and client. After five, that client is refused under that name
-for a quarter of an hour, whether the password is right or not, and no password is checked. Other
-clients and other names are not affected: a stranger locks out nobody who comes from elsewhere. This
-covers the admin's login, that of the browsable API and Basic authentication.
+django-axes counts them by user name and client. After five, that client is refused with that name
+for 15 minutes, even with the right password, and no password is checked. Other clients and other
+names are not affected: a stranger cannot lock out a user who comes from another address. This
+covers the admin's login, the login of the browsable API and Basic authentication.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["BasicAuthentication", "client_network", "describe", "locked_out"]
 TOO_MANY = 429
 
 _LONGEST_NAME = 254
-"""Characters of a user name that may be somebody's; of a longer one no record is kept."""
+"""Characters of the longest possible user name; a longer one is refused and not recorded."""
 
 _IPV6_PREFIX = 64
 
 
 class BasicAuthentication(authentication.BasicAuthentication):
-    """REST framework's, with the limit of failed logins, and its answer in the API's form."""
+    """REST framework's Basic authentication, with the limit of failed logins."""
 
     def authenticate_credentials(
         self, userid: str, password: str, request: Any = None
@@ -36,7 +36,7 @@ class BasicAuthentication(authentication.BasicAuthentication):
         """Return the user. Raises `Throttled` if there were too many failed logins."""
         if len(userid) > _LONGEST_NAME:
             raise AuthenticationFailed
-        # The limit is kept with Django's own request: REST framework's would parse the body.
+        # django-axes gets Django's own request: with REST framework's it would parse the body.
         plain = getattr(request, "_request", request)
         try:
             return super().authenticate_credentials(userid, password, plain)
@@ -49,7 +49,7 @@ class BasicAuthentication(authentication.BasicAuthentication):
 def locked_out(
     request: HttpRequest, response: HttpResponse | None = None, _credentials: object = None
 ) -> HttpResponse:
-    """The answer to who is locked out: the API's own, or a page."""
+    """The response for a client that is locked out: the API's own, or a page."""
     if response is not None and getattr(response, "status_code", None) == TOO_MANY:
         return response
     page = render(request, "429.html", {"minutes": _seconds() // 60}, status=TOO_MANY)
@@ -58,9 +58,9 @@ def locked_out(
 
 
 def client_network(request: HttpRequest) -> str | None:
-    """The client's address; of IPv6 its network, since a client has all the addresses of one.
+    """The client's address; for IPv6 its /64 network, since a client can use all addresses in it.
 
-    None where there is none, as behind a unix socket.
+    None if there is no address, as behind a unix socket.
     """
     text: str = request.META.get("REMOTE_ADDR", "")
     try:
@@ -75,10 +75,10 @@ def client_network(request: HttpRequest) -> str | None:
 def describe(
     username: str | None, address: str | None, _agent: str, path: str, _request: HttpRequest
 ) -> str:
-    """Describe the client in the log, in which nobody may begin a line of their own."""
+    """Describe the client in the log; quoted, so that nobody can inject a line."""
     return ascii({"username": username, "address": address, "path": path})
 
 
 def _seconds() -> int:
-    """How long who is locked out has to wait at most."""
+    """The longest time that a client is locked out."""
     return int(settings.AXES_COOLOFF_TIME.total_seconds())

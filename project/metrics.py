@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: `/metrics`, for who holds the token, or may view blobs or repositories.
+"""What Prometheus scrapes: `/metrics`, with the token or a permission to view all of one model.
 
     scrape_configs:
       - job_name: portal
@@ -41,9 +41,9 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def _may_scrape(request: HttpRequest) -> bool:
-    """Whether the request brings the token, or comes from a user with one of our view permissions.
+    """Whether the request has the token, or comes from a user with one of our view permissions.
 
-    A permission for single repositories does not suffice: the figures are of all of them.
+    A permission for single repositories is not enough: the figures are about all of them.
     """
     token = settings.METRICS_TOKEN
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")

@@ -32,14 +32,15 @@ class ContentSecurityPolicyMiddleware(MiddlewareMixin):
 
 
 class ClientAddressMiddleware(MiddlewareMixin):
-    """Puts the address that the proxy in front names into `REMOTE_ADDR`.
+    """Sets `REMOTE_ADDR` to the client's address as the proxy has sent it.
 
-    Throttles and the limit of failed logins count by it. Of several addresses in `X-Forwarded-For`
-    the last one counts, which the proxy has added: the others are what the client says.
+    Throttles and the limit of failed logins count by `REMOTE_ADDR`. Of several addresses in
+    `X-Forwarded-For` the last one is used: the proxy has added it, and the client can invent
+    others.
     """
 
     def process_request(self, request: HttpRequest) -> None:
-        """Take the address over, if it is one."""
+        """Set the address, if it is a valid one."""
         address = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
         try:
             ip_address(address)

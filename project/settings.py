@@ -12,15 +12,15 @@ only, and signs with a key that lasts as long as its process.
 | `DJANGO_HTTPS` | 1, or 0 with DEBUG | redirect to https, HSTS, secure cookies |
 | `DJANGO_HSTS_SECONDS` | 3600 | raise it once https is known to stay |
 | `DJANGO_BEHIND_PROXY` | 0 | trust X-Forwarded-Proto and -For; the proxy must set both |
-| `DJANGO_BASIC_AUTH` | 0 | let the API take a password with each request; see below |
+| `DJANGO_BASIC_AUTH` | 0 | let the API accept a password with each request; see below |
 | `DJANGO_THROTTLE_STAT` | 200/s | stats of one user, in each process; empty: no limit |
 | `DJANGO_THROTTLE_LIST` | 20/s | pages of lists, and summaries, likewise |
 | `DJANGO_THROTTLE_WRITE` | 50/s | sets, clears and purges, likewise |
 | `DJANGO_DATABASE_PATH` | portal.sqlite3 | SQLite's file |
 | `DJANGO_STATIC_ROOT` | staticfiles | what collectstatic fills and WhiteNoise serves |
-| `DJANGO_STATIC_FINDERS` | 0 | serve static files where the apps keep them: no collectstatic |
+| `DJANGO_STATIC_FINDERS` | 0 | serve static files directly from the apps, without collectstatic |
 | `DJANGO_LOG_LEVEL` | INFO | of everything but blobcache.audit |
-| `DJANGO_METRICS_TOKEN` | none | what Prometheus gets `/metrics` with |
+| `DJANGO_METRICS_TOKEN` | none | the token with which Prometheus gets `/metrics` |
 | `PROMETHEUS_MULTIPROC_DIR` | none | where all workers count together; empty at each start |
 | `BLOBCACHE_REDIS_URL` | redis://127.0.0.1:6379/0 | the Redis or Valkey of the descriptors |
 | `BLOBCACHE_READ_ONLY` | 1 if `BLOBCACHE_REDIS_URL` is set, else 0 | never write to that Redis |
@@ -29,8 +29,8 @@ only, and signs with a key that lasts as long as its process.
 So `BLOBCACHE_REDIS_URL` can name the Redis of a running registry without a second thought: nothing
 is written there until `BLOBCACHE_READ_ONLY=0` allows it.
 
-A password takes a tenth of a second of the processor to check, a token next to nothing. So programs
-should use tokens, and Basic authentication is off. Failed logins are limited either way: see
+Checking a password takes a tenth of a second of CPU time, checking a token almost none. So programs
+should use tokens, and Basic authentication is off. Failed logins are limited in any case: see
 `project.logins`.
 """
 
@@ -73,7 +73,7 @@ def _words(name: str, *, default: str = "") -> list[str]:
 
 
 def _rate(name: str, *, default: str) -> str | None:
-    """The variable's rate, such as 200/s; None, which is no limit, if it is empty."""
+    """The rate in the variable, such as 200/s; None, for no limit, if the variable is empty."""
     value = os.environ.get(name, default)
     number, _, period = value.partition("/")
     if value and not (number.isdecimal() and int(number) and period[:1] in {*"smhd"}):
@@ -89,7 +89,7 @@ ALLOWED_HOSTS = _words("DJANGO_ALLOWED_HOSTS", default="localhost,127.0.0.1,[::1
 CSRF_TRUSTED_ORIGINS = _words("DJANGO_CSRF_TRUSTED_ORIGINS")
 BEHIND_PROXY = _flag("DJANGO_BEHIND_PROXY", default=False)
 
-# Should DEBUG ever be on, its pages hold no password of a Redis.
+# So that debug pages show no password of a Redis, in case DEBUG is ever on.
 DEFAULT_EXCEPTION_REPORTER_FILTER = "blobcache.reporting.ExceptionReporterFilter"
 DEFAULT_EXCEPTION_REPORTER = "blobcache.reporting.ExceptionReporter"
 
@@ -112,7 +112,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    # First, so that every answer has it: error pages and static files too.
+    # First, so that every response has the policy: error pages and static files too.
     "project.middleware.ContentSecurityPolicyMiddleware",
     *(["project.middleware.ClientAddressMiddleware"] if BEHIND_PROXY else []),
     "django.middleware.security.SecurityMiddleware",
@@ -177,7 +177,8 @@ if _read_only and _catalog_url in {None, "", _redis_url}:
 CACHES: dict[str, dict[str, object]] = {
     "default": {
         "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
-        # Throttles count in it. By default it keeps 300 entries, and a crowd would make it forget.
+        # The throttles store their counts here. The default of 300 entries is too few for many
+        # clients: counts would be dropped.
         "OPTIONS": {"MAX_ENTRIES": 10_000},
     },
     "blobs": _redis(_redis_url or "redis://127.0.0.1:6379/0"),
@@ -210,7 +211,8 @@ REST_FRAMEWORK: dict[str, object] = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_RATES": {scope: rate for scope, rate in _rates.items() if rate},
-    # A client may send any X-Forwarded-For. What a proxy says is in REMOTE_ADDR already.
+    # Ignore X-Forwarded-For here: clients can send anything. ClientAddressMiddleware has already
+    # put the address from the proxy into REMOTE_ADDR.
     "NUM_PROXIES": 0,
 }
 
@@ -254,7 +256,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # Logins. Failed ones are counted in the database, where all workers see them.
 
 AUTHENTICATION_BACKENDS = [
-    # The first: it refuses whoever failed too often before the next one checks the password.
+    # First: it refuses a client that failed too often before the next one checks the password.
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
 ]
@@ -262,7 +264,7 @@ AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
-# What is refused meanwhile is not counted, so an attack writes nothing once it is locked out.
+# Attempts during the lockout are not counted, so an attacker who is locked out causes no writes.
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_CLIENT_IP_CALLABLE = "project.logins.client_network"
 AXES_CLIENT_STR_CALLABLE = "project.logins.describe"
@@ -322,7 +324,7 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": os.environ.get("DJANGO_LOG_LEVEL", "INFO")},
     "loggers": {
-        # Failed logins and who was locked out, but not each look at its tables.
+        # Failed logins and lockouts, but not every query of its tables.
         "axes": {"level": "WARNING"},
         # Every change of the cache, whatever the level of the rest.
         "blobcache.audit": {"handlers": ["console"], "level": "INFO", "propagate": False},

@@ -19,7 +19,7 @@ urlpatterns = [
     # Split: its script is a file of its own, as the Content-Security-Policy demands.
     path(
         "api/docs/",
-        # A page has no description of itself to give, so there is no OPTIONS.
+        # No OPTIONS: REST framework cannot describe this page, and fails.
         SpectacularSwaggerSplitView.as_view(url_name="schema", http_method_names=["get", "head"]),
         name="docs",
     ),

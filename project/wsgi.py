@@ -22,8 +22,8 @@ through WSGI; nginx buffers it by default):
         --port 8000 --workers 2 --blocking-threads 2 --respawn-failed-workers \
         project.wsgi:application
 
-WhiteNoise serves what `collectstatic` collected. The buffer's size limits the headers of a request,
-some of which Python parses in quadratic time. Without `--respawn-failed-workers` the end of one
+WhiteNoise serves what `collectstatic` collected. The buffer's size limits the headers of a request:
+Python parses some of them in quadratic time. Without `--respawn-failed-workers` the end of one
 worker ends them all. All variables are in `project.settings`.
 """
 

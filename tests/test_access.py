@@ -116,7 +116,7 @@ def test_the_setting_may_leave_all_as_it_is() -> None:
         assert not access().may("view", "a")
 
 
-def test_everything_is_seen_with_the_model_s_permission_and_without_ranges() -> None:
+def test_a_user_sees_all_with_the_models_permission_and_without_ranges() -> None:
     view = "blobcache.view_repository"
     assert access(view).sees_all
     assert not access(f"{view}:a/b").sees_all

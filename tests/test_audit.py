@@ -1,4 +1,4 @@
-"""The audit's verdict, from what pip-audit reports: it needs services that tests cannot reach."""
+"""The result of `.ci/audit.py`, with a substitute for pip-audit, which needs services online."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def test_it_succeeds_where_every_package_was_looked_up(tmp_path: Path) -> None:
     assert audit(tmp_path, reports(SAFE, OURS)).returncode == 0
 
 
-def test_it_fails_for_a_vulnerability_and_names_the_cure(tmp_path: Path) -> None:
+def test_it_fails_for_a_vulnerability_and_names_the_fixed_version(tmp_path: Path) -> None:
     done = audit(tmp_path, reports(SAFE, VULNERABLE, UNKNOWN) + "; raise SystemExit(1)")
     assert done.returncode == 1
-    assert "holey 1.0: PYSEC-1, CVE-1; cured in: 1.1" in done.stdout
+    assert "holey 1.0: PYSEC-1, CVE-1; fixed in: 1.1" in done.stdout
 
 
 def test_it_says_so_where_a_package_was_not_looked_up(tmp_path: Path) -> None:

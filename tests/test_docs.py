@@ -83,7 +83,7 @@ def test_the_readme_lists_every_setting_with_its_default() -> None:
     assert listed == list(DEFAULTS.items())
 
 
-def test_every_test_that_security_rests_on_is_there() -> None:
+def test_every_test_that_the_security_page_names_exists() -> None:
     named = re.findall(r"`(tests/[\w./]+)`", SECURITY.read_text())
     assert [path for path in named if not (ROOT / path).exists()] == []
 

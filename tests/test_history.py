@@ -209,7 +209,7 @@ def test_a_purge_has_an_entry_in_each_repository_and_one_for_the_blob(
     assert (BLOB, DELETION, f"Purged {BLOB} from every repository.") in written()
 
 
-def test_a_change_out_of_sight_is_in_the_audit_log_alone(
+def test_a_change_in_a_hidden_repository_is_only_in_the_audit_log(
     provider: RedisBlobDescriptorCacheProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("a", "b"):
@@ -229,7 +229,7 @@ def test_a_change_out_of_sight_is_in_the_audit_log_alone(
     assert [name for name in cleared if name is not None] == ["a", "b"]
 
 
-def test_entries_about_what_their_user_may_not_view_any_more_can_be_forgotten(
+def test_forget_hidden_deletes_entries_about_repositories_that_their_user_may_not_view(
     provider: RedisBlobDescriptorCacheProvider, user: User
 ) -> None:
     other = User.objects.create(username="bob", is_superuser=True)

@@ -226,7 +226,7 @@ class PurgeBlobPage(_AboutBlob):
         )
 
     def _summary(self, total: int) -> str:
-        """What is said at the end; of repositories out of sight it tells nothing."""
+        """The message at the end; it says nothing about hidden repositories."""
         if self.access.sees_all:
             return ngettext(
                 "Purged the blob: cleared in %(count)d repository, and globally.",
@@ -244,11 +244,14 @@ class PurgeBlobPage(_AboutBlob):
         return "admin", "purge", self.subject
 
     def _is_as_shown(self) -> bool:
-        """Whether about as many repositories hold the blob as the page showed; else say so."""
+        """Whether about as many repositories hold the blob as the page showed.
+
+        If not, add a message that says so.
+        """
         shown = shown_number(self.request.POST)
         if shown is None:
             return self.request.POST.get(SHOWN) == UNCOUNTED
-        # The page showed at most so many, so one more of them tells that there are too many.
+        # One more than may be there: if so many are found, the number has grown too much.
         page = self.holders("", min(shown, self.limit) * 11 // 10 + 1)
         if page is None:
             return False
@@ -264,7 +267,7 @@ class PurgeBlobPage(_AboutBlob):
 
 
 def _fingerprint(record: Record) -> str:
-    """What a page shows of the descriptor, in short."""
+    """A hash of what the page shows about the descriptor."""
     facts = ascii((record.state.value, record.descriptor))
     return sha256(facts.encode()).hexdigest()
 

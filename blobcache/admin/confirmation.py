@@ -1,8 +1,8 @@
-"""What a confirmation page showed, and whether that still holds when it is confirmed.
+"""What a confirmation page showed, and whether it is still true when the user confirms.
 
 Some pages act on everything that is there when the button is pressed, such as all blobs of a
-repository. Such a page posts the number that it showed; if there is much more by then, nothing is
-done and the page asks again.
+repository. The form of such a page sends the number that the page showed. If the number has grown
+too much by then, nothing is done and the page asks again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SHOWN = "shown"
 """The field of the form that holds the number."""
 
 UNCOUNTED = "uncounted"
-"""What stands there if the page said that there are too many to be counted."""
+"""The value of that field if the page said that there are too many to count."""
 
 _MAX_DIGITS = 18
 
@@ -31,5 +31,5 @@ def shown_number(form: QueryDict) -> int | None:
 
 
 def has_grown(shown: int, now: int) -> bool:
-    """Whether there is more than a tenth more than was shown."""
+    """Whether the number has grown by more than a tenth since it was shown."""
     return 10 * now > 11 * shown

@@ -39,10 +39,10 @@ MAX_REPOSITORIES = 100
 """So many are checked together; for more there is the check of all."""
 
 _ROWS = 75
-"""Findings that a page of one kind aims at; it shows up to twice as many. So it stays below a
-megabyte, whatever other writers have left."""
+"""How many findings a page of one kind aims at; it may show up to twice as many. So it stays below
+a megabyte, whatever other programs have written to Redis."""
 
-_TAKE_ALL = frozenset({Kind.ORPHAN_OVERRIDE, Kind.UNREFERENCED})
+_NEED_FULL_WALK = frozenset({Kind.ORPHAN_OVERRIDE, Kind.UNREFERENCED})
 """Kinds that only a walk through all keys or all repositories finds."""
 
 
@@ -67,22 +67,23 @@ class AboutFindings(Page):
         return sorted(names)[:MAX_REPOSITORIES]
 
     def is_allowed(self) -> bool:
-        """Who may view each repository named; who may view everything, where none is.
+        """Whether the user may view each named repository, or everything if none is named.
 
-        Some kinds only a walk through the whole cache finds, whatever the repository. Its length
-        tells how much there is, so they too are for who may view everything.
+        Some kinds are found only by a walk through the whole cache, even for one repository. How
+        long the walk takes shows how much there is, so these kinds need the right to view
+        everything.
         """
         if self.access.sees_all:
             return bool(self.names) or not self.said
         return (
             bool(self.names)
             and all(self.access.may("view", name) for name in self.names)
-            and self.wanted_kind not in _TAKE_ALL
+            and self.wanted_kind not in _NEED_FULL_WALK
         )
 
     @property
     def wanted_kind(self) -> str:
-        """The kind of findings that the request is about; empty where it is about any."""
+        """The kind of findings that the request is about; empty if it is about all kinds."""
         source = self.request.POST if self.request.method == "POST" else self.request.GET
         return source.get("kind", "")
 
@@ -109,7 +110,7 @@ class AboutFindings(Page):
     def may_know(self, finding: Finding) -> bool:
         """Whether the user may know of it."""
         if finding.kind is Kind.UNREFERENCED and not self.access.sees_all:
-            return False  # what no repository holds, those included that the user may not view
+            return False  # it depends on all repositories, hidden ones included
         if finding.repository is None:
             return self.access.may_blobs("view")
         return self.access.may("view", finding.repository)

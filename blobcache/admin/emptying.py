@@ -1,8 +1,8 @@
 """Clearing all blobs of some repositories: a look at what goes, then step by step.
 
 Each step is a POST with what is left, so that it works for sets of any size and without JavaScript,
-and does no harm where it is left. The first one asks again if there is much more to clear than the
-page had shown.
+and does no harm where it is left. The first step asks again if the number of blobs has grown too
+much since the page showed it.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class EmptyPage(Page):
         return names
 
     def _counts(self, names: list[RepositoryName]) -> list[int | None] | None:
-        """How many blobs each has, None where it is damaged; None if Redis does not tell."""
+        """How many blobs each has, None for a damaged one; or just None if Redis fails."""
         with self.tolerance():
             return [self._count(name) for name in names]
         return None

@@ -62,7 +62,7 @@ QUERY = "q"
 """The parameter that says what is searched for."""
 
 _MAX_KEPT = 1024
-"""Characters of a query string that is repeated in every row of a table."""
+"""The longest query string that is repeated in every row of a table, in characters."""
 
 _CRUMBS_ARE_A_LIST = _TOOLS_BESIDE_TITLE = django.VERSION >= (6, 1)
 
@@ -230,9 +230,9 @@ class Page:
 
     @cached_property
     def way_back(self) -> str:
-        """The query string of this page, for the pages that it leads to.
+        """The query string of this page, for links that lead back to it.
 
-        Empty where it is longer than any that these pages make: it stands in every row.
+        It is repeated in every row. So it is empty if it is too long to come from these pages.
         """
         text = self.request.GET.urlencode()
         return text if len(text) <= _MAX_KEPT else ""

@@ -1,8 +1,8 @@
 """Repairing what a diagnosis found: after a look at what that will do, and after a look again.
 
 Selected findings are repaired one by one; all of a kind on a walk that finds and repairs them step
-by step, each step a POST with the cursor of the one before. The first one asks again if there are
-many more than the page had shown.
+by step, each step a POST with the cursor of the one before. The first step asks again if the number
+of findings has grown too much since the page showed it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["RepairPage"]
 
 COUNTING = 0.5
-"""Seconds that are spent on counting the findings of a kind before they are repaired."""
+"""The most seconds that are spent on counting the findings of a kind before the repair."""
 
 _MAX_DIGITS = 9
 
@@ -111,7 +111,7 @@ class RepairPage(AboutFindings):
         )
 
     def _begin(self, kind: Kind, *, is_confirmed: bool) -> HttpResponse:
-        """Take the first step if what was shown still holds; else show what there is."""
+        """Take the first step if what was shown is still true; else show what there is now."""
         if is_confirmed and self.request.POST.get(SHOWN) == UNCOUNTED:
             return self._walk(kind)
         count = self._count(kind)
@@ -134,7 +134,7 @@ class RepairPage(AboutFindings):
         )
 
     def _count(self, kind: Kind) -> _Count | None:
-        """Count the findings that the user may repair; None if Redis does not tell."""
+        """Count the findings that the user may repair; None if Redis fails."""
         found: set[str] = set()
         cursor: str | None = ""
         deadline = monotonic() + COUNTING

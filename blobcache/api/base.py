@@ -56,7 +56,7 @@ STAT, LIST, WRITE = "blobcache-stat", "blobcache-list", "blobcache-write"
 
 
 CACHING = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization, Cookie"}
-"""The headers that say what an answer depends on, besides what Redis holds."""
+"""The headers that forbid caches to give a response to another user."""
 
 
 class Offer(NamedTuple):
@@ -72,7 +72,7 @@ class Offer(NamedTuple):
     """What the request's body holds."""
 
     parameters: tuple[str, ...] = ()
-    """What the query may hold; anything else is refused. See `blobcache.api.pagination`."""
+    """The allowed parameters of the query; all others are refused."""
 
 
 class BlobCacheView(APIView):
@@ -133,7 +133,7 @@ class BlobCacheView(APIView):
         maximum = self.config.API_MAX_BODY
         length = _length(self.request.META.get("CONTENT_LENGTH"))
         if length is None or length > maximum:
-            size = "more bytes than there could be" if length is None else f"{length} bytes"
+            size = "far too many bytes" if length is None else f"{length} bytes"
             raise BodyTooLarge(
                 f"The body has {size}; at most {maximum} are read.", {"maximum": maximum}
             )
@@ -188,23 +188,22 @@ class BlobCacheView(APIView):
     # How the framework is to treat our views
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Refuse what may not be asked, and then what cannot be understood."""
+        """Check the permissions first, and then the parameters of the query."""
         super().initial(request, *args, **kwargs)
         self.check_parameters(request)
 
     def check_parameters(self, request: Request) -> None:
-        """Raise `ParameterInvalid` if the query holds what is not looked at here.
+        """Raise `ParameterInvalid` if the query has a parameter that this method does not read.
 
-        Else a request that was misunderstood would do something, such as purge when only asked what
-        a purge would do. A method that the view does not have is left to the framework, which
-        refuses it.
+        Otherwise a misspelled parameter could do harm: a purge with a misspelled ``dry_run`` would
+        clear the blob. If the view does not have the method, the framework refuses the request.
         """
         if not request.META.get("QUERY_STRING"):
             return
         offer = self.offer
         if offer is not None:
             _require_parameters(request, offer.parameters)
-        elif request.method == "OPTIONS":  # with those of every method: a browser sends them along
+        elif request.method == "OPTIONS":  # the browsable API sends the page's own query with it
             offered = [name for each in self.offers.values() for name in each.parameters]
             _require_parameters(request, tuple(offered))
 
@@ -221,7 +220,7 @@ class BlobCacheView(APIView):
 
     @property
     def default_response_headers(self) -> dict[str, str]:
-        """What every response says: the methods, and that no cache may give it to anybody else."""
+        """The headers of every response: the methods, and that no cache may share it."""
         return {"Allow": ", ".join(self.allowed_methods), **CACHING}
 
     @property
@@ -301,10 +300,10 @@ _MAX_DIGITS = 18
 
 
 def _length(text: str | None) -> int | None:
-    """The number in a Content-Length, which few servers let through in another form.
+    """The number in a Content-Length.
 
-    None if it has so many digits that nobody could send as much; those are not even converted.
-    Raises `BodyInvalid` if it is no number.
+    None if it has too many digits; then it is not converted, since that could be slow. Raises
+    `BodyInvalid` if it is no number; few servers let such a header through.
     """
     if not text:
         return 0

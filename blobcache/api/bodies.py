@@ -124,7 +124,7 @@ class PurgeResultBody(serializers.Serializer[Any]):
     would_clear = serializers.ListField(
         child=serializers.CharField(),
         required=False,
-        help_text="Only in a dry run: the repositories that a purge would clear the blob in.",
+        help_text="Only in a dry run: the repositories in which a purge would clear the blob.",
     )
     global_descriptor = serializers.BooleanField(
         required=False,
@@ -134,7 +134,7 @@ class PurgeResultBody(serializers.Serializer[Any]):
     )
     complete = serializers.BooleanField(
         required=False,
-        help_text="Only in a dry run: whether an index of all names was ever made.",
+        help_text="Only in a dry run: whether an index of all names has ever been completed.",
     )
     indexed_at = serializers.DateTimeField(
         required=False,

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _MAX_ACCEPT = 1024
-"""Characters of an ``Accept`` that are read; browsers send some 200."""
+"""The longest ``Accept`` that is read, in characters; browsers send some 200."""
 
 _MAX_CONTENT_TYPE = 256
 
@@ -49,9 +49,9 @@ class BrowsableRenderer(BrowsableAPIRenderer):
     """The browsable API, over our JSON."""
 
     def get_breadcrumbs(self, request: Request) -> list[tuple[str, str]]:
-        """Return the trail of links above the page; none for a path that is very long.
+        """Return the trail of links above the page; empty for a very long path.
 
-        The framework resolves every beginning of the path for it, one recursion each.
+        For the trail the framework resolves every parent of the path, one recursion each.
         """
         path = request.path
         if len(path) > _MAX_TRAIL_LENGTH or path.count("/") > _MAX_TRAIL_SLASHES:
@@ -76,8 +76,8 @@ class StrictJSONParser(BaseParser):
     ) -> Any:
         """Read the whole body."""
         del media_type, parser_context  # of no interest: JSON is UTF-8, whatever a charset says
-        # Django's `body` holds to its own limit and can be read twice: the CSRF check of a request
-        # with a session reads it before the view does.
+        # Django's `body` checks its own limit and can be read twice: for a request with a session,
+        # the CSRF check reads the body before the view does.
         source: object = stream
         raw: bytes = source.body if isinstance(source, HttpRequest) else stream.read()
         try:
@@ -101,8 +101,9 @@ class StrictJSONParser(BaseParser):
 class Negotiation(DefaultContentNegotiation):
     """The framework's own, quick with what programs ask for; an unknown ``?format=`` gets 406.
 
-    Media types that are longer than any real one are not parsed, since that takes time which grows
-    with the square of their length: such an ``Accept`` counts as ``*/*``, such a body is refused.
+    Very long headers are not parsed, since that takes time which grows with the square of their
+    length: such an ``Accept`` counts as ``*/*``, and a body with such a ``Content-Type`` is
+    refused.
     """
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
@@ -132,10 +133,10 @@ class Negotiation(DefaultContentNegotiation):
 
 
 def wants_json(request: HttpRequest | Request) -> bool:
-    """Whether it can be seen at a glance that JSON will do.
+    """Whether a quick look at the request shows that JSON is accepted.
 
-    It has to do for a query with more parameters than Django reads: that one is refused, and a page
-    for browsers would read it again.
+    Always true for a query with more parameters than Django reads: the request is refused, and an
+    error page for browsers would read the query again and fail.
     """
     accept = request.META.get("HTTP_ACCEPT", "*/*")
     if not request.META.get("QUERY_STRING"):
@@ -151,7 +152,7 @@ _JSON_WILL_DO = frozenset({"*/*", "application/json"})
 
 
 def format_parameter() -> str | None:
-    """Return the query's parameter that the framework itself reads; None if it reads none."""
+    """Return the name of the parameter that the framework itself reads; None if it reads none."""
     return cast("str | None", api_settings.URL_FORMAT_OVERRIDE)
 
 

@@ -63,7 +63,7 @@ class BodyTooLarge(BodyInvalid):
 
 
 class UriTooLong(BlobCacheError):
-    """An address longer than any that there is."""
+    """A path longer than every path of this API."""
 
     code = "URI_TOO_LONG"
     status = 414
@@ -87,7 +87,7 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
     """Return the response that reports the error; None for one that nobody foresaw."""
     error, headers = _as_ours(exc), {}
     if isinstance(error, CacheUnavailable):
-        # Quoted: a path may hold line breaks, with which it could forge lines of the log.
+        # Quoted: a path may contain line breaks, which would inject lines into the log.
         _log.warning("Not available: %s", quoted(context["request"].path), exc_info=exc)
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, exceptions.APIException):
@@ -162,6 +162,6 @@ def _messages(detail: Any, field: str = "") -> Iterator[tuple[str, str]]:
         for its in detail:
             yield from _messages(its, field)
     else:
-        # Cut, since the framework repeats some headers in full, such as the body's media type.
+        # Cut, since the framework's messages repeat some headers in full, such as Content-Type.
         text = excerpt(str(detail))
         yield field, f"{field}: {text}" if field else text

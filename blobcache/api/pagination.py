@@ -22,12 +22,14 @@ CURSOR, PAGE_SIZE = PAGING = "cursor", "page_size"
 """The query's parameters."""
 
 _PART = MAX_PAGE_SIZE // 2
+"""Rows that are fetched at a time for one page."""
+
 _HEAVY = 400_000
-"""A page is made of parts of so many rows, as long as they come to fewer bytes of JSON than that.
-So it stays below a megabyte, whatever other writers have put into its rows."""
+"""Bytes of JSON after which no further part is fetched for a page. So a page stays below a
+megabyte, whatever other programs have written into its rows."""
 
 _MAX_IN_BROWSER = 250
-"""Rows of a page for browsers, which takes several times as many bytes a row."""
+"""Rows of a page for browsers, where a row takes several times as many bytes."""
 
 
 class Paging:
@@ -58,7 +60,7 @@ class Paging:
     ) -> tuple[list[dict[str, Any]], str | None]:
         """Return the rows of a list of blobs, each digest once, and the cursor of the next page.
 
-        `fetch` is given a cursor and a number of rows, and returns rows and the cursor behind them.
+        `fetch` gets a cursor and a number of rows, and returns rows and the next cursor.
         """
         rows: dict[str, dict[str, Any]] = {}
         cursor = self.cursor

@@ -1,9 +1,9 @@
-"""Addresses with names and digests in them, told apart in time linear in their length.
+"""URL patterns for addresses with names and digests, matched in time linear in the path's length.
 
-Addresses are resolved ahead of authentication, and a regular expression with two open ends takes
-time quadratic in what it is given, with the whole process waiting. So these patterns are matched
-from their ends by string methods. The regular expression that each one also has is for `reverse`
-and the schema, and meets no request.
+Django matches addresses before authentication. A regular expression with two variables of any
+length takes time quadratic in the path's length, and the whole process waits. So these patterns use
+string methods, from both ends of the path. The regular expression that each pattern also has is
+only for `reverse` and the schema; no request is matched against it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["MAX_PATH", "BelowPattern", "LinearPattern"]
 
 MAX_PATH = 1024
-"""Characters of a path below the API's root; the longest address of a blob has 500."""
+"""The longest path below the API's root, in characters; the longest address of a blob has 500."""
 
 _ANYTHING, _ONE_SEGMENT = r"(?P<%s>(?s:.+))", r"(?P<%s>[^/]+)"
 
 
 class LinearPattern(RegexPattern):
-    """One address, with a slash at the end or without, such as ``repositories/<name>/summary``.
+    """One address, such as ``repositories/<name>/summary``, with or without a slash at the end.
 
-    A variable of the first place takes one segment where `segment` says so. Of two variables the
-    second takes what follows the last appearance of the text between them; if a `mark` is given,
-    that has to be in it, and no slash.
+    A variable matches any text; with `segment`, a single variable must not contain a slash. If
+    there are two variables, the second one begins after the last occurrence of the text between
+    them; with a `mark` it must contain the mark, and no slash.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class LinearPattern(RegexPattern):
         self._variables: Sequence[tuple[str, str]] = [
             (variable, text) for variable, _, text in (each.partition(">") for each in variables)
         ]
-        """Each with the text behind it."""
+        """Each variable, with the text that follows it."""
         self._takes_segment = segment
         self._mark = mark
         kind = _ONE_SEGMENT if segment else _ANYTHING
@@ -48,7 +48,7 @@ class LinearPattern(RegexPattern):
         super().__init__(rf"^{self._head}{''.join(parts)}/\Z", name=name, is_endpoint=True)
 
     def match(self, path: str) -> Match | None:
-        """Return what is left of the path, which is nothing, and the variables; None if none."""
+        """Return the rest of the path (always empty) and the variables; None if nothing matches."""
         path = path.removesuffix("/")
         if not self._variables:
             return ("", (), {}) if path == self._head else None
@@ -72,9 +72,9 @@ class LinearPattern(RegexPattern):
 
 
 class BelowPattern(RegexPattern):
-    """Whatever begins with one of some words and a slash, and is `longer_than` so many characters.
+    """Every path that begins with one of the words and a slash, and is longer than `longer_than`.
 
-    It takes no part in `reverse` and the schema.
+    `reverse` and the schema do not use it.
     """
 
     def __init__(self, *heads: str, longer_than: int = 0) -> None:
@@ -83,6 +83,6 @@ class BelowPattern(RegexPattern):
         self._longer_than = longer_than
 
     def match(self, path: str) -> Match | None:
-        """Return nothing but that it is so."""
-        is_ours = len(path) > self._longer_than and path.startswith(self._heads)
-        return ("", (), {}) if is_ours else None
+        """Return an empty rest and no variables; None if the path does not match."""
+        matches = len(path) > self._longer_than and path.startswith(self._heads)
+        return ("", (), {}) if matches else None

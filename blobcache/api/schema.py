@@ -102,21 +102,21 @@ _DIGEST = OpenApiParameter(
 )
 _QUERY = {
     CURSOR: OpenApiParameter(
-        CURSOR, str, description="Where to go on: as the page before gave it."
+        CURSOR, str, description="Where to continue: the cursor from the previous page."
     ),
     PAGE_SIZE: OpenApiParameter(
         PAGE_SIZE,
         {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE},
         description="How many rows to aim at; a page may have more or fewer.",
     ),
-    PREFIX: OpenApiParameter(PREFIX, str, description="What the names are to begin with."),
+    PREFIX: OpenApiParameter(PREFIX, str, description="List only names that begin with this."),
     DRY_RUN: OpenApiParameter(
         DRY_RUN,
         {"type": "string", "enum": ["0", "1", "false", "true"], "default": "0"},
-        description="Whether only to say what would be cleared, and to write nothing.",
+        description="If true, only say what a purge would clear, and write nothing.",
     ),
 }
-"""The query's parameters, by name: which of them a method takes is in the view's `Offer`."""
+"""The query's parameters, by name; the view's `Offer` says which of them a method accepts."""
 
 _CONTENT_DIGEST = OpenApiParameter(
     "Docker-Content-Digest",
@@ -127,7 +127,7 @@ _CONTENT_DIGEST = OpenApiParameter(
 )
 
 _ERRORS = {
-    400: "A name, a digest, a parameter, a cursor or a body that is not what it should be.",
+    400: "A name, a digest, a parameter, a cursor or a body is invalid.",
     401: "Nobody has said who asks.",
     403: "The user may not do this.",
     404: "The blob is not known there.",
@@ -150,7 +150,7 @@ def _operation(
     parameters: list[OpenApiParameter] | None = None,
     request: Any = None,
 ) -> dict[str, Any]:
-    """What `extend_schema` takes, but for the query's parameters."""
+    """The arguments for `extend_schema`, without the query's parameters."""
     refusals = {
         code: OpenApiResponse(bodies.ErrorsBody, _ERRORS[code]) for code in sorted(_READ + errors)
     }
@@ -300,7 +300,7 @@ def _described(view_name: str, operations: dict[str, dict[str, Any]]) -> type[Op
 def _parameters(
     view: type[BlobCacheView], method: str, operation: dict[str, Any]
 ) -> list[OpenApiParameter]:
-    """The path's and the headers' parameters, and those that the view takes in the query."""
+    """The parameters in the path and the headers, and those that the view accepts in the query."""
     offer = view.offers[method.upper()]
     return [*operation["parameters"], *(_QUERY[name] for name in offer.parameters)]
 

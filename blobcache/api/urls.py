@@ -29,7 +29,7 @@ __all__ = ["app_name", "urlpatterns"]
 app_name = "blobcache-api"
 
 _HEADS = ("blobs", "repositories", "status")
-"""What our addresses begin with; a host may mount others beside them."""
+"""The first words of the API's addresses; the host project may add others beside them."""
 
 _ROUTES: list[tuple[str, type[BlobCacheView], str]] = [
     ("status", views.StatusView, "status"),

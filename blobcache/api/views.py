@@ -290,7 +290,7 @@ class PurgeView(BlobCacheView):
         return Response({"cleared": cleared, "next": following})
 
     def _dry_run(self, digest: Digest, token: str | None) -> Response:
-        """Say what a purge would clear, of what the user may view, and write nothing."""
+        """Say what a purge would clear, as far as the user may view it, and write nothing."""
         if self.config.READ_ONLY:
             raise OperationUnsupported(
                 f"The registry '{self.registry}' is configured as read-only."
@@ -313,7 +313,7 @@ class PurgeView(BlobCacheView):
         )
 
     def _is_known(self, digest: Digest) -> bool | None:
-        """Whether there is a global descriptor, even a damaged one; None for who may not know."""
+        """Whether there is a global descriptor, damaged or not; None if the user may not know."""
         if not self.access.may_view(None):
             return None
         try:
@@ -326,11 +326,11 @@ class PurgeView(BlobCacheView):
 
 
 def _flag(request: Request, name: str) -> bool:
-    """Whether the query says yes; raises `ParameterInvalid` for what is neither yes nor no."""
+    """Whether the parameter says yes; raises `ParameterInvalid` if it is neither yes nor no."""
     text = request.query_params.get(name, "0")
     if text not in _FLAGS:
         raise ParameterInvalid(
-            f"The parameter {name!a} is one of {', '.join(_FLAGS)}, not {quoted(text)}.",
+            f"The parameter {name!a} must be one of {', '.join(_FLAGS)}, not {quoted(text)}.",
             {"parameter": name, "value": excerpt(text), "allowed": list(_FLAGS)},
         )
     return _FLAGS[text]
@@ -389,12 +389,12 @@ class UnknownView(BlobCacheView):
         raise NotFound(f"There is nothing at {quoted(request.path)}.", "path_unknown")
 
     def check_parameters(self, request: Request) -> None:
-        """Check none: the address is what is wrong."""
+        """Check nothing: the address itself is wrong, and the error says that."""
 
 
 @csrf_exempt
 def too_long(request: HttpRequest) -> HttpResponse:
-    """Refuse a path that is longer than any of ours, ahead of all that looks at it closely."""
+    """Refuse a path that is longer than every valid one, before other code parses it."""
     error = UriTooLong(
         f"The path has {len(request.path)} characters; at most {MAX_PATH} are read.",
         {"maximum": MAX_PATH},

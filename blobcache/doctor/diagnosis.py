@@ -171,9 +171,9 @@ class Diagnosis:
     def step(self, cursor: str = "", budget: float = BUDGET, limit: int = LIMIT) -> Step:
         """Walk on for `budget` seconds, or as long as one look takes.
 
-        A step that has found `limit` things ends, too. It may find up to twice as many: a look at a
-        thousand keys or members that finds more than `limit` is repeated at no more than `limit`
-        of them, and Redis may show some more.
+        A step also ends when it has found `limit` things, but it may find up to twice as many. It
+        looks at a thousand keys or members at a time; if this finds more than `limit` things, the
+        look is repeated with only `limit` of them, for which Redis may return a few more.
 
         Raises `CursorInvalid` if no step gave out the cursor, and `CacheUnavailable`.
         """
@@ -211,7 +211,7 @@ class _Walk:
         self._place = place
         self._findings: dict[str, Finding] = {}
         self._count = STEP
-        """How many keys or members a look is at."""
+        """How many keys or members are looked at together."""
 
     def run(self) -> Step:
         phases = self._diagnosis.phases

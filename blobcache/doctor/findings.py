@@ -119,7 +119,7 @@ class Subject(NamedTuple):
 
     @property
     def is_long(self) -> bool:
-        """Whether it is told from others by a hash alone, which `parse` cannot undo."""
+        """Whether its text holds a hash in place of a long name or digest: `parse` refuses that."""
         return any(len(raw or b"") > EXCERPT for raw in self[1:])
 
     def __str__(self) -> str:
@@ -127,7 +127,7 @@ class Subject(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the subject that reads so; raises `ValueError` if none does, and if it is long."""
+        """Undo `str`; raises `ValueError` for other text, and for a subject that `is_long`."""
         place, *raw = text.split("/")
         repository, digest = map(unquote_to_bytes, raw)
         subject = cls(
@@ -182,9 +182,9 @@ class Finding:
 
     @property
     def id(self) -> str:
-        """What tells it from all others, fit for a form: ASCII with no spaces, of bounded length.
+        """A unique id that fits into a form: ASCII without spaces, of bounded length.
 
-        `parse` undoes it, unless `Subject.is_long`.
+        `parse` reads it back, unless `Subject.is_long`.
         """
         return f"{self.kind}/{self.subject}"
 
@@ -209,7 +209,7 @@ class Finding:
 
 
 def _identity(raw: bytes) -> str:
-    """Bytes as an id has them: quoted, or a hash of what is long behind a sign of its own."""
+    """Bytes as a part of an id: quoted, or if they are long, ``sha256=`` and their hash."""
     if len(raw) > EXCERPT:
         return f"sha256={sha256(raw).hexdigest()}"
     return quote_from_bytes(raw, safe=":")

@@ -272,7 +272,7 @@ class Catalog(NameIndex):
         counts = self._server.batch([("SCARD", keys.members(name)) for name in names])
         gone = []
         for name, count in zip(names, counts, strict=True):
-            if len(name) >= keys.LONGEST_NAME:  # the beginning of one: what is there, is not asked
+            if len(name) >= keys.LONGEST_NAME:  # only the beginning of a name: its key is not known
                 yield RepositoryEntry(repository_text(name), None)
             elif count == 0:
                 gone.append(name)
@@ -340,7 +340,7 @@ def _begins(member: str, prefix: str) -> bool:
 
 
 _SPECIAL = frozenset(_chars(rb"\*?[]^-"))
-"""What a pattern of Redis's gives a meaning to."""
+"""Characters with a special meaning in a pattern of Redis."""
 
 
 def _cursor(name: bytes) -> str:

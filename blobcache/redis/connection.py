@@ -45,7 +45,7 @@ _CLIENTS = 128
 _MULTI: Call = (Packed([("MULTI",)]), ())
 _EXEC: Call = (Packed([("EXEC",)]), ())
 _MAX_DIGITS = 20
-"""Of the position in a scan, an unsigned number of 64 bits."""
+"""Digits of the longest position in a scan, which is an unsigned number of 64 bits."""
 
 
 class Server:
@@ -72,11 +72,11 @@ class Server:
     def batch(self, commands: Sequence[Command], *, own: bool = False) -> list[Reply]:
         """Run the commands one after another: one round trip, on a cluster one a node.
 
-        Where the keys are our `own`, one of the wrong type is no data, but a fault: it raises
-        `CacheUnavailable` as well.
+        With `own`, the keys are this app's own, and one of the wrong type raises `CacheUnavailable`
+        too. Without it, that is a reply like any other.
         """
         replies = _checked(self._client().send([(Packed(commands), ())], repeatable=True))
-        return _sound(replies) if own else replies
+        return _without_errors(replies) if own else replies
 
     def ask(self, template: Template, digest: Digest, *, replica: bool = False) -> list[Reply]:
         """Run the template's commands for the digest: one round trip, on a cluster one a node.
@@ -130,10 +130,10 @@ class Server:
     ) -> Reply:
         """Run the script: one round trip, two where Redis does not know it yet.
 
-        On a cluster the keys must share a slot. A key whose wrong type the script does not expect
-        raises `CacheUnavailable`.
+        On a cluster the keys must share a slot. Raises `CacheUnavailable` too if a key has the
+        wrong type and the script does not handle that.
         """
-        return _sound([self.call(script, (Packed([script.call(keys, args)]), ()))])[0]
+        return _without_errors([self.call(script, (Packed([script.call(keys, args)]), ()))])[0]
 
     def call(self, script: Script, call: Call) -> Reply:
         """Run the script, likewise, by a call of its own."""
@@ -356,8 +356,8 @@ def _checked(replies: list[Reply]) -> list[Reply]:
     return replies
 
 
-def _sound(replies: list[Reply]) -> list[Reply]:
-    """The replies, unless one of them is an error."""
+def _without_errors(replies: list[Reply]) -> list[Reply]:
+    """The replies; raises `CacheUnavailable` if one of them is an error."""
     if has_error(replies):
         for reply in replies:
             if isinstance(reply, Exception):

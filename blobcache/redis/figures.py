@@ -43,7 +43,7 @@ BUDGET = 0.2
 """Seconds that one call counts."""
 
 _MAX_KEPT = 256 * 1024
-"""Bytes: more than the sums of as many media types as are told apart can take."""
+"""Bytes. The sums of one repository, with the most media types that are kept, need less."""
 
 _STALE = 3600
 """Seconds after which a count that nobody went on with is begun anew."""
@@ -412,7 +412,7 @@ class _UnderWay(NamedTuple):
 
     @classmethod
     def parse(cls, kept: Reply) -> _UnderWay | None:
-        """Undo `told`; None for what another writer put there: the count begins anew."""
+        """Undo `told`; None if another program wrote the value: then the count starts again."""
         facts = _facts(kept)
         try:
             scan_position(facts["cursor"])
@@ -479,7 +479,7 @@ def _pairs(reply: Reply) -> list[tuple[bytes, bytes]]:
 
 
 def _figures(kept: Reply) -> Figures | None:
-    """Read what is kept; None for what another writer put there."""
+    """Read the stored figures; None if there are none, or another program wrote the value."""
     facts = _facts(kept)
     try:
         return Figures.of(
@@ -490,11 +490,11 @@ def _figures(kept: Reply) -> Figures | None:
 
 
 _NOT_OURS = (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError)
-"""What reading something raises that `FigureStore` did not write."""
+"""What may be raised when reading a value that `FigureStore` did not write."""
 
 
 def _facts(kept: Reply) -> dict[str, Any]:
-    """The object that was kept as JSON; empty if there is none, or none of ours."""
+    """The stored JSON object; empty if there is none, or the value is something else."""
     if not isinstance(kept, bytes) or len(kept) > _MAX_KEPT:
         return {}
     try:

@@ -41,7 +41,7 @@ STEP = 1000
 """Keys, members or names that one command looks at: well under a millisecond."""
 
 _MAX_MOMENT = 32
-"""Characters of a time as we keep it."""
+"""Characters of the longest stored time that is read."""
 
 _LEASE = 10_000
 """Milliseconds after which a builder that says nothing is taken to be gone."""
@@ -345,7 +345,7 @@ def _removals_of_figures(its: CatalogKeys, names: Sequence[bytes]) -> Iterator[C
 
 
 def _status(reply: Reply) -> CatalogStatus:
-    """Read what is kept of the index; what another writer put there counts as nothing."""
+    """Read the stored status of the index; ignore values that another program wrote."""
     indexed_at, indexed, begun = cast("list[bytes | None]", reply)
     dated, serial = _moment(indexed_at), number_of_bytes(indexed or b"0") or 0
     if not (dated and serial):

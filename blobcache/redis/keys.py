@@ -49,7 +49,7 @@ CACHE = b"[br]*"
 """The pattern that matches every key of a registry's, and few others."""
 
 LONGEST_NAME = 1024
-"""Bytes of what is indexed as a name."""
+"""Bytes of a name that are indexed; a longer name is cut."""
 
 _BLOB, _REPOSITORY, _MEMBERS, _OF_BLOB = b"blobs::", b"repository::", b"::blobs", b"::blobs::"
 
@@ -109,8 +109,8 @@ def digest_in(key: bytes) -> bytes:
 def repository_in(key: bytes) -> bytes:
     """What stands for the name in a key that `REPOSITORIES` matched.
 
-    Cut at `LONGEST_NAME`, which no repository's name reaches: what is longer is no name, and all
-    that begins so is indexed as one.
+    Cut at `LONGEST_NAME` bytes. Valid names are shorter; invalid names that begin with the same
+    `LONGEST_NAME` bytes become one entry of the index.
     """
     return key.removeprefix(_REPOSITORY).removesuffix(_MEMBERS)[:LONGEST_NAME]
 

@@ -57,17 +57,17 @@ def media_type(fields: Reply) -> str | None:
 
 
 def override_media_type(override: Reply) -> str | None:
-    """Read a repository's own media type, empty if it is; None if none can be read."""
+    """Read a repository's own media type, which may be empty; None if there is no valid one."""
     if not isinstance(override, bytes):
         return None
     return _decoded(override) if override else ""
 
 
 def number_of_bytes(value: bytes) -> int | None:
-    """Read a size; None if it is no number of bytes that a registry could hold.
+    """Read a size; None if it is no number from 0 to `MAX_SIZE`.
 
-    Not every number that Python reads is one: `bytes.isdigit` knows ASCII digits alone, and what
-    has thousands of them Python refuses to read.
+    `int` alone accepts more than Redis should hold, such as spaces and signs, and raises for
+    thousands of digits. `bytes.isdigit` is true for ASCII digits only.
     """
     if not value.isdigit() or len(value) > _MAX_SIZE_DIGITS:
         return None

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _D = TypeVar("_D", bound=str)
 
 PURGE_BUDGET = 0.5
-"""Seconds after which a step of a purge ends, as soon as a page of repositories is done."""
+"""Seconds after which a step of a purge ends, when its current page of repositories is done."""
 
 _SCOPES = 4096
 """Repositories whose services a provider keeps, some 1.5 kB each with what a stat says."""
@@ -312,9 +312,9 @@ class RedisBlobDescriptorCacheProvider(RedisService):
         """See `BlobDescriptorCacheProvider.purge`.
 
         The walk begins with an index of its own, since the old one cannot know of a repository that
-        a registry has written to since: the first steps may do nothing but build it. A step goes on
-        for `PURGE_BUDGET`, however few repositories hold the blob or many, so that how many steps
-        there are tells next to nothing of those that the caller may not view.
+        a registry has written to since: the first steps may do nothing but build it. A step ends by
+        time (`PURGE_BUDGET`), not by a number of repositories, so that the number of steps reveals
+        almost nothing about repositories that the caller may not view.
         """
         parsed = self._writable(digest)
         deadline = monotonic() + PURGE_BUDGET

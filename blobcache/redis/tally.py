@@ -27,7 +27,7 @@ MAX_MEDIA_TYPES = 100
 """So many media types are told apart; what has another one goes into one sum."""
 
 _MAX_BITS = 128
-"""Of a sum: that of more sizes than there could be."""
+"""Bits of the largest sum that is read back; a real sum is smaller."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,19 +21,19 @@ def hidden(response: Any) -> dict[str, list[str]]:
 
 
 def press(client: Client, url: str, page: Any) -> Any:
-    """Press the button of a page that asks, and follow where it leads."""
+    """Press the button of a confirmation page, and follow redirects."""
     return client.post(url, {**hidden(page), "confirmed": "yes"}, follow=True)
 
 
 def confirm(client: Client, url: str, data: dict[str, Any] | None = None) -> Any:
-    """Open a page that asks, and press its button."""
+    """Open a confirmation page, and press its button."""
     return press(client, url, client.post(url, data or {}))
 
 
 def confirm_to_the_end(
     client: Client, url: str, data: dict[str, Any] | None = None
 ) -> tuple[list[Any], Any]:
-    """The same until it is done: the pages in between, and the one behind the last."""
+    """Press the buttons of all steps; return the pages in between, and the last one."""
     between = []
     response = confirm(client, url, data)
     while not response.redirect_chain:

@@ -239,7 +239,7 @@ class TestSteps:
         assert max(found) == 10
 
     @pytest.mark.parametrize("kind", ["members", "keys"])
-    def test_a_look_that_finds_more_than_there_is_room_for_is_repeated_at_less(
+    def test_a_look_that_finds_more_than_the_limit_is_repeated_with_fewer_keys(
         self, kind: str, default_cache: Redis
     ) -> None:
         for number in range(700):

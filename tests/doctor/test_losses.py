@@ -1,4 +1,4 @@
-"""A repair takes nothing away that somebody still needs."""
+"""A repair removes nothing that is still needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BLOB = Subject(Place.BLOB, None, digest(1).encode())
 MEMBER = Subject(Place.MEMBER, b"a", digest(1).encode())
 
 
-def test_what_a_repository_behind_the_first_thousand_holds_is_referenced(
+def test_a_blob_held_only_by_a_repository_after_the_first_thousand_is_referenced(
     default_cache: Redis,
 ) -> None:
     with default_cache.pipeline(transaction=False) as pipe:
@@ -40,10 +40,10 @@ def test_what_a_repository_behind_the_first_thousand_holds_is_referenced(
     assert provider.stat(digest(1)).size == 5
 
 
-def test_a_blob_that_was_healed_stays_though_no_repository_holds_it(
+def test_a_repaired_blob_is_not_removed_although_no_repository_holds_it(
     provider: RedisBlobDescriptorCacheProvider, any_store: Redis
 ) -> None:
-    """Only who asked for what is unreferenced wants that to go."""
+    """It is removed only by a repair of what is unreferenced."""
     write_blob(any_store, digest(1), "no number")
     provider.set_descriptor(digest(1), of(digest(1), size=77))
     for kind in set(Kind) - {Kind.UNREFERENCED}:
@@ -54,7 +54,7 @@ def test_a_blob_that_was_healed_stays_though_no_repository_holds_it(
 @pytest.mark.parametrize("role", ["cache", "primary"])
 @pytest.mark.parametrize("state", ["no number", "another digest", "string", "leftover"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_no_member_any_more_at_the_removal_is_not_mended(
+def test_a_blob_that_has_lost_its_membership_before_the_removal_is_not_repaired(
     kind: str,
     state: str,
     role: Role,

@@ -1,1 +1,1 @@
-"""The API against its own schema, by generated requests; run as `make fuzz`."""
+"""Tests of the API against its own schema, with generated requests; run by `make fuzz`."""

@@ -1,4 +1,4 @@
-"""How long the generated requests go on, whom they come from, and what they meet.
+"""How many requests are generated, which users send them, and what is in the cache.
 
 With `--hypothesis-profile=short`, the default, they are the same requests each time; `long` makes
 others each time, and many more of them.
@@ -22,7 +22,7 @@ from tests.fuzz.contract import HELD, NAME, OTHER_NAME
 
 PERSONAS = ("anonymous", "viewer", "superuser")
 
-# One cache and one user serve all requests of a test: none expects anything of what it finds.
+# All requests of a test share one cache and one user: no request depends on the cache's content.
 _COMMON: dict[str, Any] = {
     "deadline": None,
     "suppress_health_check": list(HealthCheck),
@@ -39,7 +39,7 @@ settings.load_profile("short")
 
 @pytest.fixture
 def headers(persona: str, db: None) -> dict[str, str]:
-    """What says who asks."""
+    """The header with the user's credentials."""
     if persona == "anonymous":
         return {}
     return {"Authorization": f"Token {Token.objects.create(user=user(persona)).key}"}
@@ -47,7 +47,7 @@ def headers(persona: str, db: None) -> dict[str, str]:
 
 @pytest.fixture
 def unchanged_by_readers(persona: str, default_cache: Redis) -> Iterator[Redis]:
-    """A cache with one blob in two repositories; only superusers leave it otherwise."""
+    """A cache with one blob in two repositories; only superusers may change it."""
     provider = get_provider()
     for name in (NAME, OTHER_NAME):
         descriptor = Descriptor(HELD, 10, "application/octet-stream")

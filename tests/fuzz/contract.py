@@ -1,4 +1,4 @@
-"""The schema, said as precisely as generated requests need it.
+"""The schema, as precise as generated requests need it.
 
 The published schema leaves out the grammar of digests, names and media types, the longest batch and
 that unknown fields are refused. Without these, requests that the schema allows are refused. What no
@@ -34,7 +34,7 @@ NAME, OTHER_NAME = "team/app", "other/app"
 _DIGESTS = "|".join(f"{name}:[0-9a-f]{{{length}}}" for name, length in ALGORITHMS.items())
 _DIGEST = {"type": "string", "pattern": f"^({_DIGESTS})$"}
 
-# Only a part of the names that there are: strings are made fast for short patterns alone.
+# Only some of the valid names: strings are generated fast only for short patterns.
 _COMPONENT = "[a-z0-9]{1,9}([._-][a-z0-9]{1,9})?"
 _WRITTEN = f"{_COMPONENT}(/{_COMPONENT}){{0,2}}"
 _READ = f"{_WRITTEN}|[A-Za-z0-9]{{1,9}}(:[0-9]{{1,5}})?/{_COMPONENT}"
@@ -50,7 +50,7 @@ _MEDIA_TYPE = {
 
 
 def contract() -> dict[str, Any]:
-    """Return the schema of the API, with all that it leaves out."""
+    """Return the schema of the API, with what it leaves out added."""
     schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
     for method, operation in _operations(schema):
         name = {"type": "string", "pattern": f"^({_WRITTEN if method == 'put' else _READ})$"}

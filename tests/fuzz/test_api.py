@@ -17,14 +17,14 @@ from tests.fuzz.conftest import PERSONAS
 from tests.fuzz.contract import DIGEST, HELD, NAME, OTHER_NAME, contract, exempted
 
 STRANGERS_GET = {401, 404, 405, 406, 414}
-"""What answers who says nothing of themselves: not even that something else is wrong."""
+"""The statuses that a request without credentials may get, whatever else is wrong with it."""
 
 CONFIG = {
     # A request with parameters that the schema does not have is not valid, nor is one that repeats
     # a parameter.
     "generation": {"allow-extra-parameters": False},
     "phases": {"coverage": {"generate-duplicate-query-parameters": True}},
-    # What is there is asked about as well as what is not.
+    # Some requests are about a blob that exists, others about one that does not.
     "dictionaries": {
         "digests": {"values": [HELD, DIGEST]},
         "names": {"values": [NAME, OTHER_NAME]},

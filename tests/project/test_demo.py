@@ -236,8 +236,8 @@ def test_its_end_leaves_nothing_running(tmp_path: Path, how: signal.Signals) -> 
         assert processes_in(data) == []
 
 
-def test_what_it_keeps_is_the_owners_alone(tmp_path: Path) -> None:
-    """Under any umask, in a directory that others may read, and what an earlier demo left there."""
+def test_only_the_owner_can_read_the_files_that_it_writes(tmp_path: Path) -> None:
+    """Under any umask, in a directory that others may read, and for files of an earlier demo."""
     data = tmp_path / "var"
     data.mkdir(mode=0o755)
     for name in ("password", "portal.sqlite3"):
@@ -252,7 +252,7 @@ def test_what_it_keeps_is_the_owners_alone(tmp_path: Path) -> None:
 
 @pytest.fixture
 def umask() -> Iterator[None]:
-    """An umask that takes nothing away."""
+    """An umask that forbids nothing."""
     before = os.umask(0)
     yield
     os.umask(before)
@@ -263,7 +263,7 @@ def unexpected() -> str:
 
 
 class TestASecret:
-    def test_is_made_up_once(self, tmp_path: Path) -> None:
+    def test_is_created_once(self, tmp_path: Path) -> None:
         path = tmp_path / "secret"
         assert kept(path, lambda: "made up") == "made up"
         assert kept(path, unexpected) == "made up"
@@ -279,19 +279,19 @@ class TestASecret:
         assert kept(path, lambda: "made up") == "made up"
         assert path.read_text() == "made up"
 
-    def test_is_the_owners_alone(self, tmp_path: Path, umask: None) -> None:
+    def test_is_readable_only_by_its_owner(self, tmp_path: Path, umask: None) -> None:
         path = tmp_path / "secret"
         kept(path, lambda: "made up")
         assert path.stat().st_mode & 0o777 == 0o600
 
-    def test_is_the_owners_alone_again(self, tmp_path: Path) -> None:
+    def test_becomes_readable_only_by_its_owner_again(self, tmp_path: Path) -> None:
         path = tmp_path / "secret"
         path.write_text("open")
         path.chmod(0o644)
         assert kept(path, unexpected) == "open"
         assert path.stat().st_mode & 0o777 == 0o600
 
-    def test_is_kept_whole_or_not_at_all(self, tmp_path: Path) -> None:
+    def test_is_written_completely_or_not_at_all(self, tmp_path: Path) -> None:
         path = tmp_path / "secret"
         with pytest.raises(UnicodeEncodeError):
             kept(path, lambda: "half of it \udc80")
@@ -302,7 +302,7 @@ class TestASecret:
         assert [each.read_text() for each in tmp_path.iterdir()] == ["before"]
 
     def test_is_never_seen_half_written(self, tmp_path: Path) -> None:
-        """Who has the file open keeps what it held: the new one takes its place."""
+        """A process that has the old file open still reads it: a new file replaces it."""
         path = tmp_path / "secret"
         path.write_text("")
         with path.open() as opened:

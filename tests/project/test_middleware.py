@@ -92,7 +92,7 @@ def test_a_page_of_a_portal_without_an_admin_links_to_none() -> None:
 
 
 @pytest.mark.django_db
-def test_a_method_that_a_page_of_the_api_lacks_has_one_too() -> None:
+def test_a_method_that_a_page_of_the_api_does_not_have_gets_an_error_page_too() -> None:
     client = Client()
     client.force_login(User.objects.create_superuser("boss"))
     response = client.post("/api/docs/", headers={"accept": "text/html"})

@@ -130,7 +130,7 @@ def test_another_host_is_refused(portal: str) -> None:
     assert "<h1>Bad request</h1>" in page
 
 
-def test_what_is_missing_has_a_page(portal: str) -> None:
+def test_an_unknown_address_gets_an_error_page(portal: str) -> None:
     status, headers, page = get(portal, "/nowhere/")
     assert status == 404
     assert "content-security-policy: default-src 'self'" in headers
@@ -144,14 +144,14 @@ def test_no_header_of_more_than_8_kb_gets_to_python(portal: str) -> None:
     assert get(portal, "/admin/login/", Cookie='a="' + "\\" * 9000 + '"')[0] == 431
 
 
-def test_a_password_with_each_request_is_not_taken(portal: str) -> None:
+def test_basic_authentication_is_refused(portal: str) -> None:
     status, headers, _ = get(portal, "/api/status/", Authorization="Basic eDp4")
     assert status == 401
     assert "www-authenticate: Token" in headers
 
 
 def fail_to_log_in(portal: str, client: str) -> int:
-    """The status of a login with a wrong password, from an address that the proxy tells."""
+    """The status of a login with a wrong password, from an address that the proxy sends."""
     _, headers, page = get(portal, "/admin/login/")
     cookie = re.search(r"csrftoken=\w+", headers)
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
@@ -163,7 +163,7 @@ def fail_to_log_in(portal: str, client: str) -> int:
     return send(portal, "/admin/login/", {**known, **forwarded}, form)[0]
 
 
-def test_failed_logins_are_counted_by_the_address_that_the_proxy_tells(portal: str) -> None:
+def test_failed_logins_are_counted_by_the_address_that_the_proxy_sends(portal: str) -> None:
     """And by all workers together."""
     assert [fail_to_log_in(portal, "192.0.2.1") for _ in range(6)] == [200] * 4 + [429] * 2
     assert fail_to_log_in(portal, "192.0.2.2") == 200

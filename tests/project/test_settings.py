@@ -150,7 +150,7 @@ def test_a_proxys_word_is_taken_only_if_it_is_trusted() -> None:
     assert setting(name, DJANGO_BEHIND_PROXY="1") == "('HTTP_X_FORWARDED_PROTO', 'https')"
 
 
-def test_a_proxys_word_on_the_client_too() -> None:
+def test_the_clients_address_is_taken_from_a_trusted_proxy_only() -> None:
     name = "MIDDLEWARE"
     middleware = "project.middleware.ClientAddressMiddleware"
     assert middleware not in setting(name)
@@ -179,7 +179,7 @@ def test_each_scope_of_the_api_has_a_rate() -> None:
     assert set(rates) == {STAT, LIST, WRITE}
 
 
-def test_nobody_says_for_themselves_where_they_come_from() -> None:
+def test_x_forwarded_for_from_a_client_is_ignored() -> None:
     code = (
         "import django; django.setup(); from django.test import RequestFactory as Factory; "
         "from rest_framework.throttling import BaseThrottle; "

@@ -568,7 +568,7 @@ class TestPurge:
         assert len(cleared) == 250
         assert steps >= 3
 
-    def test_a_step_ends_with_its_time_and_not_with_the_holders(
+    def test_a_step_ends_by_time_and_not_by_the_number_of_holders(
         self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("blobcache.redis.service.PURGE_BUDGET", 60)

@@ -1,1 +1,1 @@
-"""What a hostile visitor, user or writer can try, and what holds it."""
+"""What a hostile visitor, user or writer can try, and what protects against it."""

@@ -1,4 +1,4 @@
-"""Every list and page that shows what lies in Redis."""
+"""Every list and page that shows data from Redis."""
 
 from __future__ import annotations
 
@@ -27,4 +27,4 @@ LOOKS = {
 }
 
 
-"""Their addresses, where there is a repository team/app with the blob `A`."""
+"""Their addresses, for a cache with a repository team/app that holds the blob `A`."""

@@ -40,7 +40,7 @@ def _ask(route: str, path: str, method: str = "GET", data: Any = None, **facts: 
 
 
 def _asks(route: str, path: str, **facts: Any) -> Iterator[Ask]:
-    """What is asked without a change of anything."""
+    """The requests that change nothing."""
     yield _ask(route, path, **facts)
     yield _ask(route, path, "HEAD", **{**facts, "is_brief": False})
     yield _ask(route, path, "OPTIONS", **{**facts, "is_brief": False})
@@ -51,7 +51,7 @@ def _page(view: str, path: str, method: str = "GET", data: Any = None, **facts: 
 
 
 def _api() -> Iterator[Ask]:
-    """What is asked of the API; nothing of it changes anything."""
+    """The requests to the API that change nothing."""
     yield from _asks("status", "status/", is_brief=True)
     yield from _asks("blobs", "blobs/", is_unordered=True, walks=True)
     yield _ask("blobs", "blobs/?page_size=2", is_unordered=True, walks=True)
@@ -85,7 +85,7 @@ def _api() -> Iterator[Ask]:
 
 
 def _admin() -> Iterator[Ask]:
-    """What is asked of the admin; nothing of it changes anything."""
+    """The requests to the admin that change nothing."""
     yield Ask("admin:index", "/admin/", is_brief=True)
     yield Ask("admin:index", "/admin/", "POST")
     yield Ask("admin:app_list", "/admin/blobcache/")
@@ -158,7 +158,7 @@ def _checks() -> Iterator[Ask]:
 
 
 READS = [*_api(), *_admin()]
-"""In order; they are asked before all changes and behind them."""
+"""In this order; they are sent before all changes and after them."""
 
 
 def _writes() -> Iterator[Ask]:
@@ -166,7 +166,7 @@ def _writes() -> Iterator[Ask]:
     form = {"size": "40", "media_type": MEDIA_TYPE, "canonical": ""}
     yes: dict[str, Any] = {"confirmed": "yes"}
     yield _page("repository_refresh", addresses.repositories("refresh"), "POST", walks=True)
-    # Into a repository of one's own: what others hold, and what nobody does.
+    # Into a visible repository: a blob that others hold, and one that nobody holds.
     for name in _NAMES:
         for digest in (SECRET, UNKNOWN):
             place = f"repositories/{name}/blobs/{digest}/"

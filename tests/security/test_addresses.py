@@ -30,7 +30,7 @@ def admin(db: None, default_cache: Redis) -> Client:
 
 
 @pytest.mark.parametrize("name", ["x", "o", "type", "_changelist_filters"])
-def test_the_list_of_repositories_grows_with_its_address_a_few_times_only(
+def test_the_list_of_repositories_repeats_its_address_only_a_few_times(
     admin: Client, name: str
 ) -> None:
     short = admin.get(addresses.repositories()).content

@@ -1,4 +1,4 @@
-"""Whatever lies in Redis or is sent, what is shown, kept and logged of it has a bound."""
+"""What is shown, stored and logged has a bounded length, whatever is in Redis or in a request."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_longer_one_that_others_wrote_is_corrupt(
     assert holder["mediaType"] == ("a/b" if key == HASH else None)
 
 
-def test_a_set_heals_what_was_too_long(client: Client, default_cache: Redis) -> None:
+def test_a_set_repairs_a_media_type_that_was_too_long(client: Client, default_cache: Redis) -> None:
     default_cache.hset(HASH, "mediatype", LONG_TYPES[1])
     service = get_provider().repository_scoped("team/app")
     service.set_descriptor(A, Descriptor(A, 10, "a/b"))
@@ -291,6 +291,6 @@ def test_what_is_logged_and_kept_in_history_of_a_change_is_short(
     assert all(len(entry.change_message) < 2000 for entry in LogEntry.objects.all())
 
 
-def test_unknown_is_still_what_is_no_member(client: Client) -> None:
+def test_a_blob_that_is_no_member_is_still_unknown(client: Client) -> None:
     with pytest.raises(BlobUnknown):
         get_provider().repository_scoped("team/app").stat("sha256:" + "b" * 64)

@@ -17,7 +17,7 @@ HIDDEN = "".join(f"hidden/repository/number/{number}." for number in range(40))
 
 
 def parts(token: str) -> tuple[bytes, bytes]:
-    """The nonce of a sealed cursor, and what is behind it."""
+    """The nonce of a sealed cursor, and the bytes after it."""
     text = token.rpartition(":")[0]
     raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     return raw[:NONCE], raw[NONCE:]
@@ -37,7 +37,7 @@ def test_nothing_of_what_was_sealed_can_be_read() -> None:
     assert b"hidden" not in nonce + enciphered
 
 
-def test_equal_cursors_differ_behind_their_nonces() -> None:
+def test_equal_cursors_differ_after_their_nonces() -> None:
     first, second = parts(seal(HIDDEN)), parts(seal(HIDDEN))
     assert first[0] != second[0]
     assert not share_a_run(first[1], second[1])
@@ -56,7 +56,7 @@ def test_another_secret_key_makes_other_bytes_of_the_same_nonce(
 
 
 @pytest.mark.parametrize("separator", ["/", ":", ",", " ", "\x00", "\n", '", "', "\\", "']['"])
-def test_a_cursor_does_not_fit_a_place_that_is_spelled_alike(separator: str) -> None:
+def test_a_cursor_is_refused_at_a_place_with_a_similar_spelling(separator: str) -> None:
     one, other = (f"x{separator}y", "z"), ("x", f"y{separator}z")
     token = seal("a", *one)
     assert unseal(token, *one) == "a"

@@ -49,7 +49,7 @@ def test_no_permission_class_overrules_another(
     permit(settings, *classes)
     client = APIClient()
     client.force_authenticate(user("nobody"))
-    if row.route == "repositories":  # everybody who is known has a list, if an empty one
+    if row.route == "repositories":  # every user gets a list, which may be empty
         assert ask(client, row).json()["results"] == []
     else:
         refused(ask(client, row), 403, "DENIED")

@@ -1,4 +1,4 @@
-"""What tells of all repositories together is only for who may view each; one test a finding."""
+"""What depends on all repositories together is only for users who may view every one."""
 
 from __future__ import annotations
 
@@ -43,13 +43,15 @@ def client(role: str) -> Client:
 
 
 def owner() -> Client:
-    """Somebody who may view each, since nothing narrows it."""
+    """Somebody who may view every repository, without any restriction."""
     found = Client()
     found.force_login(User.objects.create(username="owner", is_staff=True, is_superuser=True))
     return found
 
 
-def test_no_page_tells_how_much_of_a_repository_hidden_ones_hold(settings: LazySettings) -> None:
+def test_no_page_reveals_how_many_bytes_are_shared_with_hidden_repositories(
+    settings: LazySettings,
+) -> None:
     page = addresses.repository("team/app")
     assert "<h2>Shared</h2>" not in client("setter").get(page).content.decode()
     settings.BLOBCACHE = {"default": {}}
@@ -57,7 +59,7 @@ def test_no_page_tells_how_much_of_a_repository_hidden_ones_hold(settings: LazyS
 
 
 @pytest.mark.parametrize("query", ["", "?o=-bytes", "?count=on"])
-def test_no_list_tells_of_how_many_hidden_repositories_there_are_figures(query: str) -> None:
+def test_no_list_reveals_for_how_many_hidden_repositories_there_are_figures(query: str) -> None:
     listing = addresses.repositories() + query
     page = client("viewer").get(listing).content.decode()
     assert "There are figures of" not in page
@@ -76,7 +78,7 @@ def test_only_who_sees_everything_checks_and_indexes_everything(settings: LazySe
 
 
 @pytest.mark.parametrize("kind", ["orphan-override", "unreferenced"])
-def test_what_takes_a_walk_through_everything_is_not_looked_for_in_one_repository(
+def test_kinds_that_need_a_walk_through_everything_are_refused_for_one_repository_too(
     kind: str,
 ) -> None:
     purger, asked = client("purger"), {"repository": "team/app", "kind": kind}

@@ -1,4 +1,4 @@
-"""Two worlds that differ in hidden repositories alone are one to who may not view these.
+"""Two worlds that differ only in hidden repositories look the same to users who may not view these.
 
 Every route is asked by several users, before and after each change: status, headers and body are
 the same byte for byte, but for what is random or the server's own, and for a request that names a
@@ -77,13 +77,13 @@ def _path_of(thing: Callable[..., object]) -> str:
 
 @pytest.fixture(autouse=True)
 def _time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No budget is used up, so that no answer is short because the machine was busy."""
+    """Time limits never end, so that no response is shorter because the machine was busy."""
     for clock in _CLOCKS:
         monkeypatch.setattr(clock, lambda: 0.0)
 
 
 @pytest.mark.django_db
-def test_two_worlds_that_differ_in_what_is_hidden_are_one(
+def test_two_worlds_that_differ_only_in_hidden_repositories_look_the_same(
     persona: Persona, valkey: embedded.Server, other_valkey: embedded.Server
 ) -> None:
     user = None if persona.role == "stranger" else account(persona)
@@ -133,7 +133,7 @@ def test_no_route_is_missing_from_the_table() -> None:
 def test_each_row_of_the_table_asks_the_route_that_it_names() -> None:
     for ask in (*READS, *WRITES):
         match = resolve(ask.path.partition("?")[0])
-        if match.url_name is None:  # the short way to what is asked for most
+        if match.url_name is None:  # the fast path of a stat
             named = resolve("/api/repositories/a/blobs/b/")
             assert match.func.cls is named.func.cls, ask  # type: ignore[attr-defined]
             assert named.view_name == ask.route

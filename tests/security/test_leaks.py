@@ -1,4 +1,4 @@
-"""A real portal tells nobody the password of its Redis, whatever is asked of it."""
+"""A real portal shows nobody the password of its Redis, whatever the request is."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REQUESTS: list[tuple[str, str, dict[str, str]]] = [
     ("GET", "/api/blobs/" + "x/" * 400, {"Accept": "text/html"}),
     ("GET", "/admin/?" + "a&" * 1001, {"Accept": "text/html"}),
 ]
-"""What ends in an error page, by a stranger."""
+"""Requests of a stranger that lead to an error page."""
 
 
 @pytest.fixture

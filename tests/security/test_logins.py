@@ -1,4 +1,4 @@
-"""Failed logins are limited wherever the portal takes a password."""
+"""Failed logins are limited wherever the portal accepts a password."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def knock(
 
 
 def is_in(response: Any) -> bool:
-    """Whether the login succeeded: with a redirect to where one wanted to go, or the API's data."""
+    """Whether the login succeeded: with a redirect to the requested page, or the API's data."""
     is_data = response.headers["Content-Type"] == "application/json"
     return bool(response.status_code == 302 or (response.status_code == 200 and is_data))
 
 
 def lock(door: str = ADMIN, **who: str) -> None:
-    """Fail as often as it takes."""
+    """Fail until the client is locked out."""
     for _ in range(5):
         assert not is_in(knock(door, WRONG, **who))
 
@@ -95,7 +95,7 @@ def test_four_wrong_passwords_do_not_lock(door: str) -> None:
     assert is_in(knock(door, RIGHT))
 
 
-def test_a_success_is_a_new_beginning() -> None:
+def test_a_successful_login_resets_the_count() -> None:
     for _ in range(3):
         for _ in range(4):
             assert not is_in(knock(ADMIN, WRONG))
@@ -147,13 +147,13 @@ def test_who_is_locked_out_of_the_api_gets_its_envelope() -> None:
     assert error["message"].startswith("Too many failed logins.")
 
 
-def test_a_name_that_nobody_has_locks_alike() -> None:
+def test_an_unknown_user_name_is_locked_in_the_same_way() -> None:
     lock(name="nobody")
     assert knock(ADMIN, WRONG, name="nobody").status_code == 429
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_without_an_address_the_limit_holds_as_well(door: str) -> None:
+def test_the_limit_holds_without_an_address_too(door: str) -> None:
     """As behind a unix socket."""
     lock(door, address="")
     assert knock(door, RIGHT, address="").status_code == 429
@@ -183,7 +183,7 @@ def test_a_client_is_known_by_its_address_or_network(address: str, network: str 
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "x" * 20_000])
-def test_of_a_name_that_is_too_long_nothing_is_kept(name: str) -> None:
+def test_a_user_name_that_is_too_long_is_not_recorded(name: str) -> None:
     assert knock(BASIC, WRONG, name=name).status_code == 401
     assert not AccessAttempt.objects.exists()
 
@@ -200,7 +200,7 @@ def test_a_failed_login_reads_no_body_of_the_api(body: bytes) -> None:
     assert response.status_code == 401
 
 
-def test_nobody_begins_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_user_name_cannot_inject_lines_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
     client = Client(raise_request_exception=False)
     basic = base64.b64encode(b"bo\nss:x").decode()
     client.get("/api/blobs/a%0AFORGED/", headers={"authorization": f"Basic {basic}"})

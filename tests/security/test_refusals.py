@@ -22,7 +22,7 @@ Restrict = Callable[[str], None]
 
 @pytest.fixture
 def restrict(valkey: embedded.Server) -> Iterator[Restrict]:
-    """Take one command away from the user that the cache is asked as."""
+    """Forbid one command to the Redis user of the cache."""
     with valkey.client() as client:
 
         def take_away(command: str) -> None:

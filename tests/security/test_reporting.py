@@ -68,7 +68,7 @@ def test_credentials_are_masked_wherever_a_url_holds_them(text: str, masked: str
         "sha256:" + "a" * 64,
     ],
 )
-def test_what_holds_none_stays(text: str) -> None:
+def test_text_without_credentials_is_not_changed(text: str) -> None:
     assert mask(text) == text
 
 
@@ -152,7 +152,7 @@ def test_another_setting_shows_as_it_is(value: object) -> None:
     assert repr(cleansed) == repr(value)
 
 
-def test_the_module_of_the_addresses_shows() -> None:
+def test_the_name_of_the_urlconf_is_not_masked() -> None:
     assert ExceptionReporterFilter().cleanse_setting("ROOT_URLCONF", "portal.urls") == "portal.urls"
 
 
@@ -161,7 +161,9 @@ def test_a_value_without_a_representation_breaks_no_report() -> None:
     assert ExceptionReporterFilter().cleanse_setting("INNOCENT", broken) is broken
 
 
-def test_of_a_request_only_what_it_brought_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_requests_own_values_are_shown_of_its_meta(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("BLOBCACHE_REDIS_URL", URL)
     monkeypatch.setenv("HTTP_PROXY", "proxy.example")
     query = f"a=b&password={SECRET}"
@@ -187,7 +189,7 @@ def test_without_a_request_nothing_shows() -> None:
 
 
 def fail(request: HttpRequest) -> HttpResponse:
-    """Fail amid everything that must not show."""
+    """Fail in a frame whose variables must not be shown."""
     raw, kwargs = URL.encode() + b" " * 200, {"host": "h", "password": OTHER}
     holder, many = Holder(OTHERS_URL), [{"a": (OTHERS_URL, b"*1\r\n$4\r\n" + SECRET.encode())}]
     environment, environ, redis_password = os.environ, request.META, OTHER
@@ -243,7 +245,7 @@ def test_a_debug_page_shows_no_password(
 
 
 @pytest.mark.parametrize(("where", "host", "status"), REQUESTS)
-def test_a_debug_page_of_django_shows_them(
+def test_a_debug_page_without_our_classes_shows_passwords(
     portal: Client, settings: LazySettings, where: str, host: str, status: int
 ) -> None:
     """So that the test above could fail."""

@@ -1,4 +1,4 @@
-"""No route of the portal fails, whatever the method, and whatever answer is asked for."""
+"""No route of the portal fails, whatever the method and the ``Accept`` header are."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ NO_ROUTES = {
     "without a slash": f"{API}/blobs/{DIGEST}",
     "an admin's address of old": f"{OURS}/blob/{BLOB}/",
 }
-"""What else is answered, and how."""
+"""Addresses that are no named route."""
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
 

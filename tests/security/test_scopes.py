@@ -1,4 +1,4 @@
-"""A repository's scope is that of its name's characters, whatever a string claims to equal."""
+"""The characters of a name decide its scope, even if a string claims to equal another one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_name_that_equals_another_does_not_get_its_scope(
 
 
 @pytest.mark.parametrize("kind", [str, Disguised])
-def test_nor_does_it_leave_its_own_scope_under_the_other_s_name(
+def test_its_own_scope_is_not_cached_under_the_other_name(
     kind: type[str], provider: RedisBlobDescriptorCacheProvider
 ) -> None:
     assert provider.repository_scoped(Disguised(SECRET)).stat(A) == of(A)

@@ -1,4 +1,4 @@
-"""No text that others wrote is ever shown raw: it turns, hides, forges and commands nothing."""
+"""Text from outside is never shown raw: it cannot reorder, hide or forge text, or send controls."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_what_a_caller_sends_stands_raw_in_no_error_and_no_log(
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_a_path_forges_no_line_of_the_log_when_the_database_is_down(
+def test_a_path_injects_no_line_into_the_log_when_the_database_is_down(
     text: str, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     with connection.cursor() as cursor:  # and the test's transaction takes it back

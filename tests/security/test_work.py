@@ -1,4 +1,4 @@
-"""Whatever is sent or lies in Redis, the work that it makes grows no faster than its length."""
+"""The work for a request or for data in Redis grows no faster than the length of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What somebody is told, request by request, with what is random or the server's own masked."""
+"""Transcripts of requests and responses, without what is random or is about the server itself."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Ask:
     accept: str = ""
 
     is_unordered: bool = False
-    """Whether Redis hands out in its own order what the answer lists."""
+    """Whether the response lists something in the order of Redis."""
 
     walks: bool = False
-    """Whether it goes over all names or keys, so that its commands tell how many there are. Nothing
-    that names a repository may."""
+    """Whether it goes over all names or keys, so that the number of commands shows how many there
+    are. Requests that name a repository must not do this."""
 
     is_brief: bool = False
     """Whether it is asked again after each change."""
@@ -68,7 +68,7 @@ class Reader:
 
     client: Client
     server: Redis
-    """For counting what the server is asked; on connections of its own."""
+    """For counting the commands that Redis gets; with connections of its own."""
 
     exchanges: list[Exchange] = field(default_factory=list)
 
@@ -128,7 +128,7 @@ class Reader:
         return self.client.generic(ask.method, ask.path, **extra)  # type: ignore[return-value]
 
     def _collect(self, ask: Ask) -> None:
-        """Write down a whole walk as one answer: its pages are as Redis cuts them."""
+        """Write down a whole walk as one response, since Redis decides where its pages end."""
         first, rows, page = str(ask), [], ask
         while True:
             response = self._send(page)
@@ -210,7 +210,7 @@ _SEALED = re.compile(r"([A-Za-z0-9_-]{20,})(:|%3A|%253A)[A-Za-z0-9_-]{43}(?![A-Z
 def _masked(text: str) -> str:
     for pattern, replacement in _MASKS:
         text = pattern.sub(replacement, text)
-    # What is sealed differs each time, but for its length.
+    # Sealed cursors differ each time, but their lengths do not.
     return _SEALED.sub(lambda found: f"SEALED({len(found[1])})", text)
 
 

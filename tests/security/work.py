@@ -92,7 +92,7 @@ def pattern_calls() -> Iterator[tuple[str, bool]]:
 
 
 def watch_patterns(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
-    """Put ears on every pattern of the app: those that modules keep, and those of addresses."""
+    """Watch every pattern of the app: those that modules keep, and those of addresses."""
     watched: list[Asked] = []
     for module in modules():
         for name, value in list(vars(module).items()):

@@ -1,4 +1,4 @@
-"""Two caches that differ in hidden repositories alone, and users who may not view those."""
+"""Two caches that differ only in hidden repositories, and users who may not view those."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ VISIBLE = {
 }
 
 HIDDEN = {
-    # Before, between and behind the visible ones, and as close to them as a name can be.
+    # Before, between and after the visible ones in sorted order, and as close to them as possible.
     "aaa/first": [SHARED],
     "h" * 200: [SHARED, COMMON],
     "secret/vault": [SHARED, SECRET, BROKEN, LOOSE.replace("e", "7")],
@@ -65,7 +65,7 @@ HIDDEN = {
     "team0": [COMMON, SECRET],
     "teams/a": [SHARED, BROKEN],
     "zzz/last": [SHARED, COMMON],
-    # More than a step of a purge used to clear.
+    # More than one step of a purge cleared in earlier versions.
     **{f"mass/{number:03}": [SHARED, COMMON] for number in range(130)},
 }
 

@@ -1,1 +1,1 @@
-"""Pages of the admin that must not do other than they say."""
+"""Pages of the admin must do exactly what they say."""

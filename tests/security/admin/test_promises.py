@@ -1,4 +1,4 @@
-"""What a confirmation page promises is what its button does; else it asks again."""
+"""The button of a confirmation page does what the page says; otherwise the page asks again."""
 
 from __future__ import annotations
 
@@ -106,12 +106,14 @@ EVERY_ACTION = pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
         (5, 1, False),
     ],
 )
-def test_more_than_a_tenth_more_is_too_much(shown: int, now: int, grown: bool) -> None:
+def test_a_number_has_grown_too_much_if_it_is_more_than_a_tenth_larger(
+    shown: int, now: int, grown: bool
+) -> None:
     assert has_grown(shown, now) == grown
 
 
 @EVERY_ACTION
-def test_a_page_asks_again_if_there_is_much_more_by_then(
+def test_a_page_asks_again_if_the_number_has_grown_too_much(
     action: Action,
     provider: RedisBlobDescriptorCacheProvider,
     default_cache: Redis,
@@ -142,7 +144,7 @@ def test_a_page_asks_again_if_there_is_much_more_by_then(
 
 
 @EVERY_ACTION
-def test_a_page_does_what_it_said_if_there_is_little_more_by_then(
+def test_a_page_does_what_it_said_if_the_number_has_grown_only_a_little(
     action: Action, provider: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     action.add(provider, range(20))
@@ -176,7 +178,7 @@ def test_a_button_without_the_number_that_was_shown_does_nothing(
 
 
 @EVERY_ACTION
-def test_only_the_first_step_looks_at_the_number(
+def test_only_the_first_step_compares_the_number(
     action: Action,
     provider: RedisBlobDescriptorCacheProvider,
     admin: Client,
@@ -230,7 +232,7 @@ class TestRepair:
         action.add(provider, range(20))
         monkeypatch.setattr("blobcache.admin.repairing.COUNTING", 0)
         page = admin.post(action.url, action.data)
-        assert "It is not known how many findings of this kind there are" in text(page)
+        assert "The number of findings of this kind is not known" in text(page)
         assert "you can stop after each step" in text(page)
         _, response = confirm_to_the_end(admin, action.url, action.data)
         assert "Repaired 20 findings" in text(response)
@@ -269,7 +271,7 @@ class TestRepair:
         assert "the findings could not be counted again in time" in text(response)
         assert content(default_cache) == before
 
-    def test_of_nothing_is_not_offered(
+    def test_is_not_offered_if_nothing_is_found(
         self, provider: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
     ) -> None:
         action = ACTIONS["repair"]
@@ -279,7 +281,7 @@ class TestRepair:
 
 
 class TestPurge:
-    def test_of_a_blob_with_pages_of_holders_says_that_it_takes_all(
+    def test_of_a_blob_with_several_pages_of_holders_says_that_all_are_cleared(
         self, provider: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
     ) -> None:
         action = ACTIONS["purge"]
@@ -331,7 +333,7 @@ def own(user: object) -> list[str]:
 class TestClearingTheGlobalDescriptor:
     URL = addresses.blob(LAYER, "delete")
 
-    def test_is_of_the_one_that_was_shown(
+    def test_clears_only_the_descriptor_that_was_shown(
         self,
         filled: RedisBlobDescriptorCacheProvider,
         default_cache: Redis,
@@ -350,7 +352,7 @@ class TestClearingTheGlobalDescriptor:
         assert "Cleared the global descriptor" in text(press(admin, self.URL, response))
 
     @pytest.mark.parametrize("shown", [None, "", "x", "9" * 60_000])
-    def test_needs_what_was_shown(
+    def test_needs_the_field_that_says_what_was_shown(
         self,
         shown: str | None,
         filled: RedisBlobDescriptorCacheProvider,
@@ -362,7 +364,7 @@ class TestClearingTheGlobalDescriptor:
         assert not admin.post(self.URL, fields, follow=True).redirect_chain
         assert content(default_cache) == before
 
-    def test_of_a_damaged_one_is_of_that_damage(
+    def test_of_a_damaged_one_asks_again_if_the_damage_has_changed(
         self,
         filled: RedisBlobDescriptorCacheProvider,
         default_cache: Redis,

@@ -34,7 +34,7 @@ def indexed(filled: Redis) -> Redis:
 
 
 @pytest.mark.parametrize("value", ["1", "true"])
-def test_says_what_would_go_and_writes_nothing(
+def test_says_what_would_be_cleared_and_writes_nothing(
     value: str, superuser: APIClient, indexed: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = content(indexed)
@@ -56,16 +56,14 @@ def test_says_what_would_go_and_writes_nothing(
 
 
 @pytest.mark.parametrize("value", ["0", "false"])
-def test_that_is_not_asked_for_is_a_purge(value: str, superuser: APIClient, indexed: Redis) -> None:
+def test_a_false_value_purges(value: str, superuser: APIClient, indexed: Redis) -> None:
     body = superuser.post(f"{PURGE}?dry_run={value}").json()
     assert sorted(body) == ["cleared", "next"]
     assert superuser.get(f"/api/blobs/{DIGEST}/").status_code == 404
 
 
 @pytest.mark.parametrize("value", ["", "maybe", "2", "yes", "True", "1%00", "1 ", "x" * 9000])
-def test_that_is_neither_asked_for_nor_not_purges_nothing(
-    value: str, superuser: APIClient, indexed: Redis
-) -> None:
+def test_an_invalid_value_purges_nothing(value: str, superuser: APIClient, indexed: Redis) -> None:
     before = content(indexed)
     response = superuser.post(f"{PURGE}?dry_run={value}")
     refused(response, 400, "PARAMETER_INVALID")
@@ -100,7 +98,7 @@ def test_names_what_the_purge_then_clears(superuser: APIClient, indexed: Redis) 
     assert foretold == cleared
 
 
-def test_its_cursor_does_not_purge_nor_the_other_way_round(
+def test_its_cursor_is_refused_by_a_purge_and_the_other_way_round(
     superuser: APIClient,
     indexed: Redis,
     settings: LazySettings,
@@ -136,7 +134,7 @@ def test_tells_nothing_of_repositories_that_the_user_may_not_view(
     assert as_("cleaner").post(f"{PURGE}?dry_run=1").json() == with_hidden
 
 
-def test_tells_who_may_not_view_nothing_at_all(as_: As, indexed: Redis) -> None:
+def test_reveals_nothing_to_a_user_without_view_permissions(as_: As, indexed: Redis) -> None:
     body = as_("deleter").post(f"{PURGE}?dry_run=1").json()
     assert (body["would_clear"], body["global_descriptor"]) == ([], None)
 

@@ -1,4 +1,4 @@
-"""What an answer depends on stands in its headers, so that no cache gives it to anybody else."""
+"""The headers of a response say what it depends on, so that no cache gives it to another user."""
 
 from __future__ import annotations
 

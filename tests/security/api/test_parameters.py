@@ -76,7 +76,7 @@ def test_a_repeated_parameter_is_refused_and_nothing_is_written(
 
 
 @EVERY_ROW
-def test_what_another_route_takes_is_unknown_here(
+def test_a_parameter_of_another_route_is_unknown(
     row: Row, superuser: APIClient, filled: Redis
 ) -> None:
     for name in {"cursor", "page_size", "prefix", "dry_run"} - set(allowed(row.route)):
@@ -89,7 +89,7 @@ def test_what_the_framework_reads_is_allowed(row: Row, superuser: APIClient, fil
 
 
 @EVERY_ROW
-def test_the_address_without_its_slash_refuses_as_well(
+def test_the_address_without_its_slash_refuses_it_too(
     row: Row, superuser: APIClient, filled: Redis
 ) -> None:
     path = address(row.route).rstrip("/")
@@ -133,7 +133,7 @@ class Unread:
 @pytest.mark.parametrize(
     "row", [row for row in TABLE if row.body is not None], ids=lambda row: row.route
 )
-def test_it_is_decided_before_the_body_is_read(
+def test_the_query_is_checked_before_the_body_is_read(
     row: Row, superuser: APIClient, filled: Redis
 ) -> None:
     extra: dict[str, Any] = {"wsgi.input": Unread()}
@@ -141,7 +141,7 @@ def test_it_is_decided_before_the_body_is_read(
     refused(response, 400, "PARAMETER_INVALID")
 
 
-def test_a_stat_without_a_query_does_not_look_at_one(
+def test_a_stat_without_a_query_does_not_parse_it(
     superuser: APIClient, filled: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: object) -> NoReturn:
@@ -181,9 +181,7 @@ def test_more_parameters_than_django_reads_need_a_permission_first(
     assert ask(as_("anonymous"), row, query).status_code == 401
 
 
-def test_an_address_that_is_unknown_is_so_with_any_query(
-    superuser: APIClient, filled: Redis
-) -> None:
+def test_an_unknown_address_is_unknown_with_any_query(superuser: APIClient, filled: Redis) -> None:
     query = "&".join(f"x{number}=1" for number in range(1001))
     for accept in ("*/*", "text/html"):
         response = superuser.get(f"/api/blobs/a/b/c/?{query}", HTTP_ACCEPT=accept)

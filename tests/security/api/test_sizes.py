@@ -1,4 +1,4 @@
-"""What is long in a request costs no more than to read it, and comes back cut."""
+"""Long values in a request take no more time than reading them, and are cut in responses."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ ACCEPTS = {
 @pytest.mark.parametrize(
     "path", [BLOB, "/api/blobs/", "/api/blobs/a/b/c/", "/api/blobs/?format=json"]
 )
-def test_an_accept_that_is_too_long_counts_as_anything(
+def test_an_accept_that_is_too_long_counts_as_accepting_everything(
     path: str, accept: str, superuser: APIClient, filled: Redis, counted: Callable[[Any, str], Mock]
 ) -> None:
     parsed = counted(mediatypes, "parse_header_parameters")
@@ -179,7 +179,7 @@ def test_a_path_that_is_longer_than_any_of_ours_is_refused_first(
 @pytest.mark.parametrize(
     "name", ["a%0Ablobcache.audit%20cleared", "a%1B[2J", "%E2%80%AE", "a" * 900]
 )
-def test_the_log_has_no_line_that_a_path_forged(
+def test_a_path_cannot_inject_lines_into_the_log(
     name: str, as_: As, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
