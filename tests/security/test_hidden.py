@@ -1,0 +1,109 @@
+"""What tells of all repositories together is only for who may view each; one test a finding."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import pytest
+from django.conf import LazySettings
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.test import Client
+from redis import Redis
+
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.services import get_provider
+from tests.admin import addresses
+from tests.security.worlds import LOOSE, SECRET, SHARED, Persona, account, fill, ranges
+
+CHECK, REPAIR = addresses.repositories("consistency"), addresses.repositories("repair")
+REFRESH = addresses.repositories("refresh")
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def cache(default_cache: Redis, settings: LazySettings) -> Redis:
+    """The world with hidden repositories."""
+    provider = get_provider()
+    assert isinstance(provider, RedisBlobDescriptorCacheProvider)
+    fill(default_cache, provider, has_hidden=True)
+    settings.BLOBCACHE = {
+        "default": {"VISIBLE_REPOSITORIES": f"{ranges.__module__}.{ranges.__qualname__}"}
+    }
+    return default_cache
+
+
+def client(role: str) -> Client:
+    """Somebody who may view some repositories."""
+    found = Client()
+    backend = "django.contrib.auth.backends.ModelBackend"
+    found.force_login(account(Persona(role, "ranges")), backend=backend)
+    return found
+
+
+def owner() -> Client:
+    """Somebody who may view each, since nothing narrows it."""
+    found = Client()
+    found.force_login(User.objects.create(username="owner", is_staff=True, is_superuser=True))
+    return found
+
+
+def test_no_page_tells_how_much_of_a_repository_hidden_ones_hold(settings: LazySettings) -> None:
+    page = addresses.repository("team/app")
+    assert "<h2>Shared</h2>" not in client("setter").get(page).content.decode()
+    settings.BLOBCACHE = {"default": {}}
+    assert "<h2>Shared</h2>" in owner().get(page).content.decode()
+
+
+@pytest.mark.parametrize("query", ["", "?o=-bytes", "?count=on"])
+def test_no_list_tells_of_how_many_hidden_repositories_there_are_figures(query: str) -> None:
+    listing = addresses.repositories() + query
+    page = client("viewer").get(listing).content.decode()
+    assert "There are figures of" not in page
+    assert "Add up all sizes" not in page
+    assert "<h2>Memory</h2>" not in page
+
+
+def test_only_who_sees_everything_checks_and_indexes_everything(settings: LazySettings) -> None:
+    purger = client("purger")
+    assert purger.get(CHECK).status_code == HTTPStatus.FORBIDDEN
+    assert purger.post(REFRESH).status_code == HTTPStatus.FORBIDDEN
+    everything = {"kind": "corrupt", "confirmed": "yes"}
+    assert purger.post(REPAIR, everything).status_code == HTTPStatus.FORBIDDEN
+    settings.BLOBCACHE = {"default": {}}
+    assert owner().get(CHECK).status_code == HTTPStatus.OK
+
+
+@pytest.mark.parametrize("kind", ["orphan-override", "unreferenced"])
+def test_what_takes_a_walk_through_everything_is_not_looked_for_in_one_repository(
+    kind: str,
+) -> None:
+    purger, asked = client("purger"), {"repository": "team/app", "kind": kind}
+    assert purger.get(CHECK, {"repository": "team/app"}).status_code == HTTPStatus.OK
+    assert purger.get(CHECK, asked).status_code == HTTPStatus.FORBIDDEN
+    assert purger.post(REPAIR, asked).status_code == HTTPStatus.FORBIDDEN
+
+
+@pytest.mark.parametrize("digest", [LOOSE, SECRET])
+def test_no_repair_tells_whether_a_hidden_repository_holds_a_blob(
+    digest: str, cache: Redis
+) -> None:
+    finding = f"unreferenced/blob//{digest}"
+    data = {"repository": "team/app", "finding": finding, "confirmed": "yes"}
+    page = client("purger").post(REPAIR, data, follow=True).content.decode()
+    assert "Select what to repair first" in page
+    assert cache.exists(f"blobs::{digest}")
+
+
+def test_a_purge_counts_names_and_records_what_its_user_may_view(cache: Redis) -> None:
+    purger = client("purger")
+    url, data = addresses.blob(SHARED, "purge"), {"confirmed": "yes"}
+    asked = purger.get(url).content.decode()
+    assert "Only those that you may view are listed below." in asked
+    page = purger.post(url, data, follow=True).content.decode()
+    assert "Purged the blob everywhere. 3 repositories that you may view held it." in page
+    assert not cache.sismember("repository::secret/vault::blobs", SHARED)
+    names = set(LogEntry.objects.values_list("object_id", flat=True))
+    assert names == {"team/app", "team/b", "team/junk", SHARED}
+    assert "secret" not in purger.get("/admin/").content.decode()

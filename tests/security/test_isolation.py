@@ -1,0 +1,137 @@
+"""Two worlds that differ in hidden repositories alone are one to who may not view these.
+
+Every route is asked by several users, before and after each change: status, headers and body are
+the same byte for byte, but for what is random or the server's own, and for a request that names a
+repository, Redis is asked the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import pytest
+from django.conf import LazySettings
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.test import Client
+from django.urls import resolve
+
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.services import get_provider
+from project import embedded
+from tests.security.routes import READS, WRITES, methods_of_all_routes, methods_of_the_table
+from tests.security.transcripts import Exchange, Reader, differences
+from tests.security.worlds import MODES, ROLES, NamespaceBackend, Persona, account, fill, ranges
+from tests.servers import cache_at
+
+_MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
+
+DONE = {
+    "setter": ["Set the descriptor of"],
+    "clearer": ["Cleared sha256:", "Removed what was no blob"],
+    "purger": ["Cleared sha256:", "Removed what was no blob", "Purged sha256:"],
+    "sweeper": ["Purged sha256:"],
+}
+"""What stands in the history at the end, lest a test compare refusals alone."""
+
+PERSONAS = [
+    Persona(role, mode)
+    for role in ROLES
+    for mode in MODES
+    if role != "stranger" or mode == "ranges"
+]
+
+
+@pytest.fixture(scope="module")
+def other_valkey() -> Iterator[embedded.Server]:
+    """A server for the other world."""
+    with embedded.start() as server:
+        yield server
+
+
+@pytest.fixture(params=PERSONAS, ids=lambda persona: persona.name)
+def persona(request: pytest.FixtureRequest, settings: LazySettings) -> Persona:
+    found = cast("Persona", request.param)
+    settings.AUTHENTICATION_BACKENDS = [
+        _MODEL_BACKEND,
+        *([] if found.mode == "ranges" else [_path_of(NamespaceBackend)]),
+    ]
+    narrowed = {} if found.mode == "objects" else {"VISIBLE_REPOSITORIES": _path_of(ranges)}
+    settings.BLOBCACHE = {"default": narrowed}
+    return found
+
+
+def _path_of(thing: Callable[..., object]) -> str:
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+@pytest.fixture(autouse=True)
+def _time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No budget is used up, so that no answer is short because the machine was busy."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("blobcache.") and hasattr(module, "monotonic"):
+            monkeypatch.setattr(module, "monotonic", lambda: 0.0)
+
+
+@pytest.mark.django_db
+def test_two_worlds_that_differ_in_what_is_hidden_are_one(
+    persona: Persona, valkey: embedded.Server, other_valkey: embedded.Server
+) -> None:
+    user = None if persona.role == "stranger" else account(persona)
+    without = _told(valkey, user, has_hidden=False)
+    with_hidden = _told(other_valkey, user, has_hidden=True)
+    found = list(differences(without, with_hidden))
+    assert not found, "\n".join(found)
+    for change in DONE.get(persona.role, ()):
+        assert change in with_hidden[-1].body
+
+
+def _told(server: embedded.Server, user: User | None, *, has_hidden: bool) -> list[Exchange]:
+    """All that the user learns in one world."""
+    LogEntry.objects.all().delete()
+    Session.objects.all().delete()
+    client = Client()
+    if user is not None:
+        client.force_login(user, backend=_MODEL_BACKEND)
+    with cache_at(server.url) as redis, server.client() as counting:
+        provider = cast("RedisBlobDescriptorCacheProvider", get_provider())
+        fill(redis, provider, has_hidden=has_hidden)
+        reader = Reader(client, counting)
+        for ask in READS:
+            reader.read(ask)
+        changes = 0
+        for write in WRITES:
+            reader.write(write)
+            before, changes = changes, LogEntry.objects.count()
+            if changes != before:
+                for ask in READS:
+                    if ask.is_brief:
+                        reader.read(ask)
+        if changes:
+            for ask in READS:
+                reader.read(ask)
+    history = LogEntry.objects.order_by("pk").values_list(
+        "user_id", "object_id", "object_repr", "action_flag", "change_message"
+    )
+    reader.exchanges.append(Exchange("history", 0, {}, repr(list(history)), None, None))
+    return reader.exchanges
+
+
+def test_no_route_is_missing_from_the_table() -> None:
+    asked, there = methods_of_the_table(), methods_of_all_routes()
+    assert asked.keys() == there.keys()
+    assert {name: there[name] - asked[name] for name in there if there[name] - asked[name]} == {}
+
+
+def test_each_row_of_the_table_asks_the_route_that_it_names() -> None:
+    for ask in (*READS, *WRITES):
+        match = resolve(ask.path.partition("?")[0])
+        if match.url_name is None:  # the short way to what is asked for most
+            named = resolve("/api/repositories/a/blobs/b/")
+            assert match.func.cls is named.func.cls, ask  # type: ignore[attr-defined]
+            assert named.view_name == ask.route
+        else:
+            assert match.view_name == ask.route, ask
