@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_PATH", "BelowPattern", "LinearPattern"]
 
 MAX_PATH = 1024
-"""Characters of a path below the API's root; the longest address of a blob has 500."""
+"""Characters of a path below the API's root; that of a blob has 532 at the most."""
 
 _ANYTHING, _ONE_SEGMENT = r"(?P<%s>(?s:.+))", r"(?P<%s>[^/]+)"
 
