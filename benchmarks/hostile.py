@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.test import Client
@@ -13,7 +12,7 @@ from django.test import Client
 from benchmarks.bench import Bench
 from benchmarks.measuring import Case, figures, interleaved
 from benchmarks.results import Ratio, Section
-from benchmarks.shapes import REQUESTS, A
+from benchmarks.shapes import REQUESTS, A, send
 from blobcache.descriptor import Descriptor
 from blobcache.services import get_provider
 
@@ -36,7 +35,7 @@ def run(bench: Bench) -> Iterator[Section]:
     superuser.force_login(users.create_superuser("hostile"))
     callers = {"stranger": Client(raise_request_exception=False), "superuser": superuser}
     cases = [
-        Case(f"{shape}, {name}", 1, partial(_request, client, make(length)))
+        Case(f"{shape}, {name}", 1, partial(partial, send, client, make(length)))
         for name, client in callers.items()
         for shape, make in REQUESTS.items()
     ]
@@ -54,12 +53,3 @@ def run(bench: Bench) -> Iterator[Section]:
         [f"the ten slowest of {len(times)} shapes and callers"],
     )
     bench.client.flushall()
-
-
-def _request(client: Client, request: dict[str, Any]) -> Callable[[], object]:
-    options = dict(request)
-    method, path = options.pop("method"), options.pop("path")
-    if "content_type" in options:
-        data, content_type = options.pop("data"), options.pop("content_type")
-        return partial(client.generic, method, path, data, content_type, **options)
-    return partial(client.post if method == "POST" else client.get, path, **options)

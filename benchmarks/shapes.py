@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib.admin.utils import quote
+from django.test import Client
 
-__all__ = ["ADMIN", "API", "BLOB", "PATHS", "REQUESTS", "A"]
+__all__ = ["ADMIN", "API", "BLOB", "PATHS", "REQUESTS", "A", "send"]
 
 A = "sha256:" + "a" * 64
 API = "/api/repositories/"
@@ -123,3 +124,13 @@ REQUESTS: dict[str, Shape] = {
         f"{ADMIN}repository/{quote('team/app')}/clear/", {"digest": "a+" * n}
     ),
 }
+
+
+def send(client: Client, request: dict[str, Any]) -> Any:
+    """Send a request of `REQUESTS`, and return the response."""
+    options = dict(request)
+    method, path = options.pop("method"), options.pop("path")
+    if "content_type" in options:
+        data, content_type = options.pop("data"), options.pop("content_type")
+        return client.generic(method, path, data, content_type, **options)
+    return (client.post if method == "POST" else client.get)(path, **options)

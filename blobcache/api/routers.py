@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_PATH", "BelowPattern", "LinearPattern"]
 
 MAX_PATH = 1024
-"""The longest path below the API's root, in characters; the longest address of a blob has 500."""
+"""The longest path below the API's root, in characters; the longest address of a blob has 532."""
 
 _ANYTHING, _ONE_SEGMENT = r"(?P<%s>(?s:.+))", r"(?P<%s>[^/]+)"
 

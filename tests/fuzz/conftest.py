@@ -32,7 +32,7 @@ settings.register_profile(
     "short", max_examples=30, stateful_step_count=6, derandomize=True, **_COMMON
 )
 settings.register_profile(
-    "long", max_examples=1000, stateful_step_count=12, print_blob=True, **_COMMON
+    "long", max_examples=500, stateful_step_count=12, print_blob=True, **_COMMON
 )
 settings.load_profile("short")
 
@@ -48,10 +48,15 @@ def headers(persona: str, db: None) -> dict[str, str]:
 @pytest.fixture
 def unchanged_by_readers(persona: str, default_cache: Redis) -> Iterator[Redis]:
     """A cache with one blob in two repositories; only superusers may change it."""
+    fill()
+    before = contents(default_cache)
+    yield default_cache
+    assert persona == "superuser" or contents(default_cache) == before
+
+
+def fill() -> None:
+    """Put one blob into two repositories."""
     provider = get_provider()
     for name in (NAME, OTHER_NAME):
         descriptor = Descriptor(HELD, 10, "application/octet-stream")
         provider.repository_scoped(name).set_descriptor(HELD, descriptor)
-    before = contents(default_cache)
-    yield default_cache
-    assert persona == "superuser" or contents(default_cache) == before

@@ -67,6 +67,9 @@ def _api() -> Iterator[Ask]:
     yield _ask("blob-repositories", f"blobs/{SHARED}/repositories/", accept=_HTML)
     yield _ask("blob-purge", f"blobs/{SHARED}/purge/")
     yield _ask("blob-purge", f"blobs/{SHARED}/purge/", accept=_HTML)
+    for digest in _DIGESTS:
+        yield _ask("blob-purge", f"blobs/{digest}/purge/?dry_run=1", "POST", {})
+    yield _ask("blob-purge", f"blobs/{SHARED}/purge/?dry_run=yes", "POST", {})
     yield from _asks("repositories", "repositories/", is_brief=True)
     yield _ask("repositories", "repositories/", accept=_HTML)
     for query in ("page_size=1", "page_size=3", "prefix=te", "prefix=secret/", "prefix=team/x"):

@@ -14,6 +14,7 @@ from redis import Redis
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
 from tests.admin import addresses
+from tests.admin.forms import press
 from tests.security.worlds import LOOSE, SECRET, SHARED, Persona, account, fill, ranges
 
 CHECK, REPAIR = addresses.repositories("consistency"), addresses.repositories("repair")
@@ -100,10 +101,10 @@ def test_no_repair_tells_whether_a_hidden_repository_holds_a_blob(
 
 def test_a_purge_counts_names_and_records_what_its_user_may_view(cache: Redis) -> None:
     purger = client("purger")
-    url, data = addresses.blob(SHARED, "purge"), {"confirmed": "yes"}
-    asked = purger.get(url).content.decode()
-    assert "Only those that you may view are listed below." in asked
-    page = purger.post(url, data, follow=True).content.decode()
+    url = addresses.blob(SHARED, "purge")
+    asked = purger.get(url)
+    assert "Only those that you may view are listed below." in asked.content.decode()
+    page = press(purger, url, asked).content.decode()
     assert "Purged the blob everywhere. 3 repositories that you may view held it." in page
     assert not cache.sismember("repository::secret/vault::blobs", SHARED)
     names = set(LogEntry.objects.values_list("object_id", flat=True))

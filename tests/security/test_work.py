@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from io import StringIO
-from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.test import Client
 from redis import Redis
 
-from benchmarks.shapes import PATHS, REQUESTS, A
+from benchmarks.shapes import PATHS, REQUESTS, A, send
 from blobcache.services import get_provider
 from tests.security.looks import LOOKS
 from tests.security.work import LONGEST, Asked, pattern_calls, watch_patterns, work
@@ -73,15 +72,6 @@ def patterns(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
     return watch_patterns(monkeypatch)
 
 
-def ask(client: Client, request: dict[str, Any]) -> Any:
-    options = dict(request)
-    method, path = options.pop("method"), options.pop("path")
-    if "content_type" in options:
-        data, content_type = options.pop("data"), options.pop("content_type")
-        return client.generic(method, path, data, content_type, **options)
-    return (client.post if method == "POST" else client.get)(path, **options)
-
-
 def grows_no_faster(call: Callable[[int], object]) -> None:
     """Twice the length takes no more than twice the work."""
     call(LENGTHS[0])  # whatever is made at the first time
@@ -97,7 +87,7 @@ def test_a_request_of_twice_the_length_takes_at_most_twice_the_work(
     statuses: set[int] = set()
 
     def call(length: int) -> None:
-        statuses.add(ask(client, REQUESTS[name](length)).status_code)
+        statuses.add(send(client, REQUESTS[name](length)).status_code)
 
     grows_no_faster(call)
     assert max(statuses) < 500

@@ -85,7 +85,11 @@ class Reader:
         raise AssertionError(f"{ask} does not end")
 
     def write(self, ask: Ask) -> None:
-        """Ask, and go on step by step to the end."""
+        """Ask, confirm what the page says, and go on step by step to the end."""
+        if ask.route.startswith("admin:") and "confirmed" in (ask.data or ()):
+            data = {name: value for name, value in ask.data.items() if name != "confirmed"}
+            shown = self.tell(replace(ask, data=data))
+            ask = replace(ask, data=_confirmed(shown) or ask.data)
         for _ in range(_MOST):
             response = self.tell(ask)
             following = _next_step(ask, response)
@@ -98,6 +102,8 @@ class Reader:
         """Ask once."""
         with commands(self.server) as traffic:
             response = self._send(ask)
+        # A script that the server does not know yet is sent again in full: this is not counted.
+        traffic.round_trips -= traffic.calls.pop("eval", 0)
         body = response.content.decode()
         headers = dict(response.headers)
         length = headers.pop("Content-Length", None)  # of what is not masked yet
@@ -167,13 +173,19 @@ def _next_step(ask: Ask, response: HttpResponse) -> dict[str, Any] | None:
     if response.headers["Content-Type"] == "application/json":
         following = json.loads(response.content).get("next")
         return {"cursor": following} if following else None
+    return _confirmed(response) if b">Continue</button>" in response.content else None
+
+
+def _confirmed(response: HttpResponse) -> dict[str, Any] | None:
+    """What the page's form sends; None if it has none to confirm."""
     page = response.content.decode()
     form = re.search(r'<form method="post" class="bc-confirm">(.*?)</form>', page, re.DOTALL)
-    if form is None or ">Continue</button>" not in form[1]:
+    if form is None:
         return None
     fields: dict[str, Any] = {"confirmed": "yes"}
     for name, value in re.findall(r'type="hidden" name="([^"]*)" value="([^"]*)"', form[1]):
-        fields.setdefault(name, []).append(unescape(value))
+        if name != "csrfmiddlewaretoken":
+            fields.setdefault(name, []).append(unescape(value))
     return fields
 
 

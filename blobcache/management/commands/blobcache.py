@@ -130,12 +130,17 @@ class Command(BaseCommand):
                 found[finding.severity] += 1
                 if outcome is not None:
                     outcomes[outcome] += 1
-                self.stdout.write(_json(finding, outcome) if as_json else _row(finding, outcome))
+                self._write(_json(finding, outcome) if as_json else _row(finding, outcome))
         if not as_json:
-            self.stdout.write(_sum(found, outcomes if fix else None))
+            self._write(_sum(found, outcomes if fix else None))
         left = found.total() - outcomes[Outcome.REPAIRED] - outcomes[Outcome.HEALED]
         if left:
             raise SystemExit(FOUND)
+
+    def _write(self, line: str) -> None:
+        """Write a line; escape characters that the output's encoding does not have."""
+        encoding = getattr(self.stdout, "encoding", None) or "utf-8"
+        self.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding))
 
     def _findings(self, diagnosis: Diagnosis) -> Iterator[Finding]:
         for step in diagnosis.run():
