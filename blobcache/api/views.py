@@ -22,7 +22,7 @@ from blobcache.api.exceptions import BodyInvalid, ParameterInvalid, UriTooLong, 
 from blobcache.api.pagination import CURSOR, PAGING
 from blobcache.api.routers import MAX_PATH
 from blobcache.descriptor import Descriptor
-from blobcache.digest import Digest
+from blobcache.digest import MAX_LENGTH, Digest
 from blobcache.exceptions import (
     BlobUnknown,
     CacheUnavailable,
@@ -189,7 +189,7 @@ class BatchView(BlobCacheView):
             try:
                 digests.append(Digest(text, allow_tarsum=tarsum))
             except DigestInvalid as error:
-                shown = excerpt(text)
+                shown = text if len(text) <= MAX_LENGTH else excerpt(text)
                 invalid.append({"digest": shown, "code": error.code, "message": error.message})
         found = service.stat_many(digests)
         return Response(

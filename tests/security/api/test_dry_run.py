@@ -114,6 +114,7 @@ def test_its_cursor_is_refused_by_a_purge_and_the_other_way_round(
 
     monkeypatch.setattr("blobcache.redis.catalog.PAGE_BUDGET", 0)
     monkeypatch.setattr("blobcache.redis.catalog.STEP", 1)
+    monkeypatch.setattr("blobcache.redis.service.PURGE_BUDGET", 0)
     cursor = superuser.post(PURGE).json()["next"]
     assert cursor
     response = superuser.post(f"{PURGE}?dry_run=1", {"cursor": cursor}, format="json")
