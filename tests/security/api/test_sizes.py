@@ -79,7 +79,8 @@ def test_an_accept_is_parsed_as_often_as_it_has_media_types_at_most(
 
 @pytest.mark.parametrize(
     "media_type",
-    ["application/json" + ";a=b" * 15_000, 'application/json;a="' + ";" * 5_000, "x" * 60_000],
+    # Django itself refuses those with more than 10,000 characters.
+    ["application/json" + ";a=b" * 2_000, 'application/json;a="' + ";" * 5_000, "x" * 9_000],
     ids=["parameters", "quoted", "long"],
 )
 def test_a_media_type_that_is_too_long_is_not_parsed_and_comes_back_cut(
