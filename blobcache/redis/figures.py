@@ -489,8 +489,9 @@ class _Rank(NamedTuple):
         return f"{self.score.decode()}/{_text(self.name)}"
 
 
-_SCORE = re.compile(r"[0-9]{1,32}(?:\.[0-9]{1,32})?(?:e\+[0-9]{1,3})?")
-_MAX_SCORE = 70
+# Ours are whole and not negative; another writer's may be any that Redis can hold.
+_SCORE = re.compile(r"-?(?:inf|[0-9]{1,32}(?:\.[0-9]{1,32})?(?:e[+-][0-9]{1,3})?)")
+_MAX_SCORE = 71
 
 
 def _is_score(text: str) -> bool:
