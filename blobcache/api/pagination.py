@@ -56,9 +56,9 @@ class Paging:
         return replace_query_param(self._request.build_absolute_uri(), CURSOR, token)
 
     def collect(
-        self, fetch: Callable[[str, int], tuple[Iterable[dict[str, Any]], str | None]]
+        self, fetch: Callable[[str, int], tuple[Iterable[dict[str, Any]], str | None]], key: str
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """Return the rows of a list of blobs, each digest once, and the cursor of the next page.
+        """Return the rows of a list, each once by its `key`, and the cursor of the next page.
 
         `fetch` gets a cursor and a number of rows, and returns rows and the next cursor.
         """
@@ -68,7 +68,7 @@ class Paging:
             limit = min(self.size - len(rows), _PART)
             found = len(rows)
             part, following = fetch(cursor, limit)
-            rows |= {row["digest"]: row for row in part}
+            rows |= {row[key]: row for row in part}
             is_short = len(rows) - found < limit  # there was no time for more
             if following is None or is_short or len(rows) >= self.size or _is_heavy(rows.values()):
                 return list(rows.values()), following

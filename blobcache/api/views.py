@@ -216,7 +216,7 @@ class BlobListView(BlobCacheView):
     def get(self, request: Request) -> Response:
         """List them, in no order."""
         paging = self.paging()
-        rows, following = paging.collect(self._fetch)
+        rows, following = paging.collect(self._fetch, "digest")
         return Response(paging.page(rows, following, None))
 
     def _fetch(self, cursor: str, limit: int) -> tuple[Iterable[dict[str, Any]], str | None]:
@@ -241,7 +241,7 @@ class RepositoryBlobListView(BlobCacheView):
             count = page.count
             return map(serializers.record, service.inspect(page.members)), page.next
 
-        rows, following = paging.collect(fetch)
+        rows, following = paging.collect(fetch, "digest")
         return Response(paging.page(rows, following, count))
 
 
@@ -254,17 +254,17 @@ class HolderListView(BlobCacheView):
         """List those that the user may view, by name."""
         digest = self.digest
         paging = self.paging(digest)
-        page = self.redis.catalog.holders(
-            digest, paging.cursor, paging.size, visible=self.access.visible
-        )
-        return Response(
-            paging.page(
-                ({"name": each.name, "mediaType": each.media_type} for each in page.holders),
-                page.next,
-                None,
-                **serializers.catalog_status(page.status),
-            )
-        )
+        catalog, visible = self.redis.catalog, self.access.visible
+        about: dict[str, object] = {}
+
+        def fetch(cursor: str, limit: int) -> tuple[Iterable[dict[str, Any]], str | None]:
+            page = catalog.holders(digest, cursor, limit, visible=visible)
+            about.update(serializers.catalog_status(page.status))
+            rows = [{"name": each.name, "mediaType": each.media_type} for each in page.holders]
+            return rows, page.next
+
+        rows, following = paging.collect(fetch, "name")
+        return Response(paging.page(rows, following, None, **about))
 
 
 class PurgeView(BlobCacheView):

@@ -45,6 +45,9 @@ BUDGET = 0.2
 _MAX_KEPT = 256 * 1024
 """Bytes. The sums of one repository, with the most media types that are kept, need less."""
 
+_MAX_SORTED = 5000
+"""Names in somebody's ranges that are sorted here, rather than found among all names."""
+
 _STALE = 3600
 """Seconds after which a count that nobody went on with is begun anew."""
 
@@ -302,20 +305,26 @@ class FigureStore:
         """Return repositories in order, each with its figures: those with `containing` in the name.
 
         Six round trips, and one more for each thousand names that are passed over; a page that took
-        too long is short. A repository that is counted anew meanwhile may be met twice, or not.
-        Builds no index. The cursor may hold a name that is not `visible`.
+        too long is short. Where only a few thousand names are in the ranges of `visible`, no others
+        are passed over, so that neither the page nor the round trips depend on these. A repository
+        that is counted anew meanwhile may be met twice, or not. Builds no index. The cursor may
+        hold a name that is not `visible`.
         """
         place: _Rank | None = _Rank.parse(cursor, order)
         deadline = monotonic() + PAGE_BUDGET
         rows: list[RankedRow] = []
         is_wanted = _filter(containing, visible)
         step = limit + 1 if not containing and visible is ALL else STEP
+        few = self._few(order, visible, descending=descending)
         while place is not None:
             missing = limit - len(rows)
             found: list[tuple[bytes, _Rank]] = []
             # One more than there is room for: a name that is not wanted has no say in `next`.
             while place is not None and len(found) <= missing:
-                names, place = self._ranked_names(place, order, step, descending=descending)
+                if few is not None:
+                    names, place = _behind(few, place, order, descending=descending), None
+                else:
+                    names, place = self._ranked_names(place, order, step, descending=descending)
                 found += [(name, at) for name, at in names if is_wanted(name)]
                 if monotonic() >= deadline:
                     break
@@ -343,6 +352,35 @@ class FigureStore:
         }
         for entry in self._catalog.entries(names):
             yield RankedRow(entry.name, entry.blobs, figures[entry.name])
+
+    def _few(
+        self, order: Order, visible: Visible, *, descending: bool
+    ) -> list[tuple[bytes, _Rank]] | None:
+        """All names in the ranges, in order, each with the place behind it; None if too many."""
+        if visible.ranges is None:
+            return None
+        names: list[bytes] = []
+        more = True
+        while more:
+            found, more = self._catalog.names(names[-1] if names else b"", STEP, visible=visible)
+            names += found
+            if len(names) > _MAX_SORTED:
+                return None
+        if order is Order.NAME:
+            return [(name, _Rank("name", name)) for name in sorted(names, reverse=descending)]
+        key = self._keys.by_count if order is Order.BLOBS else self._keys.by_bytes
+        scores = self._ask([("ZSCORE", key, name) for name in names])
+        ranks = [
+            _Rank("name", name) if score is None else _Rank("score", name, _score(score))
+            for name, score in zip(names, scores, strict=True)
+        ]
+        counted = sorted(
+            (rank for rank in ranks if rank.phase == "score"),
+            key=lambda rank: (float(rank.score), rank.name),
+            reverse=descending,
+        )
+        left = (rank for rank in ranks if rank.phase == "name")
+        return [(rank.name, rank) for rank in (*counted, *left)]
 
     def _ranked_names(
         self, place: _Rank, order: Order, limit: int, *, descending: bool
@@ -451,8 +489,9 @@ class _Rank(NamedTuple):
         return f"{self.score.decode()}/{_text(self.name)}"
 
 
-_SCORE = re.compile(r"[0-9]{1,32}(?:\.[0-9]{1,32})?(?:e\+[0-9]{1,3})?")
-_MAX_SCORE = 70
+# Ours are whole and not negative; another writer's may be any that Redis can hold.
+_SCORE = re.compile(r"-?(?:inf|[0-9]{1,32}(?:\.[0-9]{1,32})?(?:e[+-][0-9]{1,3})?)")
+_MAX_SCORE = 71
 
 
 def _is_score(text: str) -> bool:
@@ -467,15 +506,39 @@ def _filter(containing: str, visible: Visible) -> Callable[[bytes], bool]:
     return is_wanted
 
 
+def _behind(
+    few: Sequence[tuple[bytes, _Rank]], place: _Rank, order: Order, *, descending: bool
+) -> list[tuple[bytes, _Rank]]:
+    """Those behind a place, even if what was there has moved or gone."""
+    if place.phase == "score":
+        if not place.name:
+            return list(few)
+        last = (float(place.score), place.name)
+        return [
+            (name, at)
+            for name, at in few
+            if at.phase == "name"
+            or ((float(at.score), name) < last if descending else (float(at.score), name) > last)
+        ]
+    is_backwards = descending and order is Order.NAME
+    return [
+        (name, at)
+        for name, at in few
+        if at.phase == "name"
+        and (not place.name or (name < place.name if is_backwards else name > place.name))
+    ]
+
+
 def _pairs(reply: Reply) -> list[tuple[bytes, bytes]]:
     """Members and scores: one list of both in RESP2, in RESP3 a list of pairs."""
     flat: list[Any] = []
     for each in cast("list[Any]", reply):
         flat += each if isinstance(each, list) else [each]
-    scores = [
-        score if isinstance(score, bytes) else repr(float(score)).encode() for score in flat[1::2]
-    ]
-    return list(zip(flat[::2], scores, strict=True))
+    return list(zip(flat[::2], map(_score, flat[1::2]), strict=True))
+
+
+def _score(reply: Any) -> bytes:
+    return reply if isinstance(reply, bytes) else repr(float(reply)).encode()
 
 
 def _figures(kept: Reply) -> Figures | None:

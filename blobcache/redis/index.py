@@ -43,6 +43,9 @@ STEP = 1000
 _MAX_MOMENT = 32
 """Characters of the longest stored time that is read."""
 
+_MAX_SERIAL = 10**15 - 1
+"""No build comes as far. Lua counts so far exactly, and writes it without an exponent."""
+
 _LEASE = 10_000
 """Milliseconds after which a builder that says nothing is taken to be gone."""
 
@@ -78,27 +81,38 @@ class CatalogStatus:
 
 _BEGIN = Script("""
 local names, build, state, lock = unpack(KEYS)
-local token, lease, now, max_age, newer_than, identity = unpack(ARGV)
-if not redis.call('SET', lock, token, 'NX', 'PX', lease) then return false end
+local token, lease, now, max_age, newer_than, identity, max_serial = unpack(ARGV)
+local function serial(text)
+    local number = text and #text < 16 and text:match('^%d+$') and tonumber(text)
+    return number and number < tonumber(max_serial) and number or 0
+end
+if not redis.call('SET', lock, token, 'NX', 'PX', lease) then
+    local left = redis.call('PTTL', lock)
+    if left >= 0 and left <= 10 * tonumber(lease) then return false end
+    redis.call('SET', lock, token, 'PX', lease)
+end
 local begun, indexed, started_at, cursor, where = unpack(redis.call('HMGET', state,
     'begun', 'indexed', 'indexed_at', 'cursor', 'identity'))
 if cursor and where == identity and (cursor == '' or cursor:match('^[^=]*=%d+$')) then
     return cursor
 end
-indexed, started_at = tonumber(indexed), tonumber(started_at)
-if not cursor and indexed and started_at and indexed > tonumber(newer_than)
-        and tonumber(now) - started_at < tonumber(max_age) then
+begun, indexed, started_at = serial(begun), serial(indexed), tonumber(started_at)
+newer_than = tonumber(newer_than)
+if not cursor and started_at and 0 < indexed and indexed <= begun and indexed > newer_than
+        and math.abs(tonumber(now) - started_at) < tonumber(max_age) then
     redis.call('DEL', lock)
     return false
 end
 redis.call('UNLINK', build)
-if begun and not (#begun < 16 and begun:match('^%d+$')) then redis.call('HDEL', state, 'begun') end
-redis.call('HINCRBY', state, 'begun', 1)
-redis.call('HSET', state, 'cursor', '', 'identity', identity, 'started_at', now)
+redis.call('HSET', state, 'begun', string.format('%.0f', math.max(begun, newer_than) + 1),
+    'cursor', '', 'identity', identity, 'started_at', now)
 return ''
 """)
 """Take the lock and return the cursor to go on from, beginning a build if one is due; nil if
-another builder is at work or nothing is to be done."""
+another builder is at work or nothing is to be done.
+
+What another writer left in the state or in the lock counts as nothing, by the rules of `_status`. A
+new build is newer than what is asked for, even if the state was lost."""
 
 _ADVANCE = Script("""
 local names, build, state, lock, old = unpack(KEYS)
@@ -230,6 +244,7 @@ class NameIndex:
                 repr(self._max_age).encode(),
                 -1 if newer_than is None else newer_than,
                 self._server.identity().encode(),
+                _MAX_SERIAL,
             ],
         )
         while cursor is not None:
@@ -274,7 +289,7 @@ class NameIndex:
 
     def _refreshed(self) -> CatalogStatus:
         status = self.status()
-        return self.advance() if status.age >= self._max_age else status
+        return self.advance() if abs(status.age) >= self._max_age else status
 
     def _names(
         self, prefix: str, after: bytes, limit: int, status: CatalogStatus, visible: Visible
@@ -347,10 +362,15 @@ def _removals_of_figures(its: CatalogKeys, names: Sequence[bytes]) -> Iterator[C
 def _status(reply: Reply) -> CatalogStatus:
     """Read the stored status of the index; ignore values that another program wrote."""
     indexed_at, indexed, begun = cast("list[bytes | None]", reply)
-    dated, serial = _moment(indexed_at), number_of_bytes(indexed or b"0") or 0
-    if not (dated and serial):
+    dated, serial, last = _moment(indexed_at), _serial(indexed), _serial(begun)
+    if dated is None or not 0 < serial <= last:
         dated, serial = None, 0
-    return CatalogStatus(dated, serial, number_of_bytes(begun or b"0") or 0)
+    return CatalogStatus(dated, serial, last)
+
+
+def _serial(value: bytes | None) -> int:
+    number = number_of_bytes(value or b"") or 0
+    return number if number < _MAX_SERIAL else 0
 
 
 def _moment(seconds: bytes | None) -> datetime | None:

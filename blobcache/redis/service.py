@@ -38,6 +38,9 @@ _D = TypeVar("_D", bound=str)
 PURGE_BUDGET = 0.5
 """Seconds after which a step of a purge ends, when its current page of repositories is done."""
 
+_MAX_CLEARED = 3000
+"""Repositories after which it ends as well: their names come to less than a megabyte."""
+
 _SCOPES = 4096
 """Repositories whose services a provider keeps, some 1.5 kB each with what a stat says."""
 
@@ -313,8 +316,8 @@ class RedisBlobDescriptorCacheProvider(RedisService):
 
         The walk begins with an index of its own, since the old one cannot know of a repository that
         a registry has written to since: the first steps may do nothing but build it. A step ends by
-        time (`PURGE_BUDGET`), not by a number of repositories, so that the number of steps reveals
-        almost nothing about repositories that the caller may not view.
+        time (`PURGE_BUDGET`), or when it has cleared the blob in some thousand repositories. So the
+        number of steps reveals almost nothing about repositories that the caller may not view.
         """
         parsed = self._writable(digest)
         deadline = monotonic() + PURGE_BUDGET
@@ -337,7 +340,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
             if page.next is None:
                 break
             after = page.next
-            if monotonic() >= deadline:
+            if monotonic() >= deadline or len(cleared) >= _MAX_CLEARED:
                 return PurgeResult(tuple(cleared), f"{serial}/{after}")
         _cleared(self, parsed)
         self._announce("purge", parsed, None, None)

@@ -1,0 +1,100 @@
+"""Names out of somebody's ranges are not even passed over, however many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+from redis import Redis
+
+from benchmarks.shapes import A
+from blobcache.descriptor import Descriptor
+from blobcache.redis import figures
+from blobcache.redis.figures import FigureStore, Order, Ranking
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.redis.visible import ALL, Visible
+from tests.servers import commands
+
+RANGES = Visible.of(["team/", "shop/cart"])
+WAYS = list(product(Order, [False, True], ["", "a", "no such name"]))
+
+
+@pytest.fixture
+def store(default_cache: Redis) -> FigureStore:
+    """Some repositories, of which some are counted."""
+    provider = RedisBlobDescriptorCacheProvider()
+    for number, name in enumerate(["shop/cart", "team/a", "team/b", "team/c/d", "team/e"]):
+        for blob in range(1 + number % 3):
+            digest = f"sha256:{blob:064x}"
+            size = 10 + 5 * blob
+            provider.repository_scoped(name).set_descriptor(digest, Descriptor(digest, size, "a/b"))
+    provider.catalog.reindex()
+    found = FigureStore(provider)
+    for name in ("team/b", "team/c/d", "team/a"):
+        found.advance(name)
+    return found
+
+
+def hide(client: Redis) -> None:
+    """Put many names around the visible ones."""
+    pipe = client.pipeline(transaction=False)
+    for number in range(1500):
+        for name in (f"a/{number}", f"shop/cart2/{number}", f"team.x/{number}", f"z/{number}"):
+            pipe.sadd(f"repository::{name}::blobs", A)
+            pipe.zadd("blobcache::{catalog}::by_bytes", {name: number % 40})
+            pipe.zadd("blobcache::{catalog}::by_count", {name: number % 4})
+    pipe.execute()
+    RedisBlobDescriptorCacheProvider().catalog.reindex()
+
+
+def pages(
+    store: FigureStore, visible: Visible, limit: int, way: tuple[Order, bool, str]
+) -> Iterator[Ranking]:
+    order, descending, containing = way
+    cursor: str | None = ""
+    while cursor is not None:
+        page = store.ranked(
+            order, cursor, limit, descending=descending, containing=containing, visible=visible
+        )
+        yield page
+        cursor = page.next
+
+
+def names(found: Iterator[Ranking]) -> list[str]:
+    return [row.name for page in found for row in page.rows]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_ranked_list_and_its_round_trips_do_not_depend_on_names_out_of_the_ranges(
+    way: tuple[Order, bool, str],
+    store: FigureStore,
+    default_cache: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(figures, "PAGE_BUDGET", 0)
+    seen = []
+    for has_hidden in (False, True):
+        if has_hidden:
+            hide(default_cache)
+        with commands(default_cache) as traffic:
+            found = [(page.rows, page.next) for page in pages(store, RANGES, 2, way)]
+        seen.append((found, dict(traffic.calls)))
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_they_stand_in_the_order_in_which_they_stand_among_all(
+    way: tuple[Order, bool, str], limit: int, store: FigureStore
+) -> None:
+    assert names(pages(store, RANGES, limit, way)) == names(pages(store, ALL, 100, way))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_too_many_to_be_sorted_are_found_all_the_same(
+    way: tuple[Order, bool, str], store: FigureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sorted_here = names(pages(store, RANGES, 2, way))
+    monkeypatch.setattr(figures, "_MAX_SORTED", 1)
+    assert names(pages(store, RANGES, 2, way)) == sorted_here
