@@ -16,8 +16,10 @@ MAX_SIZE = 2**63 - 1
 """Bytes: the most that a registry's signed 64-bit size can hold."""
 
 MAX_MEDIA_TYPE = 255
-"""Bytes in UTF-8; for ASCII the same as characters (RFC 6838, "Naming Requirements": two names of
-at most 127, with a slash between them)."""
+"""Characters (RFC 6838, "Naming Requirements": two names of at most 127 and a slash).
+
+One outside ASCII counts as many as its escape has, such as ``\\u20ac``. That bounds a media type's
+length in JSON too."""
 
 _SHOWN_BITS = 128
 
@@ -94,7 +96,8 @@ def validate_media_type(value: object) -> None:
         )
     if _is_too_long(value):
         raise MediaTypeInvalid(
-            f"The media type {quoted(value)} is longer than {MAX_MEDIA_TYPE} bytes.",
+            f"The media type {quoted(value)} is longer than {MAX_MEDIA_TYPE} characters, of which "
+            "each outside ASCII counts as many as its escape has.",
             {"mediaType": excerpt(value), "maximum": MAX_MEDIA_TYPE},
         )
     if not value.isprintable():
@@ -107,4 +110,4 @@ def validate_media_type(value: object) -> None:
 def _is_too_long(media_type: str) -> bool:
     if len(media_type) > MAX_MEDIA_TYPE or media_type.isascii():
         return len(media_type) > MAX_MEDIA_TYPE
-    return len(media_type.encode("utf-8", "replace")) > MAX_MEDIA_TYPE
+    return len(media_type.encode("ascii", "backslashreplace")) > MAX_MEDIA_TYPE

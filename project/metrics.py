@@ -24,9 +24,9 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
-__all__ = ["metrics"]
+from blobcache.access import Access
 
-_PERMISSIONS = ("blobcache.view_blob", "blobcache.view_repository")
+__all__ = ["metrics"]
 
 
 @require_safe
@@ -43,13 +43,16 @@ def metrics(request: HttpRequest) -> HttpResponse:
 def _may_scrape(request: HttpRequest) -> bool:
     """Whether the request has the token, or comes from a user with one of our view permissions.
 
-    A permission for single repositories is not enough: the figures are about all of them.
+    A permission for single repositories is not enough, and neither is one that the setting
+    ``VISIBLE_REPOSITORIES`` narrows: the figures are about all of them.
     """
     token = settings.METRICS_TOKEN
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if token and scheme.lower() == "bearer" and constant_time_compare(given, token):
         return True
-    return any(map(request.user.has_perm, _PERMISSIONS))
+    access = Access(request.user)
+    may_view = access.may_all("view") or access.may_blobs("view")
+    return may_view and access.visible.ranges is None
 
 
 def _registry() -> CollectorRegistry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from rest_framework.utils.urls import replace_query_param
@@ -12,7 +11,7 @@ from blobcache.api.exceptions import PageSizeInvalid
 from blobcache.conf import MAX_PAGE_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from rest_framework.request import Request
 
@@ -20,13 +19,6 @@ __all__ = ["CURSOR", "PAGE_SIZE", "PAGING", "Paging"]
 
 CURSOR, PAGE_SIZE = PAGING = "cursor", "page_size"
 """The query's parameters."""
-
-_PART = MAX_PAGE_SIZE // 2
-"""Rows that are fetched at a time for one page."""
-
-_HEAVY = 400_000
-"""Bytes of JSON after which no further part is fetched for a page. So a page stays below a
-megabyte, whatever other programs have written into its rows."""
 
 _MAX_IN_BROWSER = 250
 """Rows of a page for browsers, where a row takes several times as many bytes."""
@@ -55,25 +47,6 @@ class Paging:
         token = cursors.seal(following, *self._belonging)
         return replace_query_param(self._request.build_absolute_uri(), CURSOR, token)
 
-    def collect(
-        self, fetch: Callable[[str, int], tuple[Iterable[dict[str, Any]], str | None]], key: str
-    ) -> tuple[list[dict[str, Any]], str | None]:
-        """Return the rows of a list, each once by its `key`, and the cursor of the next page.
-
-        `fetch` gets a cursor and a number of rows, and returns rows and the next cursor.
-        """
-        rows: dict[str, dict[str, Any]] = {}
-        cursor = self.cursor
-        while True:
-            limit = min(self.size - len(rows), _PART)
-            found = len(rows)
-            part, following = fetch(cursor, limit)
-            rows |= {row[key]: row for row in part}
-            is_short = len(rows) - found < limit  # there was no time for more
-            if following is None or is_short or len(rows) >= self.size or _is_heavy(rows.values()):
-                return list(rows.values()), following
-            cursor = following
-
     def page(
         self,
         rows: Iterable[dict[str, Any]],
@@ -89,10 +62,6 @@ class Paging:
             **more,
             "results": list(rows),
         }
-
-
-def _is_heavy(rows: Iterable[dict[str, Any]]) -> bool:
-    return len(json.dumps(list(rows))) > _HEAVY
 
 
 def _size(text: str, default: int) -> int:

@@ -36,8 +36,6 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.summary import summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
     from rest_framework.permissions import _SupportsHasPermission
@@ -216,12 +214,9 @@ class BlobListView(BlobCacheView):
     def get(self, request: Request) -> Response:
         """List them, in no order."""
         paging = self.paging()
-        rows, following = paging.collect(self._fetch, "digest")
-        return Response(paging.page(rows, following, None))
-
-    def _fetch(self, cursor: str, limit: int) -> tuple[Iterable[dict[str, Any]], str | None]:
-        page = self.redis.catalog.blobs(cursor, limit)
-        return map(serializers.record, self.redis.inspect(page.blobs)), page.next
+        page = self.redis.catalog.blobs(paging.cursor, paging.size)
+        records = self.redis.inspect(page.blobs)
+        return Response(paging.page(map(serializers.record, records), page.next, None))
 
 
 class RepositoryBlobListView(BlobCacheView):
@@ -233,16 +228,9 @@ class RepositoryBlobListView(BlobCacheView):
         """List them, in no order."""
         name = self.repository_name
         paging = self.paging(name)
-        catalog, service, count = self.redis.catalog, self.redis.repository_scoped(name), 0
-
-        def fetch(cursor: str, limit: int) -> tuple[Iterable[dict[str, Any]], str | None]:
-            nonlocal count
-            page = catalog.members(name, cursor, limit)
-            count = page.count
-            return map(serializers.record, service.inspect(page.members)), page.next
-
-        rows, following = paging.collect(fetch, "digest")
-        return Response(paging.page(rows, following, count))
+        page = self.redis.catalog.members(name, paging.cursor, paging.size)
+        records = self.redis.repository_scoped(name).inspect(page.members)
+        return Response(paging.page(map(serializers.record, records), page.next, page.count))
 
 
 class HolderListView(BlobCacheView):
@@ -254,17 +242,17 @@ class HolderListView(BlobCacheView):
         """List those that the user may view, by name."""
         digest = self.digest
         paging = self.paging(digest)
-        catalog, visible = self.redis.catalog, self.access.visible
-        about: dict[str, object] = {}
-
-        def fetch(cursor: str, limit: int) -> tuple[Iterable[dict[str, Any]], str | None]:
-            page = catalog.holders(digest, cursor, limit, visible=visible)
-            about.update(serializers.catalog_status(page.status))
-            rows = [{"name": each.name, "mediaType": each.media_type} for each in page.holders]
-            return rows, page.next
-
-        rows, following = paging.collect(fetch, "name")
-        return Response(paging.page(rows, following, None, **about))
+        page = self.redis.catalog.holders(
+            digest, paging.cursor, paging.size, visible=self.access.visible
+        )
+        return Response(
+            paging.page(
+                ({"name": each.name, "mediaType": each.media_type} for each in page.holders),
+                page.next,
+                None,
+                **serializers.catalog_status(page.status),
+            )
+        )
 
 
 class PurgeView(BlobCacheView):

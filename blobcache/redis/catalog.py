@@ -199,13 +199,16 @@ class Catalog(NameIndex):
         """
         found: dict[bytes, None] = {}
         deadline = monotonic() + PAGE_BUDGET
-        count = min(limit, STEP)
+        count, looked_at = min(limit, STEP), 0
         while True:
             cursor, scanned = self._server.scan(cursor, keys.BLOBS, count)
-            count = min(2 * count, STEP)
+            looked_at += count
             found |= dict.fromkeys(map(keys.digest_in, scanned))
-            if not cursor or len(found) >= limit or monotonic() >= deadline:
+            missing = limit - len(found)
+            if not cursor or missing <= 0 or monotonic() >= deadline:
                 break
+            # As many as should have the rest among them, and some more.
+            count = min(missing * looked_at * 5 // (4 * max(len(found), 1)) + 10, STEP)
         return BlobPage(tuple(map(digest_text, found)), cursor or None)
 
     def holders(

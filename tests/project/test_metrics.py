@@ -11,6 +11,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from django.conf import LazySettings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.test import Client, override_settings
@@ -24,6 +25,11 @@ from tests.interop.processes import Server, run
 TOKEN = "t0ken"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 OURS = ("DJANGO_", "BLOBCACHE_", "PROMETHEUS_")
+
+
+def team(_: object) -> list[str]:
+    """What `VISIBLE_REPOSITORIES` may name."""
+    return ["team/"]
 
 
 @pytest.mark.django_db
@@ -58,6 +64,13 @@ class TestWhoMayScrape:
     @pytest.mark.parametrize("permission", ["", "change_blob", "delete_repository", "view_user"])
     def test_not_staff_that_may_view_neither(self, permission: str) -> None:
         assert self.status(permission, is_staff=True) == 401
+
+    @pytest.mark.parametrize("permission", ["view_blob", "view_repository"])
+    def test_not_a_user_who_sees_some_repositories_only(
+        self, permission: str, settings: LazySettings
+    ) -> None:
+        settings.BLOBCACHE = {"default": {"VISIBLE_REPOSITORIES": f"{__name__}.team"}}
+        assert self.status(permission) == 401
 
     def test_a_superuser(self) -> None:
         assert self.status("", is_superuser=True) == 200

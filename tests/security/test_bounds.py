@@ -34,14 +34,14 @@ from tests.security.looks import LOOKS
 MEGABYTE = 1_000_000
 TEAM, HASH = "repository::team/app::blobs", f"blobs::{A}"
 
-LONG_TYPES = ["a/" + "b" * 254, "a/" + "b" * MEGABYTE, "a/" + "é" * 127, "😀" * 64]
+LONG_TYPES = ["a/" + "b" * 254, "a/" + "b" * MEGABYTE, "a/" + "é" * 64, "😀" * 26]
 
 
-def test_a_media_type_has_at_most_255_bytes(client: Client) -> None:
-    for media_type in ("a/" + "b" * 253, "é" * 127, "😀" * 63):
+def test_a_media_type_has_at_most_255_characters(client: Client) -> None:
+    for media_type in ("a/" + "b" * 253, "a/" + "é" * 63, "€" * 42, "😀" * 25):
         assert Descriptor(A, 1, media_type).media_type == media_type
     for media_type in LONG_TYPES:
-        with pytest.raises(MediaTypeInvalid, match="longer than 255 bytes") as caught:
+        with pytest.raises(MediaTypeInvalid, match="longer than 255 characters") as caught:
             Descriptor(A, 1, media_type)
         assert len(str(caught.value)) < 4000
         answer = client.put(BLOB, {"size": 1, "mediaType": media_type}, "application/json")
@@ -115,7 +115,8 @@ UNITS = {
 def flood(client: Redis, place: str, unit: bytes) -> None:
     """Leave a thousand long things, or one very long one, or the longest that is allowed."""
     pipe = client.pipeline(transaction=False)
-    longest = (unit * MAX_MEDIA_TYPE)[:MAX_MEDIA_TYPE].decode("utf-8", "ignore")
+    text = (unit * MAX_MEDIA_TYPE).decode("utf-8", "ignore")
+    longest = text[: MAX_MEDIA_TYPE // max(len(text[:1].encode("ascii", "backslashreplace")), 1)]
     if place == "one member":
         pipe.sadd(TEAM, unit * (2_000_000 // len(unit)))
     for number in range(1000 if place != "one member" else 0):
