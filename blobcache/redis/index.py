@@ -87,7 +87,8 @@ local function serial(text)
     return number and number < tonumber(max_serial) and number or 0
 end
 if not redis.call('SET', lock, token, 'NX', 'PX', lease) then
-    local left = redis.call('PTTL', lock)
+    local left = redis.pcall('PTTL', lock)
+    if type(left) ~= 'number' then return false end
     if left >= 0 and left <= 10 * tonumber(lease) then return false end
     redis.call('SET', lock, token, 'PX', lease)
 end

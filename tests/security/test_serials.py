@@ -8,6 +8,8 @@ from redis import Redis
 
 from benchmarks.shapes import API, A
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from project import embedded
+from tests.servers import cache_at
 
 STATE = "blobcache::{catalog}::state"
 LATE = "repository::team/late::blobs"
@@ -98,3 +100,19 @@ def test_a_lock_that_never_ends_is_broken(client: Client, default_cache: Redis) 
         default_cache.sadd(LATE, A)
         purge_to_the_end(RedisBlobDescriptorCacheProvider())
         assert not default_cache.exists(LATE)
+
+
+def test_where_a_lock_cannot_be_looked_at_somebody_else_is_at_work(
+    client: Client, default_cache: Redis, valkey: embedded.Server
+) -> None:
+    user = ("ACL", "SETUSER", "restricted", "reset", "on", ">secret", "~*", "+@all", "-pttl")
+    default_cache.execute_command(*user)
+    default_cache.set("blobcache::{catalog}::lock", "x")
+    place = valkey.url.partition("://")[2]
+    try:
+        with cache_at(f"redis://restricted:secret@{place}"):
+            page = client.get(API)
+            assert page.status_code == 200
+            assert page.json()["complete"] is False
+    finally:
+        default_cache.execute_command("ACL", "DELUSER", "restricted")
