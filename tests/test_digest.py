@@ -191,9 +191,9 @@ def reading(value: str) -> type[Digest | DigestInvalid]:
         if len(encoded.encode()) != sizes[algorithm] / 4:
             return DigestInvalidLength
         return Digest if set(encoded) <= set(HEX) else DigestInvalidFormat
-    for separator in "+._-":
-        algorithm = algorithm.replace(separator, " ")
-    components = algorithm.split(" ")
+    for separator in "+_-":
+        algorithm = algorithm.replace(separator, ".")
+    components = algorithm.split(".")
     is_well_formed = all(
         component and set(component) <= set(string.ascii_lowercase + string.digits)
         for component in components
@@ -217,6 +217,7 @@ class TestAgainstAnIndependentReading:
     @example("sha256:" + "0" * 63 + "\n")
     @example("sha256:" + "é" * 32)
     @example("sha256:" + "é" * 64)
+    @example("1 1:000")
     def test_every_value_is_decided_alike(self, value: str) -> None:
         assert type(outcome(value)) is reading(value)
 
