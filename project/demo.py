@@ -200,10 +200,10 @@ def kept(path: Path, make: Callable[[], str]) -> str:
     """
     try:
         path.chmod(_OWNER_ONLY)
-        secret = path.read_text().strip()
+        text = path.read_text()
     except FileNotFoundError:
-        secret = ""
-    return secret or keep(path, make())
+        text = ""
+    return text.strip() or keep(path, make())
 
 
 def keep(path: Path, secret: str) -> str:
