@@ -95,9 +95,9 @@ def validate_media_type(value: object) -> None:
             "'application/octet-stream'."
         )
     if _is_too_long(value):
+        counting = "" if value.isascii() else ", counting each outside ASCII as it is escaped here"
         raise MediaTypeInvalid(
-            f"The media type {quoted(value)} is longer than {MAX_MEDIA_TYPE} characters, of which "
-            "each outside ASCII counts as many as its escape has.",
+            f"The media type {quoted(value)} is longer than {MAX_MEDIA_TYPE} characters{counting}.",
             {"mediaType": excerpt(value), "maximum": MAX_MEDIA_TYPE},
         )
     if not value.isprintable():
