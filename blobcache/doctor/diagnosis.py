@@ -45,8 +45,8 @@ from blobcache.redis.evidence import (
 from blobcache.redis.index import STEP
 from blobcache.redis.keys import KeyKind
 from blobcache.redis.names import digest_text, repository_text
-from blobcache.redis.wire import is_wrong_type
 from blobcache.reference import RepositoryName
+from blobcache.transport.packing import is_wrong_type
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

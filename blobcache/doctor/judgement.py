@@ -18,14 +18,14 @@ from blobcache.exceptions import DescriptorCorrupt
 from blobcache.raw import printable
 from blobcache.redis import keys, replies
 from blobcache.redis.inspection import State, inspect_blob, inspect_member
-from blobcache.redis.wire import is_wrong_type
+from blobcache.transport.packing import is_wrong_type
 
 if TYPE_CHECKING:
     from blobcache.conf import Role
     from blobcache.digest import Digest
     from blobcache.doctor.findings import Facts
     from blobcache.redis.evidence import Evidence
-    from blobcache.redis.wire import Reply
+    from blobcache.transport.packing import Reply
 
 __all__ = [
     "corrupt_repository",

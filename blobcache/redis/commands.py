@@ -6,14 +6,14 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.redis import keys
-from blobcache.redis.wire import Script, Template
+from blobcache.transport.packing import Script, Template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from blobcache.digest import Digest
-    from blobcache.redis.wire import Command
     from blobcache.reference import RepositoryName
+    from blobcache.transport.packing import Command
 
 __all__ = [
     "CLEAR_GLOBAL",

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from blobcache.digest import Digest
 from blobcache.redis import commands, keys
-from blobcache.redis.connection import scan_position
 from blobcache.redis.index import STEP
-from blobcache.redis.wire import is_wrong_type
 from blobcache.reference import RepositoryName
+from blobcache.transport.packing import is_wrong_type
+from blobcache.transport.server import scan_position
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from blobcache.redis.connection import Server
     from blobcache.redis.keys import Key
-    from blobcache.redis.wire import Command, Reply
+    from blobcache.transport.packing import Command, Reply
+    from blobcache.transport.server import Server
 
 __all__ = [
     "Evidence",

@@ -21,21 +21,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, OperationUnsupported
 from blobcache.redis.catalog import PAGE_BUDGET
-from blobcache.redis.connection import scan_position
 from blobcache.redis.evidence import share_of_walk
 from blobcache.redis.index import STEP, raw_name
 from blobcache.redis.names import repository_text
 from blobcache.redis.tally import MediaTypeTotal, Tally
 from blobcache.redis.visible import ALL, Visible
-from blobcache.redis.wire import Script
 from blobcache.reference import RepositoryName
+from blobcache.transport.packing import Script
+from blobcache.transport.server import scan_position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from blobcache.redis.inspection import State
     from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-    from blobcache.redis.wire import Command, Reply
+    from blobcache.transport.packing import Command, Reply
 
 __all__ = ["BUDGET", "Count", "FigureStore", "Figures", "Order", "RankedRow", "Ranking", "Refresh"]
 

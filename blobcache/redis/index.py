@@ -21,14 +21,14 @@ from blobcache.redis import keys
 from blobcache.redis.keys import CatalogKeys
 from blobcache.redis.replies import number_of_bytes
 from blobcache.redis.visible import ALL, Visible
-from blobcache.redis.wire import Packed, Script
+from blobcache.transport.packing import Packed, Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from blobcache.redis.connection import Server
-    from blobcache.redis.wire import Call, Command, Reply
     from blobcache.reference import RepositoryName
+    from blobcache.transport.packing import Call, Command, Reply
+    from blobcache.transport.server import Server
 
 __all__ = ["STEP", "CatalogStatus", "NameIndex", "raw_name"]
 

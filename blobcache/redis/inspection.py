@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from blobcache.digest import ALGORITHMS
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.redis import replies
-from blobcache.redis.wire import is_wrong_type
+from blobcache.transport.packing import is_wrong_type
 
 if TYPE_CHECKING:
     from blobcache.descriptor import Descriptor
     from blobcache.digest import Digest
-    from blobcache.redis.wire import Reply
+    from blobcache.transport.packing import Reply
 
 __all__ = ["Record", "State", "inspect_blob", "inspect_member"]
 

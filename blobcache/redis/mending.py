@@ -17,15 +17,15 @@ from blobcache.digest import Digest
 from blobcache.exceptions import DescriptorCorrupt, OperationUnsupported
 from blobcache.redis import keys, replies
 from blobcache.redis.names import digest_text, repository_text
-from blobcache.redis.wire import Script, is_wrong_type
 from blobcache.reference import RepositoryName
 from blobcache.services.audit import Change, announce
+from blobcache.transport.packing import Script, is_wrong_type
 
 if TYPE_CHECKING:
     from blobcache.descriptor import Descriptor
     from blobcache.redis.evidence import Evidence
     from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-    from blobcache.redis.wire import Reply
+    from blobcache.transport.packing import Reply
 
 __all__ = ["Mender"]
 

@@ -13,10 +13,10 @@ from blobcache.descriptor import MAX_MEDIA_TYPE, MAX_SIZE, Descriptor, validate_
 from blobcache.digest import Digest
 from blobcache.exceptions import DescriptorCorrupt, MediaTypeInvalid
 from blobcache.redis.names import digest_text
-from blobcache.redis.wire import is_wrong_type
+from blobcache.transport.packing import is_wrong_type
 
 if TYPE_CHECKING:
-    from blobcache.redis.wire import Reply
+    from blobcache.transport.packing import Reply
 
 __all__ = [
     "global_descriptor",

@@ -18,20 +18,20 @@ from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrupt
 from blobcache.redis import commands, keys, replies
 from blobcache.redis.catalog import Catalog
-from blobcache.redis.connection import Server, scan_position
 from blobcache.redis.inspection import Record, State, inspect_blob, inspect_member
 from blobcache.redis.status import ServerStatus, server_status
-from blobcache.redis.wire import Packed, has_error, is_wrong_type
 from blobcache.reference import RepositoryName
 from blobcache.services.base import PurgeResult, SetResult
 from blobcache.services.metrics import metered, purge_outcome
 from blobcache.services.rules import RuledService, Rules, unknown
+from blobcache.transport.packing import Packed, has_error, is_wrong_type
+from blobcache.transport.server import Server, scan_position
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from blobcache.conf import RegistrySettings
-    from blobcache.redis.wire import Call, Command, Reply
+    from blobcache.transport.packing import Call, Command, Reply
 
 _D = TypeVar("_D", bound=str)
 
@@ -64,7 +64,7 @@ class RedisOptions:
     """Whether a stat may ask a replica, whose lag can hide a fresh write."""
 
     hold_connections: bool = True
-    """Whether threads may hold connections from call to call; see `blobcache.redis.held`."""
+    """Whether threads may hold connections from call to call; see `blobcache.transport.held`."""
 
     size_fields: tuple[str, ...] = ("size", "length")
     """The fields that a size is written to; it is read from ``size``, else from ``length``."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blobcache.conf import Role
-    from blobcache.redis.connection import Server
+    from blobcache.transport.server import Server
 
 __all__ = ["ServerStatus", "server_status"]
 

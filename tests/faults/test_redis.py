@@ -21,8 +21,8 @@ from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004 - redis
 from redis.retry import Retry
 
 from blobcache.exceptions import BlobUnknown, CacheUnavailable
-from blobcache.redis import held as holding
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.transport import held as holding
 from project import embedded
 from tests.conformance import A, B, of
 from tests.servers import cache_at

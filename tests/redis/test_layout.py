@@ -10,11 +10,11 @@ from redis import Redis
 
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, OperationUnsupported
-from blobcache.redis.connection import Server
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
-from blobcache.redis.wire import Call, Reply
 from blobcache.services.base import BlobDescriptorService
 from blobcache.services.rules import Rules
+from blobcache.transport.packing import Call, Reply
+from blobcache.transport.server import Server
 from project import embedded
 from tests.conformance import ALIAS, LAYER, OCTETS, A, B, of
 from tests.servers import cache_at, commands, monitor

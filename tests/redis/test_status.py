@@ -10,10 +10,10 @@ import pytest
 from django.test import Client, override_settings
 from redis import Redis
 
-from blobcache.redis.connection import Server
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.status import ServerStatus
 from blobcache.services.rules import Rules
+from blobcache.transport.server import Server
 from project import embedded
 from tests.servers import cache_at
 from tests.stores import CLUSTER

@@ -16,9 +16,9 @@ from typing import Any, Self
 from redis import ConnectionPool
 from redis.exceptions import RedisError
 
-from blobcache.redis.forks import Mark, mark
-from blobcache.redis.internals import HiredisParser
-from blobcache.redis.sockets import let_kernel_time, let_python_time
+from blobcache.transport.forks import Mark, mark
+from blobcache.transport.private import HiredisParser
+from blobcache.transport.sockets import let_kernel_time, let_python_time
 
 __all__ = ["Connections"]
 

@@ -16,11 +16,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from blobcache.redis.internals import NOT_ENOUGH_DATA, HiredisParser
-from blobcache.redis.sockets import is_plain, let_python_time, send_at_once
+from blobcache.transport.private import NOT_ENOUGH_DATA, HiredisParser
+from blobcache.transport.sockets import is_plain, let_python_time, send_at_once
 
 if TYPE_CHECKING:
-    from blobcache.redis.held import Connections
+    from blobcache.transport.held import Connections
 
 __all__ = ["can_exchange", "exchange"]
 

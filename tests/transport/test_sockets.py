@@ -17,9 +17,9 @@ from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from blobcache.exceptions import CacheUnavailable
-from blobcache.redis import exchange as exchanges
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.redis.sockets import let_kernel_time, let_python_time
+from blobcache.transport import exchange as exchanges
+from blobcache.transport.sockets import let_kernel_time, let_python_time
 from project import embedded
 from tests.conformance import A, of
 from tests.servers import Encrypted, cache_at

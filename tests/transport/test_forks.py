@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from blobcache.redis import forks
-from blobcache.redis.forks import Mark, mark
+from blobcache.transport import forks
+from blobcache.transport.forks import Mark, mark
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a system that does not fork")
 

@@ -20,10 +20,10 @@ from redis.connection import Connection
 from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's own name
 
 from blobcache.exceptions import CacheUnavailable
-from blobcache.redis import exchange as exchanges
-from blobcache.redis import held as holding
-from blobcache.redis.held import MOST, SHARE
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.transport import exchange as exchanges
+from blobcache.transport import held as holding
+from blobcache.transport.held import MOST, SHARE
 from project import embedded
 from tests.conformance import A, B, of
 from tests.servers import Encrypted, cache_at

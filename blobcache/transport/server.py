@@ -25,15 +25,15 @@ from redis.exceptions import (
 )
 
 from blobcache.exceptions import CacheUnavailable, CursorInvalid
-from blobcache.redis.exchange import can_exchange, exchange
-from blobcache.redis.held import Connections
-from blobcache.redis.wire import Packed, has_error, is_wrong_type, pack
+from blobcache.transport.exchange import can_exchange, exchange
+from blobcache.transport.held import Connections
+from blobcache.transport.packing import Packed, has_error, is_wrong_type, pack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from blobcache.digest import Digest
-    from blobcache.redis.wire import Call, Command, Reply, Script, Template
+    from blobcache.transport.packing import Call, Command, Reply, Script, Template
 
 __all__ = ["Server", "scan_position"]
 

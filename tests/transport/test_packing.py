@@ -10,8 +10,8 @@ from redis.connection import Connection
 
 from blobcache.digest import Digest
 from blobcache.redis import commands
-from blobcache.redis.wire import Command, Packed, Template, is_wrong_type, pack
 from blobcache.reference import RepositoryName
+from blobcache.transport.packing import Command, Packed, Template, is_wrong_type, pack
 from tests.conformance import ALIAS, A
 
 TARSUM = Digest("tarsum.v1+sha256:" + "d" * 64, allow_tarsum=True)
@@ -30,7 +30,7 @@ def test_commands_are_packed_the_same_without_hiredis() -> None:
     said: list[Command] = [("SADD", b"\x00\xff", "ü", 12), ("PING",), ("SET", "", b"")]
     script = (
         "import sys; sys.modules['hiredis'] = None\n"
-        "from blobcache.redis.wire import pack\n"
+        "from blobcache.transport.packing import pack\n"
         f"sys.stdout.buffer.write(pack({said!r}))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
