@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
+import pytest
 from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract
 from babel.messages.mofile import read_mo
@@ -34,6 +35,13 @@ KEYWORDS = {
     "ngettext_lazy": (1, 2),
     "pgettext": ((1, "c"), 2),
 }
+
+
+@pytest.fixture(autouse=True)
+def restored_language() -> Iterator[None]:
+    """A page in German leaves its thread in German."""
+    with override("en"):
+        yield
 
 
 def marked() -> Iterator[str]:
