@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from blobcache.admin.models import BlobAdmin, RepositoryAdmin
+from blobcache.admin.model_admins import BlobAdmin, RepositoryAdmin
 from blobcache.models import Blob, Repository
 
 __all__ = ["BlobAdmin", "RepositoryAdmin"]

@@ -9,12 +9,12 @@ from django.contrib import messages
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from blobcache.admin.base_pages import BlobPageBase
 from blobcache.admin.confirmation import SHOWN, UNCOUNTED, has_grown, shown_number
-from blobcache.admin.descriptors import SetPage
 from blobcache.admin.labels import label
 from blobcache.admin.pages import CURSOR
 from blobcache.admin.rows import Row
-from blobcache.admin.subject import AboutBlob
+from blobcache.admin.set_descriptor import SetPage
 from blobcache.cursors import seal, unseal
 from blobcache.exceptions import BlobUnknown
 from blobcache.history import recorded
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["BlobPage", "ClearBlobPage", "PurgeBlobPage", "SetBlobPage"]
 
 
-class _AboutBlob(AboutBlob):
+class _AboutBlob(BlobPageBase):
     def layout(self, page: HolderPage | None, record: Record | None) -> list[dict[str, object]]:
         """The holders as a table shows them."""
         known = record.global_media_type if record else None

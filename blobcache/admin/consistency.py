@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from blobcache.doctor.diagnosis import Progress, Step
 
-__all__ = ["AboutFindings", "ConsistencyPage"]
+__all__ = ["ConsistencyPage", "FindingsPageBase"]
 
 RUN = "run"
 """The parameter that says how far a diagnosis has come, and what it found."""
@@ -46,7 +46,7 @@ _NEED_FULL_WALK = frozenset({Kind.ORPHAN_OVERRIDE, Kind.UNREFERENCED})
 """Kinds that only a walk through all keys or all repositories finds."""
 
 
-class AboutFindings(Page):
+class FindingsPageBase(Page):
     """What is wrong with the repositories that the address names, or with all."""
 
     @property
@@ -151,7 +151,7 @@ class AboutFindings(Page):
         return self.access.may_all("delete")
 
 
-class ConsistencyPage(AboutFindings):
+class ConsistencyPage(FindingsPageBase):
     """The report, or the findings of one kind."""
 
     template = "consistency.html"

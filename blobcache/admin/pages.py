@@ -23,7 +23,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from blobcache.access import Access
-from blobcache.admin.trouble import NO_CATALOG, READ_ONLY, banner_for
+from blobcache.admin.banners import NO_CATALOG, READ_ONLY, banner_for
 from blobcache.conf import RegistrySettings
 from blobcache.cursors import seal, unseal
 from blobcache.exceptions import BlobCacheError, CacheUnavailable, CursorInvalid
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
     from django.http import HttpRequest, HttpResponse
 
-    from blobcache.admin.trouble import Banner
+    from blobcache.admin.banners import Banner
 
 __all__ = ["Page"]
 

@@ -10,7 +10,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from blobcache.admin.pages import COUNTING, KEPT, Page
-from blobcache.admin.ranking import Listing, Wanted, list_repositories
+from blobcache.admin.repository_list import Listing, Wanted, list_repositories
 from blobcache.cursors import seal, unseal
 from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.models import Repository

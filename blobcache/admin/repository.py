@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 
+from blobcache.admin.base_pages import RepositoryPageBase
 from blobcache.admin.composition import Composition, compose
-from blobcache.admin.descriptors import SetPage
 from blobcache.admin.figures import Totals, totals_of
 from blobcache.admin.labels import KINDS, label
-from blobcache.admin.members import Listing, list_members
+from blobcache.admin.member_list import Listing, list_members
+from blobcache.admin.member_query import COLUMNS, NONE, Selection
 from blobcache.admin.pages import COUNTING, NUMBER
 from blobcache.admin.rows import Row
-from blobcache.admin.selection import COLUMNS, NONE, Selection
+from blobcache.admin.set_descriptor import SetPage
 from blobcache.admin.states import EXPLANATIONS
-from blobcache.admin.subject import AboutRepository
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.models import Repository
 from blobcache.redis.index import STEP
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["RepositoryPage", "SetMemberPage"]
 
 
-class RepositoryPage(AboutRepository):
+class RepositoryPage(RepositoryPageBase):
     """Its figures, and its blobs: those selected, page by page."""
 
     template = "repository.html"
@@ -207,7 +207,7 @@ def _orders() -> list[tuple[str, str]]:
     ]
 
 
-class SetMemberPage(AboutRepository, SetPage):
+class SetMemberPage(RepositoryPageBase, SetPage):
     """Setting a descriptor, and with it letting the repository read the blob."""
 
     def is_allowed(self) -> bool:

@@ -220,8 +220,8 @@ def test_a_long_clearing_takes_several_steps(
     text: Text,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("blobcache.admin.emptying.monotonic", iter(range(10**6)).__next__)
-    monkeypatch.setattr("blobcache.admin.emptying.BUDGET", 2)
+    monkeypatch.setattr("blobcache.admin.clear_repositories.monotonic", iter(range(10**6)).__next__)
+    monkeypatch.setattr("blobcache.admin.clear_repositories.BUDGET", 2)
     service = filled.repository_scoped("big/one")
     for number in range(1000):
         digest = Digest(f"sha256:{number:064x}")

@@ -14,11 +14,11 @@ from django.urls import path
 from blobcache.access import Access, Action
 from blobcache.admin.blob import BlobPage, ClearBlobPage, PurgeBlobPage, SetBlobPage
 from blobcache.admin.blobs import BlobsPage
-from blobcache.admin.clearing import ClearMembersPage
+from blobcache.admin.clear_members import ClearMembersPage
+from blobcache.admin.clear_repositories import ClearRepositoriesPage
 from blobcache.admin.consistency import ConsistencyPage
-from blobcache.admin.emptying import EmptyPage
 from blobcache.admin.pages import Page
-from blobcache.admin.repairing import RepairPage
+from blobcache.admin.repair import RepairPage
 from blobcache.admin.repositories import RefreshPage, RepositoriesPage
 from blobcache.admin.repository import RepositoryPage, SetMemberPage
 from blobcache.digest import Digest
@@ -150,7 +150,7 @@ class RepositoryAdmin(_CacheAdmin):
 
     def empty_view(self, request: HttpRequest) -> HttpResponse:
         """Clearing all blobs of some repositories."""
-        return EmptyPage(self, request).respond()
+        return ClearRepositoriesPage(self, request).respond()
 
     def consistency_view(self, request: HttpRequest) -> HttpResponse:
         """What is wrong with all of it, or with some repositories."""

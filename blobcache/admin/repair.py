@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from blobcache.admin.confirmation import SHOWN, UNCOUNTED, has_grown, shown_number
-from blobcache.admin.consistency import AboutFindings
+from blobcache.admin.consistency import FindingsPageBase
 from blobcache.admin.pages import CURSOR
 from blobcache.admin.reports import groups
 from blobcache.cursors import seal, unseal
@@ -51,7 +51,7 @@ class _Count(NamedTuple):
 _NOTHING = _Count(0, is_all=True)
 
 
-class RepairPage(AboutFindings):
+class RepairPage(FindingsPageBase):
     """Repairing some findings, or all of a kind."""
 
     template = "repair.html"

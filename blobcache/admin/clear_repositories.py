@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from blobcache.redis.figures import Figures
 
-__all__ = ["EmptyPage"]
+__all__ = ["ClearRepositoriesPage"]
 
 BUDGET = 0.5
 """Seconds after which a step ends."""
@@ -39,10 +39,10 @@ _STEP = 100
 """Members that are read at a time; each is cleared, and audited, by itself."""
 
 
-class EmptyPage(Page):
+class ClearRepositoriesPage(Page):
     """Clearing the selected repositories."""
 
-    template = "empty.html"
+    template = "clear_repositories.html"
     writes = True
 
     def is_allowed(self) -> bool:

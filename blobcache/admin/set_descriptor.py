@@ -106,7 +106,7 @@ class DescriptorForm(forms.Form):
 class SetPage(Page):
     """Setting a descriptor in one scope."""
 
-    template = "set.html"
+    template = "set_descriptor.html"
     writes = True
 
     @property

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from django.core.paginator import Page as Slice
 
-    from blobcache.admin.selection import Selection
+    from blobcache.admin.member_query import Selection
     from blobcache.redis.catalog import MemberPage
     from blobcache.redis.service import RedisService
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from django.http import QueryDict
 
+from blobcache.admin.member_query import PARAMETERS
 from blobcache.admin.pages import CURSOR, NUMBER, Page
-from blobcache.admin.selection import PARAMETERS
 from blobcache.models import Blob, Repository
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from blobcache.redis.inspection import Record
     from blobcache.reference import RepositoryName
 
-__all__ = ["AboutBlob", "AboutRepository"]
+__all__ = ["BlobPageBase", "RepositoryPageBase"]
 
 _KEPT = (*PARAMETERS, CURSOR, NUMBER)
 
 
-class AboutRepository(Page):
+class RepositoryPageBase(Page):
     """One repository."""
 
     def __init__(
@@ -47,7 +47,7 @@ class AboutRepository(Page):
         return [(self.name, self.home)]
 
 
-class AboutBlob(Page):
+class BlobPageBase(Page):
     """One blob."""
 
     def __init__(self, admin: ModelAdmin[Model], request: HttpRequest, digest: Digest) -> None:

@@ -9,8 +9,8 @@ from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from blobcache.admin.base_pages import RepositoryPageBase
 from blobcache.admin.rows import Row
-from blobcache.admin.subject import AboutRepository
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, DigestInvalid
 from blobcache.history import recorded
@@ -27,7 +27,7 @@ _LIMIT = 900
 (``DATA_UPLOAD_MAX_NUMBER_FIELDS``)."""
 
 
-class ClearMembersPage(AboutRepository):
+class ClearMembersPage(RepositoryPageBase):
     """Clearing the selected blobs, after a look at what that will do."""
 
     template = "clear_members.html"
