@@ -29,22 +29,22 @@ def access(*grants: str) -> Access:
 @pytest.mark.parametrize("action", ["view", "change", "delete"])
 def test_the_model_s_permission_is_for_every_repository(action: Any) -> None:
     who = access(f"blobcache.{action}_repository")
-    assert who.may_all(action)
-    assert who.may(action, "a/b")
-    assert who.may(action, "NO NAME")
-    assert not who.may_blobs(action)
+    assert who.may_in_every_repository(action)
+    assert who.may_in_repository(action, "a/b")
+    assert who.may_in_repository(action, "NO NAME")
+    assert not who.may_globally(action)
 
 
 @pytest.mark.parametrize("action", ["view", "change", "delete"])
 def test_the_object_s_permission_is_for_one(action: Any) -> None:
     who = access(f"blobcache.{action}_repository:a/b")
-    assert who.may(action, "a/b")
-    assert not who.may(action, "a/c")
-    assert not who.may_all(action)
+    assert who.may_in_repository(action, "a/b")
+    assert not who.may_in_repository(action, "a/c")
+    assert not who.may_in_every_repository(action)
 
 
 def test_what_is_no_name_is_never_granted() -> None:
-    assert not access("blobcache.view_repository:NO NAME").may("view", "NO NAME")
+    assert not access("blobcache.view_repository:NO NAME").may_in_repository("view", "NO NAME")
 
 
 def test_to_set_in_a_repository_takes_the_right_to_change_blobs() -> None:
@@ -69,14 +69,14 @@ def test_to_clear_takes_the_right_to_delete_there() -> None:
 @pytest.mark.parametrize("user", [None, AnonymousUser()])
 def test_nobody_may_nothing(user: Any, db: None) -> None:
     who = Access(user)
-    assert not who.may("view", "a")
-    assert not who.may_blobs("view")
-    assert not who.may_list()
+    assert not who.may_in_repository("view", "a")
+    assert not who.may_globally("view")
+    assert not who.may_list_repositories()
 
 
 def test_a_user_without_permissions_of_any_kind_may_nothing() -> None:
     user: Any = object()
-    assert not Access(user).may("view", "a")
+    assert not Access(user).may_in_repository("view", "a")
 
 
 def only_a(user: object) -> list[str]:
@@ -95,9 +95,9 @@ def visible(function: str) -> Any:
 def test_the_setting_narrows() -> None:
     with visible("only_a"):
         who = access("blobcache.view_repository")
-        assert who.may("view", "a/b")
-        assert not who.may("view", "b")
-        assert not who.may("view", "a")
+        assert who.may_in_repository("view", "a/b")
+        assert not who.may_in_repository("view", "b")
+        assert not who.may_in_repository("view", "a")
         assert who.visible.ranges == ("a/",)
         assert who.visible.allows is None
 
@@ -105,15 +105,15 @@ def test_the_setting_narrows() -> None:
 def test_the_setting_never_grants() -> None:
     with visible("only_a"):
         who = access("blobcache.view_repository:a/b")
-        assert who.may("view", "a/b")
-        assert not who.may("view", "a/c")
+        assert who.may_in_repository("view", "a/b")
+        assert not who.may_in_repository("view", "a/c")
         assert who.visible.allows is not None
 
 
 def test_the_setting_may_leave_all_as_it_is() -> None:
     with visible("everything"):
         assert access("blobcache.view_repository").visible.ranges is None
-        assert not access().may("view", "a")
+        assert not access().may_in_repository("view", "a")
 
 
 def test_a_user_sees_all_with_the_models_permission_and_without_ranges() -> None:

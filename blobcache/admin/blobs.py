@@ -28,7 +28,7 @@ class BlobsPage(Page):
 
     def is_allowed(self) -> bool:
         """Who may view blobs."""
-        return self.access.may_blobs("view")
+        return self.access.may_globally("view")
 
     @property
     def home(self) -> str:

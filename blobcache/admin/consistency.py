@@ -77,7 +77,7 @@ class FindingsPageBase(Page):
             return bool(self.names) or not self.said
         return (
             bool(self.names)
-            and all(self.access.may("view", name) for name in self.names)
+            and all(self.access.may_in_repository("view", name) for name in self.names)
             and self.wanted_kind not in _NEED_FULL_WALK
         )
 
@@ -112,8 +112,8 @@ class FindingsPageBase(Page):
         if finding.kind is Kind.UNREFERENCED and not self.access.sees_all:
             return False  # it depends on all repositories, hidden ones included
         if finding.repository is None:
-            return self.access.may_blobs("view")
-        return self.access.may("view", finding.repository)
+            return self.access.may_globally("view")
+        return self.access.may_in_repository("view", finding.repository)
 
     def may_repair(self, finding: Finding) -> bool:
         """Whether the user may take away what is wrong."""
@@ -148,7 +148,7 @@ class FindingsPageBase(Page):
             return False
         if self.said:
             return any(self.access.may_clear(name) for name in self.names)
-        return self.access.may_all("delete")
+        return self.access.may_in_every_repository("delete")
 
 
 class ConsistencyPage(FindingsPageBase):

@@ -123,7 +123,7 @@ class RepositoryAdmin(_CacheAdmin):
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Whether the user may view that repository, or any."""
         if obj is None:
-            return Access(request.user).may_all("view") or _may_be_granted_by_name()
+            return Access(request.user).may_in_every_repository("view") or _may_be_granted_by_name()
         return self._may("view", request, obj)
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -136,7 +136,11 @@ class RepositoryAdmin(_CacheAdmin):
 
     def _may(self, action: Action, request: HttpRequest, obj: Model | None) -> bool:
         access = Access(request.user)
-        return access.may_all(action) if obj is None else access.may(action, str(obj.pk))
+        return (
+            access.may_in_every_repository(action)
+            if obj is None
+            else access.may_in_repository(action, str(obj.pk))
+        )
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, object] | None = None
@@ -211,15 +215,15 @@ class BlobAdmin(_CacheAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Whether the user may view blobs."""
-        return Access(request.user).may_blobs("view")
+        return Access(request.user).may_globally("view")
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Whether the user may set global descriptors."""
-        return Access(request.user).may_blobs("change")
+        return Access(request.user).may_globally("change")
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Whether the user may clear global descriptors."""
-        return Access(request.user).may_blobs("delete")
+        return Access(request.user).may_globally("delete")
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, object] | None = None

@@ -259,11 +259,15 @@ class Page:
 
     def blob_url(self, digest: str) -> str:
         """The address of a blob's page; empty where the user may not have it."""
-        return self.url(Blob, "change", digest) if self.access.may_blobs("view") else ""
+        return self.url(Blob, "change", digest) if self.access.may_globally("view") else ""
 
     def repository_url(self, name: str) -> str:
         """The address of a repository's page; empty where the user may not have it."""
-        return self.url(Repository, "change", name) if self.access.may("view", name) else ""
+        return (
+            self.url(Repository, "change", name)
+            if self.access.may_in_repository("view", name)
+            else ""
+        )
 
     def crumbs(self) -> list[tuple[str, str]]:
         """The way to this page below the list of its kind: texts and addresses."""

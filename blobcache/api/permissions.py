@@ -74,9 +74,9 @@ def purge(access: Access, _: str | None) -> bool:
 
 def list_(access: Access, _: str | None) -> bool:
     """To get a list of repositories, of which it shows those that the user may view."""
-    return access.may_list()
+    return access.may_list_repositories()
 
 
 def view_any(access: Access, _: str | None) -> bool:
     """To know how the service is doing."""
-    return access.may_all("view") or access.may_blobs("view")
+    return access.may_in_every_repository("view") or access.may_globally("view")
