@@ -1,9 +1,10 @@
-"""Cursors as they leave the house: nobody can read one, change it, or use it elsewhere.
+"""Encrypted, signed cursors: a client cannot read or change one, nor use it for another list.
 
-A catalog's cursor may hold the name of a repository that whoever gets it may not view. So it goes
-out sealed: padded to whole blocks, so that its length does not reveal the length of the name;
-encrypted with a key stream that is made from ``SECRET_KEY`` and never used twice (SHAKE-256 of key
-and nonce); then signed together with what it belongs to.
+A cursor of the catalog may contain the name of a repository that the client's user may not view. So
+a client gets it as a token: padded to whole blocks, so that its length does not reveal the length
+of the name; encrypted with a key stream that is made from ``SECRET_KEY`` and a random nonce
+(SHAKE-256), so that no two tokens share one; then signed together with its scope, the list that it
+belongs to.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ _SALT = "blobcache.cursors.padded"
 _NONCE_LENGTH = 16
 
 _BLOCK = 384
-"""Bytes. One block is enough for the longest valid name, the other parts of its cursor and the mark
-at the end."""
+"""Bytes. One block holds the longest valid name with the other parts of its cursor and the
+mark."""
 
 _MARK = b"\x80"
 """Follows the cursor, before the zeros of the padding (ISO/IEC 7816-4)."""
 
 
-def seal(cursor: str, *belonging: str) -> str:
-    """Return a token, fit for a URL, for a cursor that belongs to some listing."""
+def seal(cursor: str, *scope: str) -> str:
+    """Return a URL-safe token for a cursor of the list that `scope` identifies."""
     nonce = token_bytes(_NONCE_LENGTH)
-    enciphered = _cipher(_padded(cursor.encode("utf-8", "surrogateescape")), nonce)
-    return _signer(belonging).sign(urlsafe_b64encode(nonce + enciphered).decode().rstrip("="))
+    encrypted = _cipher(_padded(cursor.encode("utf-8", "surrogateescape")), nonce)
+    return _signer(scope).sign(urlsafe_b64encode(nonce + encrypted).decode().rstrip("="))
 
 
-def unseal(token: str, *belonging: str) -> str:
-    """Return the cursor again; raise `CursorInvalid` if the token is not one of that listing."""
+def unseal(token: str, *scope: str) -> str:
+    """Return the cursor in a token; raise `CursorInvalid` if it was not made for that scope."""
     try:
-        text = _signer(belonging).unsign(token)
-    except (BadSignature, UnicodeEncodeError):  # the latter for half a surrogate pair
+        text = _signer(scope).unsign(token)
+    except (BadSignature, UnicodeEncodeError):  # The latter for an unpaired surrogate.
         raise CursorInvalid("The cursor is not one that this listing gave out.") from None
     raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     padded = _cipher(raw[_NONCE_LENGTH:], raw[:_NONCE_LENGTH])
@@ -55,12 +56,12 @@ def _padded(data: bytes) -> bytes:
 
 
 def _cipher(data: bytes, nonce: bytes) -> bytes:
-    """Encipher or decipher: both are an exclusive or with the nonce's key stream."""
+    """Encrypt or decrypt: both are an XOR with the nonce's key stream."""
     key = salted_hmac(_SALT, "key", algorithm="sha256").digest()
     stream = shake_256(key + nonce).digest(len(data))
     return bytes(a ^ b for a, b in zip(data, stream, strict=True))
 
 
-def _signer(belonging: tuple[str, ...]) -> Signer:
-    # Without the fallbacks: what was enciphered with a former key cannot be read any more.
-    return Signer(salt=_SALT + json.dumps(belonging), fallback_keys=[])
+def _signer(scope: tuple[str, ...]) -> Signer:
+    # Without SECRET_KEY_FALLBACKS: the encryption uses SECRET_KEY alone.
+    return Signer(salt=_SALT + json.dumps(scope), fallback_keys=[])

@@ -1,9 +1,10 @@
-"""Django's own history of changes: a `LogEntry` for each that a user makes.
+"""Django's history of changes: a `LogEntry` for each change that a user makes.
 
-A change in a repository's scope stands in the history of that repository, one of the global scope
-in that of the blob. Only where ``django.contrib.admin`` is installed; changes that no user of the
-database makes are left to the log ``blobcache.audit``. So are changes in repositories that the user
-may not view, as a purge makes them: the admin shows users their own entries, with the names.
+A change in a repository is in the history of that repository, a change in the global scope in that
+of the blob. There is a history only if ``django.contrib.admin`` is installed. Two kinds of changes
+are only in the log ``blobcache.audit``: those that no user in the database makes, and those in
+repositories that the user may not view, which a purge can make. The admin shows users their own
+entries, and these contain the names.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ _ADDITION, _CHANGE, _DELETION = 1, 2, 3  # django.contrib.admin.models, which ma
 
 @contextmanager
 def recorded(user: AbstractBaseUser | AnonymousUser, *, source: str) -> Iterator[None]:
-    """Attribute the changes made within to the user, through `source`, and put them into history.
+    """Attribute the changes made in this block to the user, and write them to the history.
 
-    What was done before an error is recorded as well. Changes made alike to several repositories
-    are written together. A database that refuses an entry is logged and undoes nothing: the change
-    is made, and ``blobcache.audit`` has it.
+    `source` says through what they were made, such as ``"admin"``. Changes made before an error
+    are written too. Several repositories with the same change take one query. If the database
+    fails, that is logged and nothing is undone: the change is made, and ``blobcache.audit`` has it.
     """
     changes: list[Change] = []
     try:
@@ -102,18 +103,21 @@ def _write(user_id: int, entries: dict[_Entry, list[Model]]) -> None:
 def _entries(
     user: AbstractBaseUser | AnonymousUser, changes: Iterable[Change]
 ) -> dict[_Entry, list[Model]]:
-    """What to write, and of which objects; what cannot be put into words is logged and left out."""
+    """The entries to write, with their objects.
+
+    A change whose message cannot be formatted is logged and skipped.
+    """
     access = cache(lambda registry: Access(user, registry))
     may_view = cache(lambda registry, name: access(registry).may_view(name))
     entries: dict[_Entry, list[Model]] = {}
-    # One history is in one language, the site's, whoever writes in it.
+    # All entries are in the site's language, whatever language the user reads.
     with override(settings.LANGUAGE_CODE):
         for change in changes:
             try:
                 name = change.repository
                 if name is None or may_view(change.registry, name):
                     entries.setdefault(_entry(change), []).append(_subject(change))
-            except Exception:  # noqa: BLE001 - a translation's, say; the change is made
+            except Exception:  # noqa: BLE001 - such as a faulty translation; the change is made
                 _log.exception("A change is made, but is missing from the history: %a", change)
     return entries
 
@@ -143,15 +147,15 @@ def _set(digest: str, before: Descriptor | None, after: Descriptor) -> str:
         message = _("Set the descriptor of %(digest)s to %(after)s; it was %(before)s.")
     return message % {
         "digest": digest,
-        "after": _told(after, digest),
-        "before": before and _told(before, digest),
+        "after": _describe(after, digest),
+        "before": before and _describe(before, digest),
     }
 
 
 def _cleared(digest: str, before: Descriptor | None) -> str:
     if before is None:
         return _("Cleared %(digest)s.") % {"digest": digest}
-    facts = {"digest": digest, "before": _told(before, digest)}
+    facts = {"digest": digest, "before": _describe(before, digest)}
     return _("Cleared %(digest)s; it was %(before)s.") % facts
 
 
@@ -165,7 +169,7 @@ def _repaired(digest: str | None) -> str:
     return _("Removed what was no blob: %(what)s.") % {"what": digest}
 
 
-def _told(descriptor: Descriptor, digest: str) -> str:
+def _describe(descriptor: Descriptor, digest: str) -> str:
     facts: Iterable[str] = (
         ngettext("%(size)d byte", "%(size)d bytes", descriptor.size) % {"size": descriptor.size},
         *((descriptor.media_type,) if descriptor.media_type else ()),

@@ -28,12 +28,12 @@ from blobcache.exceptions import (
     CacheUnavailable,
     DescriptorCorrupt,
     DigestInvalid,
-    OperationUnsupported,
 )
 from blobcache.raw import excerpt, quoted
 from blobcache.redis.figures import FigureStore
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.summary import summarize
+from blobcache.services.rules import read_only_error
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -280,9 +280,7 @@ class PurgeView(BlobCacheView):
     def _dry_run(self, digest: Digest, token: str | None) -> Response:
         """Say what a purge would clear, as far as the user may view it, and write nothing."""
         if self.config.READ_ONLY:
-            raise OperationUnsupported(
-                f"The registry '{self.registry}' is configured as read-only."
-            )
+            raise read_only_error(self.registry)
         belonging = (self.registry, type(self).__name__, DRY_RUN, digest)
         page = self.redis.catalog.holders(
             digest,

@@ -19,7 +19,7 @@ from enum import StrEnum
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, OperationUnsupported
+from blobcache.exceptions import CursorInvalid, DescriptorCorrupt
 from blobcache.redis.catalog import PAGE_BUDGET
 from blobcache.redis.evidence import share_of_walk
 from blobcache.redis.index import STEP, raw_name
@@ -27,6 +27,7 @@ from blobcache.redis.names import repository_text
 from blobcache.redis.tally import MediaTypeTotal, Tally
 from blobcache.redis.visible import ALL, Visible
 from blobcache.reference import RepositoryName
+from blobcache.services.rules import read_only_error
 from blobcache.transport.packing import Script
 from blobcache.transport.server import scan_position
 
@@ -218,9 +219,8 @@ class FigureStore:
         where nothing can be kept, and `CacheUnavailable`. A failover makes it begin anew.
         """
         if not self.may_keep:
-            raise OperationUnsupported(
-                f"The registry '{self._provider.rules.registry}' is configured as read-only, and "
-                "has no other place for its figures."
+            raise read_only_error(
+                self._provider.rules.registry, "Its figures need a CATALOG_ALIAS on another Redis."
             )
         self._count(RepositoryName(repository), monotonic() + budget)
         return self.look(repository)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from blobcache.digest import Digest
-from blobcache.exceptions import DescriptorCorrupt, OperationUnsupported
+from blobcache.exceptions import DescriptorCorrupt
 from blobcache.redis import keys, replies
 from blobcache.redis.names import digest_text, repository_text
 from blobcache.reference import RepositoryName
@@ -189,11 +189,7 @@ class Mender:
 
     def require_writable(self) -> None:
         """Raise `OperationUnsupported` where the registry is read-only; asks Redis nothing."""
-        rules = self._provider.rules
-        if rules.read_only:
-            raise OperationUnsupported(
-                f"The registry '{rules.registry}' is configured as read-only."
-            )
+        self._provider.rules.require_writable()
 
     def _announce(
         self,

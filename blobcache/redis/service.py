@@ -23,7 +23,7 @@ from blobcache.redis.status import ServerStatus, server_status
 from blobcache.reference import RepositoryName
 from blobcache.services.base import PurgeResult, SetResult
 from blobcache.services.metrics import metered, purge_outcome
-from blobcache.services.rules import RuledService, Rules, unknown
+from blobcache.services.rules import BaseDescriptorService, Rules, blob_unknown_error
 from blobcache.transport.packing import Packed, has_error, is_wrong_type
 from blobcache.transport.server import Server, scan_position
 
@@ -73,7 +73,7 @@ class RedisOptions:
     """Digests of a batch that go into one round trip."""
 
 
-class RedisService(RuledService):
+class RedisService(BaseDescriptorService):
     """One scope: what `RedisBlobDescriptorCacheProvider` and its repositories have in common."""
 
     __slots__ = ("_options", "_server", "_stat_template", "catalog")
@@ -104,7 +104,7 @@ class RedisService(RuledService):
         answers = self._server.ask(self._stat_template, digest, replica=replica)
         descriptor = self._read(answers, digest)
         if descriptor is None:
-            raise unknown(digest, self.repository)
+            raise blob_unknown_error(digest, self.repository)
         return descriptor
 
     def _stat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
@@ -224,7 +224,7 @@ class RedisService(RuledService):
             call = commands.clear_template(repository, takes_blob=self.rules.role == "cache")
             reply = self._server.call(script, (call, (digest,)))
         if reply is None:
-            raise unknown(digest, repository)
+            raise blob_unknown_error(digest, repository)
         fields, *override = cast("list[Reply]", reply)
         if fields is None:
             return None
@@ -319,7 +319,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
         time (`PURGE_BUDGET`), or when it has cleared the blob in some thousand repositories. So the
         number of steps reveals almost nothing about repositories that the caller may not view.
         """
-        parsed = self._writable(digest)
+        parsed = self._parse_for_write(digest)
         deadline = monotonic() + PURGE_BUDGET
         if cursor:
             begun, _, after = cursor.partition("/")
@@ -347,7 +347,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
         return PurgeResult(tuple(cleared), None)
 
 
-def _cleared(service: RuledService, digest: Digest) -> bool:
+def _cleared(service: BaseDescriptorService, digest: Digest) -> bool:
     """Clear the blob in the scope, if it is known there."""
     try:
         service.clear(digest)

@@ -1,4 +1,4 @@
-"""Who changed what: the signal and the line in the audit log that every change causes."""
+"""Announce each change: by a signal, and by a line in the audit log with who made it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from blobcache.descriptor import Descriptor
 
-__all__ = ["Change", "announce", "attributed", "doubt", "is_heard"]
+__all__ = ["Change", "announce", "attributed", "is_observed", "log_unknown_outcome"]
 
 _log = logging.getLogger("blobcache.audit")
 
@@ -32,16 +32,17 @@ Event: TypeAlias = Literal["set", "clear", "purge", "repair"]
 
 
 class Change(NamedTuple):
-    """One change of what is known about a blob, in one scope."""
+    """One change of a blob's descriptor in one scope."""
 
     event: Event
     registry: str
 
     repository: str | None
-    """A `RepositoryName`; in a repair also what stood in the place of one, printable."""
+    """A `RepositoryName`; in a repair perhaps an invalid name, as printable text."""
 
     digest: str | None
-    """A `Digest`; in a repair also what stood in the place of one, or None for all there is."""
+    """A `Digest`; in a repair perhaps an invalid one, as printable text, or None for the key of a
+    whole repository."""
 
     before: Descriptor | None = None
     after: Descriptor | None = None
@@ -53,17 +54,17 @@ class _Attribution(NamedTuple):
     collect: Callable[[Change], object] | None = None
 
 
-_NOBODY = _Attribution()
-_attribution: ContextVar[_Attribution] = ContextVar("attribution", default=_NOBODY)
+_UNATTRIBUTED = _Attribution()
+_attribution: ContextVar[_Attribution] = ContextVar("attribution", default=_UNATTRIBUTED)
 
 
 @contextmanager
 def attributed(
     *, actor: str | None, source: str, collect: Callable[[Change], object] | None = None
 ) -> Iterator[None]:
-    """Attribute the changes made within to `actor`, through the entrance `source`.
+    """Attribute the changes made in this block to `actor`, made through `source`.
 
-    Each is given to `collect`, of this block or of the one around it.
+    Each change is passed to `collect`; without one, to that of the enclosing block.
     """
     collect = collect or _attribution.get().collect
     token = _attribution.set(_Attribution(actor, source, collect))
@@ -73,8 +74,8 @@ def attributed(
         _attribution.reset(token)
 
 
-def is_heard(event: Event) -> bool:
-    """Whether anybody would learn of such a change."""
+def is_observed(event: Event) -> bool:
+    """Whether a log handler, a signal receiver or a history gets such a change."""
     return (
         _attribution.get().collect is not None
         or bool(_SIGNALS[event].receivers)
@@ -87,7 +88,7 @@ def announce(change: Change, sender: type) -> None:
     who = _attribution.get()
     if _log.isEnabledFor(logging.INFO):
         _log.info(
-            # What others have a say in is quoted: no value can pass for a field or another line.
+            # Values from outside are quoted, so that none can look like a field or a new line.
             "%s registry=%a repository=%s digest=%s before=%s after=%s actor=%a source=%a",
             change.event,
             change.registry,
@@ -108,8 +109,8 @@ def announce(change: Change, sender: type) -> None:
         signal.send_robust(sender, **facts)
 
 
-def doubt(change: Change) -> None:
-    """Write into the log that the change was tried, and that nobody knows what became of it."""
+def log_unknown_outcome(change: Change) -> None:
+    """Log that the change was attempted, and that its outcome is unknown."""
     who = _attribution.get()
     _log.warning(
         "%s registry=%a repository=%s digest=%s outcome=unknown actor=%a source=%a",

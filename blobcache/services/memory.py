@@ -16,7 +16,7 @@ from blobcache.exceptions import BlobUnknown
 from blobcache.reference import RepositoryName
 from blobcache.services.base import PurgeResult, SetResult
 from blobcache.services.metrics import metered, purge_outcome
-from blobcache.services.rules import RuledService, Rules, unknown
+from blobcache.services.rules import BaseDescriptorService, Rules, blob_unknown_error
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -50,7 +50,7 @@ def _lru(max_entries: int, ttl: int | None) -> MutableMapping[_K, _V]:
     return LRUCache(max_entries) if ttl is None else TTLCache(max_entries, ttl)
 
 
-class _MemoryService(RuledService):
+class _MemoryService(BaseDescriptorService):
     __slots__ = ("_store",)
 
     def __init__(
@@ -63,7 +63,7 @@ class _MemoryService(RuledService):
         with self._store.lock:
             descriptor = self._find(digest)
         if descriptor is None:
-            raise unknown(digest, self.repository)
+            raise blob_unknown_error(digest, self.repository)
         return descriptor
 
     def _stat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
@@ -95,11 +95,11 @@ class _MemoryService(RuledService):
             if self.repository is not None:
                 key = _Membership(self.repository, digest)
                 if self._store.overrides.pop(key, None) is None:
-                    raise unknown(digest, self.repository)
+                    raise blob_unknown_error(digest, self.repository)
                 if self.rules.role == "cache":
                     self._store.descriptors.pop(digest, None)
             elif self._store.descriptors.pop(digest, None) is None:
-                raise unknown(digest, None)
+                raise blob_unknown_error(digest, None)
         return before
 
     def _find(self, digest: Digest) -> Descriptor | None:
@@ -133,14 +133,14 @@ class MemoryBlobDescriptorCacheProvider(_MemoryService):
         """Return the provider that one entry of the setting ``BLOBCACHE`` describes."""
         return cls(Rules.from_settings(settings), max_entries=settings.MEMORY_MAX_ENTRIES)
 
-    def repository_scoped(self, name: str) -> RuledService:
+    def repository_scoped(self, name: str) -> BaseDescriptorService:
         """See `BlobDescriptorCacheProvider.repository_scoped`."""
         return _MemoryService(self.rules, self._store, RepositoryName(name))
 
     @metered("purge", purge_outcome)
     def purge(self, digest: str, cursor: str = "") -> PurgeResult:
         """See `BlobDescriptorCacheProvider.purge`: here all in one step."""
-        parsed = self._writable(digest)
+        parsed = self._parse_for_write(digest)
         with self._store.lock:
             holders = sorted(name for name, held in self._store.overrides if held == parsed)
         cleared = [name for name in holders if _cleared(self.repository_scoped(name), parsed)]
@@ -149,7 +149,7 @@ class MemoryBlobDescriptorCacheProvider(_MemoryService):
         return PurgeResult(tuple(cleared), None)
 
 
-def _cleared(service: RuledService, digest: Digest) -> bool:
+def _cleared(service: BaseDescriptorService, digest: Digest) -> bool:
     try:
         service.clear(digest)
     except BlobUnknown:

@@ -1,8 +1,8 @@
-"""What holds in every scope of every provider, whatever keeps the descriptors.
+"""The rules that hold in every scope of every provider, whatever stores the descriptors.
 
-Parse what comes in, refuse what must not be written, announce what was changed. A provider
-inherits from `RuledService` and fills in the four steps that touch its store, which then see
-nothing but valid values.
+`BaseDescriptorService` parses arguments, refuses invalid and forbidden writes, and announces
+changes. A provider inherits from it and implements the four methods that use its store; these get
+valid values only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from blobcache.exceptions import (
     MediaTypeInvalid,
     OperationUnsupported,
 )
-from blobcache.services.audit import Change, announce, doubt, is_heard
+from blobcache.services.audit import Change, announce, is_observed, log_unknown_outcome
 from blobcache.services.metrics import metered, metered_batch, set_outcome
 
 if TYPE_CHECKING:
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
     from blobcache.reference import RepositoryName
     from blobcache.services.base import SetResult
 
-__all__ = ["RuledService", "Rules", "unknown"]
+__all__ = ["BaseDescriptorService", "Rules", "blob_unknown_error", "read_only_error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How one registry's descriptors are to be kept."""
+    """The rules of one registry: how its descriptors are stored and who may change them."""
 
     registry: str = "default"
     """The registry's key in the setting ``BLOBCACHE``."""
 
     role: Role = "cache"
-    """``"cache"``: somebody can refill, so a scoped clear takes the global descriptor with it.
-    ``"primary"``: nobody can, so it stays."""
+    """``"cache"``: a registry refills lost descriptors, so a clear in a repository deletes the
+    global descriptor too. ``"primary"``: nothing refills them, so that clear keeps it."""
 
     ttl: int | None = None
-    """Seconds until what was written is forgotten, counted anew from each write."""
+    """Seconds after which written keys expire, counted from the last write; None for never."""
 
     read_only: bool = False
     """Refuse every write."""
@@ -55,7 +55,7 @@ class Rules:
 
     @classmethod
     def from_settings(cls, settings: RegistrySettings) -> Self:
-        """Return what one entry of the setting ``BLOBCACHE`` says."""
+        """Return the rules of one registry in the setting ``BLOBCACHE``."""
         return cls(
             registry=settings.registry,
             role=settings.ROLE,
@@ -64,9 +64,14 @@ class Rules:
             allow_tarsum=settings.ALLOW_TARSUM,
         )
 
+    def require_writable(self) -> None:
+        """Raise `OperationUnsupported` if the registry is read-only."""
+        if self.read_only:
+            raise read_only_error(self.registry)
 
-class RuledService(ABC):
-    """A descriptor service's public face: the protocol `BlobDescriptorService`."""
+
+class BaseDescriptorService(ABC):
+    """The public methods of the protocol `BlobDescriptorService`, over four abstract ones."""
 
     __slots__ = ("repository", "rules")
 
@@ -91,7 +96,7 @@ class RuledService(ABC):
     @metered("set", set_outcome)
     def set_descriptor(self, digest: str, descriptor: Descriptor) -> SetResult:
         """See `BlobDescriptorService.set_descriptor`."""
-        digest = self._writable(digest)
+        digest = self._parse_for_write(digest)
         if descriptor.digest != digest and descriptor.digest.algorithm == digest.algorithm:
             raise DigestMismatch(
                 f"The descriptor is of {descriptor.digest}, which cannot be the content of "
@@ -108,7 +113,7 @@ class RuledService(ABC):
         try:
             result = self._set(digest, descriptor, descriptor.media_type)
         except CacheUnavailable:
-            self._doubt("set", digest)
+            self._log_unknown_outcome("set", digest)
             raise
         self._announce("set", digest, result.before, result.descriptor)
         return result
@@ -116,21 +121,18 @@ class RuledService(ABC):
     @metered("clear", lambda _: "cleared")
     def clear(self, digest: str) -> Descriptor | None:
         """See `BlobDescriptorService.clear`."""
-        digest = self._writable(digest)
+        digest = self._parse_for_write(digest)
         try:
             before = self._clear(digest)
         except CacheUnavailable:
-            self._doubt("clear", digest)
+            self._log_unknown_outcome("clear", digest)
             raise
         self._announce("clear", digest, before, None)
         return before
 
-    def _writable(self, digest: str) -> Digest:
+    def _parse_for_write(self, digest: str) -> Digest:
         parsed = Digest(digest, allow_tarsum=self.rules.allow_tarsum)
-        if self.rules.read_only:
-            raise OperationUnsupported(
-                f"The registry '{self.rules.registry}' is configured as read-only."
-            )
+        self.rules.require_writable()
         return parsed
 
     def _announce(
@@ -140,13 +142,13 @@ class RuledService(ABC):
         before: Descriptor | None,
         after: Descriptor | None,
     ) -> None:
-        if is_heard(event):
+        if is_observed(event):
             change = Change(event, self.rules.registry, self.repository, digest, before, after)
             announce(change, type(self))
 
-    def _doubt(self, event: Literal["set", "clear"], digest: Digest) -> None:
-        """Leave a trace of a change that may have happened, although nobody answered."""
-        doubt(Change(event, self.rules.registry, self.repository, digest))
+    def _log_unknown_outcome(self, event: Literal["set", "clear"], digest: Digest) -> None:
+        """Log a write whose outcome is unknown, since no reply came."""
+        log_unknown_outcome(Change(event, self.rules.registry, self.repository, digest))
 
     @abstractmethod
     def _stat(self, digest: Digest) -> Descriptor: ...
@@ -156,17 +158,23 @@ class RuledService(ABC):
 
     @abstractmethod
     def _set(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
-        """Store a descriptor that may be stored; `media_type` is its own, known to be there."""
+        """Store a valid descriptor; `media_type` is the descriptor's, which is not None."""
 
     @abstractmethod
     def _clear(self, digest: Digest) -> Descriptor | None: ...
 
 
-def unknown(digest: Digest, repository: RepositoryName | None) -> BlobUnknown:
-    """Return the error that says so."""
+def blob_unknown_error(digest: Digest, repository: RepositoryName | None) -> BlobUnknown:
+    """Return the error for a blob that this scope does not know."""
     if repository is None:
         return BlobUnknown(f"The blob {digest} is not known.", {"digest": str(digest)})
     return BlobUnknown(
         f"The blob {digest} is not known in the repository {repository}.",
         {"digest": str(digest), "repository": str(repository)},
     )
+
+
+def read_only_error(registry: str, reason: str = "") -> OperationUnsupported:
+    """Return the error for a write to a read-only registry; `reason` is a sentence to add."""
+    text = f"The registry '{registry}' is configured as read-only."
+    return OperationUnsupported(f"{text} {reason}".rstrip())
