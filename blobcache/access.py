@@ -21,8 +21,8 @@ from django.utils.module_loading import import_string
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
 from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.models import Blob, Repository
-from blobcache.redis.visible import ALL, Visible
 from blobcache.reference import RepositoryName
+from blobcache.visibility import ALL, Visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

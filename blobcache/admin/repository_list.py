@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.redis.figures import FigureStore, Order, RankedRow
-from blobcache.redis.visible import Visible
+from blobcache.visibility import Visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,10 +18,10 @@ from blobcache.raw import EXCERPT
 from blobcache.redis import keys, replies
 from blobcache.redis.index import STEP, CatalogStatus, NameIndex, raw_name
 from blobcache.redis.names import digest_text, repository_text
-from blobcache.redis.visible import ALL, Visible
 from blobcache.reference import RepositoryName
 from blobcache.transport.packing import is_wrong_type
 from blobcache.transport.server import scan_position
+from blobcache.visibility import ALL, Visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

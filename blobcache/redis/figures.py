@@ -25,11 +25,11 @@ from blobcache.redis.evidence import share_of_walk
 from blobcache.redis.index import STEP, raw_name
 from blobcache.redis.names import repository_text
 from blobcache.redis.tally import MediaTypeTotal, Tally
-from blobcache.redis.visible import ALL, Visible
 from blobcache.reference import RepositoryName
 from blobcache.services.rules import read_only_error
 from blobcache.transport.packing import Script
 from blobcache.transport.server import scan_position
+from blobcache.visibility import ALL, Visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -20,8 +20,8 @@ from blobcache.exceptions import CacheUnavailable, CursorInvalid
 from blobcache.redis import keys
 from blobcache.redis.keys import CatalogKeys
 from blobcache.redis.replies import number_of_bytes
-from blobcache.redis.visible import ALL, Visible
 from blobcache.transport.packing import Packed, Script
+from blobcache.visibility import ALL, Visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -16,9 +16,9 @@ from blobcache.redis.figures import Figures, FigureStore, Order
 from blobcache.redis.inspection import State
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
 from blobcache.redis.tally import MAX_MEDIA_TYPES, MediaTypeTotal
-from blobcache.redis.visible import Visible
 from blobcache.reference import RepositoryName
 from blobcache.services.rules import Rules
+from blobcache.visibility import Visible
 from project import embedded
 from tests.conformance import ALIAS, LAYER, A, B, of
 from tests.servers import cache_at, commands, monitor

@@ -13,7 +13,7 @@ from blobcache.descriptor import Descriptor
 from blobcache.redis import figures
 from blobcache.redis.figures import FigureStore, Order, Ranking
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.redis.visible import ALL, Visible
+from blobcache.visibility import ALL, Visible
 from tests.servers import commands
 
 RANGES = Visible.of(["team/", "shop/cart"])

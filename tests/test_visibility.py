@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blobcache.redis.visible import ALL, Visible
 from blobcache.reference import RepositoryName
+from blobcache.visibility import ALL, Visible
 
 NAMES = st.text("ab/-", max_size=4)
 

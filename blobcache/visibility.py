@@ -1,4 +1,4 @@
-"""Which repositories a listing may look at, on behalf of somebody."""
+"""Which repository names a user may see."""
 
 from __future__ import annotations
 
