@@ -10,13 +10,18 @@ import re
 from itertools import repeat
 from typing import TYPE_CHECKING, Self
 
-from blobcache.exceptions import DigestInvalidFormat, DigestInvalidLength, DigestUnsupported
-from blobcache.raw import excerpt, quoted
+from blobcache.exceptions import (
+    DigestInvalid,
+    DigestInvalidFormat,
+    DigestInvalidLength,
+    DigestUnsupported,
+)
+from blobcache.raw import excerpt, printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ALGORITHMS", "MAX_LENGTH", "Digest"]
+__all__ = ["ALGORITHMS", "MAX_LENGTH", "Digest", "digest_text"]
 
 ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
 """The known algorithms, each with the number of hexadecimal characters of its digests."""
@@ -89,6 +94,16 @@ class Digest(str):
 
     def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, bool]]:
         return (str(self),), {"allow_tarsum": True}
+
+
+def digest_text(raw: bytes, *, allow_tarsum: bool = True) -> str:
+    """Return bytes of another writer as a `Digest`; if they are not one, as printable text."""
+    if len(raw) <= MAX_LENGTH:  # a digest is ASCII
+        try:
+            return Digest(raw.decode(), allow_tarsum=allow_tarsum)
+        except (DigestInvalid, UnicodeDecodeError):
+            pass
+    return printable(raw)
 
 
 def _are_sha256(joined: str, count: int) -> bool:

@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import Self
 
 from blobcache.exceptions import RepositoryNameInvalid
-from blobcache.raw import excerpt, quoted
+from blobcache.raw import excerpt, printable, quoted
 
-__all__ = ["MAX_LENGTH", "RepositoryName"]
+__all__ = ["MAX_LENGTH", "RepositoryName", "repository_text"]
 
 MAX_LENGTH = 255
 """Characters in a whole name, slashes included."""
@@ -72,6 +72,16 @@ class RepositoryName(str):
 
     def __repr__(self) -> str:
         return f"RepositoryName({str(self)!r})"
+
+
+def repository_text(raw: bytes) -> str:
+    """Return bytes of another writer as a `RepositoryName`; otherwise as printable text."""
+    if len(raw) <= MAX_LENGTH:  # a name is ASCII
+        try:
+            return RepositoryName(raw.decode())
+        except (RepositoryNameInvalid, UnicodeDecodeError):
+            pass
+    return printable(raw)
 
 
 @lru_cache(4096)

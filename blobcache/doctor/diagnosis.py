@@ -19,7 +19,7 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
-from blobcache.digest import Digest
+from blobcache.digest import Digest, digest_text
 from blobcache.doctor.findings import DEFAULT_KINDS, Finding, Kind, Place
 from blobcache.doctor.judgement import (
     corrupt_repository,
@@ -44,8 +44,7 @@ from blobcache.redis.evidence import (
 )
 from blobcache.redis.index import STEP
 from blobcache.redis.keys import KeyKind
-from blobcache.redis.names import digest_text, repository_text
-from blobcache.reference import RepositoryName
+from blobcache.reference import RepositoryName, repository_text
 from blobcache.transport.packing import is_wrong_type
 
 if TYPE_CHECKING:

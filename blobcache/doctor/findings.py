@@ -12,9 +12,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from blobcache.digest import digest_text
 from blobcache.raw import EXCERPT
-from blobcache.redis.names import digest_text, repository_text
-from blobcache.reference import RepositoryName
+from blobcache.reference import RepositoryName, repository_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,13 +11,12 @@ from enum import StrEnum
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from blobcache.digest import Digest
+from blobcache.digest import Digest, digest_text
 from blobcache.doctor.findings import Finding, Kind, Place
 from blobcache.doctor.judgement import is_blob_at_fault, judge_blob, judge_member, unreferenced
 from blobcache.redis.evidence import look_at_blobs, look_at_members
 from blobcache.redis.mending import Mender
-from blobcache.redis.names import digest_text, repository_text
-from blobcache.reference import RepositoryName
+from blobcache.reference import RepositoryName, repository_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

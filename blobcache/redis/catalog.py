@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from blobcache.digest import Digest
+from blobcache.digest import Digest, digest_text
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.raw import EXCERPT
 from blobcache.redis import keys, replies
 from blobcache.redis.index import STEP, CatalogStatus, NameIndex, raw_name
-from blobcache.redis.names import digest_text, repository_text
-from blobcache.reference import RepositoryName
+from blobcache.reference import RepositoryName, repository_text
 from blobcache.transport.packing import is_wrong_type
 from blobcache.transport.server import scan_position
 from blobcache.visibility import ALL, Visible

@@ -23,9 +23,8 @@ from blobcache.exceptions import CursorInvalid, DescriptorCorrupt
 from blobcache.redis.catalog import PAGE_BUDGET
 from blobcache.redis.evidence import share_of_walk
 from blobcache.redis.index import STEP, raw_name
-from blobcache.redis.names import repository_text
 from blobcache.redis.tally import MediaTypeTotal, Tally
-from blobcache.reference import RepositoryName
+from blobcache.reference import RepositoryName, repository_text
 from blobcache.services.rules import read_only_error
 from blobcache.transport.packing import Script
 from blobcache.transport.server import scan_position

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from blobcache.digest import Digest
+from blobcache.digest import Digest, digest_text
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.redis import keys, replies
-from blobcache.redis.names import digest_text, repository_text
-from blobcache.reference import RepositoryName
+from blobcache.reference import RepositoryName, repository_text
 from blobcache.services.audit import Change, announce
 from blobcache.transport.packing import Script, is_wrong_type
 

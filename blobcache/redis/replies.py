@@ -10,9 +10,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, cast
 
 from blobcache.descriptor import MAX_MEDIA_TYPE, MAX_SIZE, Descriptor, validate_media_type
-from blobcache.digest import Digest
+from blobcache.digest import Digest, digest_text
 from blobcache.exceptions import DescriptorCorrupt, MediaTypeInvalid
-from blobcache.redis.names import digest_text
 from blobcache.transport.packing import is_wrong_type
 
 if TYPE_CHECKING:
