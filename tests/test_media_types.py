@@ -1,55 +1,58 @@
-"""What a media type is called, and what it is taken for."""
+"""The category of a media type, and who defines the format."""
 
 from __future__ import annotations
 
 import pytest
 
-from blobcache.media_types import Kind, describe
+from blobcache.media_types import Category, describe
 
-LABELS = {
-    "application/vnd.oci.image.index.v1+json": (Kind.INDEX, "OCI index"),
-    "application/vnd.oci.image.manifest.v1+json": (Kind.MANIFEST, "OCI manifest"),
-    "application/vnd.oci.image.config.v1+json": (Kind.CONFIG, "OCI config"),
-    "application/vnd.oci.empty.v1+json": (Kind.CONFIG, "OCI config, empty"),
-    "application/vnd.oci.image.layer.v1.tar": (Kind.LAYER, "OCI layer, uncompressed"),
-    "application/vnd.oci.image.layer.v1.tar+gzip": (Kind.LAYER, "OCI layer, gzip"),
-    "application/vnd.oci.image.layer.v1.tar+zstd": (Kind.LAYER, "OCI layer, zstd"),
+KNOWN = {
+    "application/vnd.oci.image.index.v1+json": (Category.INDEX, "OCI", ""),
+    "application/vnd.oci.image.manifest.v1+json": (Category.MANIFEST, "OCI", ""),
+    "application/vnd.oci.image.config.v1+json": (Category.CONFIG, "OCI", ""),
+    "application/vnd.oci.empty.v1+json": (Category.CONFIG, "OCI", "empty"),
+    "application/vnd.oci.image.layer.v1.tar": (Category.LAYER, "OCI", "uncompressed"),
+    "application/vnd.oci.image.layer.v1.tar+gzip": (Category.LAYER, "OCI", "gzip"),
+    "application/vnd.oci.image.layer.v1.tar+zstd": (Category.LAYER, "OCI", "zstd"),
     "application/vnd.oci.image.layer.v1.tar+gzip+encrypted": (
-        Kind.LAYER,
-        "OCI layer, gzip, encrypted",
+        Category.LAYER,
+        "OCI",
+        "gzip, encrypted",
     ),
     "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": (
-        Kind.LAYER,
-        "OCI layer, gzip, foreign",
+        Category.LAYER,
+        "OCI",
+        "gzip, foreign",
     ),
-    "application/vnd.docker.distribution.manifest.list.v2+json": (Kind.INDEX, "Docker index"),
-    "application/vnd.docker.distribution.manifest.v2+json": (Kind.MANIFEST, "Docker manifest"),
+    "application/vnd.docker.distribution.manifest.list.v2+json": (Category.INDEX, "Docker", ""),
+    "application/vnd.docker.distribution.manifest.v2+json": (Category.MANIFEST, "Docker", ""),
     "application/vnd.docker.distribution.manifest.v1+prettyjws": (
-        Kind.MANIFEST,
-        "Docker manifest, schema 1, signed",
+        Category.MANIFEST,
+        "Docker",
+        "schema 1, signed",
     ),
-    "application/vnd.docker.container.image.v1+json": (Kind.CONFIG, "Docker config"),
-    "application/vnd.docker.image.rootfs.diff.tar.gzip": (Kind.LAYER, "Docker layer, gzip"),
-    "application/vnd.docker.image.rootfs.diff.tar": (Kind.LAYER, "Docker layer, uncompressed"),
+    "application/vnd.docker.container.image.v1+json": (Category.CONFIG, "Docker", ""),
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": (Category.LAYER, "Docker", "gzip"),
+    "application/vnd.docker.image.rootfs.diff.tar": (Category.LAYER, "Docker", "uncompressed"),
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": (
-        Kind.LAYER,
-        "Docker layer, gzip, foreign",
+        Category.LAYER,
+        "Docker",
+        "gzip, foreign",
     ),
-    "application/vnd.cncf.helm.chart.content.v1.tar+gzip": (Kind.LAYER, "Helm layer, chart"),
-    "application/spdx+json": (Kind.ATTACHMENT, "SPDX attachment, bill of materials"),
-    "application/octet-stream": (Kind.UNTOLD, "Unspecified"),
+    "application/vnd.cncf.helm.chart.content.v1.tar+gzip": (Category.LAYER, "Helm", "chart"),
+    "application/spdx+json": (Category.ATTACHMENT, "SPDX", "bill of materials"),
+    "application/octet-stream": (Category.UNSPECIFIED, "", ""),
 }
 
 
-@pytest.mark.parametrize("media_type", LABELS)
-def test_what_registries_and_tools_write_has_a_name(media_type: str) -> None:
-    description = describe(media_type)
-    assert (description.kind, description.label) == LABELS[media_type]
+@pytest.mark.parametrize("media_type", KNOWN)
+def test_media_types_of_registries_and_tools_are_known(media_type: str) -> None:
+    assert describe(media_type) == KNOWN[media_type]
 
 
 @pytest.mark.parametrize("media_type", [None, "", " ", ";charset=utf-8"])
 def test_no_type_claims_nothing(media_type: str | None) -> None:
-    assert describe(media_type).kind is Kind.UNTOLD
+    assert describe(media_type).category is Category.UNSPECIFIED
 
 
 def test_parameters_and_case_make_no_difference() -> None:
@@ -58,22 +61,22 @@ def test_parameters_and_case_make_no_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("media_type", "kind"),
+    ("media_type", "category"),
     [
-        ("application/vnd.acme.model.config.v1+json", Kind.CONFIG),
-        ("application/vnd.acme.model.layer.v1.tar", Kind.LAYER),
-        ("application/vnd.acme.manifest.v2", Kind.MANIFEST),
-        ("application/vnd.acme.reconfigured", Kind.OTHER),
-        ("application/vnd.oci.image.layer.v1.tarball", Kind.LAYER),
-        ("text/plain", Kind.OTHER),
-        ("nonsense", Kind.OTHER),
-        ("\u00e4\u00f6/\U0001f600", Kind.OTHER),
+        ("application/vnd.acme.model.config.v1+json", Category.CONFIG),
+        ("application/vnd.acme.model.layer.v1.tar", Category.LAYER),
+        ("application/vnd.acme.manifest.v2", Category.MANIFEST),
+        ("application/vnd.acme.reconfigured", Category.OTHER),
+        ("application/vnd.oci.image.layer.v1.tarball", Category.LAYER),
+        ("text/plain", Category.OTHER),
+        ("nonsense", Category.OTHER),
+        ("\u00e4\u00f6/\U0001f600", Category.OTHER),
     ],
 )
-def test_what_is_not_known_is_told_by_its_words(media_type: str, kind: Kind) -> None:
-    assert describe(media_type).kind is kind
+def test_unknown_types_are_classified_by_keywords(media_type: str, category: Category) -> None:
+    assert describe(media_type).category is category
 
 
-def test_an_unknown_type_is_named_by_itself() -> None:
-    assert describe("text/plain").label == "Blob, plain"
-    assert describe("nonsense").label == "Blob"
+def test_the_detail_of_an_unknown_type_is_its_subtype() -> None:
+    assert describe("text/plain").detail == "plain"
+    assert describe("nonsense").detail == ""

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from blobcache.admin.labels import label
-from blobcache.media_types import Kind
+from blobcache.media_types import Category
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ _SHOWN = 9
 """How many media types are told apart; what is left is told together."""
 
 _SHADES = 3
-"""How many tones of a kind's colour there are."""
+"""How many tones of a category's colour there are."""
 
 
 _FULL = 100
@@ -55,7 +55,7 @@ class Part(NamedTuple):
     """What the listing is filtered by to show these alone; empty where nothing does."""
 
     hue: str
-    """Names a colour: the kind and one of its tones."""
+    """Names a colour: the category and one of its tones."""
 
     blobs: Share
     bytes: Share
@@ -100,26 +100,26 @@ def compose(
     if rest or more:
         blobs, size = more or (0, 0)
         amounts.append((blobs + sum(row[1] for row in rest), size + sum(row[2] for row in rest)))
-        heads.append((_rest(len(rest), is_told=more is None), None, "", Kind.OTHER))
+        heads.append((_rest(len(rest), is_told=more is None), None, "", Category.OTHER))
     all_blobs = sum(blobs for blobs, _size in amounts)
     all_bytes = sum(size for _blobs, size in amounts)
-    tones: Counter[Kind] = Counter()
+    tones: Counter[Category] = Counter()
     parts = []
-    for (text, media_type, wanted, kind), by_blobs, by_bytes in zip(
+    for (text, media_type, wanted, category), by_blobs, by_bytes in zip(
         heads,
         _shares([blobs for blobs, _size in amounts], all_blobs),
         _shares([size for _blobs, size in amounts], all_bytes),
         strict=True,
     ):
-        hue = f"{kind}-{tones[kind] % _SHADES}"
-        tones[kind] += 1
+        hue = f"{category}-{tones[category] % _SHADES}"
+        tones[category] += 1
         parts.append(Part(text, media_type, wanted, hue, by_blobs, by_bytes))
     return Composition(parts, all_blobs, all_bytes)
 
 
-def _head(media_type: str | None, none: str) -> tuple[str, str | None, str, Kind]:
-    text, kind = label(media_type)
-    return text, media_type, media_type or none, kind
+def _head(media_type: str | None, none: str) -> tuple[str, str | None, str, Category]:
+    text, category = label(media_type)
+    return text, media_type, media_type or none, category
 
 
 def _rest(count: int, *, is_told: bool) -> str:

@@ -6,26 +6,26 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.utils.translation import gettext, gettext_lazy, gettext_noop
 
-from blobcache.media_types import Kind, describe
+from blobcache.media_types import Category, describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from django.utils.functional import _StrPromise
 
-__all__ = ["KINDS", "Label", "label"]
+__all__ = ["CATEGORIES", "Label", "label"]
 
 
-KINDS: Mapping[Kind, _StrPromise] = {
-    Kind.INDEX: gettext_lazy("Indexes"),
-    Kind.MANIFEST: gettext_lazy("Manifests"),
-    Kind.CONFIG: gettext_lazy("Configs"),
-    Kind.LAYER: gettext_lazy("Layers"),
-    Kind.ATTACHMENT: gettext_lazy("Attachments"),
-    Kind.OTHER: gettext_lazy("Other types"),
-    Kind.UNTOLD: gettext_lazy("Unspecified types"),
+CATEGORIES: Mapping[Category, _StrPromise] = {
+    Category.INDEX: gettext_lazy("Indexes"),
+    Category.MANIFEST: gettext_lazy("Manifests"),
+    Category.CONFIG: gettext_lazy("Configs"),
+    Category.LAYER: gettext_lazy("Layers"),
+    Category.ATTACHMENT: gettext_lazy("Attachments"),
+    Category.OTHER: gettext_lazy("Other types"),
+    Category.UNSPECIFIED: gettext_lazy("Unspecified types"),
 }
-"""What the blobs of each kind are called together, in the order of a listing."""
+"""What the blobs of each category are called together, in the order of a listing."""
 
 
 class Label(NamedTuple):
@@ -34,25 +34,25 @@ class Label(NamedTuple):
     text: str
     """Such as ``OCI layer, gzip``."""
 
-    kind: Kind
+    category: Category
 
 
 _ALONE = {
-    Kind.INDEX: gettext_noop("Index"),
-    Kind.MANIFEST: gettext_noop("Manifest"),
-    Kind.CONFIG: gettext_noop("Config"),
-    Kind.LAYER: gettext_noop("Layer"),
-    Kind.ATTACHMENT: gettext_noop("Attachment"),
-    Kind.OTHER: gettext_noop("Other"),
-    Kind.UNTOLD: gettext_noop("Unspecified"),
+    Category.INDEX: gettext_noop("Index"),
+    Category.MANIFEST: gettext_noop("Manifest"),
+    Category.CONFIG: gettext_noop("Config"),
+    Category.LAYER: gettext_noop("Layer"),
+    Category.ATTACHMENT: gettext_noop("Attachment"),
+    Category.OTHER: gettext_noop("Other"),
+    Category.UNSPECIFIED: gettext_noop("Unspecified"),
 }
 
 _OF_A_FAMILY = {
-    Kind.INDEX: gettext_noop("%(family)s index"),
-    Kind.MANIFEST: gettext_noop("%(family)s manifest"),
-    Kind.CONFIG: gettext_noop("%(family)s config"),
-    Kind.LAYER: gettext_noop("%(family)s layer"),
-    Kind.ATTACHMENT: gettext_noop("%(family)s attachment"),
+    Category.INDEX: gettext_noop("%(family)s index"),
+    Category.MANIFEST: gettext_noop("%(family)s manifest"),
+    Category.CONFIG: gettext_noop("%(family)s config"),
+    Category.LAYER: gettext_noop("%(family)s layer"),
+    Category.ATTACHMENT: gettext_noop("%(family)s attachment"),
 }
 
 _DETAILS = (
@@ -76,9 +76,13 @@ _DETAILS = (
 
 def label(media_type: str | None) -> Label:
     """Name a media type."""
-    kind, family, detail = describe(media_type)
-    name = gettext(_OF_A_FAMILY[kind]) % {"family": family} if family else gettext(_ALONE[kind])
-    if kind is Kind.OTHER:  # of which the type itself tells more than a part of it
-        return Label(name, kind)
+    category, family, detail = describe(media_type)
+    name = (
+        gettext(_OF_A_FAMILY[category]) % {"family": family}
+        if family
+        else gettext(_ALONE[category])
+    )
+    if category is Category.OTHER:  # of which the type itself tells more than a part of it
+        return Label(name, category)
     details = [gettext(each) if each in _DETAILS else each for each in detail.split(", ") if each]
-    return Label(", ".join((name, *details)), kind)
+    return Label(", ".join((name, *details)), category)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
-from blobcache.admin.labels import KINDS, label
+from blobcache.admin.labels import CATEGORIES, label
 from blobcache.admin.states import EXPLANATIONS, SEVERITIES
 from blobcache.digest import Digest
 from blobcache.exceptions import DigestInvalid
@@ -34,7 +34,7 @@ NONE = "none"
 PARAMETERS = ("q", "type", "state", "o")
 """What an address says of a selection: search, filters, order."""
 
-_KINDS, _STATES = list(KINDS), list(EXPLANATIONS)
+_CATEGORIES, _STATES = list(CATEGORIES), list(EXPLANATIONS)
 
 
 class Selection(NamedTuple):
@@ -44,7 +44,7 @@ class Selection(NamedTuple):
     """The beginning of a digest, with or without its algorithm."""
 
     media_type: str = ""
-    """A media type, a `Kind`, or `NONE`; empty for any."""
+    """A media type, a `Category`, or `NONE`; empty for any."""
 
     state: State | None = None
     column: Column = "digest"
@@ -112,8 +112,8 @@ class Selection(NamedTuple):
         if record.descriptor is None:
             return False
         media_type = record.descriptor.media_type
-        if self.media_type in _KINDS:
-            return describe(media_type).kind == self.media_type
+        if self.media_type in _CATEGORIES:
+            return describe(media_type).category == self.media_type
         return media_type == self.media_type or (media_type is None and self.media_type == NONE)
 
     def sorted(self, records: Iterable[Record]) -> list[Record]:
@@ -124,10 +124,10 @@ class Selection(NamedTuple):
 
 def _type_key(record: Record) -> tuple[int, str, str]:
     if record.descriptor is None:
-        return len(_KINDS), "", ""
+        return len(_CATEGORIES), "", ""
     media_type = record.descriptor.media_type
-    text, kind = label(media_type)
-    return _KINDS.index(kind), text, media_type or ""
+    text, category = label(media_type)
+    return _CATEGORIES.index(category), text, media_type or ""
 
 
 _KEYS: Mapping[Column, Callable[[Record], str | int | tuple[int | str, ...]]] = {

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from blobcache.admin.base_pages import RepositoryPageBase
 from blobcache.admin.composition import Composition, compose
 from blobcache.admin.figures import Totals, totals_of
-from blobcache.admin.labels import KINDS, label
+from blobcache.admin.labels import CATEGORIES, label
 from blobcache.admin.member_list import Listing, list_members
 from blobcache.admin.member_query import COLUMNS, NONE, Selection
 from blobcache.admin.pages import COUNTING, NUMBER
@@ -175,21 +175,21 @@ class RepositoryPage(RepositoryPageBase):
     def _types(
         self, selection: Selection, listing: Listing, composition: Composition | None
     ) -> list[tuple[str, str, list[tuple[str, str]]]]:
-        """What can be filtered by: kinds, and the media types of each that are known of."""
+        """Filter choices: each category with the known media types in it."""
         known = {record.descriptor.media_type for record in listing.looked_at if record.descriptor}
         known |= {part.media_type for part in (composition.parts if composition else ())}
         if "/" in selection.media_type:
             known.add(selection.media_type)
         groups = []
-        for kind, title in KINDS.items():
-            of_kind = sorted(
+        for category, title in CATEGORIES.items():
+            choices = sorted(
                 (text, media_type or NONE)
                 for media_type in known
-                for text, its_kind in [label(media_type)]
-                if its_kind is kind
+                for text, its_category in [label(media_type)]
+                if its_category is category
             )
-            if of_kind or selection.media_type == kind:
-                groups.append((str(kind), str(title), of_kind))
+            if choices or selection.media_type == category:
+                groups.append((str(category), str(title), choices))
         return groups
 
 
