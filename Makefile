@@ -9,6 +9,7 @@
 #   make fuzz     test the API against its schema with generated requests, for 15 minutes;
 #                 ARGS=--hypothesis-profile=short takes a minute, and sends the same ones each time
 #   make audit    look for known vulnerabilities (pip-audit) and for risky code (bandit)
+#   make messages   update and compile the German catalogue, after texts have changed (needs gettext)
 #   make cover    run the tests and show what they leave out
 #   make clean    remove the environment and every tool's leavings
 #
@@ -27,7 +28,7 @@ unexport PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
 # Which interpreter the environment was made with; another one makes it anew.
 MADE_WITH := $(VENV)/made-with-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
-.PHONY: demo test test-browser bench lint types fuzz audit bandit pip-audit cover clean
+.PHONY: demo test test-browser bench lint types fuzz audit bandit pip-audit messages cover clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m project.demo --port $(PORT)
@@ -59,6 +60,11 @@ bandit: $(VENV)/installed-dev
 # Ends with 75 if no service could be reached: then the packages may or may not be vulnerable.
 pip-audit: $(VENV)/installed-dev
 	$(BIN)/python .ci/audit.py
+
+messages: $(VENV)/installed
+	cd blobcache && ../$(BIN)/python -m django makemessages --locale de --no-location --no-wrap --no-obsolete
+	sed -i '/^"POT-Creation-Date:/d; /^"Report-Msgid-Bugs-To:/d' blobcache/locale/de/LC_MESSAGES/django.po
+	msgfmt --check --output-file blobcache/locale/de/LC_MESSAGES/django.mo blobcache/locale/de/LC_MESSAGES/django.po
 
 cover: $(VENV)/installed-dev
 	$(BIN)/python -m coverage run -m pytest $(ARGS)
