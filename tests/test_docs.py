@@ -26,10 +26,10 @@ from blobcache.doctor.diagnosis import Diagnosis
 from blobcache.doctor.findings import SEVERITIES, Kind
 from blobcache.doctor.repair import repair_many
 from blobcache.exceptions import BlobCacheError
-from blobcache.redis.figures import FigureStore, Order
+from blobcache.figures.store import FigureStore, Order
+from blobcache.figures.sums import summarize
 from blobcache.redis.inspection import State
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.redis.summary import summarize
 from blobcache.reference import RepositoryName
 from blobcache.services import get_provider
 from project import embedded

@@ -20,15 +20,15 @@ from blobcache.admin.pages import CURSOR, Page
 from blobcache.cursors import seal, unseal
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, DescriptorCorrupt, RepositoryNameInvalid
+from blobcache.figures.store import FigureStore
 from blobcache.history import recorded
 from blobcache.models import Repository
-from blobcache.redis.figures import FigureStore
 from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
 
-    from blobcache.redis.figures import Figures
+    from blobcache.figures.store import Figures
 
 __all__ = ["ClearRepositoriesPage"]
 

@@ -7,18 +7,18 @@ from time import time
 from typing import TYPE_CHECKING
 
 from blobcache.admin.states import EXPLANATIONS
-from blobcache.redis.figures import FigureStore
+from blobcache.figures.store import FigureStore
+from blobcache.figures.sums import summarize
 from blobcache.redis.index import STEP
 from blobcache.redis.inspection import State
-from blobcache.redis.summary import summarize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from blobcache.redis.figures import Figures
+    from blobcache.figures.store import Figures
+    from blobcache.figures.sums import Summary
     from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-    from blobcache.redis.summary import Summary
     from blobcache.reference import RepositoryName
 
 __all__ = ["Totals", "totals_of"]

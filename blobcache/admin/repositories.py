@@ -13,9 +13,9 @@ from blobcache.admin.pages import COUNTING, KEPT, Page
 from blobcache.admin.repository_list import Listing, Wanted, list_repositories
 from blobcache.cursors import seal, unseal
 from blobcache.exceptions import RepositoryNameInvalid
+from blobcache.figures.store import FigureStore, Order
 from blobcache.models import Repository
 from blobcache.redis.catalog import PAGE_BUDGET
-from blobcache.redis.figures import FigureStore, Order
 from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from django.http import HttpResponse
 
-    from blobcache.redis.figures import RankedRow
+    from blobcache.figures.store import RankedRow
 
 __all__ = ["RefreshPage", "RepositoriesPage"]
 

@@ -18,10 +18,10 @@ from blobcache.admin.rows import Row
 from blobcache.admin.set_descriptor import SetPage
 from blobcache.admin.states import EXPLANATIONS
 from blobcache.exceptions import DescriptorCorrupt
+from blobcache.figures.sharing import Sharing, sharing
 from blobcache.models import Repository
 from blobcache.redis.index import STEP
 from blobcache.redis.inspection import State
-from blobcache.redis.sharing import Sharing, sharing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from blobcache.redis.figures import FigureStore, Order, RankedRow
+from blobcache.figures.store import FigureStore, Order, RankedRow
 from blobcache.visibility import Visible
 
 if TYPE_CHECKING:

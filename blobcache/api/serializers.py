@@ -20,11 +20,11 @@ from blobcache.raw import excerpt, quoted
 from blobcache.redis.inspection import State
 
 if TYPE_CHECKING:
+    from blobcache.figures.store import Figures
+    from blobcache.figures.sums import Summary
     from blobcache.redis.catalog import CatalogStatus
-    from blobcache.redis.figures import Figures
     from blobcache.redis.inspection import Record
     from blobcache.redis.status import ServerStatus
-    from blobcache.redis.summary import Summary
 
 __all__ = [
     "BatchRequest",

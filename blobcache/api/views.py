@@ -29,10 +29,10 @@ from blobcache.exceptions import (
     DescriptorCorrupt,
     DigestInvalid,
 )
+from blobcache.figures.store import FigureStore
+from blobcache.figures.sums import summarize
 from blobcache.raw import excerpt, quoted
-from blobcache.redis.figures import FigureStore
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.redis.summary import summarize
 from blobcache.services.rules import read_only_error
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from redis import Redis
 from blobcache.admin.composition import compose
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
+from blobcache.figures.store import FigureStore
 from blobcache.models import Repository
-from blobcache.redis.figures import FigureStore
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
 from tests.admin.conftest import CONFIG, CONFIG_TYPE, GRANTED, HIDDEN, LAYER, LAYER_TYPE, Login
@@ -190,7 +190,7 @@ def test_figures_of_a_large_repository_are_added_up_on_request(
             pipe.hset(f"repository::{BIG}::blobs::{digest}", "mediatype", "a/b")
             pipe.sadd(f"repository::{BIG}::blobs", digest)
         pipe.execute()
-    monkeypatch.setattr("blobcache.redis.figures.BUDGET", 0)
+    monkeypatch.setattr("blobcache.figures.store.BUDGET", 0)
     with override_settings(BLOBCACHE={"default": {"ADMIN_SORT_LIMIT": 1000}}):
         url = addresses.repository(BIG)
         page = text(admin.get(url))

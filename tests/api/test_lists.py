@@ -13,7 +13,7 @@ from redis import Redis
 from rest_framework.test import APIClient
 
 from blobcache.descriptor import Descriptor
-from blobcache.redis.figures import FigureStore
+from blobcache.figures.store import FigureStore
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
 from tests.api.conftest import ALIAS, APP, DIGEST, OTHER, UNKNOWN
@@ -185,8 +185,9 @@ class TestSummary:
     ) -> None:
         provider = get_provider()
         assert isinstance(provider, RedisBlobDescriptorCacheProvider)
-        FigureStore(provider).advance("big")
-        monkeypatch.setattr("blobcache.redis.summary.summarize.__defaults__", ("", 0.0))
+        while FigureStore(provider).advance("big").counting is not None:
+            pass
+        monkeypatch.setattr("blobcache.figures.sums.summarize.__defaults__", ("", 0.0))
         kept = superuser.get("/api/repositories/big/summary/").json()["kept"]
         assert (kept["count"], kept["bytes"]) == (MANY, 2 * MANY)
         assert kept["media_types"] == [{"mediaType": APP, "count": MANY, "bytes": 2 * MANY}]
@@ -196,7 +197,7 @@ class TestSummary:
     def test_goes_on_where_it_had_to_stop(
         self, superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("blobcache.redis.summary.summarize.__defaults__", ("", 0.0))
+        monkeypatch.setattr("blobcache.figures.sums.summarize.__defaults__", ("", 0.0))
         following: str | None = "/api/repositories/big/summary/"
         parts = []
         while following:
@@ -279,7 +280,7 @@ class TestCursors:
     def test_are_bound_to_their_list(
         self, url: str, superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("blobcache.redis.summary.summarize.__defaults__", ("", 0.0))
+        monkeypatch.setattr("blobcache.figures.sums.summarize.__defaults__", ("", 0.0))
         following = superuser.get(short(url)).json()["next"]
         cursor = parse_qs(urlsplit(following).query)["cursor"][0]
         assert superuser.get(following).status_code == 200

@@ -10,8 +10,8 @@ from redis import Redis
 
 from benchmarks.shapes import A
 from blobcache.descriptor import Descriptor
-from blobcache.redis import figures
-from blobcache.redis.figures import FigureStore, Order, Ranking
+from blobcache.figures import store as figures
+from blobcache.figures.store import FigureStore, Order, Ranking
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.visibility import ALL, Visible
 from tests.servers import commands

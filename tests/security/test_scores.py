@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from blobcache.redis.figures import FigureStore, Order
+from blobcache.figures.store import FigureStore, Order
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 
 

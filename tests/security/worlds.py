@@ -10,8 +10,8 @@ from django.contrib.auth.models import AnonymousUser, Permission, User
 from redis import Redis
 
 from blobcache.descriptor import Descriptor
+from blobcache.figures.store import FigureStore
 from blobcache.models import Repository
-from blobcache.redis.figures import FigureStore
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 
 __all__ = [

@@ -6,8 +6,8 @@ from redis import Redis
 
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
+from blobcache.figures.sharing import HEAVIEST, Sharing, sharing
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.redis.sharing import HEAVIEST, Sharing, sharing
 
 
 def blob(number: int) -> Digest:

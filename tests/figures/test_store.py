@@ -11,11 +11,11 @@ from redis import Redis
 
 from blobcache.digest import Digest
 from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, OperationUnsupported
-from blobcache.redis import tally
-from blobcache.redis.figures import Figures, FigureStore, Order
+from blobcache.figures import sums
+from blobcache.figures.store import Figures, FigureStore, Order
+from blobcache.figures.sums import MAX_MEDIA_TYPES, MediaTypeTotal
 from blobcache.redis.inspection import State
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
-from blobcache.redis.tally import MAX_MEDIA_TYPES, MediaTypeTotal
 from blobcache.reference import RepositoryName
 from blobcache.services.rules import Rules
 from blobcache.visibility import Visible
@@ -139,14 +139,14 @@ class TestCounting:
         """Another request counts on while we are at the same members."""
         write(any_store, "a", 5000)
         figures.advance("a", 0)
-        original = tally.Tally.add_members
+        original = sums.Tally.add_members
 
         def slow(*arguments: object) -> None:
-            monkeypatch.setattr(tally.Tally, "add_members", original)
+            monkeypatch.setattr(sums.Tally, "add_members", original)
             figures.advance("a", 0)
             original(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(tally.Tally, "add_members", slow)
+        monkeypatch.setattr(sums.Tally, "add_members", slow)
         figures.advance("a", 0)
         assert counted(figures, "a").blobs == 5000
 

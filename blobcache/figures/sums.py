@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from blobcache.descriptor import validate_media_type
 from blobcache.redis.evidence import which_are_members
+from blobcache.redis.index import STEP
 from blobcache.redis.inspection import State
 
 if TYPE_CHECKING:
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
     from blobcache.redis.service import RedisService
     from blobcache.reference import RepositoryName
 
-__all__ = ["MAX_MEDIA_TYPES", "MediaTypeTotal", "Tally"]
+__all__ = ["BUDGET", "MAX_MEDIA_TYPES", "MediaTypeTotal", "Summary", "Tally", "summarize"]
+
+BUDGET = 0.25
+"""Seconds after which a sum is handed out although there are members left."""
 
 MAX_MEDIA_TYPES = 100
 """So many media types are told apart; what has another one goes into one sum."""
@@ -138,6 +143,62 @@ class Tally:
             states=Counter({State(name): _whole(count) for name, count in facts["states"].items()}),
             others=[blobs, size],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Sums over the members that one call looked at."""
+
+    count: int
+    """How many members the whole set has."""
+
+    counted: int
+    """How many of them went into these sums."""
+
+    bytes: int
+    """Each blob once, though an alias is a member too."""
+
+    media_types: tuple[MediaTypeTotal, ...]
+    """The heaviest first; not more than some."""
+
+    other_media_types: MediaTypeTotal | None
+    """All further ones together, if there are any."""
+
+    states: dict[State, int]
+    """How many members are in each state that occurs."""
+
+    next: str | None
+    """The cursor to go on with: the sums of the calls add up; None where nothing is left."""
+
+
+def summarize(
+    service: RedisService, repository: RepositoryName, cursor: str = "", budget: float = BUDGET
+) -> Summary:
+    """Sum up the members of `repository`, in whose scope `service` is, for `budget` seconds.
+
+    A member that the set shows twice is counted once within a call, but maybe once in each of
+    several calls. Raises `DescriptorCorrupt` if the key is not a set.
+    """
+    deadline = monotonic() + budget
+    seen: set[str] = set()
+    tally = Tally()
+    while True:
+        page = service.catalog.members(repository, cursor, STEP)
+        members = [member for member in page.members if member not in seen]
+        seen.update(members)
+        tally.add_members(service, repository, members)
+        if page.next is None or monotonic() >= deadline:
+            break
+        cursor = page.next
+    return Summary(
+        count=page.count,
+        counted=tally.counted,
+        bytes=tally.bytes,
+        media_types=tally.media_types,
+        other_media_types=tally.other_media_types,
+        states=dict(tally.states),
+        next=page.next,
+    )
 
 
 def _whole(value: object) -> int:

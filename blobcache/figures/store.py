@@ -20,10 +20,10 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from blobcache.exceptions import CursorInvalid, DescriptorCorrupt
+from blobcache.figures.sums import MediaTypeTotal, Tally
 from blobcache.redis.catalog import PAGE_BUDGET
 from blobcache.redis.evidence import share_of_walk
 from blobcache.redis.index import STEP, raw_name
-from blobcache.redis.tally import MediaTypeTotal, Tally
 from blobcache.reference import RepositoryName, repository_text
 from blobcache.services.rules import read_only_error
 from blobcache.transport.packing import Script
