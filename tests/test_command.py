@@ -16,8 +16,8 @@ from django.core.management.base import CommandError
 from django.test import override_settings
 from redis import Redis
 
-from blobcache.doctor.findings import Kind
 from blobcache.exceptions import CursorInvalid
+from blobcache.findings import Kind
 from blobcache.redis.catalog import Catalog
 from blobcache.services import get_provider
 from project import embedded

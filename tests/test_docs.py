@@ -23,11 +23,11 @@ from blobcache.conf import DEFAULTS
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.doctor.diagnosis import Diagnosis
-from blobcache.doctor.findings import SEVERITIES, Kind
 from blobcache.doctor.repair import repair_many
 from blobcache.exceptions import BlobCacheError
 from blobcache.figures.store import FigureStore, Order
 from blobcache.figures.sums import summarize
+from blobcache.findings import SEVERITIES, Kind
 from blobcache.redis.inspection import State
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName

@@ -18,8 +18,8 @@ from blobcache.admin.reports import Report, groups
 from blobcache.cursors import seal, unseal
 from blobcache.digest import Digest
 from blobcache.doctor.diagnosis import Diagnosis
-from blobcache.doctor.findings import Finding, Kind, Place
 from blobcache.exceptions import RepositoryNameInvalid
+from blobcache.findings import Finding, Kind, Place
 from blobcache.models import Blob, Repository
 from blobcache.reference import RepositoryName
 

@@ -20,9 +20,9 @@ from blobcache.admin.consistency import FindingsPageBase
 from blobcache.admin.pages import CURSOR
 from blobcache.admin.reports import groups
 from blobcache.cursors import seal, unseal
-from blobcache.doctor.findings import Finding, Kind
-from blobcache.doctor.repair import Outcome, repair_many
-from blobcache.doctor.texts import EXPLANATIONS
+from blobcache.doctor.repair import repair_many
+from blobcache.finding_texts import EXPLANATIONS
+from blobcache.findings import Finding, Kind, Outcome
 from blobcache.history import recorded
 
 if TYPE_CHECKING:

@@ -7,15 +7,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from blobcache.doctor.findings import SEVERITIES, Kind, Severity
-from blobcache.doctor.texts import EXPLANATIONS, SEVERITY_LABELS, told
 from blobcache.exceptions import CursorInvalid
+from blobcache.finding_texts import EXPLANATIONS, SEVERITY_LABELS, told
+from blobcache.findings import SEVERITIES, Kind, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from blobcache.doctor.findings import Finding
-    from blobcache.doctor.texts import Explanation
+    from blobcache.finding_texts import Explanation
+    from blobcache.findings import Finding
 
 __all__ = ["Group", "Report", "groups"]
 

@@ -20,7 +20,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from blobcache.digest import Digest, digest_text
-from blobcache.doctor.findings import DEFAULT_KINDS, Finding, Kind, Place
 from blobcache.doctor.judgement import (
     corrupt_repository,
     foreign,
@@ -31,6 +30,7 @@ from blobcache.doctor.judgement import (
     unreferenced,
 )
 from blobcache.exceptions import CursorInvalid
+from blobcache.findings import DEFAULT_KINDS, Finding, Kind, Place
 from blobcache.redis import keys
 from blobcache.redis.evidence import (
     Evidence,

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from blobcache.doctor.findings import Finding, Kind, Place, Subject
 from blobcache.exceptions import DescriptorCorrupt
+from blobcache.findings import Finding, Kind, Place, Subject
 from blobcache.raw import printable
 from blobcache.redis import keys, replies
 from blobcache.redis.inspection import State, inspect_blob, inspect_member
@@ -23,7 +23,7 @@ from blobcache.transport.packing import is_wrong_type
 if TYPE_CHECKING:
     from blobcache.conf import Role
     from blobcache.digest import Digest
-    from blobcache.doctor.findings import Facts
+    from blobcache.findings import Facts
     from blobcache.redis.evidence import Evidence
     from blobcache.transport.packing import Reply
 

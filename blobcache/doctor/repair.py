@@ -7,13 +7,12 @@ holds what was looked at, so that what another client has healed in between is l
 
 from __future__ import annotations
 
-from enum import StrEnum
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.digest import Digest, digest_text
-from blobcache.doctor.findings import Finding, Kind, Place
 from blobcache.doctor.judgement import is_blob_at_fault, judge_blob, judge_member, unreferenced
+from blobcache.findings import Finding, Kind, Outcome, Place
 from blobcache.redis.evidence import look_at_blobs, look_at_members
 from blobcache.redis.mending import Mender
 from blobcache.reference import RepositoryName, repository_text
@@ -23,23 +22,10 @@ if TYPE_CHECKING:
 
     from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 
-__all__ = ["BUDGET", "Outcome", "Repair", "repair", "repair_many"]
+__all__ = ["BUDGET", "Repair", "repair", "repair_many"]
 
 BUDGET = 0.5
 """Seconds that repairing many takes."""
-
-
-class Outcome(StrEnum):
-    """What came of one repair."""
-
-    REPAIRED = "repaired"
-    """It was still wrong, and is taken away."""
-
-    HEALED = "healed"
-    """It is not wrong any more, or not there any more: left alone."""
-
-    KEPT = "kept"
-    """It is still wrong, but nobody could refill it: left alone."""
 
 
 class Repair(NamedTuple):

@@ -15,7 +15,7 @@ from redis import Redis
 
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
-from blobcache.doctor.findings import Finding, Kind, Place, Subject
+from blobcache.findings import Finding, Kind, Place, Subject
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
 from tests.admin.conftest import CONFIG, GRANTED, HIDDEN, LAYER, LAYER_TYPE, Login

@@ -18,7 +18,7 @@ from django.utils.translation.template import templatize
 
 import blobcache
 from blobcache.admin.labels import label
-from blobcache.doctor.texts import EXPLANATIONS
+from blobcache.finding_texts import EXPLANATIONS
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
 from tests.admin.conftest import GRANTED

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from redis import Redis
 
 from blobcache.doctor.diagnosis import Diagnosis
-from blobcache.doctor.findings import Finding, Kind
+from blobcache.findings import Finding, Kind
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 
 OCTETS = "application/octet-stream"

@@ -4,8 +4,8 @@ import pytest
 from redis import Redis
 
 from blobcache.doctor.diagnosis import Diagnosis
-from blobcache.doctor.findings import DEFAULT_KINDS, Kind
 from blobcache.exceptions import CursorInvalid, RepositoryNameInvalid
+from blobcache.findings import DEFAULT_KINDS, Kind
 from blobcache.redis.evidence import share_of_walk
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.rules import Rules

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blobcache.doctor.findings import SEVERITIES, Finding, Kind, Place, Severity, Subject
-from blobcache.doctor.repair import Outcome
-from blobcache.doctor.texts import EXPLANATIONS, OUTCOMES, SEVERITY_LABELS, told
+from blobcache.finding_texts import EXPLANATIONS, OUTCOMES, SEVERITY_LABELS, told
+from blobcache.findings import SEVERITIES, Finding, Kind, Outcome, Place, Severity, Subject
 from blobcache.redis.inspection import State
 from tests.conformance import A
 

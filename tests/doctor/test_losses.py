@@ -10,8 +10,8 @@ from redis import Redis
 from blobcache import signals
 from blobcache.conf import Role
 from blobcache.doctor import repair as module
-from blobcache.doctor.findings import Finding, Kind, Place, Subject
-from blobcache.doctor.repair import Outcome, repair
+from blobcache.doctor.repair import repair
+from blobcache.findings import Finding, Kind, Outcome, Place, Subject
 from blobcache.redis.evidence import look_at_members
 from blobcache.redis.index import STEP
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider

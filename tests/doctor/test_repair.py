@@ -13,9 +13,9 @@ from redis import Redis
 from blobcache import signals
 from blobcache.conf import Role
 from blobcache.doctor import repair as module
-from blobcache.doctor.findings import Finding, Kind, Place, Subject
-from blobcache.doctor.repair import Outcome, repair, repair_many
+from blobcache.doctor.repair import repair, repair_many
 from blobcache.exceptions import CacheUnavailable, OperationUnsupported
+from blobcache.findings import Finding, Kind, Outcome, Place, Subject
 from blobcache.redis.evidence import look_at_members
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.audit import attributed

@@ -19,13 +19,13 @@ from benchmarks.shapes import ADMIN, API, BLOB, A
 from blobcache.descriptor import MAX_MEDIA_TYPE, Descriptor
 from blobcache.digest import Digest
 from blobcache.doctor.diagnosis import Diagnosis
-from blobcache.doctor.findings import Finding
 from blobcache.exceptions import (
     BlobUnknown,
     DescriptorCorrupt,
     DigestInvalidLength,
     MediaTypeInvalid,
 )
+from blobcache.findings import Finding
 from blobcache.redis.inspection import State
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider

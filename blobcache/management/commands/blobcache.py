@@ -12,10 +12,10 @@ from django.utils.translation import ngettext
 
 from blobcache.conf import DEFAULT_REGISTRY, registries
 from blobcache.doctor.diagnosis import Diagnosis
-from blobcache.doctor.findings import DEFAULT_KINDS, Kind
-from blobcache.doctor.repair import Outcome, repair
-from blobcache.doctor.texts import OUTCOMES, told
+from blobcache.doctor.repair import repair
 from blobcache.exceptions import BlobCacheError
+from blobcache.finding_texts import OUTCOMES, told
+from blobcache.findings import DEFAULT_KINDS, Kind, Outcome
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
 from blobcache.services.audit import attributed
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from django.core.management.base import CommandParser
 
-    from blobcache.doctor.findings import Finding
+    from blobcache.findings import Finding
 
 __all__ = ["Command"]
 

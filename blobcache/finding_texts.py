@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.utils.translation import gettext_lazy as _
 
-from blobcache.doctor.findings import Kind, Severity
-from blobcache.doctor.repair import Outcome
+from blobcache.findings import Kind, Outcome, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from django.utils.functional import _StrPromise
 
-    from blobcache.doctor.findings import Finding
+    from blobcache.findings import Finding
 
 __all__ = ["EXPLANATIONS", "OUTCOMES", "SEVERITY_LABELS", "Explanation", "told"]
 

@@ -25,6 +25,7 @@ __all__ = [
     "Facts",
     "Finding",
     "Kind",
+    "Outcome",
     "Place",
     "Severity",
     "Subject",
@@ -206,6 +207,19 @@ class Finding:
             "facts": dict(self.facts),
             "repairable": self.is_repairable,
         }
+
+
+class Outcome(StrEnum):
+    """What came of one repair."""
+
+    REPAIRED = "repaired"
+    """It was still wrong, and is taken away."""
+
+    HEALED = "healed"
+    """It is not wrong any more, or not there any more: left alone."""
+
+    KEPT = "kept"
+    """It is still wrong, but nobody could refill it: left alone."""
 
 
 def _identity(raw: bytes) -> str:
