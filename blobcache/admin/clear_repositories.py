@@ -7,7 +7,6 @@ much since the page showed it.
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from django.contrib import messages
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
     from blobcache.figures.store import Figures
 
 __all__ = ["ClearRepositoriesPage"]
-
-BUDGET = 0.5
-"""Seconds after which a step ends."""
 
 _STEP = 100
 """Members that are read at a time; each is cleared, and audited, by itself."""
@@ -136,13 +132,14 @@ class ClearRepositoriesPage(Page):
             return None
 
     def _clear(self, names: list[RepositoryName]) -> HttpResponse:
-        deadline = monotonic() + BUDGET
         token = self.request.POST.get(CURSOR, "")
         cursor = unseal(token, "admin", "empty", names[0]) if token else ""
         said = self.request.POST.get("total", "")
         total = int(said) if said.isdecimal() and len(said) < 10 else 0  # noqa: PLR2004
         with self.tolerance(), recorded(self.request.user, source="admin"):
-            while names and monotonic() < deadline:
+            budgets = self.provider.catalog.budgets
+            deadline = budgets.deadline(budgets.clear)
+            while names and not deadline.is_over:
                 following, cleared = self._step(names[0], cursor)
                 total += cleared
                 cursor = following or ""

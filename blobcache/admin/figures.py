@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from blobcache.admin.states import EXPLANATIONS
 from blobcache.figures.store import FigureStore
 from blobcache.figures.sums import summarize
-from blobcache.redis.index import STEP
 from blobcache.redis.inspection import State
+from blobcache.services.catalog import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,14 +8,11 @@ where the selection asks what they are. Larger sets are walked by cursor, a boun
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from django.core.paginator import Paginator
 
 from blobcache.exceptions import BlobUnknown, DescriptorCorrupt
-from blobcache.redis.catalog import PAGE_BUDGET
-from blobcache.redis.index import STEP
 from blobcache.redis.inspection import Record, State
 
 if TYPE_CHECKING:
@@ -86,7 +83,7 @@ def _sort(
     """A page of the whole set, whose first members are at hand."""
     count, found = page.count, dict.fromkeys(page.members)
     while page.next:
-        page = _page(service, page.next, STEP)
+        page = _page(service, page.next, service.catalog.budgets.step)
         found |= dict.fromkeys(page.members)
     names = sorted(filter(selection.names, found), reverse=selection.is_descending)
     records: Sequence[Record] = ()
@@ -111,14 +108,16 @@ def _walk(service: RedisService, selection: Selection, cursor: str, size: int) -
             return Listing([record for record in known if selection.admits(record)])
     found: list[Record] = []
     looked_at: list[Record] = []
-    deadline, step = monotonic() + PAGE_BUDGET, STEP if selection.is_anything else size
+    budgets = service.catalog.budgets
+    deadline = budgets.deadline(budgets.page)
+    step = budgets.step if selection.is_anything else size
     while True:
         page = _page(service, cursor, step)
         records = service.inspect(list(filter(selection.names, page.members)))
         looked_at += records
         found += filter(selection.admits, records)
         cursor = page.next or ""
-        if not cursor or len(found) >= size or monotonic() >= deadline:
+        if not cursor or len(found) >= size or deadline.is_over:
             return Listing(found, page.count, next=cursor or None, looked_at=looked_at)
 
 

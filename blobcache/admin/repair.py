@@ -7,7 +7,6 @@ of findings has grown too much since the page showed it.
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.contrib import messages
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
     from blobcache.doctor.repair import Repair
 
 __all__ = ["RepairPage"]
-
-COUNTING = 0.5
-"""The most seconds that are spent on counting the findings of a kind before the repair."""
 
 _MAX_DIGITS = 9
 
@@ -137,9 +133,10 @@ class RepairPage(FindingsPageBase):
         """Count the findings that the user may repair; None if Redis fails."""
         found: set[str] = set()
         cursor: str | None = ""
-        deadline = monotonic() + COUNTING
+        budgets = self.provider.catalog.budgets
+        deadline = budgets.deadline(budgets.preview)
         with self.tolerance():
-            while cursor is not None and (left := deadline - monotonic()) > 0:
+            while cursor is not None and (left := deadline.left) > 0:
                 step = self.diagnosis([kind]).step(cursor, left)
                 found.update(each.id for each in step.findings if self.may_repair(each))
                 cursor = step.next

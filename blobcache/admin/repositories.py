@@ -15,7 +15,6 @@ from blobcache.cursors import seal, unseal
 from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.figures.store import FigureStore, Order
 from blobcache.models import Repository
-from blobcache.redis.catalog import PAGE_BUDGET
 from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
@@ -189,7 +188,7 @@ class RefreshPage(Page):
         with self.tolerance():
             before = catalog.status()
             newer_than = before.indexed if before.building else before.begun
-            status = catalog.advance(PAGE_BUDGET, newer_than=newer_than)
+            status = catalog.advance(catalog.budgets.page, newer_than=newer_than)
             if status.indexed > newer_than:
                 self.say(_("The catalog is up to date."), messages.SUCCESS)
             else:

@@ -20,8 +20,8 @@ from blobcache.admin.states import EXPLANATIONS
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.figures.sharing import Sharing, sharing
 from blobcache.models import Repository
-from blobcache.redis.index import STEP
 from blobcache.redis.inspection import State
+from blobcache.services.catalog import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,6 @@ import json
 from base64 import b64decode, urlsafe_b64encode
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from blobcache.digest import Digest, digest_text
@@ -42,7 +41,6 @@ from blobcache.redis.evidence import (
     which_are_members,
     which_exist,
 )
-from blobcache.redis.index import STEP
 from blobcache.redis.keys import KeyKind
 from blobcache.reference import RepositoryName, repository_text
 from blobcache.transport.packing import is_wrong_type
@@ -52,13 +50,11 @@ if TYPE_CHECKING:
 
     from blobcache.redis.keys import Key
     from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+    from blobcache.services.catalog import Deadline
 
 _T = TypeVar("_T")
 
-__all__ = ["BUDGET", "Diagnosis", "Progress", "Step"]
-
-BUDGET = 0.2
-"""Seconds that a step takes."""
+__all__ = ["Diagnosis", "Progress", "Step"]
 
 LIMIT = 1000
 """Findings after which a step ends."""
@@ -167,8 +163,8 @@ class Diagnosis:
             return frozenset({Kind.UNREFERENCED})
         return frozenset()
 
-    def step(self, cursor: str = "", budget: float = BUDGET, limit: int = LIMIT) -> Step:
-        """Walk on for `budget` seconds, or as long as one look takes.
+    def step(self, cursor: str = "", budget: float | None = None, limit: int = LIMIT) -> Step:
+        """Walk on for `budget` seconds, by default `Budgets.check`, or as long as one look takes.
 
         A step also ends when it has found `limit` things, but it may find up to twice as many. It
         looks at a thousand keys or members at a time; if this finds more than `limit` things, the
@@ -176,7 +172,9 @@ class Diagnosis:
 
         Raises `CursorInvalid` if no step gave out the cursor, and `CacheUnavailable`.
         """
-        return _Walk(self, _Place.parse(cursor), monotonic() + budget, limit).run()
+        budgets = self.provider.catalog.budgets
+        deadline = budgets.deadline(budgets.check if budget is None else budget)
+        return _Walk(self, _Place.parse(cursor), deadline, limit).run()
 
     def run(self) -> Iterator[Step]:
         """Walk to the end, step by step."""
@@ -200,7 +198,7 @@ class Diagnosis:
 class _Walk:
     """One step of a diagnosis."""
 
-    def __init__(self, diagnosis: Diagnosis, place: _Place, deadline: float, limit: int) -> None:
+    def __init__(self, diagnosis: Diagnosis, place: _Place, deadline: Deadline, limit: int) -> None:
         self._diagnosis = diagnosis
         self._server = diagnosis.provider.server
         self._catalog = diagnosis.provider.catalog
@@ -209,7 +207,7 @@ class _Walk:
         self._limit = limit
         self._place = place
         self._findings: dict[str, Finding] = {}
-        self._count = STEP
+        self._count = self._catalog.budgets.step
         """How many keys or members are looked at together."""
 
     def run(self) -> Step:
@@ -238,7 +236,7 @@ class _Walk:
             self._place = replace(self._place, serial=self._catalog.status().begun)
 
     def _is_late(self) -> bool:
-        return monotonic() >= self._deadline or len(self._findings) >= self._limit
+        return self._deadline.is_over or len(self._findings) >= self._limit
 
     def _progress(self, phases: Sequence[str]) -> Progress:
         place = self._place
@@ -370,7 +368,7 @@ class _Walk:
     def walk_index(self) -> bool:
         """Build the index on; whether it is newer than this walk."""
         serial = self._place.serial
-        left = max(self._deadline - monotonic(), 0)
+        left = max(self._deadline.left, 0)
         return self._catalog.advance(left, newer_than=serial).indexed > serial
 
     def walk_candidates(self) -> bool:

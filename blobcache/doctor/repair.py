@@ -7,7 +7,6 @@ holds what was looked at, so that what another client has healed in between is l
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.digest import Digest, digest_text
@@ -22,10 +21,7 @@ if TYPE_CHECKING:
 
     from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 
-__all__ = ["BUDGET", "Repair", "repair", "repair_many"]
-
-BUDGET = 0.5
-"""Seconds that repairing many takes."""
+__all__ = ["Repair", "repair", "repair_many"]
 
 
 class Repair(NamedTuple):
@@ -45,18 +41,22 @@ def repair(provider: RedisBlobDescriptorCacheProvider, finding: Finding) -> Outc
 
 
 def repair_many(
-    provider: RedisBlobDescriptorCacheProvider, findings: Iterable[Finding], budget: float = BUDGET
+    provider: RedisBlobDescriptorCacheProvider,
+    findings: Iterable[Finding],
+    budget: float | None = None,
 ) -> list[Repair]:
-    """Repair one after another for `budget` seconds, the first in any case.
+    """Repair one after another, the first in any case, for `budget` seconds.
 
+    By default those are `Budgets.repair`.
     What there is no time for has no place in the list: call again with the rest.
     """
-    deadline = monotonic() + budget
+    budgets = provider.catalog.budgets
+    deadline = budgets.deadline(budgets.repair if budget is None else budget)
     repairer = _Repairer(provider)
     done = []
     for finding in findings:
         done.append(Repair(finding, repairer.repair(finding)))
-        if monotonic() >= deadline:
+        if deadline.is_over:
             break
     return done
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.digest import Digest
@@ -13,10 +12,7 @@ if TYPE_CHECKING:
     from blobcache.redis.inspection import Record
     from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 
-__all__ = ["BUDGET", "HEAVIEST", "Sharing", "sharing"]
-
-BUDGET = 0.1
-"""Seconds after which what was found so far is told."""
+__all__ = ["HEAVIEST", "Sharing", "sharing"]
 
 HEAVIEST = 250
 """Of so many blobs it is asked who else holds them; they are nearly all of the bytes."""
@@ -42,10 +38,14 @@ def sharing(
     provider: RedisBlobDescriptorCacheProvider,
     repository: str,
     records: Iterable[Record],
-    budget: float = BUDGET,
+    budget: float | None = None,
 ) -> Sharing:
-    """Ask the other repositories for the heaviest of a repository's blobs, given as its records."""
-    deadline = monotonic() + budget
+    """Ask the other repositories for the heaviest of a repository's blobs, given as its records.
+
+    It asks for `budget` seconds, by default `Budgets.sharing`, and returns what it has found then.
+    """
+    budgets = provider.catalog.budgets
+    deadline = budgets.deadline(budgets.sharing if budget is None else budget)
     sizes = {
         record.digest: record.descriptor.size
         for record in records
@@ -56,7 +56,7 @@ def sharing(
     asked = [digest for digest in heaviest if isinstance(digest, Digest)][:HEAVIEST]
     shared: set[str] = set()
     left, after = asked, b"" if asked else None
-    while left and after is not None and monotonic() < deadline:
+    while left and after is not None and not deadline.is_over:
         held, after = provider.catalog.held(left, after, besides=repository)
         shared |= held
         left = [digest for digest in left if digest not in held]

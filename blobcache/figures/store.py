@@ -16,14 +16,13 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from time import monotonic, time
+from time import time
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from blobcache.exceptions import CursorInvalid, DescriptorCorrupt
 from blobcache.figures.sums import MediaTypeTotal, Tally
-from blobcache.redis.catalog import PAGE_BUDGET
 from blobcache.redis.evidence import share_of_walk
-from blobcache.redis.index import STEP, raw_name
+from blobcache.redis.index import raw_name
 from blobcache.reference import RepositoryName, repository_text
 from blobcache.services.rules import read_only_error
 from blobcache.transport.packing import Script
@@ -35,18 +34,13 @@ if TYPE_CHECKING:
 
     from blobcache.redis.inspection import State
     from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+    from blobcache.services.catalog import Deadline
     from blobcache.transport.packing import Command, Reply
 
-__all__ = ["BUDGET", "Count", "FigureStore", "Figures", "Order", "RankedRow", "Ranking", "Refresh"]
-
-BUDGET = 0.2
-"""Seconds that one call counts."""
+__all__ = ["Count", "FigureStore", "Figures", "Order", "RankedRow", "Ranking", "Refresh"]
 
 _MAX_KEPT = 256 * 1024
 """Bytes. The sums of one repository, with the most media types that are kept, need less."""
-
-_MAX_SORTED = 5000
-"""Names in somebody's ranges that are sorted here, rather than found among all names."""
 
 _STALE = 3600
 """Seconds after which a count that nobody went on with is begun anew."""
@@ -211,9 +205,10 @@ class FigureStore:
             None if under_way is None or under_way.is_stale else share_of_walk(under_way.cursor),
         )
 
-    def advance(self, repository: str, budget: float = BUDGET) -> Count:
-        """Count on for `budget` seconds, or begin to count anew, and return what is kept then.
+    def advance(self, repository: str, budget: float | None = None) -> Count:
+        """Count on, or begin to count anew, and return what is kept then.
 
+        It counts for `budget` seconds, by default `Budgets.count`.
         Raises `DescriptorCorrupt` if the repository's key is not a set, `OperationUnsupported`
         where nothing can be kept, and `CacheUnavailable`. A failover makes it begin anew.
         """
@@ -221,13 +216,17 @@ class FigureStore:
             raise read_only_error(
                 self._provider.rules.registry, "Its figures need a CATALOG_ALIAS on another Redis."
             )
-        self._count(RepositoryName(repository), monotonic() + budget)
+        self._count(RepositoryName(repository), self._deadline(budget))
         return self.look(repository)
+
+    def _deadline(self, budget: float | None) -> Deadline:
+        budgets = self._catalog.budgets
+        return budgets.deadline(budgets.count if budget is None else budget)
 
     def _ask(self, commands: Sequence[Command]) -> list[Reply]:
         return self._index.batch(commands, own=True)
 
-    def _count(self, name: RepositoryName, deadline: float) -> bool:
+    def _count(self, name: RepositoryName, deadline: Deadline) -> bool:
         """Count on, and say whether that was the end of it."""
         (before,) = self._ask([("HGET", self._keys.counting, name)])
         identity = self._provider.server.identity()
@@ -238,12 +237,12 @@ class FigureStore:
         cursor: str | None = under_way.cursor
         seen: set[str] = set()
         while cursor is not None:
-            page = self._catalog.members(name, cursor, STEP)
+            page = self._catalog.members(name, cursor, self._catalog.budgets.step)
             members = [member for member in page.members if member not in seen]
             seen.update(members)
             tally.add_members(service, name, members)
             cursor = page.next
-            if monotonic() >= deadline:
+            if deadline.is_over:
                 break
         operands = [name.encode(), cast("bytes | None", before) or b""]
         if cursor is not None:
@@ -259,14 +258,15 @@ class FigureStore:
         return True
 
     def refresh(
-        self, cursor: str = "", budget: float = BUDGET, max_age: float | None = None
+        self, cursor: str = "", budget: float | None = None, max_age: float | None = None
     ) -> Refresh:
         """Count all repositories one after another, for `budget` seconds a call.
 
+        The default is `Budgets.count`.
         Those whose figures are younger than `max_age` are passed over. What is indexed by now is
         counted; damaged repositories are not.
         """
-        deadline = monotonic() + budget
+        deadline = self._deadline(budget)
         after, counted = raw_name(cursor), 0
         while True:
             names, more = self._catalog.names(after)
@@ -279,13 +279,13 @@ class FigureStore:
                         return Refresh(_text(after), counted)
                     counted += 1
                 after = name
-                if monotonic() >= deadline:
+                if deadline.is_over:
                     is_last = name == names[-1] and not more
                     return Refresh(None if is_last else _text(after), counted)
             if not more:
                 return Refresh(None, counted)
 
-    def _is_counted(self, name: RepositoryName, deadline: float) -> bool:
+    def _is_counted(self, name: RepositoryName, deadline: Deadline) -> bool:
         try:
             return self._count(name, deadline)
         except DescriptorCorrupt:
@@ -310,10 +310,11 @@ class FigureStore:
         hold a name that is not `visible`.
         """
         place: _Rank | None = _Rank.parse(cursor, order)
-        deadline = monotonic() + PAGE_BUDGET
+        budgets = self._catalog.budgets
+        deadline = budgets.deadline(budgets.page)
         rows: list[RankedRow] = []
         is_wanted = _filter(containing, visible)
-        step = limit + 1 if not containing and visible is ALL else STEP
+        step = limit + 1 if not containing and visible is ALL else budgets.step
         few = self._few(order, visible, descending=descending)
         while place is not None:
             missing = limit - len(rows)
@@ -325,12 +326,12 @@ class FigureStore:
                 else:
                     names, place = self._ranked_names(place, order, step, descending=descending)
                 found += [(name, at) for name, at in names if is_wanted(name)]
-                if monotonic() >= deadline:
+                if deadline.is_over:
                     break
             if len(found) > missing:
                 place = found[missing - 1][1]
             rows += self._rows([name for name, _ in found[:missing]])
-            if len(rows) >= limit or monotonic() >= deadline:
+            if len(rows) >= limit or deadline.is_over:
                 break
         counted, indexed = self._ask([("ZCARD", self._keys.by_bytes), ("ZCARD", self._keys.names)])
         return Ranking(
@@ -361,9 +362,11 @@ class FigureStore:
         names: list[bytes] = []
         more = True
         while more:
-            found, more = self._catalog.names(names[-1] if names else b"", STEP, visible=visible)
+            found, more = self._catalog.names(
+                names[-1] if names else b"", self._catalog.budgets.step, visible=visible
+            )
             names += found
-            if len(names) > _MAX_SORTED:
+            if len(names) > self._catalog.budgets.sorted_names:
                 return None
         if order is Order.NAME:
             return [(name, _Rank("name", name)) for name in sorted(names, reverse=descending)]

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from blobcache.descriptor import validate_media_type
 from blobcache.redis.evidence import which_are_members
-from blobcache.redis.index import STEP
 from blobcache.redis.inspection import State
 
 if TYPE_CHECKING:
@@ -23,10 +21,7 @@ if TYPE_CHECKING:
     from blobcache.redis.service import RedisService
     from blobcache.reference import RepositoryName
 
-__all__ = ["BUDGET", "MAX_MEDIA_TYPES", "MediaTypeTotal", "Summary", "Tally", "summarize"]
-
-BUDGET = 0.25
-"""Seconds after which a sum is handed out although there are members left."""
+__all__ = ["MAX_MEDIA_TYPES", "MediaTypeTotal", "Summary", "Tally", "summarize"]
 
 MAX_MEDIA_TYPES = 100
 """So many media types are told apart; what has another one goes into one sum."""
@@ -172,22 +167,27 @@ class Summary:
 
 
 def summarize(
-    service: RedisService, repository: RepositoryName, cursor: str = "", budget: float = BUDGET
+    service: RedisService,
+    repository: RepositoryName,
+    cursor: str = "",
+    budget: float | None = None,
 ) -> Summary:
     """Sum up the members of `repository`, in whose scope `service` is, for `budget` seconds.
 
-    A member that the set shows twice is counted once within a call, but maybe once in each of
-    several calls. Raises `DescriptorCorrupt` if the key is not a set.
+    The default is `Budgets.summary`. A member that the set shows twice is counted once within a
+    call, but maybe once in each of several calls. Raises `DescriptorCorrupt` if the key is not a
+    set.
     """
-    deadline = monotonic() + budget
+    budgets = service.catalog.budgets
+    deadline = budgets.deadline(budgets.summary if budget is None else budget)
     seen: set[str] = set()
     tally = Tally()
     while True:
-        page = service.catalog.members(repository, cursor, STEP)
+        page = service.catalog.members(repository, cursor, budgets.step)
         members = [member for member in page.members if member not in seen]
         seen.update(members)
         tally.add_members(service, repository, members)
-        if page.next is None or monotonic() >= deadline:
+        if page.next is None or deadline.is_over:
             break
         cursor = page.next
     return Summary(

@@ -9,14 +9,13 @@ break that: a scan's cursor is worth nothing on another server.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from blobcache.digest import Digest, digest_text
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.raw import EXCERPT
 from blobcache.redis import keys, replies
-from blobcache.redis.index import STEP, CatalogStatus, NameIndex, raw_name
+from blobcache.redis.index import CatalogStatus, NameIndex, raw_name
 from blobcache.reference import RepositoryName, repository_text
 from blobcache.transport.packing import is_wrong_type
 from blobcache.transport.server import scan_position
@@ -24,6 +23,8 @@ from blobcache.visibility import ALL, Visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from blobcache.services.catalog import Deadline
 
 __all__ = [
     "BlobPage",
@@ -35,9 +36,6 @@ __all__ = [
     "RepositoryEntry",
     "RepositoryPage",
 ]
-
-PAGE_BUDGET = 0.2
-"""Seconds after which a page is handed out although it is not full."""
 
 
 class RepositoryEntry(NamedTuple):
@@ -130,11 +128,12 @@ class Catalog(NameIndex):
         """
         status = self._refreshed()
         rows: list[RepositoryEntry] = []
-        deadline = monotonic() + PAGE_BUDGET
+        budgets = self.budgets
+        deadline = budgets.deadline(budgets.page)
         after = last = raw_name(cursor)
         while True:
             missing = limit - len(rows)
-            step = missing if visible.allows is None else STEP
+            step = missing if visible.allows is None else budgets.step
             names, more = self._names(prefix, after, step, status, visible)
             admitted = _admitted(names, visible, missing + 1, deadline)
             names, after, more = admitted.names, admitted.after or after, more or admitted.more
@@ -145,7 +144,7 @@ class Catalog(NameIndex):
             if overflows:
                 after, more = last, True
             is_full = len(rows) >= limit and (overflows or visible.allows is None)
-            if not more or is_full or monotonic() >= deadline:
+            if not more or is_full or deadline.is_over:
                 break
         count = None
         if status.complete and visible.allows is None:
@@ -165,9 +164,10 @@ class Catalog(NameIndex):
         key = keys.members(RepositoryName(repository))
         position = scan_position(cursor)
         found: dict[str, None] = {}
-        deadline = monotonic() + PAGE_BUDGET
+        budgets = self.budgets
+        deadline = budgets.deadline(budgets.page)
         match = ("MATCH", _pattern(prefix)) if prefix else ()
-        step = STEP if prefix else min(limit, STEP)
+        step = budgets.step if prefix else min(limit, budgets.step)
         while True:
             count, scanned = self._server.batch(
                 [("SCARD", key), ("SSCAN", key, position, *match, "COUNT", step)]
@@ -181,7 +181,7 @@ class Catalog(NameIndex):
             position = int(at)
             digests = map(digest_text, members)
             found |= dict.fromkeys(each for each in digests if _begins(each, prefix))
-            if not position or len(found) >= limit or monotonic() >= deadline:
+            if not position or len(found) >= limit or deadline.is_over:
                 break
         return MemberPage(
             tuple(found),
@@ -197,17 +197,18 @@ class Catalog(NameIndex):
         even empty.
         """
         found: dict[bytes, None] = {}
-        deadline = monotonic() + PAGE_BUDGET
-        count, looked_at = min(limit, STEP), 0
+        budgets = self.budgets
+        deadline = budgets.deadline(budgets.page)
+        count, looked_at = min(limit, budgets.step), 0
         while True:
             cursor, scanned = self._server.scan(cursor, keys.BLOBS, count)
             looked_at += count
             found |= dict.fromkeys(map(keys.digest_in, scanned))
             missing = limit - len(found)
-            if not cursor or missing <= 0 or monotonic() >= deadline:
+            if not cursor or missing <= 0 or deadline.is_over:
                 break
             # As many as should have the rest among them, and some more.
-            count = min(missing * looked_at * 5 // (4 * max(len(found), 1)) + 10, STEP)
+            count = min(missing * looked_at * 5 // (4 * max(len(found), 1)) + 10, budgets.step)
         return BlobPage(tuple(map(digest_text, found)), cursor or None)
 
     def holders(
@@ -223,11 +224,12 @@ class Catalog(NameIndex):
         """
         status = self._refreshed()
         found: list[Holder] = []
-        deadline = monotonic() + PAGE_BUDGET
+        budgets = self.budgets
+        deadline = budgets.deadline(budgets.page)
         after = raw_name(cursor)
         while True:
-            names, more = self._names("", after, STEP, status, visible)
-            admitted = _admitted(names, visible, STEP, deadline)
+            names, more = self._names("", after, budgets.step, status, visible)
+            admitted = _admitted(names, visible, budgets.step, deadline)
             after, more = admitted.after or after, more or admitted.more
             page = list(self._holding(admitted.names, digest))
             overflows = len(page) > limit - len(found)
@@ -235,7 +237,7 @@ class Catalog(NameIndex):
             if overflows:
                 after, more = found[-1].name.encode(), True
             is_full = len(found) >= limit and (overflows or visible.allows is None)
-            if not more or is_full or monotonic() >= deadline:
+            if not more or is_full or deadline.is_over:
                 break
         return HolderPage(tuple(found), _cursor(after) if more else None, status)
 
@@ -248,7 +250,8 @@ class Catalog(NameIndex):
         The second value is None when all that are indexed were asked, but for `besides`. Two round
         trips. Builds nothing.
         """
-        names, more = self.names(after, max(1, min(STEP, 10 * STEP // max(len(digests), 1))))
+        step = self.budgets.step
+        names, more = self.names(after, max(1, min(step, 10 * step // max(len(digests), 1))))
         asked = [
             name
             for name in names
@@ -312,7 +315,9 @@ class _Admitted(NamedTuple):
     """Whether some were not looked at."""
 
 
-def _admitted(names: Sequence[bytes], visible: Visible, limit: int, deadline: float) -> _Admitted:
+def _admitted(
+    names: Sequence[bytes], visible: Visible, limit: int, deadline: Deadline
+) -> _Admitted:
     """The first names that may be shown, up to `limit`, if there is the time to ask about more."""
     if visible.allows is None:
         return _Admitted(list(names), names[-1] if names else None, more=False)
@@ -321,7 +326,7 @@ def _admitted(names: Sequence[bytes], visible: Visible, limit: int, deadline: fl
     for looked_at, name in enumerate(names, 1):  # noqa: B007 - how far it came
         if visible.admits(repository_text(name)):
             admitted.append(name)
-        if len(admitted) == limit or monotonic() >= deadline:
+        if len(admitted) == limit or deadline.is_over:
             break
     return _Admitted(admitted, names[looked_at - 1] if names else None, more=looked_at < len(names))
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from blobcache.digest import Digest
 from blobcache.redis import commands, keys
-from blobcache.redis.index import STEP
 from blobcache.reference import RepositoryName
+from blobcache.services.catalog import STEP
 from blobcache.transport.packing import is_wrong_type
 from blobcache.transport.server import scan_position
 

@@ -12,7 +12,7 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
-from time import monotonic, sleep, time
+from time import sleep, time
 from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from blobcache.exceptions import CacheUnavailable, CursorInvalid
 from blobcache.redis import keys
 from blobcache.redis.keys import CatalogKeys
 from blobcache.redis.replies import number_of_bytes
+from blobcache.services.catalog import STEP, Budgets
 from blobcache.transport.packing import Packed, Script
 from blobcache.visibility import ALL, Visible
 
@@ -30,15 +31,9 @@ if TYPE_CHECKING:
     from blobcache.transport.packing import Call, Command, Reply
     from blobcache.transport.server import Server
 
-__all__ = ["STEP", "CatalogStatus", "NameIndex", "raw_name"]
+__all__ = ["CatalogStatus", "NameIndex", "raw_name"]
 
 _log = logging.getLogger("blobcache.catalog")
-
-BUILD_BUDGET = 0.05
-"""Seconds that one call may spend on building the index."""
-
-STEP = 1000
-"""Keys, members or names that one command looks at: well under a millisecond."""
 
 _MAX_MOMENT = 32
 """Characters of the longest stored time that is read."""
@@ -164,7 +159,10 @@ class NameIndex:
         registry: str = "default",
         max_age: float = 300,
         read_only: bool = False,
+        budgets: Budgets | None = None,
     ) -> None:
+        self.budgets = budgets or Budgets()
+        """How much one call may do. It can be replaced at any time."""
         self._server = server
         self._is_apart = index is not None and index.alias != server.alias
         self._index = index if index is not None and self._is_apart else server
@@ -224,16 +222,18 @@ class NameIndex:
         return self._is_apart or self._server.is_cluster
 
     def advance(
-        self, budget: float = BUILD_BUDGET, *, newer_than: int | None = None
+        self, budget: float | None = None, *, newer_than: int | None = None
     ) -> CatalogStatus:
-        """Build on for at most `budget` seconds, if the index is due, and return what came of it.
+        """Build on for at most `budget` seconds, if the index is due, and return its status.
 
-        It is due when there is none, when it is older than its maximum age, or not `newer_than` the
-        build of that serial number. Never waits for another builder. Four round trips at least.
+        The default is `Budgets.build`. The index is due when there is none, when it is older than
+        its maximum age, or not `newer_than` the build of that serial number. Never waits for
+        another builder. Four round trips at least.
         """
         if not self.may_write:
             return self.status()
-        deadline = monotonic() + budget
+        budgets = self.budgets
+        deadline = budgets.deadline(budgets.build if budget is None else budget)
         token = uuid4().hex.encode()
         cursor = self._index.script(
             _BEGIN,
@@ -251,12 +251,14 @@ class NameIndex:
         while cursor is not None:
             try:
                 following, found = self._server.scan(
-                    cast("bytes", cursor).decode("utf-8", "replace"), keys.REPOSITORIES, STEP
+                    cast("bytes", cursor).decode("utf-8", "replace"),
+                    keys.REPOSITORIES,
+                    budgets.step,
                 )
             except CursorInvalid:  # of a node that has gone: the next step begins anew
                 self._index.batch([("HDEL", self._keys.state, "cursor"), ("DEL", self._keys.lock)])
                 break
-            pause = monotonic() >= deadline
+            pause = deadline.is_over
             held = self._index.script(
                 _ADVANCE,
                 self._keys[:5],

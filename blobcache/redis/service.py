@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from time import monotonic
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from blobcache.descriptor import Descriptor
@@ -31,15 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from blobcache.conf import RegistrySettings
+    from blobcache.services.catalog import Budgets
     from blobcache.transport.packing import Call, Command, Reply
 
 _D = TypeVar("_D", bound=str)
-
-PURGE_BUDGET = 0.5
-"""Seconds after which a step of a purge ends, when its current page of repositories is done."""
-
-_MAX_CLEARED = 3000
-"""Repositories after which it ends as well: their names come to less than a megabyte."""
 
 _SCOPES = 4096
 """Repositories whose services a provider keeps, some 1.5 kB each with what a stat says."""
@@ -266,7 +260,13 @@ class RedisBlobDescriptorCacheProvider(RedisService):
 
     __slots__ = ("_scoped",)
 
-    def __init__(self, rules: Rules | None = None, options: RedisOptions | None = None) -> None:
+    def __init__(
+        self,
+        rules: Rules | None = None,
+        options: RedisOptions | None = None,
+        *,
+        budgets: Budgets | None = None,
+    ) -> None:
         rules, options = rules or Rules(), options or RedisOptions()
         hold, index = options.hold_connections, options.catalog_alias
         server = Server(options.cache_alias, hold=hold)
@@ -276,6 +276,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
             registry=rules.registry,
             max_age=options.catalog_max_age,
             read_only=rules.read_only,
+            budgets=budgets,
         )
         super().__init__(rules, options, server, catalog)
         self._scoped = lru_cache(_SCOPES)(self._scope)
@@ -316,18 +317,19 @@ class RedisBlobDescriptorCacheProvider(RedisService):
 
         The walk begins with an index of its own, since the old one cannot know of a repository that
         a registry has written to since: the first steps may do nothing but build it. A step ends by
-        time (`PURGE_BUDGET`), or when it has cleared the blob in some thousand repositories. So the
+        time (`Budgets.purge`) or when it has cleared the blob in some thousand repositories. So the
         number of steps reveals almost nothing about repositories that the caller may not view.
         """
         parsed = self._parse_for_write(digest)
-        deadline = monotonic() + PURGE_BUDGET
+        budgets = self.catalog.budgets
+        deadline = budgets.deadline(budgets.purge)
         if cursor:
             begun, _, after = cursor.partition("/")
             serial = scan_position(begun or "none")
         else:
             serial, after = self.catalog.status().begun, ""
             _cleared(self, parsed)
-        if self.catalog.advance(PURGE_BUDGET, newer_than=serial).indexed <= serial:
+        if self.catalog.advance(budgets.purge, newer_than=serial).indexed <= serial:
             return PurgeResult((), f"{serial}/{after}")
         cleared: list[RepositoryName] = []
         while True:
@@ -340,7 +342,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
             if page.next is None:
                 break
             after = page.next
-            if monotonic() >= deadline or len(cleared) >= _MAX_CLEARED:
+            if deadline.is_over or len(cleared) >= budgets.purged_repositories:
                 return PurgeResult(tuple(cleared), f"{serial}/{after}")
         _cleared(self, parsed)
         self._announce("purge", parsed, None, None)

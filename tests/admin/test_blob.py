@@ -22,6 +22,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
 from tests.admin.conftest import CONFIG, GRANTED, HIDDEN, LAYER, LAYER_TYPE, OTHER
 from tests.admin.forms import confirm, confirm_to_the_end
+from tests.budgets import limit
 
 Text = Callable[[Any], str]
 
@@ -208,7 +209,7 @@ def test_a_long_purge_goes_step_by_step(
     admin: Client,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("blobcache.redis.service.PURGE_BUDGET", 0)
+    limit(monkeypatch, purge=0)
     names = [f"r{number:04}" for number in range(2300)]
     with default_cache.pipeline(transaction=False) as pipe:
         for name in names:

@@ -20,6 +20,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
 from tests.admin.conftest import CONFIG, GRANTED, HIDDEN, LAYER, LAYER_TYPE, Login
 from tests.admin.forms import confirm, confirm_to_the_end
+from tests.budgets import counting_clock, limit
 
 Text = Callable[[Any], str]
 
@@ -76,7 +77,7 @@ def test_a_long_check_goes_on_by_itself_to_the_end(
     admin: Client,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("blobcache.doctor.diagnosis.monotonic", iter(range(10**9)).__next__)
+    limit(monkeypatch, check=0)
     with default_cache.pipeline(transaction=False) as pipe:
         for number in range(3000):
             pipe.set(f"filler:{number}", "")
@@ -220,8 +221,7 @@ def test_a_long_clearing_takes_several_steps(
     text: Text,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("blobcache.admin.clear_repositories.monotonic", iter(range(10**6)).__next__)
-    monkeypatch.setattr("blobcache.admin.clear_repositories.BUDGET", 2)
+    limit(monkeypatch, clear=4, clock=counting_clock())
     service = filled.repository_scoped("big/one")
     for number in range(1000):
         digest = Digest(f"sha256:{number:064x}")

@@ -22,6 +22,7 @@ from blobcache.models import Repository
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
 from tests.admin.conftest import CONFIG, CONFIG_TYPE, GRANTED, HIDDEN, LAYER, LAYER_TYPE, Login
+from tests.budgets import limit
 
 Text = Callable[[Any], str]
 
@@ -190,13 +191,12 @@ def test_figures_of_a_large_repository_are_added_up_on_request(
             pipe.hset(f"repository::{BIG}::blobs::{digest}", "mediatype", "a/b")
             pipe.sadd(f"repository::{BIG}::blobs", digest)
         pipe.execute()
-    monkeypatch.setattr("blobcache.figures.store.BUDGET", 0)
     with override_settings(BLOBCACHE={"default": {"ADMIN_SORT_LIMIT": 1000}}):
         url = addresses.repository(BIG)
         page = text(admin.get(url))
         assert "not added up yet" in page
         assert _REFRESH.search(page) is None
-        monkeypatch.setattr(FigureStore.advance, "__defaults__", (0.0,))
+        limit(monkeypatch, count=0)
         following: str | None = url + "?count=on"
         steps = 0
         while following:

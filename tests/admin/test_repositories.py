@@ -17,6 +17,7 @@ from blobcache.models import Repository
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
 from tests.admin.conftest import GRANTED, LAYER, LAYER_TYPE, Login
+from tests.budgets import limit
 
 _ROW = re.compile(r'<th scope="row" data-label="Repository">(?:<a href="[^"]*">)?([^<]*)')
 _NEXT = re.compile(r'<a href="([^"]*)" rel="next">')
@@ -195,7 +196,7 @@ def test_a_long_build_is_continued_by_posts(
         for number in range(5_000):
             pipe.set(f"filler:{number}", "")
         pipe.execute()
-    monkeypatch.setattr("blobcache.admin.repositories.PAGE_BUDGET", 0)
+    limit(monkeypatch, page=0)
     begun = filled.catalog.status().begun
     page = admin.post(addresses.repositories("refresh"), follow=True).content.decode()
     assert "Continue building" in page

@@ -21,6 +21,7 @@ from blobcache.models import Repository
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
 from tests.admin.conftest import CONFIG, GRANTED, HIDDEN, LAYER, LAYER_TYPE, OTHER
+from tests.budgets import limit
 
 Text = Callable[[Any], str]
 
@@ -145,7 +146,7 @@ def test_a_damaged_blob_is_found_by_its_digest(
 def test_a_search_and_its_paging_work_together(
     provider: RedisBlobDescriptorCacheProvider, admin: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blobcache.admin.member_list.PAGE_BUDGET", 0)
+    limit(monkeypatch, page=0)
     service = provider.repository_scoped("big/one")
     wanted = Digest("sha256:" + "f" * 64)
     service.set_descriptor(wanted, Descriptor(wanted, 1, "a/b"))

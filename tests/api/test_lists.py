@@ -18,6 +18,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
 from tests.api.conftest import ALIAS, APP, DIGEST, OTHER, UNKNOWN
 from tests.api.test_bodies import refused
+from tests.budgets import limit
 
 MANY = 2500
 
@@ -187,7 +188,7 @@ class TestSummary:
         assert isinstance(provider, RedisBlobDescriptorCacheProvider)
         while FigureStore(provider).advance("big").counting is not None:
             pass
-        monkeypatch.setattr("blobcache.figures.sums.summarize.__defaults__", ("", 0.0))
+        limit(monkeypatch, summary=0)
         kept = superuser.get("/api/repositories/big/summary/").json()["kept"]
         assert (kept["count"], kept["bytes"]) == (MANY, 2 * MANY)
         assert kept["media_types"] == [{"mediaType": APP, "count": MANY, "bytes": 2 * MANY}]
@@ -197,7 +198,7 @@ class TestSummary:
     def test_goes_on_where_it_had_to_stop(
         self, superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("blobcache.figures.sums.summarize.__defaults__", ("", 0.0))
+        limit(monkeypatch, summary=0)
         following: str | None = "/api/repositories/big/summary/"
         parts = []
         while following:
@@ -241,9 +242,7 @@ class TestPurge:
     def test_takes_no_other_purge_s_cursor(
         self, superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("blobcache.redis.catalog.PAGE_BUDGET", 0)
-        monkeypatch.setattr("blobcache.redis.catalog.STEP", 10)
-        monkeypatch.setattr("blobcache.redis.service.PURGE_BUDGET", 0)
+        limit(monkeypatch, page=0, step=10, purge=0)
         first = superuser.post(f"/api/blobs/{digest(0)}/purge/", {}, format="json").json()
         assert first["next"]
         for path, cursor in [
@@ -280,7 +279,7 @@ class TestCursors:
     def test_are_bound_to_their_list(
         self, url: str, superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("blobcache.figures.sums.summarize.__defaults__", ("", 0.0))
+        limit(monkeypatch, summary=0)
         following = superuser.get(short(url)).json()["next"]
         cursor = parse_qs(urlsplit(following).query)["cursor"][0]
         assert superuser.get(following).status_code == 200

@@ -13,6 +13,7 @@ from blobcache.services import get_provider
 from tests.api import grants
 from tests.api.conftest import APP, DIGEST, As, user
 from tests.api.test_lists import pages, rows
+from tests.budgets import limit
 from tests.servers import commands
 
 NAMES = ["alone", "alone/x", "other/app", "team", "team/app", "team/b", "teams/a", "zoo"]
@@ -55,7 +56,7 @@ class TestByObject:
     def test_pages_go_on_over_what_is_not_shown(
         self, as_: As, filled: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("blobcache.redis.catalog.PAGE_BUDGET", 0)
+        limit(monkeypatch, page=0)
         found = list(pages(as_("granted"), "/api/repositories/"))
         assert len(found) > 1
         assert [row["name"] for page in found for row in page["results"]] == ["team/app"]
@@ -70,7 +71,7 @@ class TestByObject:
         default_cache: Redis,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("blobcache.redis.catalog.PAGE_BUDGET", 60)
+        limit(monkeypatch, page=60)
         user("granted").user_permissions.set(
             user("viewer").user_permissions.filter(codename="view_blob")
         )
@@ -87,8 +88,7 @@ class TestByObject:
     def test_pages_of_what_is_shown_leave_nothing_out(
         self, url: str, size: int, as_: As, filled: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("blobcache.redis.catalog.STEP", 2)
-        monkeypatch.setattr("blobcache.redis.catalog.PAGE_BUDGET", 60)
+        limit(monkeypatch, step=2, page=60)
         shown = {"alone/x", "other/app", "team/app", "zoo"}
         monkeypatch.setattr(grants, "GRANTED", shown)
         user("granted").user_permissions.set(
@@ -102,7 +102,7 @@ class TestByObject:
     def test_a_cursor_holds_no_name_that_can_be_read(
         self, as_: As, filled: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("blobcache.redis.catalog.PAGE_BUDGET", 0)
+        limit(monkeypatch, page=0)
         page = as_("granted").get("/api/repositories/").json()
         token = page["next"].partition("cursor=")[2].partition("%3A")[0]
         raw = urlsafe_b64decode(token + "=" * (-len(token) % 4))

@@ -13,8 +13,8 @@ from blobcache.doctor import repair as module
 from blobcache.doctor.repair import repair
 from blobcache.findings import Finding, Kind, Outcome, Place, Subject
 from blobcache.redis.evidence import look_at_members
-from blobcache.redis.index import STEP
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.services.catalog import STEP
 from blobcache.services.rules import Rules
 from tests.conformance import of
 from tests.doctor.damage import contents, digest, write_blob, write_member

@@ -17,6 +17,7 @@ from blobcache.figures.sums import MAX_MEDIA_TYPES, MediaTypeTotal
 from blobcache.redis.inspection import State
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
 from blobcache.reference import RepositoryName
+from blobcache.services.catalog import Budgets
 from blobcache.services.rules import Rules
 from blobcache.visibility import Visible
 from project import embedded
@@ -447,8 +448,7 @@ def test_what_other_repositories_hold(kind: str, request: pytest.FixtureRequest)
         assert catalog.held(asked, besides="r0") == ({digest(1)}, None)
         assert catalog.held(asked) == ({digest(0), digest(1)}, None)
         assert catalog.held([]) == (set(), None)
-        monkeypatch = request.getfixturevalue("monkeypatch")
-        monkeypatch.setattr("blobcache.redis.catalog.STEP", 1)
+        catalog = RedisBlobDescriptorCacheProvider(budgets=Budgets(step=1)).catalog
         held, after = catalog.held(asked)
         assert (held, after) == (set(), b"Not a Name")
         assert catalog.held(asked, b"Not a Name")[1] == b"odd"

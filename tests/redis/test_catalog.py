@@ -13,10 +13,10 @@ from redis import Redis
 
 from blobcache.digest import Digest
 from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, RepositoryNameInvalid
-from blobcache.redis import catalog as catalog_module
 from blobcache.redis.catalog import Catalog, CatalogStatus
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
 from blobcache.reference import RepositoryName
+from blobcache.services.catalog import Budgets
 from blobcache.services.rules import Rules
 from project import embedded
 from tests.conformance import ALIAS, LAYER, A, B, of, purge
@@ -479,13 +479,13 @@ class TestPages:
             RedisBlobDescriptorCacheProvider().catalog.members("Not A Name")
 
     def test_a_page_past_its_budget_is_short_and_goes_on(
-        self, large: RedisBlobDescriptorCacheProvider, monkeypatch: pytest.MonkeyPatch
+        self, large: RedisBlobDescriptorCacheProvider
     ) -> None:
-        monkeypatch.setattr(catalog_module, "PAGE_BUDGET", 0)
-        page = large.catalog.members("large", limit=1000)
+        catalog = RedisBlobDescriptorCacheProvider(budgets=Budgets(page=0)).catalog
+        page = catalog.members("large", limit=1000)
         found = set(page.members)
         while page.next is not None:
-            page = large.catalog.members("large", page.next, 1000)
+            page = catalog.members("large", page.next, 1000)
             found |= set(page.members)
         assert len(found) == 5002
 
@@ -552,13 +552,10 @@ class TestPurge:
         assert purge(provider, A) == {"late/one", "late/two", "MyTeam/late"}
         assert not any(any_store.exists(f"repository::late/{n}::blobs") for n in ("one", "two"))
 
-    def test_goes_on_in_steps_when_there_is_much_to_do(
-        self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("blobcache.redis.service.PURGE_BUDGET", 0)
+    def test_goes_on_in_steps_when_there_is_much_to_do(self, default_cache: Redis) -> None:
         for number in range(250):
             default_cache.sadd(f"repository::r{number}::blobs", A)
-        provider = RedisBlobDescriptorCacheProvider()
+        provider = RedisBlobDescriptorCacheProvider(budgets=Budgets(purge=0))
         step = provider.purge(A)
         cleared, steps = list(step.cleared), 1
         while step.next is not None:
@@ -569,14 +566,12 @@ class TestPurge:
         assert steps >= 3
 
     def test_a_step_ends_by_time_and_not_by_the_number_of_holders(
-        self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+        self, default_cache: Redis
     ) -> None:
-        monkeypatch.setattr("blobcache.redis.service.PURGE_BUDGET", 60)
-        monkeypatch.setattr("blobcache.redis.catalog.PAGE_BUDGET", 0)
-        monkeypatch.setattr("blobcache.redis.catalog.STEP", 100)
+        budgets = Budgets(purge=60, page=0, step=100)
         for number in range(250):
             default_cache.sadd(f"repository::r{number}::blobs", A)
-        step = RedisBlobDescriptorCacheProvider().purge(A)
+        step = RedisBlobDescriptorCacheProvider(budgets=budgets).purge(A)
         assert len(step.cleared) == 250
         assert step.next is None
 

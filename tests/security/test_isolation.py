@@ -7,7 +7,6 @@ repository, Redis is asked the same.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from typing import cast
 
@@ -21,6 +20,7 @@ from django.urls import resolve
 
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
+from blobcache.services.catalog import Budgets
 from project import embedded
 from tests.security.routes import READS, WRITES, methods_of_all_routes, methods_of_the_table
 from tests.security.transcripts import Exchange, Reader, differences
@@ -68,14 +68,6 @@ def _path_of(thing: Callable[..., object]) -> str:
     return f"{thing.__module__}.{thing.__qualname__}"
 
 
-@pytest.fixture(autouse=True)
-def _time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time limits never end, so that no response is shorter because the machine was busy."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("blobcache.") and hasattr(module, "monotonic"):
-            monkeypatch.setattr(module, "monotonic", lambda: 0.0)
-
-
 @pytest.mark.django_db
 def test_two_worlds_that_differ_only_in_hidden_repositories_look_the_same(
     persona: Persona, valkey: embedded.Server, other_valkey: embedded.Server
@@ -98,6 +90,8 @@ def _told(server: embedded.Server, user: User | None, *, has_hidden: bool) -> li
         client.force_login(user, backend=_MODEL_BACKEND)
     with cache_at(server.url) as redis, server.client() as counting:
         provider = cast("RedisBlobDescriptorCacheProvider", get_provider())
+        # Time stands still, so that no response is shorter because the machine was busy.
+        provider.catalog.budgets = Budgets(clock=lambda: 0.0)
         fill(redis, provider, has_hidden=has_hidden)
         reader = Reader(client, counting)
         for ask in READS:

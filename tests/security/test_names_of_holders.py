@@ -7,8 +7,8 @@ from django.test import Client
 from redis import Redis
 
 from benchmarks.shapes import A
-from blobcache.redis import service
 from blobcache.services import get_provider
+from tests.budgets import limit
 
 MEGABYTE = 1_000_000
 MANY = 4200
@@ -27,9 +27,9 @@ def hold(client: Redis, count: int, media_type: str = "") -> None:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(default_cache: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Redis so fast that time ends no step."""
-    monkeypatch.setattr(service, "PURGE_BUDGET", 600)
+    limit(monkeypatch, purge=600)
 
 
 @pytest.mark.usefixtures("quick")

@@ -10,9 +10,9 @@ from redis import Redis
 
 from benchmarks.shapes import A
 from blobcache.descriptor import Descriptor
-from blobcache.figures import store as figures
 from blobcache.figures.store import FigureStore, Order, Ranking
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.services.catalog import Budgets
 from blobcache.visibility import ALL, Visible
 from tests.servers import commands
 
@@ -70,15 +70,14 @@ def test_a_ranked_list_and_its_round_trips_do_not_depend_on_names_out_of_the_ran
     way: tuple[Order, bool, str],
     store: FigureStore,
     default_cache: Redis,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(figures, "PAGE_BUDGET", 0)
+    short = FigureStore(RedisBlobDescriptorCacheProvider(budgets=Budgets(page=0)))
     seen = []
     for has_hidden in (False, True):
         if has_hidden:
             hide(default_cache)
         with commands(default_cache) as traffic:
-            found = [(page.rows, page.next) for page in pages(store, RANGES, 2, way)]
+            found = [(page.rows, page.next) for page in pages(short, RANGES, 2, way)]
         seen.append((found, dict(traffic.calls)))
     assert seen[0] == seen[1]
 
@@ -93,8 +92,8 @@ def test_they_stand_in_the_order_in_which_they_stand_among_all(
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_too_many_to_be_sorted_are_found_all_the_same(
-    way: tuple[Order, bool, str], store: FigureStore, monkeypatch: pytest.MonkeyPatch
+    way: tuple[Order, bool, str], store: FigureStore
 ) -> None:
     sorted_here = names(pages(store, RANGES, 2, way))
-    monkeypatch.setattr(figures, "_MAX_SORTED", 1)
-    assert names(pages(store, RANGES, 2, way)) == sorted_here
+    few = FigureStore(RedisBlobDescriptorCacheProvider(budgets=Budgets(sorted_names=1)))
+    assert names(pages(few, RANGES, 2, way)) == sorted_here

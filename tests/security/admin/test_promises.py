@@ -18,6 +18,7 @@ from project import embedded
 from tests.admin import addresses
 from tests.admin.conftest import LAYER, LAYER_TYPE, Login
 from tests.admin.forms import confirm_to_the_end, hidden, press
+from tests.budgets import counting_clock, limit
 from tests.security.api.test_parameters import content
 from tests.servers import cache_at
 
@@ -189,11 +190,7 @@ def test_only_the_first_step_compares_the_number(
     provider.catalog.reindex()
     page = admin.post(action.url, action.data)
     with monkeypatch.context() as slow:
-        slow.setattr("blobcache.admin.clear_repositories.BUDGET", 0)
-        slow.setattr("blobcache.doctor.repair.repair_many.__defaults__", (0,))
-        slow.setattr("blobcache.redis.catalog.PAGE_BUDGET", 0)
-        slow.setattr("blobcache.redis.catalog.STEP", 5)
-        slow.setattr("blobcache.redis.service.PURGE_BUDGET", 0)
+        limit(slow, clear=0, repair=0, page=0, step=5, purge=0)
         response = press(admin, action.url, page)
     assert not response.redirect_chain
     action.add(provider, range(100, 200))
@@ -230,7 +227,7 @@ class TestRepair:
     ) -> None:
         action = ACTIONS["repair"]
         action.add(provider, range(20))
-        monkeypatch.setattr("blobcache.admin.repair.COUNTING", 0)
+        limit(monkeypatch, preview=0)
         page = admin.post(action.url, action.data)
         assert "The number of findings of this kind is not known" in text(page)
         assert "you can stop after each step" in text(page)
@@ -247,8 +244,7 @@ class TestRepair:
         action = ACTIONS["repair one"]
         add_damage(provider, range(2000))
         # One look, and the time is up.
-        monkeypatch.setattr("blobcache.admin.repair.monotonic", iter([0, 0, 1]).__next__)
-        monkeypatch.setattr("blobcache.doctor.diagnosis.monotonic", iter(range(10**6)).__next__)
+        limit(monkeypatch, preview=1.5, clock=counting_clock())
         page = admin.post(action.url, action.data)
         assert "findings of this kind; counting all of them takes too long" in text(page)
         assert "There are at least 1," in text(page)
@@ -266,7 +262,7 @@ class TestRepair:
         action.add(provider, range(20))
         page = admin.post(action.url, action.data)
         before = content(default_cache)
-        monkeypatch.setattr("blobcache.admin.repair.COUNTING", 0)
+        limit(monkeypatch, preview=0)
         response = press(admin, action.url, page)
         assert "the findings could not be counted again in time" in text(response)
         assert content(default_cache) == before

@@ -17,6 +17,7 @@ from blobcache.services import get_provider
 from project import embedded
 from tests.api.conftest import APP, DIGEST, UNKNOWN, As
 from tests.api.test_bodies import refused
+from tests.budgets import limit
 from tests.security.api.test_parameters import content
 from tests.servers import cache_at
 
@@ -112,9 +113,7 @@ def test_its_cursor_is_refused_by_a_purge_and_the_other_way_round(
     other = f"/api/blobs/{UNKNOWN}/purge/?dry_run=1"
     refused(superuser.post(other, {"cursor": cursor}, format="json"), 400, "CURSOR_INVALID")
 
-    monkeypatch.setattr("blobcache.redis.catalog.PAGE_BUDGET", 0)
-    monkeypatch.setattr("blobcache.redis.catalog.STEP", 1)
-    monkeypatch.setattr("blobcache.redis.service.PURGE_BUDGET", 0)
+    limit(monkeypatch, page=0, step=1, purge=0)
     cursor = superuser.post(PURGE).json()["next"]
     assert cursor
     response = superuser.post(f"{PURGE}?dry_run=1", {"cursor": cursor}, format="json")

@@ -1,0 +1,29 @@
+"""Other budgets for what tests ask over HTTP: the configured provider takes them as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+
+from blobcache.redis.catalog import Catalog
+from blobcache.services import get_provider
+
+__all__ = ["counting_clock", "limit"]
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, **budgets: Any) -> None:
+    """Change some budgets of the configured provider until the test ends.
+
+    A change of the setting ``BLOBCACHE`` or ``CACHES`` makes a new provider, with default budgets.
+    """
+    catalog: Catalog = get_provider().catalog  # type: ignore[attr-defined]
+    monkeypatch.setattr(catalog, "budgets", replace(catalog.budgets, **budgets))
+
+
+def counting_clock() -> Callable[[], float]:
+    """Return a clock that is a second later each time that somebody looks at it."""
+    return count().__next__
