@@ -2,15 +2,15 @@
 
     python -m project.demo [--port 8000] [--data var]
 
-It starts an embedded Valkey, makes the database, a superuser and sample data, and serves on the
-loopback interface. What it keeps lies in the data directory; without that it begins anew. Ending it
-with Ctrl-C, or SIGTERM, leaves nothing running.
+It starts an embedded Valkey, creates the database, a superuser and sample data, and serves on the
+loopback interface. Its files are in the data directory; without that directory it starts with new
+data. Ctrl-C and SIGTERM stop everything.
 
-Of the variables of `project.settings` those of Redis count here. `BLOBCACHE_REDIS_URL` is the
-embedded Valkey, unless it names another server: then nothing is seeded there; and unless
-`BLOBCACHE_READ_ONLY=0` stands beside it nothing is ever written there, for the embedded Valkey then
-keeps the catalog's index. `DJANGO_SUPERUSER_PASSWORD` is the password of `admin`; without it one is
-made up, kept and printed.
+It uses the Redis variables of `project.settings`. If `BLOBCACHE_REDIS_URL` is not set, the demo
+uses its embedded Valkey. If it is set, the demo writes no sample data to that server, and nothing
+at all unless `BLOBCACHE_READ_ONLY=0` is set too: the index is then in the embedded Valkey.
+`DJANGO_SUPERUSER_PASSWORD` is the password of `admin`; without it the demo generates one, stores it
+and prints it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ VALKEY = (
     *("--appendonly", "yes", "--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru"),
     *("--hash-max-listpack-value", "160"),
 )
-"""What the embedded Valkey is told: keep the data on disk, and be what a cache should be."""
+"""Options of the embedded Valkey: keep the data on disk, and be configured as a cache should be."""
 
 HELLO = Digest("sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")
 """The digest of the five bytes ``hello``."""
@@ -73,7 +73,7 @@ class DemoError(RuntimeError):
 
 
 def main() -> None:
-    """Run the demo until it is told to end."""
+    """Run the demo until it is stopped."""
     parser = ArgumentParser(prog="python -m project.demo", description="Run the demo portal.")
     parser.add_argument("--port", type=port_number, default=8000, help="default: %(default)s")
     parser.add_argument("--data", type=Path, default=VAR, help="directory; default: %(default)s")
@@ -85,25 +85,25 @@ def main() -> None:
     try:
         run(options.port, options.data.resolve())
     except KeyboardInterrupt:
-        say("\nThe demo has ended.")
+        say("\nThe demo has stopped.")
     except (DemoError, ImproperlyConfigured, embedded.ServerError) as error:
         sys.exit(str(error))
 
 
 def port_number(text: str) -> int:
-    """The port that the text names."""
+    """Parse a port number."""
     if text.isdecimal() and int(text) in PORTS:
         return int(text)
-    raise ArgumentTypeError(f"{text!r} is not a port, which is a number up to {PORTS[-1]}.")
+    raise ArgumentTypeError(f"{text!r} is not a port: use a number from 0 to {PORTS[-1]}.")
 
 
 def run(port: int, data: Path) -> None:
-    """Prepare everything and serve, until an exception ends it."""
+    """Prepare everything, and serve until an exception stops it."""
     is_ours = not os.environ.get("BLOBCACHE_REDIS_URL")
     with ExitStack() as stack:
-        # Listening comes first: whoever has the port already is noticed before anything starts.
+        # Listen first: if the port is in use, this fails before anything else starts.
         server = stack.enter_context(listening(port))
-        stack.enter_context(alone_in(data))
+        stack.enter_context(locked(data))
         set_environment(data, lambda: stack.enter_context(valkey_in(data)).url)
         django.setup()
         call_command("migrate", verbosity=0)
@@ -119,22 +119,22 @@ def run(port: int, data: Path) -> None:
         url = f"http://{HOST}:{server.server_port}"
         may_write = not provider.rules.read_only
         examples = requests(f"{url}/api", example, may_write=may_write)
-        redis = place_of(os.environ["BLOBCACHE_REDIS_URL"]) + ("" if may_write else ", only read")
+        redis = address_of(os.environ["BLOBCACHE_REDIS_URL"]) + ("" if may_write else ", read only")
         # Before the welcome text: an interrupt can get lost while this imports so many modules.
         server.set_app(get_internal_wsgi_application())
-        welcome(url, redis, sign_up(data), examples)
+        welcome(url, redis, create_superuser(data), examples)
         server.serve_forever()
 
 
 def say(text: str) -> None:
-    """Tell the user, now."""
+    """Write a line to standard output, and flush it."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 @contextmanager
 def listening(port: int) -> Iterator[ThreadedWSGIServer]:
-    """Within the block connections to the port are taken, to be answered as soon as we serve."""
+    """Accept connections to the port within the block; they are answered when the demo serves."""
     try:
         server = ThreadedWSGIServer((HOST, port), WSGIRequestHandler)
     except OSError as error:
@@ -147,8 +147,8 @@ def listening(port: int) -> Iterator[ThreadedWSGIServer]:
 
 
 @contextmanager
-def alone_in(data: Path) -> Iterator[None]:
-    """Within the block no other demo uses the directory."""
+def locked(data: Path) -> Iterator[None]:
+    """Hold the lock of the data directory within the block, so that no other demo uses it."""
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (data / "lock").open("w") as lock:
         try:
@@ -163,21 +163,22 @@ def alone_in(data: Path) -> Iterator[None]:
 
 @contextmanager
 def valkey_in(data: Path) -> Iterator[embedded.Server]:
-    """Within the block an embedded Valkey runs, whose data stays in the directory."""
+    """Run an embedded Valkey within the block, with its data in the directory."""
     with embedded.start("--dir", str(data), *VALKEY, unix=True) as server:
         yield server
 
 
 def set_environment(data: Path, start_valkey: Callable[[], str]) -> None:
-    """Set the variables that the settings are about to read.
+    """Set the environment variables that the settings read.
 
-    `start_valkey` returns the address of a Valkey, which it starts; not every demo needs one.
+    `start_valkey` starts a Valkey and returns its address. It is called only if one is needed.
     """
     hosts = os.environ.get("DJANGO_ALLOWED_HOSTS", "")
-    # Whatever a shell may have exported for another portal: no superuser for that one's database.
+    # Overwrite what the shell may have exported for another portal: the demo must not create its
+    # superuser in that portal's database.
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "project.settings",
-        # Never a debug page: any web site can make the user's browser request one.
+        # No debug pages: any web site could make the user's browser request one.
         "DJANGO_DEBUG": "0",
         "DJANGO_STATIC_FINDERS": "1",
         "DJANGO_HTTPS": "0",
@@ -185,7 +186,7 @@ def set_environment(data: Path, start_valkey: Callable[[], str]) -> None:
         "DJANGO_BASIC_AUTH": "1",
         "DJANGO_ALLOWED_HOSTS": f"{HOST},localhost,{hosts}",
         "DJANGO_DATABASE_PATH": str(data / "portal.sqlite3"),
-        "DJANGO_SECRET_KEY": kept(data / "secret-key", get_random_secret_key),
+        "DJANGO_SECRET_KEY": read_or_create(data / "secret-key", get_random_secret_key),
     }
     if not os.environ.get("BLOBCACHE_REDIS_URL"):
         os.environ |= {"BLOBCACHE_REDIS_URL": start_valkey(), "BLOBCACHE_READ_ONLY": "0"}
@@ -193,7 +194,7 @@ def set_environment(data: Path, start_valkey: Callable[[], str]) -> None:
         os.environ["BLOBCACHE_CATALOG_URL"] = start_valkey()
 
 
-def kept(path: Path, make: Callable[[], str]) -> str:
+def read_or_create(path: Path, make: Callable[[], str]) -> str:
     """Return the secret in the file; if there is none, create it and write it there.
 
     Only the owner may read the file. It is never half written.
@@ -203,10 +204,10 @@ def kept(path: Path, make: Callable[[], str]) -> str:
         text = path.read_text()
     except FileNotFoundError:
         text = ""
-    return text.strip() or keep(path, make())
+    return text.strip() or write_secret(path, make())
 
 
-def keep(path: Path, secret: str) -> str:
+def write_secret(path: Path, secret: str) -> str:
     """Write the secret to the file in one step, and return it."""
     # mkstemp uses mode 0600, whatever the umask is.
     descriptor, name = mkstemp(dir=path.parent, prefix=f".{path.name}-")
@@ -224,7 +225,7 @@ def keep(path: Path, secret: str) -> str:
 
 
 def prepare(provider: RedisBlobDescriptorCacheProvider, *, is_ours: bool) -> None:
-    """Write the sample data into a Redis of ours; another one is only indexed."""
+    """Write the sample data into the demo's own Redis; in any other one, only build the index."""
     if not is_ours:
         say("Indexing the repositories ...")
         provider.catalog.reindex()
@@ -234,18 +235,18 @@ def prepare(provider: RedisBlobDescriptorCacheProvider, *, is_ours: bool) -> Non
 
 
 class Account(NamedTuple):
-    """How to get in."""
+    """The superuser's credentials."""
 
     password: str
-    """As it is to be shown."""
+    """The text to show: the password, or where it comes from."""
 
     token: str
 
 
-def sign_up(data: Path) -> Account:
-    """Make the superuser, or see to it that the known password is still valid."""
+def create_superuser(data: Path) -> Account:
+    """Create the superuser, or set the password again if it has been changed."""
     given = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
-    password = given or kept(data / "password", lambda: get_random_string(16))
+    password = given or read_or_create(data / "password", lambda: get_random_string(16))
     user, _ = get_user_model().objects.update_or_create(
         username=USER, defaults={"is_active": True, "is_staff": True, "is_superuser": True}
     )
@@ -256,14 +257,14 @@ def sign_up(data: Path) -> Account:
     return Account("that of DJANGO_SUPERUSER_PASSWORD" if given else password, str(token))
 
 
-def place_of(redis_url: str) -> str:
-    """Where that Redis is, without what it takes to get in."""
+def address_of(redis_url: str) -> str:
+    """Return the host and port, or the path of the socket, without credentials."""
     parts = urlsplit(redis_url)
     return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
 
 
 def welcome(url: str, redis: str, account: Account, examples: Iterable[str]) -> None:
-    """Tell how to get in, in the browser and from a shell."""
+    """Print the addresses, the credentials and the example requests."""
     say(
         f"""
   Admin       {url}/admin/
@@ -279,13 +280,13 @@ From a shell:
     )
     for arguments in examples:
         say(f"  curl -H 'Authorization: Token {account.token}' {arguments}")
-    say("\nCtrl-C ends the demo.\n")
+    say("\nCtrl-C stops the demo.\n")
 
 
 def find_example(
     provider: RedisBlobDescriptorCacheProvider,
 ) -> tuple[RepositoryName, Digest] | None:
-    """A repository and a blob in it that a stat finds, if there is one near at hand."""
+    """Return a repository and one of its blobs that a stat finds, from the first page of each."""
     for name, blobs in provider.catalog.repositories().repositories:
         if isinstance(name, RepositoryName) and name.is_oci and blobs:
             members = provider.catalog.members(name, limit=10).members
@@ -298,7 +299,7 @@ def find_example(
 def requests(
     api: str, example: tuple[RepositoryName, Digest] | None, *, may_write: bool
 ) -> Iterator[str]:
-    """Requests to try the API with, as the arguments of curl."""
+    """Yield example requests to the API, as arguments of curl."""
     yield f"{api}/status/"
     yield f"'{api}/repositories/?page_size=5'"
     if example:

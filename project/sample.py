@@ -1,9 +1,9 @@
-"""The demo's sample data: what a registry's cache looks like after some years of use.
+"""The demo's sample data: the cache of a registry after some years of use.
 
-Repositories share base layers as real images do, in both dialects, OCI's and Docker's; there are
+Repositories share base layers as real images do, with media types of OCI and of Docker. There are
 charts, signatures and bills of materials, one repository with thousands of blobs, an alias, and a
-few damaged entries of each kind that can be told from the cache alone. Nothing is random: digests
-are those of the blobs' descriptions, sizes follow from them.
+few damaged descriptors of each kind that can be found in the cache alone. Nothing is random:
+digests and sizes are derived from the descriptions of the blobs.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ DIALECTS = {
         f"{DOCKER}container.image.v1+json",
         f"{DOCKER}image.rootfs.diff.tar.gzip",
     ),
-    # As a registry caches them that only saw blobs come and go.
+    # A registry that only sees blobs, not manifests, stores this type for all of them.
     "registry": Dialect(OCTETS, OCTETS, OCTETS, OCTETS),
 }
 
 
 class Base(NamedTuple):
-    """An image that others are built on: what it is built on itself, and its layers' sizes."""
+    """A base image: the base that it is built on itself, and the sizes of its layers."""
 
     below: str | None
     layers: tuple[int, ...]
@@ -91,7 +91,7 @@ BASES = {
 
 
 class Image(NamedTuple):
-    """A repository's images: `versions` of them, each with `layers` of its own on its base."""
+    """The images of a repository: `versions` of them, each with `layers` on top of its base."""
 
     name: str
     base: str
@@ -137,14 +137,14 @@ IMAGES = (
     Image("mirror/ghcr.io/acme/widget", "alpine", "registry", 6, 3),
     Image("mirror/quay.io/prometheus/node-exporter", "alpine", "registry", 5, 2),
     Image("mirror/registry.k8s.io/pause", "distroless", "registry", 4, 0),
-    # Written by a registry: the name is one that we read and clear, but never write.
+    # An invalid name for OCI that a registry can write: it can be read and cleared, but not set.
     Image("MyTeam/app", "node", "registry", 3, 3, ("amd64",)),
 )
 
 CHARTS = ("charts/shop", "charts/platform/observability")
 
 SIGNED = frozenset({"shop/backend/api", "shop/backend/payments.v2", "shop/frontend"})
-"""The repositories whose images carry a signature and a bill of materials."""
+"""The repositories whose images have a signature and a bill of materials."""
 
 BUILD_CACHE = "ci/build-cache"
 BUILD_CACHE_LAYERS = 4_000
@@ -154,11 +154,11 @@ EMPTY_JSON = Descriptor(
     2,
     "application/vnd.oci.empty.v1+json",
 )
-"""The one blob that every artifact without a configuration names (OCI image-spec, "Manifest")."""
+"""The blob that every artifact without a configuration refers to (OCI image-spec, "Manifest")."""
 
 
 def fill(provider: RedisBlobDescriptorCacheProvider) -> None:
-    """Write the sample data of the registry ``default``, and index it. Repeating it is harmless."""
+    """Write the sample data of the registry ``default`` and build the index. It can be repeated."""
     client = get_redis_connection(RegistrySettings().CACHE_ALIAS)
     for repository, blobs in _repositories():
         _store(client, repository, blobs)
@@ -177,13 +177,13 @@ def _repositories() -> Iterator[tuple[str, Iterable[Descriptor]]]:
 
 
 def _blob(what: str, media_type: str, low: int, high: int) -> Descriptor:
-    """A blob of between `low` and `high` bytes, small ones being as common as large ones."""
+    """Return a blob of `low` to `high` bytes; the logarithm of its size is evenly distributed."""
     random = Random(what)  # noqa: S311 - not for secrets, but the same each time
     return Descriptor(_digest(what), int(exp(random.uniform(log(low), log(high)))), media_type)
 
 
 def _digest(what: str) -> Digest:
-    """The digest that stands for the content so described."""
+    """Return the digest of the description, in place of the digest of real content."""
     return Digest(f"sha256:{sha256(what.encode()).hexdigest()}")
 
 
@@ -191,7 +191,7 @@ def _image(image: Image) -> Iterator[Descriptor]:
     dialect = DIALECTS[image.dialect]
     for version in range(1, image.versions + 1):
         tag = f"{image.name}:{version}"
-        # The base gets an update every third version; what changes seldom, less often still.
+        # The base image changes with every third version.
         release = version // 3
         for platform in image.platforms:
             yield from _base(image.base, f"{release}/{platform}", dialect.layer)
@@ -209,11 +209,11 @@ def _image(image: Image) -> Iterator[Descriptor]:
 
 
 def _base(name: str, release: str, layer_type: str) -> Iterator[Descriptor]:
-    """The layers of a base, from the lowest up: the same for whoever builds on it."""
+    """Yield the layers of a base, the lowest first; all images on this base share them."""
     base = BASES[name]
     if base.below:
         yield from _base(base.below, release, layer_type)
-    # The same layer has the same digest in either dialect, but not in another compression.
+    # The digest of a layer depends on its compression, not on its media type.
     compression = "zstd" if layer_type.endswith("zstd") else "gzip"
     for layer, size in enumerate(base.layers):
         what = f"{name} layer {layer} of {release} as {compression}"
@@ -221,7 +221,7 @@ def _base(name: str, release: str, layer_type: str) -> Iterator[Descriptor]:
 
 
 def _signature(tag: str) -> Iterator[Descriptor]:
-    """What cosign pushes beside an image."""
+    """Yield the blobs that cosign pushes to sign an image."""
     signed = "application/vnd.dev.cosign.simplesigning.v1+json"
     yield _blob(f"signature of {tag}", signed, 240, 260)
     yield _blob(f"signature's config of {tag}", DIALECTS["oci"].config, 230, 240)
@@ -254,7 +254,7 @@ def _build_cache() -> Iterator[Descriptor]:
 
 
 def _store(client: Redis, repository: str, blobs: Iterable[Descriptor]) -> None:
-    """Write what the service would, in one round trip instead of one a blob."""
+    """Write the same as the service, in one round trip instead of one for each blob."""
     with client.pipeline(transaction=False) as pipe:
         for blob in dict.fromkeys(blobs):
             _put(pipe, repository, blob)
@@ -273,7 +273,7 @@ def _put(pipe: Pipeline, repository: str, blob: Descriptor) -> None:
 
 
 def _alias(provider: RedisBlobDescriptorCacheProvider) -> None:
-    """Let a configuration be known by its SHA-512 too."""
+    """Set a configuration under its SHA-512 digest too."""
     name = "shop/backend/api"
     config = _blob(f"config of {name}:1/amd64", DIALECTS["oci"].config, 2 * KB, 14 * KB)
     alias = f"sha512:{sha512(config.digest.encode()).hexdigest()}"
@@ -281,7 +281,7 @@ def _alias(provider: RedisBlobDescriptorCacheProvider) -> None:
 
 
 def _damage(client: Redis) -> None:
-    """Leave what evictions, half-done deletes, old versions and other writers leave."""
+    """Write the damage that evictions, interrupted deletes and other programs can cause."""
     layers = [
         _blob(f"layer {number} of {DAMAGED}", DIALECTS["docker"].layer, KB, 50 * MB)
         for number in range(16)
@@ -293,33 +293,33 @@ def _damage(client: Redis) -> None:
         rest = iter(layer.digest for layer in layers)
         members = keys.members(DAMAGED)
 
-        # corrupt: a size that is no number, a media type that cannot be printed, another type of
-        # key, a member that is no digest
+        # corrupt: a size that is not a number, a media type that cannot be printed, a key of the
+        # wrong type, a member that is not a digest
         pipe.hset(keys.blob(next(rest)), keys.SIZE, "28.2MB")
         pipe.hset(keys.override(DAMAGED, next(rest)), keys.MEDIA_TYPE, b"application/\xff\x00")
         pipe.set(keys.blob(next(rest)), "overwritten")
         pipe.sadd(members, "latest")
-        # digest-mismatch: the hash names another blob
+        # digest-mismatch: the hash has the digest of another blob
         pipe.hset(keys.blob(next(rest)), keys.DIGEST, _digest("another blob"))
         # size-mismatch: two sizes, and a size of 0
         pipe.hset(keys.blob(next(rest)), keys.LENGTH, 4_096)
         pipe.hset(keys.blob(next(rest)), items=[keys.SIZE, 0, keys.LENGTH, 0])
-        # dangling-member: without a descriptor, without an override, with a leftover field alone
+        # dangling-member: without a descriptor, without an override, with only a leftover field
         pipe.delete(keys.blob(next(rest)))
         pipe.delete(keys.override(DAMAGED, next(rest)))
         pipe.hdel(keys.blob(next(rest)), keys.DIGEST, keys.SIZE, keys.MEDIA_TYPE)
-        # orphan-override: what it belongs to is no member any more
+        # orphan-override: its digest is not a member any more
         pipe.srem(members, next(rest))
-        # unreferenced: a descriptor, and no repository
+        # unreferenced: a descriptor that is in no repository
         unreferenced = next(rest)
         pipe.srem(members, unreferenced)
         pipe.delete(keys.override(DAMAGED, unreferenced))
-        # husk: a field that the registry's own clear leaves behind
+        # husk: only the field that a registry's clear does not delete
         husk = next(rest)
         pipe.srem(members, husk)
         pipe.delete(keys.override(DAMAGED, husk))
         pipe.hdel(keys.blob(husk), keys.DIGEST, keys.SIZE, keys.MEDIA_TYPE)
-        # corrupt repositories: a name that is none, and a key of another type
+        # corrupt repositories: an invalid name, and a key of the wrong type
         pipe.sadd(keys.members("Not a Name!"), layers[-1].digest)
         pipe.set(keys.members("old/not-a-set"), "overwritten")
         pipe.execute()

@@ -216,7 +216,15 @@ def test_a_server_dies_with_its_killed_parent(
 def test_a_server_whose_parent_is_gone_already_does_not_start() -> None:
     another = str(os.getppid())
     launched = subprocess.run(
-        [sys.executable, "-c", embedded._MORTAL, another, sys.executable, "-c", "print('started')"],
+        [
+            sys.executable,
+            "-c",
+            embedded._DIES_WITH_PARENT,
+            another,
+            sys.executable,
+            "-c",
+            "print('started')",
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -25,7 +25,7 @@ from redis import Redis
 
 from blobcache.redis import keys
 from project import embedded
-from project.demo import keep, kept
+from project.demo import read_or_create, write_secret
 from tests.interop.processes import wait_until
 from tests.servers import commands, installed
 
@@ -232,7 +232,7 @@ def test_its_end_leaves_nothing_running(tmp_path: Path, how: signal.Signals) -> 
     with running(data, tmp_path / "log") as demo:
         assert len(processes_in(data)) == 1, "its Valkey"
         assert demo.end(how) == 0
-        assert demo.said.endswith("The demo has ended.\n")
+        assert demo.said.endswith("The demo has stopped.\n")
         assert processes_in(data) == []
 
 
@@ -265,40 +265,40 @@ def unexpected() -> str:
 class TestASecret:
     def test_is_created_once(self, tmp_path: Path) -> None:
         path = tmp_path / "secret"
-        assert kept(path, lambda: "made up") == "made up"
-        assert kept(path, unexpected) == "made up"
+        assert read_or_create(path, lambda: "made up") == "made up"
+        assert read_or_create(path, unexpected) == "made up"
 
     def test_is_read_without_white_space_around_it(self, tmp_path: Path) -> None:
         (tmp_path / "secret").write_text("by hand\n")
-        assert kept(tmp_path / "secret", unexpected) == "by hand"
+        assert read_or_create(tmp_path / "secret", unexpected) == "by hand"
 
     @pytest.mark.parametrize("content", ["", " ", "\n\n"])
     def test_is_missing_in_an_empty_file(self, tmp_path: Path, content: str) -> None:
         path = tmp_path / "secret"
         path.write_text(content)
-        assert kept(path, lambda: "made up") == "made up"
+        assert read_or_create(path, lambda: "made up") == "made up"
         assert path.read_text() == "made up"
 
     def test_is_readable_only_by_its_owner(self, tmp_path: Path, umask: None) -> None:
         path = tmp_path / "secret"
-        kept(path, lambda: "made up")
+        read_or_create(path, lambda: "made up")
         assert path.stat().st_mode & 0o777 == 0o600
 
     def test_becomes_readable_only_by_its_owner_again(self, tmp_path: Path) -> None:
         path = tmp_path / "secret"
         path.write_text("open")
         path.chmod(0o644)
-        assert kept(path, unexpected) == "open"
+        assert read_or_create(path, unexpected) == "open"
         assert path.stat().st_mode & 0o777 == 0o600
 
     def test_is_written_completely_or_not_at_all(self, tmp_path: Path) -> None:
         path = tmp_path / "secret"
         with pytest.raises(UnicodeEncodeError):
-            kept(path, lambda: "half of it \udc80")
+            read_or_create(path, lambda: "half of it \udc80")
         assert list(tmp_path.iterdir()) == []
-        keep(path, "before")
+        write_secret(path, "before")
         with pytest.raises(UnicodeEncodeError):
-            keep(path, "half of it \udc80")
+            write_secret(path, "half of it \udc80")
         assert [each.read_text() for each in tmp_path.iterdir()] == ["before"]
 
     def test_is_never_seen_half_written(self, tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ class TestASecret:
         path = tmp_path / "secret"
         path.write_text("")
         with path.open() as opened:
-            kept(path, lambda: "made up")
+            read_or_create(path, lambda: "made up")
             assert opened.read() == ""
         assert path.read_text() == "made up"
 
@@ -361,7 +361,7 @@ def test_a_port_that_is_none_is_told_in_a_line(tmp_path: Path, port: str) -> Non
 def test_no_password_of_a_redis_is_shown(tmp_path: Path) -> None:
     env = {"BLOBCACHE_REDIS_URL": "redis://user:secret@127.0.0.1:1/0"}
     with running(tmp_path / "var", tmp_path / "log", **env) as demo:
-        assert demo.shown("Redis") == "127.0.0.1:1, only read"
+        assert demo.shown("Redis") == "127.0.0.1:1, read only"
         assert "secret" not in demo.said
 
 
@@ -398,7 +398,7 @@ def test_another_redis_is_read_and_never_written(
     with commands(redis) as traffic:
         env = {"BLOBCACHE_REDIS_URL": valkey.url}
         with running(tmp_path / "var", tmp_path / "log", **env) as demo:
-            assert demo.shown("Redis") == f"127.0.0.1:{valkey.port}, only read"
+            assert demo.shown("Redis") == f"127.0.0.1:{valkey.port}, read only"
             assert len(demo.curls) == 5
             for line in demo.curls:
                 run(line)
