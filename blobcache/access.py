@@ -4,7 +4,8 @@ For a repository, either the model-level permission or the object-level one is e
 authentication backend can grant the latter by name (``has_perm(perm, Repository(name=…))``). Blobs
 of the global scope belong to no repository, so only the model-level permission counts there. All of
 it is decided from names, before Redis is asked: the answer is the same whether a repository exists
-or not.
+or not. Whoever may set, clear or purge must also be allowed to view, since the response to a change
+shows what was there before.
 
 The setting ``VISIBLE_REPOSITORIES`` names a function of the user that narrows this further, to some
 names and prefixes. It never grants: names outside of it are never listed and may not be viewed.
@@ -96,19 +97,29 @@ class Access:
         A membership lets all readers of the repository read the blob. So the repository's own
         permission is not enough.
         """
-        return self.may_globally("change") and (
-            repository is None or self.may_in_repository("change", repository)
+        return (
+            self.may_view(repository)
+            and self.may_globally("change")
+            and (repository is None or self.may_in_repository("change", repository))
         )
 
     def may_clear(self, repository: str | None) -> bool:
         """Whether the user may clear blobs, in a repository or (None) in the global scope."""
         if repository is None:
-            return self.may_globally("delete")
-        return self.may_in_repository("delete", repository)
+            return self.may_view(None) and self.may_globally("delete")
+        return self.may_view(repository) and self.may_in_repository("delete", repository)
 
     def may_purge(self) -> bool:
-        """Whether the user may clear a blob everywhere, what they cannot see included."""
-        return self.may_globally("delete") and self.may_in_every_repository("delete")
+        """Whether the user may clear a blob everywhere, also in repositories hidden from them.
+
+        So the permission to delete is needed for all repositories, but the one to view only for
+        global descriptors. The names of hidden repositories are not shown.
+        """
+        return (
+            self.may_view(None)
+            and self.may_globally("delete")
+            and self.may_in_every_repository("delete")
+        )
 
     @cached_property
     def visible(self) -> Visible:

@@ -47,23 +47,40 @@ def test_what_is_no_name_is_never_granted() -> None:
     assert not access("blobcache.view_repository:NO NAME").may_in_repository("view", "NO NAME")
 
 
+VIEW_BLOB, VIEW_A = "blobcache.view_blob", "blobcache.view_repository:a"
+
+
 def test_to_set_in_a_repository_takes_the_right_to_change_blobs() -> None:
-    assert not access("blobcache.change_repository").may_set("a")
-    assert not access("blobcache.change_blob").may_set("a")
-    assert access("blobcache.change_blob", "blobcache.change_repository:a").may_set("a")
-    assert access("blobcache.change_blob").may_set(None)
+    assert not access(VIEW_A, VIEW_BLOB, "blobcache.change_repository").may_set("a")
+    assert not access(VIEW_A, VIEW_BLOB, "blobcache.change_blob").may_set("a")
+    assert access(VIEW_A, "blobcache.change_blob", "blobcache.change_repository:a").may_set("a")
+    assert access(VIEW_BLOB, "blobcache.change_blob").may_set(None)
 
 
 def test_to_purge_takes_both_rights_to_delete() -> None:
-    assert not access("blobcache.delete_repository").may_purge()
-    assert not access("blobcache.delete_blob").may_purge()
-    assert access("blobcache.delete_blob", "blobcache.delete_repository").may_purge()
+    assert not access(VIEW_BLOB, "blobcache.delete_repository").may_purge()
+    assert not access(VIEW_BLOB, "blobcache.delete_blob").may_purge()
+    assert access(VIEW_BLOB, "blobcache.delete_blob", "blobcache.delete_repository").may_purge()
 
 
 def test_to_clear_takes_the_right_to_delete_there() -> None:
-    assert access("blobcache.delete_repository:a").may_clear("a")
-    assert not access("blobcache.delete_repository:a").may_clear(None)
-    assert access("blobcache.delete_blob").may_clear(None)
+    assert access(VIEW_A, "blobcache.delete_repository:a").may_clear("a")
+    assert not access(VIEW_A, VIEW_BLOB, "blobcache.delete_repository:a").may_clear(None)
+    assert access(VIEW_BLOB, "blobcache.delete_blob").may_clear(None)
+
+
+def test_whoever_may_change_something_may_view_it() -> None:
+    changes, deletes = "blobcache.change_blob", "blobcache.delete_blob"
+    who = access(
+        changes, deletes, "blobcache.change_repository", "blobcache.delete_repository:a", VIEW_A
+    )
+    assert not who.may_set(None)
+    assert not who.may_clear(None)
+    assert not who.may_purge()
+    assert not who.may_set("b")
+    assert who.may_set("a")
+    assert who.may_clear("a")
+    assert not access(deletes, "blobcache.delete_repository").may_clear("a")
 
 
 @pytest.mark.parametrize("user", [None, AnonymousUser()])

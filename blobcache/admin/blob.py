@@ -92,7 +92,7 @@ class SetBlobPage(_AboutBlob, SetPage):
 
     def is_allowed(self) -> bool:
         """Who may see what they set."""
-        return self.access.may_globally("view") and self.access.may_set(None)
+        return self.access.may_set(None)
 
     def crumbs(self) -> list[tuple[str, str]]:
         """Below the blob."""
@@ -117,7 +117,7 @@ class ClearBlobPage(_AboutBlob):
 
     def is_allowed(self) -> bool:
         """Who may see what they clear."""
-        return self.access.may_globally("view") and self.access.may_clear(None)
+        return self.access.may_clear(None)
 
     def crumbs(self) -> list[tuple[str, str]]:
         """Below the blob."""
@@ -173,7 +173,7 @@ class PurgeBlobPage(_AboutBlob):
 
     def is_allowed(self) -> bool:
         """Who may clear everything, what they cannot see included."""
-        return self.access.may_globally("view") and self.access.may_purge()
+        return self.access.may_purge()
 
     def crumbs(self) -> list[tuple[str, str]]:
         """Below the blob."""

@@ -35,7 +35,7 @@ class ClearMembersPage(RepositoryPageBase):
 
     def is_allowed(self) -> bool:
         """Who may see what they clear."""
-        return self.access.may_in_repository("view", self.name) and self.access.may_clear(self.name)
+        return self.access.may_clear(self.name)
 
     def crumbs(self) -> list[tuple[str, str]]:
         """Below the repository."""

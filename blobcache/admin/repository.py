@@ -212,7 +212,7 @@ class SetMemberPage(RepositoryPageBase, SetPage):
 
     def is_allowed(self) -> bool:
         """Who may see what they set."""
-        return self.access.may_in_repository("view", self.name) and self.access.may_set(self.name)
+        return self.access.may_set(self.name)
 
     def refusal(self) -> str:
         """Also where the name cannot be written to."""

@@ -30,12 +30,11 @@ class BlobCachePermission(BasePermission):
     | PUT in a repository | `view` and `change` of the repository, and `change` of blobs |
     | PUT in the global scope | `view` and `change` of blobs |
     | DELETE | `view` and `delete` of the repository, or of blobs in the global scope |
-    | purge | `delete` of repositories and of blobs |
+    | purge | `view` and `delete` of blobs, and `delete` of every repository |
     | status | `view` of repositories or of blobs |
 
     Of a repository, the model-level permission or the object-level one; of the rest, the
-    model-level one. What PUT and DELETE answer tells what was there, so whoever changes has to be
-    allowed to look as well.
+    model-level one. `blobcache.access` decides.
     """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
@@ -59,12 +58,12 @@ def view(access: Access, repository: str | None) -> bool:
 
 def set_(access: Access, repository: str | None) -> bool:
     """To set descriptors in a scope, and learn whether they are new there."""
-    return access.may_view(repository) and access.may_set(repository)
+    return access.may_set(repository)
 
 
 def clear(access: Access, repository: str | None) -> bool:
     """To clear blobs in a scope, and learn whether they were there."""
-    return access.may_view(repository) and access.may_clear(repository)
+    return access.may_clear(repository)
 
 
 def purge(access: Access, _: str | None) -> bool:

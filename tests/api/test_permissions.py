@@ -41,7 +41,7 @@ TABLE = [
     Row("blob", "PUT", CHANGE, body=DESCRIPTOR),
     Row("blob", "DELETE", DELETE, 204),
     Row("blob-repositories", "GET", VIEW),
-    Row("blob-purge", "POST", DELETE | {"deleter"}, body={}),
+    Row("blob-purge", "POST", DELETE, body={}),
     Row("repositories", "GET", KNOWN),
     Row("repository-summary", "GET", VIEW | GRANTED),
     Row("repository-blobs", "GET", VIEW | GRANTED),

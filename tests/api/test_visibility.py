@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.contrib.auth.models import Permission
 from redis import Redis
 
 from blobcache.services import get_provider
@@ -123,6 +124,7 @@ class TestByObject:
         assert told[0] == told[1]
 
     def test_a_purge_names_what_its_caller_may_view(self, as_: As, filled: Redis) -> None:
+        user("deleter").user_permissions.add(Permission.objects.get(codename="view_blob"))
         response = as_("deleter").post(f"/api/blobs/{DIGEST}/purge/")
         assert response.json() == {"cleared": [], "next": None}
         assert names(as_, "superuser", HOLDERS) == []

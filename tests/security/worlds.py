@@ -91,7 +91,7 @@ ROLES = {
     "setter": "view_repository change_repository view_blob change_blob",
     "clearer": "view_repository delete_repository view_blob",
     "purger": "view_repository delete_repository view_blob delete_blob",
-    "sweeper": "delete_repository delete_blob",
+    "sweeper": "delete_repository view_blob delete_blob",
 }
 """What each role may do with blobs, and with the repositories that it may view at all."""
 
