@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from blobcache.digest import Digest
-    from blobcache.redis.catalog import HolderPage
     from blobcache.redis.inspection import Record
     from blobcache.reference import RepositoryName
+    from blobcache.services.catalog import HolderPage
 
 __all__ = ["BlobPageBase", "RepositoryPageBase"]
 

@@ -24,9 +24,9 @@ from blobcache.redis.inspection import State
 if TYPE_CHECKING:
     from django.http import HttpResponse
 
-    from blobcache.redis.catalog import HolderPage
     from blobcache.redis.inspection import Record
     from blobcache.services.base import BlobDescriptorService, PurgeResult
+    from blobcache.services.catalog import HolderPage
 
 __all__ = ["BlobPage", "ClearBlobPage", "PurgeBlobPage", "SetBlobPage"]
 

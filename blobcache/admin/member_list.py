@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from django.core.paginator import Page as Slice
 
     from blobcache.admin.member_query import Selection
-    from blobcache.redis.catalog import MemberPage
     from blobcache.redis.service import RedisService
+    from blobcache.services.catalog import MemberPage
 
 __all__ = ["Listing", "list_members"]
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from django.http import QueryDict
 
-    from blobcache.redis.catalog import CatalogStatus
     from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+    from blobcache.services.catalog import CatalogStatus
 
 __all__ = ["Listing", "Wanted", "list_repositories"]
 

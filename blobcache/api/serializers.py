@@ -22,9 +22,9 @@ from blobcache.redis.inspection import State
 if TYPE_CHECKING:
     from blobcache.figures.store import Figures
     from blobcache.figures.sums import Summary
-    from blobcache.redis.catalog import CatalogStatus
     from blobcache.redis.inspection import Record
-    from blobcache.redis.status import ServerStatus
+    from blobcache.services.catalog import CatalogStatus
+    from blobcache.services.status import ServerStatus
 
 __all__ = [
     "BatchRequest",

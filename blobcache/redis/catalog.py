@@ -8,15 +8,22 @@ break that: a scan's cursor is worth nothing on another server.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from blobcache.digest import Digest, digest_text
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.raw import EXCERPT
 from blobcache.redis import keys, replies
-from blobcache.redis.index import CatalogStatus, NameIndex, raw_name
+from blobcache.redis.index import NameIndex, raw_name
 from blobcache.reference import RepositoryName, repository_text
+from blobcache.services.catalog import (
+    BlobPage,
+    Holder,
+    HolderPage,
+    MemberPage,
+    RepositoryEntry,
+    RepositoryPage,
+)
 from blobcache.transport.packing import is_wrong_type
 from blobcache.transport.server import scan_position
 from blobcache.visibility import ALL, Visible
@@ -26,90 +33,7 @@ if TYPE_CHECKING:
 
     from blobcache.services.catalog import Deadline
 
-__all__ = [
-    "BlobPage",
-    "Catalog",
-    "CatalogStatus",
-    "Holder",
-    "HolderPage",
-    "MemberPage",
-    "RepositoryEntry",
-    "RepositoryPage",
-]
-
-
-class RepositoryEntry(NamedTuple):
-    """A repository in a listing."""
-
-    name: str
-    """A `RepositoryName`, or what another writer put in the place of one, made printable."""
-
-    blobs: int | None
-    """How many digests it may see; None if its key is not a set."""
-
-    @property
-    def is_corrupt(self) -> bool:
-        """Whether this is no repository, but something that lies where one should."""
-        return self.blobs is None or not isinstance(self.name, RepositoryName)
-
-
-@dataclass(frozen=True, slots=True)
-class RepositoryPage:
-    """Some repositories in lexical order."""
-
-    repositories: tuple[RepositoryEntry, ...]
-    next: str | None
-    """The cursor of the next page; None at the end."""
-
-    count: int | None
-    """How many names the index holds with that prefix; None until a first index is complete, and
-    where each name has to be asked about."""
-
-    status: CatalogStatus
-
-
-@dataclass(frozen=True, slots=True)
-class MemberPage:
-    """Some digests that a repository may see, in no order."""
-
-    members: tuple[str, ...]
-    """Each a `Digest`, or what another writer put in the place of one, made printable."""
-
-    next: str | None
-    """The cursor of the next page; None at the end."""
-
-    count: int
-    """How many members the whole set has."""
-
-
-@dataclass(frozen=True, slots=True)
-class BlobPage:
-    """Some digests that have a key in the global scope, in no order."""
-
-    blobs: tuple[str, ...]
-    """Each a `Digest`, or what another writer put in the place of one, made printable."""
-
-    next: str | None
-    """The cursor of the next page; None at the end."""
-
-
-class Holder(NamedTuple):
-    """A repository that may see a digest."""
-
-    name: RepositoryName
-    media_type: str | None
-    """Its own media type of the blob; None where that is missing or damaged."""
-
-
-@dataclass(frozen=True, slots=True)
-class HolderPage:
-    """Some repositories that may see a digest, in lexical order."""
-
-    holders: tuple[Holder, ...]
-    next: str | None
-    """The cursor of the next page; None at the end."""
-
-    status: CatalogStatus
+__all__ = ["Catalog"]
 
 
 class Catalog(NameIndex):

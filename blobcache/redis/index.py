@@ -9,7 +9,6 @@ does a bounded piece of work and blocks Redis for no more than a millisecond at 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from time import sleep, time
@@ -20,7 +19,7 @@ from blobcache.exceptions import CacheUnavailable, CursorInvalid
 from blobcache.redis import keys
 from blobcache.redis.keys import CatalogKeys
 from blobcache.redis.replies import number_of_bytes
-from blobcache.services.catalog import STEP, Budgets
+from blobcache.services.catalog import STEP, Budgets, CatalogStatus
 from blobcache.transport.packing import Packed, Script
 from blobcache.visibility import ALL, Visible
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from blobcache.transport.packing import Call, Command, Reply
     from blobcache.transport.server import Server
 
-__all__ = ["CatalogStatus", "NameIndex", "raw_name"]
+__all__ = ["NameIndex", "raw_name"]
 
 _log = logging.getLogger("blobcache.catalog")
 
@@ -43,35 +42,6 @@ _MAX_SERIAL = 10**15 - 1
 
 _LEASE = 10_000
 """Milliseconds after which a builder that says nothing is taken to be gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogStatus:
-    """How far the index can be trusted."""
-
-    indexed_at: datetime | None
-    """When the build began that the index comes from; None until a first one is complete."""
-
-    indexed: int
-    """The serial number of that build; 0 until then."""
-
-    begun: int
-    """The serial number of the last build that was begun."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether the index ever held all names."""
-        return self.indexed_at is not None
-
-    @property
-    def building(self) -> bool:
-        """Whether a build is under way."""
-        return self.begun > self.indexed
-
-    @property
-    def age(self) -> float:
-        """Seconds since `indexed_at`; infinite until a first build is complete."""
-        return time() - self.indexed_at.timestamp() if self.indexed_at else float("inf")
 
 
 _BEGIN = Script("""

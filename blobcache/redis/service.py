@@ -18,11 +18,12 @@ from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrup
 from blobcache.redis import commands, keys, replies
 from blobcache.redis.catalog import Catalog
 from blobcache.redis.inspection import Record, State, inspect_blob, inspect_member
-from blobcache.redis.status import ServerStatus, server_status
+from blobcache.redis.status import server_status
 from blobcache.reference import RepositoryName
 from blobcache.services.base import PurgeResult, SetResult
 from blobcache.services.metrics import metered, purge_outcome
 from blobcache.services.rules import BaseDescriptorService, Rules, blob_unknown_error
+from blobcache.services.status import ServerStatus
 from blobcache.transport.packing import Packed, has_error, is_wrong_type
 from blobcache.transport.server import Server, scan_position
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
 
 from blobcache.digest import ALGORITHMS
+from blobcache.services.status import ServerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,34 +15,9 @@ if TYPE_CHECKING:
     from blobcache.conf import Role
     from blobcache.transport.server import Server
 
-__all__ = ["ServerStatus", "server_status"]
+__all__ = ["server_status"]
 
 _DIGEST_LENGTH = len("sha256:") + ALGORITHMS["sha256"]
-
-
-@dataclass(frozen=True, slots=True)
-class ServerStatus:
-    """What the server, or the cluster, says of itself; None where it may not be asked."""
-
-    product: str | None
-    """``"redis"``, ``"valkey"`` or whatever else the server calls itself."""
-
-    version: str | None
-    nodes: int | None
-    """Primaries that hold the data."""
-
-    used_memory: int | None
-    """Bytes, on all nodes."""
-
-    max_memory: int | None
-    """Bytes, on all nodes; 0 for no limit."""
-
-    eviction_policy: str | None
-    is_persistent: bool | None
-    """Whether every node keeps an append-only file, or takes snapshots by itself."""
-
-    warnings: tuple[str, ...]
-    """What does not suit the registry's role, in the reader's language."""
 
 
 def server_status(server: Server, role: Role) -> ServerStatus:

@@ -1,15 +1,29 @@
-"""The values of a catalog: how much one call may do."""
+"""The values of a catalog: its pages, how far its index can be trusted, what one call may cost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import monotonic
-from typing import TYPE_CHECKING
+from time import monotonic, time
+from typing import TYPE_CHECKING, NamedTuple
+
+from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
-__all__ = ["STEP", "Budgets", "Deadline"]
+__all__ = [
+    "STEP",
+    "BlobPage",
+    "Budgets",
+    "CatalogStatus",
+    "Deadline",
+    "Holder",
+    "HolderPage",
+    "MemberPage",
+    "RepositoryEntry",
+    "RepositoryPage",
+]
 
 STEP = 1000
 """Keys, members or names that one command looks at: well under a millisecond of Redis's time."""
@@ -87,3 +101,106 @@ class Deadline:
     def is_over(self) -> bool:
         """Whether the time is up."""
         return self.clock() >= self.at
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogStatus:
+    """How far the index can be trusted."""
+
+    indexed_at: datetime | None
+    """When the build began that the index comes from; None until a first one is complete."""
+
+    indexed: int
+    """The serial number of that build; 0 until then."""
+
+    begun: int
+    """The serial number of the last build that was begun."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the index ever held all names."""
+        return self.indexed_at is not None
+
+    @property
+    def building(self) -> bool:
+        """Whether a build is under way."""
+        return self.begun > self.indexed
+
+    @property
+    def age(self) -> float:
+        """Seconds since `indexed_at`; infinite until a first build is complete."""
+        return time() - self.indexed_at.timestamp() if self.indexed_at else float("inf")
+
+
+class RepositoryEntry(NamedTuple):
+    """A repository in a listing."""
+
+    name: str
+    """A `RepositoryName`, or what another writer put in the place of one, made printable."""
+
+    blobs: int | None
+    """How many digests it may see; None if its key is not a set."""
+
+    @property
+    def is_corrupt(self) -> bool:
+        """Whether this is no repository, but something that lies where one should."""
+        return self.blobs is None or not isinstance(self.name, RepositoryName)
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryPage:
+    """Some repositories in lexical order."""
+
+    repositories: tuple[RepositoryEntry, ...]
+    next: str | None
+    """The cursor of the next page; None at the end."""
+
+    count: int | None
+    """How many names the index holds with that prefix; None until a first index is complete, and
+    where each name has to be asked about."""
+
+    status: CatalogStatus
+
+
+@dataclass(frozen=True, slots=True)
+class MemberPage:
+    """Some digests that a repository may see, in no order."""
+
+    members: tuple[str, ...]
+    """Each a `Digest`, or what another writer put in the place of one, made printable."""
+
+    next: str | None
+    """The cursor of the next page; None at the end."""
+
+    count: int
+    """How many members the whole set has."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobPage:
+    """Some digests that have a key in the global scope, in no order."""
+
+    blobs: tuple[str, ...]
+    """Each a `Digest`, or what another writer put in the place of one, made printable."""
+
+    next: str | None
+    """The cursor of the next page; None at the end."""
+
+
+class Holder(NamedTuple):
+    """A repository that may see a digest."""
+
+    name: RepositoryName
+    media_type: str | None
+    """Its own media type of the blob; None where that is missing or damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class HolderPage:
+    """Some repositories that may see a digest, in lexical order."""
+
+    holders: tuple[Holder, ...]
+    next: str | None
+    """The cursor of the next page; None at the end."""
+
+    status: CatalogStatus

@@ -13,10 +13,10 @@ from redis import Redis
 
 from blobcache.digest import Digest
 from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, RepositoryNameInvalid
-from blobcache.redis.catalog import Catalog, CatalogStatus
+from blobcache.redis.catalog import Catalog
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
 from blobcache.reference import RepositoryName
-from blobcache.services.catalog import Budgets
+from blobcache.services.catalog import Budgets, CatalogStatus
 from blobcache.services.rules import Rules
 from project import embedded
 from tests.conformance import ALIAS, LAYER, A, B, of, purge

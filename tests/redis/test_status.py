@@ -11,8 +11,8 @@ from django.test import Client, override_settings
 from redis import Redis
 
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.redis.status import ServerStatus
 from blobcache.services.rules import Rules
+from blobcache.services.status import ServerStatus
 from blobcache.transport.server import Server
 from project import embedded
 from tests.servers import cache_at
