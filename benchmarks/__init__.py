@@ -1,4 +1,4 @@
-"""How fast the app is, beside what it is measured against. Not part of the distribution.
+"""Benchmarks of the app, and of what it is compared with. Not part of the distribution.
 
 python -m benchmarks [NAME ...] [--short] [--json FILE]
 """

@@ -2,8 +2,8 @@
 
     python -m benchmarks [NAME ...] [--short] [--json FILE]
 
-Without a name it runs them all. Bars are reported, not enforced: the exit code says only whether
-everything ran.
+Without a name it runs all benchmarks. Targets are reported, not enforced: the exit code only says
+whether everything ran.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BENCHMARKS = (
 
 
 def main() -> None:
-    """Run what the command line names."""
+    """Run the benchmarks that the command line names."""
     parser = ArgumentParser(prog="python -m benchmarks", description="Measure blobcache.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--short", action="store_true", help="only show that everything runs")
@@ -54,13 +54,13 @@ def main() -> None:
 
 
 def benchmark(name: str) -> Benchmark:
-    """The benchmark of that name."""
+    """Return the benchmark of that name."""
     run: Benchmark = import_module(f"benchmarks.{name}").run
     return run
 
 
 def summary(sections: list[Section]) -> list[str]:
-    """How many bars were cleared, and which were not."""
+    """Say how many targets were reached, and which were missed."""
     held = [
         (section, each)
         for section in sections
@@ -68,11 +68,11 @@ def summary(sections: list[Section]) -> list[str]:
         if each.passed is not None
     ]
     missed = [f"  {section.title}: {each.name}" for section, each in held if not each.passed]
-    return ["", f"{len(held) - len(missed)} of {len(held)} bars cleared.", *missed]
+    return ["", f"{len(held) - len(missed)} of {len(held)} targets reached.", *missed]
 
 
 def report(facts: dict[str, Any], sections: list[Section], *, short: bool) -> dict[str, Any]:
-    """What is written as JSON."""
+    """Return the report as JSON."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "short": short,
@@ -82,7 +82,7 @@ def report(facts: dict[str, Any], sections: list[Section], *, short: bool) -> di
 
 
 def say(*lines: str) -> None:
-    """Tell the user, now."""
+    """Write a line to standard output, and flush it."""
     for line in lines:
         sys.stdout.write(f"{line.rstrip()}\n")
     sys.stdout.flush()

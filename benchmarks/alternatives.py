@@ -1,6 +1,6 @@
-"""What was tried and not kept: redis-py's own cache in front.
+"""A rejected alternative: redis-py's client-side cache in front of a stat.
 
-It is built here from the outside, so that whoever doubts the figures can take them again.
+It is built here outside of the app, so that the figures can be measured again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ READERS = 4
 
 
 def run(bench: Bench) -> Iterator[Section]:
-    """Measure it in every regime that the machine allows, and its coherence."""
+    """Measure it in every regime that the machine allows, and check its consistency."""
     for regime in regimes():
         with pinned(regime, bench.server.pid):
             yield _cached(bench, regime)
@@ -64,7 +64,7 @@ def _cached(bench: Bench, regime: Regime) -> Section:
             return calls
 
         def invalidated() -> Callable[[], None]:
-            """Every hash was written to since."""
+            """Write to every hash, so that the cache has to read all of them again."""
             for digest in hot:
                 writer.hset(f"blobs::{digest}", "size", SIZE)
             return each(partial(original.stat, caching, REPOSITORY))
@@ -106,7 +106,7 @@ while time.monotonic() < end:
 
 
 def _coherence(bench: Bench) -> Section:
-    """Read what another process writes, and compare with what it knew to be written before."""
+    """Read while another process writes; check that no read is older than a known write."""
     (digest,) = digests(1)
     bench.client.flushall(asynchronous=True)
     original.fill(bench.client, REPOSITORY, [digest])
@@ -148,7 +148,7 @@ def _coherence(bench: Bench) -> Section:
 def _read(
     read: Callable[[], int], observer: Redis, is_writing: Callable[[], bool]
 ) -> tuple[int, int, int]:
-    """Read while another writes: how often, how often what was no longer so, how often in vain."""
+    """Read while another process writes; count reads, stale reads and failed reads."""
     reads = stale = failed = 0
     while is_writing():
         before = int(observer.get("acknowledged") or 0)
@@ -162,7 +162,7 @@ def _read(
 
 @contextmanager
 def _writing(bench: Bench, key: str) -> Iterator[Callable[[], bool]]:
-    """Within the block another process writes; yields what says whether it still does."""
+    """Let another process write within the block; yield whether it still runs, as a function."""
     seconds = "0.3" if bench.is_short else "5"
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, bench.server.url, key, seconds],

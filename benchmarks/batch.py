@@ -58,15 +58,15 @@ def _measured(bench: Bench, regime: Regime) -> Section:
         f"stat_many of {len(asked):,}, {regime.name}",
         list(found.values()),
         [
-            Ratio("stat_many / 1 us a digest", ours.values, bar=4.0),
+            Ratio("stat_many / 1 us a digest", ours.values, target=4.0),
             ratio(
                 "original / stat_many",
                 sequential,
                 ours,
-                bar=25.0 if regime.is_one_core else 60.0,
+                target=25.0 if regime.is_one_core else 60.0,
                 at_least=True,
             ),
-            ratio("one pipeline / stat_many", pipe, ours, bar=4.0, at_least=True),
+            ratio("one pipeline / stat_many", pipe, ours, target=4.0, at_least=True),
             ratio("one pipeline of our commands / stat_many", smart, ours),
         ],
         [path_taken(bench)],

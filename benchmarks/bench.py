@@ -1,4 +1,4 @@
-"""The ground that benchmarks stand on: a server of their own, and Django that knows of it."""
+"""The environment of the benchmarks: their own server, and Django configured for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALIAS = "blobs"
 
 @dataclass(frozen=True)
 class Bench:
-    """What a benchmark works with."""
+    """The servers and options of a benchmark."""
 
     server: embedded.Server
     directory: Path
@@ -40,16 +40,16 @@ class Bench:
 
     @property
     def client(self) -> Redis:
-        """The client that the app uses, pool and all."""
+        """Return the client that the app uses, with its pool."""
         client: Redis = get_redis_connection(ALIAS)
         return client
 
     def environment(self, **more: str) -> dict[str, str]:
-        """The variables of another process that is to see what we see."""
+        """Return the environment variables for another process with the same settings."""
         return {**os.environ, **more}
 
     def scaled(self, full: int, short: int) -> int:
-        """The one or the other."""
+        """Return `full`, or `short` for a short run."""
         return short if self.is_short else full
 
 
@@ -57,14 +57,14 @@ Benchmark = Callable[[Bench], Iterator[Section]]
 
 
 def program() -> Path | None:
-    """The system's redis-server, if there is one; else the embedded Valkey does."""
+    """Return the system's redis-server, or None for the embedded Valkey."""
     found = shutil.which("redis-server")
     return Path(found) if found else None
 
 
 @contextmanager
 def ground(*, is_short: bool) -> Iterator[Bench]:
-    """Within the block everything is there, and Django is set up."""
+    """Start the server and set up Django, within the block."""
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
         directory = Path(name)
         (directory / "static").mkdir()

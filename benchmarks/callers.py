@@ -1,4 +1,4 @@
-"""Who calls the portal, and what they send to be known."""
+"""The callers of the portal, and their credentials."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ ANONYMOUS = "anonymous"
 
 
 class Public:
-    """An authentication backend that lets whoever is not logged in view what there is."""
+    """An authentication backend that lets anonymous users view everything."""
 
     def authenticate(self, request: object, **credentials: object) -> None:
-        """Nobody gets in this way."""
+        """Return None: this backend logs nobody in."""
 
     def has_perm(
         self, user: AbstractBaseUser | AnonymousUser, perm: str, obj: Model | None = None
     ) -> bool:
-        """Whether the user may do that."""
+        """Whether the user has the permission."""
         return user.is_anonymous and perm.startswith("blobcache.view_")
 
 
 def callers() -> dict[str, Headers]:
-    """By name: the headers of each kind of caller."""
+    """Return the headers of each kind of caller, by name."""
     users = get_user_model().objects
     chief, _ = users.get_or_create(username="chief", is_staff=True, is_superuser=True)
     other, _ = users.get_or_create(username="other")

@@ -1,4 +1,4 @@
-"""Pages of the catalog and stats, where there is little and where there is a lot."""
+"""Pages of lists, and stats, with few entries and with many."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LONGEST_BLOCK = 1000
 
 @dataclass(frozen=True)
 class Pages:
-    """What the pages took at one size."""
+    """What the pages took with one number of entries."""
 
     entries: int
     times: dict[str, Figure]
@@ -42,7 +42,7 @@ class Pages:
 
 
 def run(bench: Bench) -> Iterator[Section]:
-    """Measure pages at a thousand entries and at a million."""
+    """Measure pages with a thousand entries and with a million."""
     sizes = (1000, bench.scaled(1_000_000, 3000))
     few, many = (_measured(bench, entries) for entries in sizes)
     yield Section(
@@ -54,7 +54,7 @@ def run(bench: Bench) -> Iterator[Section]:
         ],
         [
             *(
-                ratio(f"{name}: time", many.times[name], few.times[name], bar=1.5)
+                ratio(f"{name}: time", many.times[name], few.times[name], target=1.5)
                 for name in few.times
             ),
             *(
@@ -72,7 +72,7 @@ def run(bench: Bench) -> Iterator[Section]:
 
 
 def _counts(name: str, few: dict[str, int], many: dict[str, int], page: str) -> Ratio:
-    return Ratio(name, (many[page] / few[page],), bar=1.5)
+    return Ratio(name, (many[page] / few[page],), target=1.5)
 
 
 def _measured(bench: Bench, entries: int) -> Pages:
@@ -135,7 +135,7 @@ def _repeating(call: Callable[[], object], times: int) -> Callable[[], None]:
 
 
 def _fill(client: Redis, entries: int, chunk: int = 10_000) -> None:
-    """One repository with that many blobs, and as many repositories with one; an index of all."""
+    """Write one repository with `size` blobs, and `size` repositories with one; build the index."""
     blobs = digests(entries)
     original.fill(client, "big", blobs, chunk=chunk)
     names = CatalogKeys.of().names

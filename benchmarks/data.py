@@ -1,4 +1,4 @@
-"""The digests, names and values that are measured with."""
+"""The digests, names and values that the benchmarks use."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ SIZE = 27_092_228
 
 
 def digest(number: int, what: str = "blob") -> str:
-    """A digest like any other, the same in every run."""
+    """Return a digest, the same in every run."""
     return f"sha256:{sha256(f'{what} {number}'.encode()).hexdigest()}"
 
 
 def alias(canonical: str) -> str:
-    """Another algorithm's digest, of what stands for the same content."""
+    """Return a digest of another algorithm that stands for the same content."""
     return f"sha512:{sha512(canonical.encode()).hexdigest()}"
 
 
 def digests(count: int, what: str = "blob") -> list[str]:
-    """That many digests."""
+    """Return `count` digests."""
     return [digest(number, what) for number in range(count)]

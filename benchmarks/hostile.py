@@ -26,7 +26,7 @@ LIMIT = 50
 
 
 def run(bench: Bench) -> Iterator[Section]:
-    """Send each shape as a stranger, and as a superuser."""
+    """Send each request without credentials, and as a superuser."""
     bench.client.flushall()
     get_provider().repository_scoped("team/app").set_descriptor(A, Descriptor(A, 10, "a/b"))
     length = bench.scaled(LENGTH, 2000)
@@ -49,7 +49,7 @@ def run(bench: Bench) -> Iterator[Section]:
     yield Section(
         f"hostile requests of {length:,} characters",
         sorted(times.values(), key=lambda figure: -figure.median)[:10],
-        [Ratio(f"the slowest / {LIMIT} ms", tuple(each / LIMIT for each in slowest), bar=1)],
+        [Ratio(f"the slowest / {LIMIT} ms", tuple(each / LIMIT for each in slowest), target=1)],
         [f"the ten slowest of {len(times)} shapes and callers"],
     )
     bench.client.flushall()

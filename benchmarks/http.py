@@ -1,4 +1,4 @@
-"""The API under granian beside a view that does nothing, and beside a registry."""
+"""The API under granian, compared with a view that does nothing and with a registry."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ OURS = f"/api/repositories/{REPOSITORY}/blobs/{DIGEST}/"
 BARE = f"/bare/{REPOSITORY}/"
 BATCH = 1000
 
-BAR = 0.85
-HEAD_BAR = 3800 / 4500
+TARGET = 0.85
+HEAD_TARGET = 3800 / 4500
 """What registry 3's own HEAD makes where the bare view makes 4,500 requests a second."""
 
 
 def run(bench: Bench) -> Iterator[Section]:
-    """Serve the portal and load it."""
+    """Serve the portal and send it requests."""
     bench.client.flushall(asynchronous=True)
     original.fill(bench.client, REPOSITORY, [DIGEST, *digests(BATCH)])
     shared = bench.directory / "prometheus"
@@ -58,7 +58,7 @@ def run(bench: Bench) -> Iterator[Section]:
 
 
 def _within(bench: Bench, known: dict[str, Headers]) -> Section:
-    """Without a server, its load and their noise: on one core, if the machine allows."""
+    """Measure within this process, without a server: on one core, if the machine allows."""
     portal, calls = Portal(), bench.scaled(200, 5)
 
     def repeated(path: str, headers: Headers) -> None:
@@ -93,7 +93,7 @@ def _same(calls: Callable[[], None]) -> Callable[[], None]:
 
 
 def _rates(bench: Bench, requests: dict[str, Request], connections: int) -> dict[str, Figure]:
-    """Requests a second, interleaved; one round before is not counted."""
+    """Measure requests a second, interleaved; the first round is not counted."""
     found: dict[str, list[float]] = {name: [] for name in requests}
     seconds, rounds = _seconds(bench), bench.scaled(9, 1)
     for number in range(rounds + 1):
@@ -124,7 +124,7 @@ def _stats(bench: Bench, address: str, known: dict[str, Headers]) -> Section:
                 f"scoped stat / bare view, {caller}",
                 found[f"scoped stat, {caller}"],
                 found[f"bare view, {caller}"],
-                bar=BAR,
+                target=TARGET,
                 at_least=True,
             )
             for caller in known
@@ -151,7 +151,7 @@ def _heads(bench: Bench, address: str) -> Section:
             "scoped stat / bare view",
             found["scoped stat"],
             found["bare view"],
-            bar=HEAD_BAR,
+            target=HEAD_TARGET,
             at_least=True,
         )
     ]
@@ -161,7 +161,7 @@ def _heads(bench: Bench, address: str) -> Section:
                 "scoped stat / docker-registry",
                 found["scoped stat"],
                 found["docker-registry"],
-                bar=1.0,
+                target=1.0,
                 at_least=True,
             )
         )
@@ -188,7 +188,7 @@ def _batches(bench: Bench, address: str, known: dict[str, Headers]) -> Section:
             Ratio(
                 "descriptors/s / 100,000",
                 tuple(each / 100_000 for each in figure.values),
-                bar=1.0,
+                target=1.0,
                 at_least=True,
             )
         ],
@@ -197,7 +197,7 @@ def _batches(bench: Bench, address: str, known: dict[str, Headers]) -> Section:
 
 
 def _otherwise(bench: Bench, address: str, others: dict[str, str]) -> Section:
-    """Beside portals that are run in another way."""
+    """Compare with portals that run in another way."""
     requests = {"as above": Request(address, OURS)}
     requests |= {name: Request(other, OURS) for name, other in others.items()}
     found = _rates(bench, requests, CONNECTIONS)
@@ -210,7 +210,7 @@ def _otherwise(bench: Bench, address: str, others: dict[str, str]) -> Section:
 
 
 def _seconds(bench: Bench) -> float:
-    """How long a load lasts."""
+    """Return how long to send requests, in seconds."""
     return 0.2 if bench.is_short else 1.0
 
 

@@ -1,9 +1,9 @@
-"""Requests as fast as they are answered: by `wrk` where it is installed, else by ourselves.
+"""Load generator: `wrk` if it is installed, else a client of our own.
 
     python -m benchmarks.load HOST PORT SECONDS CONNECTIONS < REQUEST
 
-is the client of our own: it sends the bytes of one request over and over, and prints how many
-answers came a second.
+runs our own client: it sends the bytes of one request again and again, and prints the number of
+answers a second.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ OTHER = re.compile(r"(Non-2xx[^\n]*|Socket errors[^\n]*)")
 
 
 class LoadError(RuntimeError):
-    """The server did not answer every request well."""
+    """The server did not answer every request with success."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request, to be sent over and over."""
+    """One request, to be sent again and again."""
 
     address: str
     """`host:port`."""
@@ -43,7 +43,7 @@ class Request:
     body: str = ""
 
     def raw(self) -> bytes:
-        """The request as it goes over the wire."""
+        """The bytes of the request."""
         headers = {"Host": self.address, **self.headers}
         if self.body:
             headers["Content-Length"] = str(len(self.body))
@@ -52,19 +52,19 @@ class Request:
 
 
 def client_name(method: str, seconds: float) -> str:
-    """What makes a load of that method and length."""
+    """Return the name of the client for that method and duration."""
     if not shutil.which("wrk"):
         return "a client of our own, since wrk is not installed"
     return "wrk" if _suits_wrk(method, seconds) else "a client of our own"
 
 
 def _suits_wrk(method: str, seconds: float) -> bool:
-    """Whether wrk can: it counts in whole seconds, and awaits the body that HEAD does not have."""
+    """Whether wrk can be used: for whole seconds, and not for HEAD, whose body it waits for."""
     return method != "HEAD" and seconds >= 1
 
 
 def rate(request: Request, *, seconds: float, connections: int, directory: Path) -> float:
-    """Requests a second that the server answers, over that many connections kept alive.
+    """Measure the requests a second that the server answers over kept-alive connections.
 
     Raises `LoadError` if an answer is anything but a success.
     """
@@ -109,7 +109,7 @@ def _lua(text: str) -> str:
 
 
 class _Connection:
-    """One connection: a request out, an answer in, and again."""
+    """One connection: it sends a request, reads the answer, and repeats."""
 
     def __init__(self, host: str, port: int, raw: bytes) -> None:
         self.socket = socket.create_connection((host, port))
@@ -121,7 +121,7 @@ class _Connection:
         self.socket.sendall(self._raw)
 
     def hear(self) -> bool:
-        """Read what is there; whether an answer is complete."""
+        """Read what has arrived; return whether the answer is complete."""
         received = self.socket.recv(1 << 18)
         if not received:
             raise LoadError("The server closed a connection.")
@@ -139,7 +139,7 @@ class _Connection:
 
 
 def main() -> None:
-    """Be the client."""
+    """Run the client."""
     host, port, seconds, connections = sys.argv[1:]
     raw = sys.stdin.buffer.read()
     answered = 0

@@ -1,4 +1,4 @@
-"""What was measured on, for the head of the report."""
+"""A description of the machine, for the head of the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("Django", "djangorestframework", "django-redis", "redis", "hiredis",
 
 
 def description(client: Redis) -> dict[str, Any]:
-    """Processor, cores, versions, and how busy the machine was at the start."""
+    """Return processor, cores, versions, and the load of the machine at the start."""
     server = client.info("server")
     return {
         "processor": _processor(),

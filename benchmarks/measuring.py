@@ -1,4 +1,4 @@
-"""How things are timed: interleaved, in rounds, on cores of their own where the machine allows."""
+"""Timing: interleaved, in rounds, and pinned to cores if the machine allows it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MICRO = 1e6
 
 @dataclass(frozen=True)
 class Case:
-    """Something to be timed."""
+    """Something to measure."""
 
     name: str
     calls: int
@@ -30,10 +30,10 @@ class Case:
 
 
 def interleaved(cases: Sequence[Case], rounds: int) -> dict[str, tuple[float, ...]]:
-    """Time all cases one after another, round after round: by name, seconds a call.
+    """Time all cases one after another, round after round; return seconds a call, by name.
 
-    So whatever comes over the machine comes over all of them. One round before is not counted. It
-    all goes on in a thread of its own, as the answering of requests does.
+    So other load on the machine affects all of them. The first round is not counted. Everything
+    runs in a thread of its own, as requests do.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(_interleaved, cases, rounds).result()
@@ -57,7 +57,7 @@ def _interleaved(cases: Sequence[Case], rounds: int) -> dict[str, tuple[float, .
 def figures(
     seconds: Mapping[str, tuple[float, ...]], unit: str = "us", factor: float = MICRO
 ) -> dict[str, Figure]:
-    """The figures that those times make, by name."""
+    """Return the figures for those times, by name."""
     return {
         name: Figure(name, unit, tuple(each * factor for each in values))
         for name, values in seconds.items()
@@ -66,7 +66,7 @@ def figures(
 
 @dataclass(frozen=True)
 class Regime:
-    """Which core does what."""
+    """Which process runs on which core."""
 
     name: str
     client: int | None
@@ -76,12 +76,12 @@ class Regime:
 
     @property
     def is_one_core(self) -> bool:
-        """Whether client and server take turns, so that nothing but work is measured."""
+        """Whether client and server share one core, so that only their work is measured."""
         return self.client is not None and self.client == self.server
 
 
 def regimes() -> Iterator[Regime]:
-    """The regimes that this machine allows."""
+    """Return the regimes that this machine allows."""
     if sys.platform != "linux":
         yield Regime("unpinned", None, None)
         return
@@ -93,7 +93,7 @@ def regimes() -> Iterator[Regime]:
 
 @contextmanager
 def pinned(regime: Regime, server: int) -> Iterator[None]:
-    """Within the block this process, and the process `server`, run where the regime says."""
+    """Pin this process and the process `server` to the cores of the regime, within the block."""
     if sys.platform != "linux" or regime.client is None or regime.server is None:
         yield
         return

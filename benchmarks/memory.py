@@ -1,4 +1,4 @@
-"""Bytes that a (repository, blob) pair takes, by layout and by the server's settings."""
+"""Bytes for each (repository, blob) pair, by layout and by the server's settings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SETTINGS: dict[str, list[str]] = {
 
 
 def run(bench: Bench) -> Iterator[Section]:
-    """Fill servers of their own and ask them."""
+    """Fill servers and ask them for their memory."""
     pairs: dict[tuple[str, str], Figure] = {}
     hashes: dict[str, Figure] = {}
     for setting, arguments in SETTINGS.items():
@@ -52,16 +52,16 @@ def run(bench: Bench) -> Iterator[Section]:
         "memory",
         [*pairs.values(), *hashes.values()],
         [
-            ratio("ours / the registry's", pairs[shipped, ours], base, bar=1.1),
-            ratio("ours with 160 / the registry's", pairs[tuned, ours], base, bar=0.85),
-            Ratio("a hash with 160 / 300 bytes", (hashes[tuned].median / 300,), bar=1.05),
+            ratio("ours / the registry's", pairs[shipped, ours], base, target=1.1),
+            ratio("ours with 160 / the registry's", pairs[tuned, ours], base, target=0.85),
+            Ratio("a hash with 160 / 300 bytes", (hashes[tuned].median / 300,), target=1.05),
         ],
         [f"{BLOBS} blobs in each repository, {SHARED} of them in all"],
     )
 
 
 def _pair(client: Redis, sizes: Sequence[str], repositories: int) -> float:
-    """Bytes a pair, all keys and the index of names included."""
+    """Return bytes for each pair, with all keys and the index of names."""
     client.ping()
     before = client.info("memory")["used_memory"]
     for number in range(repositories):

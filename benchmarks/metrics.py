@@ -1,4 +1,4 @@
-"""What counting and timing every call costs."""
+"""The cost of counting and timing every call."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ for _ in range(rounds):
 
 
 def run(bench: Bench) -> Iterator[Section]:
-    """Measure with counters of one process and with those that several share, and with none."""
+    """Measure with counters of one process, with shared counters, and without any."""
     shared = bench.directory / "metrics"
     shared.mkdir(exist_ok=True)
     found = [
@@ -44,7 +44,7 @@ def run(bench: Bench) -> Iterator[Section]:
     yield Section(
         "metrics: what they add to a call",
         found,
-        [Ratio("in one process / 1 us", found[0].values, bar=2.0)],
+        [Ratio("in one process / 1 us", found[0].values, target=2.0)],
         ["a stat of the provider in memory with its counters, less one without; processor time"],
     )
 

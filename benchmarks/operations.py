@@ -1,4 +1,4 @@
-"""One call of the service beside redis-py's PING, and beside the registry's own algorithm."""
+"""One call of the service, compared with redis-py's PING and with the registry's algorithm."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(bench: Bench) -> Iterator[Section]:
 
 
 def path_taken(bench: Bench) -> str:
-    """Which way the commands go."""
+    """Return which code path the commands take."""
     if not can_exchange(bench.client):
         return "path taken: redis-py pipeline"
     is_held = Connections(bench.client.connection_pool, hold=True).may_be_held
@@ -88,14 +88,14 @@ def _reads(bench: Bench, regime: Regime) -> Section:
         ),
     ]
     found = figures(interleaved(cases, bench.scaled(15, 1)))
-    bar, goal = (1.0, 0.65) if regime.is_one_core else (1.1, 0.9)
+    target, goal = (1.0, 0.65) if regime.is_one_core else (1.1, 0.9)
     ping, stat, global_, unheld, started, scattered, sequential, pipelined = found.values()
     return Section(
         f"stat, {regime.name}",
         list(found.values()),
         [
-            ratio("scoped stat / PING", stat, ping, bar=bar, goal=goal),
-            ratio("global stat / PING", global_, ping, bar=bar, goal=goal),
+            ratio("scoped stat / PING", stat, ping, target=target, goal=goal),
+            ratio("global stat / PING", global_, ping, target=target, goal=goal),
             ratio("scoped stat, nothing held / PING", unheld, ping),
             ratio("scoped stat from get_provider() / PING", started, ping),
             ratio("scoped stat, many repositories / PING", scattered, ping),
@@ -107,7 +107,7 @@ def _reads(bench: Bench, regime: Regime) -> Section:
 
 
 class _Writer:
-    """Sets and clears, each of digests that nobody has used yet."""
+    """Cases of sets and clears, each with new digests."""
 
     def __init__(self, bench: Bench, calls: int) -> None:
         self.calls = calls
@@ -123,7 +123,7 @@ class _Writer:
         return Case(name, self.calls, lambda: _each(call, self.fresh()))
 
     def filled(self, name: str, call: Callable[[str], object]) -> Case:
-        """A case whose digests are known; storing them is not timed."""
+        """Return a case whose digests are stored before; storing them is not timed."""
 
         def prepare() -> Callable[[], None]:
             values = self.fresh()
@@ -139,7 +139,7 @@ class _Writer:
         self._repository.clear(digest)
 
     def aliased(self, name: str) -> Case:
-        """A case of sets under another algorithm's digest."""
+        """Return a case of sets under a digest of another algorithm."""
 
         def prepare() -> Callable[[], None]:
             aliases = {alias(each): each for each in self.fresh()}
@@ -153,7 +153,7 @@ class _Writer:
         return Case(name, self.calls, prepare)
 
     def audited(self, name: str) -> Case:
-        """A case of sets, each with its line in a file."""
+        """Return a case of sets with the audit log in a file."""
 
         def prepare() -> Callable[[], None]:
             calls = _each(self.set, self.fresh())
@@ -185,9 +185,9 @@ def _writes(bench: Bench, regime: Regime) -> Section:
     found = figures(interleaved(cases, bench.scaled(11, 1)))
     ping, set_, aliased, clear, audited, original_set, original_clear = found.values()
 
-    def beside(figure: Figure, bar: float | None = None) -> Ratio:
-        goal = None if bar is None else 1.0
-        return ratio(f"{figure.name} / PING", figure, ping, bar=bar, goal=goal)
+    def beside(figure: Figure, target: float | None = None) -> Ratio:
+        goal = None if target is None else 1.0
+        return ratio(f"{figure.name} / PING", figure, ping, target=target, goal=goal)
 
     return Section(
         f"set and clear, {regime.name}",
@@ -206,7 +206,7 @@ def _writes(bench: Bench, regime: Regime) -> Section:
 
 @contextmanager
 def _audit_into(path: Path) -> Iterator[None]:
-    """Within the block every change writes its line."""
+    """Write the audit log to a file within the block."""
     log, handler = logging.getLogger("blobcache.audit"), logging.FileHandler(path)
     level = log.level
     log.addHandler(handler)

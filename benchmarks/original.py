@@ -1,6 +1,6 @@
-"""What is measured against: the registry's own algorithm, and redis-py's ways to say it.
+"""What the app is compared with: the registry's algorithm, written with redis-py.
 
-The commands are those that CNCF distribution sends; it waits for each one's reply.
+The commands are those of CNCF distribution, which waits for the reply to each of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FIELDS = ["digest", "size", "length", "mediatype"]
 
 
 def stat(client: Redis, repository: str, digest: str) -> object:
-    """A scoped stat, one call after another."""
+    """Stat in a repository, one command after another."""
     if not client.sismember(f"repository::{repository}::blobs", digest):
         return None
     found = client.hmget(f"blobs::{digest}", FIELDS)
@@ -27,7 +27,7 @@ def stat(client: Redis, repository: str, digest: str) -> object:
 
 
 def set_(client: Redis, repository: str, digest: str) -> None:
-    """A scoped set, one call after another."""
+    """Set in a repository, one command after another."""
     client.sadd(f"repository::{repository}::blobs", digest)
     client.hset(f"blobs::{digest}", mapping={"digest": digest, "size": SIZE, "length": SIZE})
     client.hsetnx(f"blobs::{digest}", "mediatype", OCTETS)
@@ -35,7 +35,7 @@ def set_(client: Redis, repository: str, digest: str) -> None:
 
 
 def clear(client: Redis, repository: str, digest: str) -> None:
-    """A scoped clear: a look, then a transaction."""
+    """Clear in a repository: a read, then a transaction."""
     if not client.sismember(f"repository::{repository}::blobs", digest):
         return
     with client.pipeline(transaction=True) as pipe:
@@ -46,7 +46,7 @@ def clear(client: Redis, repository: str, digest: str) -> None:
 
 
 def stat_pipeline(client: Redis, repository: str, digests: Sequence[str]) -> list[object]:
-    """The same commands for all the digests, in one pipeline."""
+    """Stat many digests: the same commands in one pipeline."""
     with client.pipeline(transaction=False) as pipe:
         for digest in digests:
             pipe.sismember(f"repository::{repository}::blobs", digest)
@@ -56,7 +56,7 @@ def stat_pipeline(client: Redis, repository: str, digests: Sequence[str]) -> lis
 
 
 def smart_pipeline(client: Redis, repository: str, digests: Sequence[str]) -> list[object]:
-    """What our batch says, in one pipeline: one question about all memberships."""
+    """Stat many digests with the commands of our batch in one pipeline."""
     with client.pipeline(transaction=False) as pipe:
         pipe.smismember(f"repository::{repository}::blobs", list(digests))
         for digest in digests:
@@ -66,7 +66,7 @@ def smart_pipeline(client: Redis, repository: str, digests: Sequence[str]) -> li
 
 
 def fill(client: Redis, repository: str, digests: Sequence[str], *, chunk: int = 5000) -> None:
-    """Store the digests as a registry does, but many at once."""
+    """Store the digests as a registry does, many in one round trip."""
     for start in range(0, len(digests), chunk):
         with client.pipeline(transaction=False) as pipe:
             for digest in digests[start : start + chunk]:

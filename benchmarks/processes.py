@@ -1,4 +1,4 @@
-"""Servers that are no Redis: the portal under granian, and a registry."""
+"""Other servers: the portal under granian, and a registry."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 
 @contextmanager
 def portal(environment: Mapping[str, str], directory: Path, *, threads: int = 2) -> Iterator[str]:
-    """Within the block granian serves the portal, as `project.wsgi` says; yields `host:port`."""
+    """Serve the portal with granian within the block, as `project.wsgi` says; yield `host:port`."""
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
@@ -45,7 +45,7 @@ def portal(environment: Mapping[str, str], directory: Path, *, threads: int = 2)
 
 @contextmanager
 def registry(redis: embedded.Server, directory: Path, blob: bytes, digest: str) -> Iterator[str]:
-    """Within the block a registry that has the blob runs on that Redis; yields `host:port`."""
+    """Run a registry on that Redis within the block, with the blob; yield `host:port`."""
     storage = directory / "storage"
     root = storage / "docker/registry/v2"
     algorithm, _, hexes = digest.partition(":")
@@ -89,7 +89,7 @@ def registry(redis: embedded.Server, directory: Path, blob: bytes, digest: str) 
 def _running(
     command: list[str], log: Path, environment: Mapping[str, str]
 ) -> Iterator[Callable[[Callable[[str], bool]], None]]:
-    """Within the block the command runs; yields what waits until its log, or the world, is so."""
+    """Run the command within the block; yield a function that waits for a condition."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,

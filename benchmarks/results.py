@@ -1,4 +1,4 @@
-"""What a benchmark found: figures, the ratios between them, and the bars they are held against."""
+"""Results of benchmarks: figures, the ratios between them, and the targets of the ratios."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Figure", "Ratio", "Section", "ratio"]
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing that was measured, once a round."""
+    """A measured quantity, with one value for each round."""
 
     name: str
     unit: str
@@ -20,11 +20,11 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The middle of the rounds."""
+        """The median of the rounds."""
         return median(self.values)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """Return everything as JSON."""
         return {
             "name": self.name,
             "unit": self.unit,
@@ -37,32 +37,32 @@ class Figure:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How a figure stands to another one, or to a fixed number, with the bar it should clear."""
+    """The ratio of a figure to another one or to a fixed number, with its target."""
 
     name: str
     values: tuple[float, ...]
-    bar: float | None = None
+    target: float | None = None
     """None where there is none."""
 
     at_least: bool = False
-    """Whether more is better; else the bar is the most that the ratio may be."""
+    """Whether more is better; else the target is the most that the ratio may be."""
 
     goal: float | None = None
     """What would be better still."""
 
     @property
     def median(self) -> float:
-        """The middle of the rounds."""
+        """The median of the rounds."""
         return median(self.values)
 
     @property
     def passed(self) -> bool | None:
-        """Whether the bar is cleared; None where there is none."""
-        return self._reaches(self.bar)
+        """Whether the target is reached; None if there is none."""
+        return self._reaches(self.target)
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal is reached; None where there is none."""
+        """Whether the goal is reached; None if there is none."""
         return self._reaches(self.goal)
 
     def _reaches(self, mark: float | None) -> bool | None:
@@ -71,13 +71,13 @@ class Ratio:
         return self.median >= mark if self.at_least else self.median <= mark
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """Return everything as JSON."""
         return {
             "name": self.name,
             "median": self.median,
             "min": min(self.values),
             "max": max(self.values),
-            "bar": self.bar,
+            "target": self.target,
             "goal": self.goal,
             "at_least": self.at_least,
             "passed": self.passed,
@@ -89,13 +89,13 @@ def ratio(
     of: Figure,
     to: Figure,
     *,
-    bar: float | None = None,
+    target: float | None = None,
     at_least: bool = False,
     goal: float | None = None,
 ) -> Ratio:
-    """Return how `of` stands to `to`, round by round: what disturbs a round disturbs both."""
+    """Return the ratio of `of` to `to` for each round: a disturbance affects both."""
     values = tuple(a / b for a, b in zip(of.values, to.values, strict=True))
-    return Ratio(name, values, bar, at_least, goal)
+    return Ratio(name, values, target, at_least, goal)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Section:
     notes: Sequence[str] = field(default_factory=tuple)
 
     def lines(self) -> Iterator[str]:
-        """The part as text."""
+        """Return the lines of text."""
         yield ""
         yield self.title
         yield "-" * len(self.title)
@@ -124,7 +124,7 @@ class Section:
             yield f"  {note}"
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """Return everything as JSON."""
         return {
             "title": self.title,
             "figures": [each.as_json() for each in self.figures],
@@ -134,17 +134,17 @@ class Section:
 
 
 def _verdict(each: Ratio) -> str:
-    if each.bar is None:
+    if each.target is None:
         return ""
     bound = "at least" if each.at_least else "at most"
-    verdict = f"{'pass' if each.passed else 'FAIL'}: {bound} {_number(each.bar)}"
+    verdict = f"{'pass' if each.passed else 'FAIL'}: {bound} {_number(each.target)}"
     if each.goal is not None:
         verdict += f", goal {_number(each.goal)}{' reached' if each.reached else ''}"
     return verdict
 
 
 def _number(value: float) -> str:
-    """As many digits as mean something."""
+    """Format a number with its significant digits."""
     if abs(value) >= 100:  # noqa: PLR2004
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"  # noqa: PLR2004

@@ -1,4 +1,4 @@
-"""How cost grows: with worker processes on one server, and on a cluster."""
+"""How cost grows with worker processes on one server, and on a cluster."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _workers(bench: Bench) -> Section:
 
 
 def _together(bench: Bench, count: int) -> float:
-    """Stats a second that so many processes make in all."""
+    """Return the stats a second of all processes together."""
     seconds = "0.2" if bench.is_short else "1.5"
     with ExitStack() as stack:
         processes = [

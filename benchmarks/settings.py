@@ -1,4 +1,4 @@
-"""The demo portal's settings, as the benchmarks run it: plain http, and nothing left out."""
+"""The demo portal's settings for the benchmarks: plain http, and otherwise unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the app adds to a start."""
+"""The time that the app adds to the start of a process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHECK = ("manage.py", "check")
 
 
 def run(bench: Bench) -> Iterator[Section]:
-    """Time Python with and without us."""
+    """Time Python with and without the app."""
 
     def python(*arguments: str, **environment: str) -> str:
         done = subprocess.run(

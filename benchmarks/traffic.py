@@ -1,4 +1,4 @@
-"""What a server is asked within a block: commands and bytes, as it counts them itself."""
+"""Commands and bytes that a server receives within a block, as it counts them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Traffic", "counted"]
 
 @dataclass
 class Traffic:
-    """Filled when the block ends, the counting itself not counted."""
+    """The counts; set when the block ends, without the commands of the counting."""
 
     commands: int = 0
     bytes: int = 0
@@ -22,7 +22,7 @@ class Traffic:
 
 @contextmanager
 def counted(observer: Redis) -> Iterator[Traffic]:
-    """Count what others ask the server of `observer`, which nobody else uses."""
+    """Count what other clients send to the server of `observer`."""
     _snapshot(observer)
     before, start = _snapshot(observer), _snapshot(observer)
     traffic = Traffic()

@@ -1,4 +1,4 @@
-"""The portal's addresses, and the bare view that the API is measured against."""
+"""The portal's URLs, and the view that the API is compared with."""
 
 from __future__ import annotations
 

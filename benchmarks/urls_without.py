@@ -1,4 +1,4 @@
-"""The portal's addresses without ours."""
+"""The portal's URLs without those of the app."""
 
 from __future__ import annotations
 

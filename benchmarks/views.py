@@ -1,4 +1,4 @@
-"""A view of DRF's that does nothing: what the framework itself costs."""
+"""A view that does nothing, to measure the framework alone."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["BareView"]
 
 
 class BareView(APIView):
-    """Constant JSON, for whom the portal authenticates and the app's own permission class admits.
+    """Constant JSON, with the portal's authentication and the app's permission class.
 
-    All else is the framework's default. It has what the permission class asks of a view.
+    Everything else is the framework's default. It has what the permission class needs.
     """
 
     permission_classes = (BlobCachePermission,)
@@ -30,9 +30,9 @@ class BareView(APIView):
 
     @property
     def access(self) -> Access:
-        """What the user may do."""
+        """The user's access."""
         return Access(self.request.user)
 
     def get(self, request: Request, name: str) -> Response:
-        """Say always the same."""
+        """Return always the same."""
         return Response({"digest": digest(0), "size": SIZE, "mediaType": OCTETS})

@@ -1,4 +1,4 @@
-"""Requests within this process, from WSGI to WSGI: what the portal's own code takes."""
+"""Requests within this process through WSGI: the time of the portal's code alone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["Portal"]
 
 
 class Portal:
-    """The portal without a server in front."""
+    """The portal without a server."""
 
     def __init__(self) -> None:
         self._handler = WSGIHandler()
 
     def get(self, path: str, headers: Headers) -> None:
-        """Answer a GET as a server would hand it to Django. Raises unless all is well."""
+        """Answer a GET as a server would pass it to Django. Raises unless the status is 200."""
         statuses: list[str] = []
 
         def start(status: str, *_: object) -> Callable[[bytes], object]:

@@ -67,7 +67,7 @@ RATIOS = {
     "HTTP: HEAD": ["scoped stat / bare view"],
     "hostile requests": ["the slowest / 50 ms"],
 }
-"""Likewise some of its ratios that have a bar or are the point."""
+"""Likewise some of its ratios that have a target or are the point."""
 
 PATHS = {
     "packed exchange, connections held",
@@ -130,10 +130,10 @@ def test_every_ratio_is_there_and_positive(report: Report, title: str) -> None:
         assert each["min"] <= each["median"] <= each["max"]
         assert each["passed"] is (
             None
-            if each["bar"] is None
-            else each["median"] >= each["bar"]
+            if each["target"] is None
+            else each["median"] >= each["target"]
             if each["at_least"]
-            else each["median"] <= each["bar"]
+            else each["median"] <= each["target"]
         )
 
 
@@ -149,10 +149,10 @@ def test_every_bar_is_reported_as_cleared_or_not(report: Report) -> None:
         each
         for section in report.results["sections"]
         for each in section["ratios"]
-        if each["bar"] is not None
+        if each["target"] is not None
     ]
     cleared = sum(each["passed"] for each in held)
-    assert f"{cleared} of {len(held)} bars cleared." in report.text
+    assert f"{cleared} of {len(held)} targets reached." in report.text
     assert report.results["short"] is True
 
 
