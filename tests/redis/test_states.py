@@ -7,6 +7,7 @@ The expectations are spelled out, not computed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ SIZE = 1234
 SET = b"repository::team/app::blobs"
 HASH = b"blobs::" + A.encode()
 OVERRIDE_HASH = SET + b"::" + A.encode()
+KEYS = (SET, HASH, OVERRIDE_HASH)
 
 MEMBERS = {"member": [A], "no member": [B], "no set": None, "set of wrong type": "wrong type"}
 
@@ -111,33 +113,46 @@ def expected_stat(member: str, blob: str, override: str) -> Answer:
     return GLOBAL_STAT[blob] if answer == "the global one" else answer
 
 
-STATES = list(product(MEMBERS, GLOBALS, OVERRIDES))
+State = tuple[str, str, str]
+"""What the set, the global hash and the override are, by name."""
+
+STATES: list[State] = list(product(MEMBERS, GLOBALS, OVERRIDES))
 
 
-@pytest.fixture(scope="module", params=["valkey", "cluster"])
+@pytest.fixture(params=["valkey", "cluster"])
 def client(request: pytest.FixtureRequest) -> Iterator[Redis]:
     with store(request, request.param) as raw:
         yield raw
 
 
-@pytest.fixture(params=STATES, ids=", ".join)
-def state(request: pytest.FixtureRequest, client: Redis) -> tuple[str, str, str]:
-    """A combination of states, and the keys that make it, alone in the store."""
-    state: tuple[str, str, str] = request.param
-    member, blob, override = state
-    client.delete(SET)
-    client.delete(HASH)
-    client.delete(OVERRIDE_HASH)
-    if MEMBERS[member] == "wrong type":
-        client.set(SET, "text")
-    elif members := MEMBERS[member]:
-        client.sadd(SET, *members)
-    for key, content in ((HASH, GLOBALS[blob]), (OVERRIDE_HASH, OVERRIDES[override])):
-        if content == "wrong type":
-            client.rpush(key, "text")
-        elif content:
-            client.hset(key, mapping=content)
-    return state
+def states(client: Redis) -> Iterator[State]:
+    """Each combination of states in turn; its keys are alone in the store when it is yielded."""
+    for state in STATES:
+        member, blob, override = state
+        with client.pipeline(transaction=False) as pipe:
+            for key in KEYS:
+                pipe.delete(key)
+            if MEMBERS[member] == "wrong type":
+                pipe.set(SET, "text")
+            elif members := MEMBERS[member]:
+                pipe.sadd(SET, *members)
+            for key, content in ((HASH, GLOBALS[blob]), (OVERRIDE_HASH, OVERRIDES[override])):
+                if content == "wrong type":
+                    pipe.rpush(key, "text")
+                elif content:
+                    pipe.hset(key, mapping=content)
+            pipe.execute()
+        yield state
+
+
+@contextmanager
+def named(state: State) -> Iterator[None]:
+    """Within the block a failure names the state."""
+    try:
+        yield
+    except BaseException as failure:
+        failure.add_note("The state: " + ", ".join(state))
+        raise
 
 
 def scoped(rules: Rules | None = None) -> BlobDescriptorService:
@@ -155,98 +170,110 @@ def stat_of(service: BlobDescriptorService) -> Answer:
 
 def dump(client: Redis) -> dict[bytes, object]:
     """What the three keys are and hold."""
-    content: dict[bytes, object] = {}
-    for key in (SET, HASH, OVERRIDE_HASH):
-        match client.type(key):
-            case b"set":
-                content[key] = client.smembers(key)
-            case b"hash":
-                content[key] = client.hgetall(key)
-            case b"none":
-                pass
-            case other:
-                content[key] = other
-    return content
+    with client.pipeline(transaction=False) as pipe:
+        for key in KEYS:
+            pipe.type(key)
+        types = dict(zip(KEYS, pipe.execute(), strict=True))
+    with client.pipeline(transaction=False) as pipe:
+        for key, kind in types.items():
+            if kind == b"set":
+                pipe.smembers(key)
+            elif kind == b"hash":
+                pipe.hgetall(key)
+            else:
+                pipe.type(key)
+        content = dict(zip(KEYS, pipe.execute(), strict=True))
+    return {key: value for key, value in content.items() if value != b"none"}
 
 
 def hash_of(**fields: str | int) -> dict[bytes, bytes]:
     return {name.encode(): str(value).encode() for name, value in fields.items()}
 
 
-def test_stat_and_stat_many(state: tuple[str, str, str], client: Redis) -> None:
-    before = dump(client)
-    provider = RedisBlobDescriptorCacheProvider()
-    for service, expected in (
-        (provider, GLOBAL_STAT[state[1]]),
-        (scoped(), expected_stat(*state)),
-    ):
-        assert stat_of(service) == expected
-        found = {} if isinstance(expected, str) else {A: expected}
-        assert service.stat_many([A]) == found
-    assert dump(client) == before
+def test_stat_and_stat_many(client: Redis) -> None:
+    for state in states(client):
+        with named(state):
+            before = dump(client)
+            provider = RedisBlobDescriptorCacheProvider()
+            for service, expected in (
+                (provider, GLOBAL_STAT[state[1]]),
+                (scoped(), expected_stat(*state)),
+            ):
+                assert stat_of(service) == expected
+                found = {} if isinstance(expected, str) else {A: expected}
+                assert service.stat_many([A]) == found
+            assert dump(client) == before
 
 
-def test_global_set(state: tuple[str, str, str], client: Redis) -> None:
-    _, blob, _ = state
-    untouched = {key: value for key, value in dump(client).items() if key != HASH}
-    before = GLOBAL_STAT[blob]
-    media_type = GLOBAL_TYPE if blob in HASHES_THAT_KEEP_THEIR_MEDIA_TYPE else NEW_TYPE
+def test_global_set(client: Redis) -> None:
+    for state in states(client):
+        with named(state):
+            _, blob, _ = state
+            untouched = {key: value for key, value in dump(client).items() if key != HASH}
+            before = GLOBAL_STAT[blob]
+            media_type = GLOBAL_TYPE if blob in HASHES_THAT_KEEP_THEIR_MEDIA_TYPE else NEW_TYPE
 
-    result = RedisBlobDescriptorCacheProvider().set_descriptor(A, Descriptor(A, 99, NEW_TYPE))
+            result = RedisBlobDescriptorCacheProvider().set_descriptor(
+                A, Descriptor(A, 99, NEW_TYPE)
+            )
 
-    assert result.created == isinstance(before, str)
-    assert result.before == (None if isinstance(before, str) else before)
-    assert result.descriptor == Descriptor(A, 99, media_type)
-    assert result.descriptor == stat_of(RedisBlobDescriptorCacheProvider())
-    whole = hash_of(digest=A, size=99, length=99, mediatype=media_type)
-    assert dump(client) == {**untouched, HASH: whole}
-
-
-def test_scoped_set(state: tuple[str, str, str], client: Redis) -> None:
-    member, blob, _ = state
-    before = expected_stat(*state)
-    media_type = GLOBAL_TYPE if blob in HASHES_THAT_KEEP_THEIR_MEDIA_TYPE else NEW_TYPE
-
-    result = scoped().set_descriptor(A, Descriptor(A, 99, NEW_TYPE))
-
-    assert result.created == isinstance(before, str)
-    assert result.before == (None if isinstance(before, str) else before)
-    assert result.descriptor == Descriptor(A, 99, NEW_TYPE) == stat_of(scoped())
-    assert dump(client) == {
-        SET: {A.encode(), B.encode()} if member == "no member" else {A.encode()},
-        HASH: hash_of(digest=A, size=99, length=99, mediatype=media_type),
-        OVERRIDE_HASH: hash_of(mediatype=NEW_TYPE),
-    }
+            assert result.created == isinstance(before, str)
+            assert result.before == (None if isinstance(before, str) else before)
+            assert result.descriptor == Descriptor(A, 99, media_type)
+            assert result.descriptor == stat_of(RedisBlobDescriptorCacheProvider())
+            whole = hash_of(digest=A, size=99, length=99, mediatype=media_type)
+            assert dump(client) == {**untouched, HASH: whole}
 
 
-def test_global_clear(state: tuple[str, str, str], client: Redis) -> None:
-    _, blob, _ = state
-    untouched = {key: value for key, value in dump(client).items() if key != HASH}
-    before = GLOBAL_STAT[blob]
-    provider = RedisBlobDescriptorCacheProvider()
+def test_scoped_set(client: Redis) -> None:
+    for state in states(client):
+        with named(state):
+            member, blob, _ = state
+            before = expected_stat(*state)
+            media_type = GLOBAL_TYPE if blob in HASHES_THAT_KEEP_THEIR_MEDIA_TYPE else NEW_TYPE
 
-    if blob == "absent":
-        with pytest.raises(BlobUnknown):
-            provider.clear(A)
-    else:
-        assert provider.clear(A) == (None if isinstance(before, str) else before)
-    assert dump(client) == untouched
+            result = scoped().set_descriptor(A, Descriptor(A, 99, NEW_TYPE))
+
+            assert result.created == isinstance(before, str)
+            assert result.before == (None if isinstance(before, str) else before)
+            assert result.descriptor == Descriptor(A, 99, NEW_TYPE) == stat_of(scoped())
+            assert dump(client) == {
+                SET: {A.encode(), B.encode()} if member == "no member" else {A.encode()},
+                HASH: hash_of(digest=A, size=99, length=99, mediatype=media_type),
+                OVERRIDE_HASH: hash_of(mediatype=NEW_TYPE),
+            }
+
+
+def test_global_clear(client: Redis) -> None:
+    for state in states(client):
+        with named(state):
+            _, blob, _ = state
+            untouched = {key: value for key, value in dump(client).items() if key != HASH}
+            before = GLOBAL_STAT[blob]
+            provider = RedisBlobDescriptorCacheProvider()
+
+            if blob == "absent":
+                with pytest.raises(BlobUnknown):
+                    provider.clear(A)
+            else:
+                assert provider.clear(A) == (None if isinstance(before, str) else before)
+            assert dump(client) == untouched
 
 
 @pytest.mark.parametrize("role", ["cache", "primary"])
-def test_scoped_clear(
-    state: tuple[str, str, str], client: Redis, role: Literal["cache", "primary"]
-) -> None:
-    member, _, _ = state
-    untouched = dump(client)
-    before = expected_stat(*state)
-    service = scoped(Rules(role=role))
+def test_scoped_clear(client: Redis, role: Literal["cache", "primary"]) -> None:
+    for state in states(client):
+        with named(state):
+            member, _, _ = state
+            untouched = dump(client)
+            before = expected_stat(*state)
+            service = scoped(Rules(role=role))
 
-    if member in ("no member", "no set"):
-        with pytest.raises(BlobUnknown):
-            service.clear(A)
-        assert dump(client) == untouched
-    else:
-        assert service.clear(A) == (None if isinstance(before, str) else before)
-        kept = {} if role == "cache" else {k: v for k, v in untouched.items() if k == HASH}
-        assert dump(client) == kept
+            if member in ("no member", "no set"):
+                with pytest.raises(BlobUnknown):
+                    service.clear(A)
+                assert dump(client) == untouched
+            else:
+                assert service.clear(A) == (None if isinstance(before, str) else before)
+                kept = {} if role == "cache" else {k: v for k, v in untouched.items() if k == HASH}
+                assert dump(client) == kept
