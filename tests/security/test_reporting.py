@@ -127,7 +127,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value).partition(" at 0x")[0])
 def test_a_setting_shows_no_credentials_however_deep_they_are(
     value: object, settings: LazySettings
 ) -> None:
