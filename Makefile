@@ -1,7 +1,8 @@
 # What there is to do here, each in a virtual environment of its own that is made when needed.
 #
 #   make demo     run the portal on 127.0.0.1:8000, with sample data   (PORT=8001; data in var/)
-#   make test     run the tests               (ARGS="-k digest" hands on to pytest)
+#   make test     run the tests, in as many processes as there are cores
+#                 (WORKERS=1; ARGS="-k digest" hands on to pytest)
 #   make test-browser   run those that need chromium, into tests/browser/screenshots/
 #   make bench    measure, for some minutes; ARGS="batch --short --json FILE" as of python -m benchmarks
 #   make lint     ruff: rules and format
@@ -20,6 +21,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PORT ?= 8000
+WORKERS ?= auto
 
 # The caller's own environment must not leak into ours.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV DJANGO_SETTINGS_MODULE
@@ -34,7 +36,7 @@ demo: $(VENV)/installed
 	@$(BIN)/python -m project.demo --port $(PORT)
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 test-browser: $(VENV)/installed
 	$(BIN)/python -m pytest tests/browser $(ARGS)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -51,8 +52,10 @@ POLL_SECONDS = 0.01
 START_ATTEMPTS = 5
 """How many free ports are tried: another process can take a port before the server listens."""
 
-HIGHEST_PORT = 65_535 - 10_000
-"""The nodes of a cluster use a second port, whose number is 10,000 higher."""
+LOWEST_PORT, HIGHEST_PORT = 10_000, 22_767
+"""Servers listen on a port in this range. The nodes of a cluster use a second one, whose number is
+10,000 higher. Both are lower than those that Linux gives to outgoing connections (from 32,768), so
+a server that restarts finds its port still free."""
 
 SOCKET_PATH_BYTES = 103
 """The longest path that a unix socket may have on every system (macOS is the strictest)."""
@@ -346,12 +349,11 @@ def _on_a_free_port(started: Callable[[int], Server]) -> Server:
 
 
 def _free_port() -> int:
-    """Return a TCP port that is free now, and low enough for a cluster's second port."""
+    """Return a TCP port in the range that is free now."""
     while True:
-        with socket.socket() as listener:
-            listener.bind((HOST, 0))
-            port: int = listener.getsockname()[1]
-        if port <= HIGHEST_PORT:
+        port = LOWEST_PORT + secrets.randbelow(HIGHEST_PORT - LOWEST_PORT + 1)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind((HOST, port))
             return port
 
 
