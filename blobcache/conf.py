@@ -1,54 +1,47 @@
-"""The setting ``BLOBCACHE``: one entry a registry, read when it is asked for."""
+"""The settings of the app: ``BLOBCACHE`` has one entry for each registry.
+
+To add a setting, declare it in `RegistrySettings`, use it, and copy its line of
+
+    python -m blobcache.conf
+
+into the table of the README. The system checks read the same declarations.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast
+import sys
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from blobcache.setting import Setting, choice, flag, number, optional, some_of, text, texts
 
 __all__ = [
     "DEFAULTS",
     "DEFAULT_REGISTRY",
     "MAX_PAGE_SIZE",
+    "SETTINGS",
     "RegistrySettings",
     "Role",
     "entries",
+    "import_or_error",
     "registries",
+    "settings_table",
 ]
 
 Role = Literal["cache", "primary"]
 
 DEFAULT_REGISTRY = "default"
 
-DEFAULTS: Mapping[str, object] = {
-    "PROVIDER": "blobcache.redis.service.RedisBlobDescriptorCacheProvider",
-    "CACHE_ALIAS": "default",
-    "ROLE": "cache",
-    "TTL": None,
-    "READ_ONLY": False,
-    "READ_FROM_REPLICAS": False,
-    "HOLD_CONNECTIONS": True,
-    "SIZE_FIELDS": ("size", "length"),
-    "ALLOW_TARSUM": False,
-    "STAT_CHUNK_SIZE": 250,
-    "CATALOG_ALIAS": None,
-    "CATALOG_MAX_AGE": 300,
-    "MEMORY_MAX_ENTRIES": 100_000,
-    "VISIBLE_REPOSITORIES": None,
-    "API_PERMISSION_CLASSES": ("blobcache.api.permissions.BlobCachePermission",),
-    "API_PAGE_SIZE": 100,
-    "API_MAX_BATCH": 1000,
-    "API_MAX_BODY": 1024 * 1024,
-    "ADMIN_SORT_LIMIT": 10_000,
-}
-
-
 MAX_PAGE_SIZE = 1000
-"""The most rows that a page of the API may be asked for."""
+"""The most rows that a client may request for one page of the API."""
+
+_MAX_TTL = 2**31
+"""Seconds, about 68 years. Redis refuses much larger values, but only after it has stored the rest
+of the write."""
 
 
 def registries() -> list[str]:
@@ -57,10 +50,10 @@ def registries() -> list[str]:
 
 
 def entries() -> dict[str, dict[str, Any]]:
-    """Return what was set, registry by registry.
+    """Return the setting ``BLOBCACHE``: the settings of each registry.
 
-    Raises `ImproperlyConfigured` if it has not that form; whether names and values are right is for
-    the system checks to say.
+    Raises `ImproperlyConfigured` if it is not a dictionary of dictionaries. Names and values are
+    not checked here, but by the system checks.
     """
     found = getattr(settings, "BLOBCACHE", {DEFAULT_REGISTRY: {}})
     if not isinstance(found, dict) or not all(
@@ -71,9 +64,10 @@ def entries() -> dict[str, dict[str, Any]]:
 
 
 class RegistrySettings:
-    """The settings of one registry, each with its default.
+    """The settings of one registry, each with its default. They are read at each access.
 
-    Raises `ImproperlyConfigured` if there is no such registry, or nothing that could hold one.
+    Raises `ImproperlyConfigured` if there is no such registry, or if ``BLOBCACHE`` is not a
+    dictionary of dictionaries.
     """
 
     def __init__(self, registry: str = DEFAULT_REGISTRY) -> None:
@@ -85,108 +79,137 @@ class RegistrySettings:
                 f"{', '.join(map(repr, found)) or 'none'}."
             )
 
-    @property
-    def PROVIDER(self) -> str:
-        """The dotted path of the provider's class."""
-        return cast("str", self._get("PROVIDER"))
+    def __str__(self) -> str:
+        """Where these settings are, for messages."""
+        return f"BLOBCACHE['{self.registry}']"
 
-    @property
-    def CACHE_ALIAS(self) -> str:
-        """The entry of ``CACHES`` whose Redis holds the descriptors."""
-        return cast("str", self._get("CACHE_ALIAS"))
-
-    @property
-    def ROLE(self) -> Role:
-        """``"cache"`` if somebody can refill what is lost, else ``"primary"``."""
-        return cast("Role", self._get("ROLE"))
-
-    @property
-    def TTL(self) -> int | None:
-        """Seconds until what was written is forgotten; None for never."""
-        return cast("int | None", self._get("TTL"))
-
-    @property
-    def READ_ONLY(self) -> bool:
-        """Whether every write is refused."""
-        return cast("bool", self._get("READ_ONLY"))
-
-    @property
-    def READ_FROM_REPLICAS(self) -> bool:
-        """Whether a stat may ask a replica, whose lag can hide a fresh write."""
-        return cast("bool", self._get("READ_FROM_REPLICAS"))
-
-    @property
-    def HOLD_CONNECTIONS(self) -> bool:
-        """Whether threads may hold connections from call to call."""
-        return cast("bool", self._get("HOLD_CONNECTIONS"))
-
-    @property
-    def SIZE_FIELDS(self) -> tuple[str, ...]:
-        """The hash fields that a size is written to: ``size``, ``length`` or both."""
-        return tuple(cast("tuple[str, ...]", self._get("SIZE_FIELDS")))
-
-    @property
-    def ALLOW_TARSUM(self) -> bool:
-        """Whether digests of the original design's tarsum form are accepted."""
-        return cast("bool", self._get("ALLOW_TARSUM"))
-
-    @property
-    def STAT_CHUNK_SIZE(self) -> int:
-        """How many digests of a batch go into one round trip."""
-        return cast("int", self._get("STAT_CHUNK_SIZE"))
-
-    @property
-    def CATALOG_ALIAS(self) -> str:
-        """The entry of ``CACHES`` whose Redis holds the catalog's index; default: the same."""
-        return cast("str | None", self._get("CATALOG_ALIAS")) or self.CACHE_ALIAS
-
-    @property
-    def CATALOG_MAX_AGE(self) -> int:
-        """Seconds after which a listing begins to build the catalog's index anew."""
-        return cast("int", self._get("CATALOG_MAX_AGE"))
-
-    @property
-    def MEMORY_MAX_ENTRIES(self) -> int:
-        """How many descriptors, and how many memberships, the memory provider keeps."""
-        return cast("int", self._get("MEMORY_MAX_ENTRIES"))
-
-    @property
-    def VISIBLE_REPOSITORIES(self) -> str | None:
-        """The dotted path of a function of the user that narrows which repositories they see.
-
-        It returns None for no narrowing, or names, and prefixes that end in ``/``. It never grants:
-        permissions decide about what is left.
-        """
-        return cast("str | None", self._get("VISIBLE_REPOSITORIES"))
-
-    @property
-    def API_PERMISSION_CLASSES(self) -> tuple[str, ...]:
-        """The dotted paths of the permission classes that the API's views ask, every one."""
-        return tuple(cast("tuple[str, ...]", self._get("API_PERMISSION_CLASSES")))
-
-    @property
-    def API_PAGE_SIZE(self) -> int:
-        """How many rows a page of the API aims at, unless the request says how many."""
-        return cast("int", self._get("API_PAGE_SIZE"))
-
-    @property
-    def API_MAX_BATCH(self) -> int:
-        """How many digests one request may ask about."""
-        return cast("int", self._get("API_MAX_BATCH"))
-
-    @property
-    def API_MAX_BODY(self) -> int:
-        """Bytes of a request's body that the API reads."""
-        return cast("int", self._get("API_MAX_BODY"))
-
-    @property
-    def ADMIN_SORT_LIMIT(self) -> int:
-        """How many members a repository may have for its page to sort and search all of them."""
-        return cast("int", self._get("ADMIN_SORT_LIMIT"))
-
-    def _get(self, name: str) -> object:
-        try:  # without a look at what else is set
-            entry = settings.BLOBCACHE[self.registry]
-            return entry.get(name, DEFAULTS[name])
+    def entry(self) -> Mapping[str, Any]:
+        """Return what the project set for this registry."""
+        try:  # The usual case, without a check of the other registries.
+            found: object = settings.BLOBCACHE[self.registry]
         except (AttributeError, KeyError, TypeError):
-            return entries()[self.registry].get(name, DEFAULTS[name])
+            return entries()[self.registry]
+        return found if isinstance(found, dict) else entries()[self.registry]
+
+    PROVIDER = Setting(
+        "Dotted path of the provider's class. The app has another one, for tests and small "
+        "portals: `blobcache.services.memory.MemoryBlobDescriptorCacheProvider` stores descriptors "
+        "in the memory of the process and has no catalog.",
+        text("a dotted path"),
+        default="blobcache.redis.service.RedisBlobDescriptorCacheProvider",
+    )
+    CACHE_ALIAS = Setting(
+        "The entry of `CACHES` whose Redis holds the descriptors.",
+        text("the name of an entry of CACHES"),
+        default="default",
+    )
+    ROLE = Setting[Role](
+        '`"cache"`: a registry refills lost descriptors, so a clear in a repository also deletes '
+        'the global descriptor. `"primary"`: nothing refills them, so the global descriptor stays.',
+        choice("cache", "primary"),
+        default="cache",
+    )
+    TTL = Setting(
+        "Seconds after which a descriptor expires, counted from the last write by the app. `None`: "
+        'never. Not allowed with the role `"primary"`.',
+        optional(number("seconds", maximum=_MAX_TTL)),
+        default=None,
+    )
+    READ_ONLY = Setting(
+        "Refuse every write. Needs a `CATALOG_ALIAS` on another Redis.", flag(), default=False
+    )
+    READ_FROM_REPLICAS = Setting(
+        "Let a stat read from a replica, which may not have the latest writes yet.",
+        flag(),
+        default=False,
+    )
+    HOLD_CONNECTIONS = Setting(
+        "Let threads keep a connection between calls: at most 16 connections per process, and at "
+        "most a quarter of the pool.",
+        flag(),
+        default=True,
+        see="docs/performance.md#connections",
+    )
+    SIZE_FIELDS = Setting(
+        'The hash fields that a size is written to. Beside a registry use `("size",)`.',
+        some_of("size", "length"),
+        default=("size", "length"),
+        see="docs/operating.md#size-fields",
+    )
+    ALLOW_TARSUM = Setting(
+        "Accept the `tarsum` digests of very old registries.", flag(), default=False
+    )
+    STAT_CHUNK_SIZE = Setting(
+        "Digests that a batch stat sends in one round trip.", number("digests"), default=250
+    )
+    CATALOG_ALIAS = Setting(
+        "The entry of `CACHES` whose Redis holds the index of repository names. `None`: the same "
+        "as `CACHE_ALIAS`.",
+        optional(text("the name of an entry of CACHES")),
+        same_as=CACHE_ALIAS,
+    )
+    CATALOG_MAX_AGE = Setting(
+        "Seconds after which a request for a list of repositories starts to rebuild the index.",
+        number("seconds"),
+        default=300,
+    )
+    MEMORY_MAX_ENTRIES = Setting(
+        "The most descriptors, and the most memberships, that the memory provider stores.",
+        number(),
+        default=100_000,
+    )
+    VISIBLE_REPOSITORIES = Setting(
+        "Dotted path of a function that takes a user and limits which repositories that user sees.",
+        optional(text("the dotted path of a function")),
+        default=None,
+        see="docs/permissions.md#visible-repositories",
+    )
+    API_PERMISSION_CLASSES = Setting(
+        "Dotted paths of permission classes. A request to the API needs the permission of each.",
+        texts("a tuple of dotted paths, at least one"),
+        default=("blobcache.api.permissions.BlobCachePermission",),
+    )
+    API_PAGE_SIZE = Setting(
+        "Rows on a page of the API, unless the request asks for another number of at most "
+        f"{MAX_PAGE_SIZE}. A page may have more rows or fewer.",
+        number("rows", maximum=MAX_PAGE_SIZE),
+        default=100,
+    )
+    API_MAX_BATCH = Setting(
+        "The most digests in one request for a batch stat.", number("digests"), default=1000
+    )
+    API_MAX_BODY = Setting(
+        "The most bytes of a request body that the API reads.", number("bytes"), default=1024 * 1024
+    )
+    ADMIN_SORT_LIMIT = Setting(
+        "Repositories with up to this many members can be sorted, filtered and searched as a whole "
+        "on their page in the admin. Larger ones are filtered and searched page by page.",
+        number("members"),
+        default=10_000,
+    )
+
+
+SETTINGS: Mapping[str, Setting[object]] = {
+    name: each for name, each in vars(RegistrySettings).items() if isinstance(each, Setting)
+}
+"""The declarations of a registry's settings, by name."""
+
+DEFAULTS: Mapping[str, object] = {name: each.default for name, each in SETTINGS.items()}
+
+
+def settings_table() -> str:
+    """Return the README's table of settings, in Markdown."""
+    head = "| setting | default | meaning |\n|---|---|---|\n"
+    return head + "".join(f"{each.row()}\n" for each in SETTINGS.values())
+
+
+def import_or_error(path: str) -> object:
+    """Return the object at a dotted path, or the error that says why there is none."""
+    try:
+        return import_string(path)
+    except (ImportError, TypeError, ValueError) as error:  # The latter two for leading dots.
+        return error
+
+
+if __name__ == "__main__":
+    sys.stdout.write(settings_table())

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.core import checks
-from django.core.checks import CheckMessage
+from django.core.checks import CheckMessage, Warning  # noqa: A004 - Django's own name
 from django.test import override_settings
 from redis import Redis
 
 from blobcache.checks import check_settings
-from blobcache.conf import DEFAULTS, MAX_PAGE_SIZE
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.conf import DEFAULTS, MAX_PAGE_SIZE, RegistrySettings
 from project import embedded
 from tests.servers import cache_at, commands
 
@@ -28,12 +29,6 @@ def redis_cache(location: object = "redis://localhost", **options: object) -> di
 
 
 GOOD = {"default": redis_cache()}
-
-
-class OwnProvider(RedisBlobDescriptorCacheProvider):
-    """As a host project may have one."""
-
-    __slots__ = ()
 
 
 def found(blobcache: object, caches: dict[str, Any] | None = None) -> list[CheckMessage]:
@@ -150,83 +145,42 @@ def test_e006_the_provider_is_none(path: str, why: str) -> None:
     assert why in message.msg
 
 
-class TestE007:
-    """A read-only registry's index would be written to the same Redis."""
+class Lonely:
+    """A provider of a host project, without checks of its own."""
 
-    @pytest.mark.parametrize(
-        "alias",
-        [None, "default", "twin", "replicated", "database", "user", "options", "port", "number"],
-    )
-    def test_it_has_an_alias_or_a_server_in_common(self, alias: str | None) -> None:
-        caches = {
-            **GOOD,
-            "twin": redis_cache(),
-            "replicated": redis_cache("redis://primary,redis://localhost"),
-            "database": redis_cache("redis://localhost/1"),
-            "user": redis_cache("redis://index:pw@localhost"),
-            "options": redis_cache("redis://localhost/0?protocol=3"),
-            "port": redis_cache("redis://LOCALHOST:6379/0"),
-            "number": redis_cache("redis://127.0.0.1/0"),
-        }
-        blobcache = {"default": {"READ_ONLY": True, "CATALOG_ALIAS": alias}}
-        assert ids(blobcache, caches) == ["blobcache.E007"]
-
-    @pytest.mark.parametrize("url", ["redis://localhost:6380", "redis://other", "unix:///run/s"])
-    def test_another_server_is_right(self, url: str) -> None:
-        caches = {**GOOD, "index": redis_cache(url)}
-        assert ids({"default": {"READ_ONLY": True, "CATALOG_ALIAS": "index"}}, caches) == []
-
-    def test_a_provider_of_ones_own_on_redis_is_checked_too(self) -> None:
-        path = f"{OwnProvider.__module__}.{OwnProvider.__qualname__}"
-        assert ids({"default": {"PROVIDER": path, "READ_ONLY": True}}) == ["blobcache.E007"]
+    @classmethod
+    def from_settings(cls, settings: RegistrySettings) -> None: ...
 
 
-@pytest.mark.parametrize("setting", ["CACHE_ALIAS", "CATALOG_ALIAS"])
-def test_e008_an_alias_is_not_in_caches(setting: str) -> None:
-    (message,) = [each for each in found({"default": {setting: "missing"}}) if setting in each.msg]
-    assert message.id == "blobcache.E008"
-    assert message.hint == "CACHES has 'default'."
+class Choosy(Lonely):
+    """One that has a check."""
+
+    @classmethod
+    def check(cls, settings: RegistrySettings) -> Iterator[CheckMessage]:
+        yield Warning(f"{settings} has the TTL {settings.TTL}.", id="portal.W001")
 
 
-@pytest.mark.parametrize(
-    "cache",
-    [
-        {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-        {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://h"},
-        redis_cache(CLIENT_CLASS="django_redis.client.ShardClient"),
-        redis_cache(CLIENT_CLASS="nowhere.Client"),
-        redis_cache(CLIENT_CLASS="django_redis.get_redis_connection"),
-        {"BACKEND": "nowhere.Cache"},
-        {"BACKEND": ".Cache"},
-        {"BACKEND": "django_redis.get_redis_connection"},
-        {},
-    ],
-    ids=str,
-)
-class TestE009:
-    """An entry of CACHES has no raw Redis client."""
+class TestAProviderOfAHostProject:
+    def test_needs_no_check(self) -> None:
+        entry = {"PROVIDER": f"{__name__}.Lonely", "CACHE_ALIAS": "missing"}
+        assert found({"default": entry}) == []
 
-    def test_the_descriptors_entry(self, cache: dict[str, Any]) -> None:
-        assert ids({"default": {"CACHE_ALIAS": "other"}}, {**GOOD, "other": cache}) == [
-            "blobcache.E009"
-        ]
+    def test_checks_its_own_settings(self) -> None:
+        entry = {"PROVIDER": f"{__name__}.Choosy", "TTL": 5}
+        (message,) = found({"default": {}, "other": entry})
+        assert (message.id, message.msg) == ("portal.W001", "BLOBCACHE['other'] has the TTL 5.")
 
-    def test_the_indexs_entry(self, cache: dict[str, Any]) -> None:
-        assert ids({"default": {"CATALOG_ALIAS": "other"}}, {**GOOD, "other": cache}) == [
-            "blobcache.E009"
-        ]
+    def test_is_not_asked_about_wrong_values(self) -> None:
+        entry = {"PROVIDER": f"{__name__}.Choosy", "TTL": "5"}
+        assert ids({"default": entry}) == ["blobcache.E004"]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"CLIENT_CLASS": "django_redis.client.HerdClient"},
-        {"CLIENT_CLASS": "django_redis.client.SentinelClient", "SENTINELS": [("h", 1)]},
-        {"CONNECTION_FACTORY": "blobcache.redis.cluster.ClusterConnectionFactory"},
-    ],
-)
-def test_other_clients_of_django_redis_are_raw_enough(options: dict[str, Any]) -> None:
-    assert ids({"default": {}}, {"default": redis_cache(**options)}) == []
+def test_e012_the_memory_provider_needs_cachetools(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ids({"default": {"PROVIDER": MEMORY}}) == []
+    monkeypatch.setitem(sys.modules, "cachetools", None)
+    (message,) = found({"default": {"PROVIDER": MEMORY}})
+    assert message.id == "blobcache.E012"
+    assert "'memory'" in str(message.hint)
 
 
 @pytest.mark.parametrize("path", ["x", "nowhere.visible", "blobcache.__version__", ".visible"])
@@ -259,83 +213,6 @@ class TestE011:
         rest = [app for app in settings.INSTALLED_APPS if app != "rest_framework"]
         with override_settings(INSTALLED_APPS=rest):
             assert ids({"default": {"API_PERMISSION_CLASSES": ["x.y"]}}) == []
-
-
-class TestW001:
-    """Two entries of CACHES share a connection pool, but not their options."""
-
-    @pytest.mark.parametrize(
-        ("location", "other"),
-        [
-            ("redis://a", "redis://a"),
-            ("redis://a,redis://b", "redis://b"),
-            (["redis://a", "redis://b"], ("redis://c", "redis://b")),
-        ],
-    )
-    def test_an_address_in_common_with_other_options_is_warned_of(
-        self, location: object, other: object
-    ) -> None:
-        caches = {
-            "default": redis_cache(location),
-            "sessions": redis_cache(other, PASSWORD="other"),
-        }
-        (message,) = found({"default": {}}, caches)
-        assert message.id == "blobcache.W001"
-        assert message.msg.startswith("CACHES['default'] has a LOCATION of 'sessions'")
-
-    @pytest.mark.parametrize(
-        "other",
-        [
-            redis_cache("redis://a"),
-            redis_cache("redis://a/1", PASSWORD="other"),
-            {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "redis://a"},
-            {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
-        ],
-    )
-    def test_entries_that_share_no_pool_or_all_options_are_not(self, other: dict[str, Any]) -> None:
-        assert ids({"default": {}}, {"default": redis_cache("redis://a"), "other": other}) == []
-
-
-class TestW002:
-    """A Redis that does not answer holds up whoever asks it."""
-
-    @pytest.mark.parametrize(
-        ("options", "missing"),
-        [
-            ({}, ["SOCKET_CONNECT_TIMEOUT", "SOCKET_TIMEOUT"]),
-            ({"SOCKET_TIMEOUT": 1}, ["SOCKET_CONNECT_TIMEOUT"]),
-            ({"SOCKET_CONNECT_TIMEOUT": 1}, ["SOCKET_TIMEOUT"]),
-            ({"SOCKET_CONNECT_TIMEOUT": 1, "SOCKET_TIMEOUT": 0}, ["SOCKET_TIMEOUT"]),
-            ({"SOCKET_CONNECT_TIMEOUT": 1, "SOCKET_TIMEOUT": None}, ["SOCKET_TIMEOUT"]),
-            (TIMEOUTS, []),
-            ({"CONNECTION_POOL_KWARGS": {"socket_timeout": 1, "socket_connect_timeout": 1}}, []),
-            ({"REDIS_CLIENT_KWARGS": {"socket_timeout": 1, "socket_connect_timeout": 1}}, []),
-            ({"SOCKET_TIMEOUT": 1, "CONNECTION_POOL_KWARGS": {"socket_connect_timeout": 1}}, []),
-        ],
-    )
-    def test_each_missing_timeout_is_warned_of(
-        self, options: dict[str, Any], missing: list[str]
-    ) -> None:
-        messages = found({"default": {}}, {"default": {**redis_cache(), "OPTIONS": options}})
-        assert [message.id for message in messages] == ["blobcache.W002"] * len(missing)
-        for message, option in zip(messages, missing, strict=True):
-            assert message.msg.startswith(f"CACHES['default'] has no {option}:")
-
-    @pytest.mark.parametrize(
-        ("location", "count"),
-        [
-            ("redis://a?socket_timeout=1&socket_connect_timeout=1", 0),
-            ("redis://a?socket_timeout=1", 1),
-            ("redis://a?socket_timeout=1&socket_connect_timeout=1,redis://b", 2),
-        ],
-    )
-    def test_timeouts_in_every_address_will_do(self, location: str, count: int) -> None:
-        cache = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": location}
-        assert ids({"default": {}}, {"default": cache}) == ["blobcache.W002"] * count
-
-    def test_the_indexs_entry_is_looked_at_as_well(self) -> None:
-        caches = {**GOOD, "index": {**redis_cache("redis://i"), "OPTIONS": {}}}
-        assert ids({"default": {"CATALOG_ALIAS": "index"}}, caches) == ["blobcache.W002"] * 2
 
 
 def test_no_check_connects(valkey: embedded.Server) -> None:

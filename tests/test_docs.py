@@ -16,10 +16,10 @@ from django.apps import apps
 from django.test import override_settings
 from redis import Redis
 
-from blobcache import checks
+import blobcache
 from blobcache.api.exceptions import _CODES
 from blobcache.checks import check_settings
-from blobcache.conf import DEFAULTS
+from blobcache.conf import DEFAULTS, settings_table
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.doctor.diagnosis import Diagnosis
@@ -77,10 +77,10 @@ def subclasses(of: type[BlobCacheError]) -> Iterator[type[BlobCacheError]]:
 
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:
-    listed = [
-        (name, ast.literal_eval(default)) for name, default, _ in rows(section(README, "Settings"))
-    ]
+    table = section(README, "Settings")
+    listed = [(name, ast.literal_eval(default)) for name, default, _ in rows(table)]
     assert listed == list(DEFAULTS.items())
+    assert settings_table() in table  # written by `python -m blobcache.conf`
 
 
 def test_every_test_that_the_security_page_names_exists() -> None:
@@ -99,7 +99,7 @@ def test_every_error_is_listed() -> None:
 
 
 def test_every_check_is_listed() -> None:
-    source = Path(checks.__file__).read_text()
+    source = "".join(each.read_text() for each in Path(blobcache.__file__).parent.rglob("*.py"))
     listed = [identity for identity, *_ in rows(section(OPERATING, "Checks"))]
     assert listed == sorted(set(re.findall(r'id="(blobcache\.[EW]\d+)"', source)))
 

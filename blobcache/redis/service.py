@@ -17,6 +17,7 @@ from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrupt
 from blobcache.redis import commands, keys, replies
 from blobcache.redis.catalog import Catalog
+from blobcache.redis.checks import check_caches
 from blobcache.redis.inspection import Record, State, inspect_blob, inspect_member
 from blobcache.redis.status import server_status
 from blobcache.reference import RepositoryName
@@ -29,6 +30,8 @@ from blobcache.transport.server import Server, scan_position
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from django.core.checks import CheckMessage
 
     from blobcache.conf import RegistrySettings
     from blobcache.services.catalog import Budgets
@@ -297,6 +300,11 @@ class RedisBlobDescriptorCacheProvider(RedisService):
                 stat_chunk_size=settings.STAT_CHUNK_SIZE,
             ),
         )
+
+    @classmethod
+    def check(cls, settings: RegistrySettings) -> Iterator[CheckMessage]:
+        """Return the system checks' messages about the entries of ``CACHES`` that it uses."""
+        return check_caches(settings)
 
     def repository_scoped(self, name: str) -> RedisService:
         """See `BlobDescriptorCacheProvider.repository_scoped`; asks Redis nothing."""

@@ -1,15 +1,16 @@
-"""Descriptors in this process's memory: bounded, least recently used first out.
+"""Descriptors in the memory of this process; the least recently used are dropped first.
 
-For tests, for a portal that needs no sharing, and as the second implementation that shows what the
-protocols really demand. It needs the extra ``memory`` (cachetools).
+It is for tests, for portals that run in one process, and as the second implementation that tests
+the protocols. It needs the extra ``memory`` (cachetools).
 """
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
-from cachetools import LRUCache, TTLCache
+from django.core.checks import Error
 
 from blobcache.descriptor import Descriptor
 from blobcache.exceptions import BlobUnknown
@@ -19,7 +20,9 @@ from blobcache.services.metrics import metered, purge_outcome
 from blobcache.services.rules import BaseDescriptorService, Rules, blob_unknown_error
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Iterator, MutableMapping
+
+    from django.core.checks import CheckMessage
 
     from blobcache.conf import RegistrySettings
     from blobcache.digest import Digest
@@ -38,7 +41,7 @@ class _Membership(NamedTuple):
 
 
 class _Store:
-    """The descriptors by digest, the overrides by membership, and the lock over both."""
+    """The descriptors by digest and the overrides by membership, with one lock for both."""
 
     def __init__(self, max_entries: int, ttl: int | None) -> None:
         self.lock = Lock()
@@ -47,6 +50,8 @@ class _Store:
 
 
 def _lru(max_entries: int, ttl: int | None) -> MutableMapping[_K, _V]:
+    from cachetools import LRUCache, TTLCache  # noqa: PLC0415 - only there with the extra
+
     return LRUCache(max_entries) if ttl is None else TTLCache(max_entries, ttl)
 
 
@@ -103,7 +108,7 @@ class _MemoryService(BaseDescriptorService):
         return before
 
     def _find(self, digest: Digest) -> Descriptor | None:
-        """The descriptor as this scope sees it; the lock is held."""
+        """The descriptor in this scope. The caller holds the lock."""
         if self.repository is None:
             return self._store.descriptors.get(digest)
         media_type = self._store.overrides.get(_Membership(self.repository, digest))
@@ -114,10 +119,10 @@ class _MemoryService(BaseDescriptorService):
 
 
 class MemoryBlobDescriptorCacheProvider(_MemoryService):
-    """A provider whose descriptors live and die with this process.
+    """A provider whose descriptors are lost when the process ends.
 
-    Keeps at most `max_entries` global descriptors and as many memberships. Safe to share between
-    threads.
+    It stores at most `max_entries` global descriptors and as many memberships. Safe to share
+    between threads.
     """
 
     __slots__ = ()
@@ -132,6 +137,16 @@ class MemoryBlobDescriptorCacheProvider(_MemoryService):
     def from_settings(cls, settings: RegistrySettings) -> Self:
         """Return the provider that one entry of the setting ``BLOBCACHE`` describes."""
         return cls(Rules.from_settings(settings), max_entries=settings.MEMORY_MAX_ENTRIES)
+
+    @classmethod
+    def check(cls, settings: RegistrySettings) -> Iterator[CheckMessage]:
+        """Return the system checks' messages about these settings."""
+        if find_spec("cachetools") is None:
+            yield Error(
+                f"{settings}['PROVIDER'] needs cachetools, which is not installed.",
+                hint="Install django-blobcache with the extra 'memory'.",
+                id="blobcache.E012",
+            )
 
     def repository_scoped(self, name: str) -> BaseDescriptorService:
         """See `BlobDescriptorCacheProvider.repository_scoped`."""

@@ -1,0 +1,197 @@
+"""The checks of the provider on Redis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from tests.test_checks import GOOD, TIMEOUTS, found, ids, redis_cache
+
+
+class OwnProvider(RedisBlobDescriptorCacheProvider):
+    """As a host project may have one."""
+
+    __slots__ = ()
+
+
+class TestE007:
+    """A read-only registry's index would be written to the same Redis."""
+
+    @pytest.mark.parametrize(
+        "alias",
+        [
+            *(None, "default", "twin", "replicated", "database", "user", "options", "port"),
+            *("number", "six", "six-long"),
+        ],
+    )
+    def test_it_has_an_alias_or_a_server_in_common(self, alias: str | None) -> None:
+        caches = {
+            **GOOD,
+            "twin": redis_cache(),
+            "replicated": redis_cache("redis://primary,redis://localhost"),
+            "database": redis_cache("redis://localhost/1"),
+            "user": redis_cache("redis://index:pw@localhost"),
+            "options": redis_cache("redis://localhost/0?protocol=3"),
+            "port": redis_cache("redis://LOCALHOST:6379/0"),
+            "number": redis_cache("redis://127.0.0.1/0"),
+            "six": redis_cache("redis://[::1]:6379/0"),
+            "six-long": redis_cache("rediss://u:p@[0:0:0:0:0:0:0:1]/1"),
+        }
+        blobcache = {"default": {"READ_ONLY": True, "CATALOG_ALIAS": alias}}
+        assert ids(blobcache, caches) == ["blobcache.E007"]
+
+    @pytest.mark.parametrize(
+        ("url", "other"),
+        [
+            ("redis://[2001:db8::1]:6379", "redis://[2001:DB8:0::1]"),
+            ("redis://u:p@[2001:db8::1]:6380/0", "redis://[2001:db8::1]:6380/1"),
+        ],
+    )
+    def test_addresses_of_ipv6_are_compared(self, url: str, other: str) -> None:
+        caches = {"default": redis_cache(url), "index": redis_cache(other)}
+        assert ids({"default": {"READ_ONLY": True, "CATALOG_ALIAS": "index"}}, caches) == [
+            "blobcache.E007"
+        ]
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            *("redis://localhost:6380", "redis://other", "unix:///run/s"),
+            *("redis://[::1]:6380", "redis://[::2]:6379", "redis://10.0.0.1"),
+            *("redis://[::1", "redis://localhost:port", "redis://localhost:99999"),
+        ],
+    )
+    def test_another_server_is_right(self, url: str) -> None:
+        caches = {**GOOD, "index": redis_cache(url)}
+        assert ids({"default": {"READ_ONLY": True, "CATALOG_ALIAS": "index"}}, caches) == []
+
+    def test_a_provider_of_ones_own_on_redis_is_checked_too(self) -> None:
+        path = f"{OwnProvider.__module__}.{OwnProvider.__qualname__}"
+        assert ids({"default": {"PROVIDER": path, "READ_ONLY": True}}) == ["blobcache.E007"]
+
+
+@pytest.mark.parametrize("setting", ["CACHE_ALIAS", "CATALOG_ALIAS"])
+def test_e008_an_alias_is_not_in_caches(setting: str) -> None:
+    (message,) = [each for each in found({"default": {setting: "missing"}}) if setting in each.msg]
+    assert message.id == "blobcache.E008"
+    assert message.hint == "CACHES has 'default'."
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+        {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://h"},
+        redis_cache(CLIENT_CLASS="django_redis.client.ShardClient"),
+        redis_cache(CLIENT_CLASS="nowhere.Client"),
+        redis_cache(CLIENT_CLASS="django_redis.get_redis_connection"),
+        {"BACKEND": "nowhere.Cache"},
+        {"BACKEND": ".Cache"},
+        {"BACKEND": "django_redis.get_redis_connection"},
+        {},
+    ],
+    ids=str,
+)
+class TestE009:
+    """An entry of CACHES has no raw Redis client."""
+
+    def test_the_descriptors_entry(self, cache: dict[str, Any]) -> None:
+        assert ids({"default": {"CACHE_ALIAS": "other"}}, {**GOOD, "other": cache}) == [
+            "blobcache.E009"
+        ]
+
+    def test_the_indexs_entry(self, cache: dict[str, Any]) -> None:
+        assert ids({"default": {"CATALOG_ALIAS": "other"}}, {**GOOD, "other": cache}) == [
+            "blobcache.E009"
+        ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"CLIENT_CLASS": "django_redis.client.HerdClient"},
+        {"CLIENT_CLASS": "django_redis.client.SentinelClient", "SENTINELS": [("h", 1)]},
+        {"CONNECTION_FACTORY": "blobcache.redis.cluster.ClusterConnectionFactory"},
+    ],
+)
+def test_other_clients_of_django_redis_are_raw_enough(options: dict[str, Any]) -> None:
+    assert ids({"default": {}}, {"default": redis_cache(**options)}) == []
+
+
+class TestW001:
+    """Two entries of CACHES share a connection pool, but not their options."""
+
+    @pytest.mark.parametrize(
+        ("location", "other"),
+        [
+            ("redis://a", "redis://a"),
+            ("redis://a,redis://b", "redis://b"),
+            (["redis://a", "redis://b"], ("redis://c", "redis://b")),
+        ],
+    )
+    def test_an_address_in_common_with_other_options_is_warned_of(
+        self, location: object, other: object
+    ) -> None:
+        caches = {
+            "default": redis_cache(location),
+            "sessions": redis_cache(other, PASSWORD="other"),
+        }
+        (message,) = found({"default": {}}, caches)
+        assert message.id == "blobcache.W001"
+        assert message.msg.startswith("CACHES['default'] has a LOCATION of 'sessions'")
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            redis_cache("redis://a"),
+            redis_cache("redis://a/1", PASSWORD="other"),
+            {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "redis://a"},
+            {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
+        ],
+    )
+    def test_entries_that_share_no_pool_or_all_options_are_not(self, other: dict[str, Any]) -> None:
+        assert ids({"default": {}}, {"default": redis_cache("redis://a"), "other": other}) == []
+
+
+class TestW002:
+    """A Redis that does not answer holds up whoever asks it."""
+
+    @pytest.mark.parametrize(
+        ("options", "missing"),
+        [
+            ({}, ["SOCKET_CONNECT_TIMEOUT", "SOCKET_TIMEOUT"]),
+            ({"SOCKET_TIMEOUT": 1}, ["SOCKET_CONNECT_TIMEOUT"]),
+            ({"SOCKET_CONNECT_TIMEOUT": 1}, ["SOCKET_TIMEOUT"]),
+            ({"SOCKET_CONNECT_TIMEOUT": 1, "SOCKET_TIMEOUT": 0}, ["SOCKET_TIMEOUT"]),
+            ({"SOCKET_CONNECT_TIMEOUT": 1, "SOCKET_TIMEOUT": None}, ["SOCKET_TIMEOUT"]),
+            (TIMEOUTS, []),
+            ({"CONNECTION_POOL_KWARGS": {"socket_timeout": 1, "socket_connect_timeout": 1}}, []),
+            ({"REDIS_CLIENT_KWARGS": {"socket_timeout": 1, "socket_connect_timeout": 1}}, []),
+            ({"SOCKET_TIMEOUT": 1, "CONNECTION_POOL_KWARGS": {"socket_connect_timeout": 1}}, []),
+        ],
+    )
+    def test_each_missing_timeout_is_warned_of(
+        self, options: dict[str, Any], missing: list[str]
+    ) -> None:
+        messages = found({"default": {}}, {"default": {**redis_cache(), "OPTIONS": options}})
+        assert [message.id for message in messages] == ["blobcache.W002"] * len(missing)
+        for message, option in zip(messages, missing, strict=True):
+            assert message.msg.startswith(f"CACHES['default'] has no {option}:")
+
+    @pytest.mark.parametrize(
+        ("location", "count"),
+        [
+            ("redis://a?socket_timeout=1&socket_connect_timeout=1", 0),
+            ("redis://a?socket_timeout=1", 1),
+            ("redis://a?socket_timeout=1&socket_connect_timeout=1,redis://b", 2),
+        ],
+    )
+    def test_timeouts_in_every_address_will_do(self, location: str, count: int) -> None:
+        cache = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": location}
+        assert ids({"default": {}}, {"default": cache}) == ["blobcache.W002"] * count
+
+    def test_the_indexs_entry_is_looked_at_as_well(self) -> None:
+        caches = {**GOOD, "index": {**redis_cache("redis://i"), "OPTIONS": {}}}
+        assert ids({"default": {"CATALOG_ALIAS": "index"}}, caches) == ["blobcache.W002"] * 2
