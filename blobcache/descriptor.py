@@ -91,18 +91,21 @@ def validate_media_type(value: object) -> None:
         )
     if not value:
         raise MediaTypeInvalid(
-            "A media type is not empty; for content of no known type it is "
-            "'application/octet-stream'."
+            "The media type is empty; for content of unknown type, use 'application/octet-stream'."
         )
     if _is_too_long(value):
-        counting = "" if value.isascii() else ", counting each outside ASCII as it is escaped here"
+        counting = (
+            ""
+            if value.isascii()
+            else "; a character outside ASCII counts as its escape sequence here"
+        )
         raise MediaTypeInvalid(
             f"The media type {quoted(value)} is longer than {MAX_MEDIA_TYPE} characters{counting}.",
             {"mediaType": excerpt(value), "maximum": MAX_MEDIA_TYPE},
         )
     if not value.isprintable():
         raise MediaTypeInvalid(
-            f"The media type {quoted(value)} holds characters that cannot be printed.",
+            f"The media type {quoted(value)} contains unprintable characters.",
             {"mediaType": excerpt(value)},
         )
 

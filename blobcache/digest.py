@@ -127,29 +127,31 @@ def _validated(value: object, *, allow_tarsum: bool) -> str:
     algorithm, _, encoded = value.partition(":")
     detail = {"digest": excerpt(value)}
     if not algorithm or not encoded:
-        raise DigestInvalidFormat(f"{quoted(value)} is not of the form 'algorithm:hex'.", detail)
+        raise DigestInvalidFormat(
+            f"{quoted(value)} does not have the form 'algorithm:hex'.", detail
+        )
     if algorithm not in ALGORITHMS:
         if allow_tarsum and _is_tarsum(value):
             return value
         if not _has_grammar(algorithm, encoded):
             raise DigestInvalidFormat(
-                f"{quoted(value)} is not of the form 'algorithm:hex'.", detail
+                f"{quoted(value)} does not have the form 'algorithm:hex'.", detail
             )
         raise DigestUnsupported(
             f"{quoted(value)} uses the algorithm '{algorithm[:64]}'; "
-            f"known are {', '.join(ALGORITHMS)}.",
+            f"supported are {', '.join(ALGORITHMS)}.",
             detail,
         )
     raw = _encoded(encoded)  # Go counts bytes
     if len(raw) != ALGORITHMS[algorithm]:
         raise DigestInvalidLength(
-            f"{quoted(value)} has {len(raw)} bytes behind the colon; "
-            f"{algorithm} takes {ALGORITHMS[algorithm]}.",
+            f"{quoted(value)} has {len(raw)} character{'s' * (len(raw) != 1)} after the colon; "
+            f"{algorithm} needs {ALGORITHMS[algorithm]} hex characters.",
             detail,
         )
     if raw.translate(None, _HEX):
         raise DigestInvalidFormat(
-            f"{quoted(value)} has characters other than 0-9 and a-f behind the colon.", detail
+            f"{quoted(value)} has characters other than 0-9 and a-f after the colon.", detail
         )
     return value
 

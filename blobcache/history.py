@@ -165,8 +165,8 @@ def _purged(digest: str) -> str:
 
 def _repaired(digest: str | None) -> str:
     if digest is None:
-        return _("Removed what was no repository.")
-    return _("Removed what was no blob: %(what)s.") % {"what": digest}
+        return _("Cleared an invalid repository key.")
+    return _("Cleared an invalid blob: %(what)s.") % {"what": digest}
 
 
 def _describe(descriptor: Descriptor, digest: str) -> str:

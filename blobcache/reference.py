@@ -54,7 +54,7 @@ class RepositoryName(str):
             )
         if not (_is_oci(value) or _REFERENCE.fullmatch(value)):
             raise RepositoryNameInvalid(
-                f"{quoted(value)} is not a repository name: {_RULE}", _in(value)
+                f"{quoted(value)} is not a valid repository name: {_RULE}", _in(value)
             )
         return str.__new__(cls, value)
 
@@ -90,8 +90,8 @@ def _is_oci(name: str) -> bool:
 
 
 _RULE = (
-    "that is components of a-z and 0-9, joined inside by '.', '_', '__' or dashes, "
-    "and with one another by '/'."
+    "a name has components of a-z and 0-9, separated by '/'; inside a component, '.', '_', '__' "
+    "and dashes can separate characters."
 )
 
 

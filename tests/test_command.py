@@ -90,7 +90,7 @@ class TestReindex:
     def test_a_registry_in_memory_has_no_index(self) -> None:
         with override_settings(BLOBCACHE={"default": MEMORY}):
             get_provider().repository_scoped("team/app").set_descriptor(A, of(A))
-            with pytest.raises(CommandError, match="'default' keeps no catalog"):
+            with pytest.raises(CommandError, match="'default' keeps no index"):
                 run("reindex")
 
     def test_a_read_only_registry_is_not_indexed_in_its_own_redis(
@@ -100,7 +100,7 @@ class TestReindex:
             override_settings(BLOBCACHE={"default": {"READ_ONLY": True}}),
             valkey.client() as observer,
             commands(observer) as traffic,
-            pytest.raises(CommandError, match="'default' is read-only, and its index"),
+            pytest.raises(CommandError, match="'default' is read-only and keeps its index"),
         ):
             run("reindex")
         assert traffic.round_trips == 0
@@ -169,7 +169,10 @@ class TestCheck:
 
     def test_a_sound_cache_has_no_findings(self, default_cache: Redis) -> None:
         write_member(default_cache, "a", digest(1))
-        assert check() == ("Nothing is wrong, as far as the cache can tell.\n", 0)
+        assert check() == (
+            "No problems found inside the cache. The registry's storage was not checked.\n",
+            0,
+        )
         assert check("--json") == ("", 0)
 
     def test_each_finding_is_a_row(self, damaged: Redis) -> None:
@@ -212,7 +215,7 @@ class TestCheck:
         err = StringIO()
         arguments = ("--repository", "c", "--kind", "husk")
         call_command("blobcache", "check", *arguments, stdout=StringIO(), stderr=err)
-        assert err.getvalue() == "husk cannot be found there.\n"
+        assert err.getvalue() == "husk cannot be checked in single repositories.\n"
 
     def test_fixed_is_fixed(self, damaged: Redis, caplog: pytest.LogCaptureFixture) -> None:
         said, code = check("--fix")
@@ -236,7 +239,7 @@ class TestCheck:
         for arguments in (["--kind", "wrong"], ["--repository"]):
             with pytest.raises(CommandError):
                 check(*arguments)
-        with pytest.raises(CommandError, match="not a repository name") as error:
+        with pytest.raises(CommandError, match="not a valid repository name") as error:
             check("--repository", "Not a Name")
         assert error.value.returncode == 2
 
@@ -250,7 +253,7 @@ class TestCheck:
     def test_a_registry_in_memory_cannot_be_checked(self) -> None:
         with (
             override_settings(BLOBCACHE={"default": MEMORY}),
-            pytest.raises(CommandError, match="'default' keeps no catalog") as error,
+            pytest.raises(CommandError, match="'default' keeps no index") as error,
         ):
             check()
         assert error.value.returncode == 2

@@ -64,8 +64,8 @@ class TestGrammar:
             pytest.param(":", id="a colon alone"),
             pytest.param("sha256", id="no colon"),
             pytest.param(HEX * 4, id="hex alone"),
-            pytest.param("sha256:", id="nothing behind the colon"),
-            pytest.param("unknown:", id="unknown, nothing behind the colon"),
+            pytest.param("sha256:", id="nothing after the colon"),
+            pytest.param("unknown:", id="unknown, nothing after the colon"),
             pytest.param(":" + HEX * 4, id="nothing before the colon"),
             pytest.param(":unknown", id="nothing before the colon, no hex"),
         ],
@@ -108,9 +108,9 @@ class TestGrammar:
             pytest.param("a++b:" + HEX * 4, id="two separators"),
             pytest.param("a/b:" + HEX * 4, id="another separator"),
             pytest.param("md5:abc\n", id="a newline behind, which Python's $ allows"),
-            pytest.param("md5:a b", id="a space behind the colon"),
+            pytest.param("md5:a b", id="a space after the colon"),
             pytest.param("md5:a:b", id="two colons"),
-            pytest.param("md5:é", id="not ASCII behind the colon"),
+            pytest.param("md5:é", id="not ASCII after the colon"),
             pytest.param(
                 "\N{LATIN SMALL LETTER LONG S}ha256:" + HEX * 4,
                 id="what becomes ASCII in lower case",
@@ -146,7 +146,7 @@ class TestGrammar:
     ) -> None:
         assert callable(change)
         with pytest.raises(
-            DigestInvalidLength, match=rf"{algorithm} takes {ALGORITHMS[algorithm]}"
+            DigestInvalidLength, match=rf"{algorithm} needs {ALGORITHMS[algorithm]}"
         ):
             Digest(f"{algorithm}:{change('0' * ALGORITHMS[algorithm])}")
 

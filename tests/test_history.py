@@ -84,9 +84,9 @@ def test_each_repair_has_its_entry(
             (digest(1), DELETION, f"Cleared {digest(1)}; it was {size}."),
             (digest(2), DELETION, f"Cleared {digest(2)}."),
             ("a", CHANGE, f"Cleared {digest(1)}."),
-            ("a", DELETION, "Removed what was no blob: junk."),
-            ("b", DELETION, "Removed what was no repository."),
-            ("junk", DELETION, "Removed what was no blob: junk."),
+            ("a", DELETION, "Cleared an invalid blob: junk."),
+            ("b", DELETION, "Cleared an invalid repository key."),
+            ("junk", DELETION, "Cleared an invalid blob: junk."),
         ],
         key=str,
     )

@@ -38,21 +38,21 @@ class Banner(NamedTuple):
 
 READ_ONLY = Banner(
     _("This registry is read-only"),
-    _("The setting READ_ONLY refuses every write, so nothing can be changed here."),
+    _("The setting READ_ONLY is on, so nothing can be changed here."),
     "info",
 )
 
 NO_CATALOG = Banner(
-    _("There is nothing to browse"),
-    _("The provider that this registry is configured with keeps no catalog of its repositories."),
+    _("This registry cannot be browsed"),
+    _("The provider in the settings keeps no index of the repositories."),
     "info",
 )
 
 _DENIED = Banner(
     _("Redis denies access"),
     _(
-        "The server refuses the portal's user or password, or does not allow it a command that "
-        "is needed here. Check the credentials in CACHES and the server's ACL."
+        "The server rejects the user or the password, or does not allow a command that this page "
+        "needs. Check the credentials in CACHES and the server's ACL."
     ),
 )
 
@@ -70,35 +70,35 @@ _BANNERS: tuple[tuple[tuple[type[Exception], ...], Banner], ...] = (
         (TimeoutError,),
         Banner(
             _("Redis is too slow"),
-            _("The server did not answer in time. It may be busy, or out of reach."),
+            _("The server did not answer in time. It may be busy or unreachable."),
         ),
     ),
     (
         (ReadOnlyError,),
         Banner(
             _("Redis accepts no writes"),
-            _("The server is a replica. After a failover this may pass within seconds."),
+            _("The server is a replica. After a failover, try again in a few seconds."),
         ),
     ),
     (
         (OutOfMemoryError,),
         Banner(
             _("Redis is full"),
-            _("The server has reached its memory limit and its eviction policy frees nothing."),
+            _("The server has reached its memory limit, and its eviction policy frees no memory."),
         ),
     ),
     (
         (RedisConnectionError, OSError),
         Banner(
             _("Redis is down"),
-            _("The server cannot be reached. Nothing is lost by this page: try again later."),
+            _("The server cannot be reached. Try again later."),
         ),
     ),
 )
 
 _OTHER = Banner(
     _("Redis is not available"),
-    _("The server did not do what it was asked. The portal's log tells why."),
+    _("Redis returned an error. See the portal's log."),
 )
 
 

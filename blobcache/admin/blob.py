@@ -156,7 +156,7 @@ class ClearBlobPage(_AboutBlob):
                 with recorded(self.request.user, source="admin"):
                     self.provider.clear(self.subject)
             except BlobUnknown:
-                return self.leave(_("There was no global descriptor any more."), messages.WARNING)
+                return self.leave(_("The global descriptor was already gone."), messages.WARNING)
             return self.leave(_("Cleared the global descriptor."))
         return self._ask(record)
 
@@ -229,8 +229,8 @@ class PurgeBlobPage(_AboutBlob):
         """The message at the end; it says nothing about hidden repositories."""
         if self.access.sees_all:
             return ngettext(
-                "Purged the blob: cleared in %(count)d repository, and globally.",
-                "Purged the blob: cleared in %(count)d repositories, and globally.",
+                "Purged the blob: cleared globally and in %(count)d repository.",
+                "Purged the blob: cleared globally and in %(count)d repositories.",
                 total,
             )
         return ngettext(

@@ -50,10 +50,11 @@ class ClearMembersPage(RepositoryPageBase):
         texts = dict.fromkeys(self.request.POST.getlist("digest"))
         selected = [digest for digest in map(_digest, texts) if digest is not None]
         if not selected:
-            return self.leave(_("Select the blobs to clear first."), messages.WARNING)
+            return self.leave(_("Select at least one blob to clear."), messages.WARNING)
         if len(selected) > _LIMIT:
             return self.leave(
-                _("That is too many at a time; clear up to %(limit)s.") % {"limit": _LIMIT},
+                _("Too many blobs selected; clear at most %(limit)s at a time.")
+                % {"limit": _LIMIT},
                 messages.ERROR,
             )
         return self._clear(selected) if "confirmed" in self.request.POST else self._ask(selected)
@@ -94,8 +95,8 @@ class ClearMembersPage(RepositoryPageBase):
         if unknown:
             self.say(
                 ngettext(
-                    "%(count)d blob was no member any more.",
-                    "%(count)d blobs were no members any more.",
+                    "%(count)d blob had already been cleared.",
+                    "%(count)d blobs had already been cleared.",
                     unknown,
                 )
                 % {"count": unknown}
@@ -104,8 +105,8 @@ class ClearMembersPage(RepositoryPageBase):
         if left:
             self.say(
                 ngettext(
-                    "%(count)d blob is not cleared: Redis failed.",
-                    "%(count)d blobs are not cleared: Redis failed.",
+                    "%(count)d blob was not cleared because Redis failed.",
+                    "%(count)d blobs were not cleared because Redis failed.",
                     left,
                 )
                 % {"count": left},

@@ -65,7 +65,7 @@ class ClearRepositoriesPage(Page):
         names = self._selected()
         if not names:
             return self.leave(
-                _("Select the repositories to clear first, of those that you may clear."),
+                _("Select at least one repository that you may clear."),
                 messages.WARNING,
             )
         if "confirmed" in self.request.POST and self.request.POST.get("total"):
@@ -164,7 +164,8 @@ class ClearRepositoriesPage(Page):
         try:
             page = self.provider.catalog.members(name, cursor, _STEP)
         except DescriptorCorrupt:
-            self.say(_("%(repository)s is damaged: check it to repair it.") % {"repository": name})
+            text = _("%(repository)s is damaged. Run a check to repair it.")
+            self.say(text % {"repository": name})
             return None, 0
         for member in page.members:
             if not isinstance(member, Digest):

@@ -124,7 +124,7 @@ def _head(media_type: str | None, none: str) -> tuple[str, str | None, str, Cate
 
 def _rest(count: int, *, is_told: bool) -> str:
     if not is_told:
-        return _("further types")
+        return _("other types")
     return ngettext("%(count)d more type", "%(count)d more types", count) % {"count": count}
 
 

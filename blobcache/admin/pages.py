@@ -146,7 +146,7 @@ class Page:
         try:
             return self.post() if self.request.method == "POST" else self.get()
         except CursorInvalid:
-            self.say(_("That link leads nowhere any more: here is the beginning."))
+            self.say(_("That link has expired; this is the first page."))
             return HttpResponseRedirect(self.request.path)
         except _NoCatalog:
             self.banners.append(NO_CATALOG)

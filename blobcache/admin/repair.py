@@ -91,7 +91,7 @@ class RepairPage(FindingsPageBase):
         return self._repair(findings) if is_confirmed else self._ask(findings)
 
     def _nothing(self) -> HttpResponse:
-        text = _("Select what to repair first, of what you may repair.")
+        text = _("Select at least one finding that you may repair.")
         return self.leave(text, messages.WARNING)
 
     def _ask(self, findings: list[Finding]) -> HttpResponse:
@@ -117,7 +117,7 @@ class RepairPage(FindingsPageBase):
                 return self._walk(kind)
             self.say(_not_as_shown(shown, count))
         if count == _NOTHING:
-            return self.leave(_("There is nothing of this kind to repair."), messages.INFO)
+            return self.leave(_("There are no findings of this kind to repair."), messages.INFO)
         number = "" if count is None else str(count.found) if count.is_all else UNCOUNTED
         return self.render(
             title=_("Repair"),
@@ -203,15 +203,15 @@ class RepairPage(FindingsPageBase):
             self.say(text % {"count": repaired}, messages.SUCCESS)
         if healed:
             text = ngettext(
-                "%(count)d finding was not so any more, and is left alone.",
-                "%(count)d findings were not so any more, and are left alone.",
+                "%(count)d finding had already been resolved and was skipped.",
+                "%(count)d findings had already been resolved and were skipped.",
                 healed,
             )
             self.say(text % {"count": healed}, messages.INFO)
         if kept:
             text = ngettext(
-                "%(count)d finding is left alone: nobody could fill it anew.",
-                "%(count)d findings are left alone: nobody could fill them anew.",
+                "%(count)d finding was skipped because its data could not be restored.",
+                "%(count)d findings were skipped because their data could not be restored.",
                 kept,
             )
             self.say(text % {"count": kept})

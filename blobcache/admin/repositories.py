@@ -100,7 +100,7 @@ class RepositoriesPage(Page):
             return HttpResponseRedirect(self.request.path + self.link(**{COUNTING: ""}))
         status = store.ranked(limit=1)
         return self.render(
-            title=_("Adding up the repositories"),
+            title=_("Calculating all sizes"),
             counted=status,
             is_counting=True,
             refresh_url=self.link(**{COUNTING: seal(result.next, "admin", *place)}),
@@ -156,7 +156,7 @@ def _orders() -> list[tuple[str, str]]:
     """What the listing can be sorted by, as one chooses it."""
     return [
         ("", _("by name")),
-        ("-name", _("by name, backwards")),
+        ("-name", _("by name, descending")),
         ("-bytes", _("largest first")),
         ("bytes", _("smallest first")),
         ("-blobs", _("most blobs first")),
@@ -190,7 +190,9 @@ class RefreshPage(Page):
             newer_than = before.indexed if before.building else before.begun
             status = catalog.advance(catalog.budgets.page, newer_than=newer_than)
             if status.indexed > newer_than:
-                self.say(_("The catalog is up to date."), messages.SUCCESS)
+                self.say(_("The index is up to date."), messages.SUCCESS)
             else:
-                self.say(_("The catalog is being built: go on until it is done."), messages.INFO)
+                self.say(
+                    _("The index is being built. Continue until it is finished."), messages.INFO
+                )
         return HttpResponseRedirect(self.home)

@@ -197,11 +197,11 @@ def _orders() -> list[tuple[str, str]]:
     """What the listing can be sorted by, as one chooses it."""
     return [
         ("", _("by digest")),
-        ("-digest", _("by digest, backwards")),
+        ("-digest", _("by digest, descending")),
         ("-size", _("largest first")),
         ("size", _("smallest first")),
         ("type", _("by media type")),
-        ("-type", _("by media type, backwards")),
+        ("-type", _("by media type, descending")),
         ("state", _("worst state first")),
         ("-state", _("best state first")),
     ]
@@ -218,7 +218,10 @@ class SetMemberPage(RepositoryPageBase, SetPage):
         """Also where the name cannot be written to."""
         if self.name.is_oci:
             return super().refusal()
-        return _("Nothing can be set under a name of this form; it can be read and cleared.")
+        return _(
+            "The OCI specification does not allow this repository name. Its blobs can be read and "
+            "cleared, but no descriptor can be set."
+        )
 
     def crumbs(self) -> list[tuple[str, str]]:
         """Below the repository."""

@@ -47,14 +47,14 @@ class DescriptorForm(forms.Form):
     media_type = forms.CharField(
         label=gettext_lazy("Media type"),
         initial=OCTET_STREAM,
-        help_text=gettext_lazy("A registry's own entries say application/octet-stream."),
+        help_text=gettext_lazy("Registries usually write application/octet-stream."),
         widget=forms.TextInput(attrs={"class": "vTextField"}),
     )
     canonical = forms.CharField(
         label=gettext_lazy("Canonical digest"),
         required=False,
         help_text=gettext_lazy(
-            "Only if the digest above is an alias: the same content's digest of another algorithm."
+            "Only if the digest above is an alias: the canonical digest of the same content."
         ),
         widget=forms.TextInput(attrs={"class": "vTextField"}),
     )
@@ -155,7 +155,11 @@ class SetPage(Page):
                 form.refuse(error)
         if result is None:
             return self._show(form)
-        text = _("Set %(digest)s.") if result.created else _("Set %(digest)s anew.")
+        text = (
+            _("Set the descriptor of %(digest)s.")
+            if result.created
+            else _("Changed the descriptor of %(digest)s.")
+        )
         return self.leave(text % {"digest": digest}, messages.SUCCESS)
 
     def _show(self, form: DescriptorForm) -> HttpResponse:

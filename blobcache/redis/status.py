@@ -27,7 +27,7 @@ def server_status(server: Server, role: Role) -> ServerStatus:
     """
     nodes = server.info()
     if not nodes:
-        warning = _("The server does not let this user ask how it is (INFO).")
+        warning = _("This Redis user may not run INFO, so the status is unknown.")
         return ServerStatus(None, None, None, None, None, None, None, (warning,))
     first = nodes[0]
     policy = _text(first.get("maxmemory_policy"))
@@ -76,18 +76,26 @@ def _keeps(append_only: int | None, snapshots: str | None) -> bool | None:
 
 def _warnings(role: Role, policy: str | None, *, is_persistent: bool | None) -> Iterator[str]:
     if role == "cache" and policy is not None and not policy.startswith("allkeys-"):
-        yield _(
-            "The eviction policy is %(policy)s: a full server refuses writes or drops the wrong "
-            "keys. A cache does well with allkeys-lru or allkeys-lfu."
-        ) % {"policy": policy}
+        text = (
+            _(
+                "The eviction policy is %(policy)s: a full server refuses writes. Use allkeys-lru "
+                "or allkeys-lfu for a cache."
+            )
+            if policy == "noeviction"
+            else _(
+                "The eviction policy is %(policy)s: a full server evicts only keys with a TTL. Use "
+                "allkeys-lru or allkeys-lfu for a cache."
+            )
+        )
+        yield text % {"policy": policy}
     if role == "primary" and policy not in {None, "noeviction"}:
         yield _(
-            "The eviction policy is %(policy)s: a full server drops descriptors that nobody can "
-            "refill. A primary store needs noeviction."
+            "The eviction policy is %(policy)s: a full server evicts descriptors, and nothing "
+            "restores them. A primary store needs noeviction."
         ) % {"policy": policy}
     if role == "primary" and is_persistent is False:
         yield _(
-            "The server keeps nothing on disk: after a restart every descriptor is gone. "
+            "The server saves nothing to disk: after a restart all descriptors are lost. "
             "A primary store needs an append-only file or snapshots."
         )
 
@@ -105,6 +113,6 @@ def _memory_warnings(server: Server) -> Iterator[str]:
     ]
     if limits and min(limits) < _DIGEST_LENGTH:
         yield _(
-            "hash-max-listpack-value is %(limit)d, and a digest has %(length)d characters: a "
-            "descriptor takes half as much memory again as it needs. Set it to 160."
+            "hash-max-listpack-value is %(limit)d, but a digest has %(length)d characters: "
+            "descriptors use about 50%% more memory than necessary. Set it to 160."
         ) % {"limit": min(limits), "length": _DIGEST_LENGTH}

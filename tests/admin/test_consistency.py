@@ -50,7 +50,7 @@ def test_one_repository_is_checked_and_explained(
     damaged: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     page = text(admin.get(CHECK, {"repository": GRANTED}))
-    assert "The check is complete: 2 entries were looked at." in page
+    assert "The check is complete: 2 items were checked." in page
     assert wrong_size() in map(unescape, _FINDING.findall(page))
     assert "It ends too early, with an unexpected end of file." in page
     assert page.index("Wrong size") < page.index("Incomplete")
@@ -68,7 +68,7 @@ def test_everything_is_checked(
 def test_a_sound_cache_says_so(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
-    assert "Nothing is wrong that the cache alone can tell" in text(admin.get(CHECK))
+    assert "No problems found inside the cache" in text(admin.get(CHECK))
 
 
 def test_a_long_check_goes_on_by_itself_to_the_end(
@@ -88,7 +88,7 @@ def test_a_long_check_goes_on_by_itself_to_the_end(
         following = _REFRESH.search(page)
         if following is None:
             break
-        assert "goes on by itself" in page
+        assert "continues by itself" in page
         url = unescape(following[1])
         steps += 1
     assert steps > 1
@@ -104,7 +104,7 @@ def test_the_findings_of_one_kind_are_listed(
     page = text(admin.get(CHECK, {"kind": "size-mismatch"}))
     assert len(_FINDING.findall(page)) == 3
     assert "Incomplete" not in page
-    assert "There is nothing of this kind" in text(admin.get(CHECK, {"kind": "husk"}))
+    assert "There are no findings of this kind" in text(admin.get(CHECK, {"kind": "husk"}))
 
 
 @pytest.mark.parametrize("run", ["nonsense", "a:b"])
@@ -119,8 +119,8 @@ def test_a_repair_is_confirmed_done_and_recorded(
 ) -> None:
     data = {"repository": GRANTED, "finding": wrong_size()}
     page = text(admin.post(REPAIR, data))
-    assert "This finding is to be repaired" in page
-    assert "Each is looked at again first" in page
+    assert "You are about to repair this finding" in page
+    assert "Each finding is checked again first" in page
     assert LAYER in damaged.catalog.members(GRANTED).members
 
     response = admin.post(REPAIR, data | {"confirmed": "yes"}, follow=True)
@@ -138,7 +138,7 @@ def test_what_has_healed_in_between_is_left_alone(
     damaged.repository_scoped(GRANTED).set_descriptor(LAYER, sound)
     data = {"repository": GRANTED, "finding": wrong_size(), "confirmed": "yes"}
     page = text(admin.post(REPAIR, data, follow=True))
-    assert "1 finding was not so any more" in page
+    assert "1 finding had already been resolved" in page
     assert damaged.repository_scoped(GRANTED).stat(LAYER) == sound
 
 
@@ -192,7 +192,7 @@ def test_nothing_selected_repairs_nothing(
     damaged: RedisBlobDescriptorCacheProvider, admin: Client, text: Text, finding: str
 ) -> None:
     page = text(admin.post(REPAIR, {"finding": finding, "confirmed": "yes"}, follow=True))
-    assert "Select what to repair first" in page
+    assert "Select at least one finding that you may repair" in page
 
 
 # Clearing whole repositories
@@ -228,7 +228,7 @@ def test_a_long_clearing_takes_several_steps(
         service.set_descriptor(digest, Descriptor(digest, 1, "a/b"))
     steps, response = confirm_to_the_end(admin, EMPTY, {"repository": "big/one"})
     assert steps
-    assert all("The clearing is under way" in text(step) for step in steps)
+    assert all("Clearing is in progress" in text(step) for step in steps)
     assert "Cleared 1000 blobs." in text(response)
 
 
@@ -236,7 +236,9 @@ def test_only_what_one_may_clear_is_emptied(
     filled: RedisBlobDescriptorCacheProvider, login: Login, viewer: Client, text: Text
 ) -> None:
     data = {"repository": [GRANTED, HIDDEN, "Not a Name!"], "shown": 3, "confirmed": "yes"}
-    assert "Select the repositories to clear first" in text(viewer.post(EMPTY, data, follow=True))
+    assert "Select at least one repository that you may clear" in text(
+        viewer.post(EMPTY, data, follow=True)
+    )
     assert len(filled.catalog.members(GRANTED).members) == 2
     login("granted").post(EMPTY, data)
     assert filled.catalog.members(GRANTED).members == ()

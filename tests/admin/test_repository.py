@@ -48,7 +48,7 @@ def test_a_media_type_of_its_own_is_shown_beside_the_global_one(
     filled.repository_scoped(GRANTED).set_descriptor(LAYER, Descriptor(LAYER, 30_000_000, "my/own"))
     page = text(admin.get(addresses.repository(GRANTED)))
     assert "my/own" in page
-    assert f'globally <span class="bc-type">{LAYER_TYPE}' in page
+    assert f'global: <span class="bc-type">{LAYER_TYPE}' in page
 
 
 def test_an_alias_names_its_canonical_digest(
@@ -177,8 +177,8 @@ def test_a_clear_is_confirmed_before_anything_happens(
     url = addresses.repository(GRANTED, "clear")
     assert admin.get(url, {"digest": LAYER, "confirmed": "yes"}).status_code == HTTPStatus.FOUND
     page = text(admin.post(url, {"digest": [LAYER, CONFIG]}))
-    assert "These 2 blobs are to be cleared in the repository library/nginx" in page
-    assert "other repositories that hold the same blob miss it once" in page
+    assert "You are about to clear these 2 blobs in the repository library/nginx" in page
+    assert "Other repositories that hold the same blobs get one cache miss" in page
     assert LAYER in page
     assert set(filled.repository_scoped(GRANTED).stat_many([LAYER, CONFIG])) == {LAYER, CONFIG}
     assert not LogEntry.objects.exists()
@@ -189,7 +189,7 @@ def test_in_a_primary_store_the_confirmation_says_that_others_keep_the_blob(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     page = text(admin.post(addresses.repository(GRANTED, "clear"), {"digest": LAYER}))
-    assert "The global descriptor stays" in page
+    assert "The global descriptors are kept" in page
 
 
 def test_clearing_is_done_logged_and_shown_in_the_history(
@@ -231,7 +231,7 @@ def test_what_is_gone_already_is_said(
         follow=True,
     )
     assert "Cleared 1 blob in library/nginx" in text(response)
-    assert "1 blob was no member any more" in text(response)
+    assert "1 blob had already been cleared" in text(response)
 
 
 @pytest.mark.parametrize("digests", [[], ["nonsense"], [""]])
@@ -241,7 +241,7 @@ def test_nothing_selected_clears_nothing(
     response = admin.post(
         addresses.repository(GRANTED, "clear"), {"digest": digests, "confirmed": "y"}, follow=True
     )
-    assert "Select the blobs to clear first" in text(response)
+    assert "Select at least one blob to clear" in text(response)
 
 
 def test_one_who_is_granted_the_repository_may_clear_in_it(
@@ -268,7 +268,7 @@ def test_setting_a_descriptor_makes_the_blob_a_member(
         {"digest": OTHER, "size": "99", "media_type": "text/plain", "canonical": ""},
         follow=True,
     )
-    assert f"Set {OTHER}." in text(response)
+    assert f"Set the descriptor of {OTHER}." in text(response)
     assert filled.repository_scoped("brand/new").stat(OTHER) == Descriptor(OTHER, 99, "text/plain")
     (entry,) = LogEntry.objects.all()
     assert entry.object_id == "brand/new"
@@ -291,17 +291,17 @@ GOOD = {"digest": OTHER, "size": "1", "media_type": "a/b", "canonical": ""}
     ("field", "value", "message"),
     [
         ("digest", "", "This field is required"),
-        ("digest", "nonsense", "is not of the form"),
+        ("digest", "nonsense", "does not have the form"),
         ("digest", "md5:d41d8cd98f00b204e9800998ecf8427e", "uses the algorithm"),
-        ("digest", "sha256:abc", "sha256 takes 64"),
+        ("digest", "sha256:abc", "sha256 needs 64"),
         ("size", "-1", "at least 0"),
         ("size", str(2**63), "less than 2^63"),
         ("size", "1.5", "Enter a whole number"),
         ("size", "9" * 5000, ""),
         ("media_type", "", "This field is required"),
-        ("media_type", "a\x01b", "cannot be printed"),
+        ("media_type", "a\x01b", "unprintable characters"),
         ("media_type", "a\x00b", "Null characters are not allowed"),
-        ("canonical", "nonsense", "is not of the form"),
+        ("canonical", "nonsense", "does not have the form"),
         ("canonical", LAYER, "cannot be the content of"),
     ],
 )
@@ -347,7 +347,7 @@ def test_a_name_that_only_a_registry_may_write_is_read_and_cleared(
         admin.get(addresses.repository("MyTeam/app", "set"), follow=True),
         admin.post(addresses.repository("MyTeam/app", "set"), GOOD, follow=True),
     ):
-        assert "Nothing can be set under a name of this form" in text(response)
+        assert "no descriptor can be set" in text(response)
     admin.post(addresses.repository("MyTeam/app", "clear"), {"digest": [LAYER], "confirmed": "yes"})
     assert not default_cache.exists("repository::MyTeam/app::blobs")
 
@@ -403,6 +403,6 @@ def test_as_many_as_the_limit_says_can_be_cleared_at_a_time(
     url = addresses.repository(GRANTED, "clear")
     form = {"csrfmiddlewaretoken": "x", "kept": "x", "confirmed": "yes"}
     page = text(admin.post(url, {**form, "digest": digests}, follow=True))
-    assert "That is too many at a time; clear up to 900." in page
+    assert "Too many blobs selected; clear at most 900 at a time." in page
     page = text(admin.post(url, {**form, "digest": digests[:900]}, follow=True))
-    assert "900 blobs were no members any more." in page
+    assert "900 blobs had already been cleared." in page

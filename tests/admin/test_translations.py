@@ -114,7 +114,7 @@ def test_a_page_is_german_for_a_browser_that_asks_for_german(
     page = admin.get(addresses.repository(GRANTED), headers=headers).content.decode()
     assert "Medientyp" in page
     assert "OCI-Layer, gzip" in page
-    assert "Woraus das Repository besteht" in page
+    assert "Inhalt nach Medientyp" in page
     # A number in an attribute is no text: it keeps its point.
     assert re.search(r'stroke-dasharray="\d+\.\d\d \d+\.\d\d"', page)
     page = admin.get(addresses.repositories("consistency"), headers=headers).content.decode()

@@ -73,7 +73,11 @@ class TestStat:
 
     @pytest.mark.parametrize(
         ("digest", "message"),
-        [("x", "not of the form"), ("sha256:ab", "64"), ("md5:" + "a" * 32, "known are sha256")],
+        [
+            ("x", "not have the form"),
+            ("sha256:ab", "64"),
+            ("md5:" + "a" * 32, "supported are sha256"),
+        ],
     )
     def test_says_what_is_wrong_with_a_digest(
         self, scope: str, digest: str, message: str, superuser: APIClient

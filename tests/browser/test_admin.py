@@ -57,7 +57,7 @@ def test_from_login_to_a_repaired_repository(
     page.click("text=Clear selected…")
     expect(page.locator("h1")).to_have_text("Clear blobs in library/nginx")
     assert BROKEN in provider.catalog.members("library/nginx").members
-    page.click("button:has-text('Clear it')")
+    page.click("button:has-text('Clear 1 blob')")
 
     expect(page.locator(".messagelist")).to_contain_text("Cleared 1 blob in library/nginx")
     expect(page.locator("tr", has_text=BROKEN)).to_have_count(0)
@@ -79,10 +79,10 @@ def test_a_descriptor_is_set_by_keyboard_alone(
         page.keyboard.type(text)
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    expect(page.locator(".errorlist")).to_contain_text("sha256 takes 64")
+    expect(page.locator(".errorlist")).to_contain_text("sha256 needs 64")
     page.locator("[name=digest]").fill(CONFIG)
     page.keyboard.press("Enter")
-    expect(page.locator(".messagelist")).to_contain_text(f"Set {CONFIG}")
+    expect(page.locator(".messagelist")).to_contain_text(f"Set the descriptor of {CONFIG}")
     assert provider.repository_scoped("brand/new").stat(CONFIG).size == 17
 
 
@@ -140,15 +140,15 @@ def test_a_repository_is_checked_and_repaired(
     expect(row).to_contain_text("The size is no number of bytes: many")
     row.locator("input[type=checkbox]").check()
     page.get_by_role("button", name="Repair selected…").click()
-    expect(page.locator("#content-main")).to_contain_text("This finding is to be repaired")
-    page.get_by_role("button", name="Repair it").click()
+    expect(page.locator("#content-main")).to_contain_text("You are about to repair this finding")
+    page.get_by_role("button", name="Repair 1 finding").click()
     expect(page.locator(".messagelist")).to_contain_text("Repaired 1 finding.")
     expect(page.locator("tr", has_text=BROKEN)).to_have_count(0)
     assert BROKEN not in provider.catalog.members("library/nginx").members
 
-    page.get_by_role("button", name="Repair all “Incomplete”…").click()
+    page.get_by_role("button", name="Repair all “Incomplete” findings…").click()
     page.get_by_role("button", name="Repair all").click()
-    expect(page.locator("#content-main")).to_contain_text("Nothing is wrong")
+    expect(page.locator("#content-main")).to_contain_text("No problems found")
     assert violations == []
 
 
@@ -236,7 +236,7 @@ def test_every_page_fits_and_keeps_the_policy(
     page.screenshot(path=SCREENSHOTS / f"repositories-clear-{window}.png", full_page=True)
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     page.goto(addresses.repositories("consistency"))
-    page.get_by_role("button", name="Repair all “Corrupt”…").click()
+    page.get_by_role("button", name="Repair all “Corrupt” findings…").click()
     page.screenshot(path=SCREENSHOTS / f"repair-all-{window}.png", full_page=True)
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     assert violations == []
@@ -252,7 +252,7 @@ def test_every_page_is_accessible(visit: Visit, window: str) -> None:
     for url, button in (
         (addresses.repository("library/nginx"), "Clear selected…"),
         (addresses.repositories("consistency") + "?repository=library/nginx", "Repair selected…"),
-        (addresses.repositories("consistency"), "Repair all “Corrupt”…"),
+        (addresses.repositories("consistency"), "Repair all “Corrupt” findings…"),
         (addresses.repositories(), "Clear selected…"),
     ):
         page.goto(url)

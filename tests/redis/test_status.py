@@ -34,7 +34,7 @@ def status(role: Any = "primary") -> ServerStatus:
 
 
 def warns(of: ServerStatus) -> bool:
-    return any("on disk" in warning for warning in of.warnings)
+    return any("to disk" in warning for warning in of.warnings)
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_no_list_reveals_for_how_many_hidden_repositories_there_are_figures(quer
     listing = addresses.repositories() + query
     page = client("viewer").get(listing).content.decode()
     assert "There are figures of" not in page
-    assert "Add up all sizes" not in page
+    assert "Calculate all sizes" not in page
     assert "<h2>Memory</h2>" not in page
 
 
@@ -95,7 +95,7 @@ def test_no_repair_tells_whether_a_hidden_repository_holds_a_blob(
     finding = f"unreferenced/blob//{digest}"
     data = {"repository": "team/app", "finding": finding, "confirmed": "yes"}
     page = client("purger").post(REPAIR, data, follow=True).content.decode()
-    assert "Select what to repair first" in page
+    assert "Select at least one finding that you may repair" in page
     assert cache.exists(f"blobs::{digest}")
 
 

@@ -31,8 +31,8 @@ _MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 DONE = {
     "setter": ["Set the descriptor of"],
-    "clearer": ["Cleared sha256:", "Removed what was no blob"],
-    "purger": ["Cleared sha256:", "Removed what was no blob", "Purged sha256:"],
+    "clearer": ["Cleared sha256:", "Cleared an invalid blob"],
+    "purger": ["Cleared sha256:", "Cleared an invalid blob", "Purged sha256:"],
     "sweeper": ["Purged sha256:"],
 }
 """What is in the history at the end: so a test cannot pass by comparing only refusals."""

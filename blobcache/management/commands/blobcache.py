@@ -30,30 +30,31 @@ if TYPE_CHECKING:
 __all__ = ["Command"]
 
 FOUND, FAILED = 1, 2
-"""What a check exits with when something is wrong, and when it could not be done."""
+"""Exit codes of a check that found problems, and of one that failed."""
 
 
 class Command(BaseCommand):
-    """Look after a registry's descriptors."""
+    """Check, repair and index a registry's descriptors."""
 
-    help = "Look after a registry's descriptors."
+    help = "Check, repair and index a registry's descriptors."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """One subcommand a task."""
+        """Add a subcommand per task."""
         tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
-        reindex = tasks.add_parser("reindex", help="build the catalog's index of repositories anew")
+        reindex = tasks.add_parser("reindex", help="rebuild the index of repositories")
         check = tasks.add_parser(
             "check",
-            help="find what is wrong with the cache, and repair it with --fix",
-            description="Find what is wrong, as far as the cache alone can tell. Exits with 0 if "
-            "nothing is, or nothing any more, with 1 if something is, with 2 if that is unknown.",
+            help="find problems in the cache, and repair them with --fix",
+            description="Find problems inside the cache. The registry's storage is not checked. "
+            "Exit code: 0 if there are no problems or all were repaired, 1 if there are problems, "
+            "2 if the check failed.",
         )
         for task in (reindex, check):
             task.add_argument(
                 "--registry",
                 default=DEFAULT_REGISTRY,
                 choices=registries(),
-                help="an entry of BLOBCACHE (default: %(default)s)",
+                help="a registry in the setting BLOBCACHE (default: %(default)s)",
             )
         check.add_argument(
             "--repository",
@@ -61,7 +62,7 @@ class Command(BaseCommand):
             nargs="+",
             action="extend",
             metavar="NAME",
-            help="look at these repositories' blobs alone",
+            help="check only the blobs of these repositories",
         )
         check.add_argument(
             "--kind",
@@ -71,12 +72,14 @@ class Command(BaseCommand):
             type=Kind,
             choices=list(Kind),
             metavar="KIND",
-            help=f"look for these alone: {', '.join(Kind)} (default: all but "
-            f"{', '.join(sorted(frozenset(Kind) - DEFAULT_KINDS))}, which asks each repository "
-            "about each blob)",
+            help=f"check only for these kinds: {', '.join(Kind)} (default: all but "
+            f"{', '.join(sorted(frozenset(Kind) - DEFAULT_KINDS))}, which checks every "
+            "blob in every repository)",
         )
-        check.add_argument("--json", action="store_true", help="print a line of JSON a finding")
-        check.add_argument("--fix", action="store_true", help="repair what is still wrong")
+        check.add_argument(
+            "--json", action="store_true", help="print each finding as a line of JSON"
+        )
+        check.add_argument("--fix", action="store_true", help="repair the findings")
 
     def handle(self, *, task: str, registry: str, **options: Any) -> None:
         """Run the task."""
@@ -97,12 +100,12 @@ class Command(BaseCommand):
             raise CommandError(f"{error}{cause}", returncode=failed) from error
 
     def reindex(self, registry: str) -> None:
-        """Build the catalog's index to the end."""
+        """Rebuild the index of repositories."""
         provider = _provider(registry, 1)
         if not provider.catalog.may_write:
             raise CommandError(
-                f"The registry '{registry}' is read-only, and its index is in the same Redis: "
-                "set CATALOG_ALIAS to an entry of CACHES with another one."
+                f"The registry '{registry}' is read-only and keeps its index in the same Redis. "
+                "Set CATALOG_ALIAS to an entry of CACHES that uses another Redis."
             )
         status = provider.catalog.reindex()
         count = provider.catalog.repositories(limit=1).count
@@ -118,10 +121,12 @@ class Command(BaseCommand):
         as_json: bool,
         fix: bool,
     ) -> None:
-        """Tell what is wrong, one line each; exit with 1 if any of it is left."""
+        """Print each finding; exit with 1 if some are not repaired."""
         diagnosis = Diagnosis(provider, repositories, kinds)
         for kind in sorted(frozenset(kinds or ()) - diagnosis.kinds):
-            self.stderr.write(_("%(kind)s cannot be found there.") % {"kind": kind})
+            self.stderr.write(
+                _("%(kind)s cannot be checked in single repositories.") % {"kind": kind}
+            )
         found: Counter[str] = Counter()
         outcomes: Counter[Outcome] = Counter()
         with attributed(actor=None, source="command"):
@@ -150,7 +155,9 @@ class Command(BaseCommand):
 def _provider(registry: str, failed: int) -> RedisBlobDescriptorCacheProvider:
     provider = get_provider(registry)
     if not isinstance(provider, RedisBlobDescriptorCacheProvider):
-        raise CommandError(f"The registry '{registry}' keeps no catalog.", returncode=failed)
+        raise CommandError(
+            f"The provider of the registry '{registry}' keeps no index.", returncode=failed
+        )
     return provider
 
 
@@ -172,7 +179,7 @@ def _row(finding: Finding, outcome: Outcome | None) -> str:
 def _sum(found: Counter[str], outcomes: Counter[Outcome] | None) -> str:
     count = found.total()
     if not count:
-        return _("Nothing is wrong, as far as the cache can tell.")
+        return _("No problems found inside the cache. The registry's storage was not checked.")
     text = ngettext(
         "%(count)d finding, %(errors)d of them an error.",
         "%(count)d findings, %(errors)d of them errors.",

@@ -273,7 +273,7 @@ class TestRepair:
         action = ACTIONS["repair"]
         response = admin.post(action.url, action.data, follow=True)
         assert response.redirect_chain
-        assert "There is nothing of this kind to repair" in text(response)
+        assert "There are no findings of this kind to repair" in text(response)
 
 
 class TestPurge:
