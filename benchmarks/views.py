@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from rest_framework.request import Request
@@ -11,8 +12,7 @@ from rest_framework.views import APIView
 from benchmarks.data import OCTETS, REPOSITORY, SIZE, digest
 from blobcache.access import Access
 from blobcache.api import permissions
-from blobcache.api.base import STAT, Offer
-from blobcache.api.permissions import BlobCachePermission
+from blobcache.api.permissions import BlobCachePermission, Rule
 
 __all__ = ["BareView"]
 
@@ -24,8 +24,9 @@ class BareView(APIView):
     """
 
     permission_classes = (BlobCachePermission,)
-    offer = Offer(permissions.view, STAT)
-    offers: ClassVar[dict[str, Offer]] = {"GET": offer}
+    requires: ClassVar[Mapping[str, Rule]] = {"get": permissions.view}
+    current_action = "get"
+    actions = ("get",)
     repository = REPOSITORY
 
     @property

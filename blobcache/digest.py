@@ -21,7 +21,7 @@ from blobcache.raw import excerpt, printable, quoted
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ALGORITHMS", "MAX_LENGTH", "Digest", "digest_text"]
+__all__ = ["ALGORITHMS", "MAX_LENGTH", "TARSUM_PATTERN", "Digest", "digest_text"]
 
 ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
 """The known algorithms, each with the number of hexadecimal characters of its digests."""
@@ -29,7 +29,10 @@ ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
 MAX_LENGTH = 256
 """Characters of the longest digest that is accepted. Only tarsum digests come near it."""
 
-_TARSUM = re.compile(r"tarsum(?:\.[a-z0-9]+)?\+[a-zA-Z0-9]+:[A-Fa-f0-9]+")
+TARSUM_PATTERN = r"tarsum(?:\.[a-z0-9]+)?\+[a-zA-Z0-9]+:[A-Fa-f0-9]+"
+"""The form of tarsum digests, as a regular expression."""
+
+_TARSUM = re.compile(TARSUM_PATTERN)
 _SEPARATORS = str.maketrans("+_-", "...")
 _ALGORITHM = b"abcdefghijklmnopqrstuvwxyz0123456789"
 _ENCODED = _ALGORITHM + b"ABCDEFGHIJKLMNOPQRSTUVWXYZ=_-"

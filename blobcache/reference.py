@@ -14,7 +14,7 @@ from typing import Self
 from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.raw import excerpt, printable, quoted
 
-__all__ = ["MAX_LENGTH", "RepositoryName", "repository_text"]
+__all__ = ["MAX_LENGTH", "OCI_PATTERN", "RepositoryName", "repository_text"]
 
 MAX_LENGTH = 255
 """Characters in a whole name, slashes included."""
@@ -23,7 +23,11 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _ADDRESS = r"\[[0-9a-fA-F]+(?::[0-9a-fA-F]+)+\]"
 _DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|{_ADDRESS})(?::[0-9]+)?"
-_OCI = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+
+OCI_PATTERN = rf"{_COMPONENT}(?:/{_COMPONENT})*"
+"""The names that the OCI distribution-spec allows, as a regular expression."""
+
+_OCI = re.compile(OCI_PATTERN)
 _REFERENCE = re.compile(rf"{_DOMAIN}(?:/{_COMPONENT})+")
 
 

@@ -18,8 +18,10 @@ from blobcache.api.exceptions import BodyInvalid
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from django.forms import Form
     from rest_framework.renderers import BaseRenderer
     from rest_framework.request import Request
+    from rest_framework.views import APIView
 
 __all__ = [
     "AsciiJSONRenderer",
@@ -48,6 +50,15 @@ class AsciiJSONRenderer(JSONRenderer):
 class BrowsableRenderer(BrowsableAPIRenderer):
     """The browsable API, over our JSON."""
 
+    def get_raw_data_form(
+        self, data: Any, view: APIView, method: str, request: Request
+    ) -> Form | None:
+        """Return the form for a body, with empty fields.
+
+        The framework would fill it from the serializer of the response, which has other fields.
+        """
+        return super().get_raw_data_form(None, view, method, request)
+
     def get_breadcrumbs(self, request: Request) -> list[tuple[str, str]]:
         """Return the trail of links above the page; empty for a very long path.
 
@@ -62,7 +73,7 @@ class BrowsableRenderer(BrowsableAPIRenderer):
 class StrictJSONParser(BaseParser):
     """JSON as its standard has it (RFC 8259): UTF-8, no NaN, and no name twice in an object.
 
-    Raises `BodyInvalid`, also for what is nested too deeply and for numbers beyond all measure.
+    Raises `BodyInvalid`, also for too deep nesting and for numbers with too many digits.
     """
 
     media_type = "application/json"

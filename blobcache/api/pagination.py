@@ -1,70 +1,168 @@
-"""Pages of lists that only go forward: how large, and where the next one is."""
+"""Forward-only pages with encrypted cursors.
+
+What is paged is a `Listing`: it stands where the framework's views have a queryset.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rest_framework.pagination import BasePagination
+from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
 from blobcache import cursors
 from blobcache.api.exceptions import PageSizeInvalid
+from blobcache.api.schema import Parameter, nullable
 from blobcache.conf import MAX_PAGE_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from rest_framework.request import Request
 
-__all__ = ["CURSOR", "PAGE_SIZE", "PAGING", "Paging"]
+    from blobcache.api.listings import Listing, Page
+    from blobcache.api.views import RegistryView
 
-CURSOR, PAGE_SIZE = PAGING = "cursor", "page_size"
-"""The query's parameters."""
+__all__ = ["CURSOR", "CatalogPagination", "CursorScope", "SealedCursorPagination"]
+
+CURSOR = Parameter(
+    "cursor", {"type": "string"}, "Cursor of the page, from the `next` of the page before."
+)
+
+_PAGE_SIZE = Parameter(
+    "page_size",
+    {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE},
+    "How many rows to aim at; a page may have more or fewer.",
+)
 
 _MAX_IN_BROWSER = 250
 """Rows of a page for browsers, where a row takes several times as many bytes."""
 
 
-class Paging:
-    """What one request says about the page that it wants.
+class CursorScope:
+    """The list that cursors belong to: they are encrypted and signed for it alone."""
 
-    Its cursor is bound to `belonging`: the list and all that limits it. Raises `CursorInvalid` and
-    `PageSizeInvalid`.
+    def __init__(self, registry: str, *scope: str) -> None:
+        self._scope = (registry, *scope)
+
+    def open(self, token: str | None) -> str:
+        """Return the position that the token stands for; the beginning without a token.
+
+        Raises `CursorInvalid` for a token of another list.
+        """
+        return cursors.unseal(token, *self._scope) if token else ""
+
+    def seal(self, position: str | None) -> str | None:
+        """Return a token for the position; None at the end."""
+        return None if position is None else cursors.seal(position, *self._scope)
+
+    def link(self, request: Request, position: str | None) -> str | None:
+        """Return the address of the request with a cursor for the position; None at the end."""
+        token = self.seal(position)
+        if token is None:
+            return None
+        return replace_query_param(request.build_absolute_uri(), CURSOR.name, token)
+
+
+class SealedCursorPagination(BasePagination):
+    """Pages with an encrypted, signed cursor, which is bound to the list and its filters.
+
+    The size of a page is a target: Redis reads sets in steps of its own.
     """
 
-    def __init__(self, request: Request, default_size: int, *belonging: str) -> None:
+    parameters = (CURSOR, _PAGE_SIZE)
+    facts: Mapping[str, Mapping[str, Any]] = {}
+    """What a page tells besides its rows, with the schema of each."""
+
+    def paginate_queryset(  # type: ignore[override] # a listing, which is no queryset
+        self, queryset: Listing, request: Request, view: RegistryView
+    ) -> list[Any]:
+        """Return the rows of the page. Raises `CursorInvalid` and `PageSizeInvalid`."""
+        query = request.query_params
         self._request = request
-        self._belonging = belonging
-        token = request.query_params.get(CURSOR, "")
-        self.cursor = cursors.unseal(token, *belonging) if token else ""
-        self.size = _size(request.query_params.get(PAGE_SIZE, ""), default_size)
-        if request.accepted_renderer.format == "api":
-            self.size = min(self.size, _MAX_IN_BROWSER)
+        self._scope = CursorScope(view.registry, *queryset.scope)
+        position = self._scope.open(query.get(CURSOR.name))
+        size = self.get_page_size(request, view)
+        self._page = queryset.page(position, size)
+        return list(self._page.rows)
 
-    def link(self, following: str | None) -> str | None:
-        """Return the address of what the catalog's cursor leads to; None at the end."""
-        if following is None:
-            return None
-        token = cursors.seal(following, *self._belonging)
-        return replace_query_param(self._request.build_absolute_uri(), CURSOR, token)
+    def get_page_size(self, request: Request, view: RegistryView) -> int:
+        """Return how many rows the page aims at. Raises `PageSizeInvalid`."""
+        size = _parsed(request.query_params.get(_PAGE_SIZE.name, ""), view.config.API_PAGE_SIZE)
+        is_page_for_browser = request.accepted_renderer.format == "api"
+        return min(size, _MAX_IN_BROWSER) if is_page_for_browser else size
 
-    def page(
-        self,
-        rows: Iterable[dict[str, Any]],
-        following: str | None,
-        count: int | None,
-        **more: object,
-    ) -> dict[str, Any]:
-        """Return the page; `following` is the catalog's cursor of the next one."""
+    def get_paginated_response(self, data: Any) -> Response:
+        """Return the response with the represented rows."""
+        page = self._page
+        return Response(
+            {
+                "count": page.count,
+                "next": self._scope.link(self._request, page.next),
+                "previous": None,
+                **self.get_facts(page),
+                "results": data,
+            }
+        )
+
+    def get_facts(self, page: Page) -> dict[str, Any]:
+        """Return the values of `facts`."""
+        del page
+        return {}
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return the schema of a page, given that of its list of rows."""
+        address = {"type": "string", "format": "uri"}
+        properties = {
+            "count": nullable(
+                {
+                    "type": "integer",
+                    "description": "Null if only a scan of everything could tell.",
+                }
+            ),
+            "next": nullable({**address, "description": "Address of the next page."}),
+            "previous": nullable({**address, "description": "Always null."}),
+            **self.facts,
+            "results": schema,
+        }
         return {
-            "count": count,
-            "next": self.link(following),
-            "previous": None,
-            **more,
-            "results": list(rows),
+            "type": "object",
+            "description": "A page of a list. Follow `next` until it is null: "
+            "pages before the last one may be empty.",
+            "properties": properties,
+            "required": sorted(properties),
+        }
+
+    def get_schema_operation_parameters(self, view: object) -> list[dict[str, Any]]:
+        """Return the parameters of the query, in OpenAPI's terms."""
+        return [each.as_openapi() for each in self.parameters]
+
+
+class CatalogPagination(SealedCursorPagination):
+    """Pages of a list that comes from the index of repository names, with the index's state."""
+
+    def get_facts(self, page: Page) -> dict[str, Any]:
+        """Return the state of the index."""
+        status = page.status
+        return {
+            "complete": status is not None and status.complete,
+            "indexed_at": status.indexed_at if status else None,
+        }
+
+    @property
+    def facts(self) -> Mapping[str, Mapping[str, Any]]:  # type: ignore[override]
+        """The state of the index."""
+        return {
+            "complete": {
+                "type": "boolean",
+                "description": "Whether an index of all names has ever been completed.",
+            },
+            "indexed_at": nullable({"type": "string", "format": "date-time"}),
         }
 
 
-def _size(text: str, default: int) -> int:
+def _parsed(text: str, default: int) -> int:
     if not text:
         return default
     is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_PAGE_SIZE))

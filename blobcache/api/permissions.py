@@ -1,81 +1,133 @@
-"""The permission class of the API's views, and the rules that views offer their methods by."""
+"""The permission class of the API, and the rules that views set for their actions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias, cast
+import logging
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from rest_framework.permissions import BasePermission
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
 
     from rest_framework.request import Request
     from rest_framework.views import APIView
 
     from blobcache.access import Access
-    from blobcache.api.base import BlobCacheView
 
-    Rule: TypeAlias = Callable[[Access, str | None], bool]
+__all__ = [
+    "BlobCachePermission",
+    "Rule",
+    "Ruled",
+    "clear",
+    "list_",
+    "purge",
+    "set_",
+    "view",
+    "view_any",
+]
 
-__all__ = ["BlobCachePermission", "clear", "list_", "purge", "set_", "view", "view_any"]
+Rule: TypeAlias = "Callable[[Access, str | None], bool]"
+"""Whether a user may do something in a repository; None stands for the global scope."""
+
+_log = logging.getLogger("blobcache.api")
+
+
+class Ruled(Protocol):
+    """What `BlobCachePermission` needs of a view."""
+
+    @property
+    def requires(self) -> Mapping[str, Rule]:
+        """The rule of each action."""
+
+    @property
+    def current_action(self) -> str | None:
+        """The action that the request's method stands for; None if there is none."""
+
+    @property
+    def actions(self) -> Collection[str]:
+        """All actions of the address."""
+
+    @property
+    def access(self) -> Access:
+        """What the user may do."""
+
+    @property
+    def repository(self) -> str | None:
+        """The repository in the address; None in the global scope."""
 
 
 class BlobCachePermission(BasePermission):
-    """Asks the rule that the view has for the method, before anybody asks Redis.
+    """Asks the rule of the action, before anybody asks Redis.
 
     | request | needs |
     |---|---|
     | GET, HEAD, batch stat | `view` of the repository, or of blobs in the global scope |
-    | lists of repositories | nothing but to be known: they show only what the user may view |
+    | lists of repositories | only authentication; rows are limited to what the user may view |
     | PUT in a repository | `view` and `change` of the repository, and `change` of blobs |
     | PUT in the global scope | `view` and `change` of blobs |
     | DELETE | `view` and `delete` of the repository, or of blobs in the global scope |
     | purge | `view` and `delete` of blobs, and `delete` of every repository |
     | status | `view` of repositories or of blobs |
 
-    Of a repository, the model-level permission or the object-level one; of the rest, the
-    model-level one. `blobcache.access` decides.
+    For a repository, the model-level permission or the object-level one is enough; for the rest, it
+    must be the model-level one. `blobcache.access` decides.
+
+    An action without a rule is denied.
     """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Whether the user may do what the request asks for.
+        """Whether the user may make the request.
 
-        What a view does not do needs no permission: it is answered with 405.
+        OPTIONS needs the permission for any of the actions. A method without an action needs none:
+        the response is 405.
         """
-        ours = cast("BlobCacheView", view)
-        offer = ours.offer
-        if offer is not None:
-            return offer.rule(ours.access, ours.repository)
-        return request.method != "OPTIONS" or any(
-            offer.rule(ours.access, ours.repository) for offer in ours.offers.values()
-        )
+        ruled = cast("Ruled", view)
+        action = ruled.current_action
+        if action is None:
+            return request.method != "OPTIONS" or any(
+                rule(ruled.access, ruled.repository)
+                for rule in map(ruled.requires.get, ruled.actions)
+                if rule is not None
+            )
+        rule = ruled.requires.get(action)
+        if rule is None:
+            self.message = f"The action '{action}' has no permission rule, so it is denied."
+            _log.error(
+                "%s.%s has no permission rule, so it is denied. Add it to `requires`, "
+                "or set `permission_classes` in its @action.",
+                type(view).__qualname__,
+                action,
+            )
+            return False
+        return rule(ruled.access, ruled.repository)
 
 
 def view(access: Access, repository: str | None) -> bool:
-    """To look at what is in a scope."""
+    """Read what is in a scope."""
     return access.may_view(repository)
 
 
 def set_(access: Access, repository: str | None) -> bool:
-    """To set descriptors in a scope, and learn whether they are new there."""
+    """Set descriptors in a scope, and learn whether they are new there."""
     return access.may_set(repository)
 
 
 def clear(access: Access, repository: str | None) -> bool:
-    """To clear blobs in a scope, and learn whether they were there."""
+    """Clear blobs in a scope, and learn whether they were there."""
     return access.may_clear(repository)
 
 
 def purge(access: Access, _: str | None) -> bool:
-    """To clear a blob everywhere."""
+    """Clear a blob everywhere."""
     return access.may_purge()
 
 
 def list_(access: Access, _: str | None) -> bool:
-    """To get a list of repositories, of which it shows those that the user may view."""
+    """List repositories; the list shows those that the user may view."""
     return access.may_list_repositories()
 
 
 def view_any(access: Access, _: str | None) -> bool:
-    """To know how the service is doing."""
+    """Read `status/`."""
     return access.may_in_every_repository("view") or access.may_globally("view")

@@ -1,4 +1,4 @@
-"""URL patterns for addresses with names and digests, matched in time linear in the path's length.
+"""A router for addresses with names and digests, matched in time linear in the path's length.
 
 Django matches addresses before authentication. A regular expression with two variables of any
 length takes time quadratic in the path's length, and the whole process waits. So these patterns use
@@ -10,17 +10,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import URLPattern
 from django.urls.resolvers import RegexPattern
+from rest_framework.routers import DynamicRoute, Route, SimpleRouter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from django.http.response import HttpResponseBase
+    from django.urls import URLResolver
 
     Match = tuple[str, tuple[Any, ...], dict[str, Any]]
 
-__all__ = ["MAX_PATH", "BelowPattern", "LinearPattern"]
+__all__ = ["MAX_PATH", "BelowPattern", "LinearPattern", "RegistryRouter"]
 
 MAX_PATH = 1024
 """The longest path below the API's root, in characters; the longest address of a blob has 532."""
+
+_MAX_VARIABLES = 2
 
 _ANYTHING, _ONE_SEGMENT = r"(?P<%s>(?s:.+))", r"(?P<%s>[^/]+)"
 
@@ -36,7 +44,10 @@ class LinearPattern(RegexPattern):
     def __init__(
         self, route: str, name: str | None = None, *, segment: bool = False, mark: str = ""
     ) -> None:
+        self.route = route
         self._head, *variables = route.split("<")
+        if len(variables) > _MAX_VARIABLES:
+            raise ImproperlyConfigured(f"The address '{route}' has more than two variables.")
         self._variables: Sequence[tuple[str, str]] = [
             (variable, text) for variable, _, text in (each.partition(">") for each in variables)
         ]
@@ -46,6 +57,14 @@ class LinearPattern(RegexPattern):
         kind = _ONE_SEGMENT if segment else _ANYTHING
         parts = [kind % variable + text for variable, text in self._variables]
         super().__init__(rf"^{self._head}{''.join(parts)}/\Z", name=name, is_endpoint=True)
+
+    @property
+    def precedence(self) -> tuple[bool, int, int]:
+        """The sort key that puts a pattern before those that would match its paths as well.
+
+        A literal last segment comes before a variable, and a longer route before a shorter one.
+        """
+        return self.route.endswith(">"), -len(self._variables), -len(self.route)
 
     def match(self, path: str) -> Match | None:
         """Return the rest of the path (always empty) and the variables; None if nothing matches."""
@@ -86,3 +105,78 @@ class BelowPattern(RegexPattern):
         """Return an empty rest and no variables; None if the path does not match."""
         matches = len(path) > self._longer_than and path.startswith(self._heads)
         return ("", (), {}) if matches else None
+
+
+class RegistryRouter(SimpleRouter):
+    """The framework's router, with addresses that are matched in linear time.
+
+    A prefix may have a variable, as in ``repositories/<name>/blobs``; then variables match slashes.
+    Else a variable is one segment, unless the viewset's `lookup_value_regex` is ``.+``. A reserved
+    last segment always wins: ``repositories/<name>/summary`` matches before
+    ``repositories/<name>/blobs/<digest>`` does, whatever was registered first.
+
+    The name of a single object's address is the basename, and that of a list the basename with the
+    last segment of the prefix: ``repository-blob`` and ``repository-blobs``. An extra action adds
+    its own: ``blob-purge``, ``blobs-stat``. The slash at the end is optional.
+    """
+
+    routes = [  # noqa: RUF012 - as the framework declares it
+        Route(
+            url="{prefix}",
+            mapping={"get": "list", "post": "create"},
+            name="{list}",
+            detail=False,
+            initkwargs={"suffix": "List"},
+        ),
+        DynamicRoute(
+            url="{prefix}/{url_path}", name="{list}-{url_name}", detail=False, initkwargs={}
+        ),
+        Route(
+            url="{prefix}/{lookup}",
+            mapping={
+                "get": "retrieve",
+                "put": "update",
+                "patch": "partial_update",
+                "delete": "destroy",
+            },
+            name="{basename}",
+            detail=True,
+            initkwargs={},
+        ),
+        DynamicRoute(
+            url="{prefix}/{lookup}/{url_path}",
+            name="{basename}-{url_name}",
+            detail=True,
+            initkwargs={},
+        ),
+    ]
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        """Return the patterns, in the order of their precedence."""
+        found = [
+            each
+            for prefix, viewset, basename in self.registry
+            for each in self._patterns(prefix, viewset, basename)
+        ]
+        found.sort(key=lambda each: each[0].precedence)
+        return [URLPattern(pattern, view, name=pattern.name) for pattern, view in found]
+
+    def _patterns(
+        self, prefix: str, viewset: Any, basename: str
+    ) -> list[tuple[LinearPattern, Callable[..., HttpResponseBase]]]:
+        scope, _, _ = basename.rpartition("-")
+        *_, last = prefix.split("/")
+        names = {"basename": basename, "list": f"{scope}-{last}" if scope else last}
+        lookup = f"<{getattr(viewset, 'lookup_url_kwarg', None) or viewset.lookup_field}>"
+        is_segment = "<" not in prefix and getattr(viewset, "lookup_value_regex", "") != ".+"
+        found = []
+        for route in self.get_routes(viewset):
+            methods = self.get_method_map(viewset, route.mapping)
+            if not methods:
+                continue
+            name = route.name.format(**names)
+            path = route.url.format(prefix=prefix, lookup=lookup)
+            options = {**route.initkwargs, "basename": basename, "detail": route.detail}
+            pattern = LinearPattern(path, name, segment=is_segment)
+            found.append((pattern, viewset.as_view(methods, **options)))
+        return found

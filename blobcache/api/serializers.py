@@ -1,82 +1,176 @@
-"""What goes over the wire, in and out.
+"""Serializers: the bodies of requests and of responses, each declared once.
 
-Descriptors are those of the OCI image-spec ("Content Descriptors"). What comes in is taken as it
-is or refused: nothing is coerced, and a name that nobody knows is an error. What goes out is made
-by functions; what the schema says of it stands in `blobcache.api.bodies`.
+Descriptors are those of the OCI image-spec ("Content Descriptors"). Requests are strict: nothing is
+converted, and an unknown field is an error. Rows and descriptors are represented by hand, which is
+more than ten times faster than the framework's loop over the declared fields; a test compares the
+two.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from datetime import UTC
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from rest_framework import serializers
+from rest_framework import ISO_8601, serializers
+from rest_framework.fields import SkipField
 
 from blobcache.api.exceptions import BodyInvalid
-from blobcache.descriptor import Descriptor
+from blobcache.descriptor import MAX_SIZE, Descriptor
 from blobcache.exceptions import SizeInvalid
 from blobcache.raw import excerpt, quoted
 from blobcache.redis.inspection import State
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from blobcache.conf import Role
+    from blobcache.digest import Digest
     from blobcache.figures.store import Figures
-    from blobcache.figures.sums import Summary
+    from blobcache.figures.sums import MediaTypeTotal, Summary
     from blobcache.redis.inspection import Record
-    from blobcache.services.catalog import CatalogStatus
+    from blobcache.services.catalog import CatalogStatus, Holder, RepositoryEntry
     from blobcache.services.status import ServerStatus
 
 __all__ = [
-    "BatchRequest",
-    "DescriptorRequest",
-    "DigestText",
-    "PurgeRequest",
-    "Size",
-    "Strict",
-    "Text",
-    "catalog_status",
-    "descriptor",
+    "BatchRequestSerializer",
+    "BatchResult",
+    "BatchResultSerializer",
+    "DescriptorRequestSerializer",
+    "DescriptorSerializer",
+    "DigestField",
+    "DigestListField",
+    "DryRun",
+    "ErrorsSerializer",
+    "HolderSerializer",
+    "InvalidDigest",
+    "MediaTypeField",
+    "PurgeRequestSerializer",
+    "PurgeResultSerializer",
+    "PurgeStep",
+    "RecordSerializer",
+    "RepositorySerializer",
+    "ResponseSerializer",
+    "SizeField",
+    "StateField",
+    "StatusReport",
+    "StatusSerializer",
+    "StrictSerializer",
+    "StrictStringField",
+    "SummaryPart",
+    "SummarySerializer",
     "descriptor_json",
-    "record",
-    "server_status",
-    "summary",
 ]
 
+# Fields
 
-# In
 
-
-class Text(serializers.Field[str, str, str, Any]):
-    """A string, untouched."""
+class StrictStringField(serializers.Field[str, str, str, Any]):
+    """A string; values of other types are not converted."""
 
     def to_internal_value(self, data: Any) -> str:
-        """Take a string only."""
+        """Return the string. Raises `BodyInvalid` for anything else."""
         if not isinstance(data, str):
-            raise BodyInvalid(f"The body has {_kind(data)} where a string belongs.")
+            raise BodyInvalid(f"The body has {_json_type(data)} where a string belongs.")
         return data
 
+    def to_representation(self, value: str) -> str:
+        """Return the string."""
+        return value
 
-class DigestText(Text):
-    """A string that ought to be a digest."""
+
+class DigestField(StrictStringField):
+    """A digest. In a request it is only checked to be a string; `Digest` checks the rest."""
 
 
-class Size(serializers.Field[int, Any, int, Any]):
-    """A whole number of bytes; `SizeInvalid` for everything else."""
+class DigestListField(serializers.ListField):
+    """The digests of a batch, as strings: an invalid one is reported in the response."""
+
+    child = StrictStringField()
+
+
+class MediaTypeField(StrictStringField):
+    """A media type of a request. It is only checked to be a string; `Descriptor` does the rest."""
+
+
+class SizeField(serializers.Field[int, Any, int, Any]):
+    """A whole number of bytes."""
 
     def to_internal_value(self, data: Any) -> int:
-        """Take an int only."""
+        """Return the number. Raises `SizeInvalid` for anything but an integer."""
         if type(data) is not int:
-            raise SizeInvalid(f"A size is a whole number of bytes, not {_kind(data)}.")
+            raise SizeInvalid(f"A size is a whole number of bytes, not {_json_type(data)}.")
         return data
 
+    def to_representation(self, value: int) -> int:
+        """Return the number."""
+        return value
 
-class Strict(serializers.Serializer[Any]):
-    """An object that has the names it knows and no others."""
+
+class StateField(serializers.ChoiceField):
+    """The state of what the cache holds for a digest."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__([state.value for state in State], **kwargs)
+
+
+class CanonicalField(serializers.CharField):
+    """The digest that a record's descriptor names, if it is not the record's own."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs, source="*")
+
+    def to_representation(self, value: Any) -> Any:
+        """Return the digest; None if there is no other."""
+        return _canonical(value)
+
+
+class StateCountsField(serializers.DictField):
+    """The number of blobs in each state; states that do not occur have 0."""
+
+    child = serializers.IntegerField()
+
+    def to_representation(self, value: Mapping[State, int]) -> dict[str, int]:
+        """Return the numbers by the states' names."""
+        return {state.value: value.get(state, 0) for state in State}
+
+
+class AgeField(serializers.FloatField):
+    """The age of the index in seconds, to the millisecond."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs, source="*")
+
+    def to_representation(self, value: Any) -> Any:
+        """Return the age; None before the first index is complete."""
+        return round(value.age, 3) if value.complete else None
+
+
+class TimeField(serializers.DateTimeField):
+    """A time in UTC, whatever time zone and format the host project prefers."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs, format=ISO_8601, default_timezone=UTC)
+
+
+def _skip() -> NoReturn:
+    """Leave out the field: the default of fields that only some responses have."""
+    raise SkipField
+
+
+# Requests
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """A JSON object with the declared fields and no others."""
 
     def to_internal_value(self, data: Any) -> Any:
-        """Refuse what is no object, and unknown names."""
+        """Return the values. Raises `BodyInvalid` unless it is an object with known fields."""
         if not isinstance(data, dict):
-            raise BodyInvalid(f"The body is {_kind(data)}, not an object.")
+            raise BodyInvalid(f"The body is {_json_type(data)}, not an object.")
         unknown = min(data.keys() - self.fields.keys(), default=None)
         if unknown is not None:
             raise BodyInvalid(
@@ -87,28 +181,38 @@ class Strict(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
-class DescriptorRequest(Strict):
-    """What to set: the digest may be left out, and is that of the address then."""
+class DescriptorRequestSerializer(StrictSerializer):
+    """The descriptor to set. Without `digest` it is that of the digest in the address."""
 
-    digest = DigestText(required=False)
-    size = Size()
-    mediaType = Text()  # noqa: N815 - as in the OCI image-spec
+    digest = DigestField(required=False)
+    size = SizeField()
+    mediaType = MediaTypeField()  # noqa: N815 - as in the OCI image-spec
 
-
-class BatchRequest(Strict):
-    """The digests to ask about; one that is no digest spoils nothing for the rest."""
-
-    digests = serializers.ListField(child=Text())
+    class Meta:
+        # Not the name of the response: hosts may not set COMPONENT_SPLIT_REQUEST.
+        ref_name = "BlobCacheNewDescriptor"
 
 
-class PurgeRequest(Strict):
-    """How far the purge has come; nothing at its beginning."""
+class BatchRequestSerializer(StrictSerializer):
+    """The digests to stat. An invalid one does not affect the others."""
 
-    cursor = Text(required=False, allow_null=True)
+    digests = DigestListField()
+
+    class Meta:
+        ref_name = "BlobCacheBatch"
 
 
-def _kind(value: object) -> str:
-    """What JSON calls it."""
+class PurgeRequestSerializer(StrictSerializer):
+    """Where to continue the purge; without a cursor it starts."""
+
+    cursor = StrictStringField(required=False, allow_null=True)
+
+    class Meta:
+        ref_name = "BlobCachePurge"
+
+
+def _json_type(value: object) -> str:
+    """What JSON calls the value's type."""
     kinds: dict[type, str] = {
         bool: "a boolean",
         str: "a string",
@@ -119,19 +223,62 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), "an object")
 
 
-# Out
-
-_SHORT = 255
-"""Characters of a media type whose JSON is remembered: registries use a handful of them."""
+# Responses
 
 
-def descriptor(found: Descriptor) -> dict[str, Any]:
-    """Return an OCI descriptor; the media type is null where the cache never learned it."""
+class ResponseSerializer(serializers.Serializer[Any]):
+    """Base of the bodies of responses.
+
+    Where there are many rows or requests, `represent` does by hand what the declared fields say. A
+    subclass that adds, replaces or removes fields gets the framework's representation by fields; if
+    it overrides `represent` as well, that is used.
+    """
+
+    _is_represented_by_hand: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        author = next(base for base in cls.__mro__ if "represent" in vars(base))
+        own, declared = (vars(each).get("_declared_fields") for each in (cls, author))
+        has_declared = own == declared and cls.get_fields is ResponseSerializer.get_fields
+        cls._is_represented_by_hand = has_declared
+        if "Meta" not in vars(cls):  # a component's name is not inherited
+            cls.Meta = type("Meta", (), {})  # type: ignore[attr-defined]
+
+    def represent(self, instance: Any) -> dict[str, Any]:
+        """Return the body."""
+        return super().to_representation(instance)
+
+    def to_representation(self, instance: Any) -> dict[str, Any]:
+        """Return the body: by hand, if this object's fields are those that were declared."""
+        if self._is_represented_by_hand and "fields" not in vars(self):
+            return self.represent(instance)
+        return super().to_representation(instance)
+
+
+class DescriptorSerializer(ResponseSerializer):
+    """What the cache knows of a blob."""
+
+    digest = DigestField(help_text="The canonical digest.")
+    size = serializers.IntegerField(min_value=0, max_value=MAX_SIZE, help_text="Bytes.")
+    mediaType = serializers.CharField(  # noqa: N815 - as in the OCI image-spec
+        source="media_type", allow_null=True, help_text="Null if the cache does not know it."
+    )
+
+    class Meta:
+        ref_name = "BlobCacheDescriptor"
+
+    def represent(self, instance: Descriptor) -> dict[str, Any]:
+        """Return an OCI descriptor."""
+        return _descriptor(instance)
+
+
+def _descriptor(found: Descriptor) -> dict[str, Any]:
     return {"digest": found.digest, "size": found.size, "mediaType": found.media_type}
 
 
 def descriptor_json(found: Descriptor) -> bytes:
-    """Return the same, ready to be sent."""
+    """Return the JSON that `DescriptorSerializer` and the renderer give."""
     # A digest and a number stand in JSON as they are.
     return b'{"digest":"%b","size":%d,"mediaType":%b}' % (
         found.digest.encode(),
@@ -140,69 +287,369 @@ def descriptor_json(found: Descriptor) -> bytes:
     )
 
 
+_MAX_CACHED = 255
+"""Characters of a media type whose JSON is cached: registries use a handful of them."""
+
+
 def _media_type_json(media_type: str | None) -> bytes:
-    is_short = media_type is None or len(media_type) <= _SHORT
-    return _short_json(media_type) if is_short else json.dumps(media_type).encode()
+    is_short = media_type is None or len(media_type) <= _MAX_CACHED
+    return _cached_json(media_type) if is_short else json.dumps(media_type).encode()
 
 
 @lru_cache(1024)
-def _short_json(text: str | None) -> bytes:
+def _cached_json(text: str | None) -> bytes:
     return json.dumps(text).encode()
 
 
-def record(row: Record) -> dict[str, Any]:
-    """Return a row of a list of blobs: the digest it is listed under, and what is known of it."""
-    found = row.descriptor
-    return {
-        "digest": row.digest,
-        "size": found.size if found else None,
-        "mediaType": found.media_type if found else None,
-        "canonical": found.digest if found and found.digest != row.digest else None,
-        "state": row.state,
-    }
+class RecordSerializer(ResponseSerializer):
+    """A row of a list of blobs. What a stat would not return is null."""
+
+    digest = serializers.CharField(
+        help_text="The text that the blob is listed under, even if it is not a valid digest."
+    )
+    size = serializers.IntegerField(source="descriptor.size", allow_null=True, help_text="Bytes.")
+    mediaType = serializers.CharField(  # noqa: N815 - as in the OCI image-spec
+        source="descriptor.media_type", allow_null=True
+    )
+    canonical = CanonicalField(
+        allow_null=True, help_text="The digest of another algorithm that the descriptor names."
+    )
+    state = StateField()
+
+    class Meta:
+        ref_name = "BlobCacheRecord"
+
+    def represent(self, instance: Record) -> dict[str, Any]:
+        """Return the row."""
+        found = instance.descriptor
+        return {
+            "digest": instance.digest,
+            "size": found.size if found else None,
+            "mediaType": found.media_type if found else None,
+            "canonical": _canonical(instance),
+            "state": instance.state,
+        }
 
 
-def catalog_status(status: CatalogStatus) -> dict[str, Any]:
-    """Return what every list of repositories says of itself."""
-    return {"complete": status.complete, "indexed_at": status.indexed_at}
+def _canonical(record: Record) -> str | None:
+    found = record.descriptor
+    return found.digest if found and found.digest != record.digest else None
 
 
-def server_status(status: ServerStatus) -> dict[str, Any]:
-    """Return how the Redis is doing."""
-    return {
-        "product": status.product,
-        "version": status.version,
-        "nodes": status.nodes,
-        "used_memory": status.used_memory,
-        "max_memory": status.max_memory,
-        "eviction_policy": status.eviction_policy,
-        "persistent": status.is_persistent,
-    }
+class RepositorySerializer(ResponseSerializer):
+    """A repository in a list."""
+
+    name = serializers.CharField()
+    blobs = serializers.IntegerField(
+        allow_null=True, help_text="Null if the repository's key is not a set."
+    )
+
+    class Meta:
+        ref_name = "BlobCacheRepository"
+
+    def represent(self, instance: RepositoryEntry) -> dict[str, Any]:
+        """Return the row."""
+        return {"name": instance.name, "blobs": instance.blobs}
 
 
-def summary(sums: Summary, kept: Figures | None, following: str | None) -> dict[str, Any]:
-    """Return the sums, the figures that are kept, and the cursor to go on with."""
-    figures = None
-    if kept is not None:
-        figures = {"count": kept.blobs, **_sums(kept), "counted_at": kept.counted_at}
-    return {
-        "count": sums.count,
-        "counted": sums.counted,
-        **_sums(sums),
-        "complete": following is None,
-        "next": following,
-        "kept": figures,
-    }
+class HolderSerializer(ResponseSerializer):
+    """A repository that may read a blob."""
+
+    name = serializers.CharField()
+    mediaType = serializers.CharField(  # noqa: N815 - as in the OCI image-spec
+        source="media_type",
+        allow_null=True,
+        help_text="The repository's own media type of the blob.",
+    )
+
+    class Meta:
+        ref_name = "BlobCacheHolder"
+
+    def represent(self, instance: Holder) -> dict[str, Any]:
+        """Return the row."""
+        return {"name": instance.name, "mediaType": instance.media_type}
 
 
-def _sums(sums: Summary | Figures) -> dict[str, Any]:
-    others = sums.other_media_types
-    return {
-        "bytes": sums.bytes,
-        "media_types": [
-            {"mediaType": each.media_type, "count": each.blobs, "bytes": each.bytes}
-            for each in sums.media_types
-        ],
-        "other_media_types": others and {"count": others.blobs, "bytes": others.bytes},
-        "states": {state.value: sums.states.get(state, 0) for state in State},
-    }
+@dataclass(frozen=True, slots=True)
+class InvalidDigest:
+    """A string of a batch that is not a valid digest."""
+
+    digest: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """The result of a batch stat."""
+
+    descriptors: Mapping[Digest, Descriptor]
+    unknown: Sequence[Digest]
+    invalid: Sequence[InvalidDigest]
+
+
+class InvalidDigestSerializer(ResponseSerializer):
+    """A string that is not a valid digest."""
+
+    digest = serializers.CharField()
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+    class Meta:
+        ref_name = "BlobCacheInvalid"
+
+
+class BatchResultSerializer(ResponseSerializer):
+    """The result of a batch stat: each digest is in one of the three."""
+
+    descriptors = serializers.DictField(
+        child=DescriptorSerializer(), help_text="By the digest that was asked about."
+    )
+    unknown = serializers.ListField(child=serializers.CharField())
+    invalid = InvalidDigestSerializer(many=True)
+
+    class Meta:
+        ref_name = "BlobCacheBatchResult"
+
+    def represent(self, instance: BatchResult) -> dict[str, Any]:
+        """Return the result."""
+        return {
+            "descriptors": {
+                digest: _descriptor(found) for digest, found in instance.descriptors.items()
+            },
+            "unknown": list(instance.unknown),
+            "invalid": [
+                {"digest": each.digest, "code": each.code, "message": each.message}
+                for each in instance.invalid
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeStep:
+    """The result of one step of a purge."""
+
+    cleared: Sequence[str]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """A part of what a purge would clear."""
+
+    would_clear: Sequence[str]
+    global_descriptor: bool | None
+    next: str | None
+    complete: bool
+    indexed_at: datetime | None
+    cleared: Sequence[str] = ()
+
+
+class PurgeResultSerializer(ResponseSerializer):
+    """A step of a purge. Repeat the request with `next` as the cursor until it is null."""
+
+    cleared = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="Repositories that could read the blob until now. Always empty in a dry run.",
+    )
+    next = serializers.CharField(allow_null=True)
+    would_clear = serializers.ListField(
+        child=serializers.CharField(),
+        default=_skip,
+        help_text="Only in a dry run: the repositories in which a purge would clear the blob.",
+    )
+    global_descriptor = serializers.BooleanField(
+        default=_skip,
+        allow_null=True,
+        help_text="Only in a dry run: whether there is a global descriptor to clear. "
+        "Null for a user who may not view blobs.",
+    )
+    complete = serializers.BooleanField(
+        default=_skip,
+        help_text="Only in a dry run: whether an index of all names has ever been completed.",
+    )
+    indexed_at = TimeField(
+        default=_skip,
+        allow_null=True,
+        help_text="Only in a dry run: when the index was made. A purge makes a new one first.",
+    )
+
+    class Meta:
+        ref_name = "BlobCachePurgeResult"
+
+
+class MediaTypeSerializer(ResponseSerializer):
+    """The blobs of one media type."""
+
+    mediaType = serializers.CharField(  # noqa: N815 - as in the OCI image-spec
+        source="media_type", allow_null=True
+    )
+    count = serializers.IntegerField(source="blobs")
+    bytes = serializers.IntegerField()
+
+    class Meta:
+        ref_name = "BlobCacheMediaType"
+
+
+class OtherMediaTypesSerializer(ResponseSerializer):
+    """The blobs of all further media types."""
+
+    count = serializers.IntegerField(source="blobs")
+    bytes = serializers.IntegerField()
+
+    class Meta:
+        ref_name = "BlobCacheOtherMediaTypes"
+
+
+class SumsSerializer(ResponseSerializer):
+    """Sums over some blobs."""
+
+    bytes = serializers.IntegerField(help_text="Each blob once: aliases add no bytes.")
+    media_types = MediaTypeSerializer(many=True, help_text="The most bytes first.")
+    other_media_types = OtherMediaTypesSerializer(
+        allow_null=True, help_text="Null unless there are too many to list."
+    )
+    states = StateCountsField(help_text="Blobs by state.")
+
+
+class FiguresSerializer(SumsSerializer):
+    """The figures of a whole repository that are stored, as they were at `counted_at`."""
+
+    count = serializers.IntegerField(source="blobs", help_text="Blobs in the repository then.")
+    counted_at = TimeField()
+
+    class Meta:
+        ref_name = "BlobCacheFigures"
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryPart:
+    """The sums of a repository, or of a part of it, and the figures that are stored."""
+
+    count: int
+    counted: int
+    bytes: int
+    media_types: Sequence[MediaTypeTotal]
+    other_media_types: MediaTypeTotal | None
+    states: Mapping[State, int]
+    next: str | None
+    """The address of the next part; None at the end."""
+
+    kept: Figures | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether no part follows."""
+        return self.next is None
+
+    @classmethod
+    def of(cls, sums: Summary, kept: Figures | None, following: str | None) -> SummaryPart:
+        """Return the sums with the stored figures and the address of the next part."""
+        return cls(
+            count=sums.count,
+            counted=sums.counted,
+            bytes=sums.bytes,
+            media_types=sums.media_types,
+            other_media_types=sums.other_media_types,
+            states=sums.states,
+            next=following,
+            kept=kept,
+        )
+
+
+class SummarySerializer(SumsSerializer):
+    """The sums of a repository's blobs. A large one comes in parts, whose sums add up."""
+
+    count = serializers.IntegerField(help_text="Blobs in the whole repository.")
+    counted = serializers.IntegerField(help_text="Blobs in these sums.")
+    complete = serializers.BooleanField(help_text="Whether this is the last part.")
+    next = serializers.URLField(allow_null=True, help_text="The address of the next part.")
+    kept = FiguresSerializer(
+        allow_null=True, help_text="Stored figures; null if it was never counted."
+    )
+
+    class Meta:
+        ref_name = "BlobCacheSummary"
+
+
+class ServerSerializer(ResponseSerializer):
+    """What the Redis server reports of itself; null what the Redis user may not ask."""
+
+    product = serializers.CharField(allow_null=True)
+    version = serializers.CharField(allow_null=True)
+    nodes = serializers.IntegerField(allow_null=True)
+    used_memory = serializers.IntegerField(allow_null=True, help_text="Bytes.")
+    max_memory = serializers.IntegerField(allow_null=True, help_text="Bytes; 0 for no limit.")
+    eviction_policy = serializers.CharField(allow_null=True)
+    persistent = serializers.BooleanField(source="is_persistent", allow_null=True)
+
+    class Meta:
+        ref_name = "BlobCacheServer"
+
+
+class CatalogSerializer(ResponseSerializer):
+    """The state of the index of repository names."""
+
+    complete = serializers.BooleanField()
+    indexed_at = TimeField(allow_null=True)
+    age = AgeField(allow_null=True, help_text="Seconds since `indexed_at`.")
+    building = serializers.BooleanField()
+
+    class Meta:
+        ref_name = "BlobCacheCatalog"
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """The status of the service."""
+
+    role: Role
+    read_only: bool
+    server: ServerStatus | None = None
+    catalog: CatalogStatus | None = None
+    reachable: bool = True
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What does not suit the registry's role."""
+        return self.server.warnings if self.server else ()
+
+
+class StatusSerializer(ResponseSerializer):
+    """The status of the service."""
+
+    reachable = serializers.BooleanField(help_text="Whether Redis answers; else the status is 503.")
+    role = serializers.CharField()
+    read_only = serializers.BooleanField()  # type: ignore[assignment] # a field, not the flag
+    server = ServerSerializer(allow_null=True, help_text="Null if the provider has no Redis.")
+    warnings = serializers.ListField(child=serializers.CharField())
+    catalog = CatalogSerializer(allow_null=True, help_text="Null if the provider has no catalog.")
+
+    class Meta:
+        ref_name = "BlobCacheStatus"
+
+
+# Errors
+
+
+class ErrorSerializer(serializers.Serializer[Any]):
+    """One error."""
+
+    code = serializers.CharField()
+    message = serializers.CharField()
+    detail = serializers.DictField()
+
+    class Meta:
+        ref_name = "BlobCacheErrorEntry"
+
+
+class ErrorsSerializer(serializers.Serializer[Any]):
+    """The body of every error, as the OCI distribution-spec defines it ("Error Codes").
+
+    It is made by `blobcache.api.exceptions.envelope`; this class is for the schema.
+    """
+
+    errors = ErrorSerializer(many=True)  # type: ignore[assignment] # a field, not the mistakes
+
+    class Meta:
+        ref_name = "BlobCacheErrors"

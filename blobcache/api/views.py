@@ -1,381 +1,351 @@
-"""The views: each parses, asks one service, renders.
-
-Addresses match loosely, so that a bad name or digest meets the one that can say what is wrong with
-it. Nothing here knows of Redis.
-"""
+"""The base of the API's views, and the views that are not viewsets."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.core.exceptions import TooManyFieldsSent
 from django.http import HttpResponse, JsonResponse
+from django.utils.functional import cached_property
+from django.utils.module_loading import import_string
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import status
 from rest_framework.exceptions import NotFound
+from rest_framework.permissions import BasePermission
 from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
+from rest_framework.views import APIView
 
-from blobcache import cursors
-from blobcache.api import permissions, serializers
-from blobcache.api.base import CACHING, LIST, STAT, WRITE, BlobCacheView, Offer
-from blobcache.api.content import wants_json
-from blobcache.api.exceptions import BodyInvalid, ParameterInvalid, UriTooLong, envelope
-from blobcache.api.pagination import CURSOR, PAGING
-from blobcache.api.routers import MAX_PATH
-from blobcache.descriptor import Descriptor
-from blobcache.digest import MAX_LENGTH, Digest
-from blobcache.exceptions import (
-    BlobUnknown,
-    CacheUnavailable,
-    DescriptorCorrupt,
-    DigestInvalid,
+from blobcache.access import Access
+from blobcache.api import permissions
+from blobcache.api.content import (
+    AsciiJSONRenderer,
+    BrowsableRenderer,
+    Negotiation,
+    StrictJSONParser,
+    format_parameter,
 )
-from blobcache.figures.store import FigureStore
-from blobcache.figures.sums import summarize
+from blobcache.api.exceptions import (
+    BodyInvalid,
+    BodyTooLarge,
+    ParameterInvalid,
+    UriTooLong,
+    envelope,
+    exception_handler,
+)
+from blobcache.api.routers import MAX_PATH
+from blobcache.api.schema import described
+from blobcache.api.serializers import StatusReport, StatusSerializer
+from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
+from blobcache.digest import Digest
+from blobcache.exceptions import CacheUnavailable
+from blobcache.history import recorded
+from blobcache.models import Blob, Repository
 from blobcache.raw import excerpt, quoted
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.services.rules import read_only_error
+from blobcache.reference import RepositoryName
+from blobcache.services import get_provider
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
     from django.http import HttpRequest
-    from django.http.response import HttpResponseBase
     from rest_framework.permissions import _SupportsHasPermission
     from rest_framework.request import Request
 
+    from blobcache.api.permissions import Rule
+    from blobcache.services.base import BlobDescriptorCacheProvider, BlobDescriptorService
 
 __all__ = [
-    "BatchView",
-    "BlobListView",
-    "BlobView",
-    "HolderListView",
-    "PurgeView",
-    "RepositoryBatchView",
-    "RepositoryBlobListView",
-    "RepositoryBlobView",
-    "RepositoryListView",
+    "CACHING",
+    "LIST",
+    "STAT",
+    "WRITE",
+    "RegistryView",
     "StatusView",
-    "SummaryView",
     "UnknownView",
     "too_long",
 ]
 
-PREFIX, DRY_RUN = "prefix", "dry_run"
-"""Parameters of the query, besides those that `blobcache.api.pagination` reads."""
+STAT, LIST, WRITE = "blobcache-stat", "blobcache-list", "blobcache-write"
+"""The scopes of throttles. A scope has an effect if the host project sets a rate for it."""
+
+CACHING = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization, Cookie"}
+"""The headers that forbid caches to give a response to another user."""
+
+_BY_SETTING: list[type[BasePermission]] = []
+"""Stands for the classes that the setting ``API_PERMISSION_CLASSES`` names.
+
+It is told from other lists by identity: a view may have no permission classes, too."""
 
 
-class StatusView(BlobCacheView):
-    """How the service is doing."""
+class RegistryView(APIView):
+    """Base class of the API's views.
 
-    GET = Offer(permissions.view_any, LIST)
+    Its tables have an entry for each action. An action of a viewset has the name of its method; in
+    a view that is not a viewset, the actions are ``get``, ``post`` and so on.
+    """
 
-    def get(self, request: Request) -> Response:
-        """Ask the Redis and the catalog, where there are any."""
-        facts = {"role": self.config.ROLE, "read_only": self.config.READ_ONLY}
-        if not isinstance(self.provider, RedisBlobDescriptorCacheProvider):
-            return Response(
-                {"reachable": True, **facts, "server": None, "warnings": [], "catalog": None}
-            )
-        try:
-            server = self.redis.server_status()
-            catalog = self.redis.catalog.status()
-        except CacheUnavailable as error:
-            response = self.handle_exception(error)
-            response.data = {**envelope(error), "reachable": False, **facts}
-            return response
-        return Response(
-            {
-                "reachable": True,
-                **facts,
-                "server": serializers.server_status(server),
-                "warnings": list(server.warnings),
-                "catalog": {
-                    **serializers.catalog_status(catalog),
-                    "age": round(catalog.age, 3) if catalog.complete else None,
-                    "building": catalog.building,
-                },
-            }
-        )
+    registry: str = DEFAULT_REGISTRY
+    """The name of the registry; ``as_view(registry=…)`` sets it."""
 
+    requires: ClassVar[Mapping[str, Rule]] = {}
+    """The rule of each action; see `blobcache.api.permissions`. Without one it is denied."""
 
-class BlobView(BlobCacheView):
-    """What is known of a blob, whatever the repository."""
+    throttle_scopes: ClassVar[Mapping[str, str]] = {}
+    """The throttle scope of each action. What is in `WRITE`, a read-only registry refuses."""
 
-    GET = Offer(permissions.view, STAT)
-    PUT = Offer(permissions.set_, WRITE, serializers.DescriptorRequest)
-    DELETE = Offer(permissions.clear, WRITE)
+    query_parameters: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """The parameters of the query that an action reads. All others are refused."""
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Answer a program's stat without the detours that only pages for browsers need.
+    throttle_scope: str | None = None
+    """Overrides `throttle_scopes`."""
 
-        Who asks, what they may, how often and what goes wrong is for the framework to say, as ever.
+    permission_classes: Sequence[type[BasePermission]] = _BY_SETTING
+    renderer_classes = (AsciiJSONRenderer, BrowsableRenderer)
+    parser_classes = (StrictJSONParser,)
+    content_negotiation_class = Negotiation
+    versioning_class = None
+
+    # The request
+
+    def action_at(self, method: str) -> str | None:
+        """Return the action that an HTTP method stands for; None if there is none."""
+        name = "get" if method == "HEAD" else method.lower()
+        is_action = name in self.http_method_names and name != "options"
+        return name if is_action and hasattr(self, name) else None
+
+    @property
+    def current_action(self) -> str | None:
+        """The action that the request's method stands for; None if there is none.
+
+        Unlike a viewset's `action`, it is also right while the framework tries other methods than
+        the request's, for OPTIONS and for the forms of the browsable API.
         """
-        if request.method not in {"GET", "HEAD"} or not wants_json(request):
-            return super().dispatch(request, *args, **kwargs)
-        self.args, self.kwargs, self.format_kwarg = args, kwargs, None
-        self.request = asked = self.initialize_request(request, *args, **kwargs)
-        try:
-            self.perform_authentication(asked)
-            self.check_permissions(asked)
-            self.check_throttles(asked)
-            self.check_parameters(asked)
-            found = self.service.stat(kwargs["digest"])
-        except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
-            self.headers = self.default_response_headers
-            asked.accepted_renderer, asked.accepted_media_type = self.perform_content_negotiation(
-                asked
-            )
-            self.response = self.handle_exception(error)
-            return self.finalize_response(asked, self.response, *args, **kwargs)
-        headers = self.default_response_headers | _naming(found)
-        headers["Content-Type"] = "application/json"
-        return HttpResponse(serializers.descriptor_json(found), headers=headers)
+        return self.action_at(str(self.request.method))
 
-    def get(self, request: Request, **_: str) -> Response:
-        """Stat."""
-        return _described(self.service.stat(self.kwargs["digest"]))
+    @property
+    def actions(self) -> Collection[str]:
+        """All actions of the address."""
+        found = (self.action_at(method.upper()) for method in self.http_method_names)
+        return dict.fromkeys(action for action in found if action is not None)
 
-    def put(self, request: Request, **_: str) -> Response:
-        """Set the descriptor; the answer is what a GET would now give."""
-        service, digest, body = self.service, self.digest, self.body()
-        named = self.parse_digest(body.get("digest", digest))
-        descriptor = Descriptor(named, body["size"], body["mediaType"])
-        with self.recorded():
-            result = service.set_descriptor(digest, descriptor)
-        return _described(
-            result.descriptor,
-            status.HTTP_201_CREATED if result.created else status.HTTP_200_OK,
-        )
+    @property
+    def repository(self) -> str | None:
+        """The repository's name in the address, not parsed; None in the global scope."""
+        name: str | None = self.kwargs.get("name")
+        return name
 
-    def delete(self, request: Request, **_: str) -> Response:
-        """Clear."""
-        service, digest = self.service, self.digest
-        with self.recorded():
-            service.clear(digest)
-        return Response(status=status.HTTP_204_NO_CONTENT)
+    @property
+    def repository_name(self) -> RepositoryName:
+        """The repository's name. Raises `RepositoryNameInvalid`."""
+        return RepositoryName(self.repository or "")
 
+    @property
+    def digest(self) -> Digest:
+        """The digest in the address. Raises `DigestInvalid`."""
+        return self.parse_digest(self.kwargs["digest"])
 
-def _described(found: Descriptor, code: int = status.HTTP_200_OK) -> Response:
-    return Response(serializers.descriptor(found), code, headers=_naming(found))
+    def parse_digest(self, text: str) -> Digest:
+        """Parse a digest by the registry's rules. Raises `DigestInvalid`."""
+        return Digest(text, allow_tarsum=self.config.ALLOW_TARSUM)
 
+    # The registry
 
-def _naming(found: Descriptor) -> dict[str, str]:
-    # A header is a str and nothing derived from it (PEP 3333); wsgiref insists.
-    return {"Docker-Content-Digest": str(found.digest)}
+    @cached_property
+    def config(self) -> RegistrySettings:
+        """The registry's settings."""
+        return RegistrySettings(self.registry)
 
+    @cached_property
+    def access(self) -> Access:
+        """What the user may do."""
+        return Access(self.request.user, self.registry)
 
-class RepositoryBlobView(BlobView):
-    """What a repository may know of a blob."""
+    @property
+    def provider(self) -> BlobDescriptorCacheProvider:
+        """The registry's provider."""
+        return get_provider(self.registry)
 
+    def get_browsable(self) -> RedisBlobDescriptorCacheProvider | None:
+        """Return the registry's provider if it has a catalog."""
+        provider = self.provider
+        return provider if isinstance(provider, RedisBlobDescriptorCacheProvider) else None
 
-class BatchView(BlobCacheView):
-    """What is known of many blobs, whatever the repository."""
+    @property
+    def browsable(self) -> RedisBlobDescriptorCacheProvider:
+        """The provider with its catalog. Raises `NotFound` if it has none."""
+        provider = self.get_browsable()
+        if provider is None:
+            raise NotFound("This registry's provider has no catalog to list from.")
+        return provider
 
-    POST = Offer(permissions.view, STAT, serializers.BatchRequest)
+    @property
+    def service(self) -> BlobDescriptorService:
+        """The service of the scope in the address. Raises `RepositoryNameInvalid`."""
+        repository = self.repository
+        if repository is None:
+            return self.provider
+        return self.provider.repository_scoped(repository)
 
-    def post(self, request: Request, **_: str) -> Response:
-        """Stat many: each digest is answered once, and a bad one spoils nothing for the rest."""
-        service, asked = self.service, self.body()["digests"]
-        if len(asked) > self.config.API_MAX_BATCH:
-            raise BodyInvalid(
-                f"The body has {len(asked)} digests; "
-                f"at most {self.config.API_MAX_BATCH} are answered.",
-                {"maximum": self.config.API_MAX_BATCH},
-            )
-        digests: list[Digest] = []
-        invalid = []
-        tarsum = self.config.ALLOW_TARSUM
-        for text in dict.fromkeys(asked):
-            try:
-                digests.append(Digest(text, allow_tarsum=tarsum))
-            except DigestInvalid as error:
-                shown = text if len(text) <= MAX_LENGTH else excerpt(text)
-                invalid.append({"digest": shown, "code": error.code, "message": error.message})
-        found = service.stat_many(digests)
-        return Response(
-            {
-                "descriptors": {
-                    digest: serializers.descriptor(descriptor)
-                    for digest, descriptor in found.items()
-                },
-                "unknown": [digest for digest in digests if digest not in found],
-                "invalid": invalid,
-            }
-        )
+    def recorded(self) -> AbstractContextManager[None]:
+        """Attribute the changes made within to the user, and write them into the history."""
+        return recorded(self.access.user, source="api")
 
-
-class RepositoryBatchView(BatchView):
-    """What a repository may know of many blobs."""
-
-
-class BlobListView(BlobCacheView):
-    """The blobs that are known, whatever the repository."""
-
-    GET = Offer(permissions.view, LIST, parameters=PAGING)
-
-    def get(self, request: Request) -> Response:
-        """List them, in no order."""
-        paging = self.paging()
-        page = self.redis.catalog.blobs(paging.cursor, paging.size)
-        records = self.redis.inspect(page.blobs)
-        return Response(paging.page(map(serializers.record, records), page.next, None))
-
-
-class RepositoryBlobListView(BlobCacheView):
-    """The blobs that a repository may see."""
-
-    GET = Offer(permissions.view, LIST, parameters=PAGING)
-
-    def get(self, request: Request, **_: str) -> Response:
-        """List them, in no order."""
-        name = self.repository_name
-        paging = self.paging(name)
-        page = self.redis.catalog.members(name, paging.cursor, paging.size)
-        records = self.redis.repository_scoped(name).inspect(page.members)
-        return Response(paging.page(map(serializers.record, records), page.next, page.count))
-
-
-class HolderListView(BlobCacheView):
-    """The repositories that may read a blob."""
-
-    GET = Offer(permissions.view, LIST, parameters=PAGING)
-
-    def get(self, request: Request, **_: str) -> Response:
-        """List those that the user may view, by name."""
-        digest = self.digest
-        paging = self.paging(digest)
-        page = self.redis.catalog.holders(
-            digest, paging.cursor, paging.size, visible=self.access.visible
-        )
-        return Response(
-            paging.page(
-                ({"name": each.name, "mediaType": each.media_type} for each in page.holders),
-                page.next,
-                None,
-                **serializers.catalog_status(page.status),
-            )
-        )
-
-
-class PurgeView(BlobCacheView):
-    """Clear a blob in every repository and globally."""
-
-    POST = Offer(permissions.purge, WRITE, serializers.PurgeRequest, parameters=(DRY_RUN,))
-
-    def post(self, request: Request, **_: str) -> Response:
-        """Do one bounded step of it; to be repeated with the cursor until that is null.
-
-        Names the repositories that the user may view; the others are cleared without a word.
-        """
-        is_dry = _flag(request, DRY_RUN)
-        digest, token = self.digest, self.body().get("cursor")
-        if is_dry:
-            return self._dry_run(digest, token)
-        belonging = (self.registry, type(self).__name__, digest)
-        cursor = cursors.unseal(token, *belonging) if token else ""
-        with self.recorded():
-            result = self.provider.purge(digest, cursor)
-        following = None if result.next is None else cursors.seal(result.next, *belonging)
-        cleared = [name for name in result.cleared if self.access.may_view(name)]
-        return Response({"cleared": cleared, "next": following})
-
-    def _dry_run(self, digest: Digest, token: str | None) -> Response:
-        """Say what a purge would clear, as far as the user may view it, and write nothing."""
-        if self.config.READ_ONLY:
-            raise read_only_error(self.registry)
-        belonging = (self.registry, type(self).__name__, DRY_RUN, digest)
-        page = self.redis.catalog.holders(
-            digest,
-            cursors.unseal(token, *belonging) if token else "",
-            self.config.API_PAGE_SIZE,
-            visible=self.access.visible,
-        )
-        return Response(
-            {
-                "cleared": [],
-                "would_clear": [holder.name for holder in page.holders],
-                "global_descriptor": self._is_known(digest),
-                "next": None if page.next is None else cursors.seal(page.next, *belonging),
-                **serializers.catalog_status(page.status),
-            }
-        )
-
-    def _is_known(self, digest: Digest) -> bool | None:
-        """Whether there is a global descriptor, damaged or not; None if the user may not know."""
-        if not self.access.may_view(None):
-            return None
-        try:
-            self.provider.stat(digest)
-        except DescriptorCorrupt:
-            return True
-        except BlobUnknown:
-            return False
-        return True
-
-
-def _flag(request: Request, name: str) -> bool:
-    """Whether the parameter says yes; raises `ParameterInvalid` if it is neither yes nor no."""
-    text = request.query_params.get(name, "0")
-    if text not in _FLAGS:
-        raise ParameterInvalid(
-            f"The parameter {name!a} must be one of {', '.join(_FLAGS)}, not {quoted(text)}.",
-            {"parameter": name, "value": excerpt(text), "allowed": list(_FLAGS)},
-        )
-    return _FLAGS[text]
-
-
-_FLAGS = {"1": True, "true": True, "0": False, "false": False}
-
-
-class RepositoryListView(BlobCacheView):
-    """The repositories that there are."""
-
-    GET = Offer(permissions.list_, LIST, parameters=(PREFIX, *PAGING))
-
-    def get(self, request: Request) -> Response:
-        """List those that the user may view and that begin with ``?prefix=``, by name."""
-        prefix = request.query_params.get(PREFIX, "")
-        paging = self.paging(prefix)
-        page = self.redis.catalog.repositories(
-            prefix, paging.cursor, paging.size, visible=self.access.visible
-        )
-        return Response(
-            paging.page(
-                ({"name": each.name, "blobs": each.blobs} for each in page.repositories),
-                page.next,
-                page.count,
-                **serializers.catalog_status(page.status),
-            )
-        )
-
-
-class SummaryView(BlobCacheView):
-    """What a repository's blobs come to."""
-
-    GET = Offer(permissions.view, LIST, parameters=(CURSOR,))
-
-    def get(self, request: Request, **_: str) -> Response:
-        """Sum up as many as there is time for, from the cursor on; tell what is kept besides."""
-        name = self.repository_name
-        paging = self.paging(name)
-        service = self.redis.repository_scoped(name)
-        sums = summarize(service, name, paging.cursor)
-        kept = FigureStore(self.redis).look(name).figures
-        return Response(serializers.summary(sums, kept, paging.link(sums.next)))
-
-
-class UnknownView(BlobCacheView):
-    """What answers below our addresses where there is nothing."""
-
-    def get_permissions(self) -> list[_SupportsHasPermission]:
-        """Return none: there is nothing to be protected."""
-        return []
+    # Hooks of the framework
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Say so, whatever the method."""
+        """Check authentication, permissions and throttles first, and then the request itself."""
         super().initial(request, *args, **kwargs)
-        raise NotFound(f"There is nothing at {quoted(request.path)}.", "path_unknown")
+        self.check_request(request)
 
-    def check_parameters(self, request: Request) -> None:
-        """Check nothing: the address itself is wrong, and the error says that."""
+    def check_request(self, request: Request) -> None:
+        """Raise an error if the request has unknown parameters or a body that is too long."""
+        self.check_query_parameters(request)
+        if self.current_action is not None and request.method in {"POST", "PUT", "PATCH"}:
+            self.check_body_length(request)
+
+    def check_query_parameters(self, request: Request) -> None:
+        """Raise `ParameterInvalid` if the query has a parameter that the action does not read.
+
+        Otherwise a misspelled parameter could do harm: a purge with a misspelled ``dry_run`` would
+        clear the blob. If the view does not have the method, the framework refuses the request.
+        """
+        if not request.META.get("QUERY_STRING"):
+            return
+        action = self.current_action
+        if action is not None:
+            _require_parameters(request, self.get_query_parameters(action))
+        elif request.method == "OPTIONS":  # the browsable API sends the page's own query with it
+            names = [name for each in self.actions for name in self.get_query_parameters(each)]
+            _require_parameters(request, names)
+
+    def get_query_parameters(self, action: str) -> Sequence[str]:
+        """Return the names of the parameters that the action reads."""
+        return self.query_parameters.get(action, ())
+
+    def check_body_length(self, request: Request) -> None:
+        """Raise `BodyTooLarge` if the body is longer than the setting ``API_MAX_BODY``."""
+        maximum = self.config.API_MAX_BODY
+        length = _length(request.META.get("CONTENT_LENGTH"))
+        if length is None or length > maximum:
+            size = "far too many bytes" if length is None else f"{length} bytes"
+            raise BodyTooLarge(
+                f"The body has {size}; at most {maximum} are read.", {"maximum": maximum}
+            )
+
+    def get_permissions(self) -> list[_SupportsHasPermission]:
+        """Return the view's `permission_classes`, else those of ``API_PERMISSION_CLASSES``."""
+        if self.permission_classes is not _BY_SETTING:
+            return list(super().get_permissions())
+        return [each() for each in _imported(self.config.API_PERMISSION_CLASSES)]
+
+    def check_permissions(self, request: Request) -> None:
+        """Raise an error unless each permission class permits the request.
+
+        `has_object_permission` is asked before Redis is, with the `Repository` in the address, or
+        else the `Blob`.
+        """
+        for permission in self.get_permissions():
+            if not permission.has_permission(request, self) or not self._may_use_object(permission):
+                self.permission_denied(
+                    request,
+                    message=getattr(permission, "message", None),
+                    code=getattr(permission, "code", None),
+                )
+
+    def _may_use_object(self, permission: _SupportsHasPermission) -> bool:
+        default = BasePermission.has_object_permission
+        if getattr(type(permission), "has_object_permission", default) is default:
+            return True
+        subject: Repository | Blob
+        if self.repository is not None:
+            subject = Repository(name=self.repository)
+        elif "digest" in self.kwargs:
+            subject = Blob(digest=self.kwargs["digest"])
+        else:
+            return True
+        return permission.has_object_permission(self.request, self, subject)
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        """Return the host's throttles, and that of the action's scope if there is a rate for it."""
+        if self.throttle_scope is None:
+            scope = self.throttle_scopes.get(self.current_action or "")
+            self.throttle_scope = scope if scope in ScopedRateThrottle.THROTTLE_RATES else None
+        throttles = super().get_throttles()
+        if self.throttle_scope is None or any(
+            isinstance(throttle, ScopedRateThrottle) for throttle in throttles
+        ):
+            return throttles
+        return [*throttles, ScopedRateThrottle()]
+
+    @property
+    def allowed_methods(self) -> list[str]:
+        """The methods of the address, without those that a read-only registry refuses."""
+        methods = super().allowed_methods
+        if not self.config.READ_ONLY:
+            return methods
+        return [
+            method
+            for method in methods
+            if self.throttle_scopes.get(self.action_at(method) or "") != WRITE
+        ]
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        """The headers of every response: the methods, and that no cache may share it."""
+        return {"Allow": ", ".join(self.allowed_methods), **CACHING}
+
+    def get_exception_handler(self) -> Callable[[Exception, Any], Response | None]:
+        """Return the API's own handler. The host's is not changed."""
+        return exception_handler
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Return the response to an error. It is JSON if a page could not be rendered either."""
+        response = super().handle_exception(exc)
+        if response.status_code == status.HTTP_503_SERVICE_UNAVAILABLE and not isinstance(
+            exc, CacheUnavailable
+        ):
+            renderer = AsciiJSONRenderer()
+            self.request.accepted_renderer = renderer
+            self.request.accepted_media_type = renderer.media_type
+        return response
+
+
+class StatusView(RegistryView):
+    """The status of the service."""
+
+    requires: ClassVar[Mapping[str, Rule]] = {"get": permissions.view_any}
+    throttle_scopes: ClassVar[Mapping[str, str]] = {"get": LIST}
+
+    @described("get_blobcache_status", "Get the status of the service", {200: StatusSerializer})
+    def get(self, request: Request, **_: str) -> Response:
+        """Return the status of Redis and of the catalog, if the registry has them."""
+        role, read_only = self.config.ROLE, self.config.READ_ONLY
+        report = StatusReport(role, read_only)
+        provider = self.get_browsable()
+        if provider is not None:
+            try:
+                server, catalog = provider.server_status(), provider.catalog.status()
+            except CacheUnavailable as error:
+                response = self.handle_exception(error)
+                facts = {"reachable": False, "role": role, "read_only": read_only}
+                response.data = {**envelope(error), **facts}
+                return response
+            report = StatusReport(role, read_only, server, catalog)
+        return Response(StatusSerializer(report).data)
+
+
+class UnknownView(RegistryView):
+    """404 for unknown paths below `blobs/`, `repositories/` and `status/`."""
+
+    permission_classes = ()
+
+    def check_request(self, request: Request) -> None:
+        """Raise `NotFound`, whatever the method."""
+        raise NotFound(f"There is nothing at {quoted(request.path)}.", "path_unknown")
 
 
 @csrf_exempt
@@ -386,3 +356,51 @@ def too_long(request: HttpRequest) -> HttpResponse:
         {"maximum": MAX_PATH},
     )
     return JsonResponse(envelope(error), status=error.status, headers=CACHING)
+
+
+@cache
+def _imported(paths: tuple[str, ...]) -> list[type[BasePermission]]:
+    return [import_string(path) for path in paths]
+
+
+def _require_parameters(request: Request, names: Sequence[str]) -> None:
+    reserved = format_parameter()
+    allowed = [*names, reserved] if reserved else list(names)
+    try:
+        query = request.GET
+    except TooManyFieldsSent:
+        raise ParameterInvalid(
+            f"The query has more parameters than this server reads; {_describe(allowed)}.",
+            {"allowed": allowed},
+        ) from None
+    for name, values in query.lists():
+        if name not in allowed:
+            mistake = f"the unknown parameter {quoted(name)}"
+        elif len(values) > 1:
+            mistake = f"the parameter {quoted(name)} {len(values)} times"
+        else:
+            continue
+        raise ParameterInvalid(
+            f"The query has {mistake}; {_describe(allowed)}.",
+            {"parameter": excerpt(name), "allowed": allowed},
+        )
+
+
+def _describe(allowed: list[str]) -> str:
+    return f"allowed here, once each: {', '.join(allowed)}" if allowed else "none is allowed here"
+
+
+_MAX_DIGITS = 18
+
+
+def _length(text: str | None) -> int | None:
+    """The number in a Content-Length.
+
+    None if it has too many digits; then it is not converted, since that could be slow. Raises
+    `BodyInvalid` if it is no number; few servers let such a header through.
+    """
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdecimal()):
+        raise BodyInvalid("The Content-Length is not a number of bytes.")
+    return int(text) if len(text) <= _MAX_DIGITS else None

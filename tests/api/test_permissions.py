@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.urls import reverse
+from django.urls import URLPattern, reverse
 from redis import Redis
 from rest_framework.test import APIClient
 
-from blobcache.api.base import BlobCacheView
 from blobcache.api.urls import urlpatterns
 from tests.api import grants
 from tests.api.conftest import APP, DIGEST, PERSONAS, As, user
@@ -58,20 +57,22 @@ CASES = [
 ]
 
 
-def views() -> dict[str, type[BlobCacheView]]:
+def offers() -> dict[str, set[str]]:
+    """The methods of each named route, apart from HEAD and OPTIONS."""
     return {
-        pattern.name: pattern.callback.cls  # type: ignore[attr-defined]
+        pattern.name: {method.upper() for method in actions_of(pattern)} - {"HEAD", "OPTIONS"}
         for pattern in urlpatterns
         if pattern.name
     }
 
 
-def offers() -> dict[str, set[str]]:
-    methods = ("GET", "PUT", "POST", "DELETE")
-    return {
-        name: {method for method in methods if getattr(view, method) is not None}
-        for name, view in views().items()
-    }
+def actions_of(pattern: URLPattern) -> dict[str, str]:
+    """The action of each method of a route."""
+    view: Any = pattern.callback
+    if hasattr(view, "actions"):
+        return dict(view.actions)
+    methods = ("get", "put", "post", "patch", "delete")
+    return {method: method for method in methods if hasattr(view.cls, method)}
 
 
 def address(route: str, name: str = "team/app", digest: str = DIGEST) -> str:
@@ -102,11 +103,13 @@ def test_the_table_has_a_row_for_every_method_of_every_route() -> None:
     )
 
 
-def test_every_view_offers_exactly_what_it_handles() -> None:
-    for view in views().values():
-        for method in ("GET", "PUT", "POST", "DELETE", "PATCH"):
-            is_offered = getattr(view, method, None) is not None
-            assert hasattr(view, method.lower()) == is_offered, (view, method)
+def test_every_action_of_every_view_has_its_rule_and_its_scope() -> None:
+    for pattern in urlpatterns:
+        if pattern.name:
+            view: Any = pattern.callback
+            actions = set(actions_of(pattern).values())
+            assert actions <= set(view.cls.requires), pattern.name
+            assert actions <= set(view.cls.throttle_scopes), pattern.name
 
 
 @pytest.mark.parametrize(("row", "persona"), CASES)

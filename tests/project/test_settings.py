@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from blobcache.api.base import LIST, STAT, WRITE
+from blobcache.api.views import LIST, STAT, WRITE
 from project import embedded, settings
 from tests.servers import cache_at
 

@@ -10,6 +10,7 @@ from django.contrib import admin as django_admin
 from blobcache.api import urls as api_urls
 from blobcache.models import Blob, Repository
 from tests.admin import addresses
+from tests.api.test_permissions import actions_of
 from tests.security.transcripts import Ask
 from tests.security.worlds import (
     BROKEN,
@@ -222,9 +223,9 @@ def methods_of_all_routes() -> dict[str, set[str]]:
     found = {}
     for pattern in api_urls.urlpatterns:
         if pattern.name:
-            offers = set(pattern.callback.cls.offers)  # type: ignore[attr-defined]
-            also = {"HEAD", "OPTIONS"} if "GET" in offers else {"OPTIONS"}
-            found[f"{api_urls.app_name}:{pattern.name}"] = offers | also
+            methods = {method.upper() for method in actions_of(pattern)}
+            also = {"HEAD", "OPTIONS"} if "GET" in methods else {"OPTIONS"}
+            found[f"{api_urls.app_name}:{pattern.name}"] = methods | also
     for model in (Repository, Blob):
         for pattern in django_admin.site.get_model_admin(model).get_urls():
             if pattern.name:

@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 
 from tests.api.conftest import DIGEST, As
 from tests.api.test_bodies import refused
-from tests.api.test_permissions import TABLE, Row, address, expected, views
+from tests.api.test_permissions import TABLE, Row, address, expected, offers
 
 NAMES = {
     "blobs": ["cursor", "page_size"],
@@ -97,7 +97,7 @@ def test_the_address_without_its_slash_refuses_it_too(
     refused(response, 400, "PARAMETER_INVALID")
 
 
-@pytest.mark.parametrize("route", views())
+@pytest.mark.parametrize("route", offers())
 def test_options_takes_what_the_methods_take(
     route: str, superuser: APIClient, filled: Redis
 ) -> None:

@@ -1,0 +1,189 @@
+"""What the schema needs of drf-spectacular. Only `blobcache.api.schema` imports this module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from drf_spectacular.extensions import OpenApiSerializerExtension, OpenApiSerializerFieldExtension
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+
+from blobcache.api import serializers
+from blobcache.conf import RegistrySettings
+from blobcache.descriptor import MAX_MEDIA_TYPE, MAX_SIZE
+from blobcache.digest import ALGORITHMS, TARSUM_PATTERN
+from blobcache.redis.inspection import State
+from blobcache.reference import MAX_LENGTH, OCI_PATTERN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from drf_spectacular.openapi import AutoSchema
+    from drf_spectacular.utils import Direction
+
+    from blobcache.api.schema import Action, Parameter, Response
+
+__all__ = ["extended"]
+
+_JSON = "application/json"
+
+_ERRORS = {
+    400: "A name, digest, parameter, cursor or body is invalid.",
+    401: "Authentication required.",
+    403: "The user does not have the permission.",
+    404: "Unknown in this scope.",
+    405: "The registry is read-only.",
+    406: "The response is not available in an accepted media type.",
+    413: "The body is too long.",
+    414: "The path is too long.",
+    415: "The media type of the body is not supported.",
+    429: "Too many requests; `Retry-After` says when to try again.",
+    503: "The cache is not available; `Retry-After` says when to try again.",
+}
+_EVERYWHERE, _WITH_BODY = (400, 401, 403, 406, 414, 429, 503), (413, 415)
+
+_CONTENT_DIGEST = OpenApiParameter(
+    "Docker-Content-Digest",
+    str,
+    "header",
+    response=[200, 201],
+    description="The canonical digest.",
+)
+
+
+def extended(
+    method: Action,
+    operation_id: str,
+    summary: str,
+    responses: Mapping[int, Response],
+    *,
+    request: Any,
+    path: Sequence[str],
+    query: Sequence[Parameter],
+    errors: Sequence[int],
+    names_digest: bool,
+) -> Action:
+    """Return the action with its description; see `blobcache.api.schema.described`."""
+    statuses = sorted({*_EVERYWHERE, *errors, *(_WITH_BODY if request else ())})
+    parameters = [OpenApiParameter(name, schema, description=text) for name, schema, text in query]
+    decorated = extend_schema(
+        operation_id=operation_id,
+        summary=summary,
+        tags=["blobcache"],
+        parameters=[*parameters, _CONTENT_DIGEST] if names_digest else parameters,
+        request={_JSON: request} if request else None,
+        responses={
+            **{(code, _JSON) if body else code: body for code, body in responses.items()},
+            **{
+                (code, _JSON): OpenApiResponse(serializers.ErrorsSerializer, _ERRORS[code])
+                for code in statuses
+            },
+        },
+    )(method)
+    # `extend_schema` keeps the class of the schema here, and routers hand it to the view.
+    options = cast("Any", decorated).kwargs
+    options["schema"] = type(
+        "DescribedSchema", (_Described, options["schema"]), {"path_variables": path}
+    )
+    return decorated
+
+
+class _Described:
+    """What `extend_schema` has no argument for: a mixin for drf-spectacular's `AutoSchema`."""
+
+    path_variables: Sequence[str] = ()
+
+    def get_paginated_name(self, serializer_name: str) -> str:
+        """Return the name of a page's component."""
+        return f"{serializer_name}Page"
+
+    def get_override_parameters(self) -> list[Any]:
+        """Return the parameters, the variables of the address included."""
+        schema = cast("AutoSchema", self)
+        inherited = super().get_override_parameters()  # type: ignore[misc] # that of AutoSchema
+        return [*inherited, *(_path_variable(name, schema) for name in self.path_variables)]
+
+
+def _path_variable(name: str, auto_schema: AutoSchema) -> OpenApiParameter:
+    if name == "digest":
+        schema, text = _digest(auto_schema), "The blob's digest, as `sha256:…`."
+    else:
+        schema = {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH}
+        text = "The repository's name. Its slashes are not encoded."
+        if auto_schema.method == "PUT":  # names that begin with a domain cannot be written to
+            schema["pattern"] = f"^{OCI_PATTERN}$"
+    return OpenApiParameter(name, schema, "path", description=text)
+
+
+def _digest(auto_schema: AutoSchema) -> dict[str, Any]:
+    forms = [f"{name}:[0-9a-f]{{{length}}}" for name, length in ALGORITHMS.items()]
+    if _config(auto_schema).ALLOW_TARSUM:
+        forms.append(TARSUM_PATTERN)
+    return {"type": "string", "pattern": f"^({'|'.join(forms)})$"}
+
+
+def _config(auto_schema: AutoSchema) -> RegistrySettings:
+    found = getattr(auto_schema.view, "config", None)
+    return found if isinstance(found, RegistrySettings) else RegistrySettings()
+
+
+# Components
+
+
+class _StrictExtension(OpenApiSerializerExtension):
+    target_class = serializers.StrictSerializer
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
+        # As the documentation of extensions has it; the method has no public name.
+        schema = auto_schema._map_serializer(  # noqa: SLF001
+            self.target, direction, bypass_extensions=True
+        )
+        return {**schema, "additionalProperties": False}
+
+
+class _StateExtension(OpenApiSerializerFieldExtension):
+    """A component for all lists, under a name of its own: enumerations share one namespace."""
+
+    target_class = serializers.StateField
+
+    def get_name(self) -> str:
+        return "BlobCacheState"
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
+        return {"type": "string", "enum": [state.value for state in State]}
+
+
+class _StringExtension(OpenApiSerializerFieldExtension):
+    target_class = serializers.StrictStringField
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
+        return {"type": "string"}
+
+
+class _MediaTypeExtension(OpenApiSerializerFieldExtension):
+    target_class = serializers.MediaTypeField
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1, "maxLength": MAX_MEDIA_TYPE}
+
+
+class _DigestExtension(OpenApiSerializerFieldExtension):
+    target_class = serializers.DigestField
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
+        return {**_digest(auto_schema), "example": "sha256:" + "0123456789abcdef" * 4}
+
+
+class _DigestListExtension(OpenApiSerializerFieldExtension):
+    target_class = serializers.DigestListField
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
+        maximum = _config(auto_schema).API_MAX_BATCH
+        return {"type": "array", "items": {"type": "string"}, "maxItems": maximum}
+
+
+class _SizeExtension(OpenApiSerializerFieldExtension):
+    target_class = serializers.SizeField
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
+        return {"type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_SIZE}

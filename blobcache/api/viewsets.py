@@ -1,0 +1,593 @@
+"""The viewsets: blobs in the global scope, repositories, and the blobs of a repository.
+
+An action parses, asks one service, and renders. Addresses match loosely, so that an invalid name or
+digest gets an error that says what is wrong with it. ``docs/extending.md`` shows how a host project
+changes a viewset, or adds an action.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.http import HttpResponse
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from blobcache.api import permissions, serializers
+from blobcache.api.content import wants_json
+from blobcache.api.exceptions import BodyInvalid, ParameterInvalid
+from blobcache.api.filters import PrefixFilter
+from blobcache.api.listings import (
+    BlobListing,
+    HolderListing,
+    Listing,
+    MemberListing,
+    RepositoryListing,
+)
+from blobcache.api.pagination import (
+    CURSOR,
+    CatalogPagination,
+    CursorScope,
+    SealedCursorPagination,
+)
+from blobcache.api.schema import Parameter, described
+from blobcache.api.views import LIST, STAT, WRITE, RegistryView
+from blobcache.descriptor import Descriptor
+from blobcache.digest import MAX_LENGTH, Digest
+from blobcache.exceptions import BlobUnknown, DescriptorCorrupt, DigestInvalid
+from blobcache.figures.store import FigureStore
+from blobcache.figures.sums import summarize
+from blobcache.models import Repository
+from blobcache.raw import excerpt, quoted
+from blobcache.services.rules import read_only_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+    from rest_framework.filters import BaseFilterBackend
+    from rest_framework.request import Request
+    from rest_framework.serializers import BaseSerializer
+
+    from blobcache.api.permissions import Rule
+
+    Tables = ClassVar[Mapping[str, Any]]
+
+__all__ = ["BlobViewSet", "RegistryViewSet", "RepositoryBlobViewSet", "RepositoryViewSet"]
+
+
+class RegistryViewSet(RegistryView, GenericViewSet[Any]):
+    """Base class of the viewsets: the framework's `GenericViewSet` over a registry's cache.
+
+    `get_queryset` returns a `Listing`, which `pagination_class` and `filter_backends` work on.
+    """
+
+    serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {}
+    """The serializer of each action: of the request's body, if it has one, else of the response.
+
+    For an action without an entry it is `serializer_class`, and so for one that sets
+    `serializer_class` in its ``@action``."""
+
+    response_serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {}
+    """The serializer of the response, for the actions whose request has a body."""
+
+    list_actions: frozenset[str] = frozenset({"list"})
+    """The actions that read what `filter_backends` and `pagination_class` describe."""
+
+    serializer_class = serializers.StrictSerializer
+    pagination_class = SealedCursorPagination
+    filter_backends: Sequence[type[BaseFilterBackend]] = ()
+
+    action_map: dict[str, str]
+
+    def action_at(self, method: str) -> str | None:
+        """Return the action that an HTTP method stands for; None if there is none."""
+        return self.action_map.get("get" if method == "HEAD" else method.lower())
+
+    def get_query_parameters(self, action: str) -> Sequence[str]:
+        """Return the names of the parameters that the action reads."""
+        own = self.query_parameters.get(action, ())
+        if action not in self.list_actions:
+            return own
+        classes = [*self.filter_backends, self.pagination_class]
+        described = [
+            parameter["name"]
+            for each in classes
+            for parameter in each().get_schema_operation_parameters(self)
+        ]
+        return [*described, *own]
+
+    def get_serializer_class(self) -> type[BaseSerializer[Any]]:
+        """Return the serializer of the action; see `serializer_classes`."""
+        name = self.current_action or ""
+        if "serializer_class" in vars(self) or name not in self.serializer_classes:
+            return super().get_serializer_class()
+        return self.serializer_classes[name]
+
+    def get_response_serializer(self, instance: object) -> BaseSerializer[Any]:
+        """Return the serializer of the response, with the object that it represents."""
+        found = self.response_serializer_classes.get(self.current_action or "")
+        kind = found or self.get_serializer_class()
+        return kind(instance, context=self.get_serializer_context())
+
+    def get_validated_data(self, request: Request) -> Any:
+        """Return the validated body. Raises `BodyInvalid` or a `ValidationError`."""
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        return serializer.validated_data
+
+    def get_page(self) -> Response:
+        """Return the response of an action that lists."""
+        rows = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return self.get_paginated_response(self.get_serializer(rows, many=True).data)
+
+
+class DescriptorViewSet(RegistryViewSet):
+    """What both viewsets of blobs do, each in its own scope: stat, set, clear and batch stat."""
+
+    lookup_field = "digest"
+    lookup_value_regex = "[^/]+"
+
+    requires: ClassVar[Mapping[str, Rule]] = {
+        "list": permissions.view,
+        "retrieve": permissions.view,
+        "update": permissions.set_,
+        "destroy": permissions.clear,
+        "stat": permissions.view,
+    }
+    throttle_scopes: ClassVar[Mapping[str, str]] = {
+        "list": LIST,
+        "retrieve": STAT,
+        "update": WRITE,
+        "destroy": WRITE,
+        "stat": STAT,
+    }
+    serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
+        "list": serializers.RecordSerializer,
+        "retrieve": serializers.DescriptorSerializer,
+        "update": serializers.DescriptorRequestSerializer,
+        "stat": serializers.BatchRequestSerializer,
+    }
+    response_serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
+        "update": serializers.DescriptorSerializer,
+        "stat": serializers.BatchResultSerializer,
+    }
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer a program's stat by a short path, which skips what only other requests need.
+
+        Authentication, permissions, throttles and errors are the framework's. A subclass that
+        overrides what the short path skips gets the framework's way.
+        """
+        action = self.action_map.get((request.method or "").lower())
+        if (
+            action != "retrieve"
+            or not wants_json(request)
+            or not _is_plain_stat(type(self))
+            or not _STAT_ATTRIBUTES.isdisjoint(vars(self))
+        ):
+            return super().dispatch(request, *args, **kwargs)
+        self.args, self.kwargs, self.format_kwarg = args, kwargs, None
+        self.request = asked = self.initialize_request(request, *args, **kwargs)
+        try:
+            self.perform_authentication(asked)
+            self.check_permissions(asked)
+            self.check_throttles(asked)
+            self.check_query_parameters(asked)
+            found = self.service.stat(kwargs["digest"])
+        except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
+            self.headers = self.default_response_headers
+            asked.accepted_renderer, asked.accepted_media_type = self.perform_content_negotiation(
+                asked
+            )
+            self.response = self.handle_exception(error)
+            return self.finalize_response(asked, self.response, *args, **kwargs)
+        headers = self.default_response_headers | _content_digest_header(found)
+        headers["Content-Type"] = "application/json"
+        return HttpResponse(serializers.descriptor_json(found), headers=headers)
+
+    def get_object(self) -> Any:
+        """Return the blob's descriptor. Raises `BlobUnknown`."""
+        if self.action == "metadata":  # OPTIONS, which only asks whether the user may PUT
+            return None
+        return self.service.stat(self.kwargs["digest"])
+
+    def _stat(self) -> Response:
+        found = self.get_object()
+        return Response(
+            self.get_response_serializer(found).data, headers=_content_digest_header(found)
+        )
+
+    def _set(self, request: Request) -> Response:
+        service, digest, body = self.service, self.digest, self.get_validated_data(request)
+        canonical = self.parse_digest(body.get("digest", digest))
+        descriptor = Descriptor(canonical, body["size"], body["mediaType"])
+        with self.recorded():
+            result = service.set_descriptor(digest, descriptor)
+        return Response(
+            self.get_response_serializer(result.descriptor).data,
+            status.HTTP_201_CREATED if result.created else status.HTTP_200_OK,
+            headers=_content_digest_header(result.descriptor),
+        )
+
+    def _clear(self) -> Response:
+        service, digest = self.service, self.digest
+        with self.recorded():
+            service.clear(digest)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    def _stat_many(self, request: Request) -> Response:
+        service, texts = self.service, self.get_validated_data(request)["digests"]
+        maximum = self.config.API_MAX_BATCH
+        if len(texts) > maximum:
+            raise BodyInvalid(
+                f"The body has {len(texts)} digests; at most {maximum} are answered.",
+                {"maximum": maximum},
+            )
+        digests: list[Digest] = []
+        invalid = []
+        tarsum = self.config.ALLOW_TARSUM
+        for text in dict.fromkeys(texts):
+            try:
+                digests.append(Digest(text, allow_tarsum=tarsum))
+            except DigestInvalid as error:
+                shown = text if len(text) <= MAX_LENGTH else excerpt(text)
+                invalid.append(serializers.InvalidDigest(shown, error.code, error.message))
+        found = service.stat_many(digests)
+        unknown = [digest for digest in digests if digest not in found]
+        result = serializers.BatchResult(found, unknown, invalid)
+        return Response(self.get_response_serializer(result).data)
+
+
+def _content_digest_header(found: Descriptor) -> dict[str, str]:
+    # A header is a str and nothing derived from it (PEP 3333); wsgiref insists.
+    return {"Docker-Content-Digest": str(found.digest)}
+
+
+_DESCRIPTOR = serializers.DescriptorSerializer
+
+_DRY_RUN = Parameter(
+    "dry_run",
+    {"type": "string", "enum": ["0", "1", "false", "true"], "default": "0"},
+    "If true, only return what a purge would clear, and write nothing.",
+)
+_FLAGS = {"1": True, "true": True, "0": False, "false": False}
+
+
+class BlobViewSet(DescriptorViewSet):
+    """Blobs in the global scope: what the cache knows of them, whatever the repository."""
+
+    requires: ClassVar[Mapping[str, Rule]] = {
+        **DescriptorViewSet.requires,
+        "repositories": permissions.view,
+        "purge": permissions.purge,
+    }
+    throttle_scopes: ClassVar[Mapping[str, str]] = {
+        **DescriptorViewSet.throttle_scopes,
+        "repositories": LIST,
+        "purge": WRITE,
+    }
+    query_parameters: ClassVar[Mapping[str, Sequence[str]]] = {"purge": (_DRY_RUN.name,)}
+    list_actions = frozenset({"list", "repositories"})
+    serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
+        **DescriptorViewSet.serializer_classes,
+        "repositories": serializers.HolderSerializer,
+        "purge": serializers.PurgeRequestSerializer,
+    }
+    response_serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
+        **DescriptorViewSet.response_serializer_classes,
+        "purge": serializers.PurgeResultSerializer,
+    }
+
+    def get_queryset(self) -> Listing:  # type: ignore[override] # a listing, which is no queryset
+        """Return the global descriptors; for `repositories`, the holders of a blob."""
+        if self.current_action == "repositories":
+            digest = self.digest
+            return HolderListing(self.browsable, self.access, digest)
+        return BlobListing(self.browsable)
+
+    @described(
+        "list_blobs",
+        "List blobs in the global scope",
+        {200: serializers.RecordSerializer(many=True)},
+    )
+    def list(self, request: Request, **_: str) -> Response:
+        """List blobs, in no particular order."""
+        return self.get_page()
+
+    @described(
+        "stat_blob",
+        "Stat a blob in the global scope",
+        {200: _DESCRIPTOR},
+        path=["digest"],
+        errors=[404],
+        names_digest=True,
+    )
+    def retrieve(self, request: Request, **_: str) -> Response:
+        """Return the blob's descriptor."""
+        return self._stat()
+
+    @described(
+        "set_blob",
+        "Set a blob's descriptor in the global scope",
+        {200: _DESCRIPTOR, 201: _DESCRIPTOR},
+        request=serializers.DescriptorRequestSerializer,
+        path=["digest"],
+        errors=[405],
+        names_digest=True,
+    )
+    def update(self, request: Request, **_: str) -> Response:
+        """Set the blob's descriptor, and return what a GET would now return."""
+        return self._set(request)
+
+    @described(
+        "clear_blob",
+        "Clear a blob in the global scope",
+        {204: None},
+        path=["digest"],
+        errors=[404, 405],
+    )
+    def destroy(self, request: Request, **_: str) -> Response:
+        """Clear the blob's descriptor."""
+        return self._clear()
+
+    @described(
+        "stat_blobs",
+        "Stat many blobs in the global scope",
+        {200: serializers.BatchResultSerializer},
+        request=serializers.BatchRequestSerializer,
+    )
+    @action(detail=False, methods=["post"], name="Stat Many Blobs")
+    def stat(self, request: Request, **_: str) -> Response:
+        """Stat many blobs. Each digest is answered once; an invalid one does not affect others."""
+        return self._stat_many(request)
+
+    @described(
+        "list_blob_repositories",
+        "List the repositories that may read a blob",
+        {200: serializers.HolderSerializer(many=True)},
+        path=["digest"],
+    )
+    @action(detail=True, pagination_class=CatalogPagination)
+    def repositories(self, request: Request, **_: str) -> Response:
+        """List the repositories that hold the blob and that the user may view, by name."""
+        return self.get_page()
+
+    @described(
+        "purge_blob",
+        "Clear a blob in every repository and globally, step by step",
+        {200: serializers.PurgeResultSerializer},
+        request=serializers.PurgeRequestSerializer,
+        path=["digest"],
+        query=[_DRY_RUN],
+        errors=[405],
+    )
+    @action(detail=True, methods=["post"])
+    def purge(self, request: Request, **_: str) -> Response:
+        """Do one step of a purge. Repeat it with `next` as the cursor until that is null.
+
+        Only repositories that the user may view are named; the others are cleared as well.
+        """
+        is_dry = _flag(request, _DRY_RUN.name)
+        digest, token = self.digest, self.get_validated_data(request).get("cursor")
+        step = self._dry_run(digest, token) if is_dry else self._purge(digest, token)
+        return Response(self.get_response_serializer(step).data)
+
+    # The scopes of cursors are names that a view once had, so that clients' cursors stay valid.
+
+    def _purge(self, digest: Digest, token: str | None) -> serializers.PurgeStep:
+        scope = CursorScope(self.registry, "PurgeView", digest)
+        cursor = scope.open(token)
+        with self.recorded():
+            result = self.provider.purge(digest, cursor)
+        cleared = [name for name in result.cleared if self.access.may_view(name)]
+        return serializers.PurgeStep(cleared, scope.seal(result.next))
+
+    def _dry_run(self, digest: Digest, token: str | None) -> serializers.DryRun:
+        if self.config.READ_ONLY:
+            raise read_only_error(self.registry)
+        scope = CursorScope(self.registry, "PurgeView", _DRY_RUN.name, digest)
+        holders = HolderListing(self.browsable, self.access, digest)
+        page = holders.page(scope.open(token), self.config.API_PAGE_SIZE)
+        return serializers.DryRun(
+            would_clear=[holder.name for holder in page.rows],
+            global_descriptor=self._is_known(digest),
+            next=scope.seal(page.next),
+            complete=page.status is not None and page.status.complete,
+            indexed_at=page.status.indexed_at if page.status else None,
+        )
+
+    def _is_known(self, digest: Digest) -> bool | None:
+        """Whether there is a global descriptor, damaged or not; None if the user may not know."""
+        if not self.access.may_view(None):
+            return None
+        try:
+            self.provider.stat(digest)
+        except DescriptorCorrupt:
+            return True
+        except BlobUnknown:
+            return False
+        return True
+
+
+def _flag(request: Request, name: str) -> bool:
+    """Return the value of a boolean parameter, false by default. Raises `ParameterInvalid`."""
+    text = request.query_params.get(name, "0")
+    if text not in _FLAGS:
+        raise ParameterInvalid(
+            f"The parameter {name!a} must be one of {', '.join(_FLAGS)}, not {quoted(text)}.",
+            {"parameter": name, "value": excerpt(text), "allowed": list(_FLAGS)},
+        )
+    return _FLAGS[text]
+
+
+class RepositoryViewSet(RegistryViewSet):
+    """Repositories."""
+
+    lookup_field = "name"
+    lookup_value_regex = ".+"
+
+    requires: ClassVar[Mapping[str, Rule]] = {
+        "list": permissions.list_,
+        "summary": permissions.view,
+    }
+    throttle_scopes: ClassVar[Mapping[str, str]] = {"list": LIST, "summary": LIST}
+    query_parameters: ClassVar[Mapping[str, Sequence[str]]] = {"summary": (CURSOR.name,)}
+    serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
+        "list": serializers.RepositorySerializer,
+        "summary": serializers.SummarySerializer,
+    }
+    pagination_class = CatalogPagination
+    filter_backends = (PrefixFilter,)
+
+    def get_queryset(self) -> Listing:  # type: ignore[override] # a listing, which is no queryset
+        """Return the repositories that the user may view."""
+        return RepositoryListing(self.browsable, self.access)
+
+    def get_object(self) -> Any:
+        """Return the repository in the address. Raises `RepositoryNameInvalid`."""
+        return Repository(name=self.repository_name)
+
+    @described(
+        "list_repositories",
+        "List repositories",
+        {200: serializers.RepositorySerializer(many=True)},
+    )
+    def list(self, request: Request, **_: str) -> Response:
+        """List the repositories that the user may view, by name."""
+        return self.get_page()
+
+    @described(
+        "summarize_repository",
+        "Sum up a repository's blobs",
+        {200: serializers.SummarySerializer},
+        path=["name"],
+        query=[CURSOR],
+        errors=[404],
+    )
+    @action(detail=True)
+    def summary(self, request: Request, **_: str) -> Response:
+        """Return sums of as many blobs as there is time for, and the stored figures."""
+        name = self.repository_name
+        scope = CursorScope(self.registry, "SummaryView", name)
+        cursor = scope.open(request.query_params.get(CURSOR.name))
+        provider = self.browsable
+        sums = summarize(provider.repository_scoped(name), name, cursor)
+        kept = FigureStore(provider).look(name).figures
+        part = serializers.SummaryPart.of(sums, kept, scope.link(request, sums.next))
+        return Response(self.get_response_serializer(part).data)
+
+
+class RepositoryBlobViewSet(DescriptorViewSet):
+    """The blobs of a repository."""
+
+    def get_queryset(self) -> Listing:  # type: ignore[override] # a listing, which is no queryset
+        """Return the blobs of the repository."""
+        name = self.repository_name
+        return MemberListing(self.browsable, name)
+
+    @described(
+        "list_repository_blobs",
+        "List blobs in a repository",
+        {200: serializers.RecordSerializer(many=True)},
+        path=["name"],
+        errors=[404],
+    )
+    def list(self, request: Request, **_: str) -> Response:
+        """List the blobs of the repository, in no particular order."""
+        return self.get_page()
+
+    @described(
+        "stat_repository_blob",
+        "Stat a blob in a repository",
+        {200: _DESCRIPTOR},
+        path=["name", "digest"],
+        errors=[404],
+        names_digest=True,
+    )
+    def retrieve(self, request: Request, **_: str) -> Response:
+        """Return the blob's descriptor, with the repository's own media type."""
+        return self._stat()
+
+    @described(
+        "set_repository_blob",
+        "Set a blob's descriptor in a repository",
+        {200: _DESCRIPTOR, 201: _DESCRIPTOR},
+        request=serializers.DescriptorRequestSerializer,
+        path=["name", "digest"],
+        errors=[405],
+        names_digest=True,
+    )
+    def update(self, request: Request, **_: str) -> Response:
+        """Set the blob's descriptor, and return what a GET would now return."""
+        return self._set(request)
+
+    @described(
+        "clear_repository_blob",
+        "Clear a blob in a repository",
+        {204: None},
+        path=["name", "digest"],
+        errors=[404, 405],
+    )
+    def destroy(self, request: Request, **_: str) -> Response:
+        """Clear the blob in the repository."""
+        return self._clear()
+
+    @described(
+        "stat_repository_blobs",
+        "Stat many blobs in a repository",
+        {200: serializers.BatchResultSerializer},
+        request=serializers.BatchRequestSerializer,
+        path=["name"],
+    )
+    @action(detail=False, methods=["post"], name="Stat Many Blobs")
+    def stat(self, request: Request, **_: str) -> Response:
+        """Stat many blobs. Each digest is answered once; an invalid one does not affect others."""
+        return self._stat_many(request)
+
+
+# The short path of a stat
+
+_STATS = {BlobViewSet.retrieve, RepositoryBlobViewSet.retrieve}
+
+_STAT_TABLES = frozenset({"serializer_classes", "response_serializer_classes"})
+
+_STAT_HOOKS = frozenset(
+    {
+        "check_request",
+        "content_negotiation_class",
+        "determine_version",
+        "finalize_response",
+        "get_content_negotiator",
+        "get_format_suffix",
+        "get_object",
+        "get_renderers",
+        "get_response_serializer",
+        "get_serializer_class",
+        "get_serializer_context",
+        "initial",
+        "parse_digest",
+        "renderer_classes",
+        "serializer_class",
+        "versioning_class",
+    }
+)
+"""What the short path skips, apart from `retrieve` itself."""
+
+_STAT_ATTRIBUTES = _STAT_HOOKS | _STAT_TABLES
+"""Of these, none may be set by `as_view` either."""
+
+
+@cache
+def _is_plain_stat(viewset: type[DescriptorViewSet]) -> bool:
+    """Whether the viewset's `retrieve` does what the short path does."""
+    if viewset.retrieve not in _STATS:  # type: ignore[attr-defined]
+        return False
+    kinds = [kind for table in _STAT_TABLES if (kind := getattr(viewset, table).get("retrieve"))]
+    return kinds == [serializers.DescriptorSerializer] and all(
+        getattr(viewset, hook) is getattr(DescriptorViewSet, hook) for hook in _STAT_HOOKS
+    )

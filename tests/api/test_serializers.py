@@ -1,0 +1,261 @@
+"""What is represented by hand is what the declared fields say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rest_framework import serializers as framework
+from rest_framework.renderers import JSONRenderer
+
+from blobcache.api import exceptions, serializers
+from blobcache.api.content import AsciiJSONRenderer
+from blobcache.api.serializers import (
+    BatchResult,
+    BatchResultSerializer,
+    DescriptorSerializer,
+    DryRun,
+    ErrorsSerializer,
+    HolderSerializer,
+    InvalidDigest,
+    PurgeResultSerializer,
+    PurgeStep,
+    RecordSerializer,
+    RepositorySerializer,
+    ResponseSerializer,
+    StatusReport,
+    StatusSerializer,
+    SummaryPart,
+    SummarySerializer,
+    descriptor_json,
+)
+from blobcache.descriptor import MAX_SIZE, Descriptor
+from blobcache.digest import ALGORITHMS, Digest
+from blobcache.figures.store import Figures
+from blobcache.figures.sums import MediaTypeTotal
+from blobcache.redis.inspection import Record, State
+from blobcache.reference import RepositoryName
+from blobcache.services.catalog import CatalogStatus, Holder, RepositoryEntry
+from blobcache.services.status import ServerStatus
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+NUMBERS = st.integers(0, MAX_SIZE)
+DIGESTS = st.sampled_from(sorted(ALGORITHMS)).flatmap(
+    lambda name: st.integers(0, 99).map(
+        lambda number: Digest(f"{name}:{number:0{ALGORITHMS[name]}x}")
+    )
+)
+MEDIA_TYPES = st.none() | st.sampled_from(["a/b", "application/json", 'a/"', "a/\\", "é/ü", "😀"])
+DESCRIPTORS = st.builds(Descriptor, DIGESTS, NUMBERS, MEDIA_TYPES)
+RECORDS = st.builds(
+    Record, DIGESTS | TEXTS, st.sampled_from(State), st.none() | DESCRIPTORS, MEDIA_TYPES
+)
+NAMES = st.sampled_from(["a", "team/app", "host:5000/a"]).map(RepositoryName)
+INVALID = st.builds(InvalidDigest, TEXTS, TEXTS, TEXTS)
+BATCHES = st.builds(
+    BatchResult,
+    st.dictionaries(DIGESTS, DESCRIPTORS, max_size=3),
+    st.lists(DIGESTS, max_size=3),
+    st.lists(INVALID, max_size=3),
+)
+BY_HAND: dict[type[ResponseSerializer], st.SearchStrategy[Any]] = {
+    DescriptorSerializer: DESCRIPTORS,
+    RecordSerializer: RECORDS,
+    RepositorySerializer: st.builds(RepositoryEntry, NAMES | TEXTS, st.none() | NUMBERS),
+    HolderSerializer: st.builds(Holder, NAMES, MEDIA_TYPES),
+    BatchResultSerializer: BATCHES,
+}
+
+EASTERN = timezone(timedelta(hours=9))
+TIME = datetime(2026, 11, 24, 14, 38, 19, 629688, UTC)
+
+
+def subclasses(of: type) -> Iterator[type]:
+    children: list[type] = of.__subclasses__()
+    for each in children:
+        yield each
+        yield from subclasses(each)
+
+
+def test_every_serializer_that_is_represented_by_hand_is_compared() -> None:
+    by_hand = {
+        each
+        for each in subclasses(ResponseSerializer)
+        if "represent" in vars(each) and each.__module__ == serializers.__name__
+    }
+    assert by_hand == set(BY_HAND)
+
+
+@pytest.mark.parametrize("kind", BY_HAND, ids=lambda kind: kind.__name__)
+@given(data=st.data())
+def test_by_hand_is_as_by_fields(kind: type[ResponseSerializer], data: st.DataObject) -> None:
+    instance = data.draw(BY_HAND[kind])
+    by_hand = kind().to_representation(instance)
+    by_fields = framework.Serializer.to_representation(kind(), instance)
+    assert by_hand == by_fields
+    renderer = AsciiJSONRenderer()
+    assert renderer.render(by_hand) == renderer.render(by_fields)
+    assert list(kind([instance], many=True).data) == [by_fields]
+
+
+@given(DESCRIPTORS)
+def test_the_json_of_the_short_path_is_that_of_the_renderer(found: Descriptor) -> None:
+    data = DescriptorSerializer(found).data
+    assert descriptor_json(found) == AsciiJSONRenderer().render(data)
+    assert json.loads(descriptor_json(found)) == json.loads(JSONRenderer().render(data))
+
+
+class Named(DescriptorSerializer):
+    short = framework.CharField(source="digest.algorithm")
+
+
+class Shorter(DescriptorSerializer):
+    size = None  # type: ignore[assignment] # how the framework drops an inherited field
+
+
+class Chosen(DescriptorSerializer):
+    def get_fields(self) -> dict[str, Any]:
+        return {"size": super().get_fields()["size"]}
+
+
+class Popping(DescriptorSerializer):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields.pop("mediaType")
+
+
+class Rewritten(DescriptorSerializer):
+    def to_representation(self, instance: Descriptor) -> dict[str, Any]:
+        return super().to_representation(instance) | {"here": True}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (Named, {"digest", "size", "mediaType", "short"}),
+        (Shorter, {"digest", "mediaType"}),
+        (Chosen, {"size"}),
+        (Popping, {"digest", "size"}),
+        (Rewritten, {"digest", "size", "mediaType", "here"}),
+    ],
+)
+@pytest.mark.parametrize("many", [False, True])
+def test_a_subclass_with_other_fields_has_them(
+    kind: type[DescriptorSerializer], fields: set[str], many: bool
+) -> None:
+    found = Descriptor("sha256:" + "a" * 64, 1, "a/b")
+    data = kind([found], many=True).data[0] if many else kind(found).data
+    assert set(data) == fields
+
+
+def test_a_subclass_does_not_inherit_the_name_of_the_component() -> None:
+    assert not hasattr(Named.Meta, "ref_name")
+
+
+TOTALS = (MediaTypeTotal("a/b", 2, 30), MediaTypeTotal(None, 1, 0))
+FIGURES = Figures(3, 30, TOTALS, MediaTypeTotal(None, 5, 6), {State.OK: 3}, TIME)
+STATES: dict[str, int] = {state.value: 0 for state in State}
+SUMS: dict[str, Any] = {
+    "bytes": 30,
+    "media_types": [
+        {"mediaType": "a/b", "count": 2, "bytes": 30},
+        {"mediaType": None, "count": 1, "bytes": 0},
+    ],
+    "other_media_types": None,
+    "states": {**STATES, "ok": 2, "husk": 1},
+}
+
+
+def test_a_summary_has_zeros_for_states_that_do_not_occur() -> None:
+    part = SummaryPart(
+        count=9,
+        counted=3,
+        bytes=30,
+        media_types=TOTALS,
+        other_media_types=None,
+        states={State.OK: 2, State.HUSK: 1},
+        next=None,
+        kept=FIGURES,
+    )
+    assert SummarySerializer(part).data == {
+        **SUMS,
+        "count": 9,
+        "counted": 3,
+        "complete": True,
+        "next": None,
+        "kept": {
+            **SUMS,
+            "other_media_types": {"count": 5, "bytes": 6},
+            "states": {**STATES, "ok": 3},
+            "count": 3,
+            "counted_at": "2026-11-24T14:38:19.629688Z",
+        },
+    }
+
+
+def test_a_step_of_a_purge_has_no_fields_of_a_dry_run() -> None:
+    assert PurgeResultSerializer(PurgeStep(["a"], "x")).data == {"cleared": ["a"], "next": "x"}
+    dry = DryRun(["a"], None, None, complete=False, indexed_at=None)
+    assert PurgeResultSerializer(dry).data == {
+        "cleared": [],
+        "next": None,
+        "would_clear": ["a"],
+        "global_descriptor": None,
+        "complete": False,
+        "indexed_at": None,
+    }
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_times_are_in_utc_whatever_the_host_prefers(zone: str, settings: Any) -> None:
+    settings.TIME_ZONE = zone
+    status = CatalogStatus(TIME.astimezone(EASTERN), 1, 1)
+    server = ServerStatus(
+        product="valkey",
+        version="9.1.2",
+        nodes=1,
+        used_memory=7,
+        max_memory=0,
+        eviction_policy="noeviction",
+        is_persistent=True,
+        warnings=("careful",),
+    )
+    report = StatusReport("cache", read_only=False, server=server, catalog=status)
+    data = StatusSerializer(report).data
+    age = data["catalog"].pop("age")
+    assert age == pytest.approx(status.age, abs=1)
+    assert data == {
+        "reachable": True,
+        "role": "cache",
+        "read_only": False,
+        "server": {
+            "product": "valkey",
+            "version": "9.1.2",
+            "nodes": 1,
+            "used_memory": 7,
+            "max_memory": 0,
+            "eviction_policy": "noeviction",
+            "persistent": True,
+        },
+        "warnings": ["careful"],
+        "catalog": {
+            "complete": True,
+            "indexed_at": "2026-11-24T14:38:19.629688Z",
+            "building": False,
+        },
+    }
+
+
+def test_a_status_without_redis_has_nulls() -> None:
+    data = StatusSerializer(StatusReport("primary", read_only=True)).data
+    assert (data["server"], data["warnings"], data["catalog"]) == (None, [], None)
+
+
+def test_an_error_is_as_it_is_declared() -> None:
+    envelope = exceptions.envelope(exceptions.BodyInvalid("wrong", {"field": "size"}))
+    assert ErrorsSerializer(envelope).data == envelope
