@@ -32,10 +32,19 @@ from tests.threads import held
 TIMEOUT = 0.5
 """Seconds that are configured for connecting and for each reply."""
 
+SHORT = 0.2
+"""The same where a test waits until they are over."""
+
 SLACK = 2.0
 """Seconds that a busy machine may add."""
 
-OPTIONS: dict[str, Any] = {"SOCKET_TIMEOUT": TIMEOUT, "SOCKET_CONNECT_TIMEOUT": TIMEOUT}
+
+def impatient(seconds: float) -> dict[str, Any]:
+    """The OPTIONS that bound connecting and each reply."""
+    return {"SOCKET_TIMEOUT": seconds, "SOCKET_CONNECT_TIMEOUT": seconds}
+
+
+OPTIONS = impatient(TIMEOUT)
 
 
 def calls() -> dict[str, Callable[[], object]]:
@@ -64,11 +73,11 @@ def calls() -> dict[str, Callable[[], object]]:
 CALLS = list(calls())
 
 
-def assert_unavailable(name: str, unsaid: str = "127.0.0.1") -> None:
+def assert_unavailable(name: str, unsaid: str = "127.0.0.1", *, timeout: float = TIMEOUT) -> None:
     began = monotonic()
     with pytest.raises(CacheUnavailable) as caught:
         calls()[name]()
-    assert monotonic() - began < TIMEOUT + SLACK
+    assert monotonic() - began < timeout + SLACK
     assert unsaid not in str(caught.value)
     assert caught.value.__cause__ is not None
 
@@ -107,32 +116,54 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict
 
 @pytest.fixture
 def server(way: dict[str, Any]) -> Iterator[embedded.Server]:
+    """A server of the test's own, whose configuration it may change."""
     with embedded.start() as server, cache_at(server.url, **way):
         yield server
 
 
+@pytest.fixture(scope="module")
+def module_server() -> Iterator[embedded.Server]:
+    """A server for the tests that freeze or kill one, and change nothing of its configuration."""
+    with embedded.start() as server:
+        yield server
+
+
+@pytest.fixture
+def shared(module_server: embedded.Server, way: dict[str, Any]) -> Iterator[embedded.Server]:
+    """The module's server, running and empty, and connections of the test's own."""
+    try:
+        assert module_server.pid
+    except embedded.ServerError:  # killed by a test that failed
+        module_server.restart()
+    with module_server.client() as client:
+        client.flushall()
+    with cache_at(module_server.url, **way):
+        yield module_server
+
+
 @pytest.mark.parametrize("way", [KERNEL_TIME], indirect=True)
-def test_the_kernels_time_is_what_it_says(server: embedded.Server) -> None:
+def test_the_kernels_time_is_what_it_says(shared: embedded.Server) -> None:
     for _ in range(2):
         assert_works()
     assert held(RedisBlobDescriptorCacheProvider())._sock.gettimeout() is None
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_refused(server: embedded.Server, name: str) -> None:
+def test_refused(shared: embedded.Server, name: str) -> None:
     assert_works()
-    server.kill()
+    shared.kill()
     assert_unavailable(name)
-    server.restart()
+    shared.restart()
     assert_works()
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_silent(server: embedded.Server, name: str) -> None:
-    assert_works()
-    with server.frozen():
-        assert_unavailable(name)
-    assert_works()
+def test_silent(shared: embedded.Server, way: dict[str, Any], name: str) -> None:
+    with cache_at(shared.url, **{**way, **impatient(SHORT)}):
+        assert_works()
+        with shared.frozen():
+            assert_unavailable(name, timeout=SHORT)
+        assert_works()
 
 
 @pytest.mark.parametrize("retries", [0, 2])
@@ -142,20 +173,20 @@ def test_the_pools_policy_decides_about_another_attempt(way: dict[str, Any], ret
     assert len(asked) == retries + 1
 
 
-def test_a_late_reply_is_not_taken_for_the_next_one(server: embedded.Server) -> None:
+def test_a_late_reply_is_not_taken_for_the_next_one(shared: embedded.Server) -> None:
     provider = RedisBlobDescriptorCacheProvider()
     provider.set_descriptor(A, of(A, 1))
     provider.set_descriptor(B, of(B, 2))
-    with server.frozen(), pytest.raises(CacheUnavailable):
+    with shared.frozen(), pytest.raises(CacheUnavailable):
         provider.stat(A)
     assert provider.stat(B) == of(B, 2)
 
 
-def test_restarted_in_between(server: embedded.Server) -> None:
+def test_restarted_in_between(shared: embedded.Server) -> None:
     """Pooled connections that died with the old process are replaced unseen."""
     for _ in range(3):
         assert_works()
-        server.restart()
+        shared.restart()
 
 
 def test_wrong_password(server: embedded.Server) -> None:
