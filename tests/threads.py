@@ -27,6 +27,6 @@ def in_thread(test: Callable[_P, None]) -> Callable[_P, None]:
 
 def held(provider: RedisBlobDescriptorCacheProvider) -> Any:
     """The connection that this thread holds."""
-    place = provider.server._client()._connections._own.place
-    assert place is not None
-    return place.connection
+    connection = provider.server.held_connection
+    assert connection is not None
+    return connection

@@ -87,7 +87,9 @@ def look_at_blobs(server: Server, digests: Sequence[Digest]) -> list[Evidence]:
     """Read the blobs' hashes."""
     if not digests:
         return []
-    return [Evidence(reply) for reply in server.ask_many(commands.look_template(None), digests)]
+    return [
+        Evidence(reply) for reply in server.run_template_many(commands.look_template(None), digests)
+    ]
 
 
 def look_at_members(
@@ -97,7 +99,7 @@ def look_at_members(
     if not digests:
         return []
     first = [commands.are_members(repository, digests)]
-    members, *looks = server.ask_many(commands.look_template(repository), digests, first)
+    members, *looks = server.run_template_many(commands.look_template(repository), digests, first)
     if is_wrong_type(members):
         members = [members] * len(digests)
     return [

@@ -99,7 +99,7 @@ class RedisService(BaseDescriptorService):
 
     def _stat(self, digest: Digest) -> Descriptor:
         replica = self._options.read_from_replicas
-        answers = self._server.ask(self._stat_template, digest, replica=replica)
+        answers = self._server.run_template(self._stat_template, digest, replica=replica)
         descriptor = self._read(answers, digest)
         if descriptor is None:
             raise blob_unknown_error(digest, self.repository)
@@ -123,9 +123,9 @@ class RedisService(BaseDescriptorService):
             return []
         looks, replica = commands.look_template(self.repository), self._options.read_from_replicas
         if self.repository is None:
-            return zip(self._server.ask_many(looks, digests, replica=replica))
+            return zip(self._server.run_template_many(looks, digests, replica=replica))
         first = [commands.are_members(self.repository, digests)]
-        members, *answers = self._server.ask_many(looks, digests, first, replica=replica)
+        members, *answers = self._server.run_template_many(looks, digests, first, replica=replica)
         if is_wrong_type(members):
             members = [members] * len(digests)
         return zip(cast("list[Reply]", members), answers[::2], answers[1::2], strict=True)
@@ -220,7 +220,7 @@ class RedisService(BaseDescriptorService):
         else:
             script = commands.CLEAR_GLOBAL if repository is None else commands.CLEAR_SCOPED
             call = commands.clear_template(repository, takes_blob=self.rules.role == "cache")
-            reply = self._server.call(script, (call, (digest,)))
+            reply = self._server.script_call(script, (call, (digest,)))
         if reply is None:
             raise blob_unknown_error(digest, repository)
         fields, *override = cast("list[Reply]", reply)

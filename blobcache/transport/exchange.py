@@ -1,10 +1,10 @@
-"""Packed commands sent at once, on a connection of redis-py's own pool.
+"""Packed commands sent at once, over a connection of redis-py's own pool.
 
-A pipeline of redis-py's spends more time on a call than Redis does. This is the short way, for its
-plain client alone: the pool hands out the connection, with its limits, health checks, greeting, TLS
-and Sentinel, and some threads hold theirs from call to call; the connection's own retry policy
-decides about another attempt; whatever goes wrong, the connection is closed before it is given
-back. `can_exchange` tells which clients it is for; every other one keeps its pipeline.
+A pipeline of redis-py spends more time on a call than Redis does. This is the fast path for the
+plain `redis.Redis` client; other clients use a pipeline (see `can_exchange`). The pool hands out
+the connection, with its limits, health checks, greeting, TLS and Sentinel; some threads hold theirs
+between calls; the connection's own retry policy decides about another attempt. Whatever goes wrong,
+the connection is closed before it is given back.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from blobcache.transport.private import NOT_ENOUGH_DATA, HiredisParser
-from blobcache.transport.sockets import is_plain, let_python_time, send_at_once
+from blobcache.transport import private
+from blobcache.transport.sockets import send_all
 
 if TYPE_CHECKING:
     from blobcache.transport.held import Connections
@@ -30,19 +30,15 @@ def can_exchange(client: Any) -> bool:
 
     A cache keeps account of every command, and a connection of its own is behind a lock.
     """
-    return (
-        type(client) is Redis
-        and client.connection is None
-        and getattr(client.connection_pool, "cache", None) is None
-    )
+    return private.CAN_EXCHANGE and type(client) is Redis and private.uses_pool_alone(client)
 
 
 def exchange(connections: Connections, packed: bytes, count: int, *, repeatable: bool) -> list[Any]:
     """Send packed commands and return their `count` replies, an error in place of its reply.
 
-    One round trip. Raises redis-py's errors for whatever keeps the replies from coming. What is not
-    `repeatable` is sent once, whatever the retry policy says: a second time it would find what the
-    first one did, and tell that instead.
+    One round trip. Raises redis-py's errors for whatever keeps the replies from coming. Commands
+    that are not `repeatable` are sent once, whatever the retry policy says: retrying a write would
+    report `created` wrongly.
     """
     connection = connections.take()
     try:
@@ -62,18 +58,19 @@ def exchange(connections: Connections, packed: bytes, count: int, *, repeatable:
 def _attempt(connection: Any, packed: bytes, count: int) -> list[Any]:
     """Send and receive once. Replies are never decoded.
 
-    What redis-py's own methods do, by their own parts, without the 3 us and more that these take.
+    This does what redis-py's own methods do, without the 3 us and more that those take.
     """
-    parser, sock = connection._parser, connection._sock  # noqa: SLF001
-    if type(parser) is not HiredisParser:
+    parser, sock = private.parser_and_socket(connection)
+    if type(parser) is not private.HiredisParser:
         connection.send_packed_command((packed,))
         return [_read_one(connection) for _ in range(count)]
     try:
         if sock is None or connection.health_check_interval:
-            connection.send_packed_command((packed,))  # which connects, and looks after its health
-            sock = connection._sock  # noqa: SLF001
+            # Connects and runs the health check.
+            connection.send_packed_command((packed,))
+            sock = private.socket_of(connection)
         else:
-            _send(connection, sock, packed)
+            send_all(connection, sock, packed)
         return _receive(connection, sock, parser, count)
     except (TimeoutError, BlockingIOError) as error:  # Python's, and the kernel's
         raise RedisTimeoutError("Timeout at the socket.") from error
@@ -81,37 +78,21 @@ def _attempt(connection: Any, packed: bytes, count: int) -> list[Any]:
         raise RedisConnectionError(f"Error at the socket: {error}.") from error
 
 
-def _send(connection: Any, sock: Any, packed: bytes) -> None:
-    """Send all of it within the timeout.
-
-    What the kernel does not take at once is sent by Python's time, which holds for all of it: the
-    kernel's would begin anew with each part.
-    """
-    sent = 0
-    if sock.gettimeout() is None and is_plain(sock):
-        sent = send_at_once(sock, packed)
-        if sent == len(packed):
-            return
-        let_python_time(sock, connection.socket_timeout)
-    sock.sendall(memoryview(packed)[sent:])
-
-
 def _receive(connection: Any, sock: Any, parser: Any, count: int) -> list[Any]:
-    """The replies. A push that comes between them goes to its handler."""
-    reader, buffer = parser._reader, parser._buffer  # noqa: SLF001
-    push = getattr(parser, "_hiredis_PushNotificationType", None)
+    """Return the replies. A push message that comes between them goes to its handler."""
+    reader, buffer = private.reader_and_buffer(parser)
     if reader is None:
         raise RedisConnectionError("The connection was closed by another thread.")
     replies: list[Any] = []
     while count:
         reply = reader.gets(False)  # noqa: FBT003 - positional in hiredis
-        if reply is NOT_ENOUGH_DATA:
+        if reply is private.NOT_ENOUGH_DATA:
             received = sock.recv_into(buffer)
             # Of an encrypted socket that another thread closed, what comes is not even decrypted.
-            if not received or connection._sock is not sock:  # noqa: SLF001
+            if not received or private.socket_of(connection) is not sock:
                 raise RedisConnectionError("The connection was closed.")
             reader.feed(buffer, 0, received)
-        elif type(reply) is push:
+        elif type(reply) is private.PushNotification:
             parser.handle_push_response(reply)
         else:
             replies.append(reply)
@@ -120,7 +101,7 @@ def _receive(connection: Any, sock: Any, parser: Any, count: int) -> list[Any]:
 
 
 def _retry(connection: Any, packed: bytes, count: int, error: Exception) -> list[Any]:
-    """Do as the connection's retry policy says, for which `error` came of the first attempt."""
+    """Follow the connection's retry policy; `error` is what the first attempt raised."""
     errors = [error]
 
     def attempt() -> list[Any]:

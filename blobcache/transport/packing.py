@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
+    "DATA_TYPES",
     "Call",
     "Command",
     "Packed",
@@ -167,12 +168,13 @@ with suppress(ImportError):
     _pack_command = hiredis.pack_command  # type: ignore[assignment]
 
 
-_DATA = frozenset({bytes, int, list, type(None)})
+DATA_TYPES = frozenset({bytes, int, list, type(None)})
+"""Types of replies that are certainly no errors."""
 
 
 def has_error(replies: Sequence[Reply]) -> bool:
     """Whether one of the replies is an error, or may be: quick where all are plain data."""
-    return not _DATA.issuperset(map(type, replies))
+    return not DATA_TYPES.issuperset(map(type, replies))
 
 
 def is_wrong_type(reply: Reply) -> bool:

@@ -1,46 +1,45 @@
-"""The narrow way to Redis: batches of commands in, plain replies out.
+"""`Server`: all commands of this app to Redis go through it.
 
-Everything this app says to Redis goes through `Server`, on the client and the connection pool that
-django-redis keeps for an entry of ``CACHES``. Replies are bytes whatever the entry's
-``decode_responses`` says. Whatever keeps Redis from working becomes `CacheUnavailable`; a key of
-the wrong type is data, and comes back as a reply.
+It uses the clients and the connection pools that django-redis keeps for the entries of ``CACHES``.
+Replies are bytes, whatever the entry's ``decode_responses`` says. Whatever keeps Redis from working
+becomes `CacheUnavailable`; a key of the wrong type is data, and comes back as a reply.
+
+| method | sends | round trips |
+|---|---|---|
+| `Server.batch` | commands, one after another | 1 |
+| `Server.run_template` | the commands of a template for one digest | 1 |
+| `Server.run_template_many` | some commands, then those of a template for each digest | 1 |
+| `Server.transaction` | commands, isolated from other clients by MULTI and EXEC | 1 |
+| `Server.script` | a Lua script with its keys and operands | 1, the first time 2 |
+| `Server.script_call` | the same, packed by a template | 1, the first time 2 |
+| `Server.scan` | one step through all keys | 1 |
+| `Server.info`, `config`, `identity` | questions about the server itself | 1 a node |
+
+On a cluster each round trip is one a node. Below this module: `clients` chooses between `exchange`,
+which sends packed commands over a pool's connection, and redis-py's pipelines; `held` keeps a
+connection for a thread; `packing` turns commands into bytes; `sockets` sets timeouts; `private`
+reads what is not public in other libraries.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
-from django_redis import get_redis_connection
-from redis.client import NEVER_DECODE
-from redis.cluster import RedisCluster
-from redis.exceptions import (
-    NoPermissionError,
-    NoScriptError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 
-from blobcache.exceptions import CacheUnavailable, CursorInvalid
-from blobcache.transport.exchange import can_exchange, exchange
-from blobcache.transport.held import Connections
-from blobcache.transport.packing import Packed, has_error, is_wrong_type, pack
+from blobcache.exceptions import CursorInvalid
+from blobcache.transport import private
+from blobcache.transport.clients import FAILURES, cache_unavailable, handle_for, registry
+from blobcache.transport.packing import DATA_TYPES, Packed, has_error, is_wrong_type, pack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from blobcache.digest import Digest
+    from blobcache.transport.clients import ClientHandle
     from blobcache.transport.packing import Call, Command, Reply, Script, Template
 
 __all__ = ["Server", "scan_position"]
-
-_FAILURES = (RedisError, RedisClusterException, OSError)
-_RAW = {NEVER_DECODE: True}
-_CLIENTS = 128
-"""Clients that are remembered: an entry of ``CACHES`` has one, and one for each replica."""
 
 _MULTI: Call = (Packed([("MULTI",)]), ())
 _EXEC: Call = (Packed([("EXEC",)]), ())
@@ -58,11 +57,11 @@ class Server:
     __slots__ = ("_holds", "_primary", "alias")
 
     def __init__(self, alias: str, *, hold: bool = True) -> None:
-        """With `hold` threads may hold connections from call to call; see `Connections`."""
+        """With `hold`, threads may hold connections between calls; see `Connections`."""
         self.alias = alias
         self._holds = hold
-        self._primary: _Client | None = None
-        """The client, which threads may share."""
+        self._primary: ClientHandle | None = None
+        """The handle of the primary's client, which threads may share."""
 
     @property
     def is_cluster(self) -> bool:
@@ -72,23 +71,31 @@ class Server:
     def batch(self, commands: Sequence[Command], *, own: bool = False) -> list[Reply]:
         """Run the commands one after another: one round trip, on a cluster one a node.
 
-        With `own`, the keys are this app's own, and one of the wrong type raises `CacheUnavailable`
-        too. Without it, that is a reply like any other.
+        `own` says that the keys are this app's own: then one of the wrong type raises
+        `CacheUnavailable`. Otherwise that error is a reply.
         """
-        replies = _checked(self._client().send([(Packed(commands), ())], repeatable=True))
-        return _without_errors(replies) if own else replies
+        calls: list[Call] = [(Packed(commands), ())]
+        replies = _raise_server_errors(self._client().send_calls(calls, repeatable=True))
+        return _raise_all_errors(replies) if own else replies
 
-    def ask(self, template: Template, digest: Digest, *, replica: bool = False) -> list[Reply]:
+    def run_template(
+        self, template: Template, digest: Digest, *, replica: bool = False
+    ) -> list[Reply]:
         """Run the template's commands for the digest: one round trip, on a cluster one a node.
 
         A `replica` may be asked, if there is one.
         """
-        client = self._client(write=not replica)
-        if not client.is_packed:
-            return _checked(client.pipe(template.commands(digest)))
-        return _checked(client.exchange(template.pack(digest), template.count, repeatable=True))
+        client = self._primary
+        # As in _client(), which would take another 0.2 us.
+        if replica or client is None or client.version != registry.version:
+            client = self._client(write=not replica)
+        if not client.can_exchange:
+            return _raise_server_errors(client.send_in_pipeline(template.commands(digest)))
+        return _raise_server_errors(
+            client.send_packed(template.pack(digest), template.count, repeatable=True)
+        )
 
-    def ask_many(
+    def run_template_many(
         self,
         template: Template,
         digests: Sequence[Digest],
@@ -96,14 +103,17 @@ class Server:
         *,
         replica: bool = False,
     ) -> list[Reply]:
-        """Run the commands of `first`, then those of the template for each digest; as `ask`."""
+        """Run the commands of `first`, then those of the template for each digest.
+
+        Otherwise as `run_template`.
+        """
         client = self._client(write=not replica)
-        if not client.is_packed:
+        if not client.can_exchange:
             commands = [command for digest in digests for command in template.commands(digest)]
-            return _checked(client.pipe([*first, *commands]))
+            return _raise_server_errors(client.send_in_pipeline([*first, *commands]))
         packed = b"".join([pack(first), *map(template.pack, digests)])
         count = len(first) + template.count * len(digests)
-        return _checked(client.exchange(packed, count, repeatable=True))
+        return _raise_server_errors(client.send_packed(packed, count, repeatable=True))
 
     def transaction(self, *phases: Sequence[Call]) -> list[Reply]:
         """Run the commands of all phases isolated from other clients: one round trip.
@@ -116,14 +126,14 @@ class Server:
             return [
                 reply
                 for phase in phases
-                for reply in _checked(client.send(phase, repeatable=False))
+                for reply in _raise_server_errors(client.send_calls(phase, repeatable=False))
             ]
         calls = [_MULTI]
         for phase in phases:
             calls += phase
         calls.append(_EXEC)
-        replies = _checked(client.send(calls, repeatable=False))
-        return _checked(cast("list[Reply]", replies[-1]))
+        replies = _raise_server_errors(client.send_calls(calls, repeatable=False))
+        return _raise_server_errors(cast("list[Reply]", replies[-1]))
 
     def script(
         self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | str | int] = ()
@@ -133,18 +143,20 @@ class Server:
         On a cluster the keys must share a slot. Raises `CacheUnavailable` too if a key has the
         wrong type and the script does not handle that.
         """
-        return _without_errors([self.call(script, (Packed([script.call(keys, args)]), ()))])[0]
+        return _raise_all_errors(
+            [self.script_call(script, (Packed([script.call(keys, args)]), ()))]
+        )[0]
 
-    def call(self, script: Script, call: Call) -> Reply:
-        """Run the script, likewise, by a call of its own."""
+    def script_call(self, script: Script, call: Call) -> Reply:
+        """Run the script by a call that was packed for it; otherwise as `script`."""
         client = self._client()
-        (reply,) = client.send([call], repeatable=False)
+        (reply,) = client.send_calls([call], repeatable=False)
         if isinstance(reply, NoScriptError):
             template, values = call
             (command,) = template.commands(*values)
             whole = Packed([script.call_in_full(command)])
-            (reply,) = client.send([(whole, ())], repeatable=False)
-        return _checked([reply])[0]
+            (reply,) = client.send_calls([(whole, ())], repeatable=False)
+        return _raise_server_errors([reply])[0]
 
     def scan(self, cursor: str, match: bytes, count: int) -> tuple[str, list[bytes]]:
         """Take one step through the keyspace, on the primaries; one round trip.
@@ -155,24 +167,25 @@ class Server:
         client = self._client()
         node, _, position = cursor.rpartition("=")
         command = ("SCAN", scan_position(position), "MATCH", match, "COUNT", count)
+        if not client.is_cluster:
+            ((following, found),) = cast("list[tuple[bytes, list[bytes]]]", self.batch([command]))
+            return (f"={int(following)}" if int(following) else ""), found
         try:
-            if client.is_cluster:
-                nodes = {each.name: each for each in client.redis.get_primaries()}
-                names = sorted(nodes)
-                name = node or names[0]
-                if name not in nodes:
-                    raise CursorInvalid("The cursor belongs to a cluster that has changed since.")
-                at, found = client.redis.execute_command(*command, target_nodes=nodes[name], **_RAW)
-                at = at[name]
-                following = names[names.index(name) + 1 :]
-            else:
-                name, following = "", []
-                at, found = client.redis.execute_command(*command, **_RAW)
-        except _FAILURES as error:
-            raise _unavailable(error) from error
-        if at:
-            return f"{name}={at}", found
-        return (f"{following[0]}=0" if following else ""), found
+            nodes = {each.name: each for each in client.redis.get_primaries()}
+            names = sorted(nodes)
+            name = node or names[0]
+            if name not in nodes:
+                raise CursorInvalid("The cursor belongs to a cluster that has changed since.")
+            positions, found = client.redis.execute_command(
+                *command, target_nodes=nodes[name], **private.raw_option()
+            )
+        except FAILURES as error:
+            raise cache_unavailable(error) from error
+        found = private.encode_decoded(client.redis, found)
+        if positions[name]:
+            return f"{name}={positions[name]}", found
+        rest = names[names.index(name) + 1 :]
+        return (f"{rest[0]}=0" if rest else ""), found
 
     def info(self, section: str | None = None) -> list[dict[str, Any]]:
         """Return what ``INFO`` says, node by node, as redis-py reads it; one round trip each.
@@ -191,8 +204,8 @@ class Server:
                 answers = [client.redis.info(section)]
         except NoPermissionError:
             return []
-        except _FAILURES as error:
-            raise _unavailable(error) from error
+        except FAILURES as error:
+            raise cache_unavailable(error) from error
         return answers
 
     def config(self, pattern: str) -> list[dict[str | None, str | None]]:
@@ -211,8 +224,8 @@ class Server:
                 answers = [client.redis.config_get(pattern)]
         except ResponseError:
             return []
-        except _FAILURES as error:
-            raise _unavailable(error) from error
+        except FAILURES as error:
+            raise cache_unavailable(error) from error
         return answers
 
     def identity(self) -> str:
@@ -226,119 +239,24 @@ class Server:
             processes = [node.name for node in self._client().redis.get_primaries()]
         return " ".join(sorted(processes))
 
-    def _client(self, *, write: bool = True) -> _Client:
+    @property
+    def held_connection(self) -> Any:
+        """redis-py's connection that this thread holds; None if it holds none."""
+        return self._client().held_connection
+
+    def _client(self, *, write: bool = True) -> ClientHandle:
         client = self._primary
-        if not write or client is None or client.state != _clients.state:
-            client = self._connect(write=write)
+        if not write or client is None or client.version != registry.version:
+            client = handle_for(self.alias, write=write, hold=self._holds)
             if write:
                 self._primary = client
         return client
 
-    def _connect(self, *, write: bool) -> _Client:
-        try:
-            return _clients.of(get_redis_connection(self.alias, write), hold=self._holds)
-        except NotImplementedError:
-            raise ImproperlyConfigured(
-                f"CACHES['{self.alias}'] has no raw Redis client; "
-                "use django_redis.cache.RedisCache with its default, Sentinel or herd client."
-            ) from None
-        except _FAILURES as error:
-            raise _unavailable(error) from error
-
-
-class _Client:
-    """A client of redis-py's, and the ways to it."""
-
-    __slots__ = ("_connections", "_redis", "is_cluster", "is_packed", "state")
-
-    def __init__(self, redis: Any, state: int, hold: bool) -> None:  # noqa: FBT001 - cached
-        self._redis = redis
-        self.state = state
-        """That of `_Clients` when it was made."""
-
-        self.is_packed = can_exchange(redis)
-        self.is_cluster = isinstance(redis, RedisCluster)
-        if self.is_packed:
-            self._connections = _clients.connections(redis.connection_pool, hold=hold)
-
-    @property
-    def redis(self) -> Any:
-        """A `Redis` or a `RedisCluster`, which share no type, for methods of their own."""
-        if self.is_packed:
-            self._connections.rest()
-        return self._redis
-
-    def send(self, calls: Sequence[Call], *, repeatable: bool) -> list[Reply]:
-        """Send it all together; an error that is about one command stands in place of its reply."""
-        if not self.is_packed:
-            return self.pipe(
-                [command for template, values in calls for command in template.commands(*values)]
-            )
-        packed, count = [], 0
-        for template, values in calls:
-            packed.append(template.pack(*values))
-            count += template.count
-        return self.exchange(b"".join(packed), count, repeatable=repeatable)
-
-    def exchange(self, packed: bytes, count: int, *, repeatable: bool) -> list[Reply]:
-        """Send what is packed, the short way."""
-        try:
-            return exchange(self._connections, packed, count, repeatable=repeatable)
-        except _FAILURES as error:
-            raise _unavailable(error) from error
-
-    def pipe(self, commands: Sequence[Command]) -> list[Reply]:
-        """Send commands the way that is open to any client, and the only one to a cluster."""
-        try:
-            with self._redis.pipeline(transaction=False) as pipe:
-                # Replies as they come: a callback would try to make sense of a QUEUED.
-                pipe.response_callbacks = {}
-                for command in commands:
-                    pipe.execute_command(*command, **_RAW)
-                return cast("list[Reply]", pipe.execute(raise_on_error=False))
-        except _FAILURES as error:
-            raise _unavailable(error) from error
-
-
-class _Clients:
-    """The clients of this process, until the setting ``CACHES`` changes, as it does in tests."""
-
-    def __init__(self) -> None:
-        self.state = 0
-        self._connections: dict[tuple[Any, bool], Connections] = {}
-        setting_changed.connect(self._changed)
-
-    def of(self, redis: Any, *, hold: bool) -> _Client:
-        """Return the client around one of redis-py's, the same for all who ask."""
-        return _client(redis, self.state, hold)
-
-    def connections(self, pool: Any, *, hold: bool) -> Connections:
-        """Return the pool's connections, of which there are one set.
-
-        Two entries of ``CACHES`` with one LOCATION have two clients and one pool.
-        """
-        known = self._connections.get((pool, hold))
-        if known is None:
-            if len(self._connections) >= _CLIENTS:
-                self._connections = {}
-            known = self._connections.setdefault((pool, hold), Connections(pool, hold=hold))
-        return known
-
-    def _changed(self, *, setting: str, **_: object) -> None:
-        if setting == "CACHES":
-            self.state += 1
-            _client.cache_clear()
-            self._connections = {}
-
-
-_client = lru_cache(_CLIENTS)(_Client)
-_clients = _Clients()
-
 
 def scan_position(cursor: str) -> int:
-    """What ``SCAN`` and its kin take for a cursor, empty at the beginning.
+    """Parse a position of ``SCAN`` or ``SSCAN``; an empty one is the beginning.
 
-    Raises `CursorInvalid` if they never gave it out.
+    Raises `CursorInvalid` if Redis cannot have returned it.
     """
     if not cursor:
         return 0
@@ -347,23 +265,19 @@ def scan_position(cursor: str) -> int:
     return int(cursor)
 
 
-def _checked(replies: list[Reply]) -> list[Reply]:
-    """The replies, unless one of them is an error that is not about the data."""
-    if has_error(replies):
+def _raise_server_errors(replies: list[Reply]) -> list[Reply]:
+    """Return the replies; raises `CacheUnavailable` for an error that is not about the data."""
+    if not DATA_TYPES.issuperset(map(type, replies)):  # has_error(), without a call
         for reply in replies:
             if isinstance(reply, Exception) and not is_wrong_type(reply):
-                raise _unavailable(reply) from reply
+                raise cache_unavailable(reply) from reply
     return replies
 
 
-def _without_errors(replies: list[Reply]) -> list[Reply]:
-    """The replies; raises `CacheUnavailable` if one of them is an error."""
+def _raise_all_errors(replies: list[Reply]) -> list[Reply]:
+    """Return the replies; raises `CacheUnavailable` if one of them is an error."""
     if has_error(replies):
         for reply in replies:
             if isinstance(reply, Exception):
-                raise _unavailable(reply) from reply
+                raise cache_unavailable(reply) from reply
     return replies
-
-
-def _unavailable(error: Exception) -> CacheUnavailable:
-    return CacheUnavailable("The cache is not available at the moment; try again shortly.")

@@ -1,9 +1,8 @@
 """Sockets whose timeouts the kernel keeps.
 
-A socket of Python's that has a timeout is asked, before each send and each receive, whether it is
-ready. One is spared that whose timeouts are the kernel's (``SO_RCVTIMEO`` and ``SO_SNDTIMEO``, see
-socket(7)), while it blocks. Each system call less is also one place less where a thread hands
-Python's lock to another.
+Before each send and each receive Python asks a socket that has a timeout whether it is ready. That
+system call is not needed if the kernel keeps the timeout (``SO_RCVTIMEO`` and ``SO_SNDTIMEO``, see
+socket(7)) and the socket blocks. Fewer system calls also mean fewer GIL releases.
 """
 
 from __future__ import annotations
@@ -11,49 +10,45 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from _socket import socket as plain
 from typing import Any
 
-__all__ = ["is_plain", "let_kernel_time", "let_python_time", "send_at_once"]
+from blobcache.transport.private import is_plain_socket
+
+__all__ = ["send_all", "use_kernel_timeout", "use_python_timeout"]
 
 _IS_KNOWN = sys.platform == "linux" and sys.maxsize > 2**32
 _TIME = struct.Struct("@ll")
 """A struct timeval there: seconds and microseconds."""
 
 _MICRO = 1_000_000
-_AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
+_DO_NOT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 
 
-def is_plain(sock: Any) -> bool:
-    """Whether the socket is Python's own, and not encrypted."""
-    return type(sock).recv_into is plain.recv_into
+def use_kernel_timeout(sock: Any, seconds: float | None) -> bool:
+    """Let the kernel keep a connected socket's timeout; False, and nothing is done, if it cannot.
 
-
-def let_kernel_time(sock: Any, seconds: float | None) -> bool:
-    """Leave a connected socket's timeout to the kernel; False, and nothing done, if that cannot be.
-
-    It can be on 64-bit Linux, and for plain sockets: an encrypted one may have to receive in order
-    to send, and a library for green threads has sockets of its own, which must not block. Nor is
-    one left that has for a while another timeout than `seconds`, its usual one. What runs into the
-    timeout then raises `BlockingIOError`. Not for a thread that handles signals, Python's main one:
-    after each the kernel's time begins anew.
+    It can on 64-bit Linux, for plain sockets: an encrypted one may have to receive in order to
+    send, and libraries for green threads have sockets of their own, which must not block. A socket
+    that has another timeout than `seconds`, its usual one, at the moment is left alone. A call that
+    runs into the kernel's timeout raises `BlockingIOError`. Not for Python's main thread, which
+    handles signals: after each signal the kernel's timeout starts again.
     """
-    if not _IS_KNOWN or not is_plain(sock) or sock.gettimeout() != seconds:
+    if not _IS_KNOWN or not is_plain_socket(sock) or sock.gettimeout() != seconds:
         return False
     if seconds is None:
         return True
     if seconds * _MICRO < 1:
-        return False  # which the kernel would take for no limit at all
+        return False  # the kernel would take it for no limit at all
     try:
         _limit(sock, seconds)
         sock.settimeout(None)
-    except OSError:  # it is closed by now
+    except OSError:  # it was closed
         return False
     return True
 
 
-def let_python_time(sock: Any, seconds: float | None) -> None:
-    """Give the socket its usual timeout again, unless it got another one meanwhile."""
+def use_python_timeout(sock: Any, seconds: float | None) -> None:
+    """Let Python keep the socket's usual timeout again, unless it was given another one since."""
     if not _IS_KNOWN or seconds is None:
         return
     if sock.gettimeout() is None:
@@ -61,13 +56,22 @@ def let_python_time(sock: Any, seconds: float | None) -> None:
     _limit(sock, 0)
 
 
-def send_at_once(sock: Any, data: bytes) -> int:
-    """Send what the kernel takes without waiting; return how many bytes that were."""
-    try:
-        sent: int = sock.send(data, _AT_ONCE)
-    except BlockingIOError:
-        return 0
-    return sent
+def send_all(connection: Any, sock: Any, data: bytes) -> None:
+    """Send all of it to the connection's socket, within the connection's timeout.
+
+    What the kernel does not take at once is sent under Python's timeout, which covers the whole:
+    the kernel's would start again with each part.
+    """
+    sent = 0
+    if sock.gettimeout() is None and is_plain_socket(sock):
+        try:
+            sent = sock.send(data, _DO_NOT_WAIT)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(data):
+            return
+        use_python_timeout(sock, connection.socket_timeout)
+    sock.sendall(memoryview(data)[sent:])
 
 
 def _limit(sock: socket.socket, seconds: float) -> None:

@@ -9,8 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from django.conf import settings
@@ -21,13 +20,15 @@ from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's own name
 
 from blobcache.exceptions import CacheUnavailable
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
-from blobcache.transport import exchange as exchanges
-from blobcache.transport import held as holding
-from blobcache.transport.held import MOST, SHARE
+from blobcache.transport import private
+from blobcache.transport.held import MAX_HELD, POOL_FRACTION
 from project import embedded
 from tests.conformance import A, B, of
 from tests.servers import Encrypted, cache_at
 from tests.threads import held
+
+Receive: TypeAlias = Callable[[bytearray], int]
+"""How a socket receives."""
 
 
 class Credentials(CredentialProvider):
@@ -58,6 +59,27 @@ def counted(client: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any
     with monkeypatch.context() as patch:
         patch.setattr(pool, "get_connection", noted)
         yield taken
+
+
+@contextmanager
+def receiving(
+    provider: RedisBlobDescriptorCacheProvider, receive: Callable[[Receive, bytearray], int]
+) -> Iterator[None]:
+    """Within the block this thread's connection receives by `receive`, given the usual way."""
+    connection = held(provider)
+    sock = private.socket_of(connection)
+
+    class Socket:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(sock, name)
+
+        def recv_into(self, buffer: bytearray) -> int:
+            return receive(sock.recv_into, buffer)
+
+    connection._sock = Socket()
+    yield
+    if isinstance(private.socket_of(connection), Socket):
+        connection._sock = sock
 
 
 def ours(observer: Redis) -> set[str]:
@@ -111,7 +133,7 @@ class TestAThread:
         default_cache: Redis,
         observer: Redis,
     ) -> None:
-        for _ in range(3 * MOST):
+        for _ in range(3 * MAX_HELD):
             thread = threading.Thread(target=provider.stat, args=(A,))
             thread.start()
             thread.join()
@@ -123,7 +145,7 @@ class TestAThread:
         default_cache: Redis,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        threads = MOST + 4
+        threads = MAX_HELD + 4
         together = threading.Barrier(threads)
 
         def calls() -> None:
@@ -140,7 +162,7 @@ class TestAThread:
             for each in [pool.submit(calls) for _ in range(threads)]:
                 each.result()
         # This thread holds one already, so of the others one fewer does.
-        assert len(taken) == threads + (threads - (MOST - 1))
+        assert len(taken) == threads + (threads - (MAX_HELD - 1))
 
     def test_may_be_told_to_hold_none(
         self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
@@ -156,7 +178,7 @@ class TestAPool:
     @pytest.mark.parametrize(
         "options",
         [
-            {"CONNECTION_POOL_KWARGS": {"max_connections": SHARE - 1}},
+            {"CONNECTION_POOL_KWARGS": {"max_connections": POOL_FRACTION - 1}},
             {"CONNECTION_POOL_KWARGS": {"credential_provider": Credentials()}},
             {
                 "CONNECTION_POOL_CLASS": "redis.BlockingConnectionPool",
@@ -184,9 +206,11 @@ class TestAPool:
     def test_of_four_is_enough_for_three_others_and_all_that_a_thread_does(
         self, valkey: embedded.Server
     ) -> None:
-        with cache_at(valkey.url, CONNECTION_POOL_KWARGS={"max_connections": SHARE}) as client:
+        with cache_at(
+            valkey.url, CONNECTION_POOL_KWARGS={"max_connections": POOL_FRACTION}
+        ) as client:
             provider = RedisBlobDescriptorCacheProvider()
-            others = [client.connection_pool.get_connection() for _ in range(SHARE - 1)]
+            others = [client.connection_pool.get_connection() for _ in range(POOL_FRACTION - 1)]
             provider.set_descriptor(A, of(A))
             provider.server_status()
             provider.catalog.reindex()
@@ -249,11 +273,11 @@ class TestAConnection:
         monkeypatch: pytest.MonkeyPatch,
         error: type[BaseException],
     ) -> None:
-        def interrupt(*_: object) -> bool:
+        def interrupt() -> bool:
             raise error
 
         with monkeypatch.context() as patch:
-            patch.setattr(holding._Place, "is_ready", interrupt)
+            patch.setattr(held(provider), "can_read", interrupt)
             with pytest.raises(error):
                 provider.stat(A)
         assert not default_cache.connection_pool._in_use_connections
@@ -276,35 +300,32 @@ class TestAConnection:
         default_cache: Redis,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def fail(*_: object) -> None:
+        def fail(*_: object) -> int:
             raise ConnectionError("lost")
 
-        with monkeypatch.context() as patch:
-            patch.setattr(exchanges, "_receive", fail)
-            with pytest.raises(CacheUnavailable):
-                provider.set_descriptor(B, of(B))
+        with receiving(provider, fail), pytest.raises(CacheUnavailable):
+            provider.set_descriptor(B, of(B))
         with counted(default_cache, monkeypatch) as taken:
             assert provider.stat(A) == of(A)
             assert provider.stat(A) == of(A)
         assert len(taken) == 1
 
     def test_is_not_used_by_a_signal_handler_in_the_middle_of_a_call(
-        self, provider: RedisBlobDescriptorCacheProvider, monkeypatch: pytest.MonkeyPatch
+        self, provider: RedisBlobDescriptorCacheProvider
     ) -> None:
         provider.set_descriptor(B, of(B, 7))
         seen: list[object] = []
-        receive = exchanges._receive
 
-        def interrupted(*args: Any) -> list[Any]:
+        def interrupted(receive: Receive, buffer: bytearray) -> int:
             if not seen:
                 seen.append(None)
                 signal.raise_signal(signal.SIGUSR1)
-            return receive(*args)
+            return receive(buffer)
 
         before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(provider.stat(B)))
         try:
-            monkeypatch.setattr(exchanges, "_receive", interrupted)
-            assert provider.stat(A) == of(A)
+            with receiving(provider, interrupted):
+                assert provider.stat(A) == of(A)
         finally:
             signal.signal(signal.SIGUSR1, before)
         assert seen == [None, of(B, 7)]
@@ -325,32 +346,28 @@ class TestAConnection:
     def test_that_another_thread_closes_after_the_look_is_connected_anew(
         self, provider: RedisBlobDescriptorCacheProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(holding._Place, "is_ready", lambda *_: True)
-        held(provider).disconnect()
+        connection = held(provider)
+
+        def closed_after() -> bool:
+            connection.disconnect()
+            return False
+
+        monkeypatch.setattr(connection, "can_read", closed_after)
         assert provider.stat(A) == of(A)
 
     def test_that_another_thread_closes_while_it_is_read_has_no_more_to_say(
-        self, provider: RedisBlobDescriptorCacheProvider, monkeypatch: pytest.MonkeyPatch
+        self, provider: RedisBlobDescriptorCacheProvider
     ) -> None:
         """What then comes of an encrypted one is not even decrypted."""
+        record = b"+\x17\x03\x03\r\n" * 20
         connection = held(provider)
-        sock = connection._sock
 
-        class Closed:
-            """The socket, which is closed after whoever reads from it has begun to."""
+        def closed_meanwhile(_: Receive, buffer: bytearray) -> int:
+            connection.disconnect()
+            buffer[: len(record)] = record
+            return len(record)
 
-            def __getattr__(self, name: str) -> Any:
-                return getattr(sock, name)
-
-            def recv_into(self, buffer: bytearray) -> int:
-                connection.disconnect()
-                record = b"+\x17\x03\x03\r\n" * 20
-                buffer[: len(record)] = record
-                return len(record)
-
-        monkeypatch.setattr(holding._Place, "is_ready", lambda *_: True)
-        connection._sock = Closed()
-        with pytest.raises(CacheUnavailable) as caught:
+        with receiving(provider, closed_meanwhile), pytest.raises(CacheUnavailable) as caught:
             provider.set_descriptor(B, of(B))
         assert isinstance(caught.value.__cause__, ConnectionError)
 
@@ -382,7 +399,7 @@ class TestAConnection:
             connection.send_command("CLIENT", "TRACKING", "ON")
             assert connection.read_response() == b"OK"
             told: list[Any] = []
-            connection._parser.set_invalidation_push_handler(told.append)
+            private.parser_and_socket(connection)[0].set_invalidation_push_handler(told.append)
             key = f"blobs::{A}"
             replies = provider.server.batch(
                 [("HGET", key, "size"), ("HSET", key, "size", 7), ("HGET", key, "size")]
@@ -393,16 +410,16 @@ class TestAConnection:
 
 
 def exit_code_of(child: int, seconds: float = 5) -> int | None:
-    """What the process ends with; None if it does not."""
-    deadline = monotonic() + seconds
-    while monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        sleep(0.01)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
+    """The process's exit code; None if it does not end, and is killed."""
+    statuses: list[int] = []
+    waiting = threading.Thread(target=lambda: statuses.append(os.waitpid(child, 0)[1]))
+    waiting.start()
+    waiting.join(seconds)
+    if waiting.is_alive():
+        os.kill(child, signal.SIGKILL)
+        waiting.join()
+        return None
+    return os.waitstatus_to_exitcode(statuses[0])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a system that does not fork")

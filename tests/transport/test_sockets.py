@@ -18,8 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from blobcache.exceptions import CacheUnavailable
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.transport import exchange as exchanges
-from blobcache.transport.sockets import let_kernel_time, let_python_time
+from blobcache.transport.sockets import send_all, use_kernel_timeout, use_python_timeout
 from project import embedded
 from tests.conformance import A, of
 from tests.servers import Encrypted, cache_at
@@ -27,6 +26,7 @@ from tests.stores import PYTHON_PARSER
 from tests.threads import held, in_thread
 
 TIMEOUT = 0.5
+CONNECTION = SimpleNamespace(socket_timeout=TIMEOUT)
 SLACK = 2.0
 """Seconds that a busy machine may add."""
 
@@ -66,7 +66,7 @@ def all_timeouts(redis: Redis) -> set[float | None]:
 class TestASocket:
     def test_waits_no_longer_than_it_did(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, _ = ends
-        assert let_kernel_time(ours, ours.gettimeout())
+        assert use_kernel_timeout(ours, ours.gettimeout())
         assert ours.gettimeout() is None
         began = monotonic()
         with pytest.raises(BlockingIOError):
@@ -78,9 +78,9 @@ class TestASocket:
     def test_is_given_back_as_it_was(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, _ = ends
         before = kernels(ours)
-        assert let_kernel_time(ours, ours.gettimeout())
+        assert use_kernel_timeout(ours, ours.gettimeout())
         assert kernels(ours) != before
-        let_python_time(ours, TIMEOUT)
+        use_python_timeout(ours, TIMEOUT)
         assert ours.gettimeout() == TIMEOUT
         assert kernels(ours) == before
 
@@ -89,9 +89,9 @@ class TestASocket:
     ) -> None:
         ours, _ = ends
         before = kernels(ours)
-        assert let_kernel_time(ours, TIMEOUT)
+        assert use_kernel_timeout(ours, TIMEOUT)
         ours.settimeout(10)
-        let_python_time(ours, TIMEOUT)
+        use_python_timeout(ours, TIMEOUT)
         assert ours.gettimeout() == 10
         assert kernels(ours) == before
 
@@ -101,16 +101,16 @@ class TestASocket:
     ) -> None:
         """As while a server is maintained."""
         ours, _ = ends
-        assert not let_kernel_time(ours, usual)
+        assert not use_kernel_timeout(ours, usual)
         assert ours.gettimeout() == TIMEOUT
 
     def test_without_a_timeout_has_none(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, _ = ends
         ours.settimeout(None)
         before = kernels(ours)
-        assert let_kernel_time(ours, ours.gettimeout())
+        assert use_kernel_timeout(ours, ours.gettimeout())
         assert kernels(ours) == before
-        let_python_time(ours, None)
+        use_python_timeout(ours, None)
         assert ours.gettimeout() is None
 
     @pytest.mark.parametrize("seconds", [0.0, 1e-9])
@@ -119,13 +119,13 @@ class TestASocket:
     ) -> None:
         ours, _ = ends
         ours.settimeout(seconds)
-        assert not let_kernel_time(ours, ours.gettimeout())
+        assert not use_kernel_timeout(ours, ours.gettimeout())
         assert ours.gettimeout() == seconds
 
     def test_that_is_closed_is_left_alone(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, _ = ends
         ours.close()
-        assert not let_kernel_time(ours, ours.gettimeout())
+        assert not use_kernel_timeout(ours, ours.gettimeout())
 
     def test_of_a_library_for_green_threads_is_left_alone(self) -> None:
         class Green(socket.socket):
@@ -136,7 +136,7 @@ class TestASocket:
 
         with Green() as sock:
             sock.settimeout(TIMEOUT)
-            assert not let_kernel_time(sock, TIMEOUT)
+            assert not use_kernel_timeout(sock, TIMEOUT)
             assert sock.gettimeout() == TIMEOUT
 
 
@@ -150,14 +150,13 @@ class TestSending:
             while not done.wait(TIMEOUT / 5) and theirs.recv(1 << 16):
                 pass
 
-        assert let_kernel_time(ours, TIMEOUT)
-        connection = SimpleNamespace(socket_timeout=TIMEOUT)
+        assert use_kernel_timeout(ours, TIMEOUT)
         slow = threading.Thread(target=receive_slowly)
         slow.start()
         began = monotonic()
         try:
             with pytest.raises(TimeoutError):
-                exchanges._send(connection, ours, bytes(1 << 24))
+                send_all(CONNECTION, ours, bytes(1 << 24))
         finally:
             done.set()
             slow.join()
@@ -167,7 +166,7 @@ class TestSending:
         self, ends: tuple[socket.socket, socket.socket]
     ) -> None:
         ours, theirs = ends
-        assert let_kernel_time(ours, TIMEOUT)
+        assert use_kernel_timeout(ours, TIMEOUT)
         sent = bytes(range(256)) * (1 << 14)
         received = bytearray()
 
@@ -177,7 +176,7 @@ class TestSending:
 
         other = threading.Thread(target=receive)
         other.start()
-        exchanges._send(SimpleNamespace(socket_timeout=TIMEOUT), ours, sent)
+        send_all(CONNECTION, ours, sent)
         other.join()
         assert received == sent
 

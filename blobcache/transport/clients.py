@@ -1,0 +1,170 @@
+"""The clients that django-redis keeps for ``CACHES``, and the ways to send commands with them.
+
+`handle_for` returns the `ClientHandle` around a client of redis-py. The registry behind it forgets
+all handles when the setting ``CACHES`` changes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
+
+from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django_redis import get_redis_connection
+from redis.cluster import RedisCluster
+from redis.exceptions import RedisClusterException, RedisError
+
+from blobcache.exceptions import CacheUnavailable
+from blobcache.transport import private
+from blobcache.transport.exchange import can_exchange, exchange
+from blobcache.transport.held import Connections
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from blobcache.transport.packing import Call, Command, Reply
+
+__all__ = ["FAILURES", "ClientHandle", "cache_unavailable", "handle_for", "registry"]
+
+FAILURES = (RedisError, RedisClusterException, OSError, UnicodeDecodeError)
+"""What redis-py raises when Redis does not answer, or not in a way that can be read."""
+
+_MAX_CLIENTS = 128
+"""Clients that are remembered: an entry of ``CACHES`` has one, and one for each replica."""
+
+
+class ClientHandle:
+    """A client of redis-py, and the ways to send commands with it.
+
+    Each method is one round trip, on a cluster one a node, and raises `CacheUnavailable` if Redis
+    fails. An error that concerns one command stands in place of its reply.
+    """
+
+    __slots__ = ("_connections", "_redis", "can_exchange", "is_cluster", "version")
+
+    def __init__(self, redis: Any, version: int, hold: bool) -> None:  # noqa: FBT001 - cached
+        if private.takes_pushes_for_replies(redis):
+            raise ImproperlyConfigured(
+                "This version of hiredis cannot tell push messages from replies. Upgrade it to "
+                'at least 3.2, or set "protocol": 2 in the CONNECTION_POOL_KWARGS of CACHES.'
+            )
+        self._redis = redis
+        self.version = version
+        """The registry's version when this handle was made."""
+
+        self.can_exchange = can_exchange(redis)
+        """Whether `send_packed` may be used."""
+
+        self.is_cluster = isinstance(redis, RedisCluster)
+        if self.can_exchange:
+            self._connections = registry.connections(redis.connection_pool, hold=hold)
+
+    @property
+    def redis(self) -> Any:
+        """The `Redis` or `RedisCluster`, which have no common type, for its own methods.
+
+        This thread holds no connection then: the client may take it from the pool.
+        """
+        if self.can_exchange:
+            self._connections.release_held()
+        return self._redis
+
+    @property
+    def held_connection(self) -> Any:
+        """redis-py's connection that this thread holds; None if it holds none."""
+        return self._connections.held if self.can_exchange else None
+
+    def send_calls(self, calls: Sequence[Call], *, repeatable: bool) -> list[Reply]:
+        """Send all calls together."""
+        if not self.can_exchange:
+            return self.send_in_pipeline(
+                [command for template, values in calls for command in template.commands(*values)]
+            )
+        packed, count = [], 0
+        for template, values in calls:
+            packed.append(template.pack(*values))
+            count += template.count
+        return self.send_packed(b"".join(packed), count, repeatable=repeatable)
+
+    def send_packed(self, packed: bytes, count: int, *, repeatable: bool) -> list[Reply]:
+        """Send packed commands, of which there are `count`; only if `can_exchange`."""
+        try:
+            return exchange(self._connections, packed, count, repeatable=repeatable)
+        except FAILURES as error:
+            raise cache_unavailable(error) from error
+
+    def send_in_pipeline(self, commands: Sequence[Command]) -> list[Reply]:
+        """Send commands in a pipeline of redis-py, which every client has."""
+        try:
+            with self._redis.pipeline(transaction=False) as pipe:
+                # A callback would try to parse a QUEUED. A cluster has no transactions here, runs
+                # its callbacks whatever the pipeline says, and routes by names that are text.
+                sends_names = private.disable_callbacks(pipe) or self.is_cluster
+                for name, *operands in commands:
+                    word = name if sends_names else str(name).encode()
+                    pipe.execute_command(word, *operands, **private.raw_option())
+                replies = pipe.execute(raise_on_error=False)
+        except FAILURES as error:
+            raise cache_unavailable(error) from error
+        return cast("list[Reply]", private.encode_decoded(self._redis, replies))
+
+
+class _ClientRegistry:
+    """The handles and connections of this process, until the setting ``CACHES`` changes."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        """Counts the changes of the setting; handles of another version are out of date."""
+
+        self._connections: dict[tuple[Any, bool], Connections] = {}
+        setting_changed.connect(self._forget)
+
+    def connections(self, pool: Any, *, hold: bool) -> Connections:
+        """Return the pool's connections, of which there is one set.
+
+        Two entries of ``CACHES`` with the same LOCATION have two clients and one pool.
+        """
+        known = self._connections.get((pool, hold))
+        if known is None:
+            if len(self._connections) >= _MAX_CLIENTS:
+                self._connections = {}
+            known = self._connections.setdefault((pool, hold), Connections(pool, hold=hold))
+        return known
+
+    def _forget(self, *, setting: str, **_: object) -> None:
+        if setting == "CACHES":
+            self.version += 1
+            _handle_for.cache_clear()
+            self._connections = {}
+
+
+registry = _ClientRegistry()
+_handle_for = lru_cache(_MAX_CLIENTS)(ClientHandle)
+
+
+def handle_for(alias: str, *, write: bool, hold: bool) -> ClientHandle:
+    """Return the handle of a client of ``CACHES[alias]``, the same for all callers.
+
+    That of the primary if it is to `write`, else maybe that of a replica. Raises
+    `CacheUnavailable` if the client cannot be made, and `ImproperlyConfigured` if the entry has no
+    raw client.
+    """
+    try:
+        return _handle_for(get_redis_connection(alias, write), registry.version, hold)
+    except FAILURES as error:
+        raise cache_unavailable(error) from error
+    except (AttributeError, NotImplementedError):
+        # The first is what django-redis makes the second of; it may also be a factory's mistake.
+        if hasattr(getattr(caches[alias], "client", None), "get_client"):
+            raise
+        raise ImproperlyConfigured(
+            f"CACHES['{alias}'] has no raw Redis client; "
+            "use django_redis.cache.RedisCache with its default, Sentinel or herd client."
+        ) from None
+
+
+def cache_unavailable(error: Exception) -> CacheUnavailable:
+    """Return the error that callers get for one of redis-py's; it repeats nothing of that."""
+    return CacheUnavailable("The cache is not available at the moment; try again shortly.")
