@@ -1,4 +1,4 @@
-"""The app, as Django loads it."""
+"""The configuration of the app for Django."""
 
 from __future__ import annotations
 

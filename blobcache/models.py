@@ -1,8 +1,8 @@
-"""Repositories and blobs as Django knows them: no tables, but permissions and a place in the admin.
+"""Models without tables, for permissions, the admin and Django's history.
 
-`view`, `change` and `delete` of each model are what the API and the admin ask for. What there is
-comes from the catalog, so the managers answer with nothing: generic code of a host project, such as
-``dumpdata``, meets no table that does not exist.
+The API and the admin check the permissions `view`, `change` and `delete` of these models. Which
+repositories and blobs exist is in the catalog, not in the database. So the managers return empty
+querysets, and generic code such as ``dumpdata`` never queries a table that does not exist.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ GOOD = {"default": redis_cache()}
 
 
 def found(blobcache: object, caches: dict[str, Any] | None = None) -> list[CheckMessage]:
-    """What the checks say about these settings."""
+    """The messages of the checks for these settings."""
     with override_settings(BLOBCACHE=blobcache, CACHES=caches or GOOD):
         return check_settings()
 
@@ -41,7 +41,7 @@ def ids(blobcache: object, caches: dict[str, Any] | None = None) -> list[str | N
     return [message.id for message in found(blobcache, caches)]
 
 
-def test_the_checks_are_run_with_djangos_own() -> None:
+def test_django_runs_the_checks() -> None:
     with override_settings(BLOBCACHE=None):
         assert "blobcache.E001" in [message.id for message in checks.run_checks()]
 
@@ -58,14 +58,14 @@ def test_the_checks_are_run_with_djangos_own() -> None:
         {"default": {"PROVIDER": MEMORY, "CACHE_ALIAS": "missing", "READ_ONLY": True}},
     ],
 )
-def test_of_right_settings_nothing_is_said(blobcache: object) -> None:
+def test_right_settings_cause_no_message(blobcache: object) -> None:
     assert ids(blobcache, {**GOOD, "index": redis_cache("redis://elsewhere")}) == []
 
 
 @pytest.mark.parametrize(
     "blobcache", [None, [], "default", {"default": None}, {"default": []}, {1: {}}, {"": {}}]
 )
-def test_e001_the_setting_is_no_dictionary_of_dictionaries(blobcache: object) -> None:
+def test_e001_the_setting_is_not_a_dictionary_of_dictionaries(blobcache: object) -> None:
     assert ids(blobcache) == ["blobcache.E001"]
 
 
@@ -119,12 +119,12 @@ def test_e004_a_value_is_wrong(name: str) -> None:
         assert message.msg == f"BLOBCACHE['default']['{name}'] is {value!r}."
 
 
-def test_e004_is_said_of_each_wrong_value() -> None:
+def test_e004_is_reported_for_each_wrong_value() -> None:
     entry = {"TTL": 0, "ROLE": "master", "PROVIDER": "x.y"}
     assert ids({"default": {}, "other": entry}) == ["blobcache.E004"] * 2
 
 
-def test_e005_what_expires_nobody_can_refill() -> None:
+def test_e005_a_primary_store_has_a_ttl() -> None:
     assert ids({"default": {"ROLE": "primary", "TTL": 60}}) == ["blobcache.E005"]
 
 
@@ -139,7 +139,7 @@ def test_e005_what_expires_nobody_can_refill() -> None:
         ("blobcache.descriptor.Descriptor", "which is no provider."),
     ],
 )
-def test_e006_the_provider_is_none(path: str, why: str) -> None:
+def test_e006_the_path_is_not_that_of_a_provider(path: str, why: str) -> None:
     (message,) = found({"default": {"PROVIDER": path}})
     assert message.id == "blobcache.E006"
     assert why in message.msg
@@ -184,32 +184,32 @@ def test_e012_the_memory_provider_needs_cachetools(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("path", ["x", "nowhere.visible", "blobcache.__version__", ".visible"])
-def test_e010_what_narrows_the_visible_repositories_is_no_function(path: str) -> None:
+def test_e010_visible_repositories_is_not_a_function(path: str) -> None:
     assert ids({"default": {"VISIBLE_REPOSITORIES": path}}) == ["blobcache.E010"]
 
 
-def test_e010_any_function_will_do() -> None:
+def test_e010_any_function_is_right() -> None:
     assert ids({"default": {"VISIBLE_REPOSITORIES": "blobcache.conf.registries"}}) == []
 
 
 class TestE011:
-    """A permission class of the API is none."""
+    """A path is not that of a permission class."""
 
     PERMISSION = "rest_framework.permissions.IsAdminUser"
 
     @pytest.mark.parametrize(
         "path", ["x", "nowhere.Permission", ".Permission", "blobcache.conf.registries"]
     )
-    def test_each_is_looked_at(self, path: str) -> None:
+    def test_each_path_is_checked(self, path: str) -> None:
         entry = {"API_PERMISSION_CLASSES": [self.PERMISSION, path]}
         (message,) = found({"default": entry})
         assert message.id == "blobcache.E011"
         assert repr(path) in message.msg
 
-    def test_any_of_rest_frameworks_kind_will_do(self) -> None:
+    def test_a_permission_class_of_rest_framework_is_right(self) -> None:
         assert ids({"default": {"API_PERMISSION_CLASSES": (self.PERMISSION,)}}) == []
 
-    def test_without_rest_framework_there_is_no_api_to_look_at(self) -> None:
+    def test_without_rest_framework_the_paths_are_not_checked(self) -> None:
         rest = [app for app in settings.INSTALLED_APPS if app != "rest_framework"]
         with override_settings(INSTALLED_APPS=rest):
             assert ids({"default": {"API_PERMISSION_CLASSES": ["x.y"]}}) == []

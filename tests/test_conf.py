@@ -32,7 +32,7 @@ OTHERS: dict[str, object] = {
 }
 
 
-def test_every_setting_has_a_property_and_a_value_in_these_tests() -> None:
+def test_every_setting_has_a_value_in_these_tests() -> None:
     properties = {name for name in vars(RegistrySettings) if name.isupper()}
     assert properties == DEFAULTS.keys() == OTHERS.keys()
 
@@ -45,7 +45,7 @@ class TestSetting:
             assert getattr(RegistrySettings("other"), name) == OTHERS[name]
             assert getattr(RegistrySettings(), name) != OTHERS[name]
 
-    def test_it_is_read_when_it_is_asked_for(self, name: str) -> None:
+    def test_it_is_read_at_each_access(self, name: str) -> None:
         registry = RegistrySettings()
         before = getattr(registry, name)
         with override_settings(BLOBCACHE={"default": {name: OTHERS[name]}}):
@@ -65,7 +65,7 @@ def test_without_the_setting_there_is_one_registry_with_every_default() -> None:
         assert RegistrySettings().CACHE_ALIAS == "default"
 
 
-def test_the_catalog_lies_where_the_descriptors_lie_unless_told_otherwise() -> None:
+def test_the_index_is_by_default_in_the_redis_of_the_descriptors() -> None:
     for alias in (None, ""):
         with override_settings(
             BLOBCACHE={"default": {"CACHE_ALIAS": "registry", "CATALOG_ALIAS": alias}}
@@ -96,7 +96,7 @@ def test_a_registry_that_is_not_configured_is_refused_by_name(
     "configured",
     [None, [], "default", ["default"], {"default": None}, {"default": []}, {1: {}}, {"": {}}],
 )
-def test_what_could_hold_no_registry_is_refused(configured: object) -> None:
+def test_a_setting_that_is_not_a_dictionary_of_dictionaries_is_refused(configured: object) -> None:
     with override_settings(BLOBCACHE=configured):
         for read in (entries, registries, RegistrySettings):
             with pytest.raises(ImproperlyConfigured, match="not a dictionary of dictionaries"):

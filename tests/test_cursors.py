@@ -9,27 +9,27 @@ from blobcache.exceptions import CursorInvalid
 
 
 @given(st.binary(max_size=300), st.lists(st.text(), max_size=3))
-def test_what_was_sealed_comes_out_again(raw: bytes, belonging: list[str]) -> None:
+def test_a_token_gives_the_cursor_back(raw: bytes, scope: list[str]) -> None:
     cursor = raw.decode("utf-8", "surrogateescape")
-    assert unseal(seal(cursor, *belonging), *belonging) == cursor
+    assert unseal(seal(cursor, *scope), *scope) == cursor
 
 
 @pytest.mark.parametrize("before", ["", "12345/", "1234567890123.5/"])
-def test_its_length_tells_nothing_of_the_name_that_it_holds(before: str) -> None:
+def test_its_length_does_not_depend_on_the_name_in_it(before: str) -> None:
     lengths = {len(seal(f"{before}{'x' * length}", "list")) for length in range(1, 256)}
     assert lengths == {len(seal("", "list"))}
 
 
-def test_what_is_longer_than_a_block_takes_whole_blocks() -> None:
+def test_a_long_cursor_takes_several_whole_blocks() -> None:
     lengths = [len(seal("x" * length)) for length in range(2000)]
     assert len(set(lengths)) == 2000 // 384 + 1
 
 
-def test_no_two_tokens_are_alike() -> None:
+def test_two_tokens_of_one_cursor_differ() -> None:
     assert seal("a") != seal("a")
 
 
-def test_it_belongs_to_one_list() -> None:
+def test_it_is_valid_in_its_scope_only() -> None:
     token = seal("a", "x", "yz")
     for other in [(), ("x",), ("x", "y", "z"), ("xy", "z"), ("x", "yz", "")]:
         with pytest.raises(CursorInvalid):
@@ -39,12 +39,12 @@ def test_it_belongs_to_one_list() -> None:
 @pytest.mark.parametrize(
     "token", ["", ":", "x", "\ud800", "x:\ud800", "\x00", "a:b:c", "AAAA:" + "b" * 43]
 )
-def test_what_nobody_sealed(token: str) -> None:
+def test_other_tokens_are_refused(token: str) -> None:
     with pytest.raises(CursorInvalid):
         unseal(token)
 
 
-def test_it_is_fit_for_a_url() -> None:
+def test_it_is_safe_in_a_url() -> None:
     assert set(seal("\udcff" * 100)) <= set(
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_:"
     )

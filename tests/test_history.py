@@ -92,7 +92,7 @@ def test_each_repair_has_its_entry(
     )
 
 
-def test_changes_outside_are_nobody_s(
+def test_changes_outside_of_a_block_are_not_attributed(
     provider: RedisBlobDescriptorCacheProvider, user: User
 ) -> None:
     with recorded(user, source="test"):
@@ -101,7 +101,7 @@ def test_changes_outside_are_nobody_s(
     assert written() == []
 
 
-def test_what_was_done_before_an_error_is_recorded(
+def test_changes_before_an_error_are_recorded(
     provider: RedisBlobDescriptorCacheProvider, user: User
 ) -> None:
     def change_and_fail() -> None:
@@ -140,7 +140,7 @@ def test_a_database_that_refuses_an_entry_hides_neither_success_nor_error(
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_change_that_cannot_be_put_into_words_is_logged_and_spoils_nothing(
+def test_a_change_whose_message_cannot_be_formatted_is_logged_and_skipped(
     provider: RedisBlobDescriptorCacheProvider,
     user: User,
     fails: bool,
@@ -165,7 +165,7 @@ def test_a_change_that_cannot_be_put_into_words_is_logged_and_spoils_nothing(
     assert provider.stat(BLOB).size == 1
 
 
-def test_somebody_without_an_account_is_attributed_but_has_no_history(
+def test_a_user_without_an_account_is_attributed_but_has_no_history(
     provider: RedisBlobDescriptorCacheProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "blobcache.audit")

@@ -61,7 +61,7 @@ def no_queries(db: None) -> CaptureQueriesContext:
 class TestManagers:
     @pytest.mark.parametrize("manager", ["objects", "_default_manager", "_base_manager"])
     @pytest.mark.parametrize("ask", EMPTY)
-    def test_they_answer_with_nothing_and_ask_no_table(
+    def test_managers_return_nothing_and_need_no_table(
         self, kind: type[models.Model], manager: str, ask: str, no_queries: CaptureQueriesContext
     ) -> None:
         with no_queries:
@@ -69,7 +69,7 @@ class TestManagers:
         assert len(no_queries) == 0
 
     @pytest.mark.parametrize("manager", ["objects", "_base_manager"])
-    def test_get_finds_none(
+    def test_get_finds_nothing(
         self, kind: type[models.Model], manager: str, no_queries: CaptureQueriesContext
     ) -> None:
         with no_queries, pytest.raises(kind.DoesNotExist):  # type: ignore[attr-defined]
@@ -106,7 +106,7 @@ class TestInAProject:
     def test_migrate_makes_no_table(self, kind: type[models.Model]) -> None:
         assert kind._meta.db_table not in connection.introspection.table_names()
 
-    def test_its_log_entries_survive_that_it_has_no_rows(self, kind: type[models.Model]) -> None:
+    def test_its_log_entries_are_kept_although_it_has_no_rows(self, kind: type[models.Model]) -> None:
         entry = LogEntry.objects.create(
             user=User.objects.create(username="operator"),
             content_type=ContentType.objects.get_for_model(kind),
@@ -121,14 +121,14 @@ class TestInAProject:
 
 
 @pytest.mark.parametrize(("kind", "pk"), [(Repository, "team/app"), (Blob, "sha256:" + "a" * 64)])
-def test_an_instance_is_called_by_its_key(kind: type[models.Model], pk: str) -> None:
+def test_an_instance_is_shown_by_its_key(kind: type[models.Model], pk: str) -> None:
     assert str(kind(pk=pk)) == pk
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("options", [{}, {"use_base_manager": True}], ids=["", "--all"])
 @pytest.mark.parametrize("labels", [[], ["blobcache"], ["blobcache.Blob"]])
-def test_dumpdata_finds_nothing_of_ours(labels: list[str], options: dict[str, bool]) -> None:
+def test_dumpdata_exports_no_rows_of_these_models(labels: list[str], options: dict[str, bool]) -> None:
     User.objects.create(username="operator")
     out = StringIO()
     call_command("dumpdata", *labels, stdout=out, **options)

@@ -1,4 +1,4 @@
-"""Read-through: a cache of descriptors in front of wherever the truth is."""
+"""Read-through: a cache of descriptors in front of a backend that has the truth."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ _log = logging.getLogger("blobcache.cached")
 
 
 class CachedBlobStatter:
-    """Asks `cache`, then `backend`, and remembers in `cache` what `backend` said.
+    """Asks `cache` first, then `backend`, whose answer it stores in `cache`.
 
-    Both are of one scope. A cache that fails is not written to: it costs a call to the backend, and
-    a sick Redis sees no stampede of writes. What the backend does not know is not remembered, and a
-    descriptor that could not be stored is logged, never raised; where none ever can be, in a
-    read-only cache or under a name that is not written to, at the level of debugging.
+    Both must have the same scope. If the cache fails, the backend is asked and nothing is written,
+    so that a Redis in trouble does not get many writes. A blob that the backend does not know is
+    not stored. A descriptor that could not be stored causes a log message, never an exception. The
+    level of that message is debug if the cache can never store it, because the cache is read-only
+    or the repository's name is not one that can be written to.
     """
 
     def __init__(

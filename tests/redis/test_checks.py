@@ -11,13 +11,13 @@ from tests.test_checks import GOOD, TIMEOUTS, found, ids, redis_cache
 
 
 class OwnProvider(RedisBlobDescriptorCacheProvider):
-    """As a host project may have one."""
+    """A provider of a host project."""
 
     __slots__ = ()
 
 
 class TestE007:
-    """A read-only registry's index would be written to the same Redis."""
+    """The index of a read-only registry would be written to the same Redis."""
 
     @pytest.mark.parametrize(
         "alias",
@@ -26,7 +26,7 @@ class TestE007:
             *("number", "six", "six-long"),
         ],
     )
-    def test_it_has_an_alias_or_a_server_in_common(self, alias: str | None) -> None:
+    def test_the_alias_or_the_server_is_the_same(self, alias: str | None) -> None:
         caches = {
             **GOOD,
             "twin": redis_cache(),
@@ -49,7 +49,7 @@ class TestE007:
             ("redis://u:p@[2001:db8::1]:6380/0", "redis://[2001:db8::1]:6380/1"),
         ],
     )
-    def test_addresses_of_ipv6_are_compared(self, url: str, other: str) -> None:
+    def test_the_same_ipv6_address_may_be_written_differently(self, url: str, other: str) -> None:
         caches = {"default": redis_cache(url), "index": redis_cache(other)}
         assert ids({"default": {"READ_ONLY": True, "CATALOG_ALIAS": "index"}}, caches) == [
             "blobcache.E007"
@@ -67,7 +67,7 @@ class TestE007:
         caches = {**GOOD, "index": redis_cache(url)}
         assert ids({"default": {"READ_ONLY": True, "CATALOG_ALIAS": "index"}}, caches) == []
 
-    def test_a_provider_of_ones_own_on_redis_is_checked_too(self) -> None:
+    def test_a_subclass_of_the_provider_is_checked_too(self) -> None:
         path = f"{OwnProvider.__module__}.{OwnProvider.__qualname__}"
         assert ids({"default": {"PROVIDER": path, "READ_ONLY": True}}) == ["blobcache.E007"]
 
@@ -97,12 +97,12 @@ def test_e008_an_alias_is_not_in_caches(setting: str) -> None:
 class TestE009:
     """An entry of CACHES has no raw Redis client."""
 
-    def test_the_descriptors_entry(self, cache: dict[str, Any]) -> None:
+    def test_in_the_entry_of_the_descriptors(self, cache: dict[str, Any]) -> None:
         assert ids({"default": {"CACHE_ALIAS": "other"}}, {**GOOD, "other": cache}) == [
             "blobcache.E009"
         ]
 
-    def test_the_indexs_entry(self, cache: dict[str, Any]) -> None:
+    def test_in_the_entry_of_the_index(self, cache: dict[str, Any]) -> None:
         assert ids({"default": {"CATALOG_ALIAS": "other"}}, {**GOOD, "other": cache}) == [
             "blobcache.E009"
         ]
@@ -116,7 +116,7 @@ class TestE009:
         {"CONNECTION_FACTORY": "blobcache.redis.cluster.ClusterConnectionFactory"},
     ],
 )
-def test_other_clients_of_django_redis_are_raw_enough(options: dict[str, Any]) -> None:
+def test_other_clients_of_django_redis_are_right(options: dict[str, Any]) -> None:
     assert ids({"default": {}}, {"default": redis_cache(**options)}) == []
 
 
@@ -131,7 +131,7 @@ class TestW001:
             (["redis://a", "redis://b"], ("redis://c", "redis://b")),
         ],
     )
-    def test_an_address_in_common_with_other_options_is_warned_of(
+    def test_a_shared_address_with_other_options_causes_a_warning(
         self, location: object, other: object
     ) -> None:
         caches = {
@@ -151,12 +151,14 @@ class TestW001:
             {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
         ],
     )
-    def test_entries_that_share_no_pool_or_all_options_are_not(self, other: dict[str, Any]) -> None:
+    def test_entries_without_a_shared_pool_or_with_the_same_options_do_not(
+        self, other: dict[str, Any]
+    ) -> None:
         assert ids({"default": {}}, {"default": redis_cache("redis://a"), "other": other}) == []
 
 
 class TestW002:
-    """A Redis that does not answer holds up whoever asks it."""
+    """There is no timeout for a Redis that does not answer."""
 
     @pytest.mark.parametrize(
         ("options", "missing"),
@@ -172,7 +174,7 @@ class TestW002:
             ({"SOCKET_TIMEOUT": 1, "CONNECTION_POOL_KWARGS": {"socket_connect_timeout": 1}}, []),
         ],
     )
-    def test_each_missing_timeout_is_warned_of(
+    def test_each_missing_timeout_causes_a_warning(
         self, options: dict[str, Any], missing: list[str]
     ) -> None:
         messages = found({"default": {}}, {"default": {**redis_cache(), "OPTIONS": options}})
@@ -188,10 +190,10 @@ class TestW002:
             ("redis://a?socket_timeout=1&socket_connect_timeout=1,redis://b", 2),
         ],
     )
-    def test_timeouts_in_every_address_will_do(self, location: str, count: int) -> None:
+    def test_timeouts_may_be_in_every_address(self, location: str, count: int) -> None:
         cache = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": location}
         assert ids({"default": {}}, {"default": cache}) == ["blobcache.W002"] * count
 
-    def test_the_indexs_entry_is_looked_at_as_well(self) -> None:
+    def test_the_entry_of_the_index_is_checked_too(self) -> None:
         caches = {**GOOD, "index": {**redis_cache("redis://i"), "OPTIONS": {}}}
         assert ids({"default": {"CATALOG_ALIAS": "index"}}, caches) == ["blobcache.W002"] * 2

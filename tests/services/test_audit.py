@@ -69,7 +69,7 @@ def facts(event: str, **others: object) -> dict[str, object]:
 
 
 class TestSignals:
-    def test_a_set_says_what_a_stat_gave_before_and_gives_now(
+    def test_a_set_has_the_descriptors_before_and_after(
         self, provider: BlobDescriptorCacheProvider, sent: list[dict[str, Any]]
     ) -> None:
         provider.set_descriptor(A, of(A, 1))
@@ -87,7 +87,7 @@ class TestSignals:
         assert type(sent[0]["repository"]) is RepositoryName
         assert type(sent[0]["digest"]) is Digest
 
-    def test_a_clear_says_what_a_stat_gave_before(
+    def test_a_clear_has_the_descriptor_before(
         self, provider: BlobDescriptorCacheProvider, sent: list[dict[str, Any]]
     ) -> None:
         repository = provider.repository_scoped("team/app")
@@ -113,7 +113,7 @@ class TestSignals:
             ("purge", None),
         ]
 
-    def test_nothing_is_sent_where_nothing_changed(
+    def test_nothing_is_sent_if_nothing_changed(
         self,
         provider: BlobDescriptorCacheProvider,
         sent: list[dict[str, Any]],
@@ -131,7 +131,7 @@ class TestSignals:
         assert log.messages == []
 
     @pytest.mark.parametrize(("event", "signal"), SIGNALS.items())
-    def test_a_receiver_that_raises_undoes_nothing_and_stops_no_other(
+    def test_an_exception_in_a_receiver_does_not_affect_the_change_or_other_receivers(
         self,
         event: str,
         signal: Signal,
@@ -157,7 +157,7 @@ class TestSignals:
 
 
 class TestAttribution:
-    def test_changes_within_belong_to_the_actor_and_the_source(
+    def test_changes_in_the_block_have_its_actor_and_source(
         self, provider: BlobDescriptorCacheProvider, sent: list[dict[str, Any]]
     ) -> None:
         with attributed(actor="alice", source="admin"):
@@ -165,7 +165,7 @@ class TestAttribution:
             provider.purge(A)
         assert {(each["actor"], each["source"]) for each in sent} == {("alice", "admin")}
 
-    def test_the_innermost_counts_and_the_outer_one_comes_back(
+    def test_the_inner_block_wins_until_it_ends(
         self, provider: BlobDescriptorCacheProvider, sent: list[dict[str, Any]]
     ) -> None:
         provider.set_descriptor(A, of(A))
@@ -184,7 +184,7 @@ class TestAttribution:
             nobody,
         ]
 
-    def test_an_error_within_ends_it(
+    def test_an_error_ends_the_block(
         self, provider: BlobDescriptorCacheProvider, sent: list[dict[str, Any]]
     ) -> None:
         with pytest.raises(BlobUnknown), attributed(actor="alice", source="api"):
@@ -192,7 +192,7 @@ class TestAttribution:
         provider.set_descriptor(A, of(A))
         assert sent == [facts("set", after=of(A))]
 
-    def test_it_does_not_reach_into_other_threads(
+    def test_it_does_not_affect_other_threads(
         self, provider: BlobDescriptorCacheProvider, sent: list[dict[str, Any]]
     ) -> None:
         with attributed(actor="alice", source="api"):
@@ -203,7 +203,7 @@ class TestAttribution:
 
 
 class TestLog:
-    def test_each_change_is_one_line_with_all_that_the_signal_says(
+    def test_each_change_is_one_line_with_the_facts_of_the_signal(
         self, provider: BlobDescriptorCacheProvider, log: pytest.LogCaptureFixture
     ) -> None:
         with attributed(actor="alice", source="admin"):
@@ -221,7 +221,7 @@ class TestLog:
         ]
         assert {record.levelname for record in log.records} == {"INFO"}
 
-    def test_a_record_carries_the_facts_for_structured_logs(
+    def test_a_log_record_has_the_facts_for_structured_logs(
         self, provider: BlobDescriptorCacheProvider, log: pytest.LogCaptureFixture
     ) -> None:
         with attributed(actor="alice", source="admin"):
@@ -229,7 +229,7 @@ class TestLog:
         expected = facts("set", after=of(A), actor="alice", source="admin")
         assert expected.items() <= vars(log.records[0]).items()
 
-    def test_a_missing_media_type_is_no_text(self, log: pytest.LogCaptureFixture) -> None:
+    def test_a_missing_media_type_is_not_quoted(self, log: pytest.LogCaptureFixture) -> None:
         announce(Change("clear", "hub", None, A, before=of(A, 1, None)), object)
         assert f"before={A},1,None after=- " in log.text
 
@@ -252,7 +252,7 @@ class TestLog:
             "%s %(actor)s {actor}",
         ],
     )
-    def test_no_value_passes_for_a_field_or_a_line_of_its_own(
+    def test_no_value_can_look_like_a_field_or_a_new_line(
         self, text: str, log: pytest.LogCaptureFixture
     ) -> None:
         media_type = text if text.isprintable() else "a/b"

@@ -95,7 +95,7 @@ class TestOverAnyCache:
         assert CachedBlobStatter(cache, backend).stat(ALIAS) == of(A)
         assert cache.stat(ALIAS) == of(A)
 
-    def test_what_the_backend_does_not_know_is_not_remembered(
+    def test_a_blob_unknown_to_the_backend_is_not_stored(
         self, cache: BlobDescriptorService
     ) -> None:
         backend = Backend()
@@ -113,7 +113,7 @@ class TestOverAnyCache:
     @pytest.mark.parametrize(
         ("value", "error"), [("x", DigestInvalidFormat), ("sha256:a", DigestInvalidLength)]
     )
-    def test_what_is_no_digest_goes_nowhere(
+    def test_an_invalid_digest_is_refused_at_once(
         self, cache: BlobDescriptorService, value: str, error: type[Exception]
     ) -> None:
         backend = Backend()
@@ -123,7 +123,7 @@ class TestOverAnyCache:
         assert backend.asked == []
         assert counts(statter) == (0, 0, 0)
 
-    def test_set_and_clear_touch_the_cache_alone(self, cache: BlobDescriptorService) -> None:
+    def test_set_and_clear_change_only_the_cache(self, cache: BlobDescriptorService) -> None:
         backend = Backend(of(A, 2))
         statter = CachedBlobStatter(cache, backend)
         assert statter.set_descriptor(A, of(A, 1)) == SetResult(
@@ -143,7 +143,7 @@ class TestOverAnyCache:
             pytest.param(of(A, 1, None), id="without a media type"),
         ],
     )
-    def test_what_cannot_be_cached_is_logged_and_returned_all_the_same(
+    def test_a_descriptor_that_cannot_be_cached_is_logged_and_returned(
         self,
         cache: BlobDescriptorService,
         descriptor: Descriptor,
@@ -194,7 +194,7 @@ def test_a_read_only_cache_is_read_through(caplog: pytest.LogCaptureFixture) -> 
     ],
     ids=str,
 )
-def test_a_corrupt_descriptor_is_a_miss_and_healed(
+def test_a_corrupt_descriptor_is_a_miss_and_is_replaced(
     default_cache: Redis, fields: dict[str, str] | None
 ) -> None:
     if fields is None:
@@ -260,7 +260,7 @@ def test_a_redis_that_fails_is_not_written_to() -> None:
         assert observer.exists(f"blobs::{B}") == 0
 
 
-def test_a_fill_that_redis_refuses_is_logged_and_never_raised(
+def test_a_write_that_redis_refuses_is_logged_and_not_raised(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with own_redis() as (server, statter, backend), server.client() as observer:
@@ -291,13 +291,13 @@ class Failing:
         raise self.error
 
 
-def test_a_failed_cache_is_never_filled_whatever_kind_it_is() -> None:
+def test_a_failed_cache_is_never_written_to() -> None:
     statter = CachedBlobStatter(Failing(CacheUnavailable("Down.")), Backend(of(A)))
     assert statter.stat(A) == of(A)
     assert counts(statter) == (0, 0, 1)
 
 
-def test_a_mistake_of_ours_is_not_taken_for_a_sick_cache() -> None:
+def test_a_programming_error_is_not_handled_as_a_failed_cache() -> None:
     backend = Backend(of(A))
     with pytest.raises(ZeroDivisionError):
         CachedBlobStatter(Failing(ZeroDivisionError()), backend).stat(A)

@@ -71,7 +71,7 @@ def test_the_default_registry_is_on_redis() -> None:
     assert get_provider() is get_provider("default")
 
 
-def test_there_is_one_a_process_and_registry() -> None:
+def test_there_is_one_for_each_process_and_registry() -> None:
     memory = get_provider("memory")
     assert type(memory) is MemoryBlobDescriptorCacheProvider
     assert get_provider("memory") is memory
@@ -86,7 +86,7 @@ def test_it_satisfies_the_protocol() -> None:
         assert isinstance(get_provider(registry), BlobDescriptorCacheProvider)
 
 
-def test_it_is_made_as_its_registrys_entry_says() -> None:
+def test_it_has_the_settings_of_its_registry() -> None:
     entry = {**MEMORY, "READ_ONLY": True, "ROLE": "primary", "TTL": 5, "ALLOW_TARSUM": True}
     with override_settings(BLOBCACHE={"hub": entry, "redis": {"READ_ONLY": True, "TTL": 6}}):
         provider = get_provider("hub")
@@ -110,7 +110,7 @@ def test_changed_settings_give_a_new_one(setting: str) -> None:
     assert get_provider("memory") not in (before, within)
 
 
-def test_other_settings_do_not() -> None:
+def test_other_settings_do_not_give_a_new_one() -> None:
     before = get_provider("memory")
     with override_settings(LANGUAGE_CODE="de"):
         assert get_provider("memory") is before
@@ -122,21 +122,21 @@ def test_an_unknown_registry_is_refused() -> None:
     assert caught.value.__context__ is None
 
 
-def test_a_provider_that_is_nowhere_is_an_import_error_each_time() -> None:
+def test_a_missing_provider_is_an_import_error_each_time() -> None:
     with override_settings(BLOBCACHE={"default": {"PROVIDER": "nowhere.Provider"}}):
         for _ in range(2):
             with pytest.raises(ImportError):
                 get_provider()
 
 
-def test_making_one_connects_to_nothing(valkey: embedded.Server) -> None:
+def test_making_one_opens_no_connection(valkey: embedded.Server) -> None:
     with valkey.client() as observer, cache_at(valkey.url), commands(observer) as traffic:
         get_provider().repository_scoped("team/app")
     assert traffic.connections == 0
     assert traffic.round_trips == 0
 
 
-def test_threads_that_ask_at_once_get_the_same() -> None:
+def test_threads_at_the_same_time_get_the_same_one() -> None:
     Slow.made.clear()
     Slow.begun, Slow.finish = threading.Event(), threading.Event()
     with (
@@ -151,7 +151,7 @@ def test_threads_that_ask_at_once_get_the_same() -> None:
     assert len(given) == 1
 
 
-def test_one_may_be_made_of_another_registrys() -> None:
+def test_one_may_wrap_the_provider_of_another_registry() -> None:
     with override_settings(BLOBCACHE={"default": {"PROVIDER": path_of(Wrapping)}, "inner": MEMORY}):
         outer = get_provider()
         assert isinstance(outer, Wrapping)
