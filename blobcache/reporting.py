@@ -1,17 +1,17 @@
-"""What error reports must not show: passwords of servers, and the process's environment.
+"""Mask passwords of servers, and the process's environment, in error reports.
 
 Django's debug pages, and the reports that it mails to `ADMINS`, list all settings, the request and
 the variables of every frame. Django masks values by their names, such as `SECRET_KEY`. But the
-password of a Redis is part of an address. It is in a `LOCATION` of `CACHES`, and often in an
-environment variable, and some servers copy the environment into each request. Set both classes in
-the settings:
+password of a Redis is part of a URL. That URL is in a `LOCATION` of `CACHES`, and often also in an
+environment variable; and some servers copy the environment into each request. So set both classes
+in the settings:
 
     DEFAULT_EXCEPTION_REPORTER_FILTER = "blobcache.reporting.ExceptionReporterFilter"
     DEFAULT_EXCEPTION_REPORTER = "blobcache.reporting.ExceptionReporter"
 
-The filter masks settings, the request and variables; the reporter then masks the finished report
-too, so that the text of an exception does not show a password either. All of it takes time linear
-in the length of what is masked.
+The filter masks settings, the request and variables. The reporter also masks the finished report,
+because the text of an exception may contain a password too. The time that masking takes is linear
+in the length of the text.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ STARS = SafeExceptionReporterFilter.cleansed_substitute
 _SECRET_NAME = re.compile("PASS|PWD|SECRET|TOKEN|CREDENTIAL|AUTH|SIGNATURE", re.IGNORECASE)
 """Names of variables, keys and query parameters whose values are secrets.
 
-`KEY`, which Django masks in settings, is left out: variables of this app often hold keys of Redis.
+`KEY` is not one of them, although Django masks it in settings: variables of this app often contain
+keys of Redis.
 """
 
 _HIDDEN_BY_DJANGO = SafeExceptionReporterFilter.hidden_settings.pattern
@@ -96,7 +97,7 @@ def _mask_parameters(word: str) -> str:
 
 
 class ExceptionReporterFilter(SafeExceptionReporterFilter):
-    """Django's filter, which also masks addresses, their credentials and the environment."""
+    """Django's filter, which also masks URLs with credentials, and hides the environment."""
 
     hidden_settings = re.compile(_HIDDEN_SETTINGS, re.IGNORECASE)
 
@@ -166,7 +167,7 @@ class ExceptionReporterFilter(SafeExceptionReporterFilter):
             return value if masked == value else masked
         try:
             shown = repr(value)
-        except Exception:  # noqa: BLE001 - whatever a foreign object raises, the report goes on
+        except Exception:  # noqa: BLE001 - an object may raise anything; the report must continue
             return value  # The report then shows the error in place of the value.
         masked = self.mask(shown)
         return value if masked == shown else _Masked(masked)
@@ -183,11 +184,11 @@ class ExceptionReporterFilter(SafeExceptionReporterFilter):
 
 
 class ExceptionReporter(DjangoExceptionReporter):
-    """Django's reporter, which masks the whole report, with the text of exceptions."""
+    """Django's reporter, which also masks the finished report, with the text of exceptions."""
 
     def get_traceback_html(self) -> SafeString:
         """Return the report as a page."""
-        # As safe as Django's own, which it is with less in it.
+        # As safe as Django's own report: masking only replaces text in it by stars.
         return SafeString(self._masked(super().get_traceback_html(), markup=True))  # nosec B703
 
     def get_traceback_text(self) -> SafeString:

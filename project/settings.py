@@ -1,36 +1,36 @@
-"""Settings of the demo portal, all from environment variables, each with a safe default.
+"""Settings of the demo portal. All come from environment variables with safe defaults.
 
-The module imports with no variable set: then the portal runs with DEBUG off, answers to localhost
-only, and signs with a key that lasts as long as its process.
+No variable is required. Without any, DEBUG is off, only requests to localhost are answered, and
+each process signs with a random key of its own.
 
 | variable | default | meaning |
 |---|---|---|
-| `DJANGO_SECRET_KEY` | one made up for the process | needed as soon as there are two processes |
+| `DJANGO_SECRET_KEY` | a random one for each process | required if there are several processes |
 | `DJANGO_DEBUG` | 0 | never 1 in production |
 | `DJANGO_ALLOWED_HOSTS` | localhost, 127.0.0.1, [::1] | comma-separated |
 | `DJANGO_CSRF_TRUSTED_ORIGINS` | none | comma-separated, with scheme |
-| `DJANGO_HTTPS` | 1, or 0 with DEBUG | redirect to https, HSTS, secure cookies |
-| `DJANGO_HSTS_SECONDS` | 3600 | raise it once https is known to stay |
+| `DJANGO_HTTPS` | 1, or 0 with DEBUG | redirect to HTTPS, send HSTS, use secure cookies |
+| `DJANGO_HSTS_SECONDS` | 3600 | increase it when the portal will always use HTTPS |
 | `DJANGO_BEHIND_PROXY` | 0 | trust X-Forwarded-Proto and -For; the proxy must set both |
 | `DJANGO_BASIC_AUTH` | 0 | let the API accept a password with each request; see below |
 | `DJANGO_THROTTLE_STAT` | 200/s | stats of one user, in each process; empty: no limit |
-| `DJANGO_THROTTLE_LIST` | 20/s | pages of lists, and summaries, likewise |
-| `DJANGO_THROTTLE_WRITE` | 50/s | sets, clears and purges, likewise |
-| `DJANGO_DATABASE_PATH` | portal.sqlite3 | SQLite's file |
-| `DJANGO_STATIC_ROOT` | staticfiles | what collectstatic fills and WhiteNoise serves |
+| `DJANGO_THROTTLE_LIST` | 20/s | pages of lists and summaries of one user, in each process |
+| `DJANGO_THROTTLE_WRITE` | 50/s | sets, clears and purges of one user, in each process |
+| `DJANGO_DATABASE_PATH` | portal.sqlite3 | the file of the SQLite database |
+| `DJANGO_STATIC_ROOT` | staticfiles | files that `collectstatic` writes and WhiteNoise serves |
 | `DJANGO_STATIC_FINDERS` | 0 | serve static files directly from the apps, without collectstatic |
-| `DJANGO_LOG_LEVEL` | INFO | of everything but blobcache.audit |
-| `DJANGO_METRICS_TOKEN` | none | the token with which Prometheus gets `/metrics` |
-| `PROMETHEUS_MULTIPROC_DIR` | none | where all workers count together; empty at each start |
+| `DJANGO_LOG_LEVEL` | INFO | the level of all logs except `blobcache.audit` |
+| `DJANGO_METRICS_TOKEN` | none | the token that Prometheus sends to `/metrics` |
+| `PROMETHEUS_MULTIPROC_DIR` | none | directory for all workers' counts; empty it at each start |
 | `BLOBCACHE_REDIS_URL` | redis://127.0.0.1:6379/0 | the Redis or Valkey of the descriptors |
 | `BLOBCACHE_READ_ONLY` | 1 if `BLOBCACHE_REDIS_URL` is set, else 0 | never write to that Redis |
-| `BLOBCACHE_CATALOG_URL` | none | the catalog's own Redis or Valkey; needed if read-only |
+| `BLOBCACHE_CATALOG_URL` | none | a Redis or Valkey for the index; required if read-only |
 
-So `BLOBCACHE_REDIS_URL` can name the Redis of a running registry without a second thought: nothing
-is written there until `BLOBCACHE_READ_ONLY=0` allows it.
+So it is safe to set `BLOBCACHE_REDIS_URL` to the Redis of a running registry: nothing is written
+there unless `BLOBCACHE_READ_ONLY=0` is set too.
 
 Checking a password takes a tenth of a second of CPU time, checking a token almost none. So programs
-should use tokens, and Basic authentication is off. Failed logins are limited in any case: see
+should use tokens, and Basic authentication is off by default. Failed logins are always limited: see
 `project.logins`.
 """
 
@@ -51,7 +51,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 
 def _flag(name: str, *, default: bool) -> bool:
-    """Whether the variable says 1 or 0; anything else is a mistake worth stopping for."""
+    """Whether the variable is 1. Raises `ImproperlyConfigured` if it is neither 0 nor 1."""
     value = os.environ.get(name, "1" if default else "0")
     if value not in {"0", "1"}:
         raise ImproperlyConfigured(f"{name} must be 0 or 1, not {value!r}.")
@@ -59,7 +59,7 @@ def _flag(name: str, *, default: bool) -> bool:
 
 
 def _number(name: str, *, default: int) -> int:
-    """The variable's natural number."""
+    """The natural number in the variable."""
     value = os.environ.get(name, str(default))
     if not value.isdecimal():
         raise ImproperlyConfigured(f"{name} must be a natural number, not {value!r}.")
@@ -67,7 +67,7 @@ def _number(name: str, *, default: int) -> int:
 
 
 def _words(name: str, *, default: str = "") -> list[str]:
-    """The variable's comma-separated words."""
+    """The comma-separated words in the variable."""
     words = os.environ.get(name, default).split(",")
     return [word.strip() for word in words if word.strip()]
 
@@ -89,7 +89,7 @@ ALLOWED_HOSTS = _words("DJANGO_ALLOWED_HOSTS", default="localhost,127.0.0.1,[::1
 CSRF_TRUSTED_ORIGINS = _words("DJANGO_CSRF_TRUSTED_ORIGINS")
 BEHIND_PROXY = _flag("DJANGO_BEHIND_PROXY", default=False)
 
-# So that debug pages show no password of a Redis, in case DEBUG is ever on.
+# So that error reports and debug pages do not show the password of a Redis.
 DEFAULT_EXCEPTION_REPORTER_FILTER = "blobcache.reporting.ExceptionReporterFilter"
 DEFAULT_EXCEPTION_REPORTER = "blobcache.reporting.ExceptionReporter"
 
@@ -142,8 +142,8 @@ TEMPLATES = [
     },
 ]
 
-# Blob descriptors. The portal's own cache is not among them: what Django or another app keeps in
-# CACHES["default"] has no business in a registry's Redis.
+# Blob descriptors. They have their own entry of CACHES: Django and other apps, which use
+# CACHES["default"], should not write to the Redis of a registry.
 
 
 def _redis(url: str) -> dict[str, object]:
@@ -152,12 +152,13 @@ def _redis(url: str) -> dict[str, object]:
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": url,
         "OPTIONS": {
-            # In seconds: what a request waits for a server that is gone, at most.
+            # Seconds that a request waits at most for a server that does not answer.
             "SOCKET_CONNECT_TIMEOUT": 1,
             "SOCKET_TIMEOUT": 1,
             "CONNECTION_POOL_KWARGS": {
-                # A retry would double the wait, and a backoff stretch it. Connections that died
-                # with a server's restart need none: the pool notices and opens new ones.
+                # No retries, because each would make a request wait longer. They are not needed
+                # after a restart of the server: the pool notices closed connections and opens
+                # new ones.
                 "retry": Retry(NoBackoff(), 0),
                 "max_connections": 50,
             },
@@ -170,7 +171,7 @@ _catalog_url = os.environ.get("BLOBCACHE_CATALOG_URL")
 _read_only = _flag("BLOBCACHE_READ_ONLY", default=bool(_redis_url))
 if _read_only and _catalog_url in {None, "", _redis_url}:
     raise ImproperlyConfigured(
-        "BLOBCACHE_REDIS_URL is only read, so the catalog's index needs another server: name it in "
+        "BLOBCACHE_REDIS_URL is only read, so the catalog's index needs another server: set "
         "BLOBCACHE_CATALOG_URL. Or allow writes with BLOBCACHE_READ_ONLY=0."
     )
 
@@ -203,7 +204,7 @@ _rates = {
 
 REST_FRAMEWORK: dict[str, object] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        # The first decides that a stranger gets 401, and that no browser pops up a dialog.
+        # Because of the first, requests without credentials get 401, and browsers open no dialog.
         "rest_framework.authentication.TokenAuthentication",
         *(["project.logins.BasicAuthentication"] if _basic else []),
         "rest_framework.authentication.SessionAuthentication",
@@ -218,7 +219,7 @@ REST_FRAMEWORK: dict[str, object] = {
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "blobcache",
-    "DESCRIPTION": "What a registry's cache knows of its blobs: look it up, change it, mend it.",
+    "DESCRIPTION": "View, change and repair the blob descriptors in the cache of a registry.",
     "VERSION": __version__,
     "SCHEMA_PATH_PREFIX": "/api/",
     "SERVE_INCLUDE_SCHEMA": False,
@@ -229,7 +230,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
-# Everything else that the portal keeps
+# The database
 
 DATABASES = {
     "default": {
@@ -253,10 +254,10 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# Logins. Failed ones are counted in the database, where all workers see them.
+# Logins. Failed ones are counted in the database, so all workers share the counts.
 
 AUTHENTICATION_BACKENDS = [
-    # First: it refuses a client that failed too often before the next one checks the password.
+    # First, so that a client with too many failures is refused before the password is checked.
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
 ]
@@ -288,7 +289,7 @@ STORAGES = {
     },
 }
 
-# Transport. One switch, since secure cookies over plain http would let nobody log in.
+# HTTPS. One variable for all, because with secure cookies nobody could log in over plain HTTP.
 
 HTTPS = _flag("DJANGO_HTTPS", default=not DEBUG)
 SECURE_SSL_REDIRECT = HTTPS
@@ -301,7 +302,7 @@ if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 X_FRAME_OPTIONS = "DENY"
 
-# Whoever brings this as a bearer token may scrape the metrics.
+# The bearer token that allows to read the metrics.
 METRICS_TOKEN = os.environ.get("DJANGO_METRICS_TOKEN")
 
 # Time and language
@@ -311,7 +312,7 @@ TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
 
-# Logs go to the console, where whatever runs the portal collects them.
+# Logs go to the console, where the process manager can collect them.
 
 LOGGING = {
     "version": 1,
@@ -324,9 +325,9 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": os.environ.get("DJANGO_LOG_LEVEL", "INFO")},
     "loggers": {
-        # Failed logins and lockouts, but not every query of its tables.
+        # Log failed logins and lockouts, but not each query.
         "axes": {"level": "WARNING"},
-        # Every change of the cache, whatever the level of the rest.
+        # Log every change of the cache, independent of DJANGO_LOG_LEVEL.
         "blobcache.audit": {"handlers": ["console"], "level": "INFO", "propagate": False},
     },
 }

@@ -106,7 +106,9 @@ class TestInAProject:
     def test_migrate_makes_no_table(self, kind: type[models.Model]) -> None:
         assert kind._meta.db_table not in connection.introspection.table_names()
 
-    def test_its_log_entries_are_kept_although_it_has_no_rows(self, kind: type[models.Model]) -> None:
+    def test_its_log_entries_are_kept_although_it_has_no_rows(
+        self, kind: type[models.Model]
+    ) -> None:
         entry = LogEntry.objects.create(
             user=User.objects.create(username="operator"),
             content_type=ContentType.objects.get_for_model(kind),
@@ -128,7 +130,9 @@ def test_an_instance_is_shown_by_its_key(kind: type[models.Model], pk: str) -> N
 @pytest.mark.django_db
 @pytest.mark.parametrize("options", [{}, {"use_base_manager": True}], ids=["", "--all"])
 @pytest.mark.parametrize("labels", [[], ["blobcache"], ["blobcache.Blob"]])
-def test_dumpdata_exports_no_rows_of_these_models(labels: list[str], options: dict[str, bool]) -> None:
+def test_dumpdata_exports_no_rows_of_these_models(
+    labels: list[str], options: dict[str, bool]
+) -> None:
     User.objects.create(username="operator")
     out = StringIO()
     call_command("dumpdata", *labels, stdout=out, **options)
