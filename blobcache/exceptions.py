@@ -8,6 +8,7 @@ about the Redis server.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ __all__ = [
     "BlobCacheError",
     "BlobUnknown",
     "CacheUnavailable",
+    "CatalogUnsupported",
     "CursorInvalid",
     "DescriptorCorrupt",
     "DescriptorInvalid",
@@ -27,6 +29,7 @@ __all__ = [
     "DigestUnsupported",
     "MediaTypeInvalid",
     "OperationUnsupported",
+    "Reason",
     "RepositoryNameInvalid",
     "SizeInvalid",
 ]
@@ -133,6 +136,37 @@ class OperationUnsupported(BlobCacheError):
     status = 405
 
 
+class CatalogUnsupported(BlobCacheError):
+    """A provider that cannot list what it holds, asked for a list."""
+
+    code = "PATH_UNKNOWN"
+    status = 404
+
+
+class Reason(StrEnum):
+    """Why Redis did not answer, or refused to work."""
+
+    DENIED = "denied"
+    """Wrong or missing credentials, or a command that the ACL does not allow."""
+
+    LOADING = "loading"
+    """The server is loading its data."""
+
+    TIMEOUT = "timeout"
+    """No answer in time."""
+
+    REPLICA = "replica"
+    """A write sent to a replica, as during a failover."""
+
+    FULL = "full"
+    """The server has reached its memory limit and evicts nothing."""
+
+    DOWN = "down"
+    """No connection."""
+
+    OTHER = "other"
+
+
 class CacheUnavailable(BlobCacheError):
     """Redis did not answer, or refused to work: the next attempt may succeed.
 
@@ -145,3 +179,14 @@ class CacheUnavailable(BlobCacheError):
 
     retry_after: ClassVar[int] = 1
     """Seconds a client does well to wait."""
+
+    def __init__(
+        self,
+        message: str,
+        detail: Mapping[str, object] | None = None,
+        *,
+        reason: Reason = Reason.OTHER,
+    ) -> None:
+        super().__init__(message, detail)
+        self.reason = reason
+        """For operators alone: it never reaches a client of the API."""

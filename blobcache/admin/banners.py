@@ -9,16 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.utils.translation import gettext_lazy as _
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    TimeoutError,  # noqa: A004 - redis-py's own name
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
+
+from blobcache.exceptions import Reason
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -56,45 +48,30 @@ _DENIED = Banner(
     ),
 )
 
-_BANNERS: tuple[tuple[tuple[type[Exception], ...], Banner], ...] = (
-    ((AuthenticationError, AuthorizationError, NoPermissionError), _DENIED),
-    (
-        (BusyLoadingError,),
-        Banner(
-            _("Redis is starting"),
-            _("The server is still loading its data. Try again in a moment."),
-            "warning",
-        ),
+_BANNERS = {
+    Reason.DENIED: _DENIED,
+    Reason.LOADING: Banner(
+        _("Redis is starting"),
+        _("The server is still loading its data. Try again in a moment."),
+        "warning",
     ),
-    (
-        (TimeoutError,),
-        Banner(
-            _("Redis is too slow"),
-            _("The server did not answer in time. It may be busy or unreachable."),
-        ),
+    Reason.TIMEOUT: Banner(
+        _("Redis is too slow"),
+        _("The server did not answer in time. It may be busy or unreachable."),
     ),
-    (
-        (ReadOnlyError,),
-        Banner(
-            _("Redis accepts no writes"),
-            _("The server is a replica. After a failover, try again in a few seconds."),
-        ),
+    Reason.REPLICA: Banner(
+        _("Redis accepts no writes"),
+        _("The server is a replica. After a failover, try again in a few seconds."),
     ),
-    (
-        (OutOfMemoryError,),
-        Banner(
-            _("Redis is full"),
-            _("The server has reached its memory limit, and its eviction policy frees no memory."),
-        ),
+    Reason.FULL: Banner(
+        _("Redis is full"),
+        _("The server has reached its memory limit, and its eviction policy frees no memory."),
     ),
-    (
-        (RedisConnectionError, OSError),
-        Banner(
-            _("Redis is down"),
-            _("The server cannot be reached. Try again later."),
-        ),
+    Reason.DOWN: Banner(
+        _("Redis is down"),
+        _("The server cannot be reached. Try again later."),
     ),
-)
+}
 
 _OTHER = Banner(
     _("Redis is not available"),
@@ -104,5 +81,4 @@ _OTHER = Banner(
 
 def banner_for(error: CacheUnavailable) -> Banner:
     """Return what to say about the error."""
-    cause = error.__cause__
-    return next((banner for kinds, banner in _BANNERS if isinstance(cause, kinds)), _OTHER)
+    return _BANNERS.get(error.reason, _OTHER)

@@ -14,9 +14,20 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django_redis import get_redis_connection
 from redis.cluster import RedisCluster
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    TimeoutError,  # noqa: A004 - redis-py's own name
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from blobcache.exceptions import CacheUnavailable
+from blobcache.exceptions import CacheUnavailable, Reason
 from blobcache.transport import private
 from blobcache.transport.exchange import can_exchange, exchange
 from blobcache.transport.held import Connections
@@ -30,6 +41,16 @@ __all__ = ["FAILURES", "ClientHandle", "cache_unavailable", "handle_for", "regis
 
 FAILURES = (RedisError, RedisClusterException, OSError, UnicodeDecodeError)
 """What redis-py raises when Redis does not answer, or not in a way that can be read."""
+
+_REASONS: tuple[tuple[tuple[type[Exception], ...], Reason], ...] = (
+    ((AuthenticationError, AuthorizationError, NoPermissionError), Reason.DENIED),
+    ((BusyLoadingError,), Reason.LOADING),
+    ((TimeoutError,), Reason.TIMEOUT),
+    ((ReadOnlyError,), Reason.REPLICA),
+    ((OutOfMemoryError,), Reason.FULL),
+    ((RedisConnectionError, OSError), Reason.DOWN),
+)
+"""The reasons by redis-py's errors; the first match counts, since some are subclasses."""
 
 _MAX_CLIENTS = 128
 """Clients that are remembered: an entry of ``CACHES`` has one, and one for each replica."""
@@ -167,4 +188,7 @@ def handle_for(alias: str, *, write: bool, hold: bool) -> ClientHandle:
 
 def cache_unavailable(error: Exception) -> CacheUnavailable:
     """Return the error that callers get for one of redis-py's; it repeats nothing of that."""
-    return CacheUnavailable("The cache is not available at the moment; try again shortly.")
+    reason = next((reason for kinds, reason in _REASONS if isinstance(error, kinds)), Reason.OTHER)
+    return CacheUnavailable(
+        "The cache is not available at the moment; try again shortly.", reason=reason
+    )
