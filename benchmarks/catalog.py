@@ -20,8 +20,7 @@ from benchmarks.measuring import Case, figures, interleaved
 from benchmarks.results import Figure, Ratio, Section, ratio
 from benchmarks.traffic import counted
 from blobcache.redis.keys import CatalogKeys
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.services import get_provider
+from blobcache.services import get_browsable
 
 __all__ = ["run"]
 
@@ -79,9 +78,7 @@ def _measured(bench: Bench, entries: int) -> Pages:
     client = bench.client
     client.flushall(asynchronous=True)
     _fill(client, entries)
-    provider = get_provider()
-    if not isinstance(provider, RedisBlobDescriptorCacheProvider):
-        raise TypeError("The portal is made for a registry in Redis.")
+    provider = get_browsable()
     repository = provider.repository_scoped("big")
     browser = Client()
     user, _ = get_user_model().objects.get_or_create(

@@ -43,9 +43,9 @@ from django.utils.crypto import get_random_string
 from blobcache.digest import Digest
 from blobcache.exceptions import CacheUnavailable
 from blobcache.redis.inspection import State
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
-from blobcache.services import get_provider
+from blobcache.services import get_browsable
+from blobcache.services.base import BrowsableProvider
 from project import embedded, sample
 
 __all__ = ["main"]
@@ -107,9 +107,7 @@ def run(port: int, data: Path) -> None:
         set_environment(data, lambda: stack.enter_context(valkey_in(data)).url)
         django.setup()
         call_command("migrate", verbosity=0)
-        provider = get_provider()
-        if not isinstance(provider, RedisBlobDescriptorCacheProvider):
-            raise TypeError("The portal is made for a registry in Redis.")
+        provider = get_browsable()
         try:
             prepare(provider, is_ours=is_ours)
             example = find_example(provider)
@@ -224,7 +222,7 @@ def write_secret(path: Path, secret: str) -> str:
     return secret
 
 
-def prepare(provider: RedisBlobDescriptorCacheProvider, *, is_ours: bool) -> None:
+def prepare(provider: BrowsableProvider, *, is_ours: bool) -> None:
     """Write the sample data into the demo's own Redis; in any other one, only build the index."""
     if not is_ours:
         say("Indexing the repositories ...")
@@ -284,7 +282,7 @@ From a shell:
 
 
 def find_example(
-    provider: RedisBlobDescriptorCacheProvider,
+    provider: BrowsableProvider,
 ) -> tuple[RepositoryName, Digest] | None:
     """Return a repository and one of its blobs that a stat finds, from the first page of each."""
     for name, blobs in provider.catalog.repositories().repositories:

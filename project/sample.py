@@ -22,8 +22,8 @@ from blobcache.conf import RegistrySettings
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.redis import keys
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.audit import attributed
+from blobcache.services.base import BrowsableProvider
 
 __all__ = ["DAMAGED", "fill"]
 
@@ -157,7 +157,7 @@ EMPTY_JSON = Descriptor(
 """The blob that every artifact without a configuration refers to (OCI image-spec, "Manifest")."""
 
 
-def fill(provider: RedisBlobDescriptorCacheProvider) -> None:
+def fill(provider: BrowsableProvider) -> None:
     """Write the sample data of the registry ``default`` and build the index. It can be repeated."""
     client = get_redis_connection(RegistrySettings().CACHE_ALIAS)
     for repository, blobs in _repositories():
@@ -272,7 +272,7 @@ def _put(pipe: Pipeline, repository: str, blob: Descriptor) -> None:
     pipe.sadd(keys.members(repository), blob.digest)
 
 
-def _alias(provider: RedisBlobDescriptorCacheProvider) -> None:
+def _alias(provider: BrowsableProvider) -> None:
     """Set a configuration under its SHA-512 digest too."""
     name = "shop/backend/api"
     config = _blob(f"config of {name}:1/amd64", DIALECTS["oci"].config, 2 * KB, 14 * KB)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import django
 from django.contrib import messages
@@ -26,10 +26,9 @@ from blobcache.access import Access
 from blobcache.admin.banners import NO_CATALOG, READ_ONLY, banner_for
 from blobcache.conf import RegistrySettings
 from blobcache.cursors import seal, unseal
-from blobcache.exceptions import BlobCacheError, CacheUnavailable, CursorInvalid
+from blobcache.exceptions import CacheUnavailable, CatalogUnsupported, CursorInvalid
 from blobcache.models import Blob, Repository
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.services import get_provider
+from blobcache.services import get_browsable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
     from blobcache.admin.banners import Banner
+    from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 
 __all__ = ["Page"]
 
@@ -88,10 +88,6 @@ class Tolerance:
         if banner not in self._banners:
             self._banners.append(banner)
         return True
-
-
-class _NoCatalog(BlobCacheError):
-    """The registry's provider is not one that can be browsed."""
 
 
 class Page:
@@ -148,7 +144,7 @@ class Page:
         except CursorInvalid:
             self.say(_("That link has expired; this is the first page."))
             return HttpResponseRedirect(self.request.path)
-        except _NoCatalog:
+        except CatalogUnsupported:
             self.banners.append(NO_CATALOG)
             self.template = "unavailable.html"
             return self.render()
@@ -160,11 +156,8 @@ class Page:
 
     @cached_property
     def provider(self) -> RedisBlobDescriptorCacheProvider:
-        """The registry's provider."""
-        provider = get_provider()
-        if not isinstance(provider, RedisBlobDescriptorCacheProvider):
-            raise _NoCatalog("The provider keeps no catalog.")
-        return provider
+        """The registry's provider. Raises `CatalogUnsupported`."""
+        return cast("RedisBlobDescriptorCacheProvider", get_browsable())
 
     @property
     def limit(self) -> int:

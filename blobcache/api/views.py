@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django.core.exceptions import TooManyFieldsSent
 from django.http import HttpResponse, JsonResponse
@@ -39,13 +39,12 @@ from blobcache.api.schema import described
 from blobcache.api.serializers import StatusReport, StatusSerializer
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
 from blobcache.digest import Digest
-from blobcache.exceptions import CacheUnavailable
+from blobcache.exceptions import CacheUnavailable, CatalogUnsupported
 from blobcache.history import recorded
 from blobcache.models import Blob, Repository
 from blobcache.raw import excerpt, quoted
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
-from blobcache.services import get_provider
+from blobcache.services import get_browsable, get_provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
     from blobcache.api.permissions import Rule
+    from blobcache.redis.service import RedisBlobDescriptorCacheProvider
     from blobcache.services.base import BlobDescriptorCacheProvider, BlobDescriptorService
 
 __all__ = [
@@ -169,18 +169,10 @@ class RegistryView(APIView):
         """The registry's provider."""
         return get_provider(self.registry)
 
-    def get_browsable(self) -> RedisBlobDescriptorCacheProvider | None:
-        """Return the registry's provider if it has a catalog."""
-        provider = self.provider
-        return provider if isinstance(provider, RedisBlobDescriptorCacheProvider) else None
-
     @property
     def browsable(self) -> RedisBlobDescriptorCacheProvider:
-        """The provider with its catalog. Raises `NotFound` if it has none."""
-        provider = self.get_browsable()
-        if provider is None:
-            raise NotFound("This registry's provider has no catalog to list from.")
-        return provider
+        """The provider with its catalog. Raises `CatalogUnsupported` if it has none."""
+        return cast("RedisBlobDescriptorCacheProvider", get_browsable(self.registry))
 
     @property
     def service(self) -> BlobDescriptorService:
@@ -325,15 +317,17 @@ class StatusView(RegistryView):
         """Return the status of Redis and of the catalog, if the registry has them."""
         role, read_only = self.config.ROLE, self.config.READ_ONLY
         report = StatusReport(role, read_only)
-        provider = self.get_browsable()
-        if provider is not None:
-            try:
-                server, catalog = provider.server_status(), provider.catalog.status()
-            except CacheUnavailable as error:
-                response = self.handle_exception(error)
-                facts = {"reachable": False, "role": role, "read_only": read_only}
-                response.data = {**envelope(error), **facts}
-                return response
+        try:
+            provider = self.browsable
+            server, catalog = provider.server_status(), provider.catalog.status()
+        except CatalogUnsupported:
+            pass
+        except CacheUnavailable as error:
+            response = self.handle_exception(error)
+            facts = {"reachable": False, "role": role, "read_only": read_only}
+            response.data = {**envelope(error), **facts}
+            return response
+        else:
             report = StatusReport(role, read_only, server, catalog)
         return Response(StatusSerializer(report).data)
 

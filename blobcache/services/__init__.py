@@ -1,19 +1,24 @@
-"""The way in: `get_provider` gives a registry's descriptor service."""
+"""`get_provider` and `get_browsable` return the service of a registry that the settings describe.
+
+This is the one place that turns the dotted path in the setting ``PROVIDER`` into a provider, and
+that asks whether a provider has a catalog.
+"""
 
 from __future__ import annotations
 
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
+from blobcache.exceptions import CatalogUnsupported
 
 if TYPE_CHECKING:
-    from blobcache.services.base import BlobDescriptorCacheProvider
+    from blobcache.services.base import BlobDescriptorCacheProvider, BrowsableProvider
 
-__all__ = ["get_provider"]
+__all__ = ["get_browsable", "get_provider"]
 
 _providers: dict[str, BlobDescriptorCacheProvider] = {}
 _building = RLock()  # a provider may be made of another registry's
@@ -34,6 +39,17 @@ def get_provider(registry: str = DEFAULT_REGISTRY) -> BlobDescriptorCacheProvide
                 provider = import_string(settings.PROVIDER).from_settings(settings)
                 _providers[registry] = provider
     return provider
+
+
+def get_browsable(registry: str = DEFAULT_REGISTRY) -> BrowsableProvider:
+    """Return the registry's provider if it has a catalog, for lists, figures and checks.
+
+    Raises `CatalogUnsupported` if it has none, and what `get_provider` raises.
+    """
+    provider = get_provider(registry)
+    if getattr(provider, "catalog", None) is None:
+        raise CatalogUnsupported("This registry's provider has no catalog to list from.")
+    return cast("BrowsableProvider", provider)
 
 
 def _forget(*, setting: str, **_: object) -> None:

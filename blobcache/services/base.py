@@ -11,16 +11,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from blobcache.descriptor import Descriptor
     from blobcache.digest import Digest
+    from blobcache.redis.inspection import Record
     from blobcache.reference import RepositoryName
+    from blobcache.services.catalog import Catalog
+    from blobcache.services.rules import Rules
+    from blobcache.services.status import ServerStatus
 
 __all__ = [
     "BlobDescriptorCacheProvider",
     "BlobDescriptorService",
     "BlobStatter",
+    "BrowsableProvider",
+    "BrowsableService",
     "PurgeResult",
     "SetResult",
 ]
@@ -110,4 +116,42 @@ class BlobDescriptorCacheProvider(BlobDescriptorService, Protocol):
         From the end of the first step on the global descriptor is gone; a repository loses the
         blob in the step that reaches it. A blob that nobody knows is not an error.
         """
+        ...
+
+
+class BrowsableService(BlobDescriptorService, Protocol):
+    """A scope whose blobs can be listed."""
+
+    @property
+    def rules(self) -> Rules:
+        """How the registry's descriptors are kept."""
+        ...
+
+    @property
+    def repository(self) -> RepositoryName | None:
+        """The repository whose scope this is; None in the global scope."""
+        ...
+
+    @property
+    def catalog(self) -> Catalog:
+        """The registry's catalog, which is the same in each scope."""
+        ...
+
+    def inspect(self, digests: Sequence[str]) -> list[Record]:
+        """Return what the cache holds for each digest, in a repository's scope for members of it.
+
+        Takes what the catalog lists, digests or not. One round trip for each chunk of a batch.
+        """
+        ...
+
+
+class BrowsableProvider(BrowsableService, BlobDescriptorCacheProvider, Protocol):
+    """A provider that can list what it holds."""
+
+    def repository_scoped(self, name: str) -> BrowsableService:
+        """Return the service of one repository's scope. Raises `RepositoryNameInvalid`."""
+        ...
+
+    def server_status(self) -> ServerStatus:
+        """Return what the server says of itself. Raises `CacheUnavailable`."""
         ...

@@ -1,21 +1,28 @@
-"""The values of a catalog: its pages, how far its index can be trusted, what one call may cost."""
+"""The catalog: which repositories there are, what is in them, who holds a digest.
+
+The protocol, its pages, and how much one call may do.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from time import monotonic, time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from blobcache.reference import RepositoryName
+from blobcache.visibility import ALL, Visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
+
+    from blobcache.digest import Digest
 
 __all__ = [
     "STEP",
     "BlobPage",
     "Budgets",
+    "Catalog",
     "CatalogStatus",
     "Deadline",
     "Holder",
@@ -204,3 +211,75 @@ class HolderPage:
     """The cursor of the next page; None at the end."""
 
     status: CatalogStatus
+
+
+class Catalog(Protocol):
+    """The catalog of one registry.
+
+    Every call does a bounded piece of work. A list builds the index for a short time first, if that
+    is due. Every call may raise `CacheUnavailable`.
+    """
+
+    budgets: Budgets
+    """How much one call may do. It can be replaced at any time."""
+
+    @property
+    def may_write(self) -> bool:
+        """Whether an index can be kept: never in the Redis of a read-only registry."""
+        ...
+
+    def status(self) -> CatalogStatus:
+        """Return how far the index can be trusted."""
+        ...
+
+    def advance(
+        self, budget: float | None = None, *, newer_than: int | None = None
+    ) -> CatalogStatus:
+        """Build the index for at most `budget` seconds, if it is due, and return its status.
+
+        The default is `Budgets.build`. The index is due when there is none, when it is too old, or
+        when it is not `newer_than` the build of that serial number.
+        """
+        ...
+
+    def reindex(self, progress: Callable[[CatalogStatus], None] | None = None) -> CatalogStatus:
+        """Build the index from the keys that are there now, to the end, and return its status.
+
+        Calls `progress` after each step.
+        """
+        ...
+
+    def repositories(
+        self, prefix: str = "", cursor: str = "", limit: int = 100, visible: Visible = ALL
+    ) -> RepositoryPage:
+        """Return `visible` names that begin with `prefix`, each with its number of blobs."""
+        ...
+
+    def members(
+        self, repository: str, cursor: str = "", limit: int = 100, prefix: str = ""
+    ) -> MemberPage:
+        """Return digests of a repository's set; an unknown repository has none.
+
+        Raises `DescriptorCorrupt` if the repository's key is not a set.
+        """
+        ...
+
+    def blobs(self, cursor: str = "", limit: int = 100) -> BlobPage:
+        """Return digests that have a key in the global scope."""
+        ...
+
+    def holders(
+        self, digest: Digest, cursor: str = "", limit: int = 100, visible: Visible = ALL
+    ) -> HolderPage:
+        """Return `visible` repositories that may see the digest."""
+        ...
+
+    def held(
+        self, digests: Sequence[Digest], after: bytes = b"", besides: str | None = None
+    ) -> tuple[set[Digest], bytes | None]:
+        """Return which of the digests some repositories after `after` may see.
+
+        The second value is the last repository that was asked; None when all that are indexed were
+        asked, but for `besides`. Takes at most a thousand digests.
+        """
+        ...

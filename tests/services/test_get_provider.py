@@ -12,10 +12,12 @@ import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
+from redis import Redis
 
 from blobcache.conf import RegistrySettings
+from blobcache.exceptions import CatalogUnsupported
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.services import get_provider
+from blobcache.services import get_browsable, get_provider
 from blobcache.services.base import BlobDescriptorCacheProvider
 from blobcache.services.memory import MemoryBlobDescriptorCacheProvider
 from project import embedded
@@ -180,3 +182,13 @@ def test_imports_go_downwards_only(module: str, others: list[str]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""
+
+
+def test_a_provider_with_a_catalog_can_be_browsed(default_cache: Redis) -> None:
+    assert get_browsable() is get_provider()
+    assert get_browsable().catalog.repositories().repositories == ()
+
+
+def test_a_provider_without_a_catalog_is_refused_to_who_wants_to_browse() -> None:
+    with override_settings(BLOBCACHE={"default": MEMORY}), pytest.raises(CatalogUnsupported):
+        get_browsable()

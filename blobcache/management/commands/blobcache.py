@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
@@ -13,11 +13,10 @@ from django.utils.translation import ngettext
 from blobcache.conf import DEFAULT_REGISTRY, registries
 from blobcache.doctor.diagnosis import Diagnosis
 from blobcache.doctor.repair import repair
-from blobcache.exceptions import BlobCacheError
+from blobcache.exceptions import BlobCacheError, CatalogUnsupported
 from blobcache.finding_texts import OUTCOMES, told
 from blobcache.findings import DEFAULT_KINDS, Kind, Outcome
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.services import get_provider
+from blobcache.services import get_browsable
 from blobcache.services.audit import attributed
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from django.core.management.base import CommandParser
 
     from blobcache.findings import Finding
+    from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 
 __all__ = ["Command"]
 
@@ -153,12 +153,11 @@ class Command(BaseCommand):
 
 
 def _provider(registry: str, failed: int) -> RedisBlobDescriptorCacheProvider:
-    provider = get_provider(registry)
-    if not isinstance(provider, RedisBlobDescriptorCacheProvider):
-        raise CommandError(
-            f"The provider of the registry '{registry}' keeps no index.", returncode=failed
-        )
-    return provider
+    try:
+        return cast("RedisBlobDescriptorCacheProvider", get_browsable(registry))
+    except CatalogUnsupported:
+        text = f"The provider of the registry '{registry}' keeps no index."
+        raise CommandError(text, returncode=failed) from None
 
 
 def _json(finding: Finding, outcome: Outcome | None) -> str:
