@@ -61,6 +61,10 @@ class Access:
         """
         return self._has(action, Repository)
 
+    def may_view_status(self) -> bool:
+        """Whether the user may see how the service is doing."""
+        return self.may_in_every_repository("view") or self.may_globally("view")
+
     @property
     def sees_all(self) -> bool:
         """Whether the user may view every repository.

@@ -1,4 +1,4 @@
-"""Descriptors: what a registry knows of a blob without opening it."""
+"""Descriptors: the digest, size and media type of a blob."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from blobcache.raw import excerpt, quoted
 __all__ = ["MAX_MEDIA_TYPE", "MAX_SIZE", "Descriptor", "validate_media_type"]
 
 MAX_SIZE = 2**63 - 1
-"""Bytes: the most that a registry's signed 64-bit size can hold."""
+"""Bytes: the largest size in a registry, which is a signed 64-bit number."""
 
 MAX_MEDIA_TYPE = 255
 """Characters (RFC 6838, "Naming Requirements": two names of at most 127 and a slash).
 
-One outside ASCII counts as many as its escape has, such as ``\\u20ac``. That bounds a media type's
-length in JSON too."""
+A character outside ASCII counts as many as there are in its escape sequence, such as ``\\u20ac``.
+So the length of a media type in JSON is limited too."""
 
 _SHOWN_BITS = 128
 
@@ -33,24 +33,26 @@ class Descriptor:
     """
 
     digest: Digest
-    """The canonical digest; under an alias it is of another algorithm than the key."""
+    """The canonical digest; its algorithm is not that of an alias it was found by."""
 
     size: int
     """Bytes."""
 
     media_type: str | None
-    """None where a cache never learned it."""
+    """None if the cache does not know it."""
 
     def __init__(self, digest: str, size: int, media_type: str | None = None) -> None:
         if type(size) is not int:
             raise SizeInvalid(f"A size is a whole number of bytes, not {type(size).__name__}.")
         if not 0 <= size <= MAX_SIZE:
-            # Python refuses to write out what has thousands of digits.
+            # Python refuses to convert a number with thousands of digits to text.
             shown = size if size.bit_length() <= _SHOWN_BITS else f"{size.bit_length()} bits"
             raise SizeInvalid(f"A size is at least 0 and less than 2^63 bytes, not {shown}.")
         if media_type is not None:
             validate_media_type(media_type)
-            media_type = str.__str__(media_type)  # what a subclass holds, whatever it says
+            media_type = str.__str__(
+                media_type
+            )  # The actual text, even if a subclass overrides str().
         setattribute = object.__setattr__
         setattribute(self, "digest", Digest(digest))
         setattribute(self, "size", size)
@@ -58,7 +60,7 @@ class Descriptor:
 
     @classmethod
     def of_valid(cls, digest: Digest, size: int, media_type: str | None) -> Self:
-        """Return a descriptor of parts that are known to be valid, in a third of the time."""
+        """Return a descriptor made of valid parts, without checks; takes a third of the time."""
         descriptor = cls.__new__(cls)
         _set_digest(descriptor, digest)
         _set_size(descriptor, size)
@@ -83,7 +85,7 @@ _set_digest, _set_size, _set_media_type = (
 
 
 def validate_media_type(value: object) -> None:
-    """Raise `MediaTypeInvalid` unless the value is text that can stand as a media type."""
+    """Raise `MediaTypeInvalid` unless the value can be stored as a media type."""
     if not isinstance(value, str):
         raise MediaTypeInvalid(
             f"A media type is a string such as 'application/octet-stream', "

@@ -1,7 +1,7 @@
-"""Digests: which content a descriptor speaks of.
+"""Digests, which identify content by its hash.
 
-The grammar, the order in which it is decided what is wrong, and the known algorithms are those of
-opencontainers/go-digest; the tarsum form is that of the original design's registry.
+The grammar, the known algorithms and the order of the checks are those of opencontainers/go-digest.
+The tarsum form is that of very old registries.
 """
 
 from __future__ import annotations
@@ -44,12 +44,13 @@ _SHA256_LENGTH = len(_SHA256) + ALGORITHMS["sha256"]
 class Digest(str):
     """An algorithm and the hexadecimal hash of some content, as ``sha256:…``.
 
-    A string that cannot hold anything but a digest: it compares, sorts and hashes as its wire form.
-    Making one from a `Digest` costs nothing.
+    A string that is always a valid digest; it compares, sorts and hashes like any string.
+    `Digest(digest)` returns the same object without checking it again.
 
-    Raises `DigestInvalidFormat`, `DigestUnsupported` or `DigestInvalidLength`, decided in that
-    order: no colon or an empty side is a wrong format; an unknown algorithm is unsupported if the
-    rest of the grammar fits; then comes the length, and last the characters.
+    Raises `DigestInvalidFormat`, `DigestUnsupported` or `DigestInvalidLength`. The checks are made
+    in this order: there is a colon and text on both sides of it; the algorithm is known (an unknown
+    one is unsupported if the value matches the grammar, else the format is invalid); the length;
+    the characters.
     """
 
     __slots__ = ()
@@ -63,15 +64,15 @@ class Digest(str):
             and len(value) == _SHA256_LENGTH
             and value.startswith(_SHA256)
             and not value[7:].encode("ascii", "replace").translate(None, _HEX)
-        ):  # nearly every digest there is; 0.17 us where a regular expression takes 0.58
+        ):  # The usual case: 0.17 us, where a regular expression takes 0.58.
             return str.__new__(cls, value)
         return str.__new__(cls, _validated(value, allow_tarsum=allow_tarsum))
 
     @classmethod
     def all_of(cls, values: Iterable[str], *, allow_tarsum: bool = False) -> list[Self]:
-        """Return the digests of all values, each once, in a fraction of the time.
+        """Parse many digests at once, without duplicates; much faster than one by one.
 
-        Raises for the first that is none, as making it alone does.
+        For the first invalid value, raises what `Digest` raises for it.
         """
         given = list(values)
         if (
@@ -84,12 +85,12 @@ class Digest(str):
 
     @property
     def algorithm(self) -> str:
-        """What stands before the colon."""
+        """The part before the colon."""
         return self.partition(":")[0]
 
     @property
     def encoded(self) -> str:
-        """What stands behind the colon."""
+        """The part after the colon: the hash in hex."""
         return self.partition(":")[2]
 
     def __repr__(self) -> str:
@@ -101,7 +102,7 @@ class Digest(str):
 
 def digest_text(raw: bytes, *, allow_tarsum: bool = True) -> str:
     """Return bytes of another writer as a `Digest`; if they are not one, as printable text."""
-    if len(raw) <= MAX_LENGTH:  # a digest is ASCII
+    if len(raw) <= MAX_LENGTH:  # Digests are ASCII.
         try:
             return Digest(raw.decode(), allow_tarsum=allow_tarsum)
         except (DigestInvalid, UnicodeDecodeError):
@@ -126,7 +127,7 @@ def _validated(value: object, *, allow_tarsum: bool) -> str:
         raise DigestInvalidFormat(
             f"A digest is a string such as 'sha256:…', not {type(value).__name__}."
         )
-    value = str.__str__(value)  # what a subclass holds, whatever it says of itself
+    value = str.__str__(value)  # The actual text, even if a subclass overrides str().
     algorithm, _, encoded = value.partition(":")
     detail = {"digest": excerpt(value)}
     if not algorithm or not encoded:
@@ -145,7 +146,7 @@ def _validated(value: object, *, allow_tarsum: bool) -> str:
             f"supported are {', '.join(ALGORITHMS)}.",
             detail,
         )
-    raw = _encoded(encoded)  # Go counts bytes
+    raw = _encoded(encoded)  # Go counts bytes, not characters.
     if len(raw) != ALGORITHMS[algorithm]:
         raise DigestInvalidLength(
             f"{quoted(value)} has {len(raw)} character{'s' * (len(raw) != 1)} after the colon; "

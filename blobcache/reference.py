@@ -1,8 +1,8 @@
 """Repository names.
 
-Two grammars meet here. The OCI distribution-spec's ("Pulling manifests") is what we write. A
-running registry also caches names whose first component is a domain, such as ``MyTeam/app`` or
-``host:5000/app`` (distribution/reference): those can be read, listed and cleared.
+There are two grammars. The app writes only names that the OCI distribution-spec allows ("Pulling
+manifests"). A registry also caches names whose first component is a domain, such as ``MyTeam/app``
+or ``host:5000/app`` (distribution/reference): these can be read, listed and cleared.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _REFERENCE = re.compile(rf"{_DOMAIN}(?:/{_COMPONENT})+")
 class RepositoryName(str):
     """A repository's name: one that the OCI distribution-spec allows, or a registry may cache.
 
-    A string that cannot hold anything else; it compares, sorts and hashes as its wire form. No name
-    holds ``::``, so keys made of names parse unambiguously.
+    A string that is always a valid name; it compares, sorts and hashes like any string. No name
+    contains ``::``, so a key made of names can be parsed in one way only.
 
     Raises `RepositoryNameInvalid`.
     """
@@ -50,7 +50,7 @@ class RepositoryName(str):
             raise RepositoryNameInvalid(
                 f"A repository name is a string, not {type(value).__name__}."
             )
-        value = str.__str__(value)  # what a subclass holds, whatever it says of itself
+        value = str.__str__(value)  # The actual text, even if a subclass overrides str().
         if len(value) > MAX_LENGTH:
             raise RepositoryNameInvalid(
                 f"A repository name has at most {MAX_LENGTH} characters, not {len(value)}.",
@@ -64,7 +64,7 @@ class RepositoryName(str):
 
     @property
     def is_oci(self) -> bool:
-        """Whether the OCI distribution-spec allows the name, and we may write it."""
+        """Whether the OCI distribution-spec allows the name, so that it can be written to."""
         return _is_oci(self)
 
     def require_oci(self) -> None:
@@ -80,7 +80,7 @@ class RepositoryName(str):
 
 def repository_text(raw: bytes) -> str:
     """Return bytes of another writer as a `RepositoryName`; otherwise as printable text."""
-    if len(raw) <= MAX_LENGTH:  # a name is ASCII
+    if len(raw) <= MAX_LENGTH:  # Names are ASCII.
         try:
             return RepositoryName(raw.decode())
         except (RepositoryNameInvalid, UnicodeDecodeError):

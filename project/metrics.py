@@ -51,8 +51,7 @@ def _may_scrape(request: HttpRequest) -> bool:
     if token and scheme.lower() == "bearer" and constant_time_compare(given, token):
         return True
     access = Access(request.user)
-    may_view = access.may_in_every_repository("view") or access.may_globally("view")
-    return may_view and access.visible.ranges is None
+    return access.may_view_status() and access.visible.ranges is None
 
 
 def _registry() -> CollectorRegistry:

@@ -130,4 +130,4 @@ def list_(access: Access, _: str | None) -> bool:
 
 def view_any(access: Access, _: str | None) -> bool:
     """Read `status/`."""
-    return access.may_in_every_repository("view") or access.may_globally("view")
+    return access.may_view_status()
