@@ -25,13 +25,12 @@ from blobcache.digest import Digest
 from blobcache.doctor.diagnosis import Diagnosis
 from blobcache.doctor.repair import repair_many
 from blobcache.exceptions import BlobCacheError
-from blobcache.figures.store import FigureStore, Order
-from blobcache.figures.sums import summarize
 from blobcache.findings import SEVERITIES, Kind
 from blobcache.redis.inspection import State
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
 from blobcache.services import get_provider
+from blobcache.services.figures import Order
 from project import embedded
 from tests.doctor.damage import HASHES, digest, write_member, write_override
 from tests.servers import cache_at
@@ -216,16 +215,17 @@ def read_everything(root: Redis) -> None:
     assert catalog.blobs().blobs == (DIGEST,)
     assert [holder.name for holder in catalog.holders(DIGEST).holders] == [NAME]
     assert service.server_status().version
-    assert summarize(scoped, NAME).count == 1
+    assert service.figures.summarize(NAME).count == 1
     assert catalog.members(NAME, prefix="sha").members == (DIGEST,)
     assert catalog.held([DIGEST], besides=NAME) == (set(), None)
-    figures = FigureStore(service)
-    figures.refresh(budget=10)
+    figures = service.figures
+    while figures.refresh().next is not None:
+        pass
     for order, down in product(Order, (False, True)):
-        page = figures.ranked(order, limit=1, descending=down)
+        page = figures.list_ordered(order, limit=1, descending=down)
         assert [row.name for row in page.rows] == [NAME]
         if page.next is not None:
-            assert figures.ranked(order, page.next, descending=down).rows == ()
+            assert figures.list_ordered(order, page.next, descending=down).rows == ()
     assert not [
         each for step in Diagnosis(service, kinds=set(Kind)).run() for each in step.findings
     ]

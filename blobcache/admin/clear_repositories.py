@@ -19,7 +19,6 @@ from blobcache.admin.pages import CURSOR, Page
 from blobcache.cursors import seal, unseal
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, DescriptorCorrupt, RepositoryNameInvalid
-from blobcache.figures.store import FigureStore
 from blobcache.history import recorded
 from blobcache.models import Repository
 from blobcache.reference import RepositoryName
@@ -27,7 +26,6 @@ from blobcache.reference import RepositoryName
 if TYPE_CHECKING:
     from django.http import HttpResponse
 
-    from blobcache.figures.store import Figures
 
 __all__ = ["ClearRepositoriesPage"]
 
@@ -104,15 +102,17 @@ class ClearRepositoriesPage(Page):
         return None
 
     def _ask(self, names: list[RepositoryName], counts: list[int | None] | None) -> HttpResponse:
-        figures: list[Figures | None] = []
+        sizes: dict[RepositoryName, int] = {}
         with self.tolerance():
-            figures = FigureStore(self.provider).of(names)
+            for name, figures in zip(names, self.provider.figures.get_many(names), strict=True):
+                if figures is not None:
+                    sizes[name] = figures.sums.bytes
         rows = [
             {
                 "name": name,
                 "url": self.repository_url(name),
                 "blobs": counts[place] if counts else None,
-                "bytes": figures[place].bytes if place < len(figures) and figures[place] else None,  # type: ignore[union-attr]
+                "bytes": sizes.get(name),
             }
             for place, name in enumerate(names)
         ]

@@ -14,6 +14,8 @@ from blobcache.media_types import Category
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from blobcache.services.figures import MediaTypeTotal
+
 __all__ = ["Composition", "Part", "Share", "compose"]
 
 _SHOWN = 9
@@ -83,24 +85,24 @@ class Composition(NamedTuple):
 
 
 def compose(
-    totals: Iterable[tuple[str | None, int, int]],
-    more: tuple[int, int] | None = None,
+    totals: Iterable[MediaTypeTotal],
+    others: MediaTypeTotal | None = None,
     *,
     none: str = "",
 ) -> Composition:
-    """Lay out totals, given as media type, blobs and bytes; `none` filters by the lack of one.
+    """Return the parts of a repository, from the totals of its media types.
 
-    `more` are the blobs and the bytes of further types that nobody has told apart.
+    `others` is the total of further types. `none` is the filter for blobs without a media type.
     """
-    rows = sorted(totals, key=lambda row: (-row[2], -row[1], row[0] or ""))
+    rows = sorted(totals, key=lambda row: (-row.bytes, -row.blobs, row.media_type or ""))
     shown = rows if len(rows) <= _SHOWN + 1 else rows[:_SHOWN]
     rest = rows[len(shown) :]
-    amounts = [(blobs, size) for _type, blobs, size in shown]
-    heads = [_head(media_type, none) for media_type, _blobs, _size in shown]
-    if rest or more:
-        blobs, size = more or (0, 0)
-        amounts.append((blobs + sum(row[1] for row in rest), size + sum(row[2] for row in rest)))
-        heads.append((_rest(len(rest), is_told=more is None), None, "", Category.OTHER))
+    amounts = [(row.blobs, row.bytes) for row in shown]
+    heads = [_head(row.media_type, none) for row in shown]
+    if rest or others:
+        together = [*rest, others] if others else rest
+        amounts.append((sum(row.blobs for row in together), sum(row.bytes for row in together)))
+        heads.append((_rest(len(rest), is_told=others is None), None, "", Category.OTHER))
     all_blobs = sum(blobs for blobs, _size in amounts)
     all_bytes = sum(size for _blobs, size in amounts)
     tones: Counter[Category] = Counter()

@@ -1,4 +1,4 @@
-"""What a repository comes to, as its page tells it: kept figures, and when they are due."""
+"""The figures on a repository's page, and when they are calculated."""
 
 from __future__ import annotations
 
@@ -7,46 +7,35 @@ from time import time
 from typing import TYPE_CHECKING
 
 from blobcache.admin.states import EXPLANATIONS
-from blobcache.figures.store import FigureStore
-from blobcache.figures.sums import summarize
 from blobcache.redis.inspection import State
 from blobcache.services.catalog import STEP
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from blobcache.figures.store import Figures
-    from blobcache.figures.sums import Summary
     from blobcache.redis.service import RedisBlobDescriptorCacheProvider
     from blobcache.reference import RepositoryName
+    from blobcache.services.figures import Sums
 
 __all__ = ["Totals", "totals_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over the members of a repository."""
+    """What is known of a repository as a whole."""
 
     count: int
     """How many members there are now."""
 
-    bytes: int | None = None
-    """None where nobody has added them up yet."""
-
-    media_types: Sequence[tuple[str | None, int, int]] = ()
-    """Media type, blobs, bytes."""
-
-    more_types: tuple[int, int] | None = None
-    """Blobs and bytes of further media types, if there are any."""
-
-    states: Mapping[State, int] | None = None
+    sums: Sums | None = None
+    """None if they were never calculated."""
 
     at: datetime | None = None
-    """When they were added up; None where that was just now."""
+    """When they were calculated; None if that was just now."""
 
-    counting: float | None = None
-    """How much of it is being added up anew, from 0 to 1."""
+    progress: float | None = None
+    """How far the current calculation is, from 0 to 1; None if there is none."""
 
     @property
     def age(self) -> float:
@@ -54,16 +43,20 @@ class Totals:
         return time() - self.at.timestamp() if self.at else 0.0
 
     @property
+    def _states(self) -> Mapping[State, int]:
+        return self.sums.states if self.sums else {}
+
+    @property
     def anomalies(self) -> int:
-        """Members that are not as they should be."""
-        return sum(count for state, count in (self.states or {}).items() if state is not State.OK)
+        """Members with a finding."""
+        return sum(count for state, count in self._states.items() if state is not State.OK)
 
     @property
     def errors(self) -> int:
-        """Members that somebody gets a wrong answer for."""
+        """Members for which somebody gets a wrong answer."""
         return sum(
             count
-            for state, count in (self.states or {}).items()
+            for state, count in self._states.items()
             if EXPLANATIONS[state].severity == "error"
         )
 
@@ -76,44 +69,20 @@ def totals_of(
     is_asked: bool,
     sort_limit: int,
 ) -> Totals:
-    """Tell what `count` members come to, adding up for a bounded time where that is due.
+    """Return the totals of a repository with `count` members, calculating if that is due.
 
-    Small sets are added up at each look, those that can be sorted when they have changed, and
-    larger ones only if that `is_asked` for.
+    A small repository is counted at each call, one that can be sorted when its number of members
+    has changed, and a larger one only if the user has asked for it. Takes a bounded time.
     """
-    store = FigureStore(provider)
+    store = provider.figures
     if not store.may_keep:
-        summary = summarize(provider.repository_scoped(name), name)
-        return Totals(count) if summary.next else _summed(count, summary)
-    kept = store.look(name)
-    is_changed = kept.figures is None or kept.figures.blobs != count
-    is_live = count <= STEP
-    if is_asked or is_live or (is_changed and count <= sort_limit):
-        kept = store.advance(name)
-    if kept.figures is None:
-        return Totals(count, counting=kept.counting)
-    return _kept(count, kept.figures, kept.counting, is_live=is_live)
-
-
-def _kept(count: int, figures: Figures, counting: float | None, *, is_live: bool) -> Totals:
-    more = figures.other_media_types
-    return Totals(
-        count,
-        figures.bytes,
-        [(each.media_type, each.blobs, each.bytes) for each in figures.media_types],
-        (more.blobs, more.bytes) if more else None,
-        figures.states,
-        None if is_live else figures.counted_at,
-        counting,
-    )
-
-
-def _summed(count: int, summary: Summary) -> Totals:
-    more = summary.other_media_types
-    return Totals(
-        count,
-        summary.bytes,
-        [(each.media_type, each.blobs, each.bytes) for each in summary.media_types],
-        (more.blobs, more.bytes) if more else None,
-        summary.states,
-    )
+        summary = store.summarize(name)
+        return Totals(count, None if summary.next else summary.sums)
+    figures, progress = store.get(name)
+    is_changed = figures is None or figures.sums.blobs != count
+    is_small = count <= STEP
+    if is_asked or is_small or (is_changed and count <= sort_limit):
+        figures, progress = store.count_step(name)
+    if figures is None:
+        return Totals(count, progress=progress)
+    return Totals(count, figures.sums, None if is_small else figures.counted_at, progress)

@@ -13,16 +13,16 @@ from blobcache.admin.pages import COUNTING, KEPT, Page
 from blobcache.admin.repository_list import Listing, Wanted, list_repositories
 from blobcache.cursors import seal, unseal
 from blobcache.exceptions import RepositoryNameInvalid
-from blobcache.figures.store import FigureStore, Order
 from blobcache.models import Repository
 from blobcache.reference import RepositoryName
+from blobcache.services.figures import Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from django.http import HttpResponse
 
-    from blobcache.figures.store import RankedRow
+    from blobcache.services.figures import OrderedRepository
 
 __all__ = ["RefreshPage", "RepositoriesPage"]
 
@@ -91,14 +91,14 @@ class RepositoriesPage(Page):
         """Add up some repositories and say how far it is; None once all are done."""
         place = ("count",)
         cursor = "" if said == "on" else unseal(said, "admin", *place)
-        store = FigureStore(self.provider)
+        store = self.provider.figures
         if not store.may_keep:
             return None
         result = store.refresh(cursor)
         if result.next is None:
             self.say(_("The figures of all repositories are up to date."), messages.SUCCESS)
             return HttpResponseRedirect(self.request.path + self.link(**{COUNTING: ""}))
-        status = store.ranked(limit=1)
+        status = store.list_ordered(limit=1)
         return self.render(
             title=_("Calculating all sizes"),
             counted=status,
@@ -107,14 +107,14 @@ class RepositoriesPage(Page):
             stop_url=self.link(**{COUNTING: ""}),
         )
 
-    def _row(self, entry: RankedRow) -> dict[str, object]:
+    def _row(self, entry: OrderedRepository) -> dict[str, object]:
         """A repository as the table shows it."""
         is_name, figures = isinstance(entry.name, RepositoryName), entry.figures
         return {
             "name": entry.name,
             "blobs": entry.blobs,
             "figures": figures,
-            "is_changed": figures is not None and figures.blobs != entry.blobs,
+            "is_changed": figures is not None and figures.sums.blobs != entry.blobs,
             "url": self._url(entry.name),
             "is_name": is_name,
         }

@@ -18,7 +18,6 @@ from blobcache.admin.rows import Row
 from blobcache.admin.set_descriptor import SetPage
 from blobcache.admin.states import EXPLANATIONS
 from blobcache.exceptions import DescriptorCorrupt
-from blobcache.figures.sharing import Sharing, sharing
 from blobcache.models import Repository
 from blobcache.redis.inspection import State
 from blobcache.services.catalog import STEP
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from django.http import HttpResponse
 
     from blobcache.services.base import BlobDescriptorService
+    from blobcache.services.figures import Sharing
 
 __all__ = ["RepositoryPage", "SetMemberPage"]
 
@@ -66,11 +66,11 @@ class RepositoryPage(RepositoryPageBase):
             is_damaged = True
         may_write = not self.settings.READ_ONLY
         totals = None if is_damaged else self._totals(listing)
-        if COUNTING in self.request.GET and (totals is None or totals.counting is None):
+        if COUNTING in self.request.GET and (totals is None or totals.progress is None):
             return HttpResponseRedirect(self.request.path + self.link(**{COUNTING: ""}))
         composition = (
-            compose(totals.media_types, totals.more_types, none=NONE)
-            if totals and totals.bytes is not None
+            compose(totals.sums.media_types, totals.sums.other_media_types, none=NONE)
+            if totals and totals.sums
             else None
         )
         return self.render(
@@ -84,10 +84,10 @@ class RepositoryPage(RepositoryPageBase):
             totals=totals,
             anomalies=self._anomalies(totals) if totals else (),
             count_url=self._count_url(totals) if totals else "",
-            share=round(100 * (totals.counting or 0)) if totals else None,
+            share=round(100 * (totals.progress or 0)) if totals else None,
             stop_url=self.link(**{COUNTING: ""}),
             refresh_url=self._count_url(totals)
-            if totals and totals.counting is not None and COUNTING in self.request.GET
+            if totals and totals.progress is not None and COUNTING in self.request.GET
             else "",
             sharing=None if is_damaged else self._sharing(listing),
             composition=composition,
@@ -139,19 +139,17 @@ class RepositoryPage(RepositoryPageBase):
         return self.link(**{COUNTING: "on"})
 
     def _sharing(self, listing: Listing) -> Sharing | None:
-        """What others hold too: for small repositories, and for who may know of all others."""
+        """Shared bytes; only for small repositories, and for users who may view all others."""
         if not listing.count or listing.count > STEP or not self.access.sees_all:
             return None
         with self.tolerance():
-            service = self.provider.repository_scoped(self.name)
-            members = self.provider.catalog.members(self.name, limit=STEP).members
-            return sharing(self.provider, self.name, service.inspect(members))
+            return self.provider.figures.shared_bytes(self.name)
         return None
 
     def _anomalies(self, totals: Totals) -> Iterator[dict[str, object]]:
         """The states that are not as they should be, and the way to the blobs in each."""
         for state, explanation in EXPLANATIONS.items():
-            count = (totals.states or {}).get(state, 0)
+            count = totals.sums.states.get(state, 0) if totals.sums else 0
             if count and state is not State.OK:
                 yield {
                     "label": explanation.label,

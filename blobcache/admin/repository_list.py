@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from blobcache.figures.store import FigureStore, Order, RankedRow
+from blobcache.services.figures import Order, OrderedRepository
 from blobcache.visibility import Visible
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Wanted(NamedTuple):
 class Listing:
     """Some repositories."""
 
-    rows: Sequence[RankedRow]
+    rows: Sequence[OrderedRepository]
     next: str | None
     count: int | None
     """Of all that are like that; None where nobody counted."""
@@ -87,17 +87,17 @@ def list_repositories(
     visible: Visible,
 ) -> Listing:
     """List some repositories, each with the figures that are kept of it."""
-    store = FigureStore(provider)
+    store = provider.figures
     if wanted.is_lexical:
         page = provider.catalog.repositories(wanted.query, cursor, limit, visible)
-        kept = store.of([entry.name for entry in page.repositories])
+        kept = store.get_many([entry.name for entry in page.repositories])
         rows = [
-            RankedRow(entry.name, entry.blobs, figures)
+            OrderedRepository(entry.name, entry.blobs, figures)
             for entry, figures in zip(page.repositories, kept, strict=True)
         ]
         return Listing(rows, page.next, page.count, page.status, None)
     status = provider.catalog.advance()
-    ranking = store.ranked(
+    ordered = store.list_ordered(
         wanted.order,
         cursor,
         limit,
@@ -105,7 +105,7 @@ def list_repositories(
         containing=wanted.query,
         visible=visible if wanted.is_inside else _beginning_with(wanted.query, visible),
     )
-    return Listing(ranking.rows, ranking.next, None, status, (ranking.counted, ranking.indexed))
+    return Listing(ordered.rows, ordered.next, None, status, (ordered.counted, ordered.indexed))
 
 
 def _beginning_with(prefix: str, visible: Visible) -> Visible:

@@ -29,10 +29,9 @@ if TYPE_CHECKING:
 
     from blobcache.conf import Role
     from blobcache.digest import Digest
-    from blobcache.figures.store import Figures
-    from blobcache.figures.sums import MediaTypeTotal, Summary
     from blobcache.redis.inspection import Record
     from blobcache.services.catalog import CatalogStatus, Holder, RepositoryEntry
+    from blobcache.services.figures import Figures, Sums
     from blobcache.services.status import ServerStatus
 
 __all__ = [
@@ -502,20 +501,26 @@ class OtherMediaTypesSerializer(ResponseSerializer):
 
 
 class SumsSerializer(ResponseSerializer):
-    """Sums over some blobs."""
+    """The `sums` of an object."""
 
-    bytes = serializers.IntegerField(help_text="Each blob once: aliases add no bytes.")
-    media_types = MediaTypeSerializer(many=True, help_text="The most bytes first.")
-    other_media_types = OtherMediaTypesSerializer(
-        allow_null=True, help_text="Null unless there are too many to list."
+    bytes = serializers.IntegerField(
+        source="sums.bytes", help_text="Each blob once: aliases add no bytes."
     )
-    states = StateCountsField(help_text="Blobs by state.")
+    media_types = MediaTypeSerializer(
+        source="sums.media_types", many=True, help_text="The most bytes first."
+    )
+    other_media_types = OtherMediaTypesSerializer(
+        source="sums.other_media_types",
+        allow_null=True,
+        help_text="Null unless there are too many to list.",
+    )
+    states = StateCountsField(source="sums.states", help_text="Blobs by state.")
 
 
 class FiguresSerializer(SumsSerializer):
     """The figures of a whole repository that are stored, as they were at `counted_at`."""
 
-    count = serializers.IntegerField(source="blobs", help_text="Blobs in the repository then.")
+    count = serializers.IntegerField(source="sums.blobs", help_text="Blobs in the repository then.")
     counted_at = TimeField()
 
     class Meta:
@@ -527,11 +532,9 @@ class SummaryPart:
     """The sums of a repository, or of a part of it, and the figures that are stored."""
 
     count: int
-    counted: int
-    bytes: int
-    media_types: Sequence[MediaTypeTotal]
-    other_media_types: MediaTypeTotal | None
-    states: Mapping[State, int]
+    """Blobs in the whole repository."""
+
+    sums: Sums
     next: str | None
     """The address of the next part; None at the end."""
 
@@ -542,26 +545,12 @@ class SummaryPart:
         """Whether no part follows."""
         return self.next is None
 
-    @classmethod
-    def of(cls, sums: Summary, kept: Figures | None, following: str | None) -> SummaryPart:
-        """Return the sums with the stored figures and the address of the next part."""
-        return cls(
-            count=sums.count,
-            counted=sums.counted,
-            bytes=sums.bytes,
-            media_types=sums.media_types,
-            other_media_types=sums.other_media_types,
-            states=sums.states,
-            next=following,
-            kept=kept,
-        )
-
 
 class SummarySerializer(SumsSerializer):
     """The sums of a repository's blobs. A large one comes in parts, whose sums add up."""
 
     count = serializers.IntegerField(help_text="Blobs in the whole repository.")
-    counted = serializers.IntegerField(help_text="Blobs in these sums.")
+    counted = serializers.IntegerField(source="sums.blobs", help_text="Blobs in these sums.")
     complete = serializers.BooleanField(help_text="Whether this is the last part.")
     next = serializers.URLField(allow_null=True, help_text="The address of the next part.")
     kept = FiguresSerializer(

@@ -38,8 +38,6 @@ from blobcache.api.views import LIST, STAT, WRITE, RegistryView
 from blobcache.descriptor import Descriptor
 from blobcache.digest import MAX_LENGTH, Digest
 from blobcache.exceptions import BlobUnknown, DescriptorCorrupt, DigestInvalid
-from blobcache.figures.store import FigureStore
-from blobcache.figures.sums import summarize
 from blobcache.models import Repository
 from blobcache.raw import excerpt, quoted
 from blobcache.services.rules import read_only_error
@@ -475,10 +473,10 @@ class RepositoryViewSet(RegistryViewSet):
         name = self.repository_name
         scope = CursorScope(self.registry, "SummaryView", name)
         cursor = scope.open(request.query_params.get(CURSOR.name))
-        provider = self.browsable
-        sums = summarize(provider.repository_scoped(name), name, cursor)
-        kept = FigureStore(provider).look(name).figures
-        part = serializers.SummaryPart.of(sums, kept, scope.link(request, sums.next))
+        store = self.browsable.figures
+        summary, kept = store.summarize(name, cursor), store.get(name).figures
+        following = scope.link(request, summary.next)
+        part = serializers.SummaryPart(summary.count, summary.sums, following, kept)
         return Response(self.get_response_serializer(part).data)
 
 

@@ -1,67 +1,50 @@
-"""How much of what a repository holds others hold too: bytes that its removal would not free."""
+"""Bytes that other repositories have too: clearing this one would not free them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from blobcache.digest import Digest
+from blobcache.services.figures import Sharing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
-    from blobcache.redis.inspection import Record
-    from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+    from blobcache.redis.catalog import Catalog
+    from blobcache.redis.service import RedisService
 
-__all__ = ["HEAVIEST", "Sharing", "sharing"]
+__all__ = ["MAX_COMPARED", "shared_bytes"]
 
-HEAVIEST = 250
-"""Of so many blobs it is asked who else holds them; they are nearly all of the bytes."""
-
-
-class Sharing(NamedTuple):
-    """What others hold too."""
-
-    bytes: int
-    of: int
-    """Bytes of all blobs."""
-
-    is_least: bool
-    """Whether it may be more: not all blobs, or not all repositories, were asked about."""
-
-    @property
-    def percent(self) -> float:
-        """The share of the bytes."""
-        return 100 * self.bytes / self.of if self.of else 0.0
+MAX_COMPARED = 250
+"""So many of the largest blobs are compared; they have nearly all of the bytes."""
 
 
-def sharing(
-    provider: RedisBlobDescriptorCacheProvider,
+def shared_bytes(
+    catalog: Catalog,
+    repository_scoped: Callable[[str], RedisService],
     repository: str,
-    records: Iterable[Record],
-    budget: float | None = None,
 ) -> Sharing:
-    """Ask the other repositories for the heaviest of a repository's blobs, given as its records.
-
-    It asks for `budget` seconds, by default `Budgets.sharing`, and returns what it has found then.
-    """
-    budgets = provider.catalog.budgets
-    deadline = budgets.deadline(budgets.sharing if budget is None else budget)
+    """See `FigureStore.shared_bytes`."""
+    budgets = catalog.budgets
+    page = catalog.members(repository, limit=budgets.step)
+    deadline = budgets.deadline(budgets.sharing)
     sizes = {
         record.digest: record.descriptor.size
-        for record in records
-        # Of an alias the canonical digest has the bytes.
+        for record in repository_scoped(repository).inspect(page.members)
+        # The bytes of an alias are those of its canonical digest.
         if record.descriptor and record.descriptor.digest == record.digest
     }
-    heaviest = sorted(sizes, key=lambda digest: -sizes[digest])
-    asked = [digest for digest in heaviest if isinstance(digest, Digest)][:HEAVIEST]
+    largest = sorted(sizes, key=lambda digest: -sizes[digest])
+    compared = [digest for digest in largest if isinstance(digest, Digest)][:MAX_COMPARED]
     shared: set[str] = set()
-    left, after = asked, b"" if asked else None
+    left, after = compared, b"" if compared else None
     while left and after is not None and not deadline.is_over:
-        held, after = provider.catalog.held(left, after, besides=repository)
+        held, after = catalog.held(left, after, besides=repository)
         shared |= held
         left = [digest for digest in left if digest not in held]
+    is_complete = not (left and after is not None) and len(compared) == len(largest)
     return Sharing(
         sum(sizes[digest] for digest in shared),
         sum(sizes.values()),
-        is_least=bool(left and after is not None) or len(asked) < len(heaviest),
+        is_least=not is_complete or page.next is not None,
     )

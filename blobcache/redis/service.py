@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrupt
+from blobcache.figures.store import RedisFigureStore
 from blobcache.redis import commands, keys, replies
 from blobcache.redis.catalog import Catalog
 from blobcache.redis.checks import check_caches
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from blobcache.conf import RegistrySettings
     from blobcache.services.catalog import Budgets
+    from blobcache.services.figures import FigureStore
     from blobcache.transport.packing import Call, Command, Reply
 
 _D = TypeVar("_D", bound=str)
@@ -262,7 +264,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
     between threads.
     """
 
-    __slots__ = ("_scoped",)
+    __slots__ = ("_scoped", "figures")
 
     def __init__(
         self,
@@ -284,6 +286,9 @@ class RedisBlobDescriptorCacheProvider(RedisService):
         )
         super().__init__(rules, options, server, catalog)
         self._scoped = lru_cache(_SCOPES)(self._scope)
+        self.figures: FigureStore = RedisFigureStore(
+            rules.registry, server, catalog, self.repository_scoped
+        )
 
     @classmethod
     def from_settings(cls, settings: RegistrySettings) -> Self:

@@ -17,9 +17,9 @@ from redis import Redis
 from blobcache.admin.composition import compose
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
-from blobcache.figures.store import FigureStore
 from blobcache.models import Repository
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.services.figures import MediaTypeTotal
 from tests.admin import addresses
 from tests.admin.conftest import CONFIG, CONFIG_TYPE, GRANTED, HIDDEN, LAYER, LAYER_TYPE, Login
 from tests.budgets import limit
@@ -170,11 +170,13 @@ def test_who_may_not_view_all_is_not_told_what_others_share(
 
 
 def test_many_types_are_told_together() -> None:
-    parts = compose([(f"a/{n}", 1, 100 - n) for n in range(30)], (5, 5)).parts
+    parts = compose(
+        [MediaTypeTotal(f"a/{n}", 1, 100 - n) for n in range(30)], MediaTypeTotal(None, 5, 5)
+    ).parts
     assert len(parts) == 10
     assert sum(part.blobs.amount for part in parts) == 35
     assert parts[-1].label == "other types"
-    assert compose([(None, 0, 0)]).parts[0].blobs.percent == 0
+    assert compose([MediaTypeTotal(None, 0, 0)]).parts[0].blobs.percent == 0
 
 
 def test_figures_of_a_large_repository_are_added_up_on_request(
@@ -307,7 +309,7 @@ def test_names_are_searched_by_their_beginning_or_anywhere(
 def test_who_is_granted_one_repository_sorts_that_alone(
     filled: RedisBlobDescriptorCacheProvider, login: Login
 ) -> None:
-    FigureStore(filled).refresh()
+    filled.figures.refresh()
     client = login("granted")
     for query in ("?o=-bytes", "?q=a&m=in", "?o=-name"):
         page = client.get(addresses.repositories() + query).content.decode()

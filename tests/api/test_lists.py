@@ -13,7 +13,6 @@ from redis import Redis
 from rest_framework.test import APIClient
 
 from blobcache.descriptor import Descriptor
-from blobcache.figures.store import FigureStore
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
 from tests.api.conftest import ALIAS, APP, DIGEST, OTHER, UNKNOWN
@@ -169,7 +168,10 @@ class TestHolders:
 
 
 class TestSummary:
-    def test_adds_up(self, superuser: APIClient, many: Redis) -> None:
+    def test_adds_up(
+        self, superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        limit(monkeypatch, summary=60)
         many.sadd("repository::big::blobs", UNKNOWN)
         body = superuser.get("/api/repositories/big/summary/").json()
         assert (body["count"], body["counted"], body["bytes"]) == (MANY + 1, MANY + 1, 2 * MANY)
@@ -186,7 +188,7 @@ class TestSummary:
     ) -> None:
         provider = get_provider()
         assert isinstance(provider, RedisBlobDescriptorCacheProvider)
-        while FigureStore(provider).advance("big").counting is not None:
+        while provider.figures.count_step("big").progress is not None:
             pass
         limit(monkeypatch, summary=0)
         kept = superuser.get("/api/repositories/big/summary/").json()["kept"]

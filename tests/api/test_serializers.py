@@ -36,11 +36,10 @@ from blobcache.api.serializers import (
 )
 from blobcache.descriptor import MAX_SIZE, Descriptor
 from blobcache.digest import ALGORITHMS, Digest
-from blobcache.figures.store import Figures
-from blobcache.figures.sums import MediaTypeTotal
 from blobcache.redis.inspection import Record, State
 from blobcache.reference import RepositoryName
 from blobcache.services.catalog import CatalogStatus, Holder, RepositoryEntry
+from blobcache.services.figures import Figures, MediaTypeTotal, Sums
 from blobcache.services.status import ServerStatus
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -158,7 +157,7 @@ def test_a_subclass_does_not_inherit_the_name_of_the_component() -> None:
 
 
 TOTALS = (MediaTypeTotal("a/b", 2, 30), MediaTypeTotal(None, 1, 0))
-FIGURES = Figures(3, 30, TOTALS, MediaTypeTotal(None, 5, 6), {State.OK: 3}, TIME)
+FIGURES = Figures(Sums(3, 30, TOTALS, MediaTypeTotal(None, 5, 6), {State.OK: 3}), TIME)
 STATES: dict[str, int] = {state.value: 0 for state in State}
 SUMS: dict[str, Any] = {
     "bytes": 30,
@@ -174,11 +173,7 @@ SUMS: dict[str, Any] = {
 def test_a_summary_has_zeros_for_states_that_do_not_occur() -> None:
     part = SummaryPart(
         count=9,
-        counted=3,
-        bytes=30,
-        media_types=TOTALS,
-        other_media_types=None,
-        states={State.OK: 2, State.HUSK: 1},
+        sums=Sums(3, 30, TOTALS, None, {State.OK: 2, State.HUSK: 1}),
         next=None,
         kept=FIGURES,
     )

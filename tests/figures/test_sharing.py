@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from redis import Redis
 
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
-from blobcache.figures.sharing import HEAVIEST, Sharing, sharing
+from blobcache.figures.sharing import MAX_COMPARED
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.services.catalog import Budgets
+from blobcache.services.figures import Sharing
 
 
 def blob(number: int) -> Digest:
@@ -20,41 +23,39 @@ def fill(provider: RedisBlobDescriptorCacheProvider, name: str, numbers: range) 
         service.set_descriptor(blob(number), Descriptor(blob(number), number, "a/b"))
 
 
-def shared(provider: RedisBlobDescriptorCacheProvider, name: str, budget: float = 5) -> Sharing:
-    members = provider.catalog.members(name, limit=1000).members
-    records = provider.repository_scoped(name).inspect(members)
-    return sharing(provider, name, records, budget)
+@pytest.fixture
+def provider(default_cache: Redis) -> RedisBlobDescriptorCacheProvider:
+    return RedisBlobDescriptorCacheProvider(budgets=Budgets(sharing=5))
 
 
-def test_bytes_that_others_hold_are_counted_once(default_cache: Redis) -> None:
-    provider = RedisBlobDescriptorCacheProvider()
+def test_bytes_that_others_hold_are_counted_once(
+    provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
+) -> None:
     fill(provider, "a", range(1, 5))
     fill(provider, "b", range(3, 5))
     fill(provider, "c", range(4, 9))
     default_cache.set("repository::d::blobs", "no set")
     default_cache.sadd("repository::Not a Name!::blobs", blob(1))
     provider.catalog.reindex()
-    assert shared(provider, "a") == Sharing(7, 10, is_least=False)
-    assert shared(provider, "a").percent == 70
+    assert provider.figures.shared_bytes("a") == Sharing(7, 10, is_least=False)
+    assert provider.figures.shared_bytes("a").percent == 70
 
 
-def test_only_the_heaviest_are_asked_for(default_cache: Redis) -> None:
-    provider = RedisBlobDescriptorCacheProvider()
-    fill(provider, "a", range(1, HEAVIEST + 2))
+def test_only_the_largest_are_compared(provider: RedisBlobDescriptorCacheProvider) -> None:
+    fill(provider, "a", range(1, MAX_COMPARED + 2))
     fill(provider, "b", range(1, 3))
     provider.catalog.reindex()
-    found = shared(provider, "a")
+    found = provider.figures.shared_bytes("a")
     assert found.bytes == 2
     assert found.is_least
 
 
-def test_without_time_it_is_at_least_nothing(default_cache: Redis) -> None:
-    provider = RedisBlobDescriptorCacheProvider()
+def test_without_time_it_is_at_least_nothing(provider: RedisBlobDescriptorCacheProvider) -> None:
     fill(provider, "a", range(1, 3))
     provider.catalog.reindex()
-    assert shared(provider, "a", budget=0) == Sharing(0, 3, is_least=True)
+    slow = RedisBlobDescriptorCacheProvider(budgets=Budgets(sharing=0))
+    assert slow.figures.shared_bytes("a") == Sharing(0, 3, is_least=True)
 
 
-def test_nothing_is_not_shared(default_cache: Redis) -> None:
-    provider = RedisBlobDescriptorCacheProvider()
-    assert shared(provider, "a").percent == 0
+def test_nothing_is_not_shared(provider: RedisBlobDescriptorCacheProvider) -> None:
+    assert provider.figures.shared_bytes("a").percent == 0

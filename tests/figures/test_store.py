@@ -11,13 +11,13 @@ from redis import Redis
 
 from blobcache.digest import Digest
 from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, OperationUnsupported
-from blobcache.figures import sums
-from blobcache.figures.store import Figures, FigureStore, Order
-from blobcache.figures.sums import MAX_MEDIA_TYPES, MediaTypeTotal
+from blobcache.figures.store import RedisFigureStore
+from blobcache.figures.sums import MAX_MEDIA_TYPES
 from blobcache.redis.inspection import State
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions, RedisService
 from blobcache.reference import RepositoryName
 from blobcache.services.catalog import Budgets
+from blobcache.services.figures import Figures, FigureStore, MediaTypeTotal, Order
 from blobcache.services.rules import Rules
 from blobcache.visibility import Visible
 from project import embedded
@@ -52,15 +52,21 @@ def provider(any_store: Redis) -> RedisBlobDescriptorCacheProvider:
 
 @pytest.fixture
 def figures(provider: RedisBlobDescriptorCacheProvider) -> FigureStore:
-    return FigureStore(provider)
+    return provider.figures
+
+
+@pytest.fixture
+def stepwise(any_store: Redis) -> FigureStore:
+    """A store whose steps are over as soon as they have read one page of members."""
+    return RedisBlobDescriptorCacheProvider(budgets=Budgets(count=0)).figures
 
 
 def counted(figures: FigureStore, name: str) -> Figures:
     """Count to the end."""
-    while (count := figures.advance(name)).counting is not None:
+    while (status := figures.count_step(name)).progress is not None:
         pass
-    assert count.figures is not None
-    return count.figures
+    assert status.figures is not None
+    return status.figures
 
 
 class TestCounting:
@@ -76,25 +82,25 @@ class TestCounting:
         any_store.sadd("repository::a::blobs", B, "rubbish")
         any_store.hset(f"blobs::{digest(4)}", "size", "x")
         found = counted(figures, "a")
-        assert (found.blobs, found.bytes) == (8, 1040)
-        assert found.media_types == (
+        assert (found.sums.blobs, found.sums.bytes) == (8, 1040)
+        assert found.sums.media_types == (
             MediaTypeTotal(LAYER, 1, 1000),
             MediaTypeTotal(OCTETS, 4, 40),
         )
-        assert found.other_media_types is None
-        assert found.states == {State.OK: 5, State.CORRUPT: 2, State.DANGLING_MEMBER: 1}
+        assert found.sums.other_media_types is None
+        assert found.sums.states == {State.OK: 5, State.CORRUPT: 2, State.DANGLING_MEMBER: 1}
         assert 0 <= found.age < 60
-        assert figures.of(["b", "a"]) == [None, found]
+        assert figures.get_many(["b", "a"]) == [None, found]
 
     def test_an_alias_weighs_nothing_beside_its_blob(
         self, figures: FigureStore, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
     ) -> None:
         provider.repository_scoped("a").set_descriptor(ALIAS, of(A, size=1000))
         found = counted(figures, "a")
-        assert (found.blobs, found.bytes) == (2, 1000)
+        assert (found.sums.blobs, found.sums.bytes) == (2, 1000)
         any_store.srem("repository::a::blobs", A)
         found = counted(figures, "a")
-        assert (found.blobs, found.bytes) == (1, 1000)
+        assert (found.sums.blobs, found.sums.bytes) == (1, 1000)
 
     def test_further_media_types_go_into_one_sum(
         self, figures: FigureStore, provider: RedisBlobDescriptorCacheProvider
@@ -105,75 +111,77 @@ class TestCounting:
             scope.set_descriptor(blob, of(blob, size=2, media_type=f"x/{number}"))
         scope.set_descriptor(A, of(A, size=7, media_type="x/more"))
         found = counted(figures, "a")
-        assert found.bytes == 2 * (MAX_MEDIA_TYPES + 5) + 7
-        assert len(found.media_types) == MAX_MEDIA_TYPES
-        assert found.other_media_types
-        assert found.other_media_types.blobs == 6
+        assert found.sums.bytes == 2 * (MAX_MEDIA_TYPES + 5) + 7
+        assert len(found.sums.media_types) == MAX_MEDIA_TYPES
+        assert found.sums.other_media_types
+        assert found.sums.other_media_types.blobs == 6
 
-    def test_goes_on_in_steps_with_its_share(self, figures: FigureStore, any_store: Redis) -> None:
+    def test_counts_in_steps_and_tells_the_progress(
+        self, stepwise: FigureStore, any_store: Redis
+    ) -> None:
         write(any_store, "a", 5000)
         shares = []
-        while (count := figures.advance("a", 0)).counting is not None:
-            assert count.figures is None
-            shares.append(count.counting)
-            assert figures.look("a") == count
+        while (status := stepwise.count_step("a")).progress is not None:
+            assert status.figures is None
+            shares.append(status.progress)
+            assert stepwise.get("a") == status
         assert shares == sorted(shares)
         assert len(shares) >= 3
         assert 0 < shares[0] < shares[-1] < 1
-        assert count.figures
-        assert (count.figures.blobs, count.figures.bytes) == (5000, 50000)
+        assert status.figures
+        assert (status.figures.sums.blobs, status.figures.sums.bytes) == (5000, 50000)
 
     def test_old_figures_stay_until_there_are_new_ones(
-        self, figures: FigureStore, any_store: Redis
+        self, figures: FigureStore, stepwise: FigureStore, any_store: Redis
     ) -> None:
         write(any_store, "a", 3000)
         old = counted(figures, "a")
         write(any_store, "a", 100, first=3000)
-        count = figures.advance("a", 0)
-        assert count.figures == old
-        assert count.counting is not None
-        assert counted(figures, "a").blobs == 3100
+        status = stepwise.count_step("a")
+        assert status.figures == old
+        assert status.progress is not None
+        assert counted(figures, "a").sums.blobs == 3100
 
     def test_two_at_once_do_not_add_up_twice(
-        self, figures: FigureStore, any_store: Redis, monkeypatch: pytest.MonkeyPatch
+        self, figures: FigureStore, stepwise: FigureStore, any_store: Redis
     ) -> None:
-        """Another request counts on while we are at the same members."""
+        """Another request counts the same members while ours is reading them."""
         write(any_store, "a", 5000)
-        figures.advance("a", 0)
-        original = sums.Tally.add_members
+        stepwise.count_step("a")
+        provider = RedisBlobDescriptorCacheProvider(budgets=Budgets(count=0))
 
-        def slow(*arguments: object) -> None:
-            monkeypatch.setattr(sums.Tally, "add_members", original)
-            figures.advance("a", 0)
-            original(*arguments)  # type: ignore[arg-type]
+        def overtaken(name: str) -> RedisService:
+            stepwise.count_step("a")
+            return provider.repository_scoped(name)
 
-        monkeypatch.setattr(sums.Tally, "add_members", slow)
-        figures.advance("a", 0)
-        assert counted(figures, "a").blobs == 5000
+        slower = RedisFigureStore("default", provider.server, provider.catalog, overtaken)
+        progress = slower.count_step("a").progress
+        assert stepwise.get("a").progress == progress
+        assert counted(figures, "a").sums.blobs == 5000
 
     @pytest.mark.parametrize("what", ["of", "at"])
     def test_a_count_of_another_server_or_of_yesterday_is_begun_anew(
-        self, what: str, figures: FigureStore, any_store: Redis
+        self, what: str, figures: FigureStore, stepwise: FigureStore, any_store: Redis
     ) -> None:
         write(any_store, "a", 3000)
-        figures.advance("a", 0)
+        stepwise.count_step("a")
         key = "blobcache::{catalog}::counting"
         under_way = json.loads(any_store.hget(key, "a"))  # type: ignore[arg-type]
         under_way[what] = "another" if what == "of" else under_way["at"] - 7200
         any_store.hset(key, "a", json.dumps(under_way))
         if what == "at":
-            assert figures.look("a").counting is None
-        assert counted(figures, "a").blobs == 3000
+            assert figures.get("a").progress is None
+        assert counted(figures, "a").sums.blobs == 3000
 
     def test_what_is_no_set_is_corrupt(self, figures: FigureStore, any_store: Redis) -> None:
         any_store.set("repository::a::blobs", "text")
         with pytest.raises(DescriptorCorrupt):
-            figures.advance("a")
+            figures.count_step("a")
 
     def test_an_unknown_repository_has_no_figures(
         self, figures: FigureStore, any_store: Redis
     ) -> None:
-        assert figures.advance("a") == (None, None)
+        assert figures.count_step("a") == (None, None)
         assert not any_store.exists("blobcache::{catalog}::figures")
 
 
@@ -187,9 +195,9 @@ class TestGone:
         while figures.refresh().next is not None:
             pass
         any_store.delete("repository::a::blobs")
-        assert [row.name for row in figures.ranked(Order.BYTES).rows] == ["b"]
-        assert figures.of(["a"]) == [None]
-        assert figures.ranked(Order.BYTES).counted == 1
+        assert [row.name for row in figures.list_ordered(Order.BYTES).rows] == ["b"]
+        assert figures.get_many(["a"]) == [None]
+        assert figures.list_ordered(Order.BYTES).counted == 1
 
     def test_an_emptied_repository_is_counted_to_nothing(
         self, figures: FigureStore, any_store: Redis
@@ -197,7 +205,7 @@ class TestGone:
         write(any_store, "a", 1)
         counted(figures, "a")
         any_store.delete("repository::a::blobs")
-        assert figures.advance("a") == (None, None)
+        assert figures.count_step("a") == (None, None)
 
 
 class TestOrder:
@@ -220,7 +228,7 @@ class TestOrder:
     def walk(self, store: FigureStore, order: Order, limit: int, **how: object) -> list[str]:
         found, cursor = [], ""
         while True:
-            page = store.ranked(order, cursor, limit, **how)  # type: ignore[arg-type]
+            page = store.list_ordered(order, cursor, limit, **how)  # type: ignore[arg-type]
             assert len(page.rows) <= limit
             found += [row.name for row in page.rows]
             if page.next is None:
@@ -245,14 +253,14 @@ class TestOrder:
         self, ranked: FigureStore, any_store: Redis
     ) -> None:
         any_store.sadd("repository::b/big::blobs", A)
-        page = ranked.ranked(Order.BYTES, limit=1, descending=True)
+        page = ranked.list_ordered(Order.BYTES, limit=1, descending=True)
         (row,) = page.rows
-        assert (row.name, row.blobs, row.is_corrupt) == ("b/big", 2, False)
+        assert (row.name, row.blobs) == ("b/big", 2)
         assert row.figures
-        assert (row.figures.blobs, row.figures.bytes) == (1, 1000)
+        assert (row.figures.sums.blobs, row.figures.sums.bytes) == (1, 1000)
         assert (page.counted, page.indexed) == (4, 7)
-        (*_, odd) = ranked.ranked(Order.BYTES).rows
-        assert (odd.name, odd.blobs, odd.figures, odd.is_corrupt) == ("odd", None, None, True)
+        (*_, odd) = ranked.list_ordered(Order.BYTES).rows
+        assert (odd.name, odd.blobs, odd.figures) == ("odd", None, None)
 
     @pytest.mark.parametrize("order", Order)
     @pytest.mark.parametrize("descending", [False, True])
@@ -265,9 +273,9 @@ class TestOrder:
         """Of two names, the second one's page is the last, whatever lies beyond."""
         names = {"b/big", "c/many"}
         visible = Visible(None, lambda name: name in names)
-        page = ranked.ranked(order, "", 1, descending=descending, visible=visible)
+        page = ranked.list_ordered(order, "", 1, descending=descending, visible=visible)
         assert page.next is not None
-        last = ranked.ranked(order, page.next, 1, descending=descending, visible=visible)
+        last = ranked.list_ordered(order, page.next, 1, descending=descending, visible=visible)
         assert {row.name for row in (*page.rows, *last.rows)} == names
         assert last.next is None
 
@@ -284,11 +292,11 @@ class TestOrder:
     def test_goes_on_where_one_was_that_has_moved(
         self, ranked: FigureStore, any_store: Redis
     ) -> None:
-        first = ranked.ranked(Order.BYTES, limit=2)
+        first = ranked.list_ordered(Order.BYTES, limit=2)
         assert [row.name for row in first.rows] == ["a/small", "c/many"]
         write(any_store, "c/many", 1, first=5000, size=10**6)
         counted(ranked, "c/many")
-        rest = ranked.ranked(Order.BYTES, first.next or "").rows
+        rest = ranked.list_ordered(Order.BYTES, first.next or "").rows
         assert [row.name for row in rest] == ["c/same", "b/big", "c/many", *self.UNCOUNTED]
 
     @pytest.mark.parametrize("cursor", ["x", "1", "--1/a", "nan/a", "1e5/a", "1" * 40 + "/a"])
@@ -296,17 +304,17 @@ class TestOrder:
         self, ranked: FigureStore, cursor: str
     ) -> None:
         with pytest.raises(CursorInvalid):
-            ranked.ranked(Order.BYTES, cursor)
+            ranked.list_ordered(Order.BYTES, cursor)
 
     def test_a_cursor_of_another_order_is_refused(self, ranked: FigureStore) -> None:
-        cursor = ranked.ranked(Order.BYTES, limit=1).next
+        cursor = ranked.list_ordered(Order.BYTES, limit=1).next
         with pytest.raises(CursorInvalid):
-            ranked.ranked(Order.NAME, cursor or "")
+            ranked.list_ordered(Order.NAME, cursor or "")
 
 
 class TestRefresh:
     def test_counts_all_that_are_due(
-        self, figures: FigureStore, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
+        self, stepwise: FigureStore, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
     ) -> None:
         for number in range(5):
             write(any_store, f"r{number}", 1500)
@@ -315,7 +323,7 @@ class TestRefresh:
         provider.catalog.reindex()
         counted_so_far, cursor, steps = 0, "", 0
         while True:
-            step = figures.refresh(cursor, 0)
+            step = stepwise.refresh(cursor)
             counted_so_far += step.counted
             steps += 1
             if step.next is None:
@@ -323,9 +331,10 @@ class TestRefresh:
             cursor = step.next
         assert steps > 5
         assert counted_so_far == 6, "with the damaged one"
-        assert figures.ranked(Order.BYTES).counted == 5
-        assert figures.refresh(budget=10, max_age=60) == (None, 1)
-        assert figures.refresh(budget=10, max_age=0) == (None, 6)
+        assert stepwise.list_ordered(Order.BYTES).counted == 5
+        figures = RedisBlobDescriptorCacheProvider(budgets=Budgets(count=10)).figures
+        assert figures.refresh(max_age=60) == (None, 1)
+        assert figures.refresh(max_age=0) == (None, 6)
 
 
 class TestApart:
@@ -342,13 +351,13 @@ class TestApart:
             provider = RedisBlobDescriptorCacheProvider(
                 Rules(read_only=True), RedisOptions(catalog_alias="index")
             )
-            store = FigureStore(provider)
+            store = provider.figures
             provider.catalog.reindex()
             while store.refresh().next is not None:
                 pass
-            (row,) = store.ranked(Order.BYTES).rows
+            (row,) = store.list_ordered(Order.BYTES).rows
             assert row.figures
-            assert row.figures.bytes == 30
+            assert row.figures.sums.bytes == 30
             assert index.exists("blobcache::{catalog:default}::figures")
         assert not list(default_cache.scan_iter("blobcache::*"))
         asked = {words[0].upper() for words in seen}
@@ -358,11 +367,11 @@ class TestApart:
         self, default_cache: Redis
     ) -> None:
         write(default_cache, "a", 3)
-        store = FigureStore(RedisBlobDescriptorCacheProvider(Rules(read_only=True)))
+        store = RedisBlobDescriptorCacheProvider(Rules(read_only=True)).figures
         assert not store.may_keep
         with pytest.raises(OperationUnsupported):
-            store.advance("a")
-        assert store.look("a") == (None, None)
+            store.count_step("a")
+        assert store.get("a") == (None, None)
 
 
 LARGE = 200_000
@@ -383,13 +392,13 @@ class TestScale:
     def test_what_is_kept_costs_the_same(self, crowd: str) -> None:
         with cache_at(crowd), Redis.from_url(crowd) as observer:
             provider = RedisBlobDescriptorCacheProvider()
-            store = FigureStore(provider)
+            store = provider.figures
             traffic = {}
             for name in ("small", "large"):
-                assert counted(store, name).bytes == (1000 if name == "small" else 10 * LARGE)
+                assert counted(store, name).sums.bytes == (1000 if name == "small" else 10 * LARGE)
                 before = observer.info("stats")["total_net_output_bytes"]
                 with commands(observer) as asked:
-                    store.look(name)
+                    store.get(name)
                     page = provider.catalog.members(name, limit=100)
                     provider.repository_scoped(name).inspect(page.members)
                 after = observer.info("stats")["total_net_output_bytes"]
@@ -401,9 +410,9 @@ class TestScale:
 
     def test_a_step_stays_within_its_budget(self, crowd: str) -> None:
         with cache_at(crowd), Redis.from_url(crowd) as observer:
-            store = FigureStore(RedisBlobDescriptorCacheProvider())
+            store = RedisBlobDescriptorCacheProvider(budgets=Budgets(count=0)).figures
             with commands(observer) as traffic, monitor(observer) as seen:
-                store.advance("large", 0)
+                store.count_step("large")
             assert traffic.calls["sscan"] == 1
             assert traffic.calls["hmget"] < 1300
             assert max(map(len, seen)) <= 1002
@@ -417,21 +426,19 @@ def test_a_registry_of_its_own_in_an_index_apart(valkey: embedded.Server) -> Non
         client.flushall()
         write(client, "a", 2)
         stores = [
-            FigureStore(
-                RedisBlobDescriptorCacheProvider(
-                    Rules(registry=name), RedisOptions(catalog_alias="index")
-                )
-            )
+            RedisBlobDescriptorCacheProvider(
+                Rules(registry=name), RedisOptions(catalog_alias="index")
+            ).figures
             for name in ("one", "two")
         ]
         counted(stores[0], "a")
-        assert stores[1].look(RepositoryName("a")) == (None, None)
+        assert stores[1].get(RepositoryName("a")) == (None, None)
 
 
 def test_the_time_is_that_of_the_beginning(default_cache: Redis) -> None:
     write(default_cache, "a", 2)
     before = datetime.now(UTC)
-    found = counted(FigureStore(RedisBlobDescriptorCacheProvider()), "a")
+    found = counted(RedisBlobDescriptorCacheProvider().figures, "a")
     assert before <= found.counted_at <= datetime.now(UTC)
 
 

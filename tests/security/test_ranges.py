@@ -10,9 +10,9 @@ from redis import Redis
 
 from benchmarks.shapes import A
 from blobcache.descriptor import Descriptor
-from blobcache.figures.store import FigureStore, Order, Ranking
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.catalog import Budgets
+from blobcache.services.figures import FigureStore, Order, OrderedPage
 from blobcache.visibility import ALL, Visible
 from tests.servers import commands
 
@@ -30,9 +30,9 @@ def store(default_cache: Redis) -> FigureStore:
             size = 10 + 5 * blob
             provider.repository_scoped(name).set_descriptor(digest, Descriptor(digest, size, "a/b"))
     provider.catalog.reindex()
-    found = FigureStore(provider)
+    found = provider.figures
     for name in ("team/b", "team/c/d", "team/a"):
-        found.advance(name)
+        found.count_step(name)
     return found
 
 
@@ -50,28 +50,28 @@ def hide(client: Redis) -> None:
 
 def pages(
     store: FigureStore, visible: Visible, limit: int, way: tuple[Order, bool, str]
-) -> Iterator[Ranking]:
+) -> Iterator[OrderedPage]:
     order, descending, containing = way
     cursor: str | None = ""
     while cursor is not None:
-        page = store.ranked(
+        page = store.list_ordered(
             order, cursor, limit, descending=descending, containing=containing, visible=visible
         )
         yield page
         cursor = page.next
 
 
-def names(found: Iterator[Ranking]) -> list[str]:
+def names(found: Iterator[OrderedPage]) -> list[str]:
     return [row.name for page in found for row in page.rows]
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_a_ranked_list_and_its_round_trips_do_not_depend_on_names_out_of_the_ranges(
+def test_a_sorted_list_and_its_round_trips_do_not_depend_on_names_out_of_the_ranges(
     way: tuple[Order, bool, str],
     store: FigureStore,
     default_cache: Redis,
 ) -> None:
-    short = FigureStore(RedisBlobDescriptorCacheProvider(budgets=Budgets(page=0)))
+    short = RedisBlobDescriptorCacheProvider(budgets=Budgets(page=0)).figures
     seen = []
     for has_hidden in (False, True):
         if has_hidden:
@@ -95,5 +95,5 @@ def test_too_many_to_be_sorted_are_found_all_the_same(
     way: tuple[Order, bool, str], store: FigureStore
 ) -> None:
     sorted_here = names(pages(store, RANGES, 2, way))
-    few = FigureStore(RedisBlobDescriptorCacheProvider(budgets=Budgets(sorted_names=1)))
+    few = RedisBlobDescriptorCacheProvider(budgets=Budgets(sorted_names=1)).figures
     assert names(pages(few, RANGES, 2, way)) == sorted_here

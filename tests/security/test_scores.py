@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from blobcache.figures.store import FigureStore, Order
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.services.figures import Order
 
 
 @pytest.mark.parametrize("score", ["inf", "-inf", "-5", "0.1", "1e300", "1e-300"])
@@ -23,7 +23,7 @@ def test_a_walk_in_an_order_comes_to_its_end_whatever_the_scores(
     found: list[str] = []
     cursor: str | None = ""
     while cursor is not None:
-        page = FigureStore(provider).ranked(Order.BYTES, cursor, 2, descending=descending)
+        page = provider.figures.list_ordered(Order.BYTES, cursor, 2, descending=descending)
         found += [row.name for row in page.rows]
         cursor = page.next
     assert sorted(found) == names

@@ -10,7 +10,6 @@ from django.contrib.auth.models import AnonymousUser, Permission, User
 from redis import Redis
 
 from blobcache.descriptor import Descriptor
-from blobcache.figures.store import FigureStore
 from blobcache.models import Repository
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 
@@ -164,7 +163,7 @@ def fill(client: Redis, provider: RedisBlobDescriptorCacheProvider, *, has_hidde
     provider.catalog.reindex()
     cursor: str | None = ""
     while cursor is not None:
-        cursor = FigureStore(provider).refresh(cursor).next
+        cursor = provider.figures.refresh(cursor).next
 
 
 def descriptor(digest: str) -> Descriptor:
