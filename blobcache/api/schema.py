@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from rest_framework.serializers import BaseSerializer
 
     Action = TypeVar("Action", bound=Callable[..., Any])
-    Response = BaseSerializer[Any] | type[BaseSerializer[Any]] | None
 
 __all__ = ["Parameter", "described", "nullable"]
 
@@ -49,20 +48,18 @@ class Parameter(NamedTuple):
 def described(
     operation_id: str,
     summary: str,
-    responses: Mapping[int, Response],
     *,
-    request: type[BaseSerializer[Any]] | None = None,
-    path: Sequence[str] = (),
-    query: Sequence[Parameter] = (),
+    statuses: Sequence[int] = (200,),
     errors: Sequence[int] = (),
     names_digest: bool = False,
+    response: type[BaseSerializer[Any]] | None = None,
 ) -> Callable[[Action], Action]:
-    """Describe an action. The decorator belongs above ``@action``.
+    """Describe an action of a `RegistryView`. The decorator belongs above ``@action``.
 
-    `responses` are serializers by status, and `errors` the statuses of errors besides those that
-    every action has. `path` names the variables of the address; `query` has the parameters, but not
-    those that pagination and filter classes describe themselves. With `names_digest`, the responses
-    have the header ``Docker-Content-Digest``.
+    The schema takes serializers, parameters of the query and most errors from the view's tables,
+    and the variables from the address. `statuses` are those without an error, and `errors` those
+    that the tables do not imply. With `names_digest`, responses have the header
+    ``Docker-Content-Digest``. `response` is for views without tables of serializers.
     """
 
     def decorate(method: Action) -> Action:
@@ -72,12 +69,10 @@ def described(
             method,
             operation_id,
             summary,
-            responses,
-            request=request,
-            path=path,
-            query=query,
+            statuses=statuses,
             errors=errors,
             names_digest=names_digest,
+            response=response,
         )
 
     return decorate

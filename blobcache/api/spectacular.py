@@ -15,16 +15,18 @@ from blobcache.redis.inspection import State
 from blobcache.reference import MAX_LENGTH, OCI_PATTERN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from drf_spectacular.openapi import AutoSchema
     from drf_spectacular.utils import Direction
+    from rest_framework.serializers import BaseSerializer
 
-    from blobcache.api.schema import Action, Parameter, Response
+    from blobcache.api.schema import Action
+    from blobcache.api.views import RegistryView
 
 __all__ = ["extended"]
 
-_JSON = "application/json"
+_JSON, _NO_CONTENT = "application/json", 204
 
 _ERRORS = {
     400: "A name, digest, parameter, cursor or body is invalid.",
@@ -39,7 +41,7 @@ _ERRORS = {
     429: "Too many requests; `Retry-After` says when to try again.",
     503: "The cache is not available; `Retry-After` says when to try again.",
 }
-_EVERYWHERE, _WITH_BODY = (400, 401, 403, 406, 414, 429, 503), (413, 415)
+_EVERYWHERE, _WITH_BODY, _OF_WRITES = (400, 401, 403, 406, 414, 429, 503), (413, 415), (405,)
 
 _CONTENT_DIGEST = OpenApiParameter(
     "Docker-Content-Digest",
@@ -54,53 +56,88 @@ def extended(
     method: Action,
     operation_id: str,
     summary: str,
-    responses: Mapping[int, Response],
     *,
-    request: Any,
-    path: Sequence[str],
-    query: Sequence[Parameter],
+    statuses: Sequence[int],
     errors: Sequence[int],
     names_digest: bool,
+    response: type[BaseSerializer[Any]] | None,
 ) -> Action:
     """Return the action with its description; see `blobcache.api.schema.described`."""
-    statuses = sorted({*_EVERYWHERE, *errors, *(_WITH_BODY if request else ())})
-    parameters = [OpenApiParameter(name, schema, description=text) for name, schema, text in query]
-    decorated = extend_schema(
-        operation_id=operation_id,
-        summary=summary,
-        tags=["blobcache"],
-        parameters=[*parameters, _CONTENT_DIGEST] if names_digest else parameters,
-        request={_JSON: request} if request else None,
-        responses={
-            **{(code, _JSON) if body else code: body for code, body in responses.items()},
-            **{
-                (code, _JSON): OpenApiResponse(serializers.ErrorsSerializer, _ERRORS[code])
-                for code in statuses
-            },
-        },
-    )(method)
+    decorated = extend_schema(operation_id=operation_id, summary=summary, tags=["blobcache"])(
+        method
+    )
     # `extend_schema` keeps the class of the schema here, and routers hand it to the view.
     options = cast("Any", decorated).kwargs
-    options["schema"] = type(
-        "DescribedSchema", (_Described, options["schema"]), {"path_variables": path}
-    )
+    facts = {
+        "statuses": statuses,
+        "errors": errors,
+        "names_digest": names_digest,
+        "response": response,
+    }
+    options["schema"] = type("DescribedSchema", (_Described, options["schema"]), facts)
     return decorated
 
 
 class _Described:
-    """What `extend_schema` has no argument for: a mixin for drf-spectacular's `AutoSchema`."""
+    """The schema of an action, from the tables of its view: a mixin for `AutoSchema`."""
 
-    path_variables: Sequence[str] = ()
+    view: RegistryView
+    path: str
+
+    statuses: Sequence[int]
+    errors: Sequence[int]
+    names_digest: bool
+    response: type[BaseSerializer[Any]] | None
 
     def get_paginated_name(self, serializer_name: str) -> str:
         """Return the name of a page's component."""
         return f"{serializer_name}Page"
 
-    def get_override_parameters(self) -> list[Any]:
-        """Return the parameters, the variables of the address included."""
-        schema = cast("AutoSchema", self)
-        inherited = super().get_override_parameters()  # type: ignore[misc] # that of AutoSchema
-        return [*inherited, *(_path_variable(name, schema) for name in self.path_variables)]
+    def get_override_parameters(self) -> list[OpenApiParameter]:
+        """Return the variables of the address, the action's own parameters, and the header."""
+        auto_schema = cast("AutoSchema", self)
+        found = [
+            _path_variable(name, auto_schema) for name in _VARIABLES if f"{{{name}}}" in self.path
+        ]
+        found += [
+            OpenApiParameter(name, schema, description=description)
+            for name, schema, description in self.view.query_parameters.get(self._action, ())
+        ]
+        return [*found, _CONTENT_DIGEST] if self.names_digest else found
+
+    def get_request_serializer(self) -> dict[str, type[BaseSerializer[Any]]] | None:
+        """Return the serializer of the body, if there is one."""
+        body = self.view.get_body_serializer_class()
+        return {_JSON: body} if body else None
+
+    def get_response_serializers(self) -> dict[Any, Any]:
+        """Return the serializers of all responses."""
+        view, action = self.view, self._action
+        response: Any = self.response or view.get_response_serializer_class()
+        if action in view.list_actions:
+            response = response(many=True)
+        errors = {*_EVERYWHERE, *self.errors}
+        errors.update(_WITH_BODY if view.get_body_serializer_class() else ())
+        errors.update(_OF_WRITES if view.is_write(action) else ())
+        return {
+            **{
+                (code, _JSON) if code != _NO_CONTENT else code: (
+                    response if code != _NO_CONTENT else None
+                )
+                for code in self.statuses
+            },
+            **{
+                (code, _JSON): OpenApiResponse(serializers.ErrorsSerializer, _ERRORS[code])
+                for code in sorted(errors)
+            },
+        }
+
+    @property
+    def _action(self) -> str:
+        return self.view.current_action or ""
+
+
+_VARIABLES = ("name", "digest")
 
 
 def _path_variable(name: str, auto_schema: AutoSchema) -> OpenApiParameter:

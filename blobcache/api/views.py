@@ -35,7 +35,7 @@ from blobcache.api.exceptions import (
     exception_handler,
 )
 from blobcache.api.routers import MAX_PATH
-from blobcache.api.schema import described
+from blobcache.api.schema import Parameter, described
 from blobcache.api.serializers import StatusReport, StatusSerializer
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
 from blobcache.digest import Digest
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from rest_framework.permissions import _SupportsHasPermission
     from rest_framework.request import Request
+    from rest_framework.serializers import BaseSerializer
 
     from blobcache.api.permissions import Rule
     from blobcache.redis.service import RedisBlobDescriptorCacheProvider
@@ -97,11 +98,15 @@ class RegistryView(APIView):
     throttle_scopes: ClassVar[Mapping[str, str]] = {}
     """The throttle scope of each action. What is in `WRITE`, a read-only registry refuses."""
 
-    query_parameters: ClassVar[Mapping[str, Sequence[str]]] = {}
+    query_parameters: ClassVar[Mapping[str, Sequence[Parameter]]] = {}
     """The parameters of the query that an action reads. All others are refused."""
 
+    list_actions: frozenset[str] = frozenset()
+    """The actions that read what the filter and pagination classes describe as well."""
+
     throttle_scope: str | None = None
-    """Overrides `throttle_scopes`."""
+    """The scope of every action; by default that of `throttle_scopes`, if there is a rate for it.
+    """
 
     permission_classes: Sequence[type[BasePermission]] = _BY_SETTING
     renderer_classes = (AsciiJSONRenderer, BrowsableRenderer)
@@ -216,7 +221,7 @@ class RegistryView(APIView):
 
     def get_query_parameters(self, action: str) -> Sequence[str]:
         """Return the names of the parameters that the action reads."""
-        return self.query_parameters.get(action, ())
+        return [parameter.name for parameter in self.query_parameters.get(action, ())]
 
     def check_body_length(self, request: Request) -> None:
         """Raise `BodyTooLarge` if the body is longer than the setting ``API_MAX_BODY``."""
@@ -263,15 +268,17 @@ class RegistryView(APIView):
 
     def get_throttles(self) -> list[BaseThrottle]:
         """Return the host's throttles, and that of the action's scope if there is a rate for it."""
-        if self.throttle_scope is None:
-            scope = self.throttle_scopes.get(self.current_action or "")
-            self.throttle_scope = scope if scope in ScopedRateThrottle.THROTTLE_RATES else None
+        rates = ScopedRateThrottle.THROTTLE_RATES
+        scope = self.throttle_scope or self.throttle_scopes.get(self.current_action or "")
+        if scope in rates:
+            self.throttle_scope = scope
         throttles = super().get_throttles()
-        if self.throttle_scope is None or any(
-            isinstance(throttle, ScopedRateThrottle) for throttle in throttles
-        ):
-            return throttles
-        return [*throttles, ScopedRateThrottle()]
+        has_scoped = any(isinstance(throttle, ScopedRateThrottle) for throttle in throttles)
+        return throttles if has_scoped or scope not in rates else [*throttles, ScopedRateThrottle()]
+
+    def is_write(self, action: str | None) -> bool:
+        """Whether a read-only registry refuses the action."""
+        return self.throttle_scopes.get(action or "") == WRITE
 
     @property
     def allowed_methods(self) -> list[str]:
@@ -279,16 +286,20 @@ class RegistryView(APIView):
         methods = super().allowed_methods
         if not self.config.READ_ONLY:
             return methods
-        return [
-            method
-            for method in methods
-            if self.throttle_scopes.get(self.action_at(method) or "") != WRITE
-        ]
+        return [method for method in methods if not self.is_write(self.action_at(method))]
 
     @property
     def default_response_headers(self) -> dict[str, str]:
         """The headers of every response: the methods, and that no cache may share it."""
         return {"Allow": ", ".join(self.allowed_methods), **CACHING}
+
+    def get_body_serializer_class(self) -> type[BaseSerializer[Any]] | None:
+        """Return the serializer of the current action's body; None if it reads none."""
+        return None
+
+    def get_response_serializer_class(self) -> type[BaseSerializer[Any]] | None:
+        """Return the serializer of the current action's response, for the schema."""
+        return None
 
     def get_exception_handler(self) -> Callable[[Exception, Any], Response | None]:
         """Return the API's own handler. The host's is not changed."""
@@ -312,7 +323,7 @@ class StatusView(RegistryView):
     requires: ClassVar[Mapping[str, Rule]] = {"get": permissions.view_any}
     throttle_scopes: ClassVar[Mapping[str, str]] = {"get": LIST}
 
-    @described("get_blobcache_status", "Get the status of the service", {200: StatusSerializer})
+    @described("get_blobcache_status", "Get the status of the service", response=StatusSerializer)
     def get(self, request: Request, **_: str) -> Response:
         """Return the status of Redis and of the catalog, if the registry has them."""
         role, read_only = self.config.ROLE, self.config.READ_ONLY

@@ -73,8 +73,7 @@ class RegistryViewSet(RegistryView, GenericViewSet[Any]):
     response_serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {}
     """The serializer of the response, for the actions whose request has a body."""
 
-    list_actions: frozenset[str] = frozenset({"list"})
-    """The actions that read what `filter_backends` and `pagination_class` describe."""
+    list_actions = frozenset({"list"})
 
     serializer_class = serializers.StrictSerializer
     pagination_class = SealedCursorPagination
@@ -88,7 +87,7 @@ class RegistryViewSet(RegistryView, GenericViewSet[Any]):
 
     def get_query_parameters(self, action: str) -> Sequence[str]:
         """Return the names of the parameters that the action reads."""
-        own = self.query_parameters.get(action, ())
+        own = super().get_query_parameters(action)
         if action not in self.list_actions:
             return own
         classes = [*self.filter_backends, self.pagination_class]
@@ -108,9 +107,18 @@ class RegistryViewSet(RegistryView, GenericViewSet[Any]):
 
     def get_response_serializer(self, instance: object) -> BaseSerializer[Any]:
         """Return the serializer of the response, with the object that it represents."""
-        found = self.response_serializer_classes.get(self.current_action or "")
-        kind = found or self.get_serializer_class()
+        kind = self.get_response_serializer_class()
         return kind(instance, context=self.get_serializer_context())
+
+    def get_response_serializer_class(self) -> type[BaseSerializer[Any]]:
+        """Return the serializer of the action's response."""
+        found = self.response_serializer_classes.get(self.current_action or "")
+        return found or self.get_serializer_class()
+
+    def get_body_serializer_class(self) -> type[BaseSerializer[Any]] | None:
+        """Return the serializer of the action's body; None if it reads none."""
+        has_body = (self.current_action or "") in self.response_serializer_classes
+        return self.get_serializer_class() if has_body else None
 
     def get_validated_data(self, request: Request) -> Any:
         """Return the validated body. Raises `BodyInvalid` or a `ValidationError`."""
@@ -165,6 +173,7 @@ class DescriptorViewSet(RegistryViewSet):
         if (
             action != "retrieve"
             or not wants_json(request)
+            or self.settings.FORMAT_SUFFIX_KWARG in kwargs
             or not _is_plain_stat(type(self))
             or not _STAT_ATTRIBUTES.isdisjoint(vars(self))
         ):
@@ -246,8 +255,6 @@ def _content_digest_header(found: Descriptor) -> dict[str, str]:
     return {"Docker-Content-Digest": str(found.digest)}
 
 
-_DESCRIPTOR = serializers.DescriptorSerializer
-
 _DRY_RUN = Parameter(
     "dry_run",
     {"type": "string", "enum": ["0", "1", "false", "true"], "default": "0"},
@@ -269,7 +276,7 @@ class BlobViewSet(DescriptorViewSet):
         "repositories": LIST,
         "purge": WRITE,
     }
-    query_parameters: ClassVar[Mapping[str, Sequence[str]]] = {"purge": (_DRY_RUN.name,)}
+    query_parameters: ClassVar[Mapping[str, Sequence[Parameter]]] = {"purge": (_DRY_RUN,)}
     list_actions = frozenset({"list", "repositories"})
     serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
         **DescriptorViewSet.serializer_classes,
@@ -288,23 +295,12 @@ class BlobViewSet(DescriptorViewSet):
             return HolderListing(self.browsable, self.access, digest)
         return BlobListing(self.browsable)
 
-    @described(
-        "list_blobs",
-        "List blobs in the global scope",
-        {200: serializers.RecordSerializer(many=True)},
-    )
+    @described("list_blobs", "List blobs in the global scope")
     def list(self, request: Request, **_: str) -> Response:
         """List blobs, in no particular order."""
         return self.get_page()
 
-    @described(
-        "stat_blob",
-        "Stat a blob in the global scope",
-        {200: _DESCRIPTOR},
-        path=["digest"],
-        errors=[404],
-        names_digest=True,
-    )
+    @described("stat_blob", "Stat a blob in the global scope", errors=[404], names_digest=True)
     def retrieve(self, request: Request, **_: str) -> Response:
         """Return the blob's descriptor."""
         return self._stat()
@@ -312,58 +308,31 @@ class BlobViewSet(DescriptorViewSet):
     @described(
         "set_blob",
         "Set a blob's descriptor in the global scope",
-        {200: _DESCRIPTOR, 201: _DESCRIPTOR},
-        request=serializers.DescriptorRequestSerializer,
-        path=["digest"],
-        errors=[405],
+        statuses=[200, 201],
         names_digest=True,
     )
     def update(self, request: Request, **_: str) -> Response:
         """Set the blob's descriptor, and return what a GET would now return."""
         return self._set(request)
 
-    @described(
-        "clear_blob",
-        "Clear a blob in the global scope",
-        {204: None},
-        path=["digest"],
-        errors=[404, 405],
-    )
+    @described("clear_blob", "Clear a blob in the global scope", statuses=[204], errors=[404])
     def destroy(self, request: Request, **_: str) -> Response:
         """Clear the blob's descriptor."""
         return self._clear()
 
-    @described(
-        "stat_blobs",
-        "Stat many blobs in the global scope",
-        {200: serializers.BatchResultSerializer},
-        request=serializers.BatchRequestSerializer,
-    )
+    @described("stat_blobs", "Stat many blobs in the global scope")
     @action(detail=False, methods=["post"], name="Stat Many Blobs")
     def stat(self, request: Request, **_: str) -> Response:
         """Stat many blobs. Each digest is answered once; an invalid one does not affect others."""
         return self._stat_many(request)
 
-    @described(
-        "list_blob_repositories",
-        "List the repositories that may read a blob",
-        {200: serializers.HolderSerializer(many=True)},
-        path=["digest"],
-    )
+    @described("list_blob_repositories", "List the repositories that may read a blob")
     @action(detail=True, pagination_class=CatalogPagination)
     def repositories(self, request: Request, **_: str) -> Response:
         """List the repositories that hold the blob and that the user may view, by name."""
         return self.get_page()
 
-    @described(
-        "purge_blob",
-        "Clear a blob in every repository and globally, step by step",
-        {200: serializers.PurgeResultSerializer},
-        request=serializers.PurgeRequestSerializer,
-        path=["digest"],
-        query=[_DRY_RUN],
-        errors=[405],
-    )
+    @described("purge_blob", "Clear a blob in every repository and globally, step by step")
     @action(detail=True, methods=["post"])
     def purge(self, request: Request, **_: str) -> Response:
         """Do one step of a purge. Repeat it with `next` as the cursor until that is null.
@@ -434,7 +403,7 @@ class RepositoryViewSet(RegistryViewSet):
         "summary": permissions.view,
     }
     throttle_scopes: ClassVar[Mapping[str, str]] = {"list": LIST, "summary": LIST}
-    query_parameters: ClassVar[Mapping[str, Sequence[str]]] = {"summary": (CURSOR.name,)}
+    query_parameters: ClassVar[Mapping[str, Sequence[Parameter]]] = {"summary": (CURSOR,)}
     serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
         "list": serializers.RepositorySerializer,
         "summary": serializers.SummarySerializer,
@@ -450,23 +419,12 @@ class RepositoryViewSet(RegistryViewSet):
         """Return the repository in the address. Raises `RepositoryNameInvalid`."""
         return Repository(name=self.repository_name)
 
-    @described(
-        "list_repositories",
-        "List repositories",
-        {200: serializers.RepositorySerializer(many=True)},
-    )
+    @described("list_repositories", "List repositories")
     def list(self, request: Request, **_: str) -> Response:
         """List the repositories that the user may view, by name."""
         return self.get_page()
 
-    @described(
-        "summarize_repository",
-        "Sum up a repository's blobs",
-        {200: serializers.SummarySerializer},
-        path=["name"],
-        query=[CURSOR],
-        errors=[404],
-    )
+    @described("summarize_repository", "Sum up a repository's blobs", errors=[404])
     @action(detail=True)
     def summary(self, request: Request, **_: str) -> Response:
         """Return sums of as many blobs as there is time for, and the stored figures."""
@@ -488,13 +446,7 @@ class RepositoryBlobViewSet(DescriptorViewSet):
         name = self.repository_name
         return MemberListing(self.browsable, name)
 
-    @described(
-        "list_repository_blobs",
-        "List blobs in a repository",
-        {200: serializers.RecordSerializer(many=True)},
-        path=["name"],
-        errors=[404],
-    )
+    @described("list_repository_blobs", "List blobs in a repository", errors=[404])
     def list(self, request: Request, **_: str) -> Response:
         """List the blobs of the repository, in no particular order."""
         return self.get_page()
@@ -502,8 +454,6 @@ class RepositoryBlobViewSet(DescriptorViewSet):
     @described(
         "stat_repository_blob",
         "Stat a blob in a repository",
-        {200: _DESCRIPTOR},
-        path=["name", "digest"],
         errors=[404],
         names_digest=True,
     )
@@ -514,10 +464,7 @@ class RepositoryBlobViewSet(DescriptorViewSet):
     @described(
         "set_repository_blob",
         "Set a blob's descriptor in a repository",
-        {200: _DESCRIPTOR, 201: _DESCRIPTOR},
-        request=serializers.DescriptorRequestSerializer,
-        path=["name", "digest"],
-        errors=[405],
+        statuses=[200, 201],
         names_digest=True,
     )
     def update(self, request: Request, **_: str) -> Response:
@@ -527,21 +474,14 @@ class RepositoryBlobViewSet(DescriptorViewSet):
     @described(
         "clear_repository_blob",
         "Clear a blob in a repository",
-        {204: None},
-        path=["name", "digest"],
-        errors=[404, 405],
+        statuses=[204],
+        errors=[404],
     )
     def destroy(self, request: Request, **_: str) -> Response:
         """Clear the blob in the repository."""
         return self._clear()
 
-    @described(
-        "stat_repository_blobs",
-        "Stat many blobs in a repository",
-        {200: serializers.BatchResultSerializer},
-        request=serializers.BatchRequestSerializer,
-        path=["name"],
-    )
+    @described("stat_repository_blobs", "Stat many blobs in a repository")
     @action(detail=False, methods=["post"], name="Stat Many Blobs")
     def stat(self, request: Request, **_: str) -> Response:
         """Stat many blobs. Each digest is answered once; an invalid one does not affect others."""
@@ -565,6 +505,7 @@ _STAT_HOOKS = frozenset(
         "get_object",
         "get_renderers",
         "get_response_serializer",
+        "get_response_serializer_class",
         "get_serializer_class",
         "get_serializer_context",
         "initial",

@@ -156,5 +156,5 @@ def test_every_pattern_of_ours_can_be_watched() -> None:
     assert calls
     assert {place for place, is_kept in calls if not is_kept} == {
         "reporting.py: compile",  # what Django asks about the names of settings
-        "wire.py: split",  # a pattern of words of ours, asked about commands that are ours too
+        "packing.py: split",  # a pattern of words of ours, asked about commands that are ours too
     }
