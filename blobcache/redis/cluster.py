@@ -19,6 +19,8 @@ from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.retry import Retry
 
+from blobcache.transport.private import connection_params
+
 __all__ = ["ClusterConnectionFactory"]
 
 
@@ -33,6 +35,10 @@ class ClusterConnectionFactory(ConnectionFactory):
 
     _clusters: ClassVar[dict[str, RedisCluster]] = {}
     _lock: ClassVar[Lock] = Lock()
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(options)
+        self._options = options
 
     def connect(self, url: str) -> RedisCluster:  # type: ignore[override]
         """Return the client of the cluster that the node at `url` belongs to.
@@ -52,7 +58,7 @@ class ClusterConnectionFactory(ConnectionFactory):
         connection.disconnect_connection_pools()
 
     def _client_kwargs(self, url: str) -> dict[str, Any]:
-        params = self.make_connection_params(url)
-        del params["url"], params["parser_class"]
         once = {"retry": Retry(NoBackoff(), 0)}
-        return {**once, **params, **self.pool_cls_kwargs, **self.redis_client_cls_kwargs}
+        params = connection_params(self, url, self._options)
+        pool_kwargs = self._options.get("CONNECTION_POOL_KWARGS", {})
+        return {**once, **params, **pool_kwargs, **self._options.get("REDIS_CLIENT_KWARGS", {})}

@@ -12,8 +12,8 @@ answers.
 | `Connection.orig_socket_timeout`, `should_reconnect` (redis-py 7 and later) | not considered |
 | `ConnectionPool.cache`, `Redis.connection` | commands go through redis-py's pipelines |
 | `ConnectionPool.connection_kwargs`, `max_connections` | no thread holds a connection |
-| `Pipeline.response_callbacks` | names of commands are sent as bytes, which have no callbacks |
-| `redis.client.NEVER_DECODE` | decoded replies are encoded again |
+| `Pipeline.response_callbacks`, or its effect | names of commands are bytes, without callbacks |
+| `redis.client.NEVER_DECODE`, or its effect | decoded replies are encoded again |
 | `ConnectionFactory.make_connection_params` of django-redis | the cache's OPTIONS are read |
 | `_socket.socket` | Python keeps the timeouts of sockets, not the kernel |
 """
@@ -27,14 +27,17 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
+from redis import Redis
 from redis.connection import Connection, DefaultParser, SSLConnection, UnixDomainSocketConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
+    "CAN_DISABLE_CALLBACKS",
     "CAN_EXCHANGE",
     "CAN_HOLD",
+    "CAN_LEAVE_RAW",
     "MISSING",
     "NOT_ENOUGH_DATA",
     "HiredisParser",
@@ -67,7 +70,6 @@ def _module(name: str) -> Any:
 
 _hiredis = _module("hiredis")
 _parsers = _module("redis._parsers.hiredis")
-_NEVER_DECODE: str | None = getattr(_module("redis.client"), "NEVER_DECODE", None)
 _ABSENT = object()
 _RECEIVE_INTO: Any = getattr(getattr(_module("_socket"), "socket", None), "recv_into", _ABSENT)
 _CONNECTIONS = (Connection, SSLConnection, UnixDomainSocketConnection)
@@ -165,7 +167,7 @@ def takes_pushes_for_replies(client: Any) -> bool:
 
 def raw_option() -> dict[str, bool]:
     """Return the option of a command whose reply is not to be decoded."""
-    return {_NEVER_DECODE: True} if _NEVER_DECODE else {}
+    return {_NEVER_DECODE: True} if CAN_LEAVE_RAW else {}
 
 
 def encode_decoded(client: Any, replies: list[Any]) -> list[Any]:
@@ -173,7 +175,7 @@ def encode_decoded(client: Any, replies: list[Any]) -> list[Any]:
 
     Raises `ImproperlyConfigured` if the client replaces or ignores what it cannot decode.
     """
-    if _NEVER_DECODE:
+    if CAN_LEAVE_RAW:
         return replies
     encoder = client.get_encoder()
     if not encoder.decode_responses:
@@ -196,10 +198,9 @@ def _encode(encoder: Any, reply: Any) -> Any:
 
 def disable_callbacks(pipeline: Any) -> bool:
     """Make the pipeline return replies as Redis sent them; False if that cannot be."""
-    if not hasattr(pipeline, "response_callbacks"):
-        return False
-    pipeline.response_callbacks = {}
-    return True
+    if CAN_DISABLE_CALLBACKS:
+        pipeline.response_callbacks = {}
+    return CAN_DISABLE_CALLBACKS
 
 
 # django-redis
@@ -274,6 +275,30 @@ def _is_usable(parser_class: Any) -> bool:
     )
 
 
+class _Reply:
+    """Stands for a connection: it has nothing but the next reply."""
+
+    is_raw = False
+
+    def read_response(self, *, disable_decoding: bool = False) -> int:
+        self.is_raw = disable_decoding
+        return 1
+
+
+def _probe_pipeline() -> tuple[bool, bool]:
+    """Return whether a pipeline of redis-py can leave replies undecoded, and run no callbacks."""
+    client = Redis()
+    client.set_response_callback("PROBE", lambda _: None)
+    pipeline: Any = client.pipeline(transaction=False)
+    reply = _Reply()
+    has_callbacks = hasattr(pipeline, "response_callbacks")
+    if has_callbacks:
+        pipeline.response_callbacks = {}
+    option = {_NEVER_DECODE: True} if _NEVER_DECODE else {}
+    parsed = pipeline.parse_response(reply, "PROBE", **option)
+    return reply.is_raw, has_callbacks and parsed is not None
+
+
 MISSING: Sequence[str]
 """Names of the parts that were expected and are missing."""
 
@@ -286,6 +311,18 @@ CAN_HOLD: bool
 HiredisParser: Any
 """The class of redis-py's parser around hiredis; None where its parts cannot be used."""
 
+CAN_LEAVE_RAW: bool
+"""Whether pipelines can be told not to decode a reply."""
+
+CAN_DISABLE_CALLBACKS: bool
+"""Whether pipelines can be told to return replies as Redis sent them."""
+
+_NEVER_DECODE: str = getattr(_module("redis.client"), "NEVER_DECODE", "")
+
+try:
+    CAN_LEAVE_RAW, CAN_DISABLE_CALLBACKS = _probe_pipeline()
+except Exception:  # noqa: BLE001 - as below
+    CAN_LEAVE_RAW, CAN_DISABLE_CALLBACKS = False, False
 try:
     MISSING, CAN_EXCHANGE, CAN_HOLD, HiredisParser = _probe()
 except Exception:  # noqa: BLE001 - whatever another version raises, its public ways are left
