@@ -14,7 +14,7 @@ from typing import Self
 from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.raw import excerpt, printable, quoted
 
-__all__ = ["MAX_LENGTH", "OCI_PATTERN", "RepositoryName", "repository_text"]
+__all__ = ["MAX_LENGTH", "OCI_PATTERN", "RepositoryName", "raw_name", "repository_text"]
 
 MAX_LENGTH = 255
 """Characters in a whole name, slashes included."""
@@ -86,6 +86,14 @@ def repository_text(raw: bytes) -> str:
         except (RepositoryNameInvalid, UnicodeDecodeError):
             pass
     return printable(raw)
+
+
+def raw_name(text: str) -> bytes:
+    """Return the bytes of a name, or of a part of one; what cannot be a part matches no name."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
 
 
 @lru_cache(4096)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from blobcache.redis.service import RedisBlobDescriptorCacheProvider
     from blobcache.reference import RepositoryName
+    from blobcache.services.base import BrowsableProvider
     from blobcache.services.figures import Sums
 
 __all__ = ["Totals", "totals_of"]
@@ -62,7 +62,7 @@ class Totals:
 
 
 def totals_of(
-    provider: RedisBlobDescriptorCacheProvider,
+    provider: BrowsableProvider,
     name: RepositoryName,
     count: int,
     *,

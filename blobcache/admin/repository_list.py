@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from django.http import QueryDict
 
-    from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+    from blobcache.services.base import BrowsableProvider
     from blobcache.services.catalog import CatalogStatus
 
 __all__ = ["Listing", "Wanted", "list_repositories"]
@@ -80,7 +80,7 @@ class Listing:
 
 
 def list_repositories(
-    provider: RedisBlobDescriptorCacheProvider,
+    provider: BrowsableProvider,
     wanted: Wanted,
     cursor: str,
     limit: int,

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from blobcache.access import Access
     from blobcache.digest import Digest
-    from blobcache.redis.service import RedisBlobDescriptorCacheProvider
     from blobcache.reference import RepositoryName
+    from blobcache.services.base import BrowsableProvider
     from blobcache.services.catalog import CatalogStatus
 
 __all__ = [
@@ -61,7 +61,7 @@ class Listing(Protocol):
 class BlobListing:
     """The global descriptors, in no particular order."""
 
-    provider: RedisBlobDescriptorCacheProvider
+    provider: BrowsableProvider
 
     @property
     def scope(self) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ class BlobListing:
 class MemberListing:
     """The blobs of a repository, in no particular order."""
 
-    provider: RedisBlobDescriptorCacheProvider
+    provider: BrowsableProvider
     repository: RepositoryName
 
     @property
@@ -97,7 +97,7 @@ class MemberListing:
 class HolderListing:
     """The repositories that hold a blob and that the user may view, by name."""
 
-    provider: RedisBlobDescriptorCacheProvider
+    provider: BrowsableProvider
     access: Access
     digest: Digest
 
@@ -118,7 +118,7 @@ class HolderListing:
 class RepositoryListing:
     """The repositories that the user may view, by name."""
 
-    provider: RedisBlobDescriptorCacheProvider
+    provider: BrowsableProvider
     access: Access
     prefix: str = ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import TooManyFieldsSent
 from django.http import HttpResponse, JsonResponse
@@ -56,8 +56,11 @@ if TYPE_CHECKING:
     from rest_framework.serializers import BaseSerializer
 
     from blobcache.api.permissions import Rule
-    from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-    from blobcache.services.base import BlobDescriptorCacheProvider, BlobDescriptorService
+    from blobcache.services.base import (
+        BlobDescriptorCacheProvider,
+        BlobDescriptorService,
+        BrowsableProvider,
+    )
 
 __all__ = [
     "CACHING",
@@ -175,9 +178,9 @@ class RegistryView(APIView):
         return get_provider(self.registry)
 
     @property
-    def browsable(self) -> RedisBlobDescriptorCacheProvider:
+    def browsable(self) -> BrowsableProvider:
         """The provider with its catalog. Raises `CatalogUnsupported` if it has none."""
-        return cast("RedisBlobDescriptorCacheProvider", get_browsable(self.registry))
+        return get_browsable(self.registry)
 
     @property
     def service(self) -> BlobDescriptorService:

@@ -12,8 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from blobcache.exceptions import CursorInvalid
-from blobcache.redis.index import raw_name
-from blobcache.reference import repository_text
+from blobcache.reference import raw_name, repository_text
 from blobcache.services.figures import Order, OrderedPage, OrderedRepository
 from blobcache.visibility import ALL, Visible
 

@@ -20,8 +20,7 @@ from blobcache.figures.ordering import OrderedList
 from blobcache.figures.sharing import shared_bytes
 from blobcache.figures.sums import RunningSums
 from blobcache.redis.evidence import share_of_walk
-from blobcache.redis.index import raw_name
-from blobcache.reference import RepositoryName, repository_text
+from blobcache.reference import RepositoryName, raw_name, repository_text
 from blobcache.services.figures import Figures, FiguresStatus, Order, RefreshStep, Summary
 from blobcache.services.rules import read_only_error
 from blobcache.transport.packing import Script

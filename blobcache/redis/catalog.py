@@ -14,8 +14,8 @@ from blobcache.digest import Digest, digest_text
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.raw import EXCERPT
 from blobcache.redis import keys, replies
-from blobcache.redis.index import NameIndex, raw_name
-from blobcache.reference import RepositoryName, repository_text
+from blobcache.redis.index import NameIndex
+from blobcache.reference import RepositoryName, raw_name, repository_text
 from blobcache.services.catalog import (
     BlobPage,
     Holder,

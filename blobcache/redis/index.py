@@ -19,6 +19,7 @@ from blobcache.exceptions import CacheUnavailable, CursorInvalid
 from blobcache.redis import keys
 from blobcache.redis.keys import CatalogKeys
 from blobcache.redis.replies import number_of_bytes
+from blobcache.reference import raw_name
 from blobcache.services.catalog import STEP, Budgets, CatalogStatus
 from blobcache.transport.packing import Packed, Script
 from blobcache.visibility import ALL, Visible
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from blobcache.transport.packing import Call, Command, Reply
     from blobcache.transport.server import Server
 
-__all__ = ["NameIndex", "raw_name"]
+__all__ = ["NameIndex"]
 
 _log = logging.getLogger("blobcache.catalog")
 
@@ -389,11 +390,3 @@ def _range(raw: bytes) -> tuple[bytes, bytes]:
     low = b"[" + raw if raw else b"-"
     stem = raw.rstrip(b"\xff")
     return low, b"(" + stem[:-1] + bytes([stem[-1] + 1]) if stem else b"+"
-
-
-def raw_name(text: str) -> bytes:
-    """The bytes of a name or a part of one; what could not be part of any matches nothing."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace")

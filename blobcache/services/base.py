@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from blobcache.redis.inspection import Record
     from blobcache.reference import RepositoryName
     from blobcache.services.catalog import Catalog
+    from blobcache.services.figures import FigureStore
     from blobcache.services.rules import Rules
     from blobcache.services.status import ServerStatus
 
@@ -147,6 +148,11 @@ class BrowsableService(BlobDescriptorService, Protocol):
 
 class BrowsableProvider(BrowsableService, BlobDescriptorCacheProvider, Protocol):
     """A provider that can list what it holds."""
+
+    @property
+    def figures(self) -> FigureStore:
+        """What the repositories' blobs add up to."""
+        ...
 
     def repository_scoped(self, name: str) -> BrowsableService:
         """Return the service of one repository's scope. Raises `RepositoryNameInvalid`."""
