@@ -35,7 +35,7 @@ class RepositoryPageBase(Page):
         self.name = name
 
     @property
-    def home(self) -> str:
+    def return_url(self) -> str:
         """The repository's page, where the reader left it."""
         kept = QueryDict(self.request.POST.get("kept", ""))
         return self.url(
@@ -44,7 +44,7 @@ class RepositoryPageBase(Page):
 
     def crumbs(self) -> list[tuple[str, str]]:
         """The repository."""
-        return [(self.name, self.home)]
+        return [(self.name, self.return_url)]
 
 
 class BlobPageBase(Page):
@@ -55,24 +55,24 @@ class BlobPageBase(Page):
         self.subject = digest
 
     @property
-    def home(self) -> str:
+    def return_url(self) -> str:
         """The blob's page."""
         return self.url(Blob, "change", self.subject)
 
     def crumbs(self) -> list[tuple[str, str]]:
         """The blob."""
-        return [(self.subject, self.home)]
+        return [(self.subject, self.return_url)]
 
     def record(self) -> Record | None:
         """What the global scope holds; None if Redis does not tell."""
-        with self.tolerance():
+        with self.catch_redis_errors():
             (record,) = self.provider.inspect([self.subject])
             return record
         return None
 
     def holders(self, cursor: str, limit: int) -> HolderPage | None:
         """Some of the repositories that hold it, of those that the user may view."""
-        with self.tolerance():
+        with self.catch_redis_errors():
             catalog = self.provider.catalog
             return catalog.holders(self.subject, cursor, limit, self.access.visible)
         return None

@@ -63,9 +63,9 @@ class BlobPage(_AboutBlob):
 
     def get(self) -> HttpResponse:
         """Show it."""
-        place = ("holders", self.subject)
+        cursor_scope = ("holders", self.subject)
         record = self.record()
-        page = self.holders(self.cursor(*place), self.limit) if record else None
+        page = self.holders(self.cursor(*cursor_scope), self.limit) if record else None
         holders = self.layout(page, record)
         may_write = not self.settings.READ_ONLY
         return self.render(
@@ -75,7 +75,7 @@ class BlobPage(_AboutBlob):
             holders=holders,
             differing=sum(bool(holder["differs"]) for holder in holders),
             page=page,
-            next=self.following(page.next, *place) if page else None,
+            next=self.next_link(page.next, *cursor_scope) if page else None,
             set_url=may_write and self.access.may_set(None) and self.url(Blob, "set", self.subject),
             blob_clear_url=may_write
             and self.access.may_clear(None)
@@ -133,7 +133,7 @@ class ClearBlobPage(_AboutBlob):
             digest=self.subject,
             row=Row.of(record, self.blob_url) if record else None,
             shown=_fingerprint(record) if record else "",
-            home=self.home,
+            return_url=self.return_url,
         )
 
     def post(self) -> HttpResponse:
@@ -144,20 +144,22 @@ class ClearBlobPage(_AboutBlob):
         shown = self.request.POST.get(SHOWN, "")
         if record.state is not State.HUSK and shown != _fingerprint(record):
             if shown:
-                self.say(
+                self.add_message(
                     _(
                         "Nothing was cleared: the descriptor has changed since you opened this "
                         "page. Check it and confirm again."
                     )
                 )
             return self._ask(record)
-        with self.tolerance():
+        with self.catch_redis_errors():
             try:
                 with recorded(self.request.user, source="admin"):
                     self.provider.clear(self.subject)
             except BlobUnknown:
-                return self.leave(_("The global descriptor was already gone."), messages.WARNING)
-            return self.leave(_("Cleared the global descriptor."))
+                return self.redirect_with_message(
+                    _("The global descriptor was already gone."), messages.WARNING
+                )
+            return self.redirect_with_message(_("Cleared the global descriptor."))
         return self._ask(record)
 
 
@@ -181,8 +183,8 @@ class PurgeBlobPage(_AboutBlob):
 
     def get(self) -> HttpResponse:
         """Show what will happen."""
-        place = ("purge holders", self.subject)
-        record, cursor = self.record(), self.cursor(*place)
+        cursor_scope = ("purge holders", self.subject)
+        record, cursor = self.record(), self.cursor(*cursor_scope)
         page = self.holders(cursor, self.limit) if record else None
         is_all = page is not None and not cursor and page.next is None
         return self.render(
@@ -194,8 +196,8 @@ class PurgeBlobPage(_AboutBlob):
             sees_all=self.access.sees_all,
             is_all=is_all,
             shown="" if page is None else str(len(page.holders)) if is_all else UNCOUNTED,
-            next=self.following(page.next, *place) if page else None,
-            home=self.home,
+            next=self.next_link(page.next, *cursor_scope) if page else None,
+            return_url=self.return_url,
         )
 
     def post(self) -> HttpResponse:
@@ -203,26 +205,26 @@ class PurgeBlobPage(_AboutBlob):
         if "confirmed" not in self.request.POST:
             return self.get()
         token = self.request.POST.get(CURSOR, "")
-        cursor = unseal(token, *self._place) if token else ""
+        cursor = unseal(token, *self._cursor_scope) if token else ""
         is_first = not cursor and "total" not in self.request.POST
         if is_first and not self._is_as_shown():
             return self.get()
         result: PurgeResult | None = None
-        with self.tolerance(), recorded(self.request.user, source="admin"):
+        with self.catch_redis_errors(), recorded(self.request.user, source="admin"):
             result = self.provider.purge(self.subject, cursor)
         cleared = list(filter(self.access.may_view, result.cleared)) if result else []
         total = _number(self.request.POST.get("total", "")) + len(cleared)
         if result is not None and result.next is None:
-            return self.leave(self._summary(total) % {"count": total})
+            return self.redirect_with_message(self._summary(total) % {"count": total})
         return self.render(
             title=_("Purge a blob everywhere"),
             digest=self.subject,
             is_under_way=True,
-            cursor=seal(result.next or "", *self._place) if result else token,
+            cursor=seal(result.next or "", *self._cursor_scope) if result else token,
             total=total,
             cleared=cleared,
             sees_all=self.access.sees_all,
-            home=self.home,
+            return_url=self.return_url,
         )
 
     def _summary(self, total: int) -> str:
@@ -240,7 +242,7 @@ class PurgeBlobPage(_AboutBlob):
         )
 
     @property
-    def _place(self) -> tuple[str, ...]:
+    def _cursor_scope(self) -> tuple[str, ...]:
         return "admin", "purge", self.subject
 
     def _is_as_shown(self) -> bool:
@@ -262,7 +264,7 @@ class PurgeBlobPage(_AboutBlob):
             "Nothing was purged: the number of repositories that hold the blob has grown from "
             "%(shown)d to %(now)d or more since you opened this page. Check it and confirm again."
         )
-        self.say(text % {"shown": shown, "now": now})
+        self.add_message(text % {"shown": shown, "now": now})
         return False
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BlobsPage"]
 
-_PLACE = "blobs"
+_CURSOR_SCOPE = "blobs"
 
 
 class BlobsPage(Page):
@@ -31,7 +31,7 @@ class BlobsPage(Page):
         return self.access.may_globally("view")
 
     @property
-    def home(self) -> str:
+    def return_url(self) -> str:
         """This page."""
         return self.url(Blob, "changelist")
 
@@ -43,14 +43,14 @@ class BlobsPage(Page):
             except DigestInvalid as error:
                 return self.render(title=_("Blobs"), mistake=error.message)
         page, rows = None, []
-        with self.tolerance():
-            page = self.provider.catalog.blobs(self.cursor(_PLACE), self.limit)
+        with self.catch_redis_errors():
+            page = self.provider.catalog.blobs(self.cursor(_CURSOR_SCOPE), self.limit)
             rows = [Row.of(record, self.blob_url) for record in self.provider.inspect(page.blobs)]
         return self.render(
             title=_("Blobs"),
             rows=rows,
             is_known=page is not None,
-            next=self.following(page.next, _PLACE) if page else None,
+            next=self.next_link(page.next, _CURSOR_SCOPE) if page else None,
         )
 
 

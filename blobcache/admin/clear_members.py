@@ -43,16 +43,18 @@ class ClearMembersPage(RepositoryPageBase):
 
     def get(self) -> HttpResponse:
         """There is nothing selected: back to the page where one does."""
-        return HttpResponseRedirect(self.home)
+        return HttpResponseRedirect(self.return_url)
 
     def post(self) -> HttpResponse:
         """Show what will happen and, when that is confirmed, do it."""
         texts = dict.fromkeys(self.request.POST.getlist("digest"))
         selected = [digest for digest in map(_digest, texts) if digest is not None]
         if not selected:
-            return self.leave(_("Select at least one blob to clear."), messages.WARNING)
+            return self.redirect_with_message(
+                _("Select at least one blob to clear."), messages.WARNING
+            )
         if len(selected) > _LIMIT:
-            return self.leave(
+            return self.redirect_with_message(
                 _("Too many blobs selected; clear at most %(limit)s at a time.")
                 % {"limit": _LIMIT},
                 messages.ERROR,
@@ -61,7 +63,7 @@ class ClearMembersPage(RepositoryPageBase):
 
     def _ask(self, selected: list[Digest]) -> HttpResponse:
         records: list[Record] = []
-        with self.tolerance():
+        with self.catch_redis_errors():
             records = self.provider.repository_scoped(self.name).inspect(selected)
         return self.render(
             title=_("Clear blobs in %(repository)s") % {"repository": self.name},
@@ -69,13 +71,13 @@ class ClearMembersPage(RepositoryPageBase):
             rows=[Row.of(record, self.blob_url) for record in records],
             count=len(selected),
             kept=self.request.POST.get("kept", ""),
-            home=self.home,
+            return_url=self.return_url,
         )
 
     def _clear(self, selected: list[Digest]) -> HttpResponse:
         service = self.provider.repository_scoped(self.name)
         cleared = unknown = 0
-        with self.tolerance(), recorded(self.request.user, source="admin"):
+        with self.catch_redis_errors(), recorded(self.request.user, source="admin"):
             for digest in selected:
                 try:
                     service.clear(digest)
@@ -83,7 +85,7 @@ class ClearMembersPage(RepositoryPageBase):
                 except BlobUnknown:
                     unknown += 1
         if cleared:
-            self.say(
+            self.add_message(
                 ngettext(
                     "Cleared %(count)d blob in %(repository)s.",
                     "Cleared %(count)d blobs in %(repository)s.",
@@ -93,7 +95,7 @@ class ClearMembersPage(RepositoryPageBase):
                 messages.SUCCESS,
             )
         if unknown:
-            self.say(
+            self.add_message(
                 ngettext(
                     "%(count)d blob had already been cleared.",
                     "%(count)d blobs had already been cleared.",
@@ -103,7 +105,7 @@ class ClearMembersPage(RepositoryPageBase):
             )
         left = len(selected) - cleared - unknown
         if left:
-            self.say(
+            self.add_message(
                 ngettext(
                     "%(count)d blob was not cleared because Redis failed.",
                     "%(count)d blobs were not cleared because Redis failed.",
@@ -112,7 +114,7 @@ class ClearMembersPage(RepositoryPageBase):
                 % {"count": left},
                 messages.ERROR,
             )
-        return HttpResponseRedirect(self.home)
+        return HttpResponseRedirect(self.return_url)
 
 
 def _digest(text: str) -> Digest | None:

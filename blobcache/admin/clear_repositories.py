@@ -44,7 +44,7 @@ class ClearRepositoriesPage(Page):
         return self.admin.has_view_permission(self.request)
 
     @property
-    def home(self) -> str:
+    def return_url(self) -> str:
         """The list, where the reader left it."""
         kept = QueryDict(self.request.POST.get("kept", "")).urlencode()
         listing = self.url(Repository, "changelist")
@@ -56,13 +56,13 @@ class ClearRepositoriesPage(Page):
 
     def get(self) -> HttpResponse:
         """There is nothing selected: back to the page where one does."""
-        return HttpResponseRedirect(self.home)
+        return HttpResponseRedirect(self.return_url)
 
     def post(self) -> HttpResponse:
         """Show what will happen and, when that is confirmed, do it."""
         names = self._selected()
         if not names:
-            return self.leave(
+            return self.redirect_with_message(
                 _("Select at least one repository that you may clear."),
                 messages.WARNING,
             )
@@ -75,7 +75,7 @@ class ClearRepositoriesPage(Page):
         if shown is not None and not has_grown(shown, now):
             return self._clear(names)
         if shown is not None:
-            self.say(
+            self.add_message(
                 _(
                     "Nothing was cleared: the number of blobs has grown from %(shown)d to %(now)d "
                     "since you opened this page. Check it and confirm again."
@@ -97,13 +97,13 @@ class ClearRepositoriesPage(Page):
 
     def _counts(self, names: list[RepositoryName]) -> list[int | None] | None:
         """How many blobs each has, None for a damaged one; or just None if Redis fails."""
-        with self.tolerance():
+        with self.catch_redis_errors():
             return [self._count(name) for name in names]
         return None
 
     def _ask(self, names: list[RepositoryName], counts: list[int | None] | None) -> HttpResponse:
         sizes: dict[RepositoryName, int] = {}
-        with self.tolerance():
+        with self.catch_redis_errors():
             for name, figures in zip(names, self.provider.figures.get_many(names), strict=True):
                 if figures is not None:
                     sizes[name] = figures.sums.bytes
@@ -122,7 +122,7 @@ class ClearRepositoriesPage(Page):
             blobs=sum(filter(None, counts or ())),
             is_counted=counts is not None,
             kept=self.request.POST.get("kept", ""),
-            home=self.home,
+            return_url=self.return_url,
         )
 
     def _count(self, name: RepositoryName) -> int | None:
@@ -136,18 +136,18 @@ class ClearRepositoriesPage(Page):
         cursor = unseal(token, "admin", "empty", names[0]) if token else ""
         said = self.request.POST.get("total", "")
         total = int(said) if said.isdecimal() and len(said) < 10 else 0  # noqa: PLR2004
-        with self.tolerance(), recorded(self.request.user, source="admin"):
+        with self.catch_redis_errors(), recorded(self.request.user, source="admin"):
             budgets = self.provider.catalog.budgets
             deadline = budgets.deadline(budgets.clear)
             while names and not deadline.is_over:
-                following, cleared = self._step(names[0], cursor)
+                next_cursor, cleared = self._step(names[0], cursor)
                 total += cleared
-                cursor = following or ""
-                if following is None:
+                cursor = next_cursor or ""
+                if next_cursor is None:
                     names = names[1:]
         if not names:
             text = ngettext("Cleared %(count)d blob.", "Cleared %(count)d blobs.", total)
-            return self.leave(text % {"count": total})
+            return self.redirect_with_message(text % {"count": total})
         return self.render(
             title=_("Clear repositories"),
             is_under_way=True,
@@ -155,7 +155,7 @@ class ClearRepositoriesPage(Page):
             names=names,
             cursor=seal(cursor, "admin", "empty", names[0]) if cursor else "",
             kept=self.request.POST.get("kept", ""),
-            home=self.home,
+            return_url=self.return_url,
         )
 
     def _step(self, name: RepositoryName, cursor: str) -> tuple[str | None, int]:
@@ -165,7 +165,7 @@ class ClearRepositoriesPage(Page):
             page = self.provider.catalog.members(name, cursor, _STEP)
         except DescriptorCorrupt:
             text = _("%(repository)s is damaged. Run a check to repair it.")
-            self.say(text % {"repository": name})
+            self.add_message(text % {"repository": name})
             return None, 0
         for member in page.members:
             if not isinstance(member, Digest):

@@ -71,7 +71,7 @@ class Composition(NamedTuple):
     bytes: int
 
     @property
-    def told(self) -> str:
+    def as_sentence(self) -> str:
         """The parts in a sentence, for who does not see a chart."""
         return "; ".join(
             _("%(label)s: %(blobs)s%% of the blobs, %(bytes)s%% of the bytes")

@@ -88,7 +88,7 @@ class FindingsPageBase(Page):
         return source.get("kind", "")
 
     @property
-    def home(self) -> str:
+    def return_url(self) -> str:
         """The check of the same repositories, from the beginning."""
         return self.address()
 
@@ -101,7 +101,7 @@ class FindingsPageBase(Page):
     def crumbs(self) -> list[tuple[str, str]]:
         """The one repository, if it is one, and the check."""
         crumbs = [(name, self.repository_url(name)) for name in self.names]
-        return [*(crumbs if len(crumbs) == 1 else ()), (_("Consistency"), self.home)]
+        return [*(crumbs if len(crumbs) == 1 else ()), (_("Consistency"), self.return_url)]
 
     def diagnosis(self, kinds: Sequence[Kind] | None = None) -> Diagnosis:
         """What to look for, and where."""
@@ -133,7 +133,7 @@ class FindingsPageBase(Page):
             "digest": digest,
             "is_digest": isinstance(digest, Digest),
             "url": self.blob_url(digest) if isinstance(digest, Digest) else "",
-            "told": text,
+            "details": text,
             "is_repairable": finding.is_repairable,
             "is_long": finding.subject.is_long,
             "may_repair": finding.is_repairable
@@ -163,22 +163,22 @@ class ConsistencyPage(FindingsPageBase):
 
     def post(self) -> HttpResponse:
         """Turn what was selected in a list into an address that can be shared."""
-        return HttpResponseRedirect(self.home)
+        return HttpResponseRedirect(self.return_url)
 
     def _report(self) -> HttpResponse:
-        place = ("consistency", *self.names)
+        cursor_scope = ("consistency", *self.names)
         token = self.request.GET.get(RUN, "")
-        report = Report.parse(unseal(token, "admin", *place)) if token else Report()
+        report = Report.parse(unseal(token, "admin", *cursor_scope)) if token else Report()
         findings: Sequence[Finding] = ()
         progress: Progress | None = None
         is_first = not token
         if report.cursor is not None:
-            with self.tolerance():
+            with self.catch_redis_errors():
                 step = self.diagnosis().step(report.cursor)
                 findings = list(filter(self.may_know, step.findings))
                 report, progress = report.plus(findings, step.next), step.progress
         is_done = report.cursor is None
-        following = self.address(**{RUN: seal(str(report), "admin", *place)})
+        next_step_url = self.address(**{RUN: seal(str(report), "admin", *cursor_scope)})
         shows_all = is_done and is_first and len(findings) <= 2 * _ROWS
         return self.render(
             title=_("Consistency"),
@@ -194,10 +194,10 @@ class ConsistencyPage(FindingsPageBase):
             shows_all=shows_all,
             progress=progress,
             share=_percent(progress),
-            refresh_url="" if is_done or self.banners_stop else following,
-            following=following,
+            refresh_url="" if is_done or self.banners_stop else next_step_url,
+            next_step_url=next_step_url,
             again=self.address(),
-            report_url=following,
+            report_url=next_step_url,
             may_repair=self.may_repair_any,
             repair_url=self.url(Repository, "repair"),
             unreferenced_url=""
@@ -208,12 +208,12 @@ class ConsistencyPage(FindingsPageBase):
 
     def _list(self, kind: Kind) -> HttpResponse:
         """Walk on until there are some findings of the kind, or for a while."""
-        place = ("findings", kind, *self.names)
+        cursor_scope = ("findings", kind, *self.names)
         step: Step | None = None
-        with self.tolerance():
-            step = self.diagnosis([kind]).step(self.cursor(*place), limit=_ROWS)
+        with self.catch_redis_errors():
+            step = self.diagnosis([kind]).step(self.cursor(*cursor_scope), limit=_ROWS)
         findings = list(filter(self.may_know, step.findings)) if step else []
-        following = self.following(step.next, *place) if step else None
+        next_link = self.next_link(step.next, *cursor_scope) if step else None
         return self.render(
             title=_("Consistency"),
             names=self.names,
@@ -224,13 +224,13 @@ class ConsistencyPage(FindingsPageBase):
             ],
             found=len(findings),
             share=_percent(step.progress) if step else None,
-            next=following,
+            next=next_link,
             # A page with nothing on it goes on by itself.
-            refresh_url=following if following and not findings else "",
+            refresh_url=next_link if next_link and not findings else "",
             again=self.address(),
             may_repair=self.may_repair_any,
             repair_url=self.url(Repository, "repair"),
-            is_walk_done=bool(step) and CURSOR not in self.request.GET and following is None,
+            is_walk_done=bool(step) and CURSOR not in self.request.GET and next_link is None,
         )
 
     @property

@@ -94,7 +94,7 @@ class Selection(NamedTuple):
         return self.is_filtered or self.column != "digest"
 
     @property
-    def place(self) -> tuple[str, str, str]:
+    def cursor_scope(self) -> tuple[str, str, str]:
         """What a cursor through this selection belongs to; no order, for a cursor has none."""
         return self.query, self.media_type, self.state or ""
 

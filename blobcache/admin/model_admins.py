@@ -188,7 +188,7 @@ class RepositoryAdmin(_CacheAdmin):
         """A repository is not deleted, but emptied: on its page."""
         page = self._page(RepositoryPage, request, object_id)
         page.require()
-        return HttpResponseRedirect(page.home)
+        return HttpResponseRedirect(page.return_url)
 
     def _page(
         self,

@@ -67,7 +67,7 @@ _MAX_KEPT = 1024
 _CRUMBS_ARE_A_LIST = _TOOLS_BESIDE_TITLE = django.VERSION >= (6, 1)
 
 
-class Tolerance:
+class BannerOnRedisFailure:
     """Catches what Redis fails to give within, and adds a banner that says so."""
 
     def __init__(self, banners: list[Banner]) -> None:
@@ -116,7 +116,7 @@ class Page:
         raise NotImplementedError
 
     @property
-    def home(self) -> str:
+    def return_url(self) -> str:
         """Where a page that is done, or cannot be, sends its reader."""
         raise NotImplementedError
 
@@ -138,11 +138,11 @@ class Page:
         """Answer the request. Raises `PermissionDenied` where the user may not have the page."""
         self.require()
         if refusal := self.refusal():
-            return self.leave(refusal, messages.ERROR)
+            return self.redirect_with_message(refusal, messages.ERROR)
         try:
             return self.post() if self.request.method == "POST" else self.get()
         except CursorInvalid:
-            self.say(_("That link has expired; this is the first page."))
+            self.add_message(_("That link has expired; this is the first page."))
             return HttpResponseRedirect(self.request.path)
         except CatalogUnsupported:
             self.banners.append(NO_CATALOG)
@@ -169,16 +169,16 @@ class Page:
         """What is searched for."""
         return self.request.GET.get(QUERY, "").strip()
 
-    def tolerance(self) -> Tolerance:
+    def catch_redis_errors(self) -> BannerOnRedisFailure:
         """Let the page be drawn without what Redis fails to give within, and say so above it."""
-        return Tolerance(self.banners)
+        return BannerOnRedisFailure(self.banners)
 
     def cursor(self, *listing: str) -> str:
         """Where the listing goes on, from the address."""
         token = self.request.GET.get(CURSOR, "")
         return unseal(token, "admin", *listing) if token else ""
 
-    def following(self, cursor: str | None, *listing: str) -> str | None:
+    def next_link(self, cursor: str | None, *listing: str) -> str | None:
         """The query string of the listing's next page."""
         if cursor is None:
             return None
@@ -187,7 +187,7 @@ class Page:
         return "?" + parameters.urlencode()
 
     @property
-    def beginning(self) -> str | None:
+    def first_page_link(self) -> str | None:
         """The query string of the listing's first page, unless this is it."""
         return self.link() if CURSOR in self.request.GET else None
 
@@ -205,7 +205,7 @@ class Page:
             del parameters[name]
         return "?" + parameters.urlencode()
 
-    def numbers(self, part: Slice[Any] | None) -> list[tuple[str, str]]:
+    def page_links(self, part: Slice[Any] | None) -> list[tuple[str, str]]:
         """Each page of a listing that has numbers, as a text and an address, empty for this one.
 
         Those far off are passed over by an ellipsis, whose address is empty too.
@@ -222,7 +222,7 @@ class Page:
         ]
 
     @cached_property
-    def way_back(self) -> str:
+    def kept_query(self) -> str:
         """The query string of this page, for links that lead back to it.
 
         It is repeated in every row. So it is empty if it is too long to come from these pages.
@@ -230,11 +230,11 @@ class Page:
         text = self.request.GET.urlencode()
         return text if len(text) <= _MAX_KEPT else ""
 
-    def turned(self, part: Slice[Any] | None, by: int) -> str:
+    def page_link(self, part: Slice[Any] | None, offset: int) -> str:
         """The address of the page so many further; empty where there is none."""
-        if part is None or not 0 < part.number + by <= part.paginator.num_pages:
+        if part is None or not 0 < part.number + offset <= part.paginator.num_pages:
             return ""
-        return self.link(p=str(part.number + by))
+        return self.link(p=str(part.number + offset))
 
     def url(self, model: type[Model], view: str, key: str | None = None, **query: str) -> str:
         """The address of a model's page; empty where this site does not have the model."""
@@ -271,14 +271,16 @@ class Page:
         kept = self.request.GET.get(KEPT, "")
         return f"{listing}?{QueryDict(kept).urlencode()}" if kept else listing
 
-    def say(self, text: str, level: int = messages.WARNING) -> None:
+    def add_message(self, text: str, level: int = messages.WARNING) -> None:
         """Tell the reader something on the next page."""
         messages.add_message(self.request, level, text, fail_silently=True)
 
-    def leave(self, text: str, level: int = messages.SUCCESS) -> HttpResponseRedirect:
+    def redirect_with_message(
+        self, text: str, level: int = messages.SUCCESS
+    ) -> HttpResponseRedirect:
         """Tell the reader something, at home."""
-        self.say(text, level)
-        return HttpResponseRedirect(self.home)
+        self.add_message(text, level)
+        return HttpResponseRedirect(self.return_url)
 
     def render(self, **context: object) -> HttpResponse:
         """Draw the page."""
@@ -310,7 +312,7 @@ class Page:
                 "tools_beside_title": _TOOLS_BESIDE_TITLE,
                 "query": self.query,
                 "kept_list": self.request.GET.get(KEPT, ""),
-                "beginning": self.beginning,
+                "first_page_link": self.first_page_link,
                 **context,
                 **(self.extra_context or {}),
             },

@@ -72,7 +72,7 @@ class RepairPage(FindingsPageBase):
 
     def get(self) -> HttpResponse:
         """There is nothing selected: back to the page where one does."""
-        return HttpResponseRedirect(self.home)
+        return HttpResponseRedirect(self.return_url)
 
     def post(self) -> HttpResponse:
         """Show what will happen and, when that is confirmed, do it."""
@@ -92,7 +92,7 @@ class RepairPage(FindingsPageBase):
 
     def _nothing(self) -> HttpResponse:
         text = _("Select at least one finding that you may repair.")
-        return self.leave(text, messages.WARNING)
+        return self.redirect_with_message(text, messages.WARNING)
 
     def _ask(self, findings: list[Finding]) -> HttpResponse:
         counts = dict.fromkeys((finding.kind for finding in findings), 0)
@@ -103,7 +103,7 @@ class RepairPage(FindingsPageBase):
             names=self.names,
             groups=groups(counts, findings, self.row),
             count=len(findings),
-            home=self.home,
+            return_url=self.return_url,
         )
 
     def _begin(self, kind: Kind, *, is_confirmed: bool) -> HttpResponse:
@@ -115,9 +115,11 @@ class RepairPage(FindingsPageBase):
         if shown is not None and count is not None:
             if count.is_all and not has_grown(shown, count.found):
                 return self._walk(kind)
-            self.say(_not_as_shown(shown, count))
+            self.add_message(_not_as_shown(shown, count))
         if count == _NOTHING:
-            return self.leave(_("There are no findings of this kind to repair."), messages.INFO)
+            return self.redirect_with_message(
+                _("There are no findings of this kind to repair."), messages.INFO
+            )
         number = "" if count is None else str(count.found) if count.is_all else UNCOUNTED
         return self.render(
             title=_("Repair"),
@@ -126,7 +128,7 @@ class RepairPage(FindingsPageBase):
             explanation=EXPLANATIONS[kind],
             found=count,
             shown=number,
-            home=self.home,
+            return_url=self.return_url,
         )
 
     def _count(self, kind: Kind) -> _Count | None:
@@ -135,7 +137,7 @@ class RepairPage(FindingsPageBase):
         cursor: str | None = ""
         budgets = self.provider.catalog.budgets
         deadline = budgets.deadline(budgets.preview)
-        with self.tolerance():
+        with self.catch_redis_errors():
             while cursor is not None and (left := deadline.left) > 0:
                 step = self.diagnosis([kind]).step(cursor, left)
                 found.update(each.id for each in step.findings if self.may_repair(each))
@@ -146,7 +148,7 @@ class RepairPage(FindingsPageBase):
     def _repair(self, findings: list[Finding]) -> HttpResponse:
         done: list[Repair] = []
         failed = True
-        with self.tolerance(), recorded(self.request.user, source="admin"):
+        with self.catch_redis_errors(), recorded(self.request.user, source="admin"):
             done = repair_many(self.provider, findings)
             failed = False
         tally = self._add(done)
@@ -156,25 +158,28 @@ class RepairPage(FindingsPageBase):
         return self._go_on(tally, left=left, is_stuck=failed)
 
     def _walk(self, kind: Kind) -> HttpResponse:
-        place = ("admin", "repair", kind, *self.names)
+        cursor_scope = ("admin", "repair", kind, *self.names)
         token = self.request.POST.get(CURSOR, "")
-        cursor = unseal(token, *place) if token else ""
+        cursor = unseal(token, *cursor_scope) if token else ""
         done: list[Repair] = []
-        following: str | None = cursor
+        next_cursor: str | None = cursor
         failed = True
-        with self.tolerance(), recorded(self.request.user, source="admin"):
+        with self.catch_redis_errors(), recorded(self.request.user, source="admin"):
             step = self.diagnosis([kind]).step(cursor)
             findings = list(filter(self.may_repair, step.findings))
             if findings:
                 done = repair_many(self.provider, findings)
             if len(done) == len(findings):  # else the same step again, for the rest
-                following = step.next
+                next_cursor = step.next
             failed = False
         tally = self._add(done)
-        if following is None:
+        if next_cursor is None:
             return self._leave(tally)
         return self._go_on(
-            tally, kind=kind, cursor=seal(following, *place) if following else "", is_stuck=failed
+            tally,
+            kind=kind,
+            cursor=seal(next_cursor, *cursor_scope) if next_cursor else "",
+            is_stuck=failed,
         )
 
     def _add(self, done: Iterable[Repair]) -> dict[Outcome, int]:
@@ -192,7 +197,7 @@ class RepairPage(FindingsPageBase):
             tally=tally,
             repaired=tally[Outcome.REPAIRED],
             left=left,
-            home=self.home,
+            return_url=self.return_url,
             **context,
         )
 
@@ -200,22 +205,22 @@ class RepairPage(FindingsPageBase):
         repaired, healed, kept = (tally[outcome] for outcome in Outcome)
         if repaired or not (healed or kept):
             text = ngettext("Repaired %(count)d finding.", "Repaired %(count)d findings.", repaired)
-            self.say(text % {"count": repaired}, messages.SUCCESS)
+            self.add_message(text % {"count": repaired}, messages.SUCCESS)
         if healed:
             text = ngettext(
                 "%(count)d finding had already been resolved and was skipped.",
                 "%(count)d findings had already been resolved and were skipped.",
                 healed,
             )
-            self.say(text % {"count": healed}, messages.INFO)
+            self.add_message(text % {"count": healed}, messages.INFO)
         if kept:
             text = ngettext(
                 "%(count)d finding was skipped because its data could not be restored.",
                 "%(count)d findings were skipped because their data could not be restored.",
                 kept,
             )
-            self.say(text % {"count": kept})
-        return HttpResponseRedirect(self.home)
+            self.add_message(text % {"count": kept})
+        return HttpResponseRedirect(self.return_url)
 
 
 def _not_as_shown(shown: int, count: _Count) -> str:

@@ -37,7 +37,7 @@ class RepositoriesPage(Page):
         return self.admin.has_view_permission(self.request)
 
     @property
-    def home(self) -> str:
+    def return_url(self) -> str:
         """This page."""
         return self.url(Repository, "changelist")
 
@@ -47,15 +47,19 @@ class RepositoriesPage(Page):
         listing: Listing | None = None
         server = None
         sees_all = self.access.sees_all
-        with self.tolerance():
+        with self.catch_redis_errors():
             counting = self.request.GET.get(COUNTING) if sees_all else None
             if counting and (going := self._count_all(counting)) is not None:
                 return going
             listing = list_repositories(
-                self.provider, wanted, self.cursor(*wanted.place), self.limit, self.access.visible
+                self.provider,
+                wanted,
+                self.cursor(*wanted.cursor_scope),
+                self.limit,
+                self.access.visible,
             )
         if sees_all and listing is not None:
-            with self.tolerance():
+            with self.catch_redis_errors():
                 server = self.provider.server_status()
         may_write = not self.settings.READ_ONLY
         return self.render(
@@ -65,7 +69,7 @@ class RepositoriesPage(Page):
             rows=[self._row(entry) for entry in (listing.rows if listing else ())],
             columns=list(self._columns(wanted)),
             orders=_orders(),
-            next=self.following(listing.next, *wanted.place) if listing else None,
+            next=self.next_link(listing.next, *wanted.cursor_scope) if listing else None,
             server=server,
             catalog=listing.status if listing and sees_all else None,
             counted=listing.counted if listing and sees_all else None,
@@ -83,27 +87,27 @@ class RepositoriesPage(Page):
             ),
             everything=self.link(q="", m=""),
             inside_url=self.link(m="in"),
-            kept=self.way_back,
+            kept=self.kept_query,
             exact_url=self._exact_url(),
         )
 
     def _count_all(self, said: str) -> HttpResponse | None:
         """Add up some repositories and say how far it is; None once all are done."""
-        place = ("count",)
-        cursor = "" if said == "on" else unseal(said, "admin", *place)
+        cursor_scope = ("count",)
+        cursor = "" if said == "on" else unseal(said, "admin", *cursor_scope)
         store = self.provider.figures
         if not store.may_keep:
             return None
         result = store.refresh(cursor)
         if result.next is None:
-            self.say(_("The figures of all repositories are up to date."), messages.SUCCESS)
+            self.add_message(_("The figures of all repositories are up to date."), messages.SUCCESS)
             return HttpResponseRedirect(self.request.path + self.link(**{COUNTING: ""}))
         status = store.list_ordered(limit=1)
         return self.render(
             title=_("Calculating all sizes"),
             counted=status,
             is_counting=True,
-            refresh_url=self.link(**{COUNTING: seal(result.next, "admin", *place)}),
+            refresh_url=self.link(**{COUNTING: seal(result.next, "admin", *cursor_scope)}),
             stop_url=self.link(**{COUNTING: ""}),
         )
 
@@ -141,7 +145,7 @@ class RepositoriesPage(Page):
     def _url(self, name: str) -> str:
         if not isinstance(name, RepositoryName):
             return ""
-        address, kept = self.repository_url(name), self.way_back
+        address, kept = self.repository_url(name), self.kept_query
         return f"{address}?{urlencode({KEPT: kept})}" if address and kept else address
 
     def _exact_url(self) -> str:
@@ -174,25 +178,25 @@ class RefreshPage(Page):
         return self.access.sees_all
 
     @property
-    def home(self) -> str:
+    def return_url(self) -> str:
         """The listing."""
         return self.url(Repository, "changelist")
 
     def get(self) -> HttpResponse:
         """Nothing to see here."""
-        return HttpResponseRedirect(self.home)
+        return HttpResponseRedirect(self.return_url)
 
     def post(self) -> HttpResponse:
         """Begin a build, or go on with the one that is under way."""
         catalog = self.provider.catalog
-        with self.tolerance():
+        with self.catch_redis_errors():
             before = catalog.status()
             newer_than = before.indexed if before.building else before.begun
             status = catalog.advance(catalog.budgets.page, newer_than=newer_than)
             if status.indexed > newer_than:
-                self.say(_("The index is up to date."), messages.SUCCESS)
+                self.add_message(_("The index is up to date."), messages.SUCCESS)
             else:
-                self.say(
+                self.add_message(
                     _("The index is being built. Continue until it is finished."), messages.INFO
                 )
-        return HttpResponseRedirect(self.home)
+        return HttpResponseRedirect(self.return_url)

@@ -49,11 +49,11 @@ class RepositoryPage(RepositoryPageBase):
     def get(self) -> HttpResponse:
         """Show it."""
         selection = Selection.of(self.request.GET)
-        place = ("members", self.name, *selection.place)
-        cursor = self.cursor(*place)
+        cursor_scope = ("members", self.name, *selection.cursor_scope)
+        cursor = self.cursor(*cursor_scope)
         listing, is_damaged = Listing(), False
         try:
-            with self.tolerance():
+            with self.catch_redis_errors():
                 listing = list_members(
                     self.provider.repository_scoped(self.name),
                     selection,
@@ -97,12 +97,12 @@ class RepositoryPage(RepositoryPageBase):
             ],
             orders=_orders(),
             order=selection.order,
-            previous_url=self.turned(listing.slice, -1),
-            next_url=self.turned(listing.slice, +1),
+            previous_url=self.page_link(listing.slice, -1),
+            next_url=self.page_link(listing.slice, +1),
             states=EXPLANATIONS,
             is_damaged=is_damaged,
-            next=self.following(listing.next, *place),
-            numbers=self.numbers(listing.slice),
+            next=self.next_link(listing.next, *cursor_scope),
+            page_links=self.page_links(listing.slice),
             everything=self.link(q="", type="", state=""),
             kept=self.request.GET.urlencode(),
             sort_limit=self.settings.ADMIN_SORT_LIMIT,
@@ -119,7 +119,7 @@ class RepositoryPage(RepositoryPageBase):
 
     def _totals(self, listing: Listing) -> Totals | None:
         """What the repository comes to."""
-        with self.tolerance():
+        with self.catch_redis_errors():
             count = listing.count
             if count is None:
                 count = self.provider.catalog.members(self.name, limit=1).count
@@ -142,7 +142,7 @@ class RepositoryPage(RepositoryPageBase):
         """Shared bytes; only for small repositories, and for users who may view all others."""
         if not listing.count or listing.count > STEP or not self.access.sees_all:
             return None
-        with self.tolerance():
+        with self.catch_redis_errors():
             return self.provider.figures.shared_bytes(self.name)
         return None
 

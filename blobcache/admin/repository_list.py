@@ -60,7 +60,7 @@ class Wanted(NamedTuple):
         return self.is_inside and bool(self.query)
 
     @property
-    def place(self) -> tuple[str, ...]:
+    def cursor_scope(self) -> tuple[str, ...]:
         """What a cursor through this belongs to."""
         return "repositories", self.query, "in" if self.is_inside else "", self.said
 

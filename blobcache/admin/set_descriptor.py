@@ -127,7 +127,7 @@ class SetPage(Page):
     def get(self) -> HttpResponse:
         """Show the form, filled with what the cache knows of the digest."""
         initial: dict[str, object] = {"digest": self.digest}
-        with self.tolerance():
+        with self.catch_redis_errors():
             try:
                 known = self.service.stat(self.digest)
             except (BlobUnknown, DigestInvalid):
@@ -147,7 +147,7 @@ class SetPage(Page):
             return self._show(form)
         digest, descriptor = form.cleaned_data["digest"], form.cleaned_data["descriptor"]
         result = None
-        with self.tolerance():
+        with self.catch_redis_errors():
             try:
                 with recorded(self.request.user, source="admin"):
                     result = self.service.set_descriptor(digest, descriptor)
@@ -160,10 +160,10 @@ class SetPage(Page):
             if result.created
             else _("Changed the descriptor of %(digest)s.")
         )
-        return self.leave(text % {"digest": digest}, messages.SUCCESS)
+        return self.redirect_with_message(text % {"digest": digest}, messages.SUCCESS)
 
     def _show(self, form: DescriptorForm) -> HttpResponse:
         title = _("Set a descriptor")
         if self.scope is not None:
             title = _("Set a descriptor in %(repository)s") % {"repository": self.scope}
-        return self.render(title=title, form=form, scope=self.scope, home=self.home)
+        return self.render(title=title, form=form, scope=self.scope, return_url=self.return_url)
