@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from blobcache.conf import DEFAULTS, RegistrySettings, entries, registries
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.services.memory import DEFAULT_MAX_ENTRIES
+from blobcache.services.rules import Rules
 
 OTHERS: dict[str, object] = {
     "PROVIDER": "blobcache.services.memory.MemoryBlobDescriptorCacheProvider",
@@ -71,6 +75,15 @@ def test_the_index_is_by_default_in_the_redis_of_the_descriptors() -> None:
             BLOBCACHE={"default": {"CACHE_ALIAS": "registry", "CATALOG_ALIAS": alias}}
         ):
             assert RegistrySettings().CATALOG_ALIAS == "registry"
+
+
+def test_providers_made_without_settings_have_the_same_defaults() -> None:
+    with override_settings(BLOBCACHE={"default": {}}):
+        settings = RegistrySettings()
+        assert Rules.from_settings(settings) == Rules()
+        options = RedisBlobDescriptorCacheProvider.from_settings(settings)._options
+    assert replace(options, catalog_alias=None) == RedisOptions()
+    assert DEFAULTS["MEMORY_MAX_ENTRIES"] == DEFAULT_MAX_ENTRIES
 
 
 def test_size_fields_may_be_a_list() -> None:
