@@ -10,7 +10,7 @@ from blobcache.access import Access
 
 
 class Someone:
-    """A user that need not be in any database."""
+    """A user that is in no database."""
 
     is_authenticated = True
 
@@ -27,7 +27,7 @@ def access(*grants: str) -> Access:
 
 
 @pytest.mark.parametrize("action", ["view", "change", "delete"])
-def test_the_model_s_permission_is_for_every_repository(action: Any) -> None:
+def test_a_model_level_permission_is_for_every_repository(action: Any) -> None:
     who = access(f"blobcache.{action}_repository")
     assert who.may_in_every_repository(action)
     assert who.may_in_repository(action, "a/b")
@@ -36,34 +36,34 @@ def test_the_model_s_permission_is_for_every_repository(action: Any) -> None:
 
 
 @pytest.mark.parametrize("action", ["view", "change", "delete"])
-def test_the_object_s_permission_is_for_one(action: Any) -> None:
+def test_an_object_level_permission_is_for_one_repository(action: Any) -> None:
     who = access(f"blobcache.{action}_repository:a/b")
     assert who.may_in_repository(action, "a/b")
     assert not who.may_in_repository(action, "a/c")
     assert not who.may_in_every_repository(action)
 
 
-def test_what_is_no_name_is_never_granted() -> None:
+def test_an_invalid_name_has_no_object_level_permission() -> None:
     assert not access("blobcache.view_repository:NO NAME").may_in_repository("view", "NO NAME")
 
 
 VIEW_BLOB, VIEW_A = "blobcache.view_blob", "blobcache.view_repository:a"
 
 
-def test_to_set_in_a_repository_takes_the_right_to_change_blobs() -> None:
+def test_setting_in_a_repository_needs_the_permission_to_change_blobs() -> None:
     assert not access(VIEW_A, VIEW_BLOB, "blobcache.change_repository").may_set("a")
     assert not access(VIEW_A, VIEW_BLOB, "blobcache.change_blob").may_set("a")
     assert access(VIEW_A, "blobcache.change_blob", "blobcache.change_repository:a").may_set("a")
     assert access(VIEW_BLOB, "blobcache.change_blob").may_set(None)
 
 
-def test_to_purge_takes_both_rights_to_delete() -> None:
+def test_purging_needs_both_permissions_to_delete() -> None:
     assert not access(VIEW_BLOB, "blobcache.delete_repository").may_purge()
     assert not access(VIEW_BLOB, "blobcache.delete_blob").may_purge()
     assert access(VIEW_BLOB, "blobcache.delete_blob", "blobcache.delete_repository").may_purge()
 
 
-def test_to_clear_takes_the_right_to_delete_there() -> None:
+def test_clearing_needs_the_permission_to_delete_there() -> None:
     assert access(VIEW_A, "blobcache.delete_repository:a").may_clear("a")
     assert not access(VIEW_A, VIEW_BLOB, "blobcache.delete_repository:a").may_clear(None)
     assert access(VIEW_BLOB, "blobcache.delete_blob").may_clear(None)
@@ -84,14 +84,14 @@ def test_whoever_may_change_something_may_view_it() -> None:
 
 
 @pytest.mark.parametrize("user", [None, AnonymousUser()])
-def test_nobody_may_nothing(user: Any, db: None) -> None:
+def test_an_anonymous_user_may_do_nothing(user: Any, db: None) -> None:
     who = Access(user)
     assert not who.may_in_repository("view", "a")
     assert not who.may_globally("view")
     assert not who.may_list_repositories()
 
 
-def test_a_user_without_permissions_of_any_kind_may_nothing() -> None:
+def test_a_user_object_without_has_perm_may_do_nothing() -> None:
     user: Any = object()
     assert not Access(user).may_in_repository("view", "a")
 
@@ -109,7 +109,7 @@ def visible(function: str) -> Any:
     return override_settings(BLOBCACHE={"default": {"VISIBLE_REPOSITORIES": path}})
 
 
-def test_the_setting_narrows() -> None:
+def test_the_setting_limits_what_is_visible() -> None:
     with visible("only_a"):
         who = access("blobcache.view_repository")
         assert who.may_in_repository("view", "a/b")
@@ -127,7 +127,7 @@ def test_the_setting_never_grants() -> None:
         assert who.visible.allows is not None
 
 
-def test_the_setting_may_leave_all_as_it_is() -> None:
+def test_the_setting_may_allow_everything() -> None:
     with visible("everything"):
         assert access("blobcache.view_repository").visible.ranges is None
         assert not access().may_in_repository("view", "a")

@@ -1,4 +1,4 @@
-"""The history: what a user changes becomes a LogEntry, whatever entrance it came through."""
+"""The history: each change by a user becomes a LogEntry."""
 
 from __future__ import annotations
 

@@ -99,13 +99,13 @@ class BaseDescriptorService(ABC):
         digest = self._parse_for_write(digest)
         if descriptor.digest != digest and descriptor.digest.algorithm == digest.algorithm:
             raise DigestMismatch(
-                f"The descriptor is of {descriptor.digest}, which cannot be the content of "
-                f"{digest}: only a digest of another algorithm can be an alias.",
+                f"The descriptor has the digest {descriptor.digest}, but is set for {digest}. Both "
+                f"use {digest.algorithm}, so they cannot be digests of the same content.",
                 {"digest": str(digest), "descriptor": str(descriptor.digest)},
             )
         if descriptor.media_type is None:
             raise MediaTypeInvalid(
-                "A descriptor needs a media type to be stored; for content of no known type it is "
+                "A descriptor needs a media type to be stored; for content of unknown type, use "
                 "'application/octet-stream'."
             )
         if self.repository is not None:

@@ -302,7 +302,7 @@ GOOD = {"digest": OTHER, "size": "1", "media_type": "a/b", "canonical": ""}
         ("media_type", "a\x01b", "unprintable characters"),
         ("media_type", "a\x00b", "Null characters are not allowed"),
         ("canonical", "nonsense", "does not have the form"),
-        ("canonical", LAYER, "cannot be the content of"),
+        ("canonical", LAYER, "cannot be digests of the same content"),
     ],
 )
 def test_what_is_wrong_is_said_at_its_field(

@@ -30,7 +30,7 @@ def provider() -> BlobDescriptorCacheProvider:
 
 @pytest.fixture
 def sent() -> Iterator[list[dict[str, Any]]]:
-    """What the signals carried, in order, each with its event and without the dispatcher's own."""
+    """The arguments of all signals in order, each with its event."""
     received: list[dict[str, Any]] = []
     with ExitStack() as stack:
         for event, signal in SIGNALS.items():
@@ -46,7 +46,7 @@ def sent() -> Iterator[list[dict[str, Any]]]:
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """The log of audits alone, whatever the project does with it."""
+    """The audit log, whatever the project's logging configuration is."""
     logger = logging.getLogger("blobcache.audit")
     logger.addHandler(caplog.handler)
     with caplog.at_level("INFO", "blobcache.audit"):

@@ -35,7 +35,7 @@ WRITES = {"hset", "hsetnx", "sadd", "hdel", "srem", "unlink", "del", "eval", "ev
 
 
 class Backend:
-    """Knows what it is told, and counts how often it is asked."""
+    """A backend that has the given descriptors, and counts the calls."""
 
     def __init__(self, *descriptors: Descriptor) -> None:
         self.blobs: dict[str, Descriptor] = {each.digest: each for each in descriptors}
@@ -273,7 +273,7 @@ def test_a_write_that_redis_refuses_is_logged_and_not_raised(
 
 
 class Failing:
-    """A cache that fails in one way or another before it has done anything."""
+    """A cache that fails before it does anything."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Slow(MemoryBlobDescriptorCacheProvider):
-    """Takes its time to be built: until as many as can be are waiting for it."""
+    """A provider whose construction waits until other threads wait for it too."""
 
     __slots__ = ()
     made: ClassVar[list[Self]] = []
@@ -46,7 +46,7 @@ class Slow(MemoryBlobDescriptorCacheProvider):
 
 
 class Wrapping(MemoryBlobDescriptorCacheProvider):
-    """Is made of another registry's provider."""
+    """A provider that wraps the provider of another registry."""
 
     __slots__ = ("inner",)
     inner: BlobDescriptorCacheProvider
