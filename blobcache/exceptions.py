@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one tree.
+"""The exceptions, as one tree.
 
 Each class carries the error code of the registry API (OCI distribution-spec, "Error Codes") and
 the HTTP status that goes with it, so that every entrance reports the same mistake in the same way.
@@ -9,7 +9,9 @@ about the Redis server.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
+
+from blobcache.kinds import Kind, Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +38,7 @@ __all__ = [
 
 
 class BlobCacheError(Exception):
-    """The root of the tree."""
+    """The base class of all errors."""
 
     code: ClassVar[str] = "UNKNOWN"
     """The registry API's error code."""
@@ -48,11 +50,11 @@ class BlobCacheError(Exception):
         super().__init__(message)
         self.message = message
         self.detail = dict(detail or {})
-        """What the message speaks of, for programs: JSON values by name."""
+        """The facts in the message, for programs: JSON values by name."""
 
 
 class BlobUnknown(BlobCacheError):
-    """The cache cannot say what the blob is, in this scope."""
+    """The blob is unknown in this scope."""
 
     code = "BLOB_UNKNOWN"
     status = 404
@@ -61,22 +63,28 @@ class BlobUnknown(BlobCacheError):
 class DescriptorCorrupt(BlobUnknown):
     """What is stored for the blob does not parse, or names another blob.
 
-    A kind of unknown: whoever treats unknown as a miss refills the descriptor and so heals it.
+    A subclass of `BlobUnknown`: a caller that treats unknown as a miss refills the descriptor, and
+    so repairs it.
     """
 
     def __init__(
         self,
         message: str,
         detail: Mapping[str, object] | None = None,
-        kind: Literal["corrupt", "digest-mismatch"] = "corrupt",
+        *,
+        kind: Kind = Kind.CORRUPT,
+        part: Part | None = None,
     ) -> None:
         super().__init__(message, detail)
         self.kind = kind
-        """The doctor's word for it."""
+        """`Kind.CORRUPT` or `Kind.DIGEST_MISMATCH`."""
+
+        self.part = part
+        """The part that does not parse; None if another blob is named, or if it is unknown."""
 
 
 class DigestInvalid(BlobCacheError, ValueError):
-    """A digest that cannot be used here."""
+    """A digest that is not valid here."""
 
     code = "DIGEST_INVALID"
     status = 400
@@ -87,7 +95,7 @@ class DigestInvalidFormat(DigestInvalid):
 
 
 class DigestInvalidLength(DigestInvalid):
-    """A known algorithm with the wrong number of characters behind it."""
+    """A known algorithm with the wrong number of hex characters after it."""
 
 
 class DigestUnsupported(DigestInvalid):
@@ -123,7 +131,7 @@ class MediaTypeInvalid(DescriptorInvalid):
 
 
 class CursorInvalid(BlobCacheError, ValueError):
-    """A cursor that no page gave out, or that belongs to another listing."""
+    """A cursor that no page returned, or that belongs to another listing."""
 
     code = "CURSOR_INVALID"
     status = 400

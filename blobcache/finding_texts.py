@@ -1,4 +1,4 @@
-"""What is said about each kind of finding, in the reader's language, on a page or in a terminal."""
+"""The texts about kinds and findings, each once, in the reader's language."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.utils.translation import gettext_lazy as _
 
-from blobcache.findings import Kind, Outcome, Severity
+from blobcache.findings import SEVERITIES, Kind, Outcome, Part, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,103 +15,138 @@ if TYPE_CHECKING:
 
     from blobcache.findings import Finding
 
-__all__ = ["EXPLANATIONS", "OUTCOMES", "SEVERITY_LABELS", "Explanation", "told"]
+__all__ = ["EXPLANATIONS", "OUTCOMES", "SEVERITY_LABELS", "Explanation", "describe"]
 
 
 class Explanation(NamedTuple):
-    """A kind of finding."""
+    """The texts about a kind."""
 
+    kind: Kind
     label: _StrPromise
     meaning: _StrPromise
-    """What is there."""
+    """What the cache contains."""
 
     pull: _StrPromise
-    """What it means for a pull."""
+    """The effect on a pull."""
 
     push: _StrPromise
-    """What it means for a push."""
+    """The effect on a push."""
 
     repair: _StrPromise
     """What a repair does."""
 
+    @property
+    def severity(self) -> Severity:
+        """How bad it is."""
+        return SEVERITIES[self.kind]
 
-_CLEARED = _("Clears it, globally and in the repository where it was found; it is filled anew.")
-_A_MISS = _("A miss: the registry looks in its storage and fills it again.")
-_NOTHING = _("Nothing: nobody asks for it.")
+
+_CLEARS = _(
+    "Clears the blob, globally and in the repository where it was found; the next pull or push "
+    "fills it again."
+)
+_SKIPS = _("The client skips the upload because the blob appears to exist.")
+_MISS = _("A cache miss: the registry looks in its storage and fills the cache again.")
+_NO_EFFECT = _("No effect: it is never read.")
 
 EXPLANATIONS: Mapping[Kind, Explanation] = {
-    Kind.CORRUPT: Explanation(
-        _("Corrupt"),
-        _("Something does not parse, or a key is of the wrong type."),
-        _("It may fail with an error of the registry's own."),
-        _("It may fail likewise when the registry asks whether the blob is there."),
-        _("Takes away what cannot be read; a blob's descriptor is filled anew."),
-    ),
-    Kind.DIGEST_MISMATCH: Explanation(
-        _("Names another blob"),
-        _("The descriptor names the digest of another blob."),
-        _("The registry serves the wrong bytes, and the client refuses them."),
-        _("It is skipped, though the blob may not be there."),
-        _CLEARED,
-    ),
-    Kind.SIZE_MISMATCH: Explanation(
-        _("Wrong size"),
-        _("Two sizes contradict each other, or a size is 0 and the content is not empty."),
-        _("It ends too early, with an unexpected end of file."),
-        _("It is skipped, since the blob seems to be there."),
-        _CLEARED,
-    ),
-    Kind.DANGLING_MEMBER: Explanation(
-        _("Incomplete"),
-        _("The repository may read the blob, but its descriptor or its media type is gone."),
-        _A_MISS,
-        _A_MISS,
-        _("Takes the blob away from the repository; the next pull or push fills it anew."),
-    ),
-    Kind.ORPHAN_OVERRIDE: Explanation(
-        _("Leftover media type"),
-        _("The repository has a media type of its own for a blob that it may not read."),
-        _NOTHING,
-        _NOTHING,
-        _("Takes the media type away."),
-    ),
-    Kind.UNREFERENCED: Explanation(
-        _("In no repository"),
-        _("The blob is known, but no repository may read it."),
-        _NOTHING,
-        _("Another repository's push fills it in, as it would without."),
-        _("Clears it; a push fills it anew."),
-    ),
-    Kind.HUSK: Explanation(
-        _("Nothing usable"),
-        _("The blob's entry has nothing but leftover fields."),
-        _A_MISS,
-        _A_MISS,
-        _("Takes the leftovers away."),
-    ),
+    each.kind: each
+    for each in (
+        Explanation(
+            Kind.OK,
+            _("OK"),
+            _("No problems found: the registry finds here what it needs."),
+            _("It works."),
+            _("It works: a blob that exists is not uploaded again."),
+            _("Nothing to repair."),
+        ),
+        Explanation(
+            Kind.CORRUPT,
+            _("Corrupt"),
+            _(
+                "Stored data is not valid: for example a size that is not a number, a name that "
+                "is not a digest, or a key of the wrong type."
+            ),
+            _("It may fail with an error of the registry."),
+            _("It may fail when the registry checks whether the blob exists."),
+            _("Deletes the invalid data; the next pull or push fills a descriptor again."),
+        ),
+        Explanation(
+            Kind.DIGEST_MISMATCH,
+            _("Digest mismatch"),
+            _("The descriptor contains the digest of another blob."),
+            _("The registry serves the wrong bytes, and the client rejects them."),
+            _SKIPS,
+            _CLEARS,
+        ),
+        Explanation(
+            Kind.SIZE_MISMATCH,
+            _("Wrong size"),
+            _("Two stored sizes differ, or the size is 0 although the content is not empty."),
+            _("It ends too early, with an unexpected end of file."),
+            _SKIPS,
+            _CLEARS,
+        ),
+        Explanation(
+            Kind.DANGLING_MEMBER,
+            _("Incomplete"),
+            _(
+                "The blob is a member of the repository, but its descriptor or its media type is "
+                "missing, perhaps evicted. This is harmless."
+            ),
+            _MISS,
+            _MISS,
+            _("Clears the blob in the repository; the next pull or push fills it again."),
+        ),
+        Explanation(
+            Kind.ORPHAN_OVERRIDE,
+            _("Leftover media type"),
+            _("The repository has its own media type for a blob that is not a member."),
+            _NO_EFFECT,
+            _NO_EFFECT,
+            _("Deletes the media type."),
+        ),
+        Explanation(
+            Kind.UNREFERENCED,
+            _("In no repository"),
+            _("The blob has a descriptor, but it is not a member of any repository."),
+            _NO_EFFECT,
+            _("A push to a repository adds it there, with this descriptor or without it."),
+            _("Clears the blob; the next push fills it again."),
+        ),
+        Explanation(
+            Kind.HUSK,
+            _("Leftover fields only"),
+            _("There is no descriptor, at most some leftover fields of one. This is harmless."),
+            _MISS,
+            _MISS,
+            _("Deletes the leftover fields."),
+        ),
+    )
 }
 
 SEVERITY_LABELS: Mapping[Severity, _StrPromise] = {
     Severity.ERROR: _("Error"),
     Severity.INFO: _("Info"),
+    Severity.OK: _("OK"),
 }
 
 OUTCOMES: Mapping[Outcome, _StrPromise] = {
     Outcome.REPAIRED: _("Repaired"),
-    Outcome.HEALED: _("Not so any more, left alone"),
-    Outcome.KEPT: _("Left alone, since nobody could fill it anew"),
+    Outcome.HEALED: _("Already resolved, skipped"),
+    Outcome.KEPT: _("Skipped, because it could not be filled again"),
 }
 
-_PARTS = {
-    "key": _("The blob's key is of another type."),
-    "digest": _("The digest is none: %(stored)s"),
-    "size": _("The size is no number of bytes: %(stored)s"),
-    "media-type": _("The media type cannot be read: %(stored)s"),
-    "override-key": _("The key of the repository's own media type is of another type."),
-    "override": _("The repository's own media type cannot be read: %(stored)s"),
-    "name": _("The name is that of no repository: %(stored)s"),
-    "member": _("The member is no digest: %(stored)s"),
-    "set": _("The repository's key is not a set."),
+_PARTS: Mapping[Part, _StrPromise] = {
+    Part.KEY: _("The blob's key has the wrong type."),
+    Part.DIGEST: _("Not a valid digest: %(stored)s"),
+    Part.SIZE: _("Not a valid size: %(stored)s"),
+    Part.MEDIA_TYPE: _("Not a valid media type: %(stored)s"),
+    Part.OVERRIDE_KEY: _("The key of the repository's own media type has the wrong type."),
+    Part.OVERRIDE: _("The repository's own media type is not valid: %(stored)s"),
+    Part.NAME: _("Not a valid repository name: %(stored)s"),
+    Part.MEMBER: _("The member is not a valid digest: %(stored)s"),
+    Part.SET: _("The repository's key is not a set."),
 }
 _MISSING = {
     "descriptor": _("The descriptor is missing."),
@@ -119,19 +154,19 @@ _MISSING = {
 }
 
 
-def told(finding: Finding) -> str:
-    """Return one line on what is known of a finding; empty if that is nothing."""
+def describe(finding: Finding) -> str:
+    """Return one line with the finding's facts; empty if there are none."""
     facts = finding.facts
     if finding.kind is Kind.CORRUPT and facts:
-        return _PARTS[str(facts["part"])] % {"stored": facts.get("stored", "")}
+        return _PARTS[Part(str(facts["part"]))] % {"stored": facts.get("stored", "")}
     if finding.kind is Kind.DIGEST_MISMATCH and facts:
-        return _("It names %(names)s.") % {"names": facts["names"]}
+        return _("It contains the digest %(names)s.") % {"names": facts["names"]}
     if finding.kind is Kind.SIZE_MISMATCH and facts:
         return _sizes(finding)
     if "missing" in facts:
         return str(_MISSING[str(facts["missing"])])
     if facts.get("left"):
-        return _("Left are: %(fields)s") % {"fields": facts["left"]}
+        return _("Leftover fields: %(fields)s") % {"fields": facts["left"]}
     return ""
 
 
@@ -139,4 +174,7 @@ def _sizes(finding: Finding) -> str:
     size, length = finding.facts["size"], finding.facts["length"]
     if size is None or length is None or size == length:
         return _("The size is %(size)s.") % {"size": length if size is None else size}
-    return _("The size is %(size)s, and the length %(length)s.") % {"size": size, "length": length}
+    return _("The size is %(size)s, but the length is %(length)s.") % {
+        "size": size,
+        "length": length,
+    }

@@ -42,7 +42,7 @@ from django.utils.crypto import get_random_string
 
 from blobcache.digest import Digest
 from blobcache.exceptions import CacheUnavailable
-from blobcache.redis.inspection import State
+from blobcache.findings import Kind
 from blobcache.reference import RepositoryName
 from blobcache.services import get_browsable
 from blobcache.services.base import BrowsableProvider
@@ -289,7 +289,7 @@ def find_example(
         if isinstance(name, RepositoryName) and name.is_oci and blobs:
             members = provider.catalog.members(name, limit=10).members
             for record in provider.repository_scoped(name).inspect(members):
-                if record.state is State.OK and isinstance(record.digest, Digest):
+                if record.kind is Kind.OK and isinstance(record.digest, Digest):
                     return name, record.digest
     return None
 

@@ -17,7 +17,7 @@ from django.test import override_settings
 from redis import Redis
 
 from blobcache.exceptions import CursorInvalid
-from blobcache.findings import Kind
+from blobcache.findings import FINDING_KINDS
 from blobcache.redis.catalog import Catalog
 from blobcache.services import get_provider
 from project import embedded
@@ -184,7 +184,7 @@ class TestCheck:
             f"error  size-mismatch    a {digest(1)}  The size is 0.",
             f"error  size-mismatch    b {digest(1)}  The size is 0.",
             f"error  size-mismatch    {digest(1)}  The size is 0.",
-            f"info   husk             {digest(2)}  Left are: length",
+            f"info   husk             {digest(2)}  Leftover fields: length",
         ]
         assert last == "4 findings, 3 of them errors."
         assert contents(damaged) == before
@@ -220,9 +220,9 @@ class TestCheck:
     def test_fixed_is_fixed(self, damaged: Redis, caplog: pytest.LogCaptureFixture) -> None:
         said, code = check("--fix")
         assert code == 0
-        assert said.count("[Repaired]") + said.count("[Not so any more, left alone]") == 4
+        assert said.count("[Repaired]") + said.count("[Already resolved, skipped]") == 4
         assert re.search(r"^4 findings, 3 of them errors\. Repaired: \d", said, re.MULTILINE)
-        assert check("--kind", *Kind) == check()
+        assert check("--kind", *FINDING_KINDS) == check()
         assert set(contents(damaged)) == {
             f"blobs::{digest(3)}".encode(),
             b"repository::a::blobs",

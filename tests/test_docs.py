@@ -25,8 +25,8 @@ from blobcache.digest import Digest
 from blobcache.doctor.diagnosis import Diagnosis
 from blobcache.doctor.repair import repair_many
 from blobcache.exceptions import BlobCacheError
-from blobcache.findings import SEVERITIES, Kind
-from blobcache.redis.inspection import State
+from blobcache.finding_texts import EXPLANATIONS
+from blobcache.findings import FINDING_KINDS, RECORD_KINDS, SEVERITIES
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
 from blobcache.services import get_provider
@@ -104,14 +104,16 @@ def test_every_check_is_listed() -> None:
 
 
 def test_every_state_is_explained() -> None:
-    listed = [state for state, *_ in rows(section(ROOT / "docs" / "admin.md", "States"))]
-    assert listed == list(State)
+    listed = [
+        (state, label) for state, label, _ in rows(section(ROOT / "docs" / "admin.md", "States"))
+    ]
+    assert listed == [(kind, str(EXPLANATIONS[kind].label)) for kind in RECORD_KINDS]
 
 
 def test_every_kind_of_finding_is_explained() -> None:
     of_the_cure = section(OPERATING, "Beside a registry").partition("### The cure")[2]
     listed = [(kind, severity) for kind, _, severity in rows(of_the_cure)]
-    assert listed == [(kind, severity) for kind, severity in SEVERITIES.items()]
+    assert listed == [(kind, SEVERITIES[kind]) for kind in FINDING_KINDS]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -226,9 +228,8 @@ def read_everything(root: Redis) -> None:
         assert [row.name for row in page.rows] == [NAME]
         if page.next is not None:
             assert figures.list_ordered(order, page.next, descending=down).rows == ()
-    assert not [
-        each for step in Diagnosis(service, kinds=set(Kind)).run() for each in step.findings
-    ]
+    diagnosis = Diagnosis(service, kinds=set(FINDING_KINDS))
+    assert not [each for step in diagnosis.run() for each in step.findings]
 
 
 def write_everything(root: Redis) -> None:

@@ -23,6 +23,7 @@ from blobcache.exceptions import (
     RepositoryNameInvalid,
     SizeInvalid,
 )
+from blobcache.findings import Kind, Part
 
 TREE: list[tuple[type[BlobCacheError], type[Exception], str, int]] = [
     (BlobCacheError, Exception, "UNKNOWN", 500),
@@ -88,8 +89,14 @@ class TestError:
 
 def test_a_corrupt_descriptor_says_which_kind_it_is() -> None:
     assert DescriptorCorrupt("Damaged.").kind == "corrupt"
-    other = DescriptorCorrupt("Damaged.", kind="digest-mismatch")
+    other = DescriptorCorrupt("Damaged.", kind=Kind.DIGEST_MISMATCH)
     assert pickle.loads(pickle.dumps(other)).kind == "digest-mismatch"  # noqa: S301 - our own
+
+
+def test_a_corrupt_descriptor_says_which_part_does_not_parse() -> None:
+    assert DescriptorCorrupt("Damaged.").part is None
+    other = DescriptorCorrupt("Damaged.", part=Part.SIZE)
+    assert pickle.loads(pickle.dumps(other)).part is Part.SIZE  # noqa: S301 - our own
 
 
 def test_who_finds_the_cache_unavailable_learns_when_to_come_back() -> None:

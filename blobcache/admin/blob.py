@@ -17,9 +17,9 @@ from blobcache.admin.rows import Row
 from blobcache.admin.set_descriptor import SetPage
 from blobcache.cursors import seal, unseal
 from blobcache.exceptions import BlobUnknown
+from blobcache.findings import Kind
 from blobcache.history import recorded
 from blobcache.models import Blob
-from blobcache.redis.inspection import State
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
@@ -142,7 +142,7 @@ class ClearBlobPage(_AboutBlob):
         if "confirmed" not in self.request.POST or record is None:
             return self._ask(record)
         shown = self.request.POST.get(SHOWN, "")
-        if record.state is not State.HUSK and shown != _fingerprint(record):
+        if record.kind is not Kind.HUSK and shown != _fingerprint(record):
             if shown:
                 self.add_message(
                     _(
@@ -270,7 +270,7 @@ class PurgeBlobPage(_AboutBlob):
 
 def _fingerprint(record: Record) -> str:
     """A hash of what the page shows about the descriptor."""
-    facts = ascii((record.state.value, record.descriptor))
+    facts = ascii((record.kind.value, record.descriptor))
     return sha256(facts.encode()).hexdigest()
 
 

@@ -19,7 +19,7 @@ from blobcache.cursors import seal, unseal
 from blobcache.digest import Digest
 from blobcache.doctor.diagnosis import Diagnosis
 from blobcache.exceptions import RepositoryNameInvalid
-from blobcache.findings import Finding, Kind, Place
+from blobcache.findings import FINDING_KINDS, Finding, Kind, Place
 from blobcache.models import Blob, Repository
 from blobcache.reference import RepositoryName
 
@@ -159,7 +159,7 @@ class ConsistencyPage(FindingsPageBase):
     def get(self) -> HttpResponse:
         """Take a step, and tell what came of it."""
         text = self.wanted_kind
-        return self._list(Kind(text)) if text in list(Kind) else self._report()
+        return self._list(Kind(text)) if text in FINDING_KINDS else self._report()
 
     def post(self) -> HttpResponse:
         """Turn what was selected in a list into an address that can be shared."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING
 
-from blobcache.admin.states import EXPLANATIONS
-from blobcache.redis.inspection import State
+from blobcache.finding_texts import EXPLANATIONS
+from blobcache.findings import Kind
 from blobcache.services.catalog import STEP
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ class Totals:
         return time() - self.at.timestamp() if self.at else 0.0
 
     @property
-    def _states(self) -> Mapping[State, int]:
+    def _states(self) -> Mapping[Kind, int]:
         return self.sums.states if self.sums else {}
 
     @property
     def anomalies(self) -> int:
         """Members with a finding."""
-        return sum(count for state, count in self._states.items() if state is not State.OK)
+        return sum(count for state, count in self._states.items() if state is not Kind.OK)
 
     @property
     def errors(self) -> int:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from django.core.paginator import Paginator
 
 from blobcache.exceptions import BlobUnknown, DescriptorCorrupt
-from blobcache.redis.inspection import Record, State
+from blobcache.findings import Kind
+from blobcache.redis.inspection import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,5 +132,5 @@ def _exact(service: RedisService, digest: str) -> list[Record] | None:
         return [record]
     except BlobUnknown:
         # With a descriptor and an override, only the membership can be missing.
-        return None if record.state is State.DANGLING_MEMBER else []
+        return None if record.kind is Kind.DANGLING_MEMBER else []
     return [record]

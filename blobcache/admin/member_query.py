@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from blobcache.admin.labels import CATEGORIES, label
-from blobcache.admin.states import EXPLANATIONS, SEVERITIES
 from blobcache.digest import Digest
 from blobcache.exceptions import DigestInvalid
+from blobcache.findings import RECORD_KINDS, SEVERITIES, Kind, Severity
 from blobcache.media_types import describe
-from blobcache.redis.inspection import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +33,7 @@ NONE = "none"
 PARAMETERS = ("q", "type", "state", "o")
 """What an address says of a selection: search, filters, order."""
 
-_CATEGORIES, _STATES = list(CATEGORIES), list(EXPLANATIONS)
+_CATEGORIES, _SEVERITIES = list(CATEGORIES), list(Severity)
 
 
 class Selection(NamedTuple):
@@ -46,7 +45,7 @@ class Selection(NamedTuple):
     media_type: str = ""
     """A media type, a `Category`, or `NONE`; empty for any."""
 
-    state: State | None = None
+    state: Kind | None = None
     column: Column = "digest"
     is_descending: bool = False
 
@@ -59,7 +58,7 @@ class Selection(NamedTuple):
         return cls(
             parameters.get("q", "").strip(),
             parameters.get("type", "").strip(),
-            State(state) if state in _STATES else None,
+            Kind(state) if state in RECORD_KINDS else None,
             cast("Column", column) if known else "digest",
             known and order.startswith("-"),
         )
@@ -104,7 +103,7 @@ class Selection(NamedTuple):
 
     def admits(self, record: Record) -> bool:
         """Whether the filters leave the record in."""
-        return (self.state is None or record.state is self.state) and self._admits_type(record)
+        return (self.state is None or record.kind is self.state) and self._admits_type(record)
 
     def _admits_type(self, record: Record) -> bool:
         if not self.media_type:
@@ -135,7 +134,7 @@ _KEYS: Mapping[Column, Callable[[Record], str | int | tuple[int | str, ...]]] = 
     "type": _type_key,
     "size": lambda record: record.descriptor.size if record.descriptor else -1,
     "state": lambda record: (
-        SEVERITIES.index(EXPLANATIONS[record.state].severity),
-        _STATES.index(record.state),
+        _SEVERITIES.index(SEVERITIES[record.kind]),
+        RECORD_KINDS.index(record.kind),
     ),
 }

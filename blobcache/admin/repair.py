@@ -21,7 +21,7 @@ from blobcache.admin.reports import groups
 from blobcache.cursors import seal, unseal
 from blobcache.doctor.repair import repair_many
 from blobcache.finding_texts import EXPLANATIONS
-from blobcache.findings import Finding, Kind, Outcome
+from blobcache.findings import FINDING_KINDS, Finding, Kind, Outcome
 from blobcache.history import recorded
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class RepairPage(FindingsPageBase):
         """Show what will happen and, when that is confirmed, do it."""
         is_confirmed = "confirmed" in self.request.POST
         kind = self.request.POST.get("kind", "")
-        if kind in list(Kind):
+        if kind in FINDING_KINDS:
             if not self.may_repair_any:
                 return self._nothing()
             is_further = is_confirmed and any(each in self.request.POST for each in Outcome)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.exceptions import CursorInvalid
-from blobcache.finding_texts import EXPLANATIONS, SEVERITY_LABELS, told
-from blobcache.findings import SEVERITIES, Kind, Severity
+from blobcache.finding_texts import EXPLANATIONS, SEVERITY_LABELS, describe
+from blobcache.findings import FINDING_KINDS, SEVERITIES, Kind, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,7 +65,7 @@ def groups(
 ) -> list[Group]:
     """Put findings into groups, the worst first."""
     ordered = sorted(
-        (kind for kind in Kind if counts.get(kind)),
+        (kind for kind in FINDING_KINDS if counts.get(kind)),
         key=lambda kind: list(Severity).index(SEVERITIES[kind]),
     )
     return [
@@ -75,7 +75,7 @@ def groups(
             str(SEVERITY_LABELS[SEVERITIES[kind]]),
             EXPLANATIONS[kind],
             counts[kind],
-            [lay_out(each, told(each)) for each in findings if each.kind is kind]
+            [lay_out(each, describe(each)) for each in findings if each.kind is kind]
             if lay_out
             else (),
         )

@@ -16,10 +16,10 @@ from blobcache.admin.member_query import COLUMNS, NONE, Selection
 from blobcache.admin.pages import COUNTING, NUMBER
 from blobcache.admin.rows import Row
 from blobcache.admin.set_descriptor import SetPage
-from blobcache.admin.states import EXPLANATIONS
 from blobcache.exceptions import DescriptorCorrupt
+from blobcache.finding_texts import EXPLANATIONS
+from blobcache.findings import RECORD_KINDS, Kind
 from blobcache.models import Repository
-from blobcache.redis.inspection import State
 from blobcache.services.catalog import STEP
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class RepositoryPage(RepositoryPageBase):
             order=selection.order,
             previous_url=self.page_link(listing.slice, -1),
             next_url=self.page_link(listing.slice, +1),
-            states=EXPLANATIONS,
+            states={kind: EXPLANATIONS[kind] for kind in RECORD_KINDS},
             is_damaged=is_damaged,
             next=self.next_link(listing.next, *cursor_scope),
             page_links=self.page_links(listing.slice),
@@ -148,13 +148,13 @@ class RepositoryPage(RepositoryPageBase):
 
     def _anomalies(self, totals: Totals) -> Iterator[dict[str, object]]:
         """The states that are not as they should be, and the way to the blobs in each."""
-        for state, explanation in EXPLANATIONS.items():
-            count = totals.sums.states.get(state, 0) if totals.sums else 0
-            if count and state is not State.OK:
+        for kind in RECORD_KINDS:
+            count = totals.sums.states.get(kind, 0) if totals.sums else 0
+            if count and kind is not Kind.OK:
                 yield {
-                    "label": explanation.label,
+                    "label": EXPLANATIONS[kind].label,
                     "count": count,
-                    "url": self.link(state=state, q="", type=""),
+                    "url": self.link(state=kind, q="", type=""),
                 }
 
     def _columns(self, selection: Selection, listing: Listing) -> Iterator[dict[str, object]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.admin.labels import label
-from blobcache.admin.states import EXPLANATIONS, Explanation
 from blobcache.digest import Digest
+from blobcache.finding_texts import EXPLANATIONS, Explanation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,5 +56,5 @@ class Row(NamedTuple):
             global_media_type=record.global_media_type if differs else None,
             canonical=canonical,
             canonical_url=url(canonical) if canonical else "",
-            explanation=EXPLANATIONS[record.state],
+            explanation=EXPLANATIONS[record.kind],
         )

@@ -20,8 +20,8 @@ from rest_framework.fields import SkipField
 from blobcache.api.exceptions import BodyInvalid
 from blobcache.descriptor import MAX_SIZE, Descriptor
 from blobcache.exceptions import SizeInvalid
+from blobcache.findings import RECORD_KINDS, Kind
 from blobcache.raw import excerpt, quoted
-from blobcache.redis.inspection import State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,7 +113,7 @@ class StateField(serializers.ChoiceField):
     """The state of what the cache holds for a digest."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__([state.value for state in State], **kwargs)
+        super().__init__([state.value for state in RECORD_KINDS], **kwargs)
 
 
 class CanonicalField(serializers.CharField):
@@ -132,9 +132,9 @@ class StateCountsField(serializers.DictField):
 
     child = serializers.IntegerField()
 
-    def to_representation(self, value: Mapping[State, int]) -> dict[str, int]:
+    def to_representation(self, value: Mapping[Kind, int]) -> dict[str, int]:
         """Return the numbers by the states' names."""
-        return {state.value: value.get(state, 0) for state in State}
+        return {state.value: value.get(state, 0) for state in RECORD_KINDS}
 
 
 class AgeField(serializers.FloatField):
@@ -313,7 +313,7 @@ class RecordSerializer(ResponseSerializer):
     canonical = CanonicalField(
         allow_null=True, help_text="The digest of another algorithm that the descriptor names."
     )
-    state = StateField()
+    state = StateField(source="kind")
 
     class Meta:
         ref_name = "BlobCacheRecord"
@@ -326,7 +326,7 @@ class RecordSerializer(ResponseSerializer):
             "size": found.size if found else None,
             "mediaType": found.media_type if found else None,
             "canonical": _canonical(instance),
-            "state": instance.state,
+            "state": instance.kind,
         }
 
 

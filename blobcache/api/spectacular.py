@@ -11,7 +11,7 @@ from blobcache.api import serializers
 from blobcache.conf import RegistrySettings
 from blobcache.descriptor import MAX_MEDIA_TYPE, MAX_SIZE
 from blobcache.digest import ALGORITHMS, TARSUM_PATTERN
-from blobcache.redis.inspection import State
+from blobcache.findings import RECORD_KINDS
 from blobcache.reference import MAX_LENGTH, OCI_PATTERN
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class _StateExtension(OpenApiSerializerFieldExtension):
         return "BlobCacheState"
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
-        return {"type": "string", "enum": [state.value for state in State]}
+        return {"type": "string", "enum": [state.value for state in RECORD_KINDS]}
 
 
 class _StringExtension(OpenApiSerializerFieldExtension):

@@ -29,7 +29,7 @@ from blobcache.doctor.judgement import (
     unreferenced,
 )
 from blobcache.exceptions import CursorInvalid
-from blobcache.findings import DEFAULT_KINDS, Finding, Kind, Place
+from blobcache.findings import DEFAULT_KINDS, Finding, Kind, Part, Place
 from blobcache.redis import keys
 from blobcache.redis.evidence import (
     Evidence,
@@ -274,7 +274,7 @@ class _Walk:
         """Judge the members that come next, and return the cursor behind them."""
         scanned = scan_members(self._server, repository, cursor, self._count)
         if scanned is None:
-            self._tell(corrupt_repository(repository, "set"))
+            self._tell(corrupt_repository(repository, Part.SET))
             return ""
         following, members = scanned
         digests = []
@@ -350,7 +350,7 @@ class _Walk:
             if key.kind is not KeyKind.MEMBERS or (done is not None and name <= done):
                 continue
             if not _is_name(name):
-                self._tell(corrupt_repository(name, "name"))
+                self._tell(corrupt_repository(name, Part.NAME))
                 continue
             inside = self._members(name, self._place.inside)
             while inside and not self._is_late():

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from blobcache.exceptions import DescriptorCorrupt
-from blobcache.findings import Finding, Kind, Place, Subject
+from blobcache.findings import Finding, Kind, Part, Place, Subject
 from blobcache.raw import printable
 from blobcache.redis import keys, replies
-from blobcache.redis.inspection import State, inspect_blob, inspect_member
+from blobcache.redis.inspection import inspect_blob, inspect_member
 from blobcache.transport.packing import is_wrong_type
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from blobcache.digest import Digest
     from blobcache.findings import Facts
     from blobcache.redis.evidence import Evidence
+    from blobcache.redis.inspection import Record
     from blobcache.transport.packing import Reply
 
 __all__ = [
@@ -38,58 +38,56 @@ __all__ = [
     "unreferenced",
 ]
 
-_DAMAGED = (State.CORRUPT, State.DIGEST_MISMATCH, State.SIZE_MISMATCH)
+_DAMAGED = (Kind.CORRUPT, Kind.DIGEST_MISMATCH, Kind.SIZE_MISMATCH)
 
 
 def judge_blob(digest: Digest, seen: Evidence, role: Role) -> Finding | None:
     """Say what is wrong with a blob in the global scope, whose key is there."""
     record = inspect_blob(digest, seen.fields)
-    if record.state is State.OK:
+    if record.kind is Kind.OK:
         return None
-    kind = Kind(record.state.value)
     return Finding(
-        kind,
+        record.kind,
         Subject(Place.BLOB, None, digest.encode()),
-        _facts(kind, seen, digest),
+        _facts(record, seen),
         is_repairable=role == "cache" or not _may_be_true(digest, seen),
     )
 
 
 def judge_member(repository: bytes, digest: Digest, seen: Evidence, role: Role) -> Finding | None:
     """Say what is wrong with a blob that a repository may see."""
-    state = inspect_member(digest, seen.fields, seen.override).state
-    if state is State.OK:
+    record = inspect_member(digest, seen.fields, seen.override)
+    if record.kind is Kind.OK:
         return None
-    kind = Kind(state.value)
     return Finding(
-        kind,
+        record.kind,
         Subject(Place.MEMBER, repository, digest.encode()),
-        _facts(kind, seen, digest),
+        _facts(record, seen),
         is_repairable=role == "cache" or not _may_be_true(digest, seen),
     )
 
 
 def is_intact(digest: Digest, seen: Evidence) -> bool:
     """Whether nothing is wrong with the blob in the global scope."""
-    return inspect_blob(digest, seen.fields).state is State.OK
+    return inspect_blob(digest, seen.fields).kind is Kind.OK
 
 
 def is_blob_at_fault(digest: Digest, seen: Evidence) -> bool:
     """Whether the hash itself is damaged, and not merely incomplete."""
-    return inspect_blob(digest, seen.fields).state in _DAMAGED
+    return inspect_blob(digest, seen.fields).kind in _DAMAGED
 
 
 def foreign(place: Place, repository: bytes | None, digest: bytes) -> Finding:
     """Say of something that it stands where a digest should."""
-    part = "name" if repository is not None and place is Place.OVERRIDE else "member"
+    part = Part.NAME if repository is not None and place is Place.OVERRIDE else Part.MEMBER
     if place is Place.BLOB:
-        part = "digest"
+        part = Part.DIGEST
     return Finding(Kind.CORRUPT, Subject(place, repository, digest), _stored(part, digest))
 
 
-def corrupt_repository(repository: bytes, part: str) -> Finding:
+def corrupt_repository(repository: bytes, part: Part) -> Finding:
     """Say that a repository's ``name`` is none, or that what it has is no ``set``."""
-    facts = _stored("name", repository) if part == "name" else {"part": part}
+    facts: Facts = _stored(part, repository) if part is Part.NAME else {"part": part}
     return Finding(Kind.CORRUPT, Subject(Place.REPOSITORY, repository, None), facts)
 
 
@@ -108,16 +106,17 @@ def unreferenced(digest: Digest, seen: Evidence, role: Role) -> Finding:
 
 def _may_be_true(digest: Digest, seen: Evidence) -> bool:
     """Whether the global descriptor is intact, or one of two sizes may be that of the content."""
-    state = inspect_blob(digest, seen.fields).state
-    if state is not State.SIZE_MISMATCH:
-        return state is State.OK
+    kind = inspect_blob(digest, seen.fields).kind
+    if kind is not Kind.SIZE_MISMATCH:
+        return kind is Kind.OK
     _, *sizes, _ = cast("list[bytes | None]", seen.fields)
     return any(size is not None and replies.number_of_bytes(size) for size in sizes)
 
 
-def _facts(kind: Kind, seen: Evidence, digest: Digest) -> Facts:
-    if kind is Kind.CORRUPT:
-        return _corrupt_part(seen, digest)
+def _facts(record: Record, seen: Evidence) -> Facts:
+    kind = record.kind
+    if kind is Kind.CORRUPT and record.part is not None:
+        return _corrupt_part(record.part, seen)
     if is_wrong_type(seen.fields):
         return {}
     named, size, length, _ = cast("list[bytes | None]", seen.fields)
@@ -136,27 +135,21 @@ def _facts(kind: Kind, seen: Evidence, digest: Digest) -> Facts:
     return {"missing": "override" if is_described else "descriptor"}
 
 
-def _corrupt_part(seen: Evidence, digest: Digest) -> Facts:
-    """Which part does not parse: the parts are put together one by one until it fails."""
-    if is_wrong_type(seen.fields):
-        return {"part": "key"}
+def _corrupt_part(part: Part, seen: Evidence) -> Facts:
+    if part in {Part.KEY, Part.OVERRIDE_KEY}:
+        return {"part": part}
+    if part is Part.OVERRIDE:
+        return _stored(part, cast("bytes", seen.override))
     named, size, length, media_type = cast("list[bytes | None]", seen.fields)
-    attempts: list[tuple[str, bytes | None, list[Reply]]] = [
-        ("digest", named, [named, b"0", None, None]),
-        ("size", length if size is None else size, [named, size, length, None]),
-        ("media-type", media_type, [named, size, length, media_type]),
-    ]
-    for part, value, fields in attempts:
-        try:
-            replies.global_descriptor(fields, digest, allow_tarsum=True)
-        except DescriptorCorrupt:
-            return _stored(part, value or b"")
-    if is_wrong_type(seen.override):
-        return {"part": "override-key"}
-    return _stored("override", cast("bytes", seen.override))
+    values = {
+        Part.DIGEST: named,
+        Part.SIZE: length if size is None else size,
+        Part.MEDIA_TYPE: media_type,
+    }
+    return _stored(part, values[part] or b"")
 
 
-def _stored(part: str, value: bytes) -> Facts:
+def _stored(part: Part, value: bytes) -> Facts:
     return {"part": part, "stored": _shown(value)}
 
 

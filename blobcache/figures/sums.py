@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from blobcache.descriptor import validate_media_type
-from blobcache.redis.inspection import State
+from blobcache.findings import RECORD_KINDS, Kind
 from blobcache.services.figures import MediaTypeTotal, Sums
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class RunningSums:
     sizes: Counter[str | None] = field(default_factory=Counter)
     """Bytes by media type."""
 
-    states: Counter[State] = field(default_factory=Counter)
+    states: Counter[Kind] = field(default_factory=Counter)
 
     others: list[int] = field(default_factory=lambda: [0, 0])
     """Blobs and bytes of further media types."""
@@ -88,7 +88,7 @@ class RunningSums:
         """Add records; skip the bytes of `aliases`, whose canonical digests are members too."""
         for record in records:
             self.members += 1
-            self.states[record.state] += 1
+            self.states[record.kind] += 1
             if record.descriptor is None:
                 continue
             media_type = record.descriptor.media_type
@@ -123,9 +123,7 @@ class RunningSums:
             members=_whole(values["counted"]),
             blobs=Counter({media_type: blobs for media_type, blobs, _ in types}),
             sizes=Counter({media_type: size for media_type, _, size in types}),
-            states=Counter(
-                {State(name): _whole(count) for name, count in values["states"].items()}
-            ),
+            states=Counter({Kind(name): _whole(count) for name, count in values["states"].items()}),
             others=[blobs, size],
         )
 
@@ -134,6 +132,13 @@ def _whole(value: object) -> int:
     if type(value) is not int or not 0 <= value.bit_length() <= _MAX_BITS or value < 0:
         raise ValueError("not a number of blobs or bytes")
     return value
+
+
+def _kind(value: str) -> Kind:
+    kind = Kind(value)
+    if kind not in RECORD_KINDS:
+        raise ValueError("not a kind of record")
+    return kind
 
 
 def _media_type(value: object) -> str | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from blobcache.digest import Digest, digest_text
 from blobcache.exceptions import DescriptorCorrupt
+from blobcache.findings import Part
 from blobcache.raw import EXCERPT
 from blobcache.redis import keys, replies
 from blobcache.redis.index import NameIndex
@@ -100,6 +101,7 @@ class Catalog(NameIndex):
                 raise DescriptorCorrupt(
                     f"The key that should hold the blobs of {repository} is not a set.",
                     {"repository": str(repository)},
+                    part=Part.SET,
                 )
             at, members = cast("tuple[int, list[bytes]]", scanned)
             position = int(at)

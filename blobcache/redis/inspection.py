@@ -6,43 +6,22 @@ here is what the cache alone can tell, in the words of the doctor's findings.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from hashlib import new as new_hash
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from blobcache.digest import ALGORITHMS
 from blobcache.exceptions import DescriptorCorrupt
+from blobcache.findings import Kind
 from blobcache.redis import replies
 from blobcache.transport.packing import is_wrong_type
 
 if TYPE_CHECKING:
     from blobcache.descriptor import Descriptor
     from blobcache.digest import Digest
+    from blobcache.findings import Part
     from blobcache.transport.packing import Reply
 
-__all__ = ["Record", "State", "inspect_blob", "inspect_member"]
-
-
-class State(StrEnum):
-    """What is to be said of what the cache holds for a digest."""
-
-    OK = "ok"
-    """A stat gives the descriptor, and nothing contradicts it."""
-
-    CORRUPT = "corrupt"
-    """Something does not parse, or a key is of the wrong type."""
-
-    DIGEST_MISMATCH = "digest-mismatch"
-    """The hash names another blob: a registry would serve the wrong bytes."""
-
-    SIZE_MISMATCH = "size-mismatch"
-    """``size`` and ``length`` differ, or a size is 0 and the content is not empty."""
-
-    DANGLING_MEMBER = "dangling-member"
-    """A member without a descriptor or without an override: a miss."""
-
-    HUSK = "husk"
-    """A hash with nothing but leftover fields: a miss."""
+__all__ = ["Record", "inspect_blob", "inspect_member"]
 
 
 class Record(NamedTuple):
@@ -51,7 +30,7 @@ class Record(NamedTuple):
     digest: str
     """A `Digest`, or what another writer put in the place of one, made printable."""
 
-    state: State
+    kind: Kind
 
     descriptor: Descriptor | None
     """What a stat in that scope gives; None if it is unknown or corrupt."""
@@ -61,7 +40,10 @@ class Record(NamedTuple):
 
     is_member: bool | None = None
     """Whether the repository may see the digest; None in the global scope, and where the
-    repository's set is a key of another type. The rest is told as if it might."""
+    repository's set is a key of another type. The other fields assume membership."""
+
+    part: Part | None = None
+    """The part that does not parse, where the kind is `Kind.CORRUPT`."""
 
 
 def inspect_blob(digest: Digest, fields: Reply, *, allow_tarsum: bool = True) -> Record:
@@ -71,12 +53,12 @@ def inspect_blob(digest: Digest, fields: Reply, *, allow_tarsum: bool = True) ->
     any registry's might.
     """
     if not (allow_tarsum or digest.algorithm in ALGORITHMS):
-        return Record(digest, State.CORRUPT, None, None)
+        return Record(digest, Kind.CORRUPT, None, None)
     try:
         descriptor = replies.global_descriptor(fields, digest, allow_tarsum=allow_tarsum)
     except DescriptorCorrupt as error:
-        return Record(digest, State(error.kind), None, None)
-    return _record(digest, fields, descriptor, descriptor, unknown=State.HUSK)
+        return Record(digest, error.kind, None, None, part=error.part)
+    return _record(digest, fields, descriptor, descriptor, unknown=Kind.HUSK)
 
 
 def inspect_member(
@@ -93,13 +75,13 @@ def inspect_member(
     """
     is_member = None if is_wrong_type(member) else bool(member)
     if not (allow_tarsum or digest.algorithm in ALGORITHMS):
-        return Record(digest, State.CORRUPT, None, None, is_member)
+        return Record(digest, Kind.CORRUPT, None, None, is_member)
     try:
         found = replies.global_descriptor(fields, digest, allow_tarsum=allow_tarsum)
         seen = replies.scoped_descriptor(1, fields, override, digest, allow_tarsum=allow_tarsum)
     except DescriptorCorrupt as error:
-        return Record(digest, State(error.kind), None, None, is_member)
-    record = _record(digest, fields, found, seen, unknown=State.DANGLING_MEMBER)
+        return Record(digest, error.kind, None, None, is_member, error.part)
+    record = _record(digest, fields, found, seen, unknown=Kind.DANGLING_MEMBER)
     return record._replace(is_member=is_member)
 
 
@@ -109,13 +91,13 @@ def _record(
     found: Descriptor | None,
     seen: Descriptor | None,
     *,
-    unknown: State,
+    unknown: Kind,
 ) -> Record:
     media_type = found.media_type if found else None
     if seen is None:
         return Record(digest, unknown, None, media_type)
     contradict = _sizes_contradict(cast("list[bytes | None]", fields), seen)
-    return Record(digest, State.SIZE_MISMATCH if contradict else State.OK, seen, media_type)
+    return Record(digest, Kind.SIZE_MISMATCH if contradict else Kind.OK, seen, media_type)
 
 
 def _sizes_contradict(fields: list[bytes | None], descriptor: Descriptor) -> bool:

@@ -1,17 +1,18 @@
-"""From Redis's replies to descriptors: what each state of the keys means.
+"""Parse Redis's replies into descriptors: what each state of the keys means.
 
-Another writer may have left anything there. Whatever does not parse raises `DescriptorCorrupt`;
-whatever is not all there is unknown, and comes back as None.
+Another writer may have stored anything. Data that does not parse raises `DescriptorCorrupt`;
+incomplete data returns None (unknown).
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 from blobcache.descriptor import MAX_MEDIA_TYPE, MAX_SIZE, Descriptor, validate_media_type
 from blobcache.digest import Digest, digest_text
 from blobcache.exceptions import DescriptorCorrupt, MediaTypeInvalid
+from blobcache.findings import Kind, Part
 from blobcache.transport.packing import is_wrong_type
 
 if TYPE_CHECKING:
@@ -43,14 +44,14 @@ def scoped_descriptor(
     if not member:
         return None
     if isinstance(member, Exception):
-        raise _corrupt(digest, "the repository's set is a key of another type")
+        raise _corrupt(digest, "the repository's set is a key of another type", Part.SET)
     descriptor = _descriptor(fields, override, digest, allow_tarsum)
     # Unknown without an override, unless the hash is damaged: that comes first.
     return None if override is None else descriptor
 
 
 def media_type(fields: Reply) -> str | None:
-    """Read the media type alone of a blob's hash; None if there is none that can be read."""
+    """Read the media type alone of a blob's hash; None if it is missing or not valid."""
     value = None if is_wrong_type(fields) else cast("list[bytes | None]", fields)[-1]
     return _decoded(value) if value else None
 
@@ -75,7 +76,7 @@ def number_of_bytes(value: bytes) -> int | None:
 
 
 def has_usable_media_type(fields: Reply) -> bool:
-    """Whether the media type of a blob's hash, or there being none, can stay as it is."""
+    """Whether a blob's hash has no media type or a valid one, so that it need not change."""
     if is_wrong_type(fields):
         return True
     value = cast("list[bytes | None]", fields)[-1]
@@ -88,9 +89,9 @@ def _descriptor(
     digest: Digest,
     allow_tarsum: bool,  # noqa: FBT001 - by its place it is quicker
 ) -> Descriptor | None:
-    """What the hash says, with the override's media type if that is not empty."""
+    """The hash's descriptor, with the override's media type if that is not empty."""
     if type(fields) is not list:
-        raise _corrupt(digest, "the hash is a key of another type")
+        raise _corrupt(digest, "the hash is a key of another type", Part.KEY)
     named, size, length, its_type = cast("list[bytes | None]", fields)
     if size is None:
         size = length
@@ -98,32 +99,37 @@ def _descriptor(
         return None
     canonical = digest
     if named != digest.encode():
-        canonical = _other(named, digest, allow_tarsum=allow_tarsum)
+        canonical = _alias_target(named, digest, allow_tarsum=allow_tarsum)
     number = number_of_bytes(size)
     if number is None:
-        raise _corrupt(digest, "its size is not a number of bytes")
-    own_type = _media_type(its_type, digest) if its_type else None
+        raise _corrupt(digest, "its size is not a number of bytes", Part.SIZE)
+    own_type = _media_type(its_type, digest, Part.MEDIA_TYPE) if its_type else None
     if override and override != its_type:
         if type(override) is not bytes:
-            raise _corrupt(digest, "the override's hash is a key of another type")
-        own_type = _media_type(override, digest)
+            why = "the override's hash is a key of another type"
+            raise _corrupt(digest, why, Part.OVERRIDE_KEY)
+        own_type = _media_type(override, digest, Part.OVERRIDE)
     return Descriptor.of_valid(canonical, number, own_type)
 
 
-def _other(named: bytes, digest: Digest, *, allow_tarsum: bool) -> Digest:
-    """The digest that a hash names, which is another one than its key's."""
+def _alias_target(named: bytes, digest: Digest, *, allow_tarsum: bool) -> Digest:
+    """The digest that a hash names where it differs from the digest of its key."""
     canonical = digest_text(named, allow_tarsum=allow_tarsum)
     if not isinstance(canonical, Digest):
-        raise _corrupt(digest, "the digest it names is none")
+        raise _corrupt(digest, "the digest in it is not valid", Part.DIGEST)
     if canonical.algorithm == digest.algorithm:
-        raise _corrupt(digest, "it names another blob", "digest-mismatch")
+        raise DescriptorCorrupt(
+            _damaged(digest, "it names another blob"),
+            {"digest": str(digest)},
+            kind=Kind.DIGEST_MISMATCH,
+        )
     return canonical
 
 
-def _media_type(value: bytes, digest: Digest) -> str:
+def _media_type(value: bytes, digest: Digest, part: Part) -> str:
     decoded = _decoded(value)
     if decoded is None:
-        raise _corrupt(digest, "its media type is too long or cannot be printed")
+        raise _corrupt(digest, "its media type is too long or cannot be printed", part)
     return decoded
 
 
@@ -142,9 +148,9 @@ def _decode(value: bytes) -> str | None:
     return text
 
 
-def _corrupt(
-    digest: Digest, why: str, kind: Literal["corrupt", "digest-mismatch"] = "corrupt"
-) -> DescriptorCorrupt:
-    return DescriptorCorrupt(
-        f"What the cache holds for {digest} is damaged: {why}.", {"digest": str(digest)}, kind
-    )
+def _corrupt(digest: Digest, why: str, part: Part) -> DescriptorCorrupt:
+    return DescriptorCorrupt(_damaged(digest, why), {"digest": str(digest)}, part=part)
+
+
+def _damaged(digest: Digest, why: str) -> str:
+    return f"What the cache holds for {digest} is damaged: {why}."

@@ -16,10 +16,11 @@ from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrupt
 from blobcache.figures.store import RedisFigureStore
+from blobcache.findings import Kind
 from blobcache.redis import commands, keys, replies
 from blobcache.redis.catalog import Catalog
 from blobcache.redis.checks import check_caches
-from blobcache.redis.inspection import Record, State, inspect_blob, inspect_member
+from blobcache.redis.inspection import Record, inspect_blob, inspect_member
 from blobcache.redis.status import server_status
 from blobcache.reference import RepositoryName
 from blobcache.services.base import PurgeResult, SetResult
@@ -161,7 +162,7 @@ class RedisService(BaseDescriptorService):
                 for digest, answers in zip(asked, self._ask_many(asked), strict=True)
             }
             records += [
-                known.get(digest, Record(digest, State.CORRUPT, None, None)) for digest in chunk
+                known.get(digest, Record(digest, Kind.CORRUPT, None, None)) for digest in chunk
             ]
         return records
 

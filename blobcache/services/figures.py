@@ -7,13 +7,13 @@ from enum import StrEnum
 from time import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from blobcache.findings import Kind
 from blobcache.visibility import ALL, Visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from blobcache.redis.inspection import State
 
 __all__ = [
     "FigureStore",
@@ -56,7 +56,7 @@ class Sums:
     other_media_types: MediaTypeTotal | None
     """The total of all further media types; None if there are none."""
 
-    states: Mapping[State, int]
+    states: Mapping[Kind, int]
     """How many members are in each state that occurs."""
 
 

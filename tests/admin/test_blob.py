@@ -122,7 +122,7 @@ def test_an_unknown_blob_has_a_page_that_says_so(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     page = text(admin.get(addresses.blob(OTHER)))
-    assert "Nothing usable" in page
+    assert "Leftover fields only" in page
     assert "No repository that you may view holds this blob" in page
 
 

@@ -19,6 +19,7 @@ from django.utils.translation.template import templatize
 import blobcache
 from blobcache.admin.labels import label
 from blobcache.finding_texts import EXPLANATIONS
+from blobcache.findings import Kind
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
 from tests.admin.conftest import GRANTED
@@ -124,4 +125,4 @@ def test_a_page_is_german_for_a_browser_that_asks_for_german(
 def test_names_that_are_made_up_of_parts_are_german_in_each() -> None:
     with override("de"):
         assert label("application/vnd.oci.image.layer.v1.tar").text == "OCI-Layer, unkomprimiert"
-        assert str(next(iter(EXPLANATIONS.values())).label) == "Beschädigt"
+        assert str(EXPLANATIONS[Kind.CORRUPT].label) == "Beschädigt"

@@ -36,7 +36,8 @@ from blobcache.api.serializers import (
 )
 from blobcache.descriptor import MAX_SIZE, Descriptor
 from blobcache.digest import ALGORITHMS, Digest
-from blobcache.redis.inspection import Record, State
+from blobcache.findings import RECORD_KINDS, Kind
+from blobcache.redis.inspection import Record
 from blobcache.reference import RepositoryName
 from blobcache.services.catalog import CatalogStatus, Holder, RepositoryEntry
 from blobcache.services.figures import Figures, MediaTypeTotal, Sums
@@ -52,7 +53,7 @@ DIGESTS = st.sampled_from(sorted(ALGORITHMS)).flatmap(
 MEDIA_TYPES = st.none() | st.sampled_from(["a/b", "application/json", 'a/"', "a/\\", "é/ü", "😀"])
 DESCRIPTORS = st.builds(Descriptor, DIGESTS, NUMBERS, MEDIA_TYPES)
 RECORDS = st.builds(
-    Record, DIGESTS | TEXTS, st.sampled_from(State), st.none() | DESCRIPTORS, MEDIA_TYPES
+    Record, DIGESTS | TEXTS, st.sampled_from(RECORD_KINDS), st.none() | DESCRIPTORS, MEDIA_TYPES
 )
 NAMES = st.sampled_from(["a", "team/app", "host:5000/a"]).map(RepositoryName)
 INVALID = st.builds(InvalidDigest, TEXTS, TEXTS, TEXTS)
@@ -157,8 +158,8 @@ def test_a_subclass_does_not_inherit_the_name_of_the_component() -> None:
 
 
 TOTALS = (MediaTypeTotal("a/b", 2, 30), MediaTypeTotal(None, 1, 0))
-FIGURES = Figures(Sums(3, 30, TOTALS, MediaTypeTotal(None, 5, 6), {State.OK: 3}), TIME)
-STATES: dict[str, int] = {state.value: 0 for state in State}
+FIGURES = Figures(Sums(3, 30, TOTALS, MediaTypeTotal(None, 5, 6), {Kind.OK: 3}), TIME)
+STATES: dict[str, int] = {state.value: 0 for state in RECORD_KINDS}
 SUMS: dict[str, Any] = {
     "bytes": 30,
     "media_types": [
@@ -173,7 +174,7 @@ SUMS: dict[str, Any] = {
 def test_a_summary_has_zeros_for_states_that_do_not_occur() -> None:
     part = SummaryPart(
         count=9,
-        sums=Sums(3, 30, TOTALS, None, {State.OK: 2, State.HUSK: 1}),
+        sums=Sums(3, 30, TOTALS, None, {Kind.OK: 2, Kind.HUSK: 1}),
         next=None,
         kept=FIGURES,
     )

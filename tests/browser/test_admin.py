@@ -137,7 +137,7 @@ def test_a_repository_is_checked_and_repaired(
     page.get_by_role("link", name="Check", exact=True).click()
     expect(page.locator("h1")).to_have_text("Consistency")
     row = page.locator("tr", has_text=BROKEN)
-    expect(row).to_contain_text("The size is no number of bytes: many")
+    expect(row).to_contain_text("Not a valid size: many")
     row.locator("input[type=checkbox]").check()
     page.get_by_role("button", name="Repair selected…").click()
     expect(page.locator("#content-main")).to_contain_text("You are about to repair this finding")

@@ -5,7 +5,7 @@ from redis import Redis
 
 from blobcache.doctor.diagnosis import Diagnosis
 from blobcache.exceptions import CursorInvalid, RepositoryNameInvalid
-from blobcache.findings import DEFAULT_KINDS, Kind
+from blobcache.findings import DEFAULT_KINDS, FINDING_KINDS, Kind
 from blobcache.redis.evidence import share_of_walk
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.rules import Rules
@@ -130,9 +130,9 @@ class TestSomeRepositories:
         }
         assert told(findings(provider, ["b", "a", "unknown"])) == found
         found.add(("orphan-override", "override", "a", digest(2)))
-        assert told(findings(provider, ["b", "a"], set(Kind))) == found
-        asked = Diagnosis(provider, ["a"], set(Kind))
-        assert asked.kinds == set(Kind) - {Kind.UNREFERENCED, Kind.HUSK}
+        assert told(findings(provider, ["b", "a"], set(FINDING_KINDS))) == found
+        asked = Diagnosis(provider, ["a"], set(FINDING_KINDS))
+        assert asked.kinds == set(FINDING_KINDS) - {Kind.UNREFERENCED, Kind.HUSK}
 
     def test_a_name_that_is_none_is_refused(self) -> None:
         with pytest.raises(RepositoryNameInvalid):
@@ -182,9 +182,9 @@ class TestUnreferenced:
         provider = RedisBlobDescriptorCacheProvider(Rules(read_only=True))
         write_blob(default_cache, digest(1), "whole")
         write_blob(default_cache, digest(2), "leftover")
-        diagnosis = Diagnosis(provider, kinds=set(Kind))
+        diagnosis = Diagnosis(provider, kinds=set(FINDING_KINDS))
         assert diagnosis.kinds == DEFAULT_KINDS
-        assert len(findings(provider, kinds=set(Kind))) == 1
+        assert len(findings(provider, kinds=set(FINDING_KINDS))) == 1
         assert not list(default_cache.scan_iter("blobcache::*"))
 
 
@@ -263,7 +263,7 @@ class TestSteps:
         self, large: RedisBlobDescriptorCacheProvider, valkey: embedded.Server
     ) -> None:
         with valkey.client() as observer, monitor(observer) as seen:
-            findings(large, kinds=set(Kind))
+            findings(large, kinds=set(FINDING_KINDS))
         assert not {words[0].upper() for words in seen} & {"KEYS", "SMEMBERS", "HGETALL", "SORT"}
         counts = [int(w[w.index("COUNT") + 1]) for w in seen if "COUNT" in w]
         assert counts

@@ -11,7 +11,7 @@ from blobcache import signals
 from blobcache.conf import Role
 from blobcache.doctor import repair as module
 from blobcache.doctor.repair import repair
-from blobcache.findings import Finding, Kind, Outcome, Place, Subject
+from blobcache.findings import FINDING_KINDS, Finding, Kind, Outcome, Place, Subject
 from blobcache.redis.evidence import look_at_members
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.catalog import STEP
@@ -46,7 +46,7 @@ def test_a_repaired_blob_is_not_removed_although_no_repository_holds_it(
     """It is removed only by a repair of what is unreferenced."""
     write_blob(any_store, digest(1), "no number")
     provider.set_descriptor(digest(1), of(digest(1), size=77))
-    for kind in set(Kind) - {Kind.UNREFERENCED}:
+    for kind in set(FINDING_KINDS) - {Kind.UNREFERENCED}:
         assert repair(provider, Finding(kind, BLOB)) is Outcome.HEALED
         assert provider.stat(digest(1)).size == 77
 

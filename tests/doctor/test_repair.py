@@ -15,7 +15,7 @@ from blobcache.conf import Role
 from blobcache.doctor import repair as module
 from blobcache.doctor.repair import repair, repair_many
 from blobcache.exceptions import CacheUnavailable, OperationUnsupported
-from blobcache.findings import Finding, Kind, Outcome, Place, Subject
+from blobcache.findings import FINDING_KINDS, Finding, Kind, Outcome, Place, Subject
 from blobcache.redis.evidence import look_at_members
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.audit import attributed
@@ -149,7 +149,7 @@ def test_random_damage_is_repaired_and_nothing_else(
             build(client, world)
             before, kept = contents(client), intact(world, role)
             # Unreferenced ones go last of all, and only where somebody can refill them.
-            repair_all(provider, set(Kind) - {Kind.UNREFERENCED})
+            repair_all(provider, set(FINDING_KINDS) - {Kind.UNREFERENCED})
             after = contents(client)
             left = {key: after[key] for key in after if not key.endswith(b"::blobs")}
             assert left == {key: before[key] for key in kept if b" " not in key}
@@ -160,7 +160,7 @@ def test_random_damage_is_repaired_and_nothing_else(
                 for member in value  # type: ignore[attr-defined]
             }
             assert members == {key for key in kept if b" " in key}
-            left_over = findings(provider, kinds=set(Kind) - {Kind.UNREFERENCED})
+            left_over = findings(provider, kinds=set(FINDING_KINDS) - {Kind.UNREFERENCED})
             assert role == "primary" or not left_over
             assert not any(finding.is_repairable for finding in left_over.values())
 
@@ -291,7 +291,7 @@ class TestPrimary:
         write_member(default_cache, "a", digest(1), state, override)
         write_blob(default_cache, digest(2), "whole")
         before = contents(default_cache)
-        found = findings(provider, kinds=set(Kind))
+        found = findings(provider, kinds=set(FINDING_KINDS))
         assert found
         assert not any(finding.is_repairable for finding in found.values())
         outcomes = {each.outcome for each in repair_many(provider, found.values())}
@@ -303,7 +303,7 @@ class TestPrimary:
         states = [state for state in HASHES if state not in GOOD_HASHES | {"two sizes"}]
         for number, state in enumerate(states):
             write_member(default_cache, "a", digest(number), state)
-        repair_all(provider, set(Kind))
+        repair_all(provider, set(FINDING_KINDS))
         assert contents(default_cache) == {}
 
 
@@ -392,7 +392,7 @@ class TestAudit:
         logger.addHandler(caplog.handler)
         try:
             with caplog.at_level("INFO", "blobcache.audit"), attributed(actor="me", source="test"):
-                repair_all(provider, set(Kind) - {Kind.UNREFERENCED})
+                repair_all(provider, set(FINDING_KINDS) - {Kind.UNREFERENCED})
         finally:
             logger.removeHandler(caplog.handler)
             for signal in (signals.descriptor_cleared, signals.damage_removed):
@@ -419,7 +419,7 @@ def test_every_state_is_in_one_of_both(any_store: Redis) -> None:
     provider = RedisBlobDescriptorCacheProvider()
     for number, (state, override) in enumerate(product(HASHES, OVERRIDES)):
         write_member(any_store, "a", digest(number), state, override)
-    repair_all(provider, set(Kind))
+    repair_all(provider, set(FINDING_KINDS))
     left = [key for key in contents(any_store) if key.startswith(b"blobs::")]
     assert len(left) == len(GOOD_HASHES) * len(GOOD_OVERRIDES)
     assert len(KINDS) > 1

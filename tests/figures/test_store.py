@@ -13,7 +13,7 @@ from blobcache.digest import Digest
 from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, OperationUnsupported
 from blobcache.figures.store import RedisFigureStore
 from blobcache.figures.sums import MAX_MEDIA_TYPES
-from blobcache.redis.inspection import State
+from blobcache.findings import Kind
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions, RedisService
 from blobcache.reference import RepositoryName
 from blobcache.services.catalog import Budgets
@@ -88,7 +88,7 @@ class TestCounting:
             MediaTypeTotal(OCTETS, 4, 40),
         )
         assert found.sums.other_media_types is None
-        assert found.sums.states == {State.OK: 5, State.CORRUPT: 2, State.DANGLING_MEMBER: 1}
+        assert found.sums.states == {Kind.OK: 5, Kind.CORRUPT: 2, Kind.DANGLING_MEMBER: 1}
         assert 0 <= found.age < 60
         assert figures.get_many(["b", "a"]) == [None, found]
 

@@ -11,7 +11,7 @@ import redis
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown
-from blobcache.redis.inspection import State
+from blobcache.findings import Kind
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
 from blobcache.services.rules import Rules
 from project import embedded
@@ -67,8 +67,8 @@ class TestReading:
             expected = {blob.digest: cached(blob) for blob in blobs}
             assert repository.stat_many(expected) == expected
             assert {digest: repository.stat(digest) for digest in expected} == expected
-            states = {record.state for record in repository.inspect(list(map(Digest, expected)))}
-            assert states == {State.OK}
+            states = {record.kind for record in repository.inspect(list(map(Digest, expected)))}
+            assert states == {Kind.OK}
         for blob in (*app.image.blobs, *web.image.blobs):
             holders = provider.catalog.holders(Digest(blob.digest)).holders
             assert [holder.name for holder in holders] == [
@@ -101,7 +101,7 @@ class TestReading:
         repository = provider.repository_scoped(app.repository)
         with pytest.raises(BlobUnknown):
             repository.stat(digest)
-        assert [record.state for record in repository.inspect([digest])] == [State.DANGLING_MEMBER]
+        assert [record.kind for record in repository.inspect([digest])] == [Kind.DANGLING_MEMBER]
 
 
 class TestWriting:

@@ -6,8 +6,9 @@ import pytest
 from redis import Redis
 
 from blobcache.digest import Digest
+from blobcache.findings import RECORD_KINDS, Kind
 from blobcache.redis import keys
-from blobcache.redis.inspection import Record, State
+from blobcache.redis.inspection import Record
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
 from blobcache.services import get_provider
@@ -92,14 +93,14 @@ def test_the_damaged_repository_shows_every_state_of_a_member(
 ) -> None:
     members = provider.catalog.members(sample.DAMAGED).members
     found = provider.repository_scoped(sample.DAMAGED).inspect(members)
-    assert {record.state for record in found} == set(State) - {State.HUSK}
+    assert {record.kind for record in found} == set(RECORD_KINDS) - {Kind.HUSK}
 
 
 def test_the_global_scope_shows_every_state_of_a_blob(
     provider: RedisBlobDescriptorCacheProvider,
 ) -> None:
-    found = {record.state for record in records(provider)}
-    assert found == set(State) - {State.DANGLING_MEMBER}
+    found = {record.kind for record in records(provider)}
+    assert found == set(RECORD_KINDS) - {Kind.DANGLING_MEMBER}
 
 
 def test_there_is_an_orphan_override_and_an_unreferenced_blob(
@@ -112,7 +113,7 @@ def test_there_is_an_orphan_override_and_an_unreferenced_blob(
     unreferenced = [
         record.digest
         for record in records(provider)
-        if record.state is State.OK and record.digest.encode() not in members
+        if record.kind is Kind.OK and record.digest.encode() not in members
     ]
     orphans = [
         digest

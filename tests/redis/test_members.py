@@ -9,8 +9,8 @@ from redis import Redis
 
 from blobcache.digest import Digest
 from blobcache.exceptions import DescriptorCorrupt, DigestInvalid
+from blobcache.findings import Kind
 from blobcache.redis import keys
-from blobcache.redis.inspection import State
 from blobcache.redis.keys import Key, KeyKind
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.rules import Rules
@@ -114,11 +114,11 @@ class TestMembership:
         scope.set_descriptor(A, of(A))
         any_store.hset(f"repository::a::blobs::{B}", "mediatype", "x")
         member, other = scope.inspect([A, B])
-        assert (member.state, member.is_member) == (State.OK, True)
-        assert (other.state, other.is_member) == (State.DANGLING_MEMBER, False)
+        assert (member.kind, member.is_member) == (Kind.OK, True)
+        assert (other.kind, other.is_member) == (Kind.DANGLING_MEMBER, False)
         any_store.srem("repository::a::blobs", A)
         (left,) = scope.inspect([A])
-        assert (left.state, left.is_member) == (State.OK, False)
+        assert (left.kind, left.is_member) == (Kind.OK, False)
         any_store.set(f"blobs::{A}", "text")
         assert scope.inspect([A])[0].is_member is False
         assert provider.inspect([A])[0].is_member is None
@@ -145,11 +145,11 @@ def test_a_record_is_what_a_stat_by_the_registrys_rules_gives(
     for record in service.inspect([tarsum, A]):
         if allow_tarsum:
             assert record.descriptor == service.stat(record.digest)
-            assert record.state is State.OK
+            assert record.kind is Kind.OK
         else:
             with pytest.raises((DigestInvalid, DescriptorCorrupt)):
                 service.stat(str(record.digest))
-            assert (record.descriptor, record.state) == (None, State.CORRUPT)
+            assert (record.descriptor, record.kind) == (None, Kind.CORRUPT)
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,7 @@ from blobcache.exceptions import (
     DigestInvalidLength,
     MediaTypeInvalid,
 )
-from blobcache.findings import Finding
-from blobcache.redis.inspection import State
+from blobcache.findings import Finding, Kind
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
 from tests.security.looks import LOOKS
@@ -61,7 +60,7 @@ def test_a_longer_one_that_others_wrote_is_corrupt(
     listed = client.get(f"{API}team/app/blobs/").json()["results"]
     if key == HASH:
         # The override replaces it, and a batch and a list tell the same.
-        assert listed[0]["state"] == State.CORRUPT
+        assert listed[0]["state"] == Kind.CORRUPT
     assert listed[0]["mediaType"] is None
     (holder,) = client.get(f"/api/blobs/{A}/repositories/").json()["results"]
     assert holder["mediaType"] == ("a/b" if key == HASH else None)

@@ -14,8 +14,8 @@ from blobcache.conf import DEFAULT_REGISTRY, registries
 from blobcache.doctor.diagnosis import Diagnosis
 from blobcache.doctor.repair import repair
 from blobcache.exceptions import BlobCacheError, CatalogUnsupported
-from blobcache.finding_texts import OUTCOMES, told
-from blobcache.findings import DEFAULT_KINDS, Kind, Outcome
+from blobcache.finding_texts import OUTCOMES, describe
+from blobcache.findings import DEFAULT_KINDS, FINDING_KINDS, Kind, Outcome
 from blobcache.services import get_browsable
 from blobcache.services.audit import attributed
 
@@ -70,10 +70,10 @@ class Command(BaseCommand):
             nargs="+",
             action="extend",
             type=Kind,
-            choices=list(Kind),
+            choices=FINDING_KINDS,
             metavar="KIND",
-            help=f"check only for these kinds: {', '.join(Kind)} (default: all but "
-            f"{', '.join(sorted(frozenset(Kind) - DEFAULT_KINDS))}, which checks every "
+            help=f"check only for these kinds: {', '.join(FINDING_KINDS)} (default: all but "
+            f"{', '.join(sorted(frozenset(FINDING_KINDS) - DEFAULT_KINDS))}, which checks every "
             "blob in every repository)",
         )
         check.add_argument(
@@ -169,7 +169,7 @@ def _json(finding: Finding, outcome: Outcome | None) -> str:
 
 def _row(finding: Finding, outcome: Outcome | None) -> str:
     about = " ".join(filter(None, (finding.repository, finding.digest)))
-    text = told(finding)
+    text = describe(finding)
     if outcome is not None:
         text = f"{text} [{OUTCOMES[outcome]}]".lstrip()
     return f"{finding.severity:<6} {finding.kind:<16} {about}  {text}".rstrip()
