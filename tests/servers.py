@@ -32,6 +32,7 @@ from project import embedded
 
 __all__ = [
     "Encrypted",
+    "Meter",
     "Traffic",
     "cache_at",
     "commands",
@@ -127,21 +128,40 @@ class Traffic:
     """Commands by name, in lower case, those in a MULTI or a script included."""
 
 
+class Meter:
+    """Counts what others ask the server of a client, from one reading to the next.
+
+    The client must not be used by anyone else, nor share its connections.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        client.ping()  # so that the connection is there
+        self._client = client
+        self._last = _snapshot(client)
+
+    def read(self) -> Traffic:
+        """Return what was asked since the last reading."""
+        last, self._last = self._last, _snapshot(self._client)
+        asked = self._last - last - _COST
+        return Traffic(
+            asked.pop("total_reads_processed", 0),
+            asked.pop("total_connections_received", 0),
+            Counter({name.removeprefix("cmdstat_"): calls for name, calls in asked.items()}),
+        )
+
+
 @contextmanager
 def commands(client: Redis) -> Iterator[Traffic]:
     """Count what others ask the server of `client` within the block.
 
     `client` must not be used within the block by anyone, nor share its connections.
     """
-    client.ping()
-    before, start = _snapshot(client), _snapshot(client)
+    meter = Meter(client)
     traffic = Traffic()
     yield traffic
-    # What lies between two snapshots with nothing in between is what a snapshot itself costs.
-    asked = (_snapshot(client) - start) - (start - before)
-    traffic.round_trips = asked.pop("total_reads_processed", 0)
-    traffic.connections = asked.pop("total_connections_received", 0)
-    traffic.calls.update({name.removeprefix("cmdstat_"): calls for name, calls in asked.items()})
+    found = meter.read()
+    traffic.round_trips, traffic.connections = found.round_trips, found.connections
+    traffic.calls.update(found.calls)
 
 
 @contextmanager
@@ -169,14 +189,22 @@ def _words_until_echo(client: Redis, lines: Monitor) -> list[tuple[str, ...]]:
     while True:
         # Not next_command(): it joins the words of a command with spaces.
         line = lines.connection.read_response(disable_decoding=True)
-        words = tuple(
-            # The server escapes as Python does.
-            ast.literal_eval(f"b{word.decode('ascii')}").decode(errors="surrogateescape")
-            for word in _WORD.findall(line)
-        )
+        words = tuple(_text(word) for word in _WORD.findall(line))
         if words == ("ECHO", mark):
             return seen
         seen.append(words)
+
+
+def _text(word: bytes) -> str:
+    """The word of a command, as MONITOR quotes it."""
+    if b"\\" in word:
+        # The server escapes as Python does.
+        word = b"'%b'" % ast.literal_eval(f"b{word.decode('ascii')}")
+    return word[1:-1].decode(errors="surrogateescape")
+
+
+_COST = Counter({"cmdstat_info": 1, "total_reads_processed": 1})
+"""What one snapshot adds to the counters of the next one."""
 
 
 def _snapshot(client: Redis) -> Counter[str]:

@@ -96,12 +96,16 @@ def told(found: dict[str, Finding]) -> set[tuple[str, str, str | None, str | Non
 
 def contents(client: Redis) -> dict[bytes, object]:
     """Everything but the catalog's keys."""
-    readers = {b"hash": client.hgetall, b"set": client.smembers, b"string": client.get}
-    found: dict[bytes, object] = {}
-    for key in client.scan_iter(count=1000):
-        raw = key if isinstance(key, bytes) else str(key).encode()
-        if not raw.startswith(b"blobcache::"):
-            kind = client.type(key)
-            kind = kind if isinstance(kind, bytes) else str(kind).encode()
-            found[raw] = readers[kind](key)
-    return found
+    raw = {
+        key if isinstance(key, bytes) else str(key).encode() for key in client.scan_iter(count=1000)
+    }
+    keys = sorted(key for key in raw if not key.startswith(b"blobcache::"))
+    with client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.type(key)
+        kinds = pipe.execute() if keys else []
+    with client.pipeline(transaction=False) as pipe:
+        readers = {"hash": pipe.hgetall, "set": pipe.smembers, "string": pipe.get}
+        for key, kind in zip(keys, kinds, strict=True):
+            readers[kind.decode() if isinstance(kind, bytes) else kind](key)
+        return dict(zip(keys, pipe.execute() if keys else [], strict=True))

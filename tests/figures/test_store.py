@@ -374,7 +374,7 @@ class TestApart:
         assert store.get("a") == (None, None)
 
 
-LARGE = 200_000
+LARGE = 50_000
 
 
 @pytest.fixture(scope="module")
