@@ -73,7 +73,7 @@ cover: $(VENV)/installed-dev
 	$(BIN)/python -m coverage report
 
 clean:
-	rm -rf $(VENV) build dist .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist .coverage htmlcov .hypothesis .mypy_cache .nox .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(MADE_WITH):

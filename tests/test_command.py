@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -26,6 +27,9 @@ from tests.doctor.damage import contents, digest, write_blob, write_member
 from tests.servers import cache_at, commands
 
 ROOT = Path(__file__).parent.parent
+# Where the portal cannot run, the settings of this test run.
+HAS_PORTAL = settings.ROOT_URLCONF == "project.urls"
+SETTINGS = "project.settings" if HAS_PORTAL else settings.SETTINGS_MODULE
 MEMORY = {"PROVIDER": "blobcache.services.memory.MemoryBlobDescriptorCacheProvider"}
 
 
@@ -43,6 +47,7 @@ def manage(server: embedded.Server | None, *arguments: str) -> subprocess.Comple
         cwd=ROOT,
         env={
             "PATH": os.environ["PATH"],
+            "DJANGO_SETTINGS_MODULE": SETTINGS,
             "BLOBCACHE_REDIS_URL": url,
             "BLOBCACHE_READ_ONLY": "0",
             "DJANGO_LOG_LEVEL": "ERROR",

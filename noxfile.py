@@ -1,0 +1,130 @@
+"""The tests with each supported pair of Python and Django, and without each optional package.
+
+    nox --list
+    nox --session "tests(Python 3.13, Django 6.1)"
+    nox --session without_hiredis -- -k stat
+
+uv makes the environments, and brings a Python that the machine does not have. A session names the
+tests that it leaves out. What follows `--` is for pytest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv"
+nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["tests", "lowest", "without_hiredis", "without_metrics", "without_api"]
+
+PAIRS = [
+    *((python, "5.2") for python in ("3.11", "3.12", "3.13", "3.14")),
+    *((python, django) for django in ("6.0", "6.1") for python in ("3.12", "3.13", "3.14")),
+]
+pairs = nox.parametrize(
+    ("python", "django"),
+    PAIRS,
+    ids=[f"Python {python}, Django {django}" for python, django in PAIRS],
+)
+
+OLDEST = "3.11"
+COMMON = "3.13"
+"""The Python of the sessions that leave out a package."""
+
+WITH_DJANGO = [
+    *("tests/admin", "tests/api", "tests/security/admin", "tests/security/api"),
+    *("tests/services/test_audit.py", "tests/services/test_get_provider.py"),
+    *(
+        "tests/test_access.py",
+        "tests/test_audit.py",
+        "tests/test_checks.py",
+        "tests/test_command.py",
+    ),
+    *("tests/test_conf.py", "tests/test_history.py", "tests/test_models.py"),
+    "tests/project/test_settings.py",
+]
+"""Tests of what Django does for us: pages, requests, permissions, settings, models, commands."""
+
+MINIMAL = "--ds=tests.minimal.settings"
+"""The settings of a project that has no more than what is installed, in place of the portal's."""
+
+WITH_REDIS = ["tests/redis", "tests/transport", "tests/figures", "tests/services"]
+"""Tests of how the service speaks to Redis."""
+
+OF_THE_API = (
+    *("tests/api", "tests/interop/test_http.py", "tests/project", "tests/security"),
+    *("tests/test_docs.py", "tests/test_checks.py::TestE011"),
+)
+"""Tests that import REST framework, or run the portal, which needs it."""
+
+OF_THE_METRICS = ("tests/project", "tests/services/test_metrics.py")
+"""Tests that read the metrics, or run the portal, which serves them."""
+
+
+def pytest(session: nox.Session, *tests: str, without: tuple[str, ...] = ()) -> None:
+    """Run these tests, or all, and say which are left out."""
+    for path in without:
+        session.log(f"Left out: {path}")
+    chosen = [path for path in dict.fromkeys(tests) if not path.startswith(without)]
+    options = ["--quiet", "--numprocesses=auto", "--dist=worksteal"]
+    options += [f"--deselect={path}" for path in without]
+    session.run("python", "-m", "pytest", *options, *chosen, *session.posargs)
+
+
+@nox.session
+@pairs
+def tests(session: nox.Session, django: str) -> None:
+    """Run all tests but those in a browser, of the benchmarks, and with generated requests."""
+    session.install("-r", "requirements.txt", f"Django=={django}.*")
+    pytest(session)
+
+
+@nox.session
+@pairs
+def django(session: nox.Session, django: str) -> None:
+    """Run the tests of what Django does for us."""
+    session.install("-r", "requirements.txt", f"Django=={django}.*")
+    pytest(session, *WITH_DJANGO)
+
+
+@nox.session(python=OLDEST)
+def lowest(session: nox.Session) -> None:
+    """Run the tests of Django and of Redis with the lowest versions that pyproject.toml allows."""
+    everything = ".[api,memory,metrics,hiredis]"
+    session.install("--resolution=lowest-direct", "--editable", everything)
+    found = session.run("uv", "pip", "freeze", "--exclude-editable", external=True, silent=True)
+    kept = Path(session.create_tmp(), "lowest.txt")
+    kept.write_text(str(found))
+    session.install("-r", "requirements.txt", "--constraint", str(kept))
+    pytest(session, *WITH_DJANGO, *WITH_REDIS)
+
+
+@nox.session(python=COMMON)
+def without_hiredis(session: nox.Session) -> None:
+    """Run the tests of Redis where redis-py parses replies itself."""
+    session.install("-r", "requirements.txt")
+    uninstall(session, "hiredis")
+    pytest(session, *WITH_REDIS)
+
+
+@nox.session(python=COMMON)
+def without_metrics(session: nox.Session) -> None:
+    """Run the tests of Django and of Redis without prometheus-client, and so without the portal."""
+    session.install("-r", "requirements.txt")
+    uninstall(session, "prometheus-client")
+    pytest(session, MINIMAL, *WITH_DJANGO, *WITH_REDIS, without=OF_THE_METRICS)
+
+
+@nox.session(python=COMMON)
+def without_api(session: nox.Session) -> None:
+    """Run the tests without REST framework, and so without the API and without the portal."""
+    session.install("-r", "requirements.txt")
+    uninstall(session, "djangorestframework", "drf-spectacular", "drf-spectacular-sidecar")
+    pytest(session, MINIMAL, *WITH_DJANGO, *WITH_REDIS, "tests/doctor", without=OF_THE_API)
+
+
+def uninstall(session: nox.Session, *packages: str) -> None:
+    """Remove packages that an extra has brought."""
+    session.run("uv", "pip", "uninstall", *packages, external=True)
