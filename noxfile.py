@@ -92,12 +92,10 @@ def django(session: nox.Session, django: str) -> None:
 @nox.session(python=OLDEST)
 def lowest(session: nox.Session) -> None:
     """Run the tests of Django and of Redis with the lowest versions that pyproject.toml allows."""
-    everything = ".[api,memory,metrics,hiredis]"
-    session.install("--resolution=lowest-direct", "--editable", everything)
-    found = session.run("uv", "pip", "freeze", "--exclude-editable", external=True, silent=True)
-    kept = Path(session.create_tmp(), "lowest.txt")
-    kept.write_text(str(found))
-    session.install("-r", "requirements.txt", "--constraint", str(kept))
+    pinned = str(Path(session.create_tmp(), "lowest.txt"))
+    resolve = ("uv", "pip", "compile", "--quiet", "--resolution=lowest-direct", "--all-extras")
+    session.run(*resolve, "pyproject.toml", f"--output-file={pinned}", external=True)
+    session.install("-r", "requirements.txt", "--constraint", pinned)
     pytest(session, *WITH_DJANGO, *WITH_REDIS)
 
 

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,13 +26,16 @@ with embedded.start() as server:
 """
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
+def ends(pid: int, seconds: float = 10) -> bool:
+    """Whether the process ends in time, if it is not gone already."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], seconds)[0])
+    finally:
+        os.close(process)
 
 
 def is_alive(pid: int) -> bool:
@@ -137,7 +140,7 @@ def test_a_server_outlives_the_thread_that_started_it() -> None:
         thread = threading.Thread(target=server.restart)
         thread.start()
         thread.join()
-        assert not eventually(lambda: not is_alive(server.pid), seconds=0.2)
+        assert not ends(server.pid, seconds=0.2)
         assert client.ping()
 
 
@@ -209,7 +212,7 @@ def test_a_server_dies_with_its_killed_parent(
     assert is_alive(pid)
     parent.send_signal(how)
     parent.communicate()
-    assert eventually(lambda: not is_alive(pid))
+    assert ends(pid)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Only Linux can tell a child so.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from time import monotonic, sleep
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+from redis.client import PubSub
 
 from blobcache.exceptions import CacheUnavailable
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
@@ -48,8 +50,18 @@ def test_a_stat_asks_a_replica_where_that_is_allowed(
         assert traffic.calls["scan"] == 0
 
 
+@contextmanager
+def switches_of(node: embedded.Server) -> Iterator[PubSub]:
+    """What a Sentinel says when it knows another primary."""
+    with node.client() as client, client.pubsub(ignore_subscribe_messages=True) as events:
+        events.subscribe("+switch-master")
+        events.get_message(timeout=5)  # that it is subscribed
+        yield events
+
+
 def test_a_replica_takes_over_when_the_primary_is_gone() -> None:
-    with embedded.sentinels() as watched:
+    with embedded.sentinels() as watched, ExitStack() as stack:
+        switches = [stack.enter_context(switches_of(node)) for node in watched.nodes]
         options = {**SENTINEL, **TIMEOUTS, "SENTINELS": watched.addresses}
         with cache_at(watched.url, **options):
             repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
@@ -59,11 +71,7 @@ def test_a_replica_takes_over_when_the_primary_is_gone() -> None:
             watched.primary.kill()
             with pytest.raises(CacheUnavailable):
                 repository.stat(A)
-            deadline = monotonic() + FAILOVER_SECONDS
-            while monotonic() < deadline:
-                try:
-                    repository.set_descriptor(B, of(B))
-                    break
-                except CacheUnavailable:
-                    sleep(0.05)
+            for events in switches:
+                assert events.get_message(timeout=FAILOVER_SECONDS), "no other primary"
+            repository.set_descriptor(B, of(B))
             assert repository.stat_many([A, B]) == {A: of(A), B: of(B)}
