@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from blobcache.redis.catalog import Catalog
-from blobcache.services import get_provider
+from blobcache.services import get_browsable
 
 __all__ = ["counting_clock", "limit"]
 
@@ -20,7 +19,7 @@ def limit(monkeypatch: pytest.MonkeyPatch, **budgets: Any) -> None:
 
     A change of the setting ``BLOBCACHE`` or ``CACHES`` makes a new provider, with default budgets.
     """
-    catalog: Catalog = get_provider().catalog  # type: ignore[attr-defined]
+    catalog = get_browsable().catalog
     monkeypatch.setattr(catalog, "budgets", replace(catalog.budgets, **budgets))
 
 

@@ -19,7 +19,7 @@ from redis import Redis
 
 from blobcache.exceptions import CursorInvalid
 from blobcache.findings import FINDING_KINDS
-from blobcache.redis.catalog import Catalog
+from blobcache.redis.listings import RedisCatalog
 from blobcache.services import get_provider
 from project import embedded
 from tests.conformance import A, of
@@ -144,10 +144,10 @@ class TestReindex:
     def test_an_error_without_a_cause_is_told_alone(
         self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def changed(_: Catalog) -> None:
+        def changed(_: RedisCatalog) -> None:
             raise CursorInvalid("The cursor belongs to a cluster that has changed since.")
 
-        monkeypatch.setattr(Catalog, "reindex", changed)
+        monkeypatch.setattr(RedisCatalog, "reindex", changed)
         with pytest.raises(CommandError, match=r"changed since\.$"):
             run("reindex")
 

@@ -18,9 +18,9 @@ from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrup
 from blobcache.figures.store import RedisFigureStore
 from blobcache.findings import Kind
 from blobcache.redis import commands, keys, replies
-from blobcache.redis.catalog import Catalog
 from blobcache.redis.checks import check_caches
 from blobcache.redis.inspection import Record, inspect_blob, inspect_member
+from blobcache.redis.listings import RedisCatalog
 from blobcache.redis.status import server_status
 from blobcache.reference import RepositoryName
 from blobcache.services.base import PurgeResult, SetResult
@@ -84,7 +84,7 @@ class RedisService(BaseDescriptorService):
         rules: Rules,
         options: RedisOptions,
         server: Server,
-        catalog: Catalog,
+        catalog: RedisCatalog,
         repository: RepositoryName | None = None,
     ) -> None:
         super().__init__(rules, repository)
@@ -277,7 +277,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
         rules, options = rules or Rules(), options or RedisOptions()
         hold, index = options.hold_connections, options.catalog_alias
         server = Server(options.cache_alias, hold=hold)
-        catalog = Catalog(
+        catalog = RedisCatalog(
             server,
             None if index is None else Server(index, hold=hold),
             registry=rules.registry,

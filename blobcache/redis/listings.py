@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
     from blobcache.services.catalog import Deadline
 
-__all__ = ["Catalog"]
+__all__ = ["RedisCatalog"]
 
 
-class Catalog(NameIndex):
+class RedisCatalog(NameIndex):
     """The catalog of one registry: its index of names, and what can be looked up through it."""
 
     def repositories(

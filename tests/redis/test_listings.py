@@ -13,7 +13,7 @@ from redis import Redis
 
 from blobcache.digest import Digest
 from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, RepositoryNameInvalid
-from blobcache.redis.catalog import Catalog
+from blobcache.redis.listings import RedisCatalog
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
 from blobcache.reference import RepositoryName
 from blobcache.services.catalog import Budgets, CatalogStatus
@@ -85,14 +85,14 @@ def registry(valkey: embedded.Server) -> Iterator[str]:
 
 
 @pytest.fixture
-def catalog(registry: str) -> Iterator[Catalog]:
+def catalog(registry: str) -> Iterator[RedisCatalog]:
     """The catalog of that keyspace, not yet indexed."""
     with cache_at(registry) as client:
         client.delete(*(key for key in client.scan_iter(b"blobcache::*")), b"none")
         yield RedisBlobDescriptorCacheProvider().catalog
 
 
-def names(catalog: Catalog, prefix: str = "", limit: int = 100) -> list[str]:
+def names(catalog: RedisCatalog, prefix: str = "", limit: int = 100) -> list[str]:
     """All pages' names, in the order in which they come."""
     found: list[str] = []
     cursor = ""
@@ -105,7 +105,7 @@ def names(catalog: Catalog, prefix: str = "", limit: int = 100) -> list[str]:
 
 
 class TestBuild:
-    def test_reindex_finds_every_repository_and_nothing_else(self, catalog: Catalog) -> None:
+    def test_reindex_finds_every_repository_and_nothing_else(self, catalog: RedisCatalog) -> None:
         status = catalog.reindex()
         assert status.complete
         assert not status.building
@@ -115,19 +115,19 @@ class TestBuild:
         assert valid == sorted([*NAMES, *ODD_NAMES, "not-a-set"])
         assert len(found) == len(valid) + len(CORRUPT_NAMES)
 
-    def test_names_come_in_lexical_order_of_their_bytes(self, catalog: Catalog) -> None:
+    def test_names_come_in_lexical_order_of_their_bytes(self, catalog: RedisCatalog) -> None:
         catalog.reindex()
         found = [name for name in names(catalog) if isinstance(name, RepositoryName)]
         assert found == sorted(found, key=str.encode)
 
     @pytest.mark.parametrize("limit", [1, 7, 100, 1000])
-    def test_every_page_size_gives_the_same(self, catalog: Catalog, limit: int) -> None:
+    def test_every_page_size_gives_the_same(self, catalog: RedisCatalog, limit: int) -> None:
         catalog.reindex()
         assert names(catalog, "team-00", limit) == sorted(
             name for name in NAMES if name.startswith("team-00")
         )
 
-    def test_what_is_no_name_is_listed_as_corrupt(self, catalog: Catalog) -> None:
+    def test_what_is_no_name_is_listed_as_corrupt(self, catalog: RedisCatalog) -> None:
         catalog.reindex()
         page = catalog.repositories(limit=1000)
         corrupt = {entry.name: entry.blobs for entry in page.repositories if entry.is_corrupt}
@@ -142,13 +142,13 @@ class TestBuild:
             "not-a-set": None,
         }
 
-    def test_rows_have_the_number_of_blobs(self, catalog: Catalog) -> None:
+    def test_rows_have_the_number_of_blobs(self, catalog: RedisCatalog) -> None:
         catalog.reindex()
         (first, *_) = catalog.repositories("team-000/app").repositories
         assert (first.name, first.blobs) == ("team-000/app", BLOBS)
 
     def test_a_step_stays_within_its_budget(
-        self, catalog: Catalog, registry: str, monkeypatch: pytest.MonkeyPatch
+        self, catalog: RedisCatalog, registry: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Counted in commands: a budget that is spent at once lets one step through."""
         with Redis.from_url(registry) as observer:
@@ -160,7 +160,7 @@ class TestBuild:
         assert traffic.calls["scan"] == 1
         assert traffic.calls["evalsha"] == 2
 
-    def test_steps_go_on_where_the_last_one_stopped(self, catalog: Catalog) -> None:
+    def test_steps_go_on_where_the_last_one_stopped(self, catalog: RedisCatalog) -> None:
         steps = 0
         while not catalog.advance(0).complete:
             steps += 1
@@ -168,7 +168,7 @@ class TestBuild:
         assert len(names(catalog)) == REPOSITORIES + len(ODD_NAMES) + len(CORRUPT_NAMES) + 1
 
     def test_until_a_first_build_is_complete_a_listing_gives_what_is_known(
-        self, catalog: Catalog
+        self, catalog: RedisCatalog
     ) -> None:
         for _ in range(10):
             catalog.advance(0)
@@ -181,7 +181,7 @@ class TestBuild:
         assert len(page.repositories) == page.count
 
     def test_no_command_looks_at_more_than_a_thousand_things(
-        self, catalog: Catalog, registry: str
+        self, catalog: RedisCatalog, registry: str
     ) -> None:
         with Redis.from_url(registry) as observer, monitor(observer) as seen:
             catalog.reindex()
@@ -195,7 +195,7 @@ class TestBuild:
         assert max(counts) <= 1000
 
     def test_a_build_that_another_server_began_is_begun_anew(
-        self, catalog: Catalog, registry: str
+        self, catalog: RedisCatalog, registry: str
     ) -> None:
         """A cursor means nothing to a replica that took over."""
         catalog.advance(0)
@@ -205,14 +205,14 @@ class TestBuild:
         assert catalog.advance(0).begun == begun + 1
 
     def test_a_build_whose_cursor_is_damaged_is_begun_anew(
-        self, catalog: Catalog, registry: str
+        self, catalog: RedisCatalog, registry: str
     ) -> None:
         catalog.advance(0)
         with Redis.from_url(registry) as client:
             client.hset("blobcache::{catalog}::state", "cursor", "damaged")
         assert catalog.reindex().complete
 
-    def test_a_fresh_index_is_not_built_again(self, catalog: Catalog) -> None:
+    def test_a_fresh_index_is_not_built_again(self, catalog: RedisCatalog) -> None:
         begun = catalog.reindex().begun
         assert catalog.advance().begun == begun
         assert catalog.advance(newer_than=begun).begun == begun + 1
@@ -226,7 +226,7 @@ class TestBuild:
 
 
 class TestWriters:
-    def test_nothing_is_lost_while_repositories_come_and_go(self, catalog: Catalog) -> None:
+    def test_nothing_is_lost_while_repositories_come_and_go(self, catalog: RedisCatalog) -> None:
         """Names that are there all the time, and those that were added by us, are all indexed."""
         provider = RedisBlobDescriptorCacheProvider()
         stop, added = threading.Event(), []
@@ -257,7 +257,7 @@ class TestWriters:
         for name in added:
             provider.repository_scoped(name).clear(B)
 
-    def test_one_builder_at_a_time(self, catalog: Catalog, registry: str) -> None:
+    def test_one_builder_at_a_time(self, catalog: RedisCatalog, registry: str) -> None:
         results: list[CatalogStatus] = []
         with Redis.from_url(registry) as observer, monitor(observer) as seen:
             builders = [
@@ -272,7 +272,7 @@ class TestWriters:
         scanned = Counter(words[1] for words in seen if words[0].upper() == "SCAN")
         assert max(scanned.values()) <= catalog.status().begun <= 4
 
-    def test_a_builder_never_waits_for_another(self, catalog: Catalog, registry: str) -> None:
+    def test_a_builder_never_waits_for_another(self, catalog: RedisCatalog, registry: str) -> None:
         with Redis.from_url(registry) as client:
             client.set("blobcache::{catalog}::lock", "somebody", px=60_000)
             with commands(client) as traffic:
@@ -281,7 +281,7 @@ class TestWriters:
         assert traffic.calls["scan"] == 0
 
     def test_a_builder_that_lost_the_lock_changes_nothing(
-        self, catalog: Catalog, registry: str, monkeypatch: pytest.MonkeyPatch
+        self, catalog: RedisCatalog, registry: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Its lease ran out while it was held up, and another took over."""
         with Redis.from_url(registry) as client:
@@ -314,13 +314,13 @@ class TestWriters:
         provider.repository_scoped("back").set_descriptor(A, of(A))
         provider.catalog.reindex()
         provider.repository_scoped("back").clear(A)
-        drop = Catalog._drop
+        drop = RedisCatalog._drop
 
-        def late(self: Catalog, gone: list[bytes]) -> None:
+        def late(self: RedisCatalog, gone: list[bytes]) -> None:
             provider.repository_scoped("back").set_descriptor(A, of(A))
             drop(self, gone)
 
-        monkeypatch.setattr(Catalog, "_drop", late)
+        monkeypatch.setattr(RedisCatalog, "_drop", late)
         provider.catalog.repositories()
         monkeypatch.undo()
         assert names(provider.catalog) == ["back"]
@@ -491,7 +491,7 @@ class TestPages:
 
 
 class TestHolders:
-    def test_are_found_among_all_repositories(self, catalog: Catalog) -> None:
+    def test_are_found_among_all_repositories(self, catalog: RedisCatalog) -> None:
         catalog.reindex()
         page = catalog.holders(Digest(A))
         assert [(h.name, h.media_type) for h in page.holders] == [
@@ -499,7 +499,7 @@ class TestHolders:
         ]
         assert page.next is None
 
-    def test_page_by_page(self, catalog: Catalog) -> None:
+    def test_page_by_page(self, catalog: RedisCatalog) -> None:
         catalog.reindex()
         shared = Digest(digests_of(7)[-1])
         whole = [holder.name for holder in catalog.holders(shared).holders]
@@ -516,7 +516,7 @@ class TestHolders:
         assert found == whole
 
     def test_cost_two_round_trips_a_thousand_repositories(
-        self, catalog: Catalog, registry: str
+        self, catalog: RedisCatalog, registry: str
     ) -> None:
         catalog.reindex()
         with Redis.from_url(registry) as observer, commands(observer) as traffic:
