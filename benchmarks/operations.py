@@ -15,7 +15,8 @@ from benchmarks.data import OCTETS, REPOSITORY, SIZE, alias, digests
 from benchmarks.measuring import Case, Regime, figures, interleaved, pinned, regimes
 from benchmarks.results import Figure, Ratio, Section, ratio
 from blobcache.descriptor import Descriptor
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.redis.options import RedisOptions
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
 from blobcache.transport.exchange import can_exchange
 from blobcache.transport.held import Connections

@@ -19,7 +19,8 @@ from benchmarks.data import OCTETS, REPOSITORY, SIZE, digests
 from benchmarks.measuring import Case, figures, interleaved
 from benchmarks.results import Figure, Section, ratio
 from blobcache.descriptor import Descriptor
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.redis.options import RedisOptions
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
 from project import embedded
 

@@ -8,27 +8,28 @@ being one first, so no reader sees a member whose descriptor is yet to come.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
-from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrupt
+from blobcache.exceptions import CacheUnavailable, DescriptorCorrupt
 from blobcache.figures.store import RedisFigureStore
 from blobcache.findings import Kind
 from blobcache.redis import commands, keys, replies
 from blobcache.redis.checks import check_caches
 from blobcache.redis.inspection import Record, inspect_blob, inspect_member
 from blobcache.redis.listings import RedisCatalog
+from blobcache.redis.options import RedisOptions
 from blobcache.redis.status import server_status
 from blobcache.reference import RepositoryName
 from blobcache.services.base import PurgeResult, SetResult
 from blobcache.services.metrics import metered, purge_outcome
+from blobcache.services.purging import purge_step
 from blobcache.services.rules import BaseDescriptorService, Rules, blob_unknown_error
 from blobcache.services.status import ServerStatus
 from blobcache.transport.packing import Packed, has_error, is_wrong_type
-from blobcache.transport.server import Server, scan_position
+from blobcache.transport.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -45,33 +46,7 @@ _D = TypeVar("_D", bound=str)
 _SCOPES = 4096
 """Repositories whose services a provider keeps, some 1.5 kB each with what a stat says."""
 
-__all__ = ["RedisBlobDescriptorCacheProvider", "RedisOptions", "RedisService"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedisOptions:
-    """Where and how one registry's descriptors lie in Redis."""
-
-    cache_alias: str = "default"
-    """The entry of ``CACHES`` whose Redis holds the descriptors."""
-
-    catalog_alias: str | None = None
-    """The entry of ``CACHES`` whose Redis holds the catalog's index; None for the same."""
-
-    catalog_max_age: float = 300
-    """Seconds after which a listing begins to build the index anew."""
-
-    read_from_replicas: bool = False
-    """Whether a stat may ask a replica, whose lag can hide a fresh write."""
-
-    hold_connections: bool = True
-    """Whether threads may hold connections from call to call; see `blobcache.transport.held`."""
-
-    size_fields: tuple[str, ...] = ("size", "length")
-    """The fields that a size is written to; it is read from ``size``, else from ``length``."""
-
-    stat_chunk_size: int = 250
-    """Digests of a batch that go into one round trip."""
+__all__ = ["RedisBlobDescriptorCacheProvider", "RedisService"]
 
 
 class RedisService(BaseDescriptorService):
@@ -296,15 +271,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
         """Return the provider that one entry of the setting ``BLOBCACHE`` describes."""
         return cls(
             Rules.from_settings(settings),
-            RedisOptions(
-                cache_alias=settings.CACHE_ALIAS,
-                catalog_alias=settings.CATALOG_ALIAS,
-                catalog_max_age=settings.CATALOG_MAX_AGE,
-                read_from_replicas=settings.READ_FROM_REPLICAS,
-                hold_connections=settings.HOLD_CONNECTIONS,
-                size_fields=settings.SIZE_FIELDS,
-                stat_chunk_size=settings.STAT_CHUNK_SIZE,
-            ),
+            RedisOptions.from_settings(settings),
         )
 
     @classmethod
@@ -328,49 +295,12 @@ class RedisBlobDescriptorCacheProvider(RedisService):
 
     @metered("purge", purge_outcome)
     def purge(self, digest: str, cursor: str = "") -> PurgeResult:
-        """See `BlobDescriptorCacheProvider.purge`.
-
-        The walk begins with an index of its own, since the old one cannot know of a repository that
-        a registry has written to since: the first steps may do nothing but build it. A step ends by
-        time (`Budgets.purge`) or when it has cleared the blob in some thousand repositories. So the
-        number of steps reveals almost nothing about repositories that the caller may not view.
-        """
+        """See `BlobDescriptorCacheProvider.purge` and `services.purging.purge_step`."""
         parsed = self._parse_for_write(digest)
-        budgets = self.catalog.budgets
-        deadline = budgets.deadline(budgets.purge)
-        if cursor:
-            begun, _, after = cursor.partition("/")
-            serial = scan_position(begun or "none")
-        else:
-            serial, after = self.catalog.status().begun, ""
-            _cleared(self, parsed)
-        if self.catalog.advance(budgets.purge, newer_than=serial).indexed <= serial:
-            return PurgeResult((), f"{serial}/{after}")
-        cleared: list[RepositoryName] = []
-        while True:
-            page = self.catalog.holders(parsed, after)
-            cleared += (
-                holder.name
-                for holder in page.holders
-                if _cleared(self.repository_scoped(holder.name), parsed)
-            )
-            if page.next is None:
-                break
-            after = page.next
-            if deadline.is_over or len(cleared) >= budgets.purged_repositories:
-                return PurgeResult(tuple(cleared), f"{serial}/{after}")
-        _cleared(self, parsed)
-        self._announce("purge", parsed, None, None)
-        return PurgeResult(tuple(cleared), None)
-
-
-def _cleared(service: BaseDescriptorService, digest: Digest) -> bool:
-    """Clear the blob in the scope, if it is known there."""
-    try:
-        service.clear(digest)
-    except BlobUnknown:
-        return False
-    return True
+        result = purge_step(self, parsed, cursor)
+        if result.next is None:
+            self._announce("purge", parsed, None, None)
+        return result
 
 
 def _removals(sent: Sequence[Command], answers: Sequence[Reply]) -> Iterator[Command]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 from django.core.checks import Error
 
 from blobcache.descriptor import Descriptor
-from blobcache.exceptions import BlobUnknown
 from blobcache.reference import RepositoryName
-from blobcache.services.base import PurgeResult, SetResult
+from blobcache.services.base import SetResult
 from blobcache.services.metrics import metered, purge_outcome
+from blobcache.services.purging import purge_holders
 from blobcache.services.rules import BaseDescriptorService, Rules, blob_unknown_error
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from blobcache.conf import RegistrySettings
     from blobcache.digest import Digest
+    from blobcache.services.base import PurgeResult
 
 __all__ = ["DEFAULT_MAX_ENTRIES", "MemoryBlobDescriptorCacheProvider"]
 
@@ -158,15 +159,6 @@ class MemoryBlobDescriptorCacheProvider(_MemoryService):
         parsed = self._parse_for_write(digest)
         with self._store.lock:
             holders = sorted(name for name, held in self._store.overrides if held == parsed)
-        cleared = [name for name in holders if _cleared(self.repository_scoped(name), parsed)]
-        _cleared(self, parsed)
+        result = purge_holders(self, parsed, holders)
         self._announce("purge", parsed, None, None)
-        return PurgeResult(tuple(cleared), None)
-
-
-def _cleared(service: BaseDescriptorService, digest: Digest) -> bool:
-    try:
-        service.clear(digest)
-    except BlobUnknown:
-        return False
-    return True
+        return result

@@ -14,7 +14,8 @@ from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, OperationUnsu
 from blobcache.figures.store import RedisFigureStore
 from blobcache.figures.sums import MAX_MEDIA_TYPES
 from blobcache.findings import Kind
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions, RedisService
+from blobcache.redis.options import RedisOptions
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisService
 from blobcache.reference import RepositoryName
 from blobcache.services.catalog import Budgets
 from blobcache.services.figures import Figures, FigureStore, MediaTypeTotal, Order

@@ -12,7 +12,8 @@ from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown
 from blobcache.findings import Kind
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.redis.options import RedisOptions
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.rules import Rules
 from project import embedded
 from tests.interop.copying import Oras, Pushed

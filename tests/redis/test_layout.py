@@ -10,7 +10,8 @@ from redis import Redis
 
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, OperationUnsupported
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.redis.options import RedisOptions
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.base import BlobDescriptorService
 from blobcache.services.rules import Rules
 from blobcache.transport.packing import Call, Reply

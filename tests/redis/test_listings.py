@@ -14,7 +14,8 @@ from redis import Redis
 from blobcache.digest import Digest
 from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, RepositoryNameInvalid
 from blobcache.redis.listings import RedisCatalog
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.redis.options import RedisOptions
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
 from blobcache.services.catalog import Budgets, CatalogStatus
 from blobcache.services.rules import Rules

@@ -9,7 +9,8 @@ from django.conf import settings
 from redis import Redis
 
 from blobcache.digest import Digest
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.redis.options import RedisOptions
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from project import embedded
 from tests.conformance import OCTETS, A, of
 from tests.servers import cache_at

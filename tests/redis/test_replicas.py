@@ -10,7 +10,8 @@ import pytest
 from redis.client import PubSub
 
 from blobcache.exceptions import CacheUnavailable
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.redis.options import RedisOptions
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from project import embedded
 from tests.conformance import A, B, of
 from tests.servers import cache_at, commands

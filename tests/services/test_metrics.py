@@ -15,7 +15,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from redis import Redis
 
 from blobcache.exceptions import BlobCacheError
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.redis.options import RedisOptions
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.memory import MemoryBlobDescriptorCacheProvider
 from blobcache.services.metrics import BUCKETS, CacheMetrics
 from blobcache.services.rules import Rules

@@ -19,7 +19,8 @@ from redis.connection import Connection
 from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's own name
 
 from blobcache.exceptions import CacheUnavailable
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
+from blobcache.redis.options import RedisOptions
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.transport import private
 from blobcache.transport.held import MAX_HELD, POOL_FRACTION
 from project import embedded
