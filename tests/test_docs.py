@@ -208,7 +208,7 @@ def read_everything(root: Redis) -> None:
         scope.stat(DIGEST)
         scope.stat_many([DIGEST])
         scope.inspect([DIGEST])
-    assert catalog.advance(0).building
+    assert catalog.build_step(0).building
     catalog.reindex()
     root.delete(f"repository::{GONE}::blobs")
     assert [entry.name for entry in catalog.repositories().repositories] == [NAME]
@@ -219,7 +219,7 @@ def read_everything(root: Redis) -> None:
     assert service.server_status().version
     assert service.figures.summarize(NAME).count == 1
     assert catalog.members(NAME, prefix="sha").members == (DIGEST,)
-    assert catalog.held([DIGEST], besides=NAME) == (set(), None)
+    assert catalog.held_elsewhere([DIGEST], besides=NAME) == (set(), None)
     figures = service.figures
     while figures.refresh().next is not None:
         pass

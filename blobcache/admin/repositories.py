@@ -192,7 +192,7 @@ class RefreshPage(Page):
         with self.catch_redis_errors():
             before = catalog.status()
             newer_than = before.indexed if before.building else before.begun
-            status = catalog.advance(catalog.budgets.page, newer_than=newer_than)
+            status = catalog.build_step(catalog.budgets.page, newer_than=newer_than)
             if status.indexed > newer_than:
                 self.add_message(_("The index is up to date."), messages.SUCCESS)
             else:

@@ -96,7 +96,7 @@ def list_repositories(
             for entry, figures in zip(page.repositories, kept, strict=True)
         ]
         return Listing(rows, page.next, page.count, page.status, None)
-    status = provider.catalog.advance()
+    status = provider.catalog.build_step()
     ordered = store.list_ordered(
         wanted.order,
         cursor,

@@ -369,7 +369,7 @@ class _Walk:
         """Build the index on; whether it is newer than this walk."""
         serial = self._place.serial
         left = max(self._deadline.left, 0)
-        return self._catalog.advance(left, newer_than=serial).indexed > serial
+        return self._catalog.build_step(left, newer_than=serial).indexed > serial
 
     def walk_candidates(self) -> bool:
         """Ask some repositories about some blobs; whether all blobs are done."""
@@ -404,7 +404,7 @@ class _Walk:
     def _ask_repositories(self) -> None:
         while self._place.candidates:
             digests = self._place.candidates
-            held, following = self._catalog.held(digests, _raw(self._place.asked))
+            held, following = self._catalog.held_elsewhere(digests, _raw(self._place.asked))
             left = [digest for digest in digests if digest not in held]
             if following is None:
                 for digest, seen in zip(left, look_at_blobs(self._server, left), strict=True):

@@ -116,7 +116,7 @@ class _Repairer:
         """Whether any repository that is indexed has the blob: two round trips a thousand."""
         after: bytes | None = b""
         while after is not None:
-            held, after = self._provider.catalog.held([digest], after)
+            held, after = self._provider.catalog.held_elsewhere([digest], after)
             if held:
                 return True
         return False

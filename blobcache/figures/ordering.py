@@ -45,7 +45,9 @@ class OrderedList:
         self._descending = descending
         self._containing = containing
         self._visible = visible
-        self._scores = catalog.keys.by_count if order is Order.BLOBS else catalog.keys.by_bytes
+        self._scores = (
+            catalog.index.keys.by_count if order is Order.BLOBS else catalog.index.keys.by_bytes
+        )
 
     def page(self, cursor: str, limit: int) -> OrderedPage:
         """See `FigureStore.list_ordered`.
@@ -78,7 +80,7 @@ class OrderedList:
             rows += self._rows([each.name for each in found[:missing]])
             if len(rows) >= limit or deadline.is_over:
                 break
-        keys = self._catalog.keys
+        keys = self._catalog.index.keys
         counted, indexed = self._ask([("ZCARD", keys.by_bytes), ("ZCARD", keys.names)])
         return OrderedPage(
             tuple(rows),
@@ -88,7 +90,7 @@ class OrderedList:
         )
 
     def _ask(self, commands: Sequence[Command]) -> list[Reply]:
-        return self._catalog.index.batch(commands, own=True)
+        return self._catalog.index.server.batch(commands, own=True)
 
     def _is_wanted(self, position: _Position) -> bool:
         name = repository_text(position.name)
@@ -114,7 +116,7 @@ class OrderedList:
         more = True
         while more:
             after = names[-1] if names else b""
-            found, more = self._catalog.names(after, budgets.step, visible=self._visible)
+            found, more = self._catalog.index.names(after, budgets.step, visible=self._visible)
             names += found
             if len(names) > budgets.sorted_names:
                 return None
@@ -158,7 +160,7 @@ class OrderedList:
             names = self._read_backwards(last.name, limit)
             more = len(names) == limit
         else:
-            names, more = self._catalog.names(last.name, limit)
+            names, more = self._catalog.index.names(last.name, limit)
         found = [_Position(name) for name in names]
         following = found[-1] if found and more else None
         return found if self._order is Order.NAME else self._without_score(found), following
@@ -172,12 +174,12 @@ class OrderedList:
 
     def _read_backwards(self, before: bytes, limit: int) -> list[bytes]:
         high = b"(" + before if before else b"+"
-        names = self._catalog.keys.names
+        names = self._catalog.index.keys.names
         command: Command = ("ZREVRANGEBYLEX", names, high, b"-", "LIMIT", 0, limit)
         return cast("list[bytes]", self._ask([command])[0])
 
     def _without_score(self, found: list[_Position]) -> list[_Position]:
-        by_bytes = self._catalog.keys.by_bytes
+        by_bytes = self._catalog.index.keys.by_bytes
         scores = self._ask([("ZSCORE", by_bytes, each.name) for each in found])
         return [each for each, score in zip(found, scores, strict=True) if score is None]
 

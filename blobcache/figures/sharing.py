@@ -39,7 +39,7 @@ def shared_bytes(
     shared: set[str] = set()
     left, after = compared, b"" if compared else None
     while left and after is not None and not deadline.is_over:
-        held, after = catalog.held(left, after, besides=repository)
+        held, after = catalog.held_elsewhere(left, after, besides=repository)
         shared |= held
         left = [digest for digest in left if digest not in held]
     is_complete = not (left and after is not None) and len(compared) == len(largest)

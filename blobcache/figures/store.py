@@ -84,7 +84,7 @@ class RedisFigureStore:
         self._registry = registry
         self._server = server
         self._catalog = catalog
-        self._keys = catalog.keys
+        self._keys = catalog.index.keys
         self._scoped = repository_scoped
 
     @property
@@ -155,7 +155,7 @@ class RedisFigureStore:
         deadline = self._deadline()
         after, counted = raw_name(cursor), 0
         while True:
-            names, more = self._catalog.names(after)
+            names, more = self._catalog.index.names(after)
             for name, figures in zip(names, self._get_many(names), strict=True):
                 text = repository_text(name)
                 is_due = figures is None or max_age is None or figures.age >= max_age
@@ -231,7 +231,7 @@ class RedisFigureStore:
 
     @property
     def _index(self) -> Server:
-        return self._catalog.index
+        return self._catalog.index.server
 
     def _ask(self, commands: Sequence[Command]) -> list[Reply]:
         return self._index.batch(commands, own=True)

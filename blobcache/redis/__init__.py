@@ -1,1 +1,37 @@
-"""Descriptors in Redis, in the registry's own layout."""
+"""Descriptors in Redis, under the keys of CNCF distribution's cache.
+
+To understand the service alone, read in this order; none of these files opens a connection:
+
+1. `keys`: every key and field, and how a key is parsed.
+2. `commands`: what is sent to Redis for a stat, a set and a clear.
+3. `replies`: what the replies mean.
+4. `service`: the descriptor service and the provider, which put these together.
+
+`blobcache.transport` sends the commands. The other files are about more than one blob: `index` and
+`index_build` keep the index of repository names, `listings` is the catalog, `options`, `checks`,
+`status` and `cluster` are about the configuration and the server.
+
+What the calls do. A membership is a digest in a repository's set; an override is the repository's
+own media type of a blob.
+
+==============  ====================================  ==============================================
+call            global scope                          repository scope
+==============  ====================================  ==============================================
+stat            The hash. Unknown without ``digest``  Unknown unless the digest is a member. Then
+                or a size; a missing media type is    the global descriptor; unknown if the override
+                allowed.                              is missing. A non-empty override replaces the
+                                                      media type.
+set_descriptor  Writes ``digest`` and the size;       Writes the membership, the global hash as in
+                ``mediatype`` only if it is not set.  the global scope, and the override. For an
+                                                      alias, the same for the canonical digest.
+clear           Deletes the fields. Unknown if there  Unknown unless the digest is a member. Deletes
+                are none.                             the membership and the override, and in the
+                                                      role ``cache`` the global fields.
+stat_many       The known ones, by digest: one round  The same.
+                trip for each chunk.
+==============  ====================================  ==============================================
+
+Other programs write these keys too, and Redis may evict any of them. So every combination of keys
+that are present, missing or of the wrong type has a defined result. Data that does not parse raises
+`DescriptorCorrupt`, which is a `BlobUnknown`; the next `set_descriptor` repairs it.
+"""

@@ -1,9 +1,9 @@
-"""The catalog: which repositories there are, what is in them, who holds a digest.
+"""The lists of what Redis holds: repositories, their members, blobs, the holders of a digest.
 
 Every call does a bounded piece of work and blocks Redis for no more than a millisecond at a time.
-A page never ends early because Redis had nothing to show for a while, and what is there during a
-whole walk is seen at least once. A failover in the middle of a walk through blobs or members may
-break that: a scan's cursor is worth nothing on another server.
+An empty reply of Redis does not end a page, and what is there during a whole walk is listed at
+least once. A failover during a walk through blobs or members may break that: the cursor of a scan
+has no meaning on another server.
 """
 
 from __future__ import annotations
@@ -30,28 +30,63 @@ from blobcache.transport.server import scan_position
 from blobcache.visibility import ALL, Visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from blobcache.services.catalog import Deadline
+    from blobcache.services.catalog import Budgets, CatalogStatus, Deadline
+    from blobcache.transport.server import Server
 
 __all__ = ["RedisCatalog"]
 
 
-class RedisCatalog(NameIndex):
-    """The catalog of one registry: its index of names, and what can be looked up through it."""
+class RedisCatalog:
+    """The catalog of one registry in Redis; see `blobcache.services.catalog.Catalog`."""
+
+    def __init__(self, server: Server, index: NameIndex) -> None:
+        """`server` holds the descriptors."""
+        self._server = server
+        self.index = index
+
+    @property
+    def budgets(self) -> Budgets:
+        """See `Catalog.budgets`."""
+        return self.index.budgets
+
+    @budgets.setter
+    def budgets(self, budgets: Budgets) -> None:
+        self.index.budgets = budgets
+
+    @property
+    def may_write(self) -> bool:
+        """See `Catalog.may_write`."""
+        return self.index.may_write
+
+    def status(self) -> CatalogStatus:
+        """See `Catalog.status`. One round trip."""
+        return self.index.status()
+
+    def build_step(
+        self, budget: float | None = None, *, newer_than: int | None = None
+    ) -> CatalogStatus:
+        """See `Catalog.build_step`. Four round trips at least."""
+        return self.index.build_step(budget, newer_than=newer_than)
+
+    def reindex(self, progress: Callable[[CatalogStatus], None] | None = None) -> CatalogStatus:
+        """See `Catalog.reindex`."""
+        return self.index.reindex(progress)
 
     def repositories(
         self, prefix: str = "", cursor: str = "", limit: int = 100, visible: Visible = ALL
     ) -> RepositoryPage:
         """Return names that begin with `prefix`, in lexical order, each with its number of blobs.
 
-        Four round trips where the index is fresh and nothing has gone since; a name whose set is
-        gone is dropped from the index. Until a first index is complete, lists what is known. Of
-        names that are not `visible`, Redis is asked nothing, and whether there is a next page does
-        not depend on them, but where the time for this one is up before that is known; then the
-        cursor may hold such a name.
+        Four round trips if the index is fresh and no set has gone; a name whose set is gone is
+        removed from the index. Until a first index is complete, the page lists what is known.
+
+        Nothing is read about names that are not `visible`, and they do not affect whether there is
+        a next page, unless the time is up before that is known. In that case the cursor may hold
+        such a name.
         """
-        status = self._refreshed()
+        status = self.index.refresh()
         rows: list[RepositoryEntry] = []
         budgets = self.budgets
         deadline = budgets.deadline(budgets.page)
@@ -59,9 +94,9 @@ class RedisCatalog(NameIndex):
         while True:
             missing = limit - len(rows)
             step = missing if visible.allows is None else budgets.step
-            names, more = self._names(prefix, after, step, status, visible)
-            admitted = _admitted(names, visible, missing + 1, deadline)
-            names, after, more = admitted.names, admitted.after or after, more or admitted.more
+            names, more = self.index.names(after, step, prefix, visible, status)
+            shown = _filter_visible(names, visible, missing + 1, deadline)
+            names, after, more = shown.names, shown.after or after, more or shown.more
             overflows = len(names) > missing
             names = names[:missing]
             rows += self.entries(names)
@@ -73,7 +108,7 @@ class RedisCatalog(NameIndex):
                 break
         count = None
         if status.complete and visible.allows is None:
-            count = self._count(prefix, visible)
+            count = self.index.count(prefix, visible)
         return RepositoryPage(tuple(rows), _cursor(after) if more else None, count, status)
 
     def members(
@@ -81,10 +116,10 @@ class RedisCatalog(NameIndex):
     ) -> MemberPage:
         """Return at least `limit` digests of a repository's set, if there are as many left.
 
-        With a `prefix`, of those that begin so, with or without their algorithm. One round trip for
-        each thousand members that it looks at. A page may repeat what another one had, and one that
-        took too long is short, even empty. Raises `DescriptorCorrupt` if the key is not a set. An
-        unknown repository has no members.
+        With a `prefix`, only those that begin with it, with or without their algorithm. One round
+        trip for each thousand members that it looks at. A page may repeat digests of another page.
+        A page whose time is up is short, or even empty. Raises `DescriptorCorrupt` if the key is
+        not a set. An unknown repository has no members.
         """
         key = keys.members(RepositoryName(repository))
         position = scan_position(cursor)
@@ -106,7 +141,7 @@ class RedisCatalog(NameIndex):
             at, members = cast("tuple[int, list[bytes]]", scanned)
             position = int(at)
             digests = map(digest_text, members)
-            found |= dict.fromkeys(each for each in digests if _begins(each, prefix))
+            found |= dict.fromkeys(each for each in digests if _has_prefix(each, prefix))
             if not position or len(found) >= limit or deadline.is_over:
                 break
         return MemberPage(
@@ -118,8 +153,8 @@ class RedisCatalog(NameIndex):
     def blobs(self, cursor: str = "", limit: int = 100) -> BlobPage:
         """Return at least `limit` digests of the global scope, if there are as many left.
 
-        The fewer blobs there are among the keys, the more of these it looks at in a round trip, up
-        to a thousand. A page may repeat what another one had, and one that took too long is short,
+        The fewer of the keys are blobs, the more keys it looks at in a round trip, up to a
+        thousand. A page may repeat digests of another page. A page whose time is up is short, or
         even empty.
         """
         found: dict[bytes, None] = {}
@@ -142,22 +177,23 @@ class RedisCatalog(NameIndex):
     ) -> HolderPage:
         """Return repositories that may see the digest, in lexical order.
 
-        Asks a thousand repositories a round trip, and for the media types of those that hold it in
-        another. A page that took too long is short, even empty. Names that are no repository's are
-        passed over. Of names that are not `visible`, Redis is asked nothing, and whether there is a
-        next page does not depend on them, but where the time for this one is up before that is
-        known; then the cursor may hold such a name.
+        One round trip for each thousand repositories, and another for the media types of those that
+        hold the digest. Invalid names are skipped. A page whose time is up is short, or even empty.
+
+        Nothing is read about names that are not `visible`, and they do not affect whether there is
+        a next page, unless the time is up before that is known. In that case the cursor may hold
+        such a name.
         """
-        status = self._refreshed()
+        status = self.index.refresh()
         found: list[Holder] = []
         budgets = self.budgets
         deadline = budgets.deadline(budgets.page)
         after = raw_name(cursor)
         while True:
-            names, more = self._names("", after, budgets.step, status, visible)
-            admitted = _admitted(names, visible, budgets.step, deadline)
-            after, more = admitted.after or after, more or admitted.more
-            page = list(self._holding(admitted.names, digest))
+            names, more = self.index.names(after, budgets.step, visible=visible, status=status)
+            shown = _filter_visible(names, visible, budgets.step, deadline)
+            after, more = shown.after or after, more or shown.more
+            page = list(self._holding(shown.names, digest))
             overflows = len(page) > limit - len(found)
             found += self._holders(page[: limit - len(found)], digest)
             if overflows:
@@ -167,17 +203,12 @@ class RedisCatalog(NameIndex):
                 break
         return HolderPage(tuple(found), _cursor(after) if more else None, status)
 
-    def held(
+    def held_elsewhere(
         self, digests: Sequence[Digest], after: bytes = b"", besides: str | None = None
     ) -> tuple[set[Digest], bytes | None]:
-        """Return which of the digests some repositories behind `after` may see, and how far it is.
-
-        At most a thousand digests; it asks so many repositories that ten thousand answers come.
-        The second value is None when all that are indexed were asked, but for `besides`. Two round
-        trips. Builds nothing.
-        """
+        """See `Catalog.held_elsewhere`. Two round trips, with ten thousand answers at most."""
         step = self.budgets.step
-        names, more = self.names(after, max(1, min(step, 10 * step // max(len(digests), 1))))
+        names, more = self.index.names(after, max(1, min(step, 10 * step // max(len(digests), 1))))
         asked = [
             name
             for name in names
@@ -196,9 +227,9 @@ class RedisCatalog(NameIndex):
         return held, names[-1] if more else None
 
     def entries(self, names: Sequence[bytes]) -> Iterator[RepositoryEntry]:
-        """Yield raw names with their numbers of blobs, but for those with no set: one round trip.
+        """Yield raw names with their numbers of blobs: one round trip.
 
-        Those go from the index.
+        Names that have no set are left out, and removed from the index.
         """
         counts = self._server.batch([("SCARD", keys.members(name)) for name in names])
         gone = []
@@ -212,7 +243,7 @@ class RedisCatalog(NameIndex):
                     repository_text(name), None if is_wrong_type(count) else cast("int", count)
                 )
         if gone and self.may_write:
-            self._drop(gone)
+            self.index.remove_missing(gone)
 
     def _holding(self, names: Iterable[bytes], digest: Digest) -> Iterator[RepositoryName]:
         repositories = [
@@ -233,7 +264,9 @@ class RedisCatalog(NameIndex):
         )
 
 
-class _Admitted(NamedTuple):
+class _VisibleNames(NamedTuple):
+    """Visible names, from a list of names."""
+
     names: list[bytes]
     after: bytes | None
     """The last name that was looked at; None if none was."""
@@ -241,24 +274,29 @@ class _Admitted(NamedTuple):
     """Whether some were not looked at."""
 
 
-def _admitted(
+def _filter_visible(
     names: Sequence[bytes], visible: Visible, limit: int, deadline: Deadline
-) -> _Admitted:
-    """The first names that may be shown, up to `limit`, if there is the time to ask about more."""
+) -> _VisibleNames:
+    """Return the first visible names, up to `limit`, as far as the time allows."""
     if visible.allows is None:
-        return _Admitted(list(names), names[-1] if names else None, more=False)
-    admitted: list[bytes] = []
+        return _VisibleNames(list(names), names[-1] if names else None, more=False)
+    shown: list[bytes] = []
     looked_at = 0
     for looked_at, name in enumerate(names, 1):  # noqa: B007 - how far it came
         if visible.admits(repository_text(name)):
-            admitted.append(name)
-        if len(admitted) == limit or deadline.is_over:
+            shown.append(name)
+        if len(shown) == limit or deadline.is_over:
             break
-    return _Admitted(admitted, names[looked_at - 1] if names else None, more=looked_at < len(names))
+    return _VisibleNames(
+        shown, names[looked_at - 1] if names else None, more=looked_at < len(names)
+    )
 
 
 def _pattern(prefix: str) -> bytes:
-    """Match what begins so, and without an algorithm also what does behind a colon, and more."""
+    """Return a pattern that matches digests with the prefix, and some more.
+
+    A prefix without an algorithm also matches after the colon.
+    """
     beginning = raw_name(prefix)[:EXCERPT]
     literal = b"".join(b"\\" + char if char in _SPECIAL else char for char in _chars(beginning))
     return b"%b*" % literal if ":" in prefix else b"*%b*" % literal
@@ -268,7 +306,7 @@ def _chars(raw: bytes) -> Iterator[bytes]:
     return (raw[place : place + 1] for place in range(len(raw)))
 
 
-def _begins(member: str, prefix: str) -> bool:
+def _has_prefix(member: str, prefix: str) -> bool:
     return member.startswith(prefix) or member.partition(":")[2].startswith(prefix)
 
 

@@ -18,6 +18,7 @@ from blobcache.figures.store import RedisFigureStore
 from blobcache.findings import Kind
 from blobcache.redis import commands, keys, replies
 from blobcache.redis.checks import check_caches
+from blobcache.redis.index import NameIndex
 from blobcache.redis.inspection import Record, inspect_blob, inspect_member
 from blobcache.redis.listings import RedisCatalog
 from blobcache.redis.options import RedisOptions
@@ -46,7 +47,7 @@ _D = TypeVar("_D", bound=str)
 _SCOPES = 4096
 """Repositories whose services a provider keeps, some 1.5 kB each with what a stat says."""
 
-__all__ = ["RedisBlobDescriptorCacheProvider", "RedisService"]
+__all__ = ["RedisBlobDescriptorCacheProvider", "RedisOptions", "RedisService"]
 
 
 class RedisService(BaseDescriptorService):
@@ -157,7 +158,7 @@ class RedisService(BaseDescriptorService):
             if canonical != digest:
                 hashes.append((templates.canonical, (canonical, *words)))
                 members.append((membership, (canonical,)))
-            index = self.catalog.additions(repository)
+            index = self.catalog.index.index_calls(repository)
         answers = self._server.transaction(hashes, members, index)
 
         if repository is None:
@@ -171,7 +172,7 @@ class RedisService(BaseDescriptorService):
             looked[canonical] = answers[templates.target.count]
         was_damaged = self._mend(looked, answers, hashes, members, index)
         if repository is not None:
-            self.catalog.add(repository)
+            self.catalog.index.index_name(repository)
         elif not was_damaged:
             media_type = replies.media_type(answers[0]) or media_type
         if media_type != descriptor.media_type:
@@ -252,7 +253,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
         rules, options = rules or Rules(), options or RedisOptions()
         hold, index = options.hold_connections, options.catalog_alias
         server = Server(options.cache_alias, hold=hold)
-        catalog = RedisCatalog(
+        names = NameIndex(
             server,
             None if index is None else Server(index, hold=hold),
             registry=rules.registry,
@@ -260,6 +261,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
             read_only=rules.read_only,
             budgets=budgets,
         )
+        catalog = RedisCatalog(server, names)
         super().__init__(rules, options, server, catalog)
         self._scoped = lru_cache(_SCOPES)(self._scope)
         self.figures: FigureStore = RedisFigureStore(

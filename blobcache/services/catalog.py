@@ -232,7 +232,7 @@ class Catalog(Protocol):
         """Return how far the index can be trusted."""
         ...
 
-    def advance(
+    def build_step(
         self, budget: float | None = None, *, newer_than: int | None = None
     ) -> CatalogStatus:
         """Build the index for at most `budget` seconds, if it is due, and return its status.
@@ -274,7 +274,7 @@ class Catalog(Protocol):
         """Return `visible` repositories that may see the digest."""
         ...
 
-    def held(
+    def held_elsewhere(
         self, digests: Sequence[Digest], after: bytes = b"", besides: str | None = None
     ) -> tuple[set[Digest], bytes | None]:
         """Return which of the digests some repositories after `after` may see.

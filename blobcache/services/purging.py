@@ -45,7 +45,7 @@ def purge_step(provider: BrowsableProvider, digest: Digest, cursor: str) -> Purg
     else:
         serial, after = catalog.status().begun, ""
         _clear(provider, digest)
-    if catalog.advance(budgets.purge, newer_than=serial).indexed <= serial:
+    if catalog.build_step(budgets.purge, newer_than=serial).indexed <= serial:
         return PurgeResult((), f"{serial}/{after}")
     cleared: list[RepositoryName] = []
     while True:

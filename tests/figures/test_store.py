@@ -453,10 +453,10 @@ def test_what_other_repositories_hold(kind: str, request: pytest.FixtureRequest)
         catalog = RedisBlobDescriptorCacheProvider().catalog
         catalog.reindex()
         asked = [Digest(digest(number)) for number in (0, 1, 99)]
-        assert catalog.held(asked, besides="r0") == ({digest(1)}, None)
-        assert catalog.held(asked) == ({digest(0), digest(1)}, None)
-        assert catalog.held([]) == (set(), None)
+        assert catalog.held_elsewhere(asked, besides="r0") == ({digest(1)}, None)
+        assert catalog.held_elsewhere(asked) == ({digest(0), digest(1)}, None)
+        assert catalog.held_elsewhere([]) == (set(), None)
         catalog = RedisBlobDescriptorCacheProvider(budgets=Budgets(step=1)).catalog
-        held, after = catalog.held(asked)
+        held, after = catalog.held_elsewhere(asked)
         assert (held, after) == (set(), b"Not a Name")
-        assert catalog.held(asked, b"Not a Name")[1] == b"odd"
+        assert catalog.held_elsewhere(asked, b"Not a Name")[1] == b"odd"

@@ -13,12 +13,14 @@ from redis import Redis
 
 from blobcache.digest import Digest
 from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, RepositoryNameInvalid
+from blobcache.redis.index import NameIndex
 from blobcache.redis.listings import RedisCatalog
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
 from blobcache.services.catalog import Budgets, CatalogStatus
 from blobcache.services.rules import Rules
+from blobcache.transport.server import Server
 from project import embedded
 from tests.conformance import ALIAS, LAYER, A, B, of, purge
 from tests.servers import cache_at, commands, monitor
@@ -153,9 +155,9 @@ class TestBuild:
     ) -> None:
         """Counted in commands: a budget that is spent at once lets one step through."""
         with Redis.from_url(registry) as observer:
-            catalog.advance(0)
+            catalog.build_step(0)
             with commands(observer) as traffic:
-                status = catalog.advance(0)
+                status = catalog.build_step(0)
         assert not status.complete
         assert status.building
         assert traffic.calls["scan"] == 1
@@ -163,7 +165,7 @@ class TestBuild:
 
     def test_steps_go_on_where_the_last_one_stopped(self, catalog: RedisCatalog) -> None:
         steps = 0
-        while not catalog.advance(0).complete:
+        while not catalog.build_step(0).complete:
             steps += 1
         assert steps > 50
         assert len(names(catalog)) == REPOSITORIES + len(ODD_NAMES) + len(CORRUPT_NAMES) + 1
@@ -172,7 +174,7 @@ class TestBuild:
         self, catalog: RedisCatalog
     ) -> None:
         for _ in range(10):
-            catalog.advance(0)
+            catalog.build_step(0)
         page = catalog.repositories(limit=1000)
         if not page.status.complete:
             assert page.count is None
@@ -199,24 +201,24 @@ class TestBuild:
         self, catalog: RedisCatalog, registry: str
     ) -> None:
         """A cursor means nothing to a replica that took over."""
-        catalog.advance(0)
+        catalog.build_step(0)
         begun = catalog.status().begun
         with Redis.from_url(registry) as client:
             client.hset("blobcache::{catalog}::state", "identity", "another server")
-        assert catalog.advance(0).begun == begun + 1
+        assert catalog.build_step(0).begun == begun + 1
 
     def test_a_build_whose_cursor_is_damaged_is_begun_anew(
         self, catalog: RedisCatalog, registry: str
     ) -> None:
-        catalog.advance(0)
+        catalog.build_step(0)
         with Redis.from_url(registry) as client:
             client.hset("blobcache::{catalog}::state", "cursor", "damaged")
         assert catalog.reindex().complete
 
     def test_a_fresh_index_is_not_built_again(self, catalog: RedisCatalog) -> None:
         begun = catalog.reindex().begun
-        assert catalog.advance().begun == begun
-        assert catalog.advance(newer_than=begun).begun == begun + 1
+        assert catalog.build_step().begun == begun
+        assert catalog.build_step(newer_than=begun).begun == begun + 1
 
     def test_an_index_past_its_age_is_built_on_by_listings(self, registry: str) -> None:
         with cache_at(registry):
@@ -277,7 +279,7 @@ class TestWriters:
         with Redis.from_url(registry) as client:
             client.set("blobcache::{catalog}::lock", "somebody", px=60_000)
             with commands(client) as traffic:
-                status = catalog.advance()
+                status = catalog.build_step()
         assert not status.complete
         assert traffic.calls["scan"] == 0
 
@@ -286,15 +288,14 @@ class TestWriters:
     ) -> None:
         """Its lease ran out while it was held up, and another took over."""
         with Redis.from_url(registry) as client:
-            server = catalog._server
-            scan = type(server).scan
+            scan = Server.scan
 
             def slow(*args: object) -> object:
                 client.set("blobcache::{catalog}::lock", "another", px=60_000)
                 return scan(*args)  # type: ignore[arg-type]
 
-            monkeypatch.setattr(type(server), "scan", slow)
-            catalog.advance()
+            monkeypatch.setattr(Server, "scan", slow)
+            catalog.build_step()
             assert not client.exists("blobcache::{catalog}::build")
             assert client.get("blobcache::{catalog}::lock") == b"another"
 
@@ -315,13 +316,13 @@ class TestWriters:
         provider.repository_scoped("back").set_descriptor(A, of(A))
         provider.catalog.reindex()
         provider.repository_scoped("back").clear(A)
-        drop = RedisCatalog._drop
+        remove = NameIndex.remove_missing
 
-        def late(self: RedisCatalog, gone: list[bytes]) -> None:
+        def late(self: NameIndex, gone: list[bytes]) -> None:
             provider.repository_scoped("back").set_descriptor(A, of(A))
-            drop(self, gone)
+            remove(self, gone)
 
-        monkeypatch.setattr(RedisCatalog, "_drop", late)
+        monkeypatch.setattr(NameIndex, "remove_missing", late)
         provider.catalog.repositories()
         monkeypatch.undo()
         assert names(provider.catalog) == ["back"]

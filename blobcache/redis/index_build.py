@@ -1,0 +1,179 @@
+"""Building the index of repository names: by a scan of the keyspace, a bounded piece a call.
+
+The names that the scan finds go into a second sorted set, which takes the place of the index when
+the scan is complete. How far a build is stands in Redis, beside the index, and a short lock makes
+sure that one process at a time goes on with it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from time import time
+from typing import TYPE_CHECKING, cast
+from uuid import uuid4
+
+from blobcache.exceptions import CursorInvalid
+from blobcache.redis import keys
+from blobcache.redis.replies import number_of_bytes
+from blobcache.services.catalog import CatalogStatus
+from blobcache.transport.packing import Script
+
+if TYPE_CHECKING:
+    from blobcache.redis.keys import CatalogKeys
+    from blobcache.services.catalog import Deadline
+    from blobcache.transport.packing import Reply
+    from blobcache.transport.server import Server
+
+__all__ = ["IndexBuilder"]
+
+_MAX_MOMENT = 32
+"""Characters of the longest stored time that is read."""
+
+_MAX_SERIAL = 10**15 - 1
+"""No build gets this far. Lua counts up to here exactly, and writes it without an exponent."""
+
+_LEASE = 10_000
+"""Milliseconds after which a builder that has not renewed its lock is assumed dead."""
+
+_BEGIN = Script("""
+local names, build, state, lock = unpack(KEYS)
+local token, lease, now, max_age, newer_than, identity, max_serial = unpack(ARGV)
+local function serial(text)
+    local number = text and #text < 16 and text:match('^%d+$') and tonumber(text)
+    return number and number < tonumber(max_serial) and number or 0
+end
+if not redis.call('SET', lock, token, 'NX', 'PX', lease) then
+    local left = redis.pcall('PTTL', lock)
+    if type(left) ~= 'number' then return false end
+    if left >= 0 and left <= 10 * tonumber(lease) then return false end
+    redis.call('SET', lock, token, 'PX', lease)
+end
+local begun, indexed, started_at, cursor, where = unpack(redis.call('HMGET', state,
+    'begun', 'indexed', 'indexed_at', 'cursor', 'identity'))
+if cursor and where == identity and (cursor == '' or cursor:match('^[^=]*=%d+$')) then
+    return cursor
+end
+begun, indexed, started_at = serial(begun), serial(indexed), tonumber(started_at)
+newer_than = tonumber(newer_than)
+if not cursor and started_at and 0 < indexed and indexed <= begun and indexed > newer_than
+        and math.abs(tonumber(now) - started_at) < tonumber(max_age) then
+    redis.call('DEL', lock)
+    return false
+end
+redis.call('UNLINK', build)
+redis.call('HSET', state, 'begun', string.format('%.0f', math.max(begun, newer_than) + 1),
+    'cursor', '', 'identity', identity, 'started_at', now)
+return ''
+""")
+"""Take the lock and return the cursor to continue from; start a build if one is due. Return nil if
+another process builds, or if there is nothing to do.
+
+Values in the state or in the lock that another program wrote are ignored, by the rules of
+`_status`. A new build is newer than what is asked for, even if the state was lost."""
+
+_ADD_NAMES = Script("""
+local names, build, state, lock, old = unpack(KEYS)
+local token, lease, cursor, pause = unpack(ARGV)
+if redis.call('GET', lock) ~= token then return 0 end
+for first = 5, #ARGV, 500 do
+    local members = {}
+    for each = first, math.min(first + 499, #ARGV) do
+        members[#members + 1] = 0
+        members[#members + 1] = ARGV[each]
+    end
+    redis.call('ZADD', build, unpack(members))
+end
+if cursor == '' then
+    if redis.call('EXISTS', names) == 1 then redis.call('RENAME', names, old) end
+    if redis.call('EXISTS', build) == 1 then redis.call('RENAME', build, names) end
+    redis.call('UNLINK', old)
+    local begun, started_at = unpack(redis.call('HMGET', state, 'begun', 'started_at'))
+    redis.call('HSET', state, 'indexed', begun, 'indexed_at', started_at)
+    redis.call('HDEL', state, 'cursor', 'identity', 'started_at')
+else
+    redis.call('HSET', state, 'cursor', cursor)
+end
+if cursor == '' or pause == '1' then
+    redis.call('DEL', lock)
+else
+    redis.call('PEXPIRE', lock, lease)
+end
+return 1
+""")
+"""Add the names in ARGV to the index that is being built; at the end put it in the place of the old
+one. Return 0, and do nothing, if the lock is lost."""
+
+
+class IndexBuilder:
+    """Builds the index that is stored under `own_keys` in `index`, from the keys in `server`."""
+
+    def __init__(
+        self, server: Server, index: Server, own_keys: CatalogKeys, *, max_age: float
+    ) -> None:
+        self._server = server
+        self._index = index
+        self._keys = own_keys
+        self._max_age = max_age
+
+    def status(self) -> CatalogStatus:
+        """Return how far the index can be trusted. One round trip."""
+        fields = ("HMGET", self._keys.state, "indexed_at", "indexed", "begun")
+        return _status(self._index.batch([fields], own=True)[0])
+
+    def step(self, deadline: Deadline, count: int, newer_than: int | None) -> None:
+        """Build until the deadline, if the index is due and nobody else builds it.
+
+        Each command of the scan looks at `count` keys. Three round trips at least.
+        """
+        token = uuid4().hex.encode()
+        cursor = self._index.script(
+            _BEGIN,
+            self._keys[:4],
+            [
+                token,
+                _LEASE,
+                repr(time()).encode(),
+                repr(self._max_age).encode(),
+                -1 if newer_than is None else newer_than,
+                self._server.identity().encode(),
+                _MAX_SERIAL,
+            ],
+        )
+        while cursor is not None:
+            try:
+                following, found = self._server.scan(
+                    cast("bytes", cursor).decode("utf-8", "replace"), keys.REPOSITORIES, count
+                )
+            except CursorInvalid:  # of a node that has gone: the next step starts again
+                self._index.batch([("HDEL", self._keys.state, "cursor"), ("DEL", self._keys.lock)])
+                break
+            pause = deadline.is_over
+            held = self._index.script(
+                _ADD_NAMES,
+                self._keys[:5],
+                [token, _LEASE, following.encode(), int(pause), *map(keys.repository_in, found)],
+            )
+            cursor = following.encode() if following and held and not pause else None
+
+
+def _status(reply: Reply) -> CatalogStatus:
+    """Read the stored status of the index; ignore values that another program wrote."""
+    indexed_at, indexed, begun = cast("list[bytes | None]", reply)
+    dated, serial, last = _moment(indexed_at), _serial(indexed), _serial(begun)
+    if dated is None or not 0 < serial <= last:
+        dated, serial = None, 0
+    return CatalogStatus(dated, serial, last)
+
+
+def _serial(value: bytes | None) -> int:
+    number = number_of_bytes(value or b"") or 0
+    return number if number < _MAX_SERIAL else 0
+
+
+def _moment(seconds: bytes | None) -> datetime | None:
+    if seconds is None or len(seconds) > _MAX_MOMENT:
+        return None
+    try:
+        return datetime.fromtimestamp(float(seconds), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
