@@ -20,6 +20,7 @@ from blobcache.exceptions import BlobUnknown
 from blobcache.findings import Kind
 from blobcache.history import recorded
 from blobcache.models import Blob
+from blobcache.parsing import whole_number
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
@@ -213,7 +214,7 @@ class PurgeBlobPage(_AboutBlob):
         with self.catch_redis_errors(), recorded(self.request.user, source="admin"):
             result = self.provider.purge(self.subject, cursor)
         cleared = list(filter(self.access.may_view, result.cleared)) if result else []
-        total = _number(self.request.POST.get("total", "")) + len(cleared)
+        total = (whole_number(self.request.POST.get("total", ""), max_digits=9) or 0) + len(cleared)
         if result is not None and result.next is None:
             return self.redirect_with_message(self._summary(total) % {"count": total})
         return self.render(
@@ -272,8 +273,3 @@ def _fingerprint(record: Record) -> str:
     """A hash of what the page shows about the descriptor."""
     facts = ascii((record.kind.value, record.descriptor))
     return sha256(facts.encode()).hexdigest()
-
-
-def _number(text: str) -> int:
-    """What an earlier step has counted; it is shown, and nothing else."""
-    return int(text) if text.isdecimal() and len(text) < 10 else 0  # noqa: PLR2004

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.contrib import messages
@@ -12,8 +13,9 @@ from django.utils.translation import ngettext
 from blobcache.admin.base_pages import RepositoryPageBase
 from blobcache.admin.rows import Row
 from blobcache.digest import Digest
-from blobcache.exceptions import BlobUnknown, DigestInvalid
+from blobcache.exceptions import BlobUnknown
 from blobcache.history import recorded
+from blobcache.parsing import parse_each
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
@@ -47,8 +49,9 @@ class ClearMembersPage(RepositoryPageBase):
 
     def post(self) -> HttpResponse:
         """Show what will happen and, when that is confirmed, do it."""
-        texts = dict.fromkeys(self.request.POST.getlist("digest"))
-        selected = [digest for digest in map(_digest, texts) if digest is not None]
+        selected = parse_each(
+            self.request.POST.getlist("digest"), partial(Digest, allow_tarsum=True)
+        )
         if not selected:
             return self.redirect_with_message(
                 _("Select at least one blob to clear."), messages.WARNING
@@ -115,10 +118,3 @@ class ClearMembersPage(RepositoryPageBase):
                 messages.ERROR,
             )
         return HttpResponseRedirect(self.return_url)
-
-
-def _digest(text: str) -> Digest | None:
-    try:
-        return Digest(text, allow_tarsum=True)
-    except DigestInvalid:
-        return None

@@ -18,9 +18,10 @@ from blobcache.admin.confirmation import has_grown, shown_number
 from blobcache.admin.pages import CURSOR, Page
 from blobcache.cursors import seal, unseal
 from blobcache.digest import Digest
-from blobcache.exceptions import BlobUnknown, DescriptorCorrupt, RepositoryNameInvalid
+from blobcache.exceptions import BlobUnknown, DescriptorCorrupt
 from blobcache.history import recorded
 from blobcache.models import Repository
+from blobcache.parsing import parse_each, whole_number
 from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
@@ -85,15 +86,8 @@ class ClearRepositoriesPage(Page):
         return self._ask(names, counts)
 
     def _selected(self) -> list[RepositoryName]:
-        names = []
-        for text in dict.fromkeys(self.request.POST.getlist("repository")):
-            try:
-                name = RepositoryName(text)
-            except RepositoryNameInvalid:
-                continue
-            if self.access.may_clear(name):
-                names.append(name)
-        return names
+        names = parse_each(self.request.POST.getlist("repository"), RepositoryName)
+        return [name for name in names if self.access.may_clear(name)]
 
     def _counts(self, names: list[RepositoryName]) -> list[int | None] | None:
         """How many blobs each has, None for a damaged one; or just None if Redis fails."""
@@ -134,8 +128,7 @@ class ClearRepositoriesPage(Page):
     def _clear(self, names: list[RepositoryName]) -> HttpResponse:
         token = self.request.POST.get(CURSOR, "")
         cursor = unseal(token, "admin", "empty", names[0]) if token else ""
-        said = self.request.POST.get("total", "")
-        total = int(said) if said.isdecimal() and len(said) < 10 else 0  # noqa: PLR2004
+        total = whole_number(self.request.POST.get("total", ""), max_digits=9) or 0
         with self.catch_redis_errors(), recorded(self.request.user, source="admin"):
             budgets = self.provider.catalog.budgets
             deadline = budgets.deadline(budgets.clear)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from blobcache.parsing import whole_number
+
 if TYPE_CHECKING:
     from django.http import QueryDict
 
@@ -25,9 +27,7 @@ _MAX_DIGITS = 18
 
 def shown_number(form: QueryDict) -> int | None:
     """Return the number that the page showed; None if the form holds none."""
-    text = form.get(SHOWN, "")
-    is_number = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
-    return int(text) if is_number else None
+    return whole_number(form.get(SHOWN, ""), max_digits=_MAX_DIGITS)
 
 
 def has_grown(shown: int, now: int) -> bool:

@@ -18,9 +18,9 @@ from blobcache.admin.reports import Report, groups
 from blobcache.cursors import seal, unseal
 from blobcache.digest import Digest
 from blobcache.doctor.diagnosis import Diagnosis
-from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.findings import FINDING_KINDS, Finding, Kind, Place
 from blobcache.models import Blob, Repository
+from blobcache.parsing import parse_each
 from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
@@ -58,13 +58,7 @@ class FindingsPageBase(Page):
     @property
     def names(self) -> list[RepositoryName]:
         """The repositories; none for all."""
-        names = []
-        for text in dict.fromkeys(self.said):
-            try:
-                names.append(RepositoryName(text))
-            except RepositoryNameInvalid:
-                continue
-        return sorted(names)[:MAX_REPOSITORIES]
+        return sorted(parse_each(self.said, RepositoryName))[:MAX_REPOSITORIES]
 
     def is_allowed(self) -> bool:
         """Whether the user may view each named repository, or everything if none is named.

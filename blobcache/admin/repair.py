@@ -23,6 +23,7 @@ from blobcache.doctor.repair import repair_many
 from blobcache.finding_texts import EXPLANATIONS
 from blobcache.findings import FINDING_KINDS, Finding, Kind, Outcome
 from blobcache.history import recorded
+from blobcache.parsing import parse_each, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,10 +65,9 @@ class RepairPage(FindingsPageBase):
     @property
     def tally(self) -> dict[Outcome, int]:
         """What earlier steps came to; it is shown, and nothing else."""
-        said = {outcome: self.request.POST.get(outcome, "") for outcome in Outcome}
         return {
-            outcome: int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else 0
-            for outcome, text in said.items()
+            outcome: whole_number(self.request.POST.get(outcome, ""), max_digits=_MAX_DIGITS) or 0
+            for outcome in Outcome
         }
 
     def get(self) -> HttpResponse:
@@ -85,7 +85,8 @@ class RepairPage(FindingsPageBase):
             if is_further:
                 return self._walk(Kind(kind))
             return self._begin(Kind(kind), is_confirmed=is_confirmed)
-        findings = list(filter(self.may_repair, _parsed(self.request.POST.getlist("finding"))))
+        found = parse_each(self.request.POST.getlist("finding"), Finding.parse)
+        findings = [finding for finding in found if self.may_repair(finding)]
         if not findings:
             return self._nothing()
         return self._repair(findings) if is_confirmed else self._ask(findings)
@@ -233,13 +234,3 @@ def _not_as_shown(shown: int, count: _Count) -> str:
         "Nothing was repaired: the number of findings has grown from %(shown)d to %(now)d or more "
         "since you opened this page. Check it and confirm again."
     ) % {"shown": shown, "now": count.found}
-
-
-def _parsed(identities: Iterable[str]) -> list[Finding]:
-    findings = []
-    for identity in dict.fromkeys(identities):
-        try:
-            findings.append(Finding.parse(identity))
-        except ValueError:
-            continue
-    return findings

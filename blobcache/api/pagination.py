@@ -15,6 +15,7 @@ from blobcache import cursors
 from blobcache.api.exceptions import PageSizeInvalid
 from blobcache.api.schema import Parameter, nullable
 from blobcache.conf import MAX_PAGE_SIZE
+from blobcache.parsing import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -165,9 +166,9 @@ class CatalogPagination(SealedCursorPagination):
 def _parsed(text: str, default: int) -> int:
     if not text:
         return default
-    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_PAGE_SIZE))
-    if not is_number or not 0 < int(text) <= MAX_PAGE_SIZE:
+    size = whole_number(text, max_digits=len(str(MAX_PAGE_SIZE)))
+    if size is None or not 0 < size <= MAX_PAGE_SIZE:
         raise PageSizeInvalid(
             f"A page's size is a whole number from 1 to {MAX_PAGE_SIZE}, not {text[:80]!a}."
         )
-    return int(text)
+    return size
