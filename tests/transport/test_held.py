@@ -1,4 +1,4 @@
-"""Which connections threads hold, what becomes of them, and what it takes from everybody else."""
+"""Which connections threads hold, when they are given back, and what that costs others."""
 
 from __future__ import annotations
 
@@ -33,10 +33,15 @@ Receive: TypeAlias = Callable[[bytearray], int]
 
 
 class Credentials(CredentialProvider):
-    """Of the user that every server has."""
+    """Those of the user that every server has."""
 
     def get_credentials(self) -> tuple[str, str]:
         return "default", ""
+
+
+by_hiredis = pytest.mark.skipif(
+    private.HiredisParser is None, reason="without hiredis, redis-py receives replies"
+)
 
 
 @pytest.fixture
@@ -48,7 +53,7 @@ def provider(default_cache: Redis) -> RedisBlobDescriptorCacheProvider:
 
 @contextmanager
 def counted(client: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """Within the block the connections that the pool hands out are noted."""
+    """Within the block, collect the connections that the pool hands out."""
     taken: list[Any] = []
     pool = client.connection_pool
     get_connection = pool.get_connection
@@ -165,7 +170,7 @@ class TestAThread:
         # This thread holds one already, so of the others one fewer does.
         assert len(taken) == threads + (threads - (MAX_HELD - 1))
 
-    def test_may_be_told_to_hold_none(
+    def test_may_be_configured_to_hold_none(
         self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         provider = RedisBlobDescriptorCacheProvider(options=RedisOptions(hold_connections=False))
@@ -235,7 +240,7 @@ class TestAPool:
             provider.stat(A)
         assert len(tried) == 1
 
-    def test_that_is_disconnected_is_connected_anew(
+    def test_that_is_disconnected_is_connected_again(
         self, provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
     ) -> None:
         default_cache.connection_pool.disconnect()
@@ -258,7 +263,7 @@ class TestAConnection:
         default_cache: Redis,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """What came for nobody is not taken for the reply to what is asked next."""
+        """Nothing unexpected is taken for the reply to the next command."""
         connection = held(provider)
         connection.send_packed_command([b"*1\r\n$4\r\nPING\r\n"])
         assert connection.can_read(1)
@@ -267,7 +272,7 @@ class TestAConnection:
         assert len(taken) == 1
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-    def test_that_is_interrupted_while_it_is_looked_at_is_given_back(
+    def test_that_is_interrupted_while_it_is_checked_is_given_back(
         self,
         provider: RedisBlobDescriptorCacheProvider,
         default_cache: Redis,
@@ -295,6 +300,7 @@ class TestAConnection:
                     assert provider.stat(A) == of(A)
             assert taken == []
 
+    @by_hiredis
     def test_on_which_a_call_failed_is_given_back_closed(
         self,
         provider: RedisBlobDescriptorCacheProvider,
@@ -311,6 +317,7 @@ class TestAConnection:
             assert provider.stat(A) == of(A)
         assert len(taken) == 1
 
+    @by_hiredis
     def test_is_not_used_by_a_signal_handler_in_the_middle_of_a_call(
         self, provider: RedisBlobDescriptorCacheProvider
     ) -> None:
@@ -332,6 +339,9 @@ class TestAConnection:
         assert seen == [None, of(B, 7)]
         assert provider.stat(B) == of(B, 7)
 
+    @pytest.mark.skipif(
+        not hasattr(Connection, "mark_for_reconnect"), reason="redis-py 6 does not know maintenance"
+    )
     def test_is_replaced_before_its_server_goes_away(
         self,
         provider: RedisBlobDescriptorCacheProvider,
@@ -344,7 +354,7 @@ class TestAConnection:
             assert provider.stat(A) == of(A)
         assert len(taken) == 1
 
-    def test_that_another_thread_closes_after_the_look_is_connected_anew(
+    def test_that_another_thread_closes_after_the_check_is_connected_again(
         self, provider: RedisBlobDescriptorCacheProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         connection = held(provider)
@@ -356,10 +366,11 @@ class TestAConnection:
         monkeypatch.setattr(connection, "can_read", closed_after)
         assert provider.stat(A) == of(A)
 
-    def test_that_another_thread_closes_while_it_is_read_has_no_more_to_say(
+    @by_hiredis
+    def test_that_another_thread_closes_while_it_is_read_gives_no_reply(
         self, provider: RedisBlobDescriptorCacheProvider
     ) -> None:
-        """What then comes of an encrypted one is not even decrypted."""
+        """Of an encrypted one, the bytes that come then are not even decrypted."""
         record = b"+\x17\x03\x03\r\n" * 20
         connection = held(provider)
 
@@ -372,7 +383,7 @@ class TestAConnection:
             provider.set_descriptor(B, of(B))
         assert isinstance(caught.value.__cause__, ConnectionError)
 
-    def test_is_asked_for_its_health_where_that_is_due(
+    def test_is_health_checked_when_that_is_due(
         self, valkey: embedded.Server, observer: Redis
     ) -> None:
         def pings() -> int:
@@ -389,24 +400,24 @@ class TestAConnection:
                 assert provider.stat(A) == of(A)
             assert pings() == before + 1
 
-    def test_gets_what_comes_between_replies_to_where_it_belongs(
+    def test_hands_push_messages_between_replies_to_their_handler(
         self, valkey: embedded.Server
     ) -> None:
-        """A server's word that a key was changed, which goes to whoever had it tracked."""
+        """The server tells a client that tracks a key when it is changed."""
         with cache_at(valkey.url, CONNECTION_POOL_KWARGS={"protocol": 3}):
             provider = RedisBlobDescriptorCacheProvider()
             provider.set_descriptor(A, of(A))
             connection = held(provider)
             connection.send_command("CLIENT", "TRACKING", "ON")
             assert connection.read_response() == b"OK"
-            told: list[Any] = []
-            private.parser_and_socket(connection)[0].set_invalidation_push_handler(told.append)
+            pushed: list[Any] = []
+            connection._parser.set_invalidation_push_handler(pushed.append)
             key = f"blobs::{A}"
             replies = provider.server.batch(
                 [("HGET", key, "size"), ("HSET", key, "size", 7), ("HGET", key, "size")]
             )
             assert replies == [b"1234", 0, b"7"]
-            assert [each[1] for each in told] == [[key.encode()]]
+            assert [each[1] for each in pushed] == [[key.encode()]]
             assert provider.stat(A) == of(A, 7)
 
 

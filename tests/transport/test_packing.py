@@ -22,19 +22,19 @@ lists_of_commands = st.lists(st.lists(words).map(lambda operands: ("SET", *opera
 
 
 @given(lists_of_commands)
-def test_commands_are_packed_as_redis_py_packs_them(said: list[Command]) -> None:
-    assert pack(said) == b"".join(Connection().pack_commands(said))
+def test_commands_are_packed_as_redis_py_packs_them(sent: list[Command]) -> None:
+    assert pack(sent) == b"".join(Connection().pack_commands(sent))
 
 
 def test_commands_are_packed_the_same_without_hiredis() -> None:
-    said: list[Command] = [("SADD", b"\x00\xff", "ü", 12), ("PING",), ("SET", "", b"")]
+    sent: list[Command] = [("SADD", b"\x00\xff", "ü", 12), ("PING",), ("SET", "", b"")]
     script = (
         "import sys; sys.modules['hiredis'] = None\n"
         "from blobcache.transport.packing import pack\n"
-        f"sys.stdout.buffer.write(pack({said!r}))"
+        f"sys.stdout.buffer.write(pack({sent!r}))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
-    assert done.stdout == pack(said)
+    assert done.stdout == pack(sent)
 
 
 @pytest.mark.parametrize("digest", [A, ALIAS, Digest("sha384:" + "e" * 96), TARSUM])
@@ -48,9 +48,9 @@ def test_a_template_packs_what_its_commands_say(
         commands.clear_template(repository, takes_blob=True),
         commands.membership_template(repository or NAME, 60),
     ):
-        said = template.commands(digest)
-        assert template.pack(digest) == pack(said)
-        assert template.count == len(said)
+        sent = template.commands(digest)
+        assert template.pack(digest) == pack(sent)
+        assert template.count == len(sent)
 
 
 @pytest.mark.parametrize("digest", [A, ALIAS, Digest("sha384:" + "e" * 96), TARSUM])
@@ -73,16 +73,16 @@ def test_a_template_with_words_packs_what_its_commands_say(
     words: tuple[bytes, ...],
 ) -> None:
     for template in commands.hash_templates(repository, size_fields, ttl):
-        said = template.commands(digest, *words)
-        assert template.pack(digest, *words) == pack(said)
-        assert template.count == len(said)
+        sent = template.commands(digest, *words)
+        assert template.pack(digest, *words) == pack(sent)
+        assert template.count == len(sent)
 
 
 def test_what_never_differs_is_packed_as_it_is() -> None:
-    said: list[Command] = [("PING",), ("GET", A)]
-    packed = Packed(said)
-    assert packed.commands() == said
-    assert packed.pack() == packed.pack() == pack(said)
+    sent: list[Command] = [("PING",), ("GET", A)]
+    packed = Packed(sent)
+    assert packed.commands() == sent
+    assert packed.pack() == packed.pack() == pack(sent)
     assert packed.count == 2
 
 

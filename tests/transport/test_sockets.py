@@ -1,4 +1,4 @@
-"""Sockets whose timeouts the kernel keeps, and what they are to whoever gets them back."""
+"""Sockets whose timeouts the kernel keeps, and how they are given back."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.connection import Connection
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from blobcache.exceptions import CacheUnavailable
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.transport import private
 from blobcache.transport.sockets import send_all, use_kernel_timeout, use_python_timeout
 from project import embedded
 from tests.conformance import A, of
@@ -32,6 +34,14 @@ SLACK = 2.0
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or sys.maxsize <= 2**32, reason="a system where Python keeps them"
+)
+
+
+by_hiredis = pytest.mark.skipif(
+    private.HiredisParser is None, reason="without hiredis, redis-py waits by Python's timeouts"
+)
+maintained = pytest.mark.skipif(
+    not hasattr(Connection, "mark_for_reconnect"), reason="redis-py 6 does not know maintenance"
 )
 
 
@@ -129,7 +139,7 @@ class TestASocket:
 
     def test_of_a_library_for_green_threads_is_left_alone(self) -> None:
         class Green(socket.socket):
-            """Waits by letting others go on, whatever its file descriptor would do."""
+            """Lets other green threads run while it waits."""
 
             def recv_into(self, *args: Any) -> int:
                 raise NotImplementedError
@@ -142,7 +152,7 @@ class TestASocket:
 
 class TestSending:
     def test_takes_no_longer_in_parts(self, ends: tuple[socket.socket, socket.socket]) -> None:
-        """What the other end takes slowly is sent within one timeout, not within one for each."""
+        """If the other end reads slowly, one timeout covers the whole, not one each part."""
         ours, theirs = ends
         done = threading.Event()
 
@@ -181,6 +191,7 @@ class TestSending:
         assert received == sent
 
 
+@by_hiredis
 class TestAHeldConnection:
     @in_thread
     def test_leaves_its_timeout_to_the_kernel(self, client: Redis) -> None:
@@ -223,11 +234,12 @@ class TestAHeldConnection:
         calls()
         assert all_timeouts(client) == {TIMEOUT}
 
+    @maintained
     @in_thread
     def test_keeps_the_timeout_that_it_has_while_its_server_is_maintained(
         self, client: Redis
     ) -> None:
-        """By the calls that redis-py makes then; see its `maint_notifications`."""
+        """With the calls that redis-py makes then; see its `maint_notifications`."""
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
         provider.stat(A)
@@ -249,7 +261,7 @@ class TestAHeldConnection:
     @pytest.mark.parametrize("is_read", [False, True])
     @in_thread
     def test_that_has_something_to_read_is_replaced(self, client: Redis, is_read: bool) -> None:
-        """Whether it is still at the socket, or with what takes replies apart."""
+        """Whether it is still at the socket or already at the parser."""
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
         provider.stat(A)
@@ -262,6 +274,7 @@ class TestAHeldConnection:
         assert provider.stat(A) == of(A)
         assert held(provider)._sock is not sock
 
+    @maintained
     @in_thread
     def test_is_replaced_before_its_server_goes_away(self, client: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
@@ -275,7 +288,7 @@ class TestAHeldConnection:
     def test_of_the_thread_that_handles_signals_keeps_its_own(
         self, client: Redis, valkey: embedded.Server
     ) -> None:
-        """Each of them would make the kernel wait as long again."""
+        """Each signal would start the kernel's timeout again."""
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
         provider.stat(A)
