@@ -1,4 +1,4 @@
-"""django-redis on a Redis or Valkey Cluster.
+"""A connection factory for django-redis on a Redis or Valkey Cluster.
 
 Name it in an entry of ``CACHES``, with any node's address as LOCATION::
 
@@ -25,12 +25,12 @@ __all__ = ["ClusterConnectionFactory"]
 
 
 class ClusterConnectionFactory(ConnectionFactory):
-    """Makes one `RedisCluster` a process and LOCATION, which keeps a pool for each node.
+    """Makes one `RedisCluster` per process and LOCATION, which keeps a pool for each node.
 
     ``REDIS_CLIENT_KWARGS`` and ``CONNECTION_POOL_KWARGS`` go to that client. It asks the cluster
-    for its topology when it is first used, and anew when a node redirects it or fails. Unless they
-    say otherwise nothing is tried twice: the client's own policy waits for a silent node ten times
-    over.
+    for its topology when it is first used, and again when a node redirects it or fails. Unless they
+    contain a ``retry``, nothing is tried twice: the client's own policy waits for a silent node ten
+    times over.
     """
 
     _clusters: ClassVar[dict[str, RedisCluster]] = {}
@@ -46,7 +46,7 @@ class ClusterConnectionFactory(ConnectionFactory):
         Raises redis-py's ``RedisClusterException`` if no node answers; the next call tries again.
         """
         if url not in self._clusters:
-            # Made outside the lock: while no node answers, nobody waits for anybody's timeout.
+            # Made outside the lock: threads do not wait for each other's timeouts.
             cluster = RedisCluster.from_url(url, **self._client_kwargs(url))
             with self._lock:
                 if self._clusters.setdefault(url, cluster) is not cluster:

@@ -17,7 +17,7 @@ processes share. Without the extra the decorators return the method unchanged.
 | ``clear`` | ``cleared``, ``miss`` |
 | ``purge``, each step | ``continued``, ``purged`` at the end; the clears within count as such too |
 
-and in each of them ``invalid`` (a value that nobody can be asked about; in a batch not counted),
+and in each of them ``invalid`` (a value that is not valid; in a batch not counted),
 ``refused`` (the registry is read-only) and ``error`` (the cache failed).
 """
 
