@@ -1,7 +1,7 @@
-"""Errors as a registry reports them: ``{"errors": [{"code", "message", "detail"}]}``.
+"""Errors in the format of a registry: ``{"errors": [{"code", "message", "detail"}]}``.
 
-OCI distribution-spec, "Error Codes". The handler is set on our views alone; the host's own stays
-what it is.
+OCI distribution-spec, "Error Codes". Only the API's views use this handler; the host project's own
+is not changed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _CODES = {
 
 
 class BodyInvalid(BlobCacheError):
-    """A request's body that is not what the route takes."""
+    """A request's body that is not valid for the route."""
 
     code = "BODY_INVALID"
     status = 400
@@ -77,15 +77,15 @@ class ParameterInvalid(BlobCacheError):
 
 
 class PageSizeInvalid(BlobCacheError):
-    """Not a number of rows."""
+    """A size of a page that is not a number from 1 to the maximum."""
 
     code = "PAGINATION_NUMBER_INVALID"
     status = 400
 
 
 def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | None:
-    """Return the response that reports the error; None for one that nobody foresaw."""
-    error, headers = _as_ours(exc), {}
+    """Return the response to an error. None for unexpected ones: Django reports them."""
+    error, headers = _translate(exc), {}
     if isinstance(error, CacheUnavailable):
         # Quoted: a path may contain line breaks, which would inject lines into the log.
         _log.warning("Not available: %s", quoted(context["request"].path), exc_info=exc)
@@ -105,10 +105,10 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
 
 
 def envelope(error: BlobCacheError | exceptions.APIException) -> dict[str, Any]:
-    """Return what the body says of the error."""
+    """Return the body of the response."""
     if isinstance(error, BlobCacheError):
         return {"errors": [_entry(error.code, error.message, error.detail)]}
-    code = "UNAUTHORIZED" if isinstance(error, _STRANGERS) else _CODES.get(error.status_code)
+    code = "UNAUTHORIZED" if isinstance(error, _UNAUTHENTICATED) else _CODES.get(error.status_code)
     return {
         "errors": [
             _entry(code or "UNKNOWN", message, {"field": field} if field else {})
@@ -117,31 +117,31 @@ def envelope(error: BlobCacheError | exceptions.APIException) -> dict[str, Any]:
     }
 
 
-_STRANGERS = (exceptions.NotAuthenticated, exceptions.AuthenticationFailed)
+_UNAUTHENTICATED = (exceptions.NotAuthenticated, exceptions.AuthenticationFailed)
 """Errors that the framework turns into 403 where no authentication class asks for credentials."""
 
 
-def _as_ours(exc: Exception) -> BlobCacheError | exceptions.APIException | None:
-    """The error in our terms: what Django and the framework raise finds its own."""
+def _translate(exc: Exception) -> BlobCacheError | exceptions.APIException | None:
+    """Return the API's own error for one of Django or the framework; None for unexpected ones."""
     if isinstance(exc, (BlobCacheError, exceptions.APIException)):
         return exc
-    for kinds, ours in _OURS:
+    for kinds, ours in _TRANSLATIONS:
         if isinstance(exc, kinds):
             return ours()
     return None
 
 
-_OURS: list[
+_TRANSLATIONS: list[
     tuple[tuple[type[Exception], ...], Callable[[], BlobCacheError | exceptions.APIException]]
 ] = [
     ((Http404,), exceptions.NotFound),
     ((PermissionDenied,), exceptions.PermissionDenied),
     ((RequestDataTooBig,), lambda: BodyTooLarge("The body is longer than this server reads.")),
     (
-        (TooManyFieldsSent,),  # in a form; for a query, see `BlobCacheView.check_parameters`
+        (TooManyFieldsSent,),  # in a form; for a query, see `RegistryView.check_query_parameters`
         lambda: BodyInvalid("The request has more fields than this server reads."),
     ),
-    ((UnreadablePostError,), lambda: BodyInvalid("The body ended before its time.")),
+    ((UnreadablePostError,), lambda: BodyInvalid("The request body ended early.")),
     (
         (DatabaseError, ConnectionInterrupted),  # the host's: accounts, throttles
         lambda: CacheUnavailable("The service is not available at the moment; try again shortly."),
@@ -154,7 +154,7 @@ def _entry(code: str, message: str, detail: Mapping[str, object]) -> dict[str, o
 
 
 def _messages(detail: Any, field: str = "") -> Iterator[tuple[str, str]]:
-    """The messages in a serializer's nest of errors, each with the field it is about."""
+    """Return the messages of a serializer's nested errors, each with its field."""
     if isinstance(detail, dict):
         for name, its in detail.items():
             yield from _messages(its, f"{field}.{name}" if field else str(name))

@@ -124,7 +124,8 @@ class CanonicalField(serializers.CharField):
 
     def to_representation(self, value: Any) -> Any:
         """Return the digest; None if there is no other."""
-        return _canonical(value)
+        found = value.descriptor
+        return found.digest if found and found.digest != value.digest else None
 
 
 class StateCountsField(serializers.DictField):
@@ -325,14 +326,9 @@ class RecordSerializer(ResponseSerializer):
             "digest": instance.digest,
             "size": found.size if found else None,
             "mediaType": found.media_type if found else None,
-            "canonical": _canonical(instance),
+            "canonical": found.digest if found and found.digest != instance.digest else None,
             "state": instance.kind,
         }
-
-
-def _canonical(record: Record) -> str | None:
-    found = record.descriptor
-    return found.digest if found and found.digest != record.digest else None
 
 
 class RepositorySerializer(ResponseSerializer):

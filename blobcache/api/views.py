@@ -82,7 +82,7 @@ CACHING = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization,
 _BY_SETTING: list[type[BasePermission]] = []
 """Stands for the classes that the setting ``API_PERMISSION_CLASSES`` names.
 
-It is told from other lists by identity: a view may have no permission classes, too."""
+It is recognised by identity, because a view may also have an empty list of its own."""
 
 
 class RegistryView(APIView):
@@ -271,13 +271,13 @@ class RegistryView(APIView):
 
     def get_throttles(self) -> list[BaseThrottle]:
         """Return the host's throttles, and that of the action's scope if there is a rate for it."""
-        rates = ScopedRateThrottle.THROTTLE_RATES
         scope = self.throttle_scope or self.throttle_scopes.get(self.current_action or "")
-        if scope in rates:
-            self.throttle_scope = scope
         throttles = super().get_throttles()
+        if scope not in ScopedRateThrottle.THROTTLE_RATES:
+            return throttles
+        self.throttle_scope = scope
         has_scoped = any(isinstance(throttle, ScopedRateThrottle) for throttle in throttles)
-        return throttles if has_scoped or scope not in rates else [*throttles, ScopedRateThrottle()]
+        return throttles if has_scoped else [*throttles, ScopedRateThrottle()]
 
     def is_write(self, action: str | None) -> bool:
         """Whether a read-only registry refuses the action."""

@@ -137,6 +137,8 @@ class DescriptorViewSet(RegistryViewSet):
 
     lookup_field = "digest"
     lookup_value_regex = "[^/]+"
+    lookup_mark = ":"
+    """Every digest contains it; see `RegistryRouter`."""
 
     requires: ClassVar[Mapping[str, Rule]] = {
         "list": permissions.view,

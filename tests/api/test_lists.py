@@ -12,6 +12,7 @@ from django.contrib.admin.models import LogEntry
 from redis import Redis
 from rest_framework.test import APIClient
 
+from blobcache import cursors
 from blobcache.descriptor import Descriptor
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
@@ -310,6 +311,34 @@ class TestCursors:
         settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
         settings.SECRET_KEY = "another"
         refused(superuser.get(following), 400, "CURSOR_INVALID")
+
+
+SCOPES = {
+    "/api/blobs/": ("BlobListView",),
+    "/api/repositories/?prefix=r": ("RepositoryListView", "r"),
+    "/api/repositories/big/blobs/": ("RepositoryBlobListView", "big"),
+    f"/api/blobs/{digest(0)}/repositories/": ("HolderListView", digest(0)),
+    "/api/repositories/big/summary/": ("SummaryView", "big"),
+}
+
+
+@pytest.mark.parametrize("url", SCOPES)
+def test_cursors_of_earlier_versions_stay_valid(
+    url: str, superuser: APIClient, many: Redis
+) -> None:
+    token = cursors.seal("", "default", *SCOPES[url])
+    query = urlencode({"cursor": token})
+    assert superuser.get(f"{url}{'&' if '?' in url else '?'}{query}").status_code == 200
+
+
+@pytest.mark.parametrize("query", ["", "?dry_run=1"])
+def test_cursors_of_earlier_purges_stay_valid(
+    query: str, superuser: APIClient, many: Redis
+) -> None:
+    kind = ("dry_run",) if query else ()
+    token = cursors.seal("", "default", "PurgeView", *kind, digest(0))
+    purge = f"/api/blobs/{digest(0)}/purge/{query}"
+    assert superuser.post(purge, {"cursor": token}, format="json").status_code == 200
 
 
 @pytest.mark.parametrize("url", [url for url in LISTS if not url.endswith("/summary/")])

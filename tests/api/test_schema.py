@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +71,61 @@ def test_says_what_can_go_wrong(schema: Any) -> None:
                 if code >= "400":
                     (body,) = response["content"].values()
                     assert body["schema"] == {"$ref": "#/components/schemas/BlobCacheErrors"}
-            assert {"401", "403", "503"} <= operation["responses"].keys()
+            assert {"401", "403", "414", "503"} <= operation["responses"].keys()
+
+
+SHA256 = "sha256:" + "a" * 64
+TARSUM = "tarsum.v1+sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize("allow_tarsum", [False, True])
+def test_says_what_a_digest_is(allow_tarsum: bool, settings: LazySettings) -> None:
+    settings.BLOBCACHE = {"default": {"ALLOW_TARSUM": allow_tarsum}}
+    schema: Any = SchemaGenerator().get_schema(request=None, public=True)
+    components = schema["components"]["schemas"]
+    found = [
+        parameter["schema"]
+        for path in schema["paths"].values()
+        for operation in path.values()
+        for parameter in operation.get("parameters", [])
+        if parameter["name"] == "digest"
+    ]
+    found += [
+        components[name]["properties"]["digest"]
+        for name in ("BlobCacheDescriptor", "BlobCacheNewDescriptorRequest")
+    ]
+    assert len(found) == 10
+    for each in found:
+        assert re.match(each["pattern"], SHA256)
+        assert not re.match(each["pattern"], SHA256 + "a")
+        assert bool(re.match(each["pattern"], TARSUM)) == allow_tarsum
+
+
+def test_says_what_a_name_is(schema: Any) -> None:
+    found = {
+        operation["operationId"]: parameter["schema"]
+        for path in schema["paths"].values()
+        for operation in path.values()
+        for parameter in operation.get("parameters", [])
+        if parameter["name"] == "name"
+    }
+    assert len(found) == 6
+    assert {each["maxLength"] for each in found.values()} == {255}
+    assert [name for name in found if "pattern" in found[name]] == ["set_repository_blob"]
+    pattern = found["set_repository_blob"]["pattern"]
+    assert re.match(pattern, "team/app")
+    assert not re.match(pattern, "host:5000/app")
+
+
+def test_says_what_a_body_may_have(settings: LazySettings) -> None:
+    settings.BLOBCACHE = {"default": {"API_MAX_BATCH": 7}}
+    schema: Any = SchemaGenerator().get_schema(request=None, public=True)
+    components = schema["components"]["schemas"]
+    bodies = [components[f"BlobCache{name}Request"] for name in ("NewDescriptor", "Batch", "Purge")]
+    assert all(body["additionalProperties"] is False for body in bodies)
+    descriptor, batch, _ = (body["properties"] for body in bodies)
+    assert descriptor["mediaType"] == {"type": "string", "minLength": 1, "maxLength": 255}
+    assert batch["digests"]["maxItems"] == 7
 
 
 def test_the_api_works_without_it() -> None:
