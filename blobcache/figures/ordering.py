@@ -19,7 +19,7 @@ from blobcache.visibility import ALL, Visible
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from blobcache.redis.listings import RedisCatalog
+    from blobcache.figures.catalog import IndexedCatalog
     from blobcache.services.figures import Figures
     from blobcache.transport.packing import Command, Reply
 
@@ -31,7 +31,7 @@ class OrderedList:
 
     def __init__(
         self,
-        catalog: RedisCatalog,
+        catalog: IndexedCatalog,
         get_figures: Callable[[Sequence[bytes]], Iterable[Figures | None]],
         order: Order,
         *,

@@ -10,7 +10,7 @@ from blobcache.services.figures import Sharing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blobcache.redis.listings import RedisCatalog
+    from blobcache.figures.catalog import IndexedCatalog
     from blobcache.redis.service import RedisService
 
 __all__ = ["MAX_COMPARED", "shared_bytes"]
@@ -20,7 +20,7 @@ MAX_COMPARED = 250
 
 
 def shared_bytes(
-    catalog: RedisCatalog,
+    catalog: IndexedCatalog,
     repository_scoped: Callable[[str], RedisService],
     repository: str,
 ) -> Sharing:

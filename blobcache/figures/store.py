@@ -30,7 +30,7 @@ from blobcache.visibility import ALL, Visible
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from blobcache.redis.listings import RedisCatalog
+    from blobcache.figures.catalog import IndexedCatalog
     from blobcache.redis.service import RedisService
     from blobcache.services.catalog import Deadline, MemberPage
     from blobcache.services.figures import OrderedPage, Sharing
@@ -78,7 +78,7 @@ class RedisFigureStore:
         self,
         registry: str,
         server: Server,
-        catalog: RedisCatalog,
+        catalog: IndexedCatalog,
         repository_scoped: Callable[[str], RedisService],
     ) -> None:
         self._registry = registry

@@ -1,4 +1,4 @@
-"""How much of a repository others hold too."""
+"""Bytes that other repositories have too."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def provider(default_cache: Redis) -> RedisBlobDescriptorCacheProvider:
     return RedisBlobDescriptorCacheProvider(budgets=Budgets(sharing=5))
 
 
-def test_bytes_that_others_hold_are_counted_once(
+def test_shared_bytes_are_counted_once(
     provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
 ) -> None:
     fill(provider, "a", range(1, 5))
@@ -50,12 +50,14 @@ def test_only_the_largest_are_compared(provider: RedisBlobDescriptorCacheProvide
     assert found.is_least
 
 
-def test_without_time_it_is_at_least_nothing(provider: RedisBlobDescriptorCacheProvider) -> None:
+def test_without_time_nothing_is_found_but_it_may_be_more(
+    provider: RedisBlobDescriptorCacheProvider,
+) -> None:
     fill(provider, "a", range(1, 3))
     provider.catalog.reindex()
     slow = RedisBlobDescriptorCacheProvider(budgets=Budgets(sharing=0))
     assert slow.figures.shared_bytes("a") == Sharing(0, 3, is_least=True)
 
 
-def test_nothing_is_not_shared(provider: RedisBlobDescriptorCacheProvider) -> None:
+def test_an_unknown_repository_shares_nothing(provider: RedisBlobDescriptorCacheProvider) -> None:
     assert provider.figures.shared_bytes("a").percent == 0

@@ -1,4 +1,4 @@
-"""Figures: what repositories come to, counted in steps, kept, and sorted by."""
+"""The store of figures: counting in steps, stored figures, and sorted lists."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def digest(number: int) -> str:
 
 
 def write(client: Redis, repository: str, blobs: int, *, first: int = 0, size: int = 10) -> None:
-    """Write what a registry does."""
+    """Write the keys that a registry writes."""
     with client.pipeline(transaction=False) as pipe:
         for number in range(first, first + blobs):
             blob = digest(number)
@@ -93,7 +93,7 @@ class TestCounting:
         assert 0 <= found.age < 60
         assert figures.get_many(["b", "a"]) == [None, found]
 
-    def test_an_alias_weighs_nothing_beside_its_blob(
+    def test_an_alias_adds_no_bytes_if_its_blob_is_a_member_too(
         self, figures: FigureStore, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
     ) -> None:
         provider.repository_scoped("a").set_descriptor(ALIAS, of(A, size=1000))
@@ -103,7 +103,7 @@ class TestCounting:
         found = counted(figures, "a")
         assert (found.sums.blobs, found.sums.bytes) == (1, 1000)
 
-    def test_further_media_types_go_into_one_sum(
+    def test_further_media_types_share_one_sum(
         self, figures: FigureStore, provider: RedisBlobDescriptorCacheProvider
     ) -> None:
         scope = provider.repository_scoped("a")
@@ -117,7 +117,7 @@ class TestCounting:
         assert found.sums.other_media_types
         assert found.sums.other_media_types.blobs == 6
 
-    def test_counts_in_steps_and_tells_the_progress(
+    def test_counts_in_steps_and_reports_the_progress(
         self, stepwise: FigureStore, any_store: Redis
     ) -> None:
         write(any_store, "a", 5000)
@@ -143,7 +143,7 @@ class TestCounting:
         assert status.progress is not None
         assert counted(figures, "a").sums.blobs == 3100
 
-    def test_two_at_once_do_not_add_up_twice(
+    def test_two_counts_at_once_count_no_blob_twice(
         self, figures: FigureStore, stepwise: FigureStore, any_store: Redis
     ) -> None:
         """Another request counts the same members while ours is reading them."""
@@ -161,7 +161,7 @@ class TestCounting:
         assert counted(figures, "a").sums.blobs == 5000
 
     @pytest.mark.parametrize("what", ["of", "at"])
-    def test_a_count_of_another_server_or_of_yesterday_is_begun_anew(
+    def test_a_count_of_another_server_or_from_long_ago_starts_again(
         self, what: str, figures: FigureStore, stepwise: FigureStore, any_store: Redis
     ) -> None:
         write(any_store, "a", 3000)
@@ -174,7 +174,9 @@ class TestCounting:
             assert figures.get("a").progress is None
         assert counted(figures, "a").sums.blobs == 3000
 
-    def test_what_is_no_set_is_corrupt(self, figures: FigureStore, any_store: Redis) -> None:
+    def test_a_key_that_is_not_a_set_is_corrupt(
+        self, figures: FigureStore, any_store: Redis
+    ) -> None:
         any_store.set("repository::a::blobs", "text")
         with pytest.raises(DescriptorCorrupt):
             figures.count_step("a")
@@ -186,8 +188,8 @@ class TestCounting:
         assert not any_store.exists("blobcache::{catalog}::figures")
 
 
-class TestGone:
-    def test_figures_go_with_the_repository(
+class TestRemoval:
+    def test_figures_are_removed_with_the_repository(
         self, figures: FigureStore, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
     ) -> None:
         for name in ("a", "b"):
@@ -200,7 +202,7 @@ class TestGone:
         assert figures.get_many(["a"]) == [None]
         assert figures.list_ordered(Order.BYTES).counted == 1
 
-    def test_an_emptied_repository_is_counted_to_nothing(
+    def test_a_repository_without_blobs_has_no_figures_any_more(
         self, figures: FigureStore, any_store: Redis
     ) -> None:
         write(any_store, "a", 1)
@@ -239,7 +241,7 @@ class TestOrder:
     UNCOUNTED = ("d/uncounted", "e/uncounted", "odd")
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-    def test_every_page_size_gives_all_of_them(self, ranked: FigureStore, limit: int) -> None:
+    def test_every_page_size_lists_all_repositories(self, ranked: FigureStore, limit: int) -> None:
         names = [*sorted(name for name, *_ in self.SIZES), *self.UNCOUNTED]
         assert self.walk(ranked, Order.NAME, limit) == names
         assert self.walk(ranked, Order.NAME, limit, descending=True) == names[::-1]
@@ -250,7 +252,7 @@ class TestOrder:
         by_blobs = ["b/big", "a/small", "c/many", "c/same"]
         assert self.walk(ranked, Order.BLOBS, limit) == [*by_blobs, *self.UNCOUNTED]
 
-    def test_rows_have_figures_and_the_number_of_now(
+    def test_rows_have_figures_and_the_current_number_of_blobs(
         self, ranked: FigureStore, any_store: Redis
     ) -> None:
         any_store.sadd("repository::b/big::blobs", A)
@@ -265,13 +267,13 @@ class TestOrder:
 
     @pytest.mark.parametrize("order", Order)
     @pytest.mark.parametrize("descending", [False, True])
-    def test_what_may_not_be_seen_has_no_say_in_whether_there_is_more(
+    def test_invisible_names_do_not_affect_whether_there_is_a_next_page(
         self,
         ranked: FigureStore,
         order: Order,
         descending: bool,
     ) -> None:
-        """Of two names, the second one's page is the last, whatever lies beyond."""
+        """If two names are visible, the page of the second is the last."""
         names = {"b/big", "c/many"}
         visible = Visible(None, lambda name: name in names)
         page = ranked.list_ordered(order, "", 1, descending=descending, visible=visible)
@@ -281,7 +283,9 @@ class TestOrder:
         assert last.next is None
 
     @pytest.mark.parametrize("limit", [1, 100])
-    def test_some_of_them(self, ranked: FigureStore, limit: int) -> None:
+    def test_lists_only_visible_names_and_those_that_contain_a_text(
+        self, ranked: FigureStore, limit: int
+    ) -> None:
         by_bytes = ["c/many", "c/same", "b/big"]
         seen = Visible.of(["b/", "c/"])
         assert self.walk(ranked, Order.BYTES, limit, visible=seen) == by_bytes
@@ -290,7 +294,7 @@ class TestOrder:
         assert self.walk(ranked, Order.BLOBS, limit, containing="m") == ["a/small", *by_bytes[:2]]
         assert self.walk(ranked, Order.NAME, limit, containing="un") == list(self.UNCOUNTED[:2])
 
-    def test_goes_on_where_one_was_that_has_moved(
+    def test_the_next_page_is_right_if_the_last_repository_has_moved(
         self, ranked: FigureStore, any_store: Redis
     ) -> None:
         first = ranked.list_ordered(Order.BYTES, limit=2)
@@ -301,9 +305,7 @@ class TestOrder:
         assert [row.name for row in rest] == ["c/same", "b/big", "c/many", *self.UNCOUNTED]
 
     @pytest.mark.parametrize("cursor", ["x", "1", "--1/a", "nan/a", "1e5/a", "1" * 40 + "/a"])
-    def test_a_cursor_that_no_order_gave_out_is_refused(
-        self, ranked: FigureStore, cursor: str
-    ) -> None:
+    def test_a_cursor_of_no_list_is_refused(self, ranked: FigureStore, cursor: str) -> None:
         with pytest.raises(CursorInvalid):
             ranked.list_ordered(Order.BYTES, cursor)
 
@@ -314,7 +316,7 @@ class TestOrder:
 
 
 class TestRefresh:
-    def test_counts_all_that_are_due(
+    def test_counts_all_indexed_repositories_but_those_counted_lately(
         self, stepwise: FigureStore, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
     ) -> None:
         for number in range(5):
@@ -338,8 +340,8 @@ class TestRefresh:
         assert figures.refresh(max_age=0) == (None, 6)
 
 
-class TestApart:
-    def test_figures_of_a_read_only_registry_lie_with_the_index(
+class TestReadOnly:
+    def test_figures_of_a_read_only_registry_are_stored_with_the_index(
         self, valkey: embedded.Server, default_cache: Redis
     ) -> None:
         write(default_cache, "a", 3)
@@ -364,7 +366,7 @@ class TestApart:
         asked = {words[0].upper() for words in seen}
         assert not asked & {"HSET", "ZADD", "EVALSHA", "EVAL", "SADD", "DEL", "UNLINK"}
 
-    def test_nothing_is_kept_in_the_redis_of_a_read_only_registry(
+    def test_nothing_is_stored_in_the_redis_of_a_read_only_registry(
         self, default_cache: Redis
     ) -> None:
         write(default_cache, "a", 3)
@@ -388,9 +390,9 @@ def crowd() -> Iterator[str]:
 
 
 class TestScale:
-    """A large repository opens as fast as a small one, and one step counts so much and no more."""
+    """A large repository opens as fast as a small one, and a step does a limited amount of work."""
 
-    def test_what_is_kept_costs_the_same(self, crowd: str) -> None:
+    def test_stored_figures_of_a_large_repository_cost_the_same(self, crowd: str) -> None:
         with cache_at(crowd), Redis.from_url(crowd) as observer:
             provider = RedisBlobDescriptorCacheProvider()
             store = provider.figures
@@ -421,8 +423,7 @@ class TestScale:
             assert len(kept or b"") < 1000
 
 
-def test_a_registry_of_its_own_in_an_index_apart(valkey: embedded.Server) -> None:
-    """Two registries that share an index keep their figures apart."""
+def test_registries_that_share_an_index_have_figures_of_their_own(valkey: embedded.Server) -> None:
     with cache_at(valkey.url) as client, cache_at(valkey.url.replace("/0", "/1"), "index"):
         client.flushall()
         write(client, "a", 2)
@@ -436,7 +437,7 @@ def test_a_registry_of_its_own_in_an_index_apart(valkey: embedded.Server) -> Non
         assert stores[1].get(RepositoryName("a")) == (None, None)
 
 
-def test_the_time_is_that_of_the_beginning(default_cache: Redis) -> None:
+def test_the_time_is_that_of_the_start_of_the_count(default_cache: Redis) -> None:
     write(default_cache, "a", 2)
     before = datetime.now(UTC)
     found = counted(RedisBlobDescriptorCacheProvider().figures, "a")
@@ -444,7 +445,7 @@ def test_the_time_is_that_of_the_beginning(default_cache: Redis) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_other_repositories_hold(kind: str, request: pytest.FixtureRequest) -> None:
+def test_which_digests_other_repositories_hold(kind: str, request: pytest.FixtureRequest) -> None:
     with store(request, kind) as client:
         for number in range(30):
             write(client, f"r{number}", 2, first=number)
