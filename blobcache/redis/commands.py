@@ -1,4 +1,4 @@
-"""What each call of the service says to Redis."""
+"""The commands of each call of the service. Each exists as a list, and packed as a template."""
 
 from __future__ import annotations
 
@@ -23,20 +23,19 @@ __all__ = [
     "clear_template",
     "hash_templates",
     "hashes",
-    "look",
-    "look_template",
     "membership",
     "membership_template",
+    "read_hashes",
+    "read_template",
     "stat",
     "stat_template",
-    "unlink_wrong_type",
 ]
 
 _TEMPLATES = 4096
-"""Repositories whose templates are kept, some 9 kB for all of one."""
+"""Repositories whose templates are kept in memory, some 9 kB for each repository."""
 
 
-def look(repository: RepositoryName | None, digest: Digest) -> list[Command]:
+def read_hashes(repository: RepositoryName | None, digest: Digest) -> list[Command]:
     """Read the blob's hash and, in a repository, its override; not whether it is a member."""
     fields: Command = ("HMGET", keys.blob(digest), *keys.FIELDS)
     if repository is None:
@@ -47,8 +46,8 @@ def look(repository: RepositoryName | None, digest: Digest) -> list[Command]:
 def stat(repository: RepositoryName | None, digest: Digest) -> list[Command]:
     """Read all that a stat depends on; in a repository membership comes first."""
     if repository is None:
-        return look(None, digest)
-    return [("SISMEMBER", keys.members(repository), digest), *look(repository, digest)]
+        return read_hashes(None, digest)
+    return [("SISMEMBER", keys.members(repository), digest), *read_hashes(repository, digest)]
 
 
 def are_members(repository: RepositoryName, digests: Sequence[Digest]) -> Command:
@@ -63,9 +62,9 @@ def stat_template(repository: RepositoryName | None) -> Template:
 
 
 @lru_cache(_TEMPLATES)
-def look_template(repository: RepositoryName | None) -> Template:
-    """`look`, packed."""
-    return Template(partial(look, repository))
+def read_template(repository: RepositoryName | None) -> Template:
+    """`read_hashes`, packed."""
+    return Template(partial(read_hashes, repository))
 
 
 def hashes(
@@ -78,9 +77,9 @@ def hashes(
     size_fields: Sequence[str],
     ttl: int | None,
 ) -> Iterator[Command]:
-    """Make the target's hash, and in a repository its override, say what a descriptor says.
+    """Write a descriptor to the target's hash and, in a repository, to its override.
 
-    But for the global media type, which the first writer sets.
+    The global media type is written only if there is none yet.
     """
     blob = keys.blob(target)
     written = [field.encode() for field in size_fields]
@@ -99,33 +98,34 @@ def hashes(
 
 
 def membership(repository: RepositoryName, target: Digest, *, ttl: int | None) -> list[Command]:
-    """Let the repository see the target; the first reply tells whether it did not before."""
+    """Let the repository see the target. The first reply is 1 if it could not before."""
     members = keys.members(repository)
     expiry: list[Command] = [] if ttl is None else [("EXPIRE", members, ttl)]
     return [("SADD", members, target), *expiry]
 
 
 class HashTemplates(NamedTuple):
-    """What a set says of its targets: `look`, then `hashes`, with those three words."""
+    """The commands of a set for each target: `read_hashes`, then `hashes` with its three words."""
 
     target: Template
     """For the digest that is set."""
 
     canonical: Template
-    """For the canonical digest of an alias, whose override nobody asks for."""
+    """For the canonical digest of an alias; its override is not read."""
 
 
 @lru_cache(_TEMPLATES)
 def hash_templates(
     repository: RepositoryName | None, size_fields: tuple[str, ...], ttl: int | None
 ) -> HashTemplates:
-    """`look` and `hashes`, packed."""
+    """`read_hashes` and `hashes`, packed."""
 
-    def said(scope: RepositoryName | None, target: Digest, *words: bytes) -> list[Command]:
+    def commands_for(scope: RepositoryName | None, target: Digest, *words: bytes) -> list[Command]:
         written = hashes(repository, target, *words, size_fields=size_fields, ttl=ttl)
-        return [*look(scope, target), *written]
+        return [*read_hashes(scope, target), *written]
 
-    return HashTemplates(*(Template(partial(said, scope), words=3) for scope in (repository, None)))
+    scopes = (repository, None)
+    return HashTemplates(*(Template(partial(commands_for, scope), words=3) for scope in scopes))
 
 
 @lru_cache(_TEMPLATES)
@@ -134,24 +134,7 @@ def membership_template(repository: RepositoryName, ttl: int | None) -> Template
     return Template(partial(membership, repository, ttl=ttl))
 
 
-_UNLINK_UNLESS = Script("""
-local kind = redis.call('TYPE', KEYS[1])['ok']
-if kind ~= ARGV[1] and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end
-""")
-
-_KINDS = {"H": "hash", "S": "set", "Z": "zset"}
-
-
-def unlink_wrong_type(command: Command) -> Command:
-    """Delete the key of a command that found it to be of the wrong type, if it still is.
-
-    Somebody else may have mended it since.
-    """
-    name, key = str(command[0]), command[1]
-    return ("EVAL", _UNLINK_UNLESS.body, 1, key, _KINDS[name[0]])
-
-
-# A key of another type says WRONGTYPE, which costs Redis less than to ask for each type before.
+# To handle WRONGTYPE costs Redis less than to ask for the type of each key first.
 _TRY = """
 local function try(...)
     local reply = redis.pcall(...)
@@ -173,7 +156,8 @@ if redis.call('HDEL', KEYS[1], unpack(ARGV)) == 0 then return false end
 return {fields}
 """
 )
-"""Delete the fields in ARGV from the hash. Nil if there was nothing, else what a stat had read."""
+"""Delete the fields in ARGV from the hash KEYS[1]. Return nil if there were none, else the values
+that a stat would have read."""
 
 CLEAR_SCOPED = Script(
     _TRY
@@ -194,9 +178,9 @@ end
 return {not is_foreign and fields, media_type}
 """
 )
-"""Take the digest ARGV[1] out of the set KEYS[1], delete the override KEYS[3] and, if ARGV[2] is
-1, the fields in the rest of ARGV from the hash KEYS[2]; a key of the wrong type goes as a whole.
-Nil if the digest was no member, else what a stat had read."""
+"""Remove the digest ARGV[1] from the set KEYS[1], delete the override KEYS[3] and, if ARGV[2] is 1,
+the fields in the rest of ARGV from the hash KEYS[2]. A key of the wrong type is deleted whole.
+Return nil if the digest was not a member, else the values that a stat would have read."""
 
 
 @lru_cache(_TEMPLATES)

@@ -88,7 +88,7 @@ def look_at_blobs(server: Server, digests: Sequence[Digest]) -> list[Evidence]:
     if not digests:
         return []
     return [
-        Evidence(reply) for reply in server.run_template_many(commands.look_template(None), digests)
+        Evidence(reply) for reply in server.run_template_many(commands.read_template(None), digests)
     ]
 
 
@@ -99,7 +99,7 @@ def look_at_members(
     if not digests:
         return []
     first = [commands.are_members(repository, digests)]
-    members, *looks = server.run_template_many(commands.look_template(repository), digests, first)
+    members, *looks = server.run_template_many(commands.read_template(repository), digests, first)
     if is_wrong_type(members):
         members = [members] * len(digests)
     return [

@@ -1,9 +1,9 @@
-"""The descriptor service in Redis: the registry's own keys and meaning, one round trip a call.
+"""The descriptor service in Redis: the registry's own keys and semantics, one round trip a call.
 
-Semantics follow CNCF distribution's ``registry/storage/cache/redis``; where that takes three round
-trips for a stat and four to eight for a set, everything here travels together. On a cluster, whose
-keys no transaction spans, the order carries the safety: a digest becomes a member last, and stops
-being one first, so no reader sees a member whose descriptor is yet to come.
+The semantics follow CNCF distribution's ``registry/storage/cache/redis``. It takes three round
+trips for a stat and four to eight for a set. On a cluster no transaction can cover the keys, so
+their order makes the writes safe: the membership is written last and deleted first, so no reader
+sees a member whose descriptor is not written yet.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from blobcache.digest import Digest
 from blobcache.exceptions import CacheUnavailable, DescriptorCorrupt
 from blobcache.figures.store import RedisFigureStore
 from blobcache.findings import Kind
-from blobcache.redis import commands, keys, replies
+from blobcache.redis import commands, replies
 from blobcache.redis.checks import check_caches
+from blobcache.redis.cluster import clear_in_order
 from blobcache.redis.index import NameIndex
 from blobcache.redis.inspection import Record, inspect_blob, inspect_member
 from blobcache.redis.listings import RedisCatalog
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.status import server_status
+from blobcache.redis.wrong_types import unreadable_media_type_deletes, wrong_type_deletes
 from blobcache.reference import RepositoryName
 from blobcache.services.base import PurgeResult, SetResult
 from blobcache.services.metrics import metered, purge_outcome
@@ -40,18 +42,18 @@ if TYPE_CHECKING:
     from blobcache.conf import RegistrySettings
     from blobcache.services.catalog import Budgets
     from blobcache.services.figures import FigureStore
-    from blobcache.transport.packing import Call, Command, Reply
+    from blobcache.transport.packing import Call, Reply
 
 _D = TypeVar("_D", bound=str)
 
 _SCOPES = 4096
-"""Repositories whose services a provider keeps, some 1.5 kB each with what a stat says."""
+"""Repositories whose services a provider keeps in memory, some 1.5 kB each."""
 
 __all__ = ["RedisBlobDescriptorCacheProvider", "RedisOptions", "RedisService"]
 
 
 class RedisService(BaseDescriptorService):
-    """One scope: what `RedisBlobDescriptorCacheProvider` and its repositories have in common."""
+    """The service of one scope. `RedisBlobDescriptorCacheProvider` is that of the global one."""
 
     __slots__ = ("_options", "_server", "_stat_template", "catalog")
 
@@ -97,10 +99,13 @@ class RedisService(BaseDescriptorService):
         return found
 
     def _ask_many(self, digests: Sequence[Digest]) -> Iterable[Sequence[Reply]]:
-        """The replies that `_read` takes, digest by digest, from one round trip."""
+        """Return the replies that `_read` takes, for each digest: one round trip."""
         if not digests:
             return []
-        looks, replica = commands.look_template(self.repository), self._options.read_from_replicas
+        looks, replica = (
+            commands.read_template(self.repository),
+            self._options.read_from_replicas,
+        )
         if self.repository is None:
             return zip(self._server.run_template_many(looks, digests, replica=replica))
         first = [commands.are_members(self.repository, digests)]
@@ -145,7 +150,7 @@ class RedisService(BaseDescriptorService):
     # Writing
 
     def _set(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
-        """Look, write and see what was there, all at once; then mend what stood in the way."""
+        """Read what is there, and write: one round trip. Then repair what hindered the write."""
         repository, ttl, canonical = self.repository, self.rules.ttl, descriptor.digest
         templates = commands.hash_templates(repository, tuple(self._options.size_fields), ttl)
         words = (canonical.encode(), b"%d" % descriptor.size, media_type.encode())
@@ -167,10 +172,10 @@ class RedisService(BaseDescriptorService):
             added = answers[sum([template.count for template, _ in hashes])]
             member = added if is_wrong_type(added) else not added
             before = self._read_before((member, answers[0], answers[1]), digest)
-        looked = {digest: answers[0]}
+        read = {digest: answers[0]}
         if len(hashes) > 1:
-            looked[canonical] = answers[templates.target.count]
-        was_damaged = self._mend(looked, answers, hashes, members, index)
+            read[canonical] = answers[templates.target.count]
+        was_damaged = self._repair_and_repeat(read, answers, hashes, members, index)
         if repository is not None:
             self.catalog.index.index_name(repository)
         elif not was_damaged:
@@ -179,26 +184,28 @@ class RedisService(BaseDescriptorService):
             descriptor = Descriptor(canonical, descriptor.size, media_type)
         return SetResult(before is None, descriptor, before)
 
-    def _mend(
-        self, looked: dict[Digest, Reply], answers: list[Reply], *phases: Sequence[Call]
+    def _repair_and_repeat(
+        self, read: dict[Digest, Reply], answers: list[Reply], *phases: Sequence[Call]
     ) -> bool:
-        """If something stood in the way of a set, delete that, and set again; whether it did."""
-        if not has_error(answers) and all(map(replies.has_usable_media_type, looked.values())):
+        """If keys of the wrong type hindered a set, delete them and set again; return whether."""
+        if not has_error(answers) and all(map(replies.has_usable_media_type, read.values())):
             return False
-        repairs = [*_removals(_commands(*phases), answers), *_media_type_removals(looked)]
+        calls = [call for phase in phases for call in phase]
+        sent = [command for template, values in calls for command in template.commands(*values)]
+        deletes = [*wrong_type_deletes(sent, answers), *unreadable_media_type_deletes(read)]
         first, *others = phases
-        again = self._server.transaction([(Packed(repairs), ()), *first], *others)
+        again = self._server.transaction([(Packed(deletes), ()), *first], *others)
         if any(map(is_wrong_type, again)):
             raise CacheUnavailable("Another client keeps damaging the keys of this blob.")
         return True
 
     def _clear(self, digest: Digest) -> Descriptor | None:
-        repository = self.repository
+        repository, takes_blob = self.repository, self.rules.role == "cache"
         if repository is not None and self._server.is_cluster:
-            reply = self._clear_in_order(repository, digest)
+            reply = clear_in_order(self._server, repository, digest, takes_blob=takes_blob)
         else:
             script = commands.CLEAR_GLOBAL if repository is None else commands.CLEAR_SCOPED
-            call = commands.clear_template(repository, takes_blob=self.rules.role == "cache")
+            call = commands.clear_template(repository, takes_blob=takes_blob)
             reply = self._server.script_call(script, (call, (digest,)))
         if reply is None:
             raise blob_unknown_error(digest, repository)
@@ -208,37 +215,15 @@ class RedisService(BaseDescriptorService):
         member: list[Reply] = [] if repository is None else [1]
         return self._read_before([*member, fields, *override], digest)
 
-    def _clear_in_order(self, repository: RepositoryName, digest: Digest) -> Reply:
-        """What `commands.CLEAR_SCOPED` does, slot after slot: two round trips, three at most."""
-        members, blob = keys.members(repository), keys.blob(digest)
-        override = keys.override(repository, digest)
-        srem: Command = ("SREM", members, digest)
-        (removed,) = self._server.batch([srem])
-        if removed == 0:
-            return None
-        steps: list[Command] = [
-            ("HMGET", blob, *keys.FIELDS),
-            ("HGET", override, keys.MEDIA_TYPE),
-            ("UNLINK", override),
-        ]
-        if self.rules.role == "cache":
-            steps.append(("HDEL", blob, *keys.FIELDS))
-        answers = self._server.batch(steps)
-        looks = 2
-        damaged = [*_removals([srem, *steps[looks:]], [removed, *answers[looks:]])]
-        if damaged:
-            self._server.batch(damaged)
-        fields, media_type = (None if is_wrong_type(each) else each for each in answers[:2])
-        return [None if is_wrong_type(removed) else fields, media_type]
-
 
 class RedisBlobDescriptorCacheProvider(RedisService):
     """A provider on the Redis, Sentinel or cluster behind an entry of ``CACHES``.
 
-    Round trips: one for a stat, a set and a clear, one for each chunk of a batch; a set that finds
-    a key of the wrong type or an unusable media type mends it in a second. On a cluster a set takes
-    three and a clear two. An index in another Redis costs a scoped set one more. Safe to share
-    between threads.
+    Round trips: one for a stat, a set or a clear, and one for each chunk of a batch. A set that
+    finds a key of the wrong type or an unusable media type repairs it in a second one. On a cluster
+    a set takes three and a clear two. An index in another Redis costs a scoped set one more.
+
+    Threads can share a provider.
     """
 
     __slots__ = ("_scoped", "figures")
@@ -271,10 +256,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
     @classmethod
     def from_settings(cls, settings: RegistrySettings) -> Self:
         """Return the provider that one entry of the setting ``BLOBCACHE`` describes."""
-        return cls(
-            Rules.from_settings(settings),
-            RedisOptions.from_settings(settings),
-        )
+        return cls(Rules.from_settings(settings), RedisOptions.from_settings(settings))
 
     @classmethod
     def check(cls, settings: RegistrySettings) -> Iterator[CheckMessage]:
@@ -283,7 +265,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
 
     def repository_scoped(self, name: str) -> RedisService:
         """See `BlobDescriptorCacheProvider.repository_scoped`; asks Redis nothing."""
-        # Nothing is remembered by what only says that it equals a name.
+        # An instance of a subclass of `str` may claim to equal another name: it is not a cache key.
         return self._scoped(name) if type(name) is str else self._scope(name)
 
     def _scope(self, name: str) -> RedisService:
@@ -292,7 +274,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
         )
 
     def server_status(self) -> ServerStatus:
-        """Return how the Redis is doing. Three round trips a node; raises `CacheUnavailable`."""
+        """Return what the server reports. Three round trips a node; raises `CacheUnavailable`."""
         return server_status(self._server, self.rules.role)
 
     @metered("purge", purge_outcome)
@@ -303,32 +285,6 @@ class RedisBlobDescriptorCacheProvider(RedisService):
         if result.next is None:
             self._announce("purge", parsed, None, None)
         return result
-
-
-def _removals(sent: Sequence[Command], answers: Sequence[Reply]) -> Iterator[Command]:
-    """Delete the keys that turned out to be of the wrong type."""
-    damaged = {
-        sent[place][1]: sent[place] for place, answer in enumerate(answers) if is_wrong_type(answer)
-    }
-    return map(commands.unlink_wrong_type, damaged.values())
-
-
-def _media_type_removals(looked: dict[Digest, Reply]) -> Iterator[Command]:
-    """Delete the global media types that no stat could read, and that would stay otherwise."""
-    return (
-        ("HDEL", keys.blob(target), keys.MEDIA_TYPE)
-        for target, fields in looked.items()
-        if not replies.has_usable_media_type(fields)
-    )
-
-
-def _commands(*phases: Sequence[Call]) -> list[Command]:
-    return [
-        command
-        for phase in phases
-        for template, values in phase
-        for command in template.commands(*values)
-    ]
 
 
 def _chunks(digests: Sequence[_D], size: int) -> Iterator[Sequence[_D]]:

@@ -44,7 +44,7 @@ def test_a_template_packs_what_its_commands_say(
 ) -> None:
     for template in (
         commands.stat_template(repository),
-        commands.look_template(repository),
+        commands.read_template(repository),
         commands.clear_template(repository, takes_blob=True),
         commands.membership_template(repository or NAME, 60),
     ):
