@@ -1,7 +1,7 @@
-"""Every Redis key and field there is, and how to read a key.
+"""Every Redis key and field, and how a key is parsed.
 
-The registry's keys are those of CNCF distribution's Redis cache, byte for byte. The catalog's are
-ours; their common hash tag keeps them in one slot of a cluster.
+The registry's keys are those of CNCF distribution's Redis cache, byte for byte. The catalog's keys
+are ours. Their common hash tag keeps them in one slot of a cluster.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ FIELDS = (DIGEST, *SIZES, MEDIA_TYPE)
 """The fields of a blob's hash; an override's hash has `MEDIA_TYPE` alone."""
 
 BLOBS = b"blobs::*"
-"""The pattern that matches every blob's hash."""
+"""SCAN pattern for the hashes of blobs."""
 
 REPOSITORIES = b"repository::*::blobs"
-"""The pattern that matches every repository's set of digests."""
+"""SCAN pattern for the sets of repositories."""
 
 CACHE = b"[br]*"
-"""The pattern that matches every key of a registry's, and few others."""
+"""SCAN pattern for all keys of a registry; also matches other keys that start with b or r."""
 
 LONGEST_NAME = 1024
 """Bytes of a name that are indexed; a longer name is cut."""
@@ -55,7 +55,7 @@ _BLOB, _REPOSITORY, _MEMBERS, _OF_BLOB = b"blobs::", b"repository::", b"::blobs"
 
 
 class KeyKind(Enum):
-    """What a key of a registry's holds."""
+    """What a key of a registry holds."""
 
     BLOB = "blob"
     MEMBERS = "members"
@@ -63,18 +63,18 @@ class KeyKind(Enum):
 
 
 class Key(NamedTuple):
-    """A key of a registry's, taken apart; the parts are what stands there, valid or not."""
+    """The parts of a registry's key, valid or not."""
 
     kind: KeyKind
     repository: bytes
-    """Empty for a blob's."""
+    """Empty for a blob's hash."""
 
     digest: bytes
     """Empty for a repository's set."""
 
 
 def parse(key: bytes) -> Key | None:
-    """Take a key apart; None if it is not a registry's. `blob`, `members`, `override` undo it."""
+    """Parse a key; None if it is not a registry's. `blob`, `members`, `override` do the reverse."""
     if key.startswith(_BLOB):
         return Key(KeyKind.BLOB, b"", key.removeprefix(_BLOB))
     rest = key.removeprefix(_REPOSITORY)
@@ -87,27 +87,27 @@ def parse(key: bytes) -> Key | None:
 
 
 def blob(digest: str | bytes) -> bytes:
-    """The hash that holds the blob's global descriptor."""
+    """Return the key of the hash with the blob's global descriptor."""
     return b"blobs::%b" % _raw(digest)
 
 
 def members(repository: str | bytes) -> bytes:
-    """The set of the digests that the repository may see."""
+    """Return the key of the set of digests that the repository may see."""
     return b"repository::%b::blobs" % _raw(repository)
 
 
 def override(repository: str | bytes, digest: str | bytes) -> bytes:
-    """The hash that holds the repository's own media type of the blob."""
+    """Return the key of the hash with the repository's own media type of the blob."""
     return b"repository::%b::blobs::%b" % (_raw(repository), _raw(digest))
 
 
 def digest_in(key: bytes) -> bytes:
-    """What stands for the digest in a key that `BLOBS` matched."""
+    """Return the digest part of a key that `BLOBS` matched, valid or not."""
     return key.removeprefix(_BLOB)
 
 
 def repository_in(key: bytes) -> bytes:
-    """What stands for the name in a key that `REPOSITORIES` matched.
+    """Return the name part of a key that `REPOSITORIES` matched, valid or not.
 
     Cut at `LONGEST_NAME` bytes. Valid names are shorter; invalid names that begin with the same
     `LONGEST_NAME` bytes become one entry of the index.
@@ -116,38 +116,38 @@ def repository_in(key: bytes) -> bytes:
 
 
 class CatalogKeys(NamedTuple):
-    """The keys of one registry's catalog."""
+    """The keys of the catalog of one registry."""
 
     names: bytes
     """A sorted set, all scores 0: repository names in lexical order."""
 
     build: bytes
-    """The same, while it is being built."""
+    """The same, for the index that is being built."""
 
     state: bytes
-    """A hash: how far the build is, and from when the finished one dates."""
+    """A hash: how far the build is, and when the finished build began."""
 
     lock: bytes
-    """A string with an expiry: who is building at this moment."""
+    """A string with an expiry: the token of the process that builds."""
 
     old: bytes
-    """Where a replaced index waits to be freed in the background."""
+    """The replaced index, until Redis has freed it in the background."""
 
     figures: bytes
-    """A hash by name: what each repository's blobs come to, as it was counted."""
+    """A hash by repository name: its figures."""
 
     counting: bytes
-    """A hash by name: how far the counting of a repository is, and the sums so far."""
+    """A hash by repository name: an unfinished count, with its sums so far."""
 
     by_count: bytes
-    """A sorted set: names by the number of blobs that was counted."""
+    """A sorted set: names by their counted blobs."""
 
     by_bytes: bytes
-    """The same by bytes."""
+    """A sorted set: names by their counted bytes."""
 
     @classmethod
     def of(cls, registry: str = "") -> CatalogKeys:
-        """The keys beside the registry's own, or those of one `registry` in a Redis apart."""
+        """Return the keys beside the registry's own, or of one `registry` in another Redis."""
         prefix = b"blobcache::{catalog%b}::" % (b":" + registry.encode() if registry else b"")
         return cls(*(prefix + name.encode() for name in cls._fields))
 

@@ -1,4 +1,4 @@
-"""How the Redis behind a registry is doing, and whether it suits the registry's role."""
+"""The status of a registry's Redis, with warnings if it does not suit the registry's role."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _DIGEST_LENGTH = len("sha256:") + ALGORITHMS["sha256"]
 def server_status(server: Server, role: Role) -> ServerStatus:
     """Ask the server. Three round trips a node; raises `CacheUnavailable`.
 
-    What it leaves out, as hosted ones and proxies do, is None and warned of by nobody.
+    Values that the server does not report, as with hosted servers and proxies, are None and cause
+    no warning.
     """
     nodes = server.info()
     if not nodes:
@@ -57,9 +58,9 @@ def _sum(nodes: list[dict[str, Any]], field: str) -> int | None:
 
 
 def _is_persistent(server: Server, nodes: list[dict[str, Any]]) -> bool | None:
-    """False if some node keeps nothing, None if that is not known of all.
+    """Return False if a node stores nothing on disk, None if that is unknown for a node.
 
-    A snapshot that was taken says nothing: somebody may have asked for it, as a replica does.
+    A snapshot in the past proves nothing: it may have been taken for a replica.
     """
     rules = [node.get("save") for node in server.config("save")]
     if len(rules) != len(nodes):
@@ -101,7 +102,7 @@ def _warnings(role: Role, policy: str | None, *, is_persistent: bool | None) -> 
 
 
 def _memory_warnings(server: Server) -> Iterator[str]:
-    """Nothing where the server may not be asked for its settings."""
+    """Yield no warning if this user may not read the server's settings."""
     limits = [
         int(value)
         for node in server.config("hash-max-*-value")

@@ -1,4 +1,4 @@
-"""The protocols: what a descriptor service is, whatever keeps its descriptors.
+"""The protocols of descriptor services, wherever the descriptors are stored.
 
 They compose by wrapping, as their models in CNCF distribution do (``BlobStatter``,
 ``BlobDescriptorService``, ``BlobDescriptorCacheProvider``). A digest may be given as `Digest` or as
@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class SetResult:
-    """What came of one `BlobDescriptorService.set_descriptor`."""
+    """The result of `BlobDescriptorService.set_descriptor`."""
 
     created: bool
     """Whether the digest was unknown in that scope before."""
@@ -44,12 +44,12 @@ class SetResult:
     """What a stat in that scope now gives."""
 
     before: Descriptor | None
-    """What a stat in that scope gave before; None where it was unknown."""
+    """What a stat in that scope gave before; None if the digest was unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class PurgeResult:
-    """How far one step of `BlobDescriptorCacheProvider.purge` came."""
+    """The result of one step of `BlobDescriptorCacheProvider.purge`."""
 
     cleared: tuple[RepositoryName, ...]
     """The repositories that could read the blob until this step."""
@@ -60,14 +60,14 @@ class PurgeResult:
 
 @runtime_checkable
 class BlobStatter(Protocol):
-    """Whatever can say what a blob is: a cache, a registry's storage, a registry over HTTP."""
+    """Anything that knows descriptors: a cache, a registry's storage, a registry over HTTP."""
 
     def stat(self, digest: str) -> Descriptor:
         """Return the blob's descriptor.
 
-        Its digest is the canonical one, of another algorithm than `digest` where that is an alias.
-        Raises `BlobUnknown` if this scope does not know the blob, its kind `DescriptorCorrupt` if
-        what is stored does not parse, and `CacheUnavailable` if nobody could be asked.
+        If `digest` is an alias, the descriptor has the canonical digest, of another algorithm.
+        Raises `BlobUnknown` if this scope does not know the blob, `DescriptorCorrupt`, which is a
+        `BlobUnknown`, if what is stored does not parse, and `CacheUnavailable`.
         """
         ...
 
@@ -77,34 +77,34 @@ class BlobDescriptorService(BlobStatter, Protocol):
     """A store of descriptors in one scope: global, or a repository's."""
 
     def stat_many(self, digests: Iterable[str]) -> dict[Digest, Descriptor]:
-        """Return the descriptors of those digests that this scope knows, each digest once.
+        """Return the descriptors by digest, without the unknown and the corrupt ones.
 
-        Unknown and corrupt ones are left out; one that is no digest raises `DigestInvalid`.
+        Raises `DigestInvalid` if one of the texts is not a digest.
         """
         ...
 
     def set_descriptor(self, digest: str, descriptor: Descriptor) -> SetResult:
-        """Store what the blob is, and in a repository's scope let that repository read it.
+        """Store the descriptor. In a repository's scope this lets the repository read the blob.
 
-        The descriptor needs a media type (`MediaTypeInvalid`), and its digest must be `digest` or
-        of another algorithm (`DigestMismatch`). A repository's scope takes only names that the
-        OCI distribution-spec allows (`RepositoryNameInvalid`). Raises `OperationUnsupported` where
-        the registry is configured as read-only, and `CacheUnavailable`.
+        Raises `MediaTypeInvalid` if the descriptor has no media type, `DigestMismatch` if its
+        digest is another one of the same algorithm, `RepositoryNameInvalid` if the OCI
+        distribution-spec does not allow the repository's name, `OperationUnsupported` if the
+        registry is read-only, and `CacheUnavailable`.
         """
         ...
 
     def clear(self, digest: str) -> Descriptor | None:
-        """Forget the blob in this scope; return what a stat gave before, None if that was corrupt.
+        """Clear the blob in this scope; return what a stat gave before, None if that was corrupt.
 
-        Raises `BlobUnknown` if there was nothing to forget, `OperationUnsupported` where the
-        registry is configured as read-only, and `CacheUnavailable`.
+        Raises `BlobUnknown` if there was nothing to clear, `OperationUnsupported` if the registry
+        is read-only, and `CacheUnavailable`.
         """
         ...
 
 
 @runtime_checkable
 class BlobDescriptorCacheProvider(BlobDescriptorService, Protocol):
-    """The global scope, and the way to each repository's."""
+    """The service of the global scope, which also returns those of the repositories."""
 
     def repository_scoped(self, name: str) -> BlobDescriptorService:
         """Return the service of one repository's scope. Raises `RepositoryNameInvalid`."""
@@ -113,9 +113,9 @@ class BlobDescriptorCacheProvider(BlobDescriptorService, Protocol):
     def purge(self, digest: str, cursor: str = "") -> PurgeResult:
         """Clear the blob in every repository and globally, one bounded step a call.
 
-        Begin with no cursor and go on with the `PurgeResult.next` of each step until that is None.
-        From the end of the first step on the global descriptor is gone; a repository loses the
-        blob in the step that reaches it. A blob that nobody knows is not an error.
+        Start without a cursor, and call again with `PurgeResult.next` until that is None. The
+        global descriptor is gone after the first step; a repository loses the blob in the step that
+        reaches it. An unknown blob is not an error.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What a registry's server says of itself."""
+"""The status of a registry's server, as a value."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["ServerStatus"]
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """What the server, or the cluster, says of itself; None where it may not be asked."""
+    """What the server, or the cluster, reports; None for what this user may not read."""
 
     product: str | None
-    """``"redis"``, ``"valkey"`` or whatever else the server calls itself."""
+    """``"redis"``, ``"valkey"`` or another name that the server reports."""
 
     version: str | None
     nodes: int | None
@@ -26,7 +26,7 @@ class ServerStatus:
 
     eviction_policy: str | None
     is_persistent: bool | None
-    """Whether every node keeps an append-only file, or takes snapshots by itself."""
+    """Whether each node writes an append-only file or takes snapshots regularly."""
 
     warnings: tuple[str, ...]
-    """What does not suit the registry's role, in the reader's language."""
+    """What does not suit the registry's role, as translated sentences."""
