@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from django.core.paginator import Page as Slice
 
     from blobcache.admin.member_query import Selection
-    from blobcache.redis.service import RedisService
+    from blobcache.services.base import BrowsableService
     from blobcache.services.catalog import MemberPage
 
 __all__ = ["Listing", "list_members"]
@@ -50,7 +50,7 @@ class Listing:
 
 
 def list_members(
-    service: RedisService,
+    service: BrowsableService,
     selection: Selection,
     *,
     cursor: str,
@@ -74,12 +74,12 @@ def list_members(
     return Listing(records, first.count, next=first.next, looked_at=records)
 
 
-def _page(service: RedisService, cursor: str, limit: int) -> MemberPage:
+def _page(service: BrowsableService, cursor: str, limit: int) -> MemberPage:
     return service.catalog.members(service.repository or "", cursor, limit)
 
 
 def _sort(
-    service: RedisService, selection: Selection, page: MemberPage, number: str, size: int
+    service: BrowsableService, selection: Selection, page: MemberPage, number: str, size: int
 ) -> Listing:
     """A page of the whole set, whose first members are at hand."""
     count, found = page.count, dict.fromkeys(page.members)
@@ -98,7 +98,7 @@ def _sort(
     return Listing(records, count, is_whole=True, slice=part_of_names, looked_at=records)
 
 
-def _walk(service: RedisService, selection: Selection, cursor: str, size: int) -> Listing:
+def _walk(service: BrowsableService, selection: Selection, cursor: str, size: int) -> Listing:
     """What the selection has among the members behind the cursor, up to `size` or out of time.
 
     A digest that a stat knows, or is sure not to be a member, is found at once.
@@ -122,7 +122,7 @@ def _walk(service: RedisService, selection: Selection, cursor: str, size: int) -
             return Listing(found, page.count, next=cursor or None, looked_at=looked_at)
 
 
-def _exact(service: RedisService, digest: str) -> list[Record] | None:
+def _exact(service: BrowsableService, digest: str) -> list[Record] | None:
     """The digest's record if it is a member; None if only a walk can tell."""
     (record,) = service.inspect([digest])
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import django
 from django.contrib import messages
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
     from blobcache.admin.banners import Banner
-    from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+    from blobcache.services.base import BrowsableProvider
 
 __all__ = ["Page"]
 
@@ -155,9 +155,9 @@ class Page:
             raise PermissionDenied
 
     @cached_property
-    def provider(self) -> RedisBlobDescriptorCacheProvider:
+    def provider(self) -> BrowsableProvider:
         """The registry's provider. Raises `CatalogUnsupported`."""
-        return cast("RedisBlobDescriptorCacheProvider", get_browsable())
+        return get_browsable()
 
     @property
     def limit(self) -> int:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from blobcache.redis.keys import Key
     from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+    from blobcache.services.base import BrowsableProvider
     from blobcache.services.catalog import Deadline
 
 _T = TypeVar("_T")
@@ -144,11 +145,11 @@ class Diagnosis:
 
     def __init__(
         self,
-        provider: RedisBlobDescriptorCacheProvider,
+        provider: BrowsableProvider,
         repositories: Iterable[str] = (),
         kinds: Collection[Kind] | None = None,
     ) -> None:
-        self.provider = provider
+        self.provider = cast("RedisBlobDescriptorCacheProvider", provider)
         self.repositories = tuple(sorted({RepositoryName(name) for name in repositories}))
         if kinds is None:
             kinds = DEFAULT_KINDS - {Kind.ORPHAN_OVERRIDE} if self.repositories else DEFAULT_KINDS

@@ -7,7 +7,7 @@ holds what was looked at, so that what another client has healed in between is l
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from blobcache.digest import Digest, digest_text
 from blobcache.doctor.judgement import is_blob_at_fault, judge_blob, judge_member, unreferenced
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+    from blobcache.services.base import BrowsableProvider
 
 __all__ = ["Repair", "repair", "repair_many"]
 
@@ -31,7 +32,7 @@ class Repair(NamedTuple):
     outcome: Outcome
 
 
-def repair(provider: RedisBlobDescriptorCacheProvider, finding: Finding) -> Outcome:
+def repair(provider: BrowsableProvider, finding: Finding) -> Outcome:
     """Look again and take away what is still wrong. Two round trips in nearly every case.
 
     The finding's facts play no part. Raises `OperationUnsupported` where the registry is read-only,
@@ -41,7 +42,7 @@ def repair(provider: RedisBlobDescriptorCacheProvider, finding: Finding) -> Outc
 
 
 def repair_many(
-    provider: RedisBlobDescriptorCacheProvider,
+    provider: BrowsableProvider,
     findings: Iterable[Finding],
     budget: float | None = None,
 ) -> list[Repair]:
@@ -62,8 +63,8 @@ def repair_many(
 
 
 class _Repairer:
-    def __init__(self, provider: RedisBlobDescriptorCacheProvider) -> None:
-        self._provider = provider
+    def __init__(self, provider: BrowsableProvider) -> None:
+        self._provider = provider = cast("RedisBlobDescriptorCacheProvider", provider)
         self._server = provider.server
         self._role = provider.rules.role
         self._mender = Mender(provider)

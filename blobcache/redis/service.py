@@ -246,11 +246,10 @@ class RedisBlobDescriptorCacheProvider(RedisService):
             read_only=rules.read_only,
             budgets=budgets,
         )
-        catalog = RedisCatalog(server, names)
-        super().__init__(rules, options, server, catalog)
+        super().__init__(rules, options, server, RedisCatalog(server, names))
         self._scoped = lru_cache(_SCOPES)(self._scope)
         self.figures: FigureStore = RedisFigureStore(
-            rules.registry, server, catalog, self.repository_scoped
+            rules.registry, server, self.catalog, self.repository_scoped
         )
 
     @classmethod

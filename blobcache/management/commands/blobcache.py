@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from django.core.management.base import CommandParser
 
     from blobcache.findings import Finding
-    from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+    from blobcache.services.base import BrowsableProvider
 
 __all__ = ["Command"]
 
@@ -114,7 +114,7 @@ class Command(BaseCommand):
 
     def check_cache(
         self,
-        provider: RedisBlobDescriptorCacheProvider,
+        provider: BrowsableProvider,
         *,
         repositories: Sequence[str],
         kinds: Sequence[Kind] | None,
@@ -152,9 +152,9 @@ class Command(BaseCommand):
             yield from step.findings
 
 
-def _provider(registry: str, failed: int) -> RedisBlobDescriptorCacheProvider:
+def _provider(registry: str, failed: int) -> BrowsableProvider:
     try:
-        return cast("RedisBlobDescriptorCacheProvider", get_browsable(registry))
+        return get_browsable(registry)
     except CatalogUnsupported:
         text = f"The provider of the registry '{registry}' keeps no index."
         raise CommandError(text, returncode=failed) from None
