@@ -36,14 +36,9 @@ COMMON = "3.13"
 WITH_DJANGO = [
     *("tests/admin", "tests/api", "tests/security/admin", "tests/security/api"),
     *("tests/services/test_audit.py", "tests/services/test_get_provider.py"),
-    *(
-        "tests/test_access.py",
-        "tests/test_audit.py",
-        "tests/test_checks.py",
-        "tests/test_command.py",
-    ),
-    *("tests/test_conf.py", "tests/test_history.py", "tests/test_models.py"),
-    "tests/project/test_settings.py",
+    *("tests/test_access.py", "tests/test_audit.py", "tests/test_checks.py"),
+    *("tests/test_command.py", "tests/test_conf.py", "tests/test_history.py"),
+    "tests/test_models.py",
 ]
 """Tests of what Django does for us: pages, requests, permissions, settings, models, commands."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from django.utils.translation import get_language
 from redis import Redis
 
 from project import embedded
@@ -44,6 +45,14 @@ def sentinels() -> Iterator[embedded.Sentinels]:
     """An embedded primary and its replica under three Sentinels. They are everybody's too."""
     with embedded.sentinels() as watched:
         yield watched
+
+
+@pytest.fixture(autouse=True)
+def _language_is_restored() -> Iterator[None]:
+    """A test that leaves another language active fails, and not the next one."""
+    before = get_language()
+    yield
+    assert (get_language() or "")[:2] == (before or "")[:2]
 
 
 @pytest.fixture
