@@ -1,8 +1,9 @@
 """Prometheus metrics: calls by outcome and duration.
 
-With the extra ``metrics`` (prometheus-client) every call of a service is counted and timed, in that
-library's default registry or, where ``PROMETHEUS_MULTIPROC_DIR`` is set, in files that all
-processes share. Without the extra the decorators return the method unchanged.
+With the extra ``metrics`` (prometheus-client) every call of a service is counted and timed. One
+process keeps its numbers here, and that library's default registry collects them; where
+``PROMETHEUS_MULTIPROC_DIR`` is set, the library keeps them in files that all processes share.
+Without the extra the decorators return the method unchanged.
 
 | metric | labels |
 |---|---|
@@ -23,11 +24,14 @@ and in each of them ``invalid`` (a value that is not valid; in a batch not count
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from contextlib import suppress
 from functools import wraps
 from importlib import import_module
+from itertools import accumulate
+from os import environ
 from threading import Lock
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from blobcache.exceptions import (
@@ -39,7 +43,7 @@ from blobcache.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from blobcache.reference import RepositoryName
     from blobcache.services.base import PurgeResult, SetResult
@@ -57,6 +61,7 @@ __all__ = [
 prometheus: Any = None
 with suppress(ImportError):  # without the extra
     prometheus = import_module("prometheus_client")
+    import_module("prometheus_client.core")
 
 Operation = Literal["stat", "stat_many", "set", "clear", "purge"]
 
@@ -127,7 +132,7 @@ def metered(
 ) -> Callable[[Callable[Concatenate[_S, _P], _R]], Callable[Concatenate[_S, _P], _R]]:
     """Count and time each call of the method; `outcome` names the outcome of its result.
 
-    Costs a call some 2 us, with multi-process files more; without the extra nothing.
+    Costs a call less than 1 us, with multi-process files some 3; without the extra nothing.
     """
 
     def decorated(
@@ -144,11 +149,9 @@ def metered(
             try:
                 result = method(self, *args, **kwargs)
             except BaseException as error:
-                metrics.observe(perf_counter() - begun)
-                metrics.count[_failure(error)]()
+                metrics.record(perf_counter() - begun, _failure(error))
                 raise
-            metrics.observe(perf_counter() - begun)
-            metrics.count[outcome(result)]()
+            metrics.record(perf_counter() - begun, outcome(result))
             return result
 
         return measured
@@ -171,12 +174,10 @@ def metered_batch(
         try:
             found = method(self, keys)
         except BaseException as error:
-            metrics.observe(perf_counter() - begun)
-            metrics.count[_failure(error)](len(keys))
+            metrics.record(perf_counter() - begun, _failure(error), len(keys))
             raise
-        metrics.observe(perf_counter() - begun)
-        metrics.count["hit"](len(found))
-        metrics.count["miss"](len(keys) - len(found))
+        metrics.record(perf_counter() - begun, "hit", len(found))
+        metrics.count("miss", len(keys) - len(found))
         return found
 
     return measured
@@ -203,48 +204,115 @@ def _failure(error: BaseException) -> str:
     return "error"
 
 
-if prometheus is not None:
-    _operations = prometheus.Counter(
-        "blobcache_operations_total",
-        "Calls of the descriptor service by outcome; of a batch, its digests.",
-        ["registry", "scope", "operation", "outcome"],
-    )
-    _durations = prometheus.Histogram(
-        "blobcache_operation_duration_seconds",
-        "How long calls of the descriptor service took.",
-        ["registry", "scope", "operation"],
-        buckets=BUCKETS,
-    )
-
-
-class _Counters(dict[str, "Callable[..., None]"]):
-    """By outcome: the method that adds to its counter, found once."""
-
-    def __init__(self, *labels: str) -> None:
-        self._labels = labels
-
-    def __missing__(self, outcome: str) -> Callable[..., None]:
-        add: Callable[..., None] = _operations.labels(*self._labels, outcome).inc
-        self[outcome] = add
-        return add
+_CALLS = (
+    "blobcache_operations_total",
+    "Calls of the descriptor service by outcome; of a batch, its digests.",
+)
+_DURATIONS = (
+    "blobcache_operation_duration_seconds",
+    "How long calls of the descriptor service took.",
+)
+_LABELS = ["registry", "scope", "operation"]
 
 
 class _OperationMetrics:
-    """The counters and the histogram of one operation in one scope of one registry."""
+    """The counts and durations of one operation in one scope of one registry, in this process.
 
-    __slots__ = ("count", "observe")
+    To count and time a call takes one lock, and a third of the time that the library's own counter
+    and histogram take.
+    """
 
     def __init__(self, *labels: str) -> None:
-        self.count = _Counters(*labels)
-        self.observe: Callable[[float], None] = _durations.labels(*labels).observe
+        self.labels = labels
+        self.created = time()
+        self._lock = Lock()
+        self._counts: dict[str, int] = {}
+        self._buckets = [0] * (len(BUCKETS) + 1)
+        """Calls by the bucket that their duration belongs to; the last is that without a bound."""
+
+        self._seconds = 0.0
+
+    def record(self, seconds: float, outcome: str, number: int = 1) -> None:
+        """Note how long a call took, and count its outcome so many times."""
+        with self._lock:
+            self._seconds += seconds
+            self._buckets[bisect_left(BUCKETS, seconds)] += 1
+            self._counts[outcome] = self._counts.get(outcome, 0) + number
+
+    def count(self, outcome: str, number: int) -> None:
+        """Count one more outcome of a call so many times."""
+        with self._lock:
+            self._counts[outcome] = self._counts.get(outcome, 0) + number
+
+    def add_to(self, calls: Any, durations: Any) -> None:
+        """Add the numbers to the library's metric families."""
+        with self._lock:
+            counts, buckets, seconds = dict(self._counts), list(self._buckets), self._seconds
+        for outcome, number in counts.items():
+            calls.add_metric([*self.labels, outcome], number, created=self.created)
+        bounds = [*map(repr, BUCKETS), "+Inf"]
+        durations.add_metric(
+            self.labels, list(zip(bounds, accumulate(buckets), strict=True)), sum_value=seconds
+        )
+        labels = dict(zip(_LABELS, self.labels, strict=True))
+        durations.add_sample(f"{_DURATIONS[0]}_created", labels, self.created)
 
 
-class _PerRegistry(dict[str, _OperationMetrics]):
+class _SharedMetrics:
+    """The same in files that processes share, kept by the library."""
+
+    def __init__(self, *labels: str) -> None:
+        self._labels = labels
+        self._observe = _durations.labels(*labels).observe
+        self._counters: dict[str, Any] = {}
+
+    def record(self, seconds: float, outcome: str, number: int = 1) -> None:
+        """See `_OperationMetrics`."""
+        self._observe(seconds)
+        self.count(outcome, number)
+
+    def count(self, outcome: str, number: int) -> None:
+        """See `_OperationMetrics`."""
+        counter = self._counters.get(outcome)
+        if counter is None:
+            counter = self._counters[outcome] = _operations.labels(*self._labels, outcome)
+        counter.inc(number)
+
+
+_known: dict[tuple[str, ...], _OperationMetrics | _SharedMetrics] = {}
+"""By registry, scope and operation."""
+
+
+class _PerRegistry(dict[str, _OperationMetrics | _SharedMetrics]):
     """By registry: the metrics of one operation in one scope."""
 
     def __init__(self, scope: str, operation: Operation) -> None:
         self._labels = (scope, operation)
 
-    def __missing__(self, registry: str) -> _OperationMetrics:
-        metrics = self[registry] = _OperationMetrics(registry, *self._labels)
+    def __missing__(self, registry: str) -> _OperationMetrics | _SharedMetrics:
+        labels = (registry, *self._labels)
+        kind = _SharedMetrics if _IS_SHARED else _OperationMetrics
+        metrics = self[registry] = _known.setdefault(labels, kind(*labels))
         return metrics
+
+
+class _Collector:
+    """Gives the library the numbers of this process."""
+
+    def collect(self) -> Iterator[Any]:
+        """Return the metric families, as the library's own counter and histogram would."""
+        calls = prometheus.core.CounterMetricFamily(*_CALLS, labels=[*_LABELS, "outcome"])
+        durations = prometheus.core.HistogramMetricFamily(*_DURATIONS, labels=_LABELS)
+        for metrics in list(_known.values()):
+            if isinstance(metrics, _OperationMetrics):
+                metrics.add_to(calls, durations)
+        yield calls
+        yield durations
+
+
+_IS_SHARED = not {"PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"}.isdisjoint(environ)
+if prometheus is not None and _IS_SHARED:
+    _operations = prometheus.Counter(*_CALLS, [*_LABELS, "outcome"])
+    _durations = prometheus.Histogram(*_DURATIONS, _LABELS, buckets=BUCKETS)
+elif prometheus is not None:
+    prometheus.REGISTRY.register(_Collector())

@@ -81,18 +81,19 @@ def _attempt(connection: Any, packed: bytes, count: int) -> list[Any]:
 def _receive(connection: Any, sock: Any, parser: Any, count: int) -> list[Any]:
     """Return the replies. A push message that comes between them goes to its handler."""
     reader, buffer = private.reader_and_buffer(parser)
+    incomplete, push = private.NOT_ENOUGH_DATA, private.PushNotification
     if reader is None:
         raise RedisConnectionError("The connection was closed by another thread.")
     replies: list[Any] = []
     while count:
         reply = reader.gets(False)  # noqa: FBT003 - positional in hiredis
-        if reply is private.NOT_ENOUGH_DATA:
+        if reply is incomplete:
             received = sock.recv_into(buffer)
             # Of an encrypted socket that another thread closed, what comes is not even decrypted.
             if not received or private.socket_of(connection) is not sock:
                 raise RedisConnectionError("The connection was closed.")
             reader.feed(buffer, 0, received)
-        elif type(reply) is private.PushNotification:
+        elif type(reply) is push:
             parser.handle_push_response(reply)
         else:
             replies.append(reply)

@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from redis import Redis
 
@@ -173,6 +173,43 @@ class TestOperations:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda _: [provider.stat(A) for _ in range(500)], range(8)))
         assert self.counted(rules)["global", "stat", "hit"] == 4000
+
+
+def test_one_process_shows_what_the_library_would(rules: Rules) -> None:
+    """All but the durations and the times: names, help, types, labels, buckets and counts."""
+    provider = MemoryBlobDescriptorCacheProvider(rules)
+    provider.set_descriptor(A, of(A))
+    for _ in range(2):
+        provider.stat(A)
+    with suppress(BlobCacheError):
+        provider.stat(B)
+    registry = CollectorRegistry()
+    calls = Counter(
+        "blobcache_operations_total",
+        "Calls of the descriptor service by outcome; of a batch, its digests.",
+        ["registry", "scope", "operation", "outcome"],
+        registry=registry,
+    )
+    durations = Histogram(
+        "blobcache_operation_duration_seconds",
+        "How long calls of the descriptor service took.",
+        ["registry", "scope", "operation"],
+        buckets=BUCKETS,
+        registry=registry,
+    )
+    for operation, outcome in [("set", "created"), *[("stat", "hit")] * 2, ("stat", "miss")]:
+        calls.labels(rules.registry, "global", operation, outcome).inc()
+        durations.labels(rules.registry, "global", operation).observe(9.0)
+
+    def lines(page: bytes) -> set[str]:
+        changing = ("_sum{", "_created{", "_bucket{")
+        return {
+            line.rpartition(" ")[0] if any(each in line for each in changing) else line
+            for line in page.decode().splitlines()
+            if rules.registry in line or (line.startswith("# ") and "blobcache_operation" in line)
+        }
+
+    assert lines(generate_latest(REGISTRY)) == lines(generate_latest(registry))
 
 
 COUNTING = """
