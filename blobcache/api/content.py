@@ -71,7 +71,7 @@ class BrowsableRenderer(BrowsableAPIRenderer):
 
 
 class StrictJSONParser(BaseParser):
-    """JSON as its standard has it (RFC 8259): UTF-8, no NaN, and no name twice in an object.
+    """Strict JSON (RFC 8259): UTF-8, no NaN, and no name twice in an object.
 
     Raises `BodyInvalid`, also for too deep nesting and for numbers with too many digits.
     """
@@ -86,7 +86,7 @@ class StrictJSONParser(BaseParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         """Read the whole body."""
-        del media_type, parser_context  # of no interest: JSON is UTF-8, whatever a charset says
+        del media_type, parser_context  # JSON is UTF-8, whatever charset the media type has
         # Django's `body` checks its own limit and can be read twice: for a request with a session,
         # the CSRF check reads the body before the view does.
         source: object = stream
@@ -110,7 +110,7 @@ class StrictJSONParser(BaseParser):
 
 
 class Negotiation(DefaultContentNegotiation):
-    """The framework's own, quick with what programs ask for; an unknown ``?format=`` gets 406.
+    """The framework's negotiation, with a fast path for JSON; an unknown ``?format=`` gets 406.
 
     Very long headers are not parsed, since that takes time which grows with the square of their
     length: such an ``Accept`` counts as ``*/*``, and a body with such a ``Content-Type`` is
@@ -144,22 +144,22 @@ class Negotiation(DefaultContentNegotiation):
 
 
 def wants_json(request: HttpRequest | Request) -> bool:
-    """Whether a quick look at the request shows that JSON is accepted.
+    """Whether the Accept header certainly allows JSON, and the query asks for no other format.
 
     Always true for a query with more parameters than Django reads: the request is refused, and an
     error page for browsers would read the query again and fail.
     """
     accept = request.META.get("HTTP_ACCEPT", "*/*")
     if not request.META.get("QUERY_STRING"):
-        return accept in _JSON_WILL_DO or len(accept) > _MAX_ACCEPT
+        return accept in _JSON_ACCEPTED or len(accept) > _MAX_ACCEPT
     try:
         names_format = format_parameter() in request.GET
     except TooManyFieldsSent:
         return True
-    return not names_format and (accept in _JSON_WILL_DO or len(accept) > _MAX_ACCEPT)
+    return not names_format and (accept in _JSON_ACCEPTED or len(accept) > _MAX_ACCEPT)
 
 
-_JSON_WILL_DO = frozenset({"*/*", "application/json"})
+_JSON_ACCEPTED = frozenset({"*/*", "application/json"})
 
 
 def format_parameter() -> str | None:
@@ -168,11 +168,11 @@ def format_parameter() -> str | None:
 
 
 def _no_number(constant: str) -> NoReturn:
-    raise BodyInvalid(f"The body has {constant}, which is no number in JSON.")
+    raise BodyInvalid(f"The body has {constant}, which is not a number in JSON.")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise BodyInvalid("The body has an object with one name twice.")
+        raise BodyInvalid("The body has an object with the same name twice.")
     return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
 from rest_framework import status
 from rest_framework.decorators import action
@@ -279,6 +280,7 @@ class BlobViewSet(DescriptorViewSet):
         "purge": WRITE,
     }
     query_parameters: ClassVar[Mapping[str, Sequence[Parameter]]] = {"purge": (_DRY_RUN,)}
+    repository = None  # whatever variables the prefix of the address has
     list_actions = frozenset({"list", "repositories"})
     serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
         **DescriptorViewSet.serializer_classes,
@@ -442,6 +444,17 @@ class RepositoryViewSet(RegistryViewSet):
 
 class RepositoryBlobViewSet(DescriptorViewSet):
     """The blobs of a repository."""
+
+    @property
+    def repository(self) -> str:
+        """The repository's name in the address, not parsed."""
+        try:
+            name: str = self.kwargs["name"]
+        except KeyError:
+            raise ImproperlyConfigured(
+                f"The address of {type(self).__name__} must have a variable called 'name'."
+            ) from None
+        return name
 
     def get_queryset(self) -> Listing:  # type: ignore[override] # a listing, which is no queryset
         """Return the blobs of the repository."""

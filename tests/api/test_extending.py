@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 from django.conf import LazySettings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.urls import URLResolver, clear_url_caches, include, path, resolve
 from redis import Redis
@@ -330,6 +331,35 @@ def test_what_as_view_sets_is_respected(as_: As, filled: Redis, settings: LazySe
     for _ in mounted(urls, settings):
         response = as_("superuser").get(f"/api/{DIGEST}/")
     assert response.content.endswith(b" ")
+
+
+def test_the_global_scope_is_global_whatever_the_prefix_has(
+    as_: As, filled: Redis, settings: LazySettings
+) -> None:
+    router = SimpleRouter()
+    router.register("blobs", BlobViewSet, "blob")
+    urls = ModuleType("prefixed_urls")
+    vars(urls)["urlpatterns"] = [path("api/<name>/", include(router.urls))]
+    filled.delete(f"blobs::{DIGEST}")
+    for _ in mounted(urls, settings):
+        refused(as_("superuser").get(f"/api/team/blobs/{DIGEST}/"), 404, "BLOB_UNKNOWN")
+        body = {"size": 5, "mediaType": APP}
+        put = as_("superuser").put(f"/api/team/blobs/{DIGEST}/", body, format="json")
+        assert put.status_code == 201
+    assert filled.exists(f"blobs::{DIGEST}")
+    assert not filled.exists("repository::team::blobs")
+
+
+def test_the_blobs_of_a_repository_need_its_name_in_the_address(
+    as_: As, filled: Redis, settings: LazySettings
+) -> None:
+    router = SimpleRouter()
+    router.register("blobs", RepositoryBlobViewSet, "blob")
+    urls = ModuleType("nameless_urls")
+    vars(urls)["urlpatterns"] = [path("api/", include(router.urls))]
+    for _ in mounted(urls, settings):
+        with pytest.raises(ImproperlyConfigured, match="a variable called 'name'"):
+            as_("superuser").delete(f"/api/blobs/{DIGEST}/")
 
 
 HOSTILE = [
