@@ -88,7 +88,7 @@ def _measured(bench: Bench, entries: int) -> Pages:
     admin_page = reverse("admin:blobcache_repository_change", args=["big"])
 
     def blobs() -> None:
-        repository.inspect(repository.catalog.members("big").members)
+        repository.records(repository.catalog.members("big").members)
 
     def admin() -> None:
         if browser.get(admin_page).status_code != 200:  # noqa: PLR2004

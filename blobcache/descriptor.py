@@ -10,7 +10,7 @@ from blobcache.digest import Digest
 from blobcache.exceptions import MediaTypeInvalid, SizeInvalid
 from blobcache.raw import excerpt, quoted
 
-__all__ = ["MAX_MEDIA_TYPE", "MAX_SIZE", "Descriptor", "validate_media_type"]
+__all__ = ["MAX_MEDIA_TYPE", "MAX_SIZE", "Descriptor", "parse_size", "validate_media_type"]
 
 MAX_SIZE = 2**63 - 1
 """Bytes: the largest size in a registry, which is a signed 64-bit number."""
@@ -20,6 +20,8 @@ MAX_MEDIA_TYPE = 255
 
 A character outside ASCII counts as many as there are in its escape sequence, such as ``\\u20ac``.
 So the length of a media type in JSON is limited too."""
+
+_MAX_SIZE_DIGITS = len(str(MAX_SIZE))
 
 _SHOWN_BITS = 128
 
@@ -82,6 +84,18 @@ class Descriptor:
 _set_digest, _set_size, _set_media_type = (
     getattr(Descriptor, name).__set__ for name in Descriptor.__slots__
 )
+
+
+def parse_size(raw: bytes) -> int | None:
+    """Parse bytes from Redis as a size; None if they are not a number from 0 to `MAX_SIZE`.
+
+    `int` alone accepts more than Redis should hold, such as spaces and signs, and raises for
+    thousands of digits. `bytes.isdigit` is true for ASCII digits only.
+    """
+    if not raw.isdigit() or len(raw) > _MAX_SIZE_DIGITS:
+        return None
+    number = int(raw)
+    return number if number <= MAX_SIZE else None
 
 
 def validate_media_type(value: object) -> None:

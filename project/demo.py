@@ -288,7 +288,7 @@ def find_example(
     for name, blobs in provider.catalog.repositories().repositories:
         if isinstance(name, RepositoryName) and name.is_oci and blobs:
             members = provider.catalog.members(name, limit=10).members
-            for record in provider.repository_scoped(name).inspect(members):
+            for record in provider.repository_scoped(name).records(members):
                 if record.kind is Kind.OK and isinstance(record.digest, Digest):
                     return name, record.digest
     return None

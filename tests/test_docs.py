@@ -22,8 +22,8 @@ from blobcache.checks import check_settings
 from blobcache.conf import DEFAULTS, settings_table
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
-from blobcache.doctor.diagnosis import Diagnosis
 from blobcache.doctor.repair import repair_many
+from blobcache.doctor.scan import Diagnosis
 from blobcache.exceptions import BlobCacheError
 from blobcache.finding_texts import EXPLANATIONS
 from blobcache.findings import FINDING_KINDS, RECORD_KINDS, SEVERITIES
@@ -207,7 +207,7 @@ def read_everything(root: Redis) -> None:
     for scope in (service, scoped):
         scope.stat(DIGEST)
         scope.stat_many([DIGEST])
-        scope.inspect([DIGEST])
+        scope.records([DIGEST])
     assert catalog.build_step(0).building
     catalog.reindex()
     root.delete(f"repository::{GONE}::blobs")

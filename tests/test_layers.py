@@ -42,14 +42,6 @@ VISITORS = {
 }
 """Who else imports from them, and why."""
 
-LEFT = {
-    "blobcache/services/base.py": "Record",
-    "blobcache/api/serializers.py": "Record",
-    "blobcache/admin/": "Record",
-    "blobcache/doctor/": "reads keys and replies",
-}
-"""Who does not yet go by a protocol, and for what."""
-
 CLIENT_LIBRARIES = {"redis", "django_redis"}
 CLIENT_USERS = {
     "blobcache/transport/": "sends the commands",
@@ -116,7 +108,7 @@ def test_imports_go_downwards() -> None:
                 continue
             is_neighbour = other == mine and mine >= len(FLOORS) - 3
             is_upwards = other < mine or (other == mine and not is_neighbour)
-            if is_upwards and not is_named(path, LEFT):
+            if is_upwards:
                 wrong.append(f"{path} imports {dotted}")
     assert wrong == []
 
@@ -125,7 +117,7 @@ def test_only_some_modules_import_from_the_packages_that_know_redis() -> None:
     wrong = [
         f"{path} imports {dotted}"
         for path, tree in sources("blobcache", "project", "benchmarks")
-        if path.split("/")[1] not in {*REDIS, "figures"} and not is_named(path, VISITORS | LEFT)
+        if path.split("/")[1] not in {*REDIS, "figures"} and not is_named(path, VISITORS)
         for dotted in set(imports(tree))
         if dotted.startswith("blobcache.") and part(dotted) in REDIS
     ]

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from blobcache.digest import Digest
-    from blobcache.redis.inspection import Record
     from blobcache.reference import RepositoryName
     from blobcache.services.catalog import HolderPage
+    from blobcache.services.records import Record
 
 __all__ = ["BlobPageBase", "RepositoryPageBase"]
 
@@ -66,7 +66,7 @@ class BlobPageBase(Page):
     def record(self) -> Record | None:
         """What the global scope holds; None if Redis does not tell."""
         with self.catch_redis_errors():
-            (record,) = self.provider.inspect([self.subject])
+            (record,) = self.provider.records([self.subject])
             return record
         return None
 

@@ -25,9 +25,9 @@ from blobcache.parsing import whole_number
 if TYPE_CHECKING:
     from django.http import HttpResponse
 
-    from blobcache.redis.inspection import Record
     from blobcache.services.base import BlobDescriptorService, PurgeResult
     from blobcache.services.catalog import HolderPage
+    from blobcache.services.records import Record
 
 __all__ = ["BlobPage", "ClearBlobPage", "PurgeBlobPage", "SetBlobPage"]
 

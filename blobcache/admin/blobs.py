@@ -45,7 +45,7 @@ class BlobsPage(Page):
         page, rows = None, []
         with self.catch_redis_errors():
             page = self.provider.catalog.blobs(self.cursor(_CURSOR_SCOPE), self.limit)
-            rows = [Row.of(record, self.blob_url) for record in self.provider.inspect(page.blobs)]
+            rows = [Row.of(record, self.blob_url) for record in self.provider.records(page.blobs)]
         return self.render(
             title=_("Blobs"),
             rows=rows,

@@ -20,7 +20,7 @@ from blobcache.parsing import parse_each
 if TYPE_CHECKING:
     from django.http import HttpResponse
 
-    from blobcache.redis.inspection import Record
+    from blobcache.services.records import Record
 
 __all__ = ["ClearMembersPage"]
 
@@ -67,7 +67,7 @@ class ClearMembersPage(RepositoryPageBase):
     def _ask(self, selected: list[Digest]) -> HttpResponse:
         records: list[Record] = []
         with self.catch_redis_errors():
-            records = self.provider.repository_scoped(self.name).inspect(selected)
+            records = self.provider.repository_scoped(self.name).records(selected)
         return self.render(
             title=_("Clear blobs in %(repository)s") % {"repository": self.name},
             name=self.name,

@@ -17,7 +17,7 @@ from blobcache.admin.pages import CURSOR, Page
 from blobcache.admin.reports import Report, groups
 from blobcache.cursors import seal, unseal
 from blobcache.digest import Digest
-from blobcache.doctor.diagnosis import Diagnosis
+from blobcache.doctor.scan import Diagnosis
 from blobcache.findings import FINDING_KINDS, Finding, Kind, Place
 from blobcache.models import Blob, Repository
 from blobcache.parsing import parse_each
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from django.http import HttpResponse
 
-    from blobcache.doctor.diagnosis import Progress, Step
+    from blobcache.doctor.scan import Progress, Step
 
 __all__ = ["ConsistencyPage", "FindingsPageBase"]
 

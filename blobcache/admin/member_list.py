@@ -14,7 +14,7 @@ from django.core.paginator import Paginator
 
 from blobcache.exceptions import BlobUnknown, DescriptorCorrupt
 from blobcache.findings import Kind
-from blobcache.redis.inspection import Record
+from blobcache.services.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ def list_members(
         return _sort(service, selection, first, number, size)
     if selection.is_anything:
         return _walk(service, selection, "", size)
-    records = service.inspect(first.members)
+    records = service.records(first.members)
     return Listing(records, first.count, next=first.next, looked_at=records)
 
 
@@ -89,12 +89,12 @@ def _sort(
     names = sorted(filter(selection.names, found), reverse=selection.is_descending)
     records: Sequence[Record] = ()
     if selection.needs_records:
-        records = service.inspect(names)
+        records = service.records(names)
         wanted = selection.sorted(filter(selection.admits, records))
         part = Paginator(wanted, size).get_page(number)
         return Listing(list(part), count, is_whole=True, slice=part, looked_at=records)
     part_of_names = Paginator(names, size).get_page(number)
-    records = service.inspect(list(part_of_names))
+    records = service.records(list(part_of_names))
     return Listing(records, count, is_whole=True, slice=part_of_names, looked_at=records)
 
 
@@ -114,7 +114,7 @@ def _walk(service: BrowsableService, selection: Selection, cursor: str, size: in
     step = budgets.step if selection.is_anything else size
     while True:
         page = _page(service, cursor, step)
-        records = service.inspect(list(filter(selection.names, page.members)))
+        records = service.records(list(filter(selection.names, page.members)))
         looked_at += records
         found += filter(selection.admits, records)
         cursor = page.next or ""
@@ -124,7 +124,7 @@ def _walk(service: BrowsableService, selection: Selection, cursor: str, size: in
 
 def _exact(service: BrowsableService, digest: str) -> list[Record] | None:
     """The digest's record if it is a member; None if only a walk can tell."""
-    (record,) = service.inspect([digest])
+    (record,) = service.records([digest])
     try:
         service.stat(digest)
     except DescriptorCorrupt:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from django.http import QueryDict
 
-    from blobcache.redis.inspection import Record
+    from blobcache.services.records import Record
 
 __all__ = ["COLUMNS", "NONE", "PARAMETERS", "Selection"]
 

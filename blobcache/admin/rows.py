@@ -11,7 +11,7 @@ from blobcache.finding_texts import EXPLANATIONS, Explanation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blobcache.redis.inspection import Record
+    from blobcache.services.records import Record
 
 __all__ = ["Row"]
 

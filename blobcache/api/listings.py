@@ -71,7 +71,7 @@ class BlobListing:
     def page(self, position: str, size: int) -> Page:
         """Return a page of records."""
         page = self.provider.catalog.blobs(position, size)
-        return Page(self.provider.inspect(page.blobs), page.next)
+        return Page(self.provider.records(page.blobs), page.next)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class MemberListing:
     def page(self, position: str, size: int) -> Page:
         """Return a page of records. Raises `DescriptorCorrupt` if the key is not a set."""
         page = self.provider.catalog.members(self.repository, position, size)
-        records = self.provider.repository_scoped(self.repository).inspect(page.members)
+        records = self.provider.repository_scoped(self.repository).records(page.members)
         return Page(records, page.next, page.count)
 
 

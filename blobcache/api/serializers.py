@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from blobcache.conf import Role
     from blobcache.digest import Digest
-    from blobcache.redis.inspection import Record
     from blobcache.services.catalog import CatalogStatus, Holder, RepositoryEntry
     from blobcache.services.figures import Figures, Sums
+    from blobcache.services.records import Record
     from blobcache.services.status import ServerStatus
 
 __all__ = [

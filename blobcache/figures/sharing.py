@@ -30,7 +30,7 @@ def shared_bytes(
     deadline = budgets.deadline(budgets.sharing)
     sizes = {
         record.digest: record.descriptor.size
-        for record in repository_scoped(repository).inspect(page.members)
+        for record in repository_scoped(repository).records(page.members)
         # The bytes of an alias are those of its canonical digest.
         if record.descriptor and record.descriptor.digest == record.digest
     }

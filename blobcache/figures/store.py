@@ -19,7 +19,7 @@ from blobcache.exceptions import CursorInvalid, DescriptorCorrupt
 from blobcache.figures.ordering import OrderedList
 from blobcache.figures.sharing import shared_bytes
 from blobcache.figures.sums import RunningSums
-from blobcache.redis.evidence import share_of_walk
+from blobcache.redis.walk import scan_progress
 from blobcache.reference import RepositoryName, raw_name, repository_text
 from blobcache.services.figures import Figures, FiguresStatus, Order, RefreshStep, Summary
 from blobcache.services.rules import read_only_error
@@ -101,7 +101,7 @@ class RedisFigureStore:
         count = _CountInProgress.parse(counting)
         return FiguresStatus(
             _figures(figures),
-            None if count is None or count.is_stale else share_of_walk(count.cursor),
+            None if count is None or count.is_stale else scan_progress(count.cursor),
         )
 
     def get_many(self, names: Sequence[str]) -> list[Figures | None]:

@@ -17,8 +17,8 @@ from blobcache.services.figures import MediaTypeTotal, Sums
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from blobcache.redis.inspection import Record
     from blobcache.redis.service import RedisService
+    from blobcache.services.records import Record
 
 __all__ = ["MAX_MEDIA_TYPES", "RunningSums"]
 
@@ -74,13 +74,13 @@ class RunningSums:
 
         One round trip for each chunk of them, and likewise for the blobs that aliases name.
         """
-        records = service.inspect(members)
+        records = service.records(members)
         targets = {
             record.digest: record.descriptor.digest
             for record in records
             if record.descriptor is not None and record.descriptor.digest != record.digest
         }
-        found = service.inspect([*targets.values()]) if targets else ()
+        found = service.records([*targets.values()]) if targets else ()
         members_too = {record.digest for record in found if record.is_member}
         self.add(records, {alias for alias, target in targets.items() if target in members_too})
 

@@ -12,9 +12,9 @@ from time import time
 from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
+from blobcache.descriptor import parse_size
 from blobcache.exceptions import CursorInvalid
 from blobcache.redis import keys
-from blobcache.redis.replies import number_of_bytes
 from blobcache.services.catalog import CatalogStatus
 from blobcache.transport.packing import Script
 
@@ -166,7 +166,7 @@ def _status(reply: Reply) -> CatalogStatus:
 
 
 def _serial(value: bytes | None) -> int:
-    number = number_of_bytes(value or b"") or 0
+    number = parse_size(value or b"") or 0
     return number if number < _MAX_SERIAL else 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
-from blobcache.descriptor import MAX_MEDIA_TYPE, MAX_SIZE, Descriptor, validate_media_type
+from blobcache.descriptor import MAX_MEDIA_TYPE, Descriptor, parse_size, validate_media_type
 from blobcache.digest import Digest, digest_text
 from blobcache.exceptions import DescriptorCorrupt, MediaTypeInvalid
 from blobcache.findings import Kind, Part
@@ -22,12 +22,12 @@ __all__ = [
     "global_descriptor",
     "has_usable_media_type",
     "media_type",
-    "number_of_bytes",
+    "overridden",
     "override_media_type",
     "scoped_descriptor",
 ]
 
-_MAX_SIZE_DIGITS = len(str(MAX_SIZE))
+_OVERRIDE_OF_WRONG_TYPE = "the override's hash is a key of another type"
 
 
 def global_descriptor(
@@ -50,6 +50,18 @@ def scoped_descriptor(
     return None if override is None else descriptor
 
 
+def overridden(found: Descriptor, override: Reply, digest: Digest) -> Descriptor:
+    """Return a global descriptor with the repository's own media type, if that is not empty."""
+    if not override:
+        return found
+    if type(override) is not bytes:
+        raise _corrupt(digest, _OVERRIDE_OF_WRONG_TYPE, Part.OVERRIDE_KEY)
+    own_type = _media_type(override, digest, Part.OVERRIDE)
+    if own_type == found.media_type:
+        return found
+    return Descriptor.of_valid(found.digest, found.size, own_type)
+
+
 def media_type(fields: Reply) -> str | None:
     """Read the media type alone of a blob's hash; None if it is missing or not valid."""
     value = None if is_wrong_type(fields) else cast("list[bytes | None]", fields)[-1]
@@ -61,18 +73,6 @@ def override_media_type(override: Reply) -> str | None:
     if not isinstance(override, bytes):
         return None
     return _decoded(override) if override else ""
-
-
-def number_of_bytes(value: bytes) -> int | None:
-    """Read a size; None if it is no number from 0 to `MAX_SIZE`.
-
-    `int` alone accepts more than Redis should hold, such as spaces and signs, and raises for
-    thousands of digits. `bytes.isdigit` is true for ASCII digits only.
-    """
-    if not value.isdigit() or len(value) > _MAX_SIZE_DIGITS:
-        return None
-    number = int(value)
-    return number if number <= MAX_SIZE else None
 
 
 def has_usable_media_type(fields: Reply) -> bool:
@@ -100,14 +100,13 @@ def _descriptor(
     canonical = digest
     if named != digest.encode():
         canonical = _alias_target(named, digest, allow_tarsum=allow_tarsum)
-    number = number_of_bytes(size)
+    number = parse_size(size)
     if number is None:
         raise _corrupt(digest, "its size is not a number of bytes", Part.SIZE)
     own_type = _media_type(its_type, digest, Part.MEDIA_TYPE) if its_type else None
     if override and override != its_type:
         if type(override) is not bytes:
-            why = "the override's hash is a key of another type"
-            raise _corrupt(digest, why, Part.OVERRIDE_KEY)
+            raise _corrupt(digest, _OVERRIDE_OF_WRONG_TYPE, Part.OVERRIDE_KEY)
         own_type = _media_type(override, digest, Part.OVERRIDE)
     return Descriptor.of_valid(canonical, number, own_type)
 

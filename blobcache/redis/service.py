@@ -20,15 +20,18 @@ from blobcache.redis import commands, replies
 from blobcache.redis.checks import check_caches
 from blobcache.redis.cluster import clear_in_order
 from blobcache.redis.index import NameIndex
-from blobcache.redis.inspection import Record, inspect_blob, inspect_member
 from blobcache.redis.listings import RedisCatalog
 from blobcache.redis.options import RedisOptions
+from blobcache.redis.records import read_records, read_replies
+from blobcache.redis.removals import RedisRemovals
 from blobcache.redis.status import server_status
+from blobcache.redis.walk import RedisKeyWalk
 from blobcache.redis.wrong_types import unreadable_media_type_deletes, wrong_type_deletes
 from blobcache.reference import RepositoryName
 from blobcache.services.base import PurgeResult, SetResult
 from blobcache.services.metrics import metered, purge_outcome
 from blobcache.services.purging import purge_step
+from blobcache.services.records import Record
 from blobcache.services.rules import BaseDescriptorService, Rules, blob_unknown_error
 from blobcache.services.status import ServerStatus
 from blobcache.transport.packing import Packed, has_error, is_wrong_type
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from blobcache.conf import RegistrySettings
     from blobcache.services.catalog import Budgets
     from blobcache.services.figures import FigureStore
+    from blobcache.services.records import KeyWalk, Removals
     from blobcache.transport.packing import Call, Reply
 
 _D = TypeVar("_D", bound=str)
@@ -89,7 +93,7 @@ class RedisService(BaseDescriptorService):
     def _stat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
         found = {}
         for chunk in _chunks(digests, self._options.stat_chunk_size):
-            for digest, answers in zip(chunk, self._ask_many(chunk), strict=True):
+            for digest, answers in zip(chunk, self._read_replies(chunk), strict=True):
                 try:
                     descriptor = self._read(answers, digest)
                 except DescriptorCorrupt:
@@ -98,21 +102,10 @@ class RedisService(BaseDescriptorService):
                     found[digest] = descriptor
         return found
 
-    def _ask_many(self, digests: Sequence[Digest]) -> Iterable[Sequence[Reply]]:
+    def _read_replies(self, digests: Sequence[Digest]) -> Iterable[Sequence[Reply]]:
         """Return the replies that `_read` takes, for each digest: one round trip."""
-        if not digests:
-            return []
-        looks, replica = (
-            commands.read_template(self.repository),
-            self._options.read_from_replicas,
-        )
-        if self.repository is None:
-            return zip(self._server.run_template_many(looks, digests, replica=replica))
-        first = [commands.are_members(self.repository, digests)]
-        members, *answers = self._server.run_template_many(looks, digests, first, replica=replica)
-        if is_wrong_type(members):
-            members = [members] * len(digests)
-        return zip(cast("list[Reply]", members), answers[::2], answers[1::2], strict=True)
+        replica = self._options.read_from_replicas
+        return read_replies(self._server, self.repository, digests, replica=replica)
 
     def _read(self, answers: Sequence[Reply], digest: Digest) -> Descriptor | None:
         tarsum = self.rules.allow_tarsum
@@ -127,25 +120,23 @@ class RedisService(BaseDescriptorService):
         except DescriptorCorrupt:
             return None
 
-    def inspect(self, digests: Sequence[str]) -> list[Record]:
-        """Return what the cache holds for each digest, in a repository's scope for members of it.
-
-        Takes what the catalog lists, digests or not. One round trip for each chunk of a batch.
-        """
-        records: list[Record] = []
-        tarsum = self.rules.allow_tarsum
+    def records(self, digests: Sequence[str]) -> list[Record]:
+        """See `RecordReader.records`."""
+        found: list[Record] = []
         for chunk in _chunks(digests, self._options.stat_chunk_size):
-            asked = [digest for digest in chunk if isinstance(digest, Digest)]
+            valid = [digest for digest in chunk if isinstance(digest, Digest)]
             known: dict[str, Record] = {
-                digest: inspect_blob(digest, *answers, allow_tarsum=tarsum)
-                if self.repository is None
-                else inspect_member(digest, answers[1], answers[2], answers[0], allow_tarsum=tarsum)
-                for digest, answers in zip(asked, self._ask_many(asked), strict=True)
+                record.digest: record
+                for record in read_records(
+                    self._server,
+                    self.repository,
+                    valid,
+                    allow_tarsum=self.rules.allow_tarsum,
+                    replica=self._options.read_from_replicas,
+                )
             }
-            records += [
-                known.get(digest, Record(digest, Kind.CORRUPT, None, None)) for digest in chunk
-            ]
-        return records
+            found += [known.get(digest) or Record(digest, Kind.CORRUPT, None) for digest in chunk]
+        return found
 
     # Writing
 
@@ -275,6 +266,14 @@ class RedisBlobDescriptorCacheProvider(RedisService):
     def server_status(self) -> ServerStatus:
         """Return what the server reports. Three round trips a node; raises `CacheUnavailable`."""
         return server_status(self._server, self.rules.role)
+
+    def walk(self) -> KeyWalk:
+        """See `BrowsableProvider.walk`."""
+        return RedisKeyWalk(self._server)
+
+    def removals(self) -> Removals:
+        """See `BrowsableProvider.removals`."""
+        return RedisRemovals(self._server, self.rules, type(self))
 
     @metered("purge", purge_outcome)
     def purge(self, digest: str, cursor: str = "") -> PurgeResult:

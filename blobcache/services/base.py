@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from blobcache.descriptor import Descriptor
     from blobcache.digest import Digest
-    from blobcache.redis.inspection import Record
     from blobcache.reference import RepositoryName
     from blobcache.services.catalog import Catalog
     from blobcache.services.figures import FigureStore
+    from blobcache.services.records import KeyWalk, Record, Removals
     from blobcache.services.rules import Rules
     from blobcache.services.status import ServerStatus
 
@@ -138,11 +138,8 @@ class BrowsableService(BlobDescriptorService, Protocol):
         """The registry's catalog, which is the same in each scope."""
         ...
 
-    def inspect(self, digests: Sequence[str]) -> list[Record]:
-        """Return what the cache holds for each digest, in a repository's scope for members of it.
-
-        Takes what the catalog lists, digests or not. One round trip for each chunk of a batch.
-        """
+    def records(self, digests: Sequence[str]) -> list[Record]:
+        """See `RecordReader.records`."""
         ...
 
 
@@ -156,6 +153,14 @@ class BrowsableProvider(BrowsableService, BlobDescriptorCacheProvider, Protocol)
 
     def repository_scoped(self, name: str) -> BrowsableService:
         """Return the service of one repository's scope. Raises `RepositoryNameInvalid`."""
+        ...
+
+    def walk(self) -> KeyWalk:
+        """Return the walk over everything that the cache holds, for checks."""
+        ...
+
+    def removals(self) -> Removals:
+        """Return the guarded removals of damaged data, for repairs."""
         ...
 
     def server_status(self) -> ServerStatus:

@@ -37,10 +37,10 @@ from blobcache.api.serializers import (
 from blobcache.descriptor import MAX_SIZE, Descriptor
 from blobcache.digest import ALGORITHMS, Digest
 from blobcache.findings import RECORD_KINDS, Kind
-from blobcache.redis.inspection import Record
 from blobcache.reference import RepositoryName
 from blobcache.services.catalog import CatalogStatus, Holder, RepositoryEntry
 from blobcache.services.figures import Figures, MediaTypeTotal, Sums
+from blobcache.services.records import Record
 from blobcache.services.status import ServerStatus
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -52,9 +52,7 @@ DIGESTS = st.sampled_from(sorted(ALGORITHMS)).flatmap(
 )
 MEDIA_TYPES = st.none() | st.sampled_from(["a/b", "application/json", 'a/"', "a/\\", "é/ü", "😀"])
 DESCRIPTORS = st.builds(Descriptor, DIGESTS, NUMBERS, MEDIA_TYPES)
-RECORDS = st.builds(
-    Record, DIGESTS | TEXTS, st.sampled_from(RECORD_KINDS), st.none() | DESCRIPTORS, MEDIA_TYPES
-)
+RECORDS = st.builds(Record, DIGESTS | TEXTS, st.sampled_from(RECORD_KINDS), st.none() | DESCRIPTORS)
 NAMES = st.sampled_from(["a", "team/app", "host:5000/a"]).map(RepositoryName)
 INVALID = st.builds(InvalidDigest, TEXTS, TEXTS, TEXTS)
 BATCHES = st.builds(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from redis import Redis
 
-from blobcache.doctor.diagnosis import Diagnosis
+from blobcache.digest import Digest
+from blobcache.doctor.scan import Diagnosis
 from blobcache.findings import Finding, Kind
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.redis.walk import RedisKeyWalk
+from blobcache.reference import RepositoryName
+from blobcache.services.records import KeyWalk, Record
+from blobcache.services.rules import Rules
+from blobcache.transport.server import Server
 
 OCTETS = "application/octet-stream"
 
@@ -67,6 +73,28 @@ def write_member(
     write_blob(client, blob, state)
     write_override(client, repository, blob, override)
     client.sadd(f"repository::{repository}::blobs", blob)
+
+
+class InterruptedProvider(RedisBlobDescriptorCacheProvider):
+    """A provider whose doctor is interrupted by another client, after each time that it reads."""
+
+    def __init__(self, interrupt: Callable[[], object], rules: Rules | None = None) -> None:
+        super().__init__(rules)
+        self._interrupt = interrupt
+
+    def walk(self) -> KeyWalk:
+        return _InterruptedWalk(self.server, self._interrupt)
+
+
+class _InterruptedWalk(RedisKeyWalk):
+    def __init__(self, server: Server, interrupt: Callable[[], object]) -> None:
+        super().__init__(server)
+        self._interrupt = interrupt
+
+    def read(self, repository: RepositoryName | None, digests: Sequence[Digest]) -> list[Record]:
+        found = super().read(repository, digests)
+        self._interrupt()
+        return found
 
 
 def findings(

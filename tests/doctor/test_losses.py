@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from redis import Redis
 
 from blobcache import signals
 from blobcache.conf import Role
-from blobcache.doctor import repair as module
 from blobcache.doctor.repair import repair
 from blobcache.findings import FINDING_KINDS, Finding, Kind, Outcome, Place, Subject
-from blobcache.redis.evidence import look_at_members
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.catalog import STEP
 from blobcache.services.rules import Rules
 from tests.conformance import of
-from tests.doctor.damage import contents, digest, write_blob, write_member
+from tests.doctor.damage import InterruptedProvider, contents, digest, write_blob, write_member
 from tests.stores import KINDS, store
 
 BLOB = Subject(Place.BLOB, None, digest(1).encode())
@@ -58,27 +54,20 @@ def test_a_blob_that_has_lost_its_membership_before_the_removal_is_not_repaired(
     kind: str,
     state: str,
     role: Role,
-    monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
     """Another writer took the membership away and left the hash, as a primary's clear does."""
     with store(request, kind) as client:
         write_member(client, "a", digest(1), state, "absent")
         client.sadd("repository::a::blobs", digest(2))  # or the set would be gone as well
-        look = look_at_members
-
-        def look_and_clear(*arguments: Any) -> Any:
-            seen = look(*arguments)
-            client.srem("repository::a::blobs", digest(1))
-            return seen
-
         told: list[object] = []
 
         def receiver(**facts: object) -> None:
             told.append(facts)
 
-        monkeypatch.setattr(module, "look_at_members", look_and_clear)
-        provider = RedisBlobDescriptorCacheProvider(Rules(role=role))
+        provider = InterruptedProvider(
+            lambda: client.srem("repository::a::blobs", digest(1)), Rules(role=role)
+        )
         signals.descriptor_cleared.connect(receiver)
         try:
             assert repair(provider, Finding(Kind.CORRUPT, MEMBER)) is Outcome.HEALED

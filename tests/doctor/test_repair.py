@@ -12,11 +12,9 @@ from redis import Redis
 
 from blobcache import signals
 from blobcache.conf import Role
-from blobcache.doctor import repair as module
 from blobcache.doctor.repair import repair, repair_many
 from blobcache.exceptions import CacheUnavailable, OperationUnsupported
 from blobcache.findings import FINDING_KINDS, Finding, Kind, Outcome, Place, Subject
-from blobcache.redis.evidence import look_at_members
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.audit import attributed
 from blobcache.services.rules import Rules
@@ -25,6 +23,7 @@ from tests.conformance import A, of
 from tests.doctor.damage import (
     HASHES,
     OVERRIDES,
+    InterruptedProvider,
     contents,
     digest,
     findings,
@@ -223,39 +222,22 @@ class TestRaces:
 
     @pytest.mark.parametrize("what", sorted(HEALERS.keys() - {"an override", "a set"}))
     def test_what_is_healed_between_the_look_and_the_removal_is_left_alone(
-        self, what: str, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+        self, what: str, default_cache: Redis
     ) -> None:
-        provider = RedisBlobDescriptorCacheProvider()
+        provider = InterruptedProvider(lambda: heal(provider))
         damage, subject = HEALERS[what]
         damage(default_cache)
-        name = "look_at_members" if subject.place is Place.MEMBER else "look_at_blobs"
-        look = getattr(module, name)
-
-        def look_and_heal(*arguments: Any) -> Any:
-            seen = look(*arguments)
-            heal(provider)
-            return seen
-
-        monkeypatch.setattr(module, name, look_and_heal)
         kind = Kind.UNREFERENCED if what == "what no repository has" else Kind.CORRUPT
         assert repair(provider, Finding(kind, subject)) is Outcome.HEALED
         assert provider.repository_scoped("a").stat(digest(1)).size == 77
 
     def test_on_a_cluster_what_is_healed_in_between_is_never_wrong(
-        self, cluster: embedded.Cluster, monkeypatch: pytest.MonkeyPatch, request: Any
+        self, cluster: embedded.Cluster, request: pytest.FixtureRequest
     ) -> None:
         """The membership may be lost: a miss. The descriptor is left as it was healed."""
         with store(request, "cluster") as client:
-            provider = RedisBlobDescriptorCacheProvider()
+            provider = InterruptedProvider(lambda: heal(provider))
             write_member(client, "a", digest(1), "two sizes")
-            look = look_at_members
-
-            def look_and_heal(*arguments: Any) -> Any:
-                seen = look(*arguments)
-                heal(provider)
-                return seen
-
-            monkeypatch.setattr(module, "look_at_members", look_and_heal)
             subject = HEALERS["a member"][1]
             repair(provider, Finding(Kind.SIZE_MISMATCH, subject))
             assert provider.stat(digest(1)).size == 77

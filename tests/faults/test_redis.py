@@ -60,7 +60,7 @@ def calls() -> dict[str, Callable[[], object]]:
         "global clear": lambda: provider.clear(A),
         "scoped clear": lambda: repository.clear(A),
         "purge": lambda: provider.purge(A),
-        "inspect": lambda: repository.inspect([A]),
+        "inspect": lambda: repository.records([A]),
         "status": provider.server_status,
         "reindex": catalog.reindex,
         "repositories": catalog.repositories,

@@ -403,7 +403,7 @@ class TestScale:
                 with commands(observer) as asked:
                     store.get(name)
                     page = provider.catalog.members(name, limit=100)
-                    provider.repository_scoped(name).inspect(page.members)
+                    provider.repository_scoped(name).records(page.members)
                 after = observer.info("stats")["total_net_output_bytes"]
                 traffic[name] = (asked.round_trips, len(page.members), after - before)
             small, large = traffic["small"], traffic["large"]

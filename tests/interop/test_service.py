@@ -68,7 +68,7 @@ class TestReading:
             expected = {blob.digest: cached(blob) for blob in blobs}
             assert repository.stat_many(expected) == expected
             assert {digest: repository.stat(digest) for digest in expected} == expected
-            states = {record.kind for record in repository.inspect(list(map(Digest, expected)))}
+            states = {record.kind for record in repository.records(list(map(Digest, expected)))}
             assert states == {Kind.OK}
         for blob in (*app.image.blobs, *web.image.blobs):
             holders = provider.catalog.holders(Digest(blob.digest)).holders
@@ -102,7 +102,7 @@ class TestReading:
         repository = provider.repository_scoped(app.repository)
         with pytest.raises(BlobUnknown):
             repository.stat(digest)
-        assert [record.kind for record in repository.inspect([digest])] == [Kind.DANGLING_MEMBER]
+        assert [record.kind for record in repository.records([digest])] == [Kind.DANGLING_MEMBER]
 
 
 class TestWriting:
@@ -212,7 +212,7 @@ def test_read_only_with_an_index_of_its_own_writes_nothing_to_the_registrys_redi
                 portal.catalog.blobs()
                 repository.stat(digest)
                 repository.stat_many([digest])
-                repository.inspect([digest])
+                repository.records([digest])
                 portal.server_status()
             info = observer.execute_command("COMMAND", "INFO", *{words[0] for words in seen})
     flags = {name: set(each["flags"]) for name, each in info.items()}

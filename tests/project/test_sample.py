@@ -8,10 +8,10 @@ from redis import Redis
 from blobcache.digest import Digest
 from blobcache.findings import RECORD_KINDS, Kind
 from blobcache.redis import keys
-from blobcache.redis.inspection import Record
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
 from blobcache.services import get_provider
+from blobcache.services.records import Record
 from project import sample
 
 Contents = dict[bytes, object]
@@ -44,7 +44,7 @@ def records(provider: RedisBlobDescriptorCacheProvider) -> Iterator[Record]:
     cursor: str | None = ""
     while cursor is not None:
         page = provider.catalog.blobs(cursor)
-        yield from provider.inspect(page.blobs)
+        yield from provider.records(page.blobs)
         cursor = page.next
 
 
@@ -92,7 +92,7 @@ def test_the_damaged_repository_shows_every_state_of_a_member(
     provider: RedisBlobDescriptorCacheProvider,
 ) -> None:
     members = provider.catalog.members(sample.DAMAGED).members
-    found = provider.repository_scoped(sample.DAMAGED).inspect(members)
+    found = provider.repository_scoped(sample.DAMAGED).records(members)
     assert {record.kind for record in found} == set(RECORD_KINDS) - {Kind.HUSK}
 
 

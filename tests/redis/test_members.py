@@ -113,19 +113,19 @@ class TestMembership:
         scope = provider.repository_scoped("a")
         scope.set_descriptor(A, of(A))
         any_store.hset(f"repository::a::blobs::{B}", "mediatype", "x")
-        member, other = scope.inspect([A, B])
+        member, other = scope.records([A, B])
         assert (member.kind, member.is_member) == (Kind.OK, True)
         assert (other.kind, other.is_member) == (Kind.DANGLING_MEMBER, False)
         any_store.srem("repository::a::blobs", A)
-        (left,) = scope.inspect([A])
+        (left,) = scope.records([A])
         assert (left.kind, left.is_member) == (Kind.OK, False)
         any_store.set(f"blobs::{A}", "text")
-        assert scope.inspect([A])[0].is_member is False
-        assert provider.inspect([A])[0].is_member is None
+        assert scope.records([A])[0].is_member is False
+        assert provider.records([A])[0].is_member is None
 
     def test_of_what_is_no_set_nobody_knows(self, any_store: Redis) -> None:
         any_store.set("repository::a::blobs", "text")
-        (record,) = RedisBlobDescriptorCacheProvider().repository_scoped("a").inspect([A])
+        (record,) = RedisBlobDescriptorCacheProvider().repository_scoped("a").records([A])
         assert record.is_member is None
 
 
@@ -142,7 +142,7 @@ def test_a_record_is_what_a_stat_by_the_registrys_rules_gives(
         default_cache.sadd("repository::a::blobs", each)
     provider = RedisBlobDescriptorCacheProvider(Rules(allow_tarsum=allow_tarsum))
     service = provider if scope == "global" else provider.repository_scoped("a")
-    for record in service.inspect([tarsum, A]):
+    for record in service.records([tarsum, A]):
         if allow_tarsum:
             assert record.descriptor == service.stat(record.digest)
             assert record.kind is Kind.OK

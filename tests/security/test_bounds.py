@@ -18,7 +18,7 @@ from redis import Redis
 from benchmarks.shapes import ADMIN, API, BLOB, A
 from blobcache.descriptor import MAX_MEDIA_TYPE, Descriptor
 from blobcache.digest import Digest
-from blobcache.doctor.diagnosis import Diagnosis
+from blobcache.doctor.scan import Diagnosis
 from blobcache.exceptions import (
     BlobUnknown,
     DescriptorCorrupt,

@@ -11,8 +11,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from blobcache.conf import DEFAULT_REGISTRY, registries
-from blobcache.doctor.diagnosis import Diagnosis
 from blobcache.doctor.repair import repair
+from blobcache.doctor.scan import Diagnosis
 from blobcache.exceptions import BlobCacheError, CatalogUnsupported
 from blobcache.finding_texts import OUTCOMES, describe
 from blobcache.findings import DEFAULT_KINDS, FINDING_KINDS, Kind, Outcome

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from blobcache.doctor.diagnosis import Diagnosis
+from blobcache.doctor.scan import Diagnosis
 from blobcache.exceptions import CursorInvalid, RepositoryNameInvalid
 from blobcache.findings import DEFAULT_KINDS, FINDING_KINDS, Kind
-from blobcache.redis.evidence import share_of_walk
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.redis.walk import scan_progress
 from blobcache.services.rules import Rules
 from project import embedded, sample
 from tests.conformance import A
@@ -301,7 +301,7 @@ class TestSteps:
     [("", 0), ("0", 0), ("1", 0.5), ("2", 0.25), ("3", 0.75), ("node=6", 0.375)],
 )
 def test_a_cursor_of_a_scan_is_a_fraction(cursor: str, share: float) -> None:
-    assert share_of_walk(cursor) == share
+    assert scan_progress(cursor) == share
 
 
 MEMBER_OF = {

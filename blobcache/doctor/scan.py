@@ -1,0 +1,434 @@
+"""Diagnosis: walk over a cache, or over some of its repositories, and find what is wrong.
+
+It advances in steps, each about as long as its time budget. The position is in the cursor alone, so
+a web page can take one step for each request, in any process. It changes nothing. Data that exists
+during the whole walk is read at least once; it may be read, and reported, twice.
+
+One walk over all keys finds everything except ``unreferenced``: that a blob is in no repository
+must be asked of each one. That takes a second walk, after building an index of all repositories.
+An override without a member can be anywhere among the keys, so a diagnosis of some repositories
+looks for ``orphan-override`` only on request.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, urlsafe_b64encode
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from blobcache.digest import Digest, digest_text
+from blobcache.doctor.judge import (
+    invalid_name_finding,
+    judge,
+    orphan_finding,
+    repository_finding,
+    unreferenced_finding,
+)
+from blobcache.exceptions import CursorInvalid
+from blobcache.findings import DEFAULT_KINDS, Finding, Kind, Part, Place
+from blobcache.reference import RepositoryName, repository_text
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from blobcache.services.base import BrowsableProvider
+    from blobcache.services.catalog import Deadline
+    from blobcache.services.records import KeyPage, KeyWalk, OverrideKey, Record
+
+_T = TypeVar("_T")
+
+__all__ = ["Diagnosis", "Limits", "Progress", "Step"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much a step reads at a time. Its time is `Budgets.check`."""
+
+    findings: int = 1000
+    """Findings after which a step ends."""
+
+    records: int = 500
+    """Records that are read in one round trip."""
+
+    unreferenced_batch: int = 20
+    """Blobs for which all repositories are asked at the same time."""
+
+    unreferenced_scan: int = 100
+    """Keys that are scanned to find that many blobs."""
+
+
+class Progress(NamedTuple):
+    """How far a diagnosis has come."""
+
+    looked_at: int
+    """Members and keys read so far."""
+
+    share: float | None
+    """The share of the walk that is done, from 0 to 1; None if unknown, as on a cluster."""
+
+
+class Step(NamedTuple):
+    """The result of one step."""
+
+    findings: tuple[Finding, ...]
+    next: str | None
+    """The cursor of the next step; None at the end."""
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """The position of a walk."""
+
+    phase: str = "begin"
+    at: str = ""
+    """The cursor of the scan; its keys are not all done yet."""
+
+    after: str | None = None
+    """The last of the repositories, or blobs, of that scan that is done."""
+
+    inside: str = ""
+    """The cursor of the scan of the members of the next repository, if that has begun."""
+
+    asked: str = ""
+    """The last repository that was asked about the candidates."""
+
+    number: int = 0
+    """Index into `Diagnosis.repositories`."""
+
+    serial: int = 0
+    """The serial number of an index that is too old: a newer one must be built."""
+
+    candidates: Sequence[Digest] = ()
+    """Blobs that none of the repositories asked so far has."""
+
+    looked_at: int = 0
+
+    @classmethod
+    def parse(cls, cursor: str, walk: KeyWalk) -> _Position:
+        try:
+            position = cls(**json.loads(cursor)) if cursor else cls()
+            position = replace(
+                position,
+                candidates=tuple(Digest(each, allow_tarsum=True) for each in position.candidates),
+            )
+            for name in (position.after or "", position.asked):
+                _raw(name)
+            for scan in (position.at, position.inside):
+                walk.progress_of_members(scan)
+            if position.number < 0 or position.serial < 0 or position.looked_at < 0:
+                raise CursorInvalid(cursor)
+        except (ValueError, TypeError, AttributeError):
+            raise CursorInvalid("The cursor does not belong to this diagnosis.") from None
+        return position
+
+    def __str__(self) -> str:
+        start = asdict(_Position())
+        changed = {name: value for name, value in asdict(self).items() if value != start[name]}
+        return json.dumps(changed, separators=(",", ":"))
+
+
+class Diagnosis:
+    """What to look for, and where: in the whole cache, or in the named repositories."""
+
+    def __init__(
+        self,
+        provider: BrowsableProvider,
+        repositories: Iterable[str] = (),
+        kinds: Collection[Kind] | None = None,
+        *,
+        limits: Limits | None = None,
+    ) -> None:
+        self.provider = provider
+        self.limits = limits or Limits()
+        self.repositories = tuple(sorted({RepositoryName(name) for name in repositories}))
+        if kinds is None:
+            kinds = DEFAULT_KINDS - {Kind.ORPHAN_OVERRIDE} if self.repositories else DEFAULT_KINDS
+        self.kinds = frozenset(kinds) - self._out_of_reach()
+        """The kinds to look for, without those that cannot be found: ``unreferenced`` and ``husk``
+        in some repositories alone, and ``unreferenced`` if no index can be kept."""
+
+    def _out_of_reach(self) -> frozenset[Kind]:
+        if self.repositories:
+            return frozenset({Kind.UNREFERENCED, Kind.HUSK})
+        if not self.provider.catalog.may_write:
+            return frozenset({Kind.UNREFERENCED})
+        return frozenset()
+
+    def step(self, cursor: str = "", budget: float | None = None, limit: int | None = None) -> Step:
+        """Continue for `budget` seconds, by default `Budgets.check`, but read at least once.
+
+        A step also ends after `limit` findings, by default `Limits.findings`, but it may find up to
+        twice as many. It reads a thousand keys or members at a time. If this gives more than
+        `limit` findings, it reads again, only `limit` of them; Redis may return a few more.
+
+        Raises `CursorInvalid` if no step returned the cursor, and `CacheUnavailable`.
+        """
+        budgets = self.provider.catalog.budgets
+        deadline = budgets.deadline(budgets.check if budget is None else budget)
+        return _Walk(self, cursor, deadline, self.limits.findings if limit is None else limit).run()
+
+    def run(self) -> Iterator[Step]:
+        """Take all steps to the end."""
+        cursor: str | None = ""
+        while cursor is not None:
+            step = self.step(cursor)
+            yield step
+            cursor = step.next
+
+    @property
+    def phases(self) -> list[str]:
+        """The walks in their order."""
+        kinds = self.kinds
+        if self.repositories:
+            phases = ["members"] if kinds - {Kind.ORPHAN_OVERRIDE} else []
+            return phases + ["keys"] * (Kind.ORPHAN_OVERRIDE in kinds)
+        phases = ["keys"] if kinds - {Kind.UNREFERENCED} else []
+        return phases + ["index", "candidates"] * (Kind.UNREFERENCED in kinds)
+
+
+class _Walk:
+    """One step of a diagnosis."""
+
+    def __init__(self, diagnosis: Diagnosis, cursor: str, deadline: Deadline, limit: int) -> None:
+        self._diagnosis = diagnosis
+        self._limits = diagnosis.limits
+        self._walk = diagnosis.provider.walk()
+        self._catalog = diagnosis.provider.catalog
+        self._role = diagnosis.provider.rules.role
+        self._deadline = deadline
+        self._limit = limit
+        self._position = _Position.parse(cursor, self._walk)
+        self._findings: dict[str, Finding] = {}
+        self._count = self._catalog.budgets.step
+        """Keys or members that are read together."""
+
+    def run(self) -> Step:
+        phases = self._diagnosis.phases
+        if self._position.phase == "begin":
+            self._enter(phases, 0)
+        while self._position.phase != "end":
+            if self._position.phase not in phases:
+                raise CursorInvalid("The cursor belongs to another diagnosis.")
+            number = phases.index(self._position.phase)
+            position, findings = self._position, dict(self._findings)
+            is_done = _WALKS[position.phase](self)
+            if len(self._findings) > len(findings) + self._limit and self._count > self._limit:
+                self._count, self._position, self._findings = self._limit, position, findings
+            elif is_done:
+                self._enter(phases, number + 1)
+            elif self._is_late():
+                break
+        following = None if self._position.phase == "end" else str(self._position)
+        return Step(tuple(self._findings.values()), following, self._progress(phases))
+
+    def _enter(self, phases: Sequence[str], number: int) -> None:
+        phase = phases[number] if number < len(phases) else "end"
+        self._position = _Position(phase, looked_at=self._position.looked_at)
+        if phase == "index":
+            self._position = replace(self._position, serial=self._catalog.status().begun)
+
+    def _is_late(self) -> bool:
+        return self._deadline.is_over or len(self._findings) >= self._limit
+
+    def _progress(self, phases: Sequence[str]) -> Progress:
+        position = self._position
+        if position.phase == "end":
+            return Progress(position.looked_at, 1.0)
+        if position.phase == "members":
+            inside = self._walk.progress_of_members(position.at)
+            share: float | None = (position.number + inside) / len(self._diagnosis.repositories)
+        else:
+            share = self._walk.progress(position.at)
+        if share is None:
+            return Progress(position.looked_at, None)
+        return Progress(position.looked_at, (phases.index(position.phase) + share) / len(phases))
+
+    def _report(self, finding: Finding | None) -> None:
+        if finding is not None and finding.kind in self._diagnosis.kinds:
+            self._findings.setdefault(finding.id, finding)
+
+    def _count_looked_at(self, count: int) -> None:
+        self._position = replace(self._position, looked_at=self._position.looked_at + count)
+
+    # Some repositories
+
+    def walk_members(self) -> bool:
+        """Judge some members of a repository; return whether all repositories are done."""
+        names = self._diagnosis.repositories
+        if self._position.number >= len(names):
+            return True
+        at = self._members(names[self._position.number].encode(), self._position.at)
+        if at:
+            self._position = replace(self._position, at=at)
+        else:
+            self._position = replace(self._position, at="", number=self._position.number + 1)
+        return self._position.number >= len(names)
+
+    def _members(self, repository: bytes, cursor: str) -> str:
+        """Judge the next members, and return the cursor after them."""
+        scanned = self._walk.scan_members(repository, cursor, self._count)
+        if scanned is None:
+            self._report(repository_finding(repository, Part.SET))
+            return ""
+        following, members = scanned
+        digests = []
+        for member in members:
+            text = digest_text(member)
+            if isinstance(text, Digest):
+                digests.append(text)
+            else:
+                self._report(invalid_name_finding(Place.MEMBER, repository, member))
+        name = RepositoryName(repository.decode())
+        for chunk in _chunks(digests, self._limits.records):
+            for record in self._walk.read(name, chunk):
+                if record.is_member:  # it may have been removed since the scan
+                    self._report(judge(record, self._role))
+        self._count_looked_at(len(members))
+        return following
+
+    # Everything
+
+    def walk_keys(self) -> bool:
+        """Judge the keys of one step of the scan; return whether that was the last step.
+
+        Repositories come first, since they may take long: after a pause this step of the scan is
+        repeated, and the other keys are judged when the repositories are done.
+        """
+        named = {name.encode() for name in self._diagnosis.repositories}
+        found = self._walk.scan(self._position.at, self._count)
+        if not named:
+            if not self._repositories(found):
+                return False
+            self._blobs(found.blobs)
+        self._overrides([key for key in found.overrides if not named or key.repository in named])
+        self._count_looked_at(found.keys)
+        self._position = replace(self._position, at=found.next, after=None, inside="")
+        return not found.next
+
+    def _blobs(self, raw: Sequence[bytes]) -> None:
+        digests = []
+        for each in raw:
+            text = digest_text(each)
+            if isinstance(text, Digest):
+                digests.append(text)
+            else:
+                self._report(invalid_name_finding(Place.BLOB, None, each))
+        for chunk in _chunks(digests, self._limits.records):
+            for record in self._walk.read_existing(chunk):
+                self._report(judge(record, self._role))
+
+    def _overrides(self, found: Sequence[OverrideKey]) -> None:
+        valid = []
+        for key in found:
+            if _is_name(key.repository) and isinstance(digest_text(key.digest), Digest):
+                valid.append(key)
+            else:
+                self._report(invalid_name_finding(Place.OVERRIDE, key.repository, key.digest))
+        for chunk in _chunks(valid, self._limits.records):
+            for key, is_member in zip(chunk, self._walk.are_members(chunk), strict=True):
+                if is_member is False:
+                    self._report(orphan_finding(key.repository, key.digest))
+
+    def _repositories(self, found: KeyPage) -> bool:
+        """Judge the members of the repositories among the keys; return whether all are done."""
+        done = None if self._position.after is None else _raw(self._position.after)
+        for name in found.repositories:
+            if done is not None and name <= done:
+                continue
+            if not _is_name(name):
+                self._report(repository_finding(name, Part.NAME))
+                continue
+            inside = self._members(name, self._position.inside)
+            while inside and not self._is_late():
+                inside = self._members(name, inside)
+            self._position = replace(self._position, inside=inside)
+            if inside:
+                return False
+            self._position = replace(self._position, after=_text(name))
+            if self._is_late():
+                return False
+        return True
+
+    # What is in no repository
+
+    def walk_index(self) -> bool:
+        """Continue to build the index; return whether it is newer than this walk."""
+        serial = self._position.serial
+        left = max(self._deadline.left, 0)
+        return self._catalog.build_step(left, newer_than=serial).indexed > serial
+
+    def walk_candidates(self) -> bool:
+        """Ask some repositories about some blobs; return whether all blobs are done."""
+        position = self._position
+        if not position.candidates:
+            found = self._walk.scan_blobs(position.at, self._limits.unreferenced_scan)
+            after = (
+                "" if position.after is None else _raw(position.after).decode("utf-8", "replace")
+            )
+            rest = [
+                text
+                for text in map(digest_text, found.blobs)
+                if isinstance(text, Digest) and text > after
+            ]
+            digests = rest[: self._limits.unreferenced_batch]
+            if not digests:
+                self._position = replace(position, at=found.next, after=None)
+                return not found.next
+            self._count_looked_at(len(digests))
+            intact = {record.digest for record in self._intact(digests)}
+            self._position = replace(
+                self._position,
+                after=_text(digests[-1].encode()),
+                candidates=[digest for digest in digests if digest in intact],
+                asked="",
+            )
+        self._ask_repositories()
+        return False
+
+    def _ask_repositories(self) -> None:
+        while self._position.candidates:
+            digests = self._position.candidates
+            held, following = self._catalog.held_elsewhere(digests, _raw(self._position.asked))
+            left = [digest for digest in digests if digest not in held]
+            if following is None:
+                for record in self._intact(left):
+                    self._report(unreferenced_finding(record, self._role))
+                left = []
+            self._position = replace(
+                self._position,
+                candidates=left,
+                asked="" if following is None else _text(following),
+            )
+            if self._is_late():
+                break
+
+    def _intact(self, digests: Sequence[Digest]) -> list[Record]:
+        """The records of those blobs that are intact in the global scope."""
+        found = self._walk.read(None, digests)
+        return [record for record in found if record.kind is Kind.OK]
+
+
+_WALKS = {
+    "members": _Walk.walk_members,
+    "keys": _Walk.walk_keys,
+    "index": _Walk.walk_index,
+    "candidates": _Walk.walk_candidates,
+}
+
+
+def _chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _is_name(raw: bytes) -> bool:
+    return isinstance(repository_text(raw), RepositoryName)
+
+
+def _text(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).decode()
+
+
+def _raw(text: str) -> bytes:
+    return b64decode(text, altchars=b"-_", validate=True)

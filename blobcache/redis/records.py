@@ -1,0 +1,148 @@
+"""Read a blob's keys once: the descriptor, and anything wrong with it.
+
+A stat returns unknown for everything incomplete; lists and checks show why. Only the cache itself
+is read here, never the registry's storage.
+"""
+
+from __future__ import annotations
+
+from hashlib import new as new_hash
+from typing import TYPE_CHECKING, cast
+
+from blobcache.digest import ALGORITHMS
+from blobcache.exceptions import DescriptorCorrupt
+from blobcache.findings import Kind
+from blobcache.redis import commands, replies
+from blobcache.services.records import WRONG_TYPE, Fields, Record
+from blobcache.transport.packing import is_wrong_type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from blobcache.descriptor import Descriptor
+    from blobcache.digest import Digest
+    from blobcache.findings import Part
+    from blobcache.reference import RepositoryName
+    from blobcache.services.records import WrongType
+    from blobcache.transport.packing import Reply
+    from blobcache.transport.server import Server
+
+__all__ = ["parse_blob", "parse_member", "read_records", "read_replies"]
+
+
+def read_records(
+    server: Server,
+    repository: RepositoryName | None,
+    digests: Sequence[Digest],
+    *,
+    allow_tarsum: bool,
+    replica: bool = False,
+) -> list[Record]:
+    """Return a record for each digest, in one round trip.
+
+    Pass the registry's rule as `allow_tarsum` for the record that its own stat gives, or true for
+    what the stat of any registry may give.
+    """
+    found = read_replies(server, repository, digests, replica=replica)
+    if repository is None:
+        return [
+            parse_blob(digest, fields, allow_tarsum=allow_tarsum)
+            for digest, (fields,) in zip(digests, found, strict=True)
+        ]
+    return [
+        parse_member(repository, digest, *answers, allow_tarsum=allow_tarsum)
+        for digest, answers in zip(digests, found, strict=True)
+    ]
+
+
+def read_replies(
+    server: Server,
+    repository: RepositoryName | None,
+    digests: Sequence[Digest],
+    *,
+    replica: bool = False,
+) -> Iterable[Sequence[Reply]]:
+    """Return for each digest what `commands.stat` gets, in one round trip for all of them."""
+    if not digests:
+        return []
+    template = commands.read_template(repository)
+    if repository is None:
+        return zip(server.run_template_many(template, digests, replica=replica))
+    first = [commands.are_members(repository, digests)]
+    members, *hashes = server.run_template_many(template, digests, first, replica=replica)
+    if is_wrong_type(members):
+        members = [members] * len(digests)
+    return zip(cast("list[Reply]", members), hashes[::2], hashes[1::2], strict=True)
+
+
+def parse_blob(digest: Digest, fields: Reply, *, allow_tarsum: bool = True) -> Record:
+    """Parse a blob's hash, given as the reply to ``HMGET`` of `keys.FIELDS`."""
+    kind, part, found = _parse_hash(digest, fields, allow_tarsum=allow_tarsum)
+    return Record(digest, kind, found, found, kind, part=part, fields=_fields(fields))
+
+
+def parse_member(
+    repository: RepositoryName,
+    digest: Digest,
+    member: Reply,
+    fields: Reply,
+    override: Reply,
+    *,
+    allow_tarsum: bool = True,
+) -> Record:
+    """Parse what a stat in a repository reads: the replies to `commands.stat`, in its order."""
+    global_kind, part, found = _parse_hash(digest, fields, allow_tarsum=allow_tarsum)
+    kind, seen = global_kind, found
+    if found is None:
+        kind = Kind.DANGLING_MEMBER if global_kind is Kind.HUSK else global_kind
+    elif override is None:
+        kind, seen = Kind.DANGLING_MEMBER, None
+    else:
+        try:
+            seen = replies.overridden(found, override, digest)
+        except DescriptorCorrupt as error:
+            kind, part, seen = error.kind, error.part, None
+    return Record(
+        digest,
+        kind,
+        seen,
+        found,
+        global_kind,
+        None if isinstance(member, Exception) else bool(member),
+        part,
+        repository,
+        Fields._make(fields) if type(fields) is list else WRONG_TYPE,
+        WRONG_TYPE if isinstance(override, Exception) else cast("bytes | None", override),
+    )
+
+
+def _parse_hash(
+    digest: Digest, fields: Reply, *, allow_tarsum: bool
+) -> tuple[Kind, Part | None, Descriptor | None]:
+    if not (allow_tarsum or digest.algorithm in ALGORITHMS):
+        return Kind.CORRUPT, None, None
+    try:
+        found = replies.global_descriptor(fields, digest, allow_tarsum=allow_tarsum)
+    except DescriptorCorrupt as error:
+        return error.kind, error.part, None
+    if found is None:
+        return Kind.HUSK, None, None
+    is_contradicted = _sizes_contradict(cast("list[bytes | None]", fields), found)
+    return Kind.SIZE_MISMATCH if is_contradicted else Kind.OK, None, found
+
+
+def _fields(fields: Reply) -> Fields | WrongType:
+    return WRONG_TYPE if is_wrong_type(fields) else Fields(*cast("list[bytes | None]", fields))
+
+
+def _sizes_contradict(fields: list[bytes | None], descriptor: Descriptor) -> bool:
+    """Whether the two sizes differ, or the size is 0 and the digest is not that of no bytes."""
+    _, size, length, _ = fields
+    if size is not None and length is not None and size != length:
+        return True
+    algorithm = descriptor.digest.algorithm
+    return (
+        descriptor.size == 0
+        and algorithm in ALGORITHMS
+        and descriptor.digest.encoded != new_hash(algorithm).hexdigest()
+    )

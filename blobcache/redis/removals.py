@@ -1,0 +1,223 @@
+"""Delete damaged data, but only if it is unchanged since it was read. See `Removals`.
+
+Between a read and a removal another client may have repaired the data. So a removal passes the
+fingerprint of what was read to a script, which does nothing if the data has another one. On a
+cluster no script spans a blob's keys: each is removed by itself, membership first, if that key is
+unchanged; a blob that is repaired just then may end as a miss, never as a wrong answer.
+
+Each removal is a change like any other: refused if the registry is read-only, written to the audit
+log, and announced by a signal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blobcache.digest import Digest, digest_text
+from blobcache.redis import keys
+from blobcache.reference import RepositoryName, repository_text
+from blobcache.services.audit import Change, announce
+from blobcache.services.records import WRONG_TYPE
+from blobcache.transport.packing import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from blobcache.descriptor import Descriptor
+    from blobcache.services.records import Fields, Record, WrongType
+    from blobcache.services.rules import Rules
+    from blobcache.transport.server import Server
+
+__all__ = ["RedisRemovals"]
+
+_FINGERPRINT = """
+local function state(key, ...)
+    local kind = redis.call('TYPE', key)['ok']
+    if kind == 'none' then kind = 'hash' end
+    if kind ~= 'hash' then return 'another type' end
+    local parts = {}
+    for place, field in ipairs({...}) do
+        local stored = redis.call('HGET', key, field)
+        parts[place] = stored and ('+' .. #stored .. ':' .. stored) or '-'
+    end
+    return table.concat(parts)
+end
+"""
+
+_REMOVE_HASH = Script(
+    _FINGERPRINT
+    + """
+if state(KEYS[1], unpack(ARGV, 2)) ~= ARGV[1] then return 0 end
+return redis.call('UNLINK', KEYS[1])
+"""
+)
+"""Delete the key if its fields, named by the rest of ARGV, have the fingerprint ARGV[1]."""
+
+_REMOVE_MEMBER = Script(
+    _FINGERPRINT
+    + """
+local member, blob, override, takes_blob, media_type = unpack(ARGV)
+if redis.call('TYPE', KEYS[1])['ok'] ~= 'set' then return 0 end
+if redis.call('SISMEMBER', KEYS[1], member) == 0 then return 0 end
+if state(KEYS[2], unpack(ARGV, 6)) ~= blob or state(KEYS[3], media_type) ~= override then
+    return 0
+end
+redis.call('SREM', KEYS[1], member)
+redis.call('UNLINK', KEYS[3])
+if takes_blob == '1' then redis.call('UNLINK', KEYS[2]) end
+return 1
+"""
+)
+"""Remove ARGV[1] from the set, and delete its override, and its hash if ARGV[4] is 1.
+
+Only if the hash has the fingerprint ARGV[2] and the override ARGV[3]."""
+
+_REMOVE_ORPHAN = Script("""
+local is_set = redis.call('TYPE', KEYS[1])['ok'] == 'set'
+if is_set and redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 1 then return 0 end
+return redis.call('UNLINK', KEYS[2])
+""")
+"""Delete an override unless the set has the digest."""
+
+_REMOVE_OTHER_TYPE = Script("""
+local kind = redis.call('TYPE', KEYS[1])['ok']
+if kind == ARGV[1] or kind == 'none' then return 0 end
+return redis.call('UNLINK', KEYS[1])
+""")
+"""Delete the key unless it is of the type that it should be."""
+
+
+class RedisRemovals:
+    """The removals from one registry's cache. See `blobcache.services.records.Removals`."""
+
+    def __init__(self, server: Server, rules: Rules, sender: type) -> None:
+        self._server = server
+        self._rules = rules
+        self._sender = sender
+
+    def require_writable(self) -> None:
+        """See `Removals.require_writable`; asks Redis nothing."""
+        self._rules.require_writable()
+
+    def remove_member(self, record: Record) -> bool:
+        """See `Removals.remove_member`. One round trip; on a cluster two or three."""
+        self.require_writable()
+        repository = (record.repository or "").encode()
+        all_keys = [
+            keys.members(repository),
+            keys.blob(record.digest),
+            keys.override(repository, record.digest),
+        ]
+        if self._server.is_cluster:
+            is_done = self._remove_in_order(all_keys, record)
+        else:
+            operands: list[bytes | int] = [
+                record.digest.encode(),
+                _fingerprint(record.fields),
+                _fingerprint_of_override(record),
+                int(record.is_blob_damaged),
+                keys.MEDIA_TYPE,
+                *keys.FIELDS,
+            ]
+            is_done = self._server.script(_REMOVE_MEMBER, all_keys, operands) == 1
+        if is_done:
+            self._announce(repository, record.digest, record.descriptor)
+        return is_done
+
+    def _remove_in_order(self, all_keys: list[bytes], record: Record) -> bool:
+        members, blob, override = all_keys
+        if self._server.batch([("SREM", members, record.digest)]) != [1]:
+            return False
+        operands = [_fingerprint_of_override(record), keys.MEDIA_TYPE]
+        self._server.script(_REMOVE_HASH, [override], operands)
+        if record.is_blob_damaged:
+            self._server.script(_REMOVE_HASH, [blob], [_fingerprint(record.fields), *keys.FIELDS])
+        return True
+
+    def remove_blob(self, record: Record) -> bool:
+        """See `Removals.remove_blob`. One round trip."""
+        self.require_writable()
+        operands = [_fingerprint(record.fields), *keys.FIELDS]
+        is_done = self._server.script(_REMOVE_HASH, [keys.blob(record.digest)], operands) == 1
+        if is_done:
+            self._announce(None, record.digest, record.global_descriptor)
+        return is_done
+
+    def remove_orphan(self, repository: bytes, digest: bytes) -> bool:
+        """See `Removals.remove_orphan`. One round trip; on a cluster two."""
+        self.require_writable()
+        members, override = keys.members(repository), keys.override(repository, digest)
+        if self._server.is_cluster:
+            is_member, *_ = self._server.batch([("SISMEMBER", members, digest)])
+            is_done = is_member != 1 and self._server.batch([("UNLINK", override)]) == [1]
+        else:
+            is_done = self._server.script(_REMOVE_ORPHAN, [members, override], [digest]) == 1
+        if is_done:
+            self._announce(repository, digest)
+        return is_done
+
+    def remove_invalid_blob_key(self, digest: bytes) -> bool:
+        """See `Removals.remove_invalid_blob_key`. One round trip."""
+        return self._remove_key(keys.blob(digest), None, digest)
+
+    def remove_invalid_member(self, repository: bytes, member: bytes) -> bool:
+        """See `Removals.remove_invalid_member`. One round trip."""
+        self.require_writable()
+        is_done = self._server.batch([("SREM", keys.members(repository), member)]) == [1]
+        if is_done:
+            self._announce(repository, member)
+        return is_done
+
+    def remove_wrong_type_set(self, repository: bytes) -> bool:
+        """See `Removals.remove_wrong_type_set`. One round trip."""
+        self.require_writable()
+        is_done = self._server.script(_REMOVE_OTHER_TYPE, [keys.members(repository)], [b"set"]) == 1
+        if is_done:
+            self._announce(repository, None)
+        return is_done
+
+    def remove_invalid_repository(self, repository: bytes) -> bool:
+        """See `Removals.remove_invalid_repository`. One round trip."""
+        return self._remove_key(keys.members(repository), repository, None)
+
+    def _remove_key(self, key: bytes, repository: bytes | None, digest: bytes | None) -> bool:
+        self.require_writable()
+        is_done = self._server.batch([("UNLINK", key)]) == [1]
+        if is_done:
+            self._announce(repository, digest)
+        return is_done
+
+    def _announce(
+        self,
+        repository: bytes | None,
+        digest: str | bytes | None,
+        before: Descriptor | None = None,
+    ) -> None:
+        """Announce the clear of a blob if it is one, else the removal of damaged data."""
+        name = None if repository is None else repository_text(repository)
+        blob = digest_text(digest) if isinstance(digest, bytes) else digest
+        is_clear = isinstance(blob, Digest) and (name is None or isinstance(name, RepositoryName))
+        announce(
+            Change(
+                "clear" if is_clear else "repair",
+                self._rules.registry,
+                name,
+                blob,
+                before,
+            ),
+            self._sender,
+        )
+
+
+_WRONG_TYPE = b"another type"
+
+
+def _fingerprint_of_override(record: Record) -> bytes:
+    return _fingerprint(WRONG_TYPE if record.override is WRONG_TYPE else [record.override])
+
+
+def _fingerprint(fields: Fields | Iterable[bytes | None] | WrongType) -> bytes:
+    """What `_FINGERPRINT` returns for a hash with these fields."""
+    if fields is WRONG_TYPE:
+        return _WRONG_TYPE
+    return b"".join(b"-" if value is None else b"+%d:%b" % (len(value), value) for value in fields)

@@ -1,0 +1,111 @@
+"""Walk over a registry's keys and members with ``SCAN`` and ``SSCAN``. See `KeyWalk`.
+
+Every call is one round trip, on a cluster one for each node; no command looks at more than a
+thousand keys or members.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from blobcache.redis import keys
+from blobcache.redis.keys import KeyKind
+from blobcache.redis.records import read_records
+from blobcache.services.records import Fields, KeyPage, OverrideKey
+from blobcache.transport.packing import is_wrong_type
+from blobcache.transport.server import scan_position
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from blobcache.digest import Digest
+    from blobcache.reference import RepositoryName
+    from blobcache.services.records import Record
+    from blobcache.transport.packing import Command
+    from blobcache.transport.server import Server
+
+__all__ = ["RedisKeyWalk", "scan_progress"]
+
+
+class RedisKeyWalk:
+    """The walk over one registry's keys. See `blobcache.services.records.KeyWalk`."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def scan(self, cursor: str, count: int) -> KeyPage:
+        """See `KeyWalk.scan`."""
+        return self._scan(cursor, count, keys.CACHE)
+
+    def scan_blobs(self, cursor: str, count: int) -> KeyPage:
+        """See `KeyWalk.scan_blobs`."""
+        return self._scan(cursor, count, keys.BLOBS)
+
+    def _scan(self, cursor: str, count: int, match: bytes) -> KeyPage:
+        following, found = self._server.scan(cursor, match, count)
+        parsed = {key for key in map(keys.parse, found) if key}
+        return KeyPage(
+            following,
+            sorted(key.digest for key in parsed if key.kind is KeyKind.BLOB),
+            sorted(key.repository for key in parsed if key.kind is KeyKind.MEMBERS),
+            sorted(
+                OverrideKey(key.repository, key.digest)
+                for key in parsed
+                if key.kind is KeyKind.OVERRIDE
+            ),
+        )
+
+    def scan_members(
+        self, repository: bytes, cursor: str, count: int
+    ) -> tuple[str, Sequence[bytes]] | None:
+        """See `KeyWalk.scan_members`."""
+        (reply,) = self._server.batch(
+            [("SSCAN", keys.members(repository), scan_position(cursor), "COUNT", count)]
+        )
+        if is_wrong_type(reply):
+            return None
+        at, found = cast("tuple[int, list[bytes]]", reply)
+        return str(int(at)) if int(at) else "", sorted(set(found))
+
+    def progress(self, cursor: str) -> float | None:
+        """See `KeyWalk.progress`."""
+        share = scan_progress(cursor)
+        return None if self._server.is_cluster else share
+
+    def progress_of_members(self, cursor: str) -> float:
+        """See `KeyWalk.progress_of_members`."""
+        return scan_progress(cursor)
+
+    def read(self, repository: RepositoryName | None, digests: Sequence[Digest]) -> list[Record]:
+        """See `KeyWalk.read`."""
+        return read_records(self._server, repository, digests, allow_tarsum=True)
+
+    def read_existing(self, digests: Sequence[Digest]) -> list[Record]:
+        """See `KeyWalk.read_existing`."""
+        found = self.read(None, digests)
+        without_fields = [record.digest for record in found if record.fields == Fields()]
+        if not without_fields:
+            return found
+        questions: list[Command] = [("EXISTS", keys.blob(digest)) for digest in without_fields]
+        answers = self._server.batch(questions)
+        gone = {digest for digest, reply in zip(without_fields, answers, strict=True) if reply != 1}
+        return [record for record in found if record.digest not in gone]
+
+    def are_members(self, pairs: Sequence[OverrideKey]) -> list[bool | None]:
+        """See `KeyWalk.are_members`."""
+        if not pairs:
+            return []
+        answers = self._server.batch(
+            [("SISMEMBER", keys.members(repository), digest) for repository, digest in pairs]
+        )
+        return [None if is_wrong_type(reply) else reply == 1 for reply in answers]
+
+
+def scan_progress(cursor: str) -> float:
+    """Return the share of a keyspace or a set before a cursor of its scan, from 0 to 1.
+
+    Redis counts its cursors up in the highest bits first ("SCAN", "Why SCAN may return duplicated
+    items"): read backwards, a cursor is a fraction. Raises `CursorInvalid`.
+    """
+    position = scan_position(cursor.rpartition("=")[2])
+    return sum(2.0 ** -(bit + 1) for bit in range(position.bit_length()) if position >> bit & 1)
