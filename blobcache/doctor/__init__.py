@@ -1,1 +1,1 @@
-"""The doctor: finds what is wrong with a registry's cache, tells what it means, and repairs it."""
+"""The doctor: finds what is wrong with a registry's cache, and repairs it."""

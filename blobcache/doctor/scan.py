@@ -303,7 +303,7 @@ class _Walk:
                 return False
             self._blobs(found.blobs)
         self._overrides([key for key in found.overrides if not named or key.repository in named])
-        self._count_looked_at(found.keys)
+        self._count_looked_at(found.key_count)
         self._position = replace(self._position, at=found.next, after=None, inside="")
         return not found.next
 

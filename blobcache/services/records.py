@@ -133,7 +133,7 @@ class KeyPage(NamedTuple):
     overrides: Sequence[OverrideKey] = ()
 
     @property
-    def keys(self) -> int:
+    def key_count(self) -> int:
         """The number of keys."""
         return len(self.blobs) + len(self.repositories) + len(self.overrides)
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from redis import Redis
 
 from blobcache.digest import Digest
-from blobcache.exceptions import DescriptorCorrupt, DigestInvalid
-from blobcache.findings import Kind
+from blobcache.exceptions import DescriptorCorrupt
 from blobcache.redis import keys
 from blobcache.redis.keys import Key, KeyKind
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.services.rules import Rules
-from tests.conformance import A, B, of
+from tests.conformance import A
 from tests.servers import monitor
 
 
@@ -104,52 +100,6 @@ def test_among_many_other_keys_a_page_of_blobs_looks_at_more_and_more(
     with monitor(default_cache) as seen:
         assert catalog.blobs(limit=10).blobs == (A,)
     assert len([words for words in seen if words[0] == "SCAN"]) < 35
-
-
-class TestMembership:
-    def test_is_told_with_the_rest(
-        self, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
-    ) -> None:
-        scope = provider.repository_scoped("a")
-        scope.set_descriptor(A, of(A))
-        any_store.hset(f"repository::a::blobs::{B}", "mediatype", "x")
-        member, other = scope.records([A, B])
-        assert (member.kind, member.is_member) == (Kind.OK, True)
-        assert (other.kind, other.is_member) == (Kind.DANGLING_MEMBER, False)
-        any_store.srem("repository::a::blobs", A)
-        (left,) = scope.records([A])
-        assert (left.kind, left.is_member) == (Kind.OK, False)
-        any_store.set(f"blobs::{A}", "text")
-        assert scope.records([A])[0].is_member is False
-        assert provider.records([A])[0].is_member is None
-
-    def test_of_what_is_no_set_nobody_knows(self, any_store: Redis) -> None:
-        any_store.set("repository::a::blobs", "text")
-        (record,) = RedisBlobDescriptorCacheProvider().repository_scoped("a").records([A])
-        assert record.is_member is None
-
-
-@pytest.mark.parametrize("scope", ["global", "repository"])
-@pytest.mark.parametrize("allow_tarsum", [False, True])
-def test_a_record_is_what_a_stat_by_the_registrys_rules_gives(
-    default_cache: Redis, scope: str, allow_tarsum: bool
-) -> None:
-    tarsum = Digest(f"tarsum.v1+sha256:{'a' * 64}", allow_tarsum=True)
-    for each in (tarsum, A):
-        fields: dict[Any, Any] = {"digest": tarsum, "size": 1, "mediatype": "a/b"}
-        default_cache.hset(f"blobs::{each}", mapping=fields)
-        default_cache.hset(f"repository::a::blobs::{each}", "mediatype", "a/b")
-        default_cache.sadd("repository::a::blobs", each)
-    provider = RedisBlobDescriptorCacheProvider(Rules(allow_tarsum=allow_tarsum))
-    service = provider if scope == "global" else provider.repository_scoped("a")
-    for record in service.records([tarsum, A]):
-        if allow_tarsum:
-            assert record.descriptor == service.stat(record.digest)
-            assert record.kind is Kind.OK
-        else:
-            with pytest.raises((DigestInvalid, DescriptorCorrupt)):
-                service.stat(str(record.digest))
-            assert (record.descriptor, record.kind) == (None, Kind.CORRUPT)
 
 
 @pytest.mark.parametrize(
