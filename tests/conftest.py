@@ -10,6 +10,7 @@ from redis import Redis
 
 from project import embedded
 from tests.servers import Encrypted, cache_at, encrypted, installed
+from tests.stores import KINDS, store
 
 
 @pytest.fixture(scope="session")
@@ -60,4 +61,11 @@ def default_cache(valkey: embedded.Server) -> Iterator[Redis]:
     """The raw client of CACHES["default"], which is the embedded Valkey, emptied."""
     with cache_at(valkey.url) as client:
         client.flushall()
+        yield client
+
+
+@pytest.fixture(params=KINDS)
+def any_store(request: pytest.FixtureRequest) -> Iterator[Redis]:
+    """The raw client of CACHES["default"], a store of each kind in turn, emptied."""
+    with store(request, request.param) as client:
         yield client

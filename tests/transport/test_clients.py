@@ -1,0 +1,33 @@
+"""What an error of redis-py's says of why Redis is not available."""
+
+from __future__ import annotations
+
+import pytest
+from redis import exceptions
+
+from blobcache.exceptions import Reason
+from blobcache.transport.clients import cache_unavailable
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (exceptions.AuthenticationError("WRONGPASS"), Reason.DENIED),
+        (exceptions.NoPermissionError("NOPERM"), Reason.DENIED),
+        (exceptions.BusyLoadingError("LOADING"), Reason.LOADING),
+        (exceptions.TimeoutError(), Reason.TIMEOUT),
+        (exceptions.ReadOnlyError("READONLY"), Reason.REPLICA),
+        (exceptions.OutOfMemoryError("OOM"), Reason.FULL),
+        (exceptions.ConnectionError("refused"), Reason.DOWN),
+        (ConnectionResetError(), Reason.DOWN),
+        (exceptions.ResponseError("ERR"), Reason.OTHER),
+        (exceptions.RedisClusterException(), Reason.OTHER),
+    ],
+    ids=repr,
+)
+def test_the_reason_follows_from_the_error(error: Exception, reason: Reason) -> None:
+    assert cache_unavailable(error).reason is reason
+
+
+def test_the_error_repeats_nothing_of_redis_py_s() -> None:
+    assert "secret" not in str(cache_unavailable(exceptions.ConnectionError("secret:6379")))
