@@ -330,7 +330,7 @@ def sentinels(binary: Path | None = None) -> Iterator[Sentinels]:
 
 def _watches(client: Redis, name: str, sentinels: int) -> bool:
     """Whether a Sentinel knows the replica and all other Sentinels."""
-    state: Any = client.sentinel_master(name)
+    state: Any = client.execute_command("SENTINEL MASTER", name)
     return bool(state["num-slaves"] == 1 and state["num-other-sentinels"] == sentinels - 1)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "run", "wait_until"]
 
-START_SECONDS = 20
+START_SECONDS = 60
 STOP_SECONDS = 10
 RUN_SECONDS = 60
 POLL_SECONDS = 0.01

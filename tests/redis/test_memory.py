@@ -116,9 +116,8 @@ class TestStatus:
             categories=["+@all"],
             commands=["-config"],
         )
-        with cache_at(
-            str(settings.CACHES["default"]["LOCATION"]), USERNAME="curious", PASSWORD="secret"
-        ):
+        location = str(settings.CACHES["default"]["LOCATION"])
+        with cache_at(location.replace("://", "://curious:secret@")):
             status = RedisBlobDescriptorCacheProvider().server_status()
         client.acl_deluser("curious")
         assert status.version
