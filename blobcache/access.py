@@ -52,7 +52,7 @@ class Access:
 
         `repository` need not be a valid name: damaged keys in Redis may have any name.
         """
-        return self._ranges.covers(repository) and self._has_in_repository(action, repository)
+        return self._ranges.in_ranges(repository) and self._has_in_repository(action, repository)
 
     def may_in_every_repository(self, action: Action) -> bool:
         """Whether the user has the model-level permission on repositories.

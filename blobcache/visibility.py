@@ -17,43 +17,46 @@ __all__ = ["ALL", "Visible"]
 
 @dataclass(frozen=True, slots=True)
 class Visible:
-    """Names that are in one of some ranges, and that somebody is allowed to know of."""
+    """The names in some ranges for which a predicate is true."""
 
     ranges: tuple[str, ...] | None = None
-    """Names, and prefixes that end in ``/``, sorted, none of them inside another; None for all."""
+    """Names, and prefixes that end in ``/``, sorted, none inside another; None for all names."""
 
-    allows: Callable[[str], bool] | None = None
-    """Asked for each name, before Redis is asked anything about it; None where all are allowed."""
+    predicate: Callable[[str], bool] | None = None
+    """Whether the user may see a name. It is called before Redis is asked about the name; None if
+    the user may see all names."""
 
     @classmethod
-    def of(cls, names: Iterable[str] | None, allows: Callable[[str], bool] | None = None) -> Self:
-        """Take names and prefixes in any order; ``""`` is the prefix of all, as None is."""
+    def of(
+        cls, names: Iterable[str] | None, predicate: Callable[[str], bool] | None = None
+    ) -> Self:
+        """Take names and prefixes in any order; ``""`` and None stand for all names."""
         if names is None:
-            return cls(None, allows)
+            return cls(None, predicate)
         ranges: list[str] = []
         for name in sorted(set(names)):
             if not name:
-                return cls(None, allows)
+                return cls(None, predicate)
             if not (ranges and _is_inside(name, ranges[-1])):
                 ranges.append(name)
-        return cls(tuple(ranges), allows)
+        return cls(tuple(ranges), predicate)
 
-    def covers(self, name: str) -> bool:
+    def in_ranges(self, name: str) -> bool:
         """Whether the name is in one of the ranges."""
         if self.ranges is None:
             return True
         place = bisect_right(self.ranges, name)
         return place > 0 and _is_inside(name, self.ranges[place - 1])
 
-    def admits(self, name: str) -> bool:
-        """Whether a name that lies in a range may be shown.
+    def may_show(self, name: str) -> bool:
+        """Whether a name in the ranges may be shown.
 
-        What is no `RepositoryName` can be granted to nobody, and is shown to who may see all.
+        An invalid name is shown only to users who may see all names.
         """
-        return self.allows is None or (isinstance(name, RepositoryName) and self.allows(name))
+        return self.predicate is None or (isinstance(name, RepositoryName) and self.predicate(name))
 
     def within(self, prefix: str) -> Iterator[tuple[str, bool]]:
-        """What the ranges have in common with a prefix, in order: names, and (True) prefixes."""
+        """Intersect the ranges with a prefix: yield names, and (with True) prefixes, in order."""
         if self.ranges is None:
             yield prefix, True
             return
@@ -69,7 +72,7 @@ class Visible:
 
 
 ALL = Visible()
-"""Everything that is there."""
+"""All names."""
 
 
 def _is_inside(name: str, range_: str) -> bool:

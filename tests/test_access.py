@@ -116,7 +116,7 @@ def test_the_setting_limits_what_is_visible() -> None:
         assert not who.may_in_repository("view", "b")
         assert not who.may_in_repository("view", "a")
         assert who.visible.ranges == ("a/",)
-        assert who.visible.allows is None
+        assert who.visible.predicate is None
 
 
 def test_the_setting_never_grants() -> None:
@@ -124,7 +124,7 @@ def test_the_setting_never_grants() -> None:
         who = access("blobcache.view_repository:a/b")
         assert who.may_in_repository("view", "a/b")
         assert not who.may_in_repository("view", "a/c")
-        assert who.visible.allows is not None
+        assert who.visible.predicate is not None
 
 
 def test_the_setting_may_allow_everything() -> None:

@@ -17,7 +17,7 @@ def test_a_name_is_covered_by_itself_and_by_a_prefix_that_ends_in_a_slash(
     expected = any(
         each in {name, ""} or (each.endswith("/") and name.startswith(each)) for each in given_
     )
-    assert Visible.of(given_).covers(name) == expected
+    assert Visible.of(given_).in_ranges(name) == expected
 
 
 @given(st.sets(NAMES), NAMES, NAMES)
@@ -28,17 +28,17 @@ def test_what_is_within_a_prefix_is_what_both_cover(
     within = list(visible.within(prefix))
     assert within == sorted(within)
     found = [name.startswith(text) if is_prefix else name == text for text, is_prefix in within]
-    assert sum(found) == (name.startswith(prefix) and visible.covers(name))
+    assert sum(found) == (name.startswith(prefix) and visible.in_ranges(name))
 
 
 def test_no_names_are_none_and_none_are_all() -> None:
-    assert not Visible.of([]).covers("a")
-    assert Visible.of(None).covers("a")
-    assert ALL.covers("a")
+    assert not Visible.of([]).in_ranges("a")
+    assert Visible.of(None).in_ranges("a")
+    assert ALL.in_ranges("a")
 
 
 @pytest.mark.parametrize("name", ["NO NAME", RepositoryName("b")])
 def test_only_a_name_that_is_allowed_is_admitted(name: str) -> None:
-    assert ALL.admits(name)
-    assert not Visible.of(None, lambda each: each != "b").admits(name)
-    assert Visible.of(None, lambda each: each != "b").admits(RepositoryName("a"))
+    assert ALL.may_show(name)
+    assert not Visible.of(None, lambda each: each != "b").may_show(name)
+    assert Visible.of(None, lambda each: each != "b").may_show(RepositoryName("a"))

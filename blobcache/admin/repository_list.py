@@ -112,4 +112,4 @@ def _beginning_with(prefix: str, visible: Visible) -> Visible:
     """Those visible whose names begin so."""
     if not prefix:
         return visible
-    return Visible(visible.ranges, lambda name: name.startswith(prefix) and visible.admits(name))
+    return Visible(visible.ranges, lambda name: name.startswith(prefix) and visible.may_show(name))

@@ -95,7 +95,7 @@ class OrderedList:
     def _is_wanted(self, position: _Position) -> bool:
         name = repository_text(position.name)
         visible = self._visible
-        return self._containing in name and visible.covers(name) and visible.admits(name)
+        return self._containing in name and visible.in_ranges(name) and visible.may_show(name)
 
     def _rows(self, names: Sequence[bytes]) -> Iterator[OrderedRepository]:
         """Those of the repositories that still exist: two round trips for all."""

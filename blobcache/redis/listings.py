@@ -93,7 +93,7 @@ class RedisCatalog:
         after = last = raw_name(cursor)
         while True:
             missing = limit - len(rows)
-            step = missing if visible.allows is None else budgets.step
+            step = missing if visible.predicate is None else budgets.step
             names, more = self.index.names(after, step, prefix, visible, status)
             shown = _filter_visible(names, visible, missing + 1, deadline)
             names, after, more = shown.names, shown.after or after, more or shown.more
@@ -103,11 +103,11 @@ class RedisCatalog:
             last = names[-1] if names else last
             if overflows:
                 after, more = last, True
-            is_full = len(rows) >= limit and (overflows or visible.allows is None)
+            is_full = len(rows) >= limit and (overflows or visible.predicate is None)
             if not more or is_full or deadline.is_over:
                 break
         count = None
-        if status.complete and visible.allows is None:
+        if status.complete and visible.predicate is None:
             count = self.index.count(prefix, visible)
         return RepositoryPage(tuple(rows), _cursor(after) if more else None, count, status)
 
@@ -198,7 +198,7 @@ class RedisCatalog:
             found += self._holders(page[: limit - len(found)], digest)
             if overflows:
                 after, more = found[-1].name.encode(), True
-            is_full = len(found) >= limit and (overflows or visible.allows is None)
+            is_full = len(found) >= limit and (overflows or visible.predicate is None)
             if not more or is_full or deadline.is_over:
                 break
         return HolderPage(tuple(found), _cursor(after) if more else None, status)
@@ -278,12 +278,12 @@ def _filter_visible(
     names: Sequence[bytes], visible: Visible, limit: int, deadline: Deadline
 ) -> _VisibleNames:
     """Return the first visible names, up to `limit`, as far as the time allows."""
-    if visible.allows is None:
+    if visible.predicate is None:
         return _VisibleNames(list(names), names[-1] if names else None, more=False)
     shown: list[bytes] = []
     looked_at = 0
     for looked_at, name in enumerate(names, 1):  # noqa: B007 - how far it came
-        if visible.admits(repository_text(name)):
+        if visible.may_show(repository_text(name)):
             shown.append(name)
         if len(shown) == limit or deadline.is_over:
             break
