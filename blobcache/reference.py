@@ -14,7 +14,14 @@ from typing import Self
 from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.raw import excerpt, printable, quoted
 
-__all__ = ["MAX_LENGTH", "OCI_PATTERN", "RepositoryName", "raw_name", "repository_text"]
+__all__ = [
+    "MAX_LENGTH",
+    "OCI_PATTERN",
+    "RepositoryName",
+    "name_cursor",
+    "raw_name",
+    "repository_text",
+]
 
 MAX_LENGTH = 255
 """Characters in a whole name, slashes included."""
@@ -86,6 +93,11 @@ def repository_text(raw: bytes) -> str:
         except (RepositoryNameInvalid, UnicodeDecodeError):
             pass
     return printable(raw)
+
+
+def name_cursor(raw: bytes) -> str:
+    """Return any name as the text of a cursor; `raw_name` turns it back into the same bytes."""
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def raw_name(text: str) -> bytes:

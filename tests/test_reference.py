@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from blobcache.exceptions import RepositoryNameInvalid
-from blobcache.reference import MAX_LENGTH, RepositoryName
+from blobcache.reference import MAX_LENGTH, RepositoryName, name_cursor, raw_name
 from tests.test_digest import Liar
 
 OCI = [
@@ -257,3 +257,15 @@ class TestValue:
         assert name == "team/app"
         with pytest.raises(RepositoryNameInvalid):
             RepositoryName(Liar("a::b", "team/app"))
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"team/app", b"no name", "ü".encode(), b"te\xff", b"\x00\n"], ids=ascii
+)
+def test_a_name_survives_as_a_cursor(raw: bytes) -> None:
+    assert raw_name(name_cursor(raw)) == raw
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfff\ud800"], ids=ascii)
+def test_text_that_no_name_has_becomes_bytes_too(text: str) -> None:
+    assert b"?" in raw_name(text)

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from blobcache.exceptions import CursorInvalid
-from blobcache.reference import raw_name, repository_text
+from blobcache.reference import name_cursor, raw_name, repository_text
 from blobcache.services.figures import Order, OrderedPage, OrderedRepository
 from blobcache.visibility import ALL, Visible
 
@@ -222,7 +222,7 @@ class _Position(NamedTuple):
         return cls(raw_name(name), score.encode() or None)
 
     def __str__(self) -> str:
-        return f"{(self.score or b'').decode()}/{self.name.decode('utf-8', 'surrogateescape')}"
+        return f"{(self.score or b'').decode()}/{name_cursor(self.name)}"
 
     @property
     def rank(self) -> tuple[float, bytes]:

@@ -20,7 +20,7 @@ from blobcache.figures.ordering import OrderedList
 from blobcache.figures.sharing import shared_bytes
 from blobcache.figures.sums import RunningSums
 from blobcache.redis.walk import scan_progress
-from blobcache.reference import RepositoryName, raw_name, repository_text
+from blobcache.reference import RepositoryName, name_cursor, raw_name, repository_text
 from blobcache.services.figures import Figures, FiguresStatus, Order, RefreshStep, Summary
 from blobcache.services.rules import read_only_error
 from blobcache.transport.packing import Script
@@ -161,12 +161,12 @@ class RedisFigureStore:
                 is_due = figures is None or max_age is None or figures.age >= max_age
                 if is_due and isinstance(text, RepositoryName):
                     if not self._is_counted(text, deadline):
-                        return RefreshStep(_cursor(after), counted)
+                        return RefreshStep(name_cursor(after), counted)
                     counted += 1
                 after = name
                 if deadline.is_over:
                     is_last = name == names[-1] and not more
-                    return RefreshStep(None if is_last else _cursor(after), counted)
+                    return RefreshStep(None if is_last else name_cursor(after), counted)
             if not more:
                 return RefreshStep(None, counted)
 
@@ -306,7 +306,3 @@ def _seconds(value: object) -> float:
 
 def _json(values: dict[str, Any]) -> bytes:
     return json.dumps(values, separators=(",", ":")).encode()
-
-
-def _cursor(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")

@@ -16,7 +16,7 @@ from blobcache.findings import Part
 from blobcache.raw import EXCERPT
 from blobcache.redis import keys, replies
 from blobcache.redis.index import NameIndex
-from blobcache.reference import RepositoryName, raw_name, repository_text
+from blobcache.reference import RepositoryName, name_cursor, raw_name, repository_text
 from blobcache.services.catalog import (
     BlobPage,
     Holder,
@@ -109,7 +109,7 @@ class RedisCatalog:
         count = None
         if status.complete and visible.predicate is None:
             count = self.index.count(prefix, visible)
-        return RepositoryPage(tuple(rows), _cursor(after) if more else None, count, status)
+        return RepositoryPage(tuple(rows), name_cursor(after) if more else None, count, status)
 
     def members(
         self, repository: str, cursor: str = "", limit: int = 100, prefix: str = ""
@@ -201,7 +201,7 @@ class RedisCatalog:
             is_full = len(found) >= limit and (overflows or visible.predicate is None)
             if not more or is_full or deadline.is_over:
                 break
-        return HolderPage(tuple(found), _cursor(after) if more else None, status)
+        return HolderPage(tuple(found), name_cursor(after) if more else None, status)
 
     def held_elsewhere(
         self, digests: Sequence[Digest], after: bytes = b"", besides: str | None = None
@@ -312,7 +312,3 @@ def _has_prefix(member: str, prefix: str) -> bool:
 
 _SPECIAL = frozenset(_chars(rb"\*?[]^-"))
 """Characters with a special meaning in a pattern of Redis."""
-
-
-def _cursor(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
