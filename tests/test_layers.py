@@ -29,7 +29,10 @@ VOCABULARY = FLOORS[-1]
 
 SIDEWAYS = {
     ("redis", "figures"): "the provider makes its store of figures",
-    ("figures", "redis"): "the store reads the catalog and keeps its sums beside the index",
+    (
+        "figures",
+        "redis",
+    ): "the store keeps its figures under keys of `redis/keys.py`",
 }
 """Allowed imports between packages of one floor, and why."""
 

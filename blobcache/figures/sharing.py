@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blobcache.figures.catalog import IndexedCatalog
-    from blobcache.redis.service import RedisService
+    from blobcache.services.records import RecordReader
 
 __all__ = ["MAX_COMPARED", "shared_bytes"]
 
@@ -21,7 +21,7 @@ MAX_COMPARED = 250
 
 def shared_bytes(
     catalog: IndexedCatalog,
-    repository_scoped: Callable[[str], RedisService],
+    repository_scoped: Callable[[str], RecordReader],
     repository: str,
 ) -> Sharing:
     """See `FigureStore.shared_bytes`."""

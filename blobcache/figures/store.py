@@ -19,21 +19,20 @@ from blobcache.exceptions import CursorInvalid, DescriptorCorrupt
 from blobcache.figures.ordering import OrderedList
 from blobcache.figures.sharing import shared_bytes
 from blobcache.figures.sums import RunningSums
-from blobcache.redis.walk import scan_progress
 from blobcache.reference import RepositoryName, name_cursor, raw_name, repository_text
 from blobcache.services.figures import Figures, FiguresStatus, Order, RefreshStep, Summary
 from blobcache.services.rules import read_only_error
 from blobcache.transport.packing import Script
-from blobcache.transport.server import scan_position
+from blobcache.transport.server import scan_position, scan_progress
 from blobcache.visibility import ALL, Visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from blobcache.figures.catalog import IndexedCatalog
-    from blobcache.redis.service import RedisService
     from blobcache.services.catalog import Deadline, MemberPage
     from blobcache.services.figures import OrderedPage, Sharing
+    from blobcache.services.records import RecordReader
     from blobcache.transport.packing import Command, Reply
     from blobcache.transport.server import Server
 
@@ -79,7 +78,7 @@ class RedisFigureStore:
         registry: str,
         server: Server,
         catalog: IndexedCatalog,
-        repository_scoped: Callable[[str], RedisService],
+        repository_scoped: Callable[[str], RecordReader],
     ) -> None:
         self._registry = registry
         self._server = server

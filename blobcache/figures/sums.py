@@ -17,8 +17,7 @@ from blobcache.services.figures import MediaTypeTotal, Sums
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from blobcache.redis.service import RedisService
-    from blobcache.services.records import Record
+    from blobcache.services.records import Record, RecordReader
 
 __all__ = ["MAX_MEDIA_TYPES", "RunningSums"]
 
@@ -69,7 +68,7 @@ class RunningSums:
             for media_type, size in self.sizes.most_common()
         )
 
-    def add_members(self, service: RedisService, members: Sequence[str]) -> None:
+    def add_members(self, service: RecordReader, members: Sequence[str]) -> None:
         """Read some members in their repository's `service`, and add them.
 
         One round trip for each chunk of them, and likewise for the blobs that aliases name.

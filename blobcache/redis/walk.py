@@ -13,7 +13,7 @@ from blobcache.redis.keys import KeyKind
 from blobcache.redis.records import read_records
 from blobcache.services.records import Fields, KeyPage, OverrideKey
 from blobcache.transport.packing import is_wrong_type
-from blobcache.transport.server import scan_position
+from blobcache.transport.server import scan_position, scan_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from blobcache.transport.packing import Command
     from blobcache.transport.server import Server
 
-__all__ = ["RedisKeyWalk", "scan_progress"]
+__all__ = ["RedisKeyWalk"]
 
 
 class RedisKeyWalk:
@@ -99,13 +99,3 @@ class RedisKeyWalk:
             [("SISMEMBER", keys.members(repository), digest) for repository, digest in pairs]
         )
         return [None if is_wrong_type(reply) else reply == 1 for reply in answers]
-
-
-def scan_progress(cursor: str) -> float:
-    """Return the share of a keyspace or a set before a cursor of its scan, from 0 to 1.
-
-    Redis counts its cursors up in the highest bits first ("SCAN", "Why SCAN may return duplicated
-    items"): read backwards, a cursor is a fraction. Raises `CursorInvalid`.
-    """
-    position = scan_position(cursor.rpartition("=")[2])
-    return sum(2.0 ** -(bit + 1) for bit in range(position.bit_length()) if position >> bit & 1)

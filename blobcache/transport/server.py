@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from blobcache.transport.clients import ClientHandle
     from blobcache.transport.packing import Call, Command, Reply, Script, Template
 
-__all__ = ["Server", "scan_position"]
+__all__ = ["Server", "scan_position", "scan_progress"]
 
 _MULTI: Call = (Packed([("MULTI",)]), ())
 _EXEC: Call = (Packed([("EXEC",)]), ())
@@ -263,6 +263,16 @@ def scan_position(cursor: str) -> int:
     if len(cursor) > _MAX_DIGITS or not (cursor.isascii() and cursor.isdigit()):
         raise CursorInvalid("The cursor is not one that this listing gave out.")
     return int(cursor)
+
+
+def scan_progress(cursor: str) -> float:
+    """Return the share of a keyspace or a set before a cursor of its scan, from 0 to 1.
+
+    Redis counts its cursors up in the highest bits first ("SCAN", "Why SCAN may return duplicated
+    items"): read backwards, a cursor is a fraction. Raises `CursorInvalid`.
+    """
+    position = scan_position(cursor.rpartition("=")[2])
+    return sum(2.0 ** -(bit + 1) for bit in range(position.bit_length()) if position >> bit & 1)
 
 
 def _raise_server_errors(replies: list[Reply]) -> list[Reply]:

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 from redis import Redis
 
 from blobcache.digest import Digest
-from blobcache.exceptions import CursorInvalid
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.redis.walk import scan_progress
 from blobcache.services.records import OverrideKey
 from tests.conformance import A, B
 from tests.doctor.damage import write_member, write_override
-
-
-@pytest.mark.parametrize(
-    ("cursor", "share"),
-    [("", 0), ("0", 0), ("1", 0.5), ("2", 0.25), ("3", 0.75), ("node=6", 0.375)],
-)
-def test_a_cursor_of_a_scan_is_a_fraction(cursor: str, share: float) -> None:
-    assert scan_progress(cursor) == share
-
-
-@pytest.mark.parametrize("cursor", ["x", "-1", "1" * 21, "node=x"])
-def test_a_cursor_that_no_scan_returned_is_refused(cursor: str) -> None:
-    with pytest.raises(CursorInvalid):
-        scan_progress(cursor)
 
 
 def test_a_step_returns_the_keys_of_each_kind(default_cache: Redis) -> None:
