@@ -7,9 +7,10 @@ To understand the service alone, read in this order; none of these files opens a
 3. `replies`: what the replies mean.
 4. `service`: the descriptor service and the provider, which put these together.
 
-`blobcache.transport` sends the commands. The other files are about more than one blob: `index` and
-`index_build` keep the index of repository names, `listings` is the catalog, `options`, `checks`,
-`status` and `cluster` are about the configuration and the server.
+`blobcache.transport` sends the commands; `wrong_types` and `cluster` have rare cases of a write.
+Lists need `index` and `index_build`, the index of repository names, and `listings`, the catalog.
+Checks and repairs need `records`, `walk` and `removals`. `options`, `checks` and `status` are about
+the configuration and the server.
 
 What the calls do. A membership is a digest in a repository's set; an override is the repository's
 own media type of a blob.

@@ -80,7 +80,7 @@ class NameIndex:
     # Building
 
     def status(self) -> CatalogStatus:
-        """Return how far the index can be trusted. One round trip."""
+        """Return how old and how complete the index is. One round trip."""
         return self._builder.status()
 
     def build_step(

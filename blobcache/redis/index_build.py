@@ -116,7 +116,7 @@ class IndexBuilder:
         self._max_age = max_age
 
     def status(self) -> CatalogStatus:
-        """Return how far the index can be trusted. One round trip."""
+        """Return how old and how complete the index is. One round trip."""
         fields = ("HMGET", self._keys.state, "indexed_at", "indexed", "begun")
         return _status(self._index.batch([fields], own=True)[0])
 

@@ -1,4 +1,4 @@
-"""Where and how one registry's descriptors are stored in Redis, as a value."""
+"""The options of the provider for Redis, as a value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["RedisOptions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisOptions:
-    """Where and how one registry's descriptors lie in Redis."""
+    """Where and how the descriptors of one registry are stored in Redis."""
 
     cache_alias: str = "default"
     """The entry of ``CACHES`` whose Redis holds the descriptors."""
@@ -22,23 +22,23 @@ class RedisOptions:
     """The entry of ``CACHES`` whose Redis holds the catalog's index; None for the same."""
 
     catalog_max_age: float = 300
-    """Seconds after which a listing begins to build the index anew."""
+    """Seconds after which a list starts a new build of the index."""
 
     read_from_replicas: bool = False
-    """Whether a stat may ask a replica, whose lag can hide a fresh write."""
+    """Whether a stat may read from a replica, which may not have the latest writes yet."""
 
     hold_connections: bool = True
-    """Whether threads may hold connections from call to call; see `blobcache.transport.held`."""
+    """Whether threads keep connections between calls; see `blobcache.transport.held`."""
 
     size_fields: tuple[str, ...] = ("size", "length")
-    """The fields that a size is written to; it is read from ``size``, else from ``length``."""
+    """The fields that a size is written to. It is read from ``size``, else from ``length``."""
 
     stat_chunk_size: int = 250
-    """Digests of a batch that go into one round trip."""
+    """Digests of a batch in one round trip."""
 
     @classmethod
     def from_settings(cls, settings: RegistrySettings) -> Self:
-        """Return what one entry of the setting ``BLOBCACHE`` says."""
+        """Return the options in one entry of the setting ``BLOBCACHE``."""
         return cls(
             cache_alias=settings.CACHE_ALIAS,
             catalog_alias=settings.CATALOG_ALIAS,

@@ -62,7 +62,7 @@ class Budgets:
     """The time of one step of counting what a repository holds."""
 
     summary: float = 0.25
-    """The time of summing up members when the sums are not stored."""
+    """The time of adding up members without storing the sums."""
 
     sharing: float = 0.1
     """The time of comparing a repository with the others."""
@@ -86,7 +86,7 @@ class Budgets:
     """The clock that measures these times, in seconds."""
 
     def deadline(self, seconds: float) -> Deadline:
-        """Return the time limit of something that begins now and may take so long."""
+        """Return the time limit of a call that begins now."""
         return Deadline(self.clock() + seconds, self.clock)
 
 
@@ -112,25 +112,25 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class CatalogStatus:
-    """How far the index can be trusted."""
+    """How old and how complete the index is."""
 
     indexed_at: datetime | None
-    """When the build began that the index comes from; None until a first one is complete."""
+    """When the build of this index began; None until a first build is complete."""
 
     indexed: int
-    """The serial number of that build; 0 until then."""
+    """The serial number of that build; 0 until a first build is complete."""
 
     begun: int
-    """The serial number of the last build that was begun."""
+    """The serial number of the last build, which may be unfinished."""
 
     @property
     def complete(self) -> bool:
-        """Whether the index ever held all names."""
+        """Whether a build has been completed."""
         return self.indexed_at is not None
 
     @property
     def building(self) -> bool:
-        """Whether a build is under way."""
+        """Whether a build is unfinished."""
         return self.begun > self.indexed
 
     @property
@@ -140,55 +140,55 @@ class CatalogStatus:
 
 
 class RepositoryEntry(NamedTuple):
-    """A repository in a listing."""
+    """A repository in a list."""
 
     name: str
-    """A `RepositoryName`, or what another writer put in the place of one, made printable."""
+    """A `RepositoryName`, or printable text for an invalid name of another writer."""
 
     blobs: int | None
-    """How many digests it may see; None if its key is not a set."""
+    """The number of its members; None if its key is not a set."""
 
     @property
     def is_corrupt(self) -> bool:
-        """Whether this is no repository, but something that lies where one should."""
+        """Whether the name is invalid, or its key not a set."""
         return self.blobs is None or not isinstance(self.name, RepositoryName)
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryPage:
-    """Some repositories in lexical order."""
+    """A page of repositories, in lexical order."""
 
     repositories: tuple[RepositoryEntry, ...]
     next: str | None
     """The cursor of the next page; None at the end."""
 
     count: int | None
-    """How many names the index holds with that prefix; None until a first index is complete, and
-    where each name has to be asked about."""
+    """The number of indexed names with the prefix. None until a first build is complete, or if the
+    visibility of each name has to be checked by itself."""
 
     status: CatalogStatus
 
 
 @dataclass(frozen=True, slots=True)
 class MemberPage:
-    """Some digests that a repository may see, in no order."""
+    """A page of the members of a repository, in no particular order."""
 
     members: tuple[str, ...]
-    """Each a `Digest`, or what another writer put in the place of one, made printable."""
+    """Each a `Digest`, or printable text for an invalid one of another writer."""
 
     next: str | None
     """The cursor of the next page; None at the end."""
 
     count: int
-    """How many members the whole set has."""
+    """The number of members of the whole set."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlobPage:
-    """Some digests that have a key in the global scope, in no order."""
+    """A page of the digests with a key in the global scope, in no particular order."""
 
     blobs: tuple[str, ...]
-    """Each a `Digest`, or what another writer put in the place of one, made printable."""
+    """Each a `Digest`, or printable text for an invalid one of another writer."""
 
     next: str | None
     """The cursor of the next page; None at the end."""
@@ -199,12 +199,12 @@ class Holder(NamedTuple):
 
     name: RepositoryName
     media_type: str | None
-    """Its own media type of the blob; None where that is missing or damaged."""
+    """Its own media type of the blob; None if that is missing or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class HolderPage:
-    """Some repositories that may see a digest, in lexical order."""
+    """A page of the repositories that may see a digest, in lexical order."""
 
     holders: tuple[Holder, ...]
     next: str | None
@@ -229,7 +229,7 @@ class Catalog(Protocol):
         ...
 
     def status(self) -> CatalogStatus:
-        """Return how far the index can be trusted."""
+        """Return how old and how complete the index is."""
         ...
 
     def build_step(
