@@ -1,13 +1,12 @@
-"""What the pages of one repository have in common, and those of one blob."""
+"""The base classes of the pages of one repository, and of the pages of one blob."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.http import QueryDict
-
-from blobcache.admin.member_query import PARAMETERS
-from blobcache.admin.pages import CURSOR, NUMBER, Page
+from blobcache.admin import member_query, repository_list
+from blobcache.admin.labels import label
+from blobcache.admin.pages import CURSOR, KEPT, NUMBER, Page
 from blobcache.models import Blob, Repository
 
 if TYPE_CHECKING:
@@ -20,13 +19,17 @@ if TYPE_CHECKING:
     from blobcache.services.catalog import HolderPage
     from blobcache.services.records import Record
 
-__all__ = ["BlobPageBase", "RepositoryPageBase"]
+__all__ = ["MEMBERS_KEPT", "REPOSITORIES_KEPT", "BlobPageBase", "RepositoryPageBase"]
 
-_KEPT = (*PARAMETERS, CURSOR, NUMBER)
+MEMBERS_KEPT = (*member_query.PARAMETERS, CURSOR, NUMBER)
+"""The parameters with which a user returns to the page of a repository."""
+
+REPOSITORIES_KEPT = (*repository_list.PARAMETERS, CURSOR)
+"""The parameters with which a user returns to the list of repositories."""
 
 
 class RepositoryPageBase(Page):
-    """One repository."""
+    """A page of one repository."""
 
     def __init__(
         self, admin: ModelAdmin[Model], request: HttpRequest, name: RepositoryName
@@ -36,11 +39,15 @@ class RepositoryPageBase(Page):
 
     @property
     def return_url(self) -> str:
-        """The repository's page, where the reader left it."""
-        kept = QueryDict(self.request.POST.get("kept", ""))
-        return self.url(
-            Repository, "change", self.name, **{key: kept[key] for key in _KEPT if key in kept}
-        )
+        """The repository's page, with its filters as they were."""
+        kept = self.request.POST.get("kept", "")
+        return self.url_with_filters(kept, MEMBERS_KEPT, Repository, self.name)
+
+    @property
+    def list_url(self) -> str:
+        """The list of repositories, with its filters as they were."""
+        kept = self.request.GET.get(KEPT, "")
+        return self.url_with_filters(kept, REPOSITORIES_KEPT, Repository)
 
     def crumbs(self) -> list[tuple[str, str]]:
         """The repository."""
@@ -48,7 +55,7 @@ class RepositoryPageBase(Page):
 
 
 class BlobPageBase(Page):
-    """One blob."""
+    """A page of one blob."""
 
     def __init__(self, admin: ModelAdmin[Model], request: HttpRequest, digest: Digest) -> None:
         super().__init__(admin, request)
@@ -64,15 +71,32 @@ class BlobPageBase(Page):
         return [(self.subject, self.return_url)]
 
     def record(self) -> Record | None:
-        """What the global scope holds; None if Redis does not tell."""
+        """What the cache holds globally for the digest; None if Redis fails."""
         with self.catch_redis_errors():
             (record,) = self.provider.records([self.subject])
             return record
         return None
 
     def holders(self, cursor: str, limit: int) -> HolderPage | None:
-        """Some of the repositories that hold it, of those that the user may view."""
+        """Some of the repositories that hold the blob and that the user may view."""
         with self.catch_redis_errors():
             catalog = self.provider.catalog
             return catalog.holders(self.subject, cursor, limit, self.access.visible)
         return None
+
+    def holder_rows(
+        self, page: HolderPage | None, record: Record | None
+    ) -> list[dict[str, object]]:
+        """The holders as the rows of a table."""
+        known = record.global_media_type if record else None
+        return [
+            {
+                "name": holder.name,
+                "url": self.repository_url(holder.name),
+                "reference": f"{holder.name}@{self.subject}",
+                "media_type": holder.media_type,
+                "label": label(holder.media_type).text,
+                "differs": known is not None and holder.media_type not in (None, "", known),
+            }
+            for holder in (page.holders if page else ())
+        ]

@@ -1,4 +1,4 @@
-"""The pages of one blob: what is known of it, who holds it, setting, clearing and purging it."""
+"""The pages of one blob: its descriptor and holders; setting, clearing and purging it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from django.utils.translation import ngettext
 
 from blobcache.admin.base_pages import BlobPageBase
 from blobcache.admin.confirmation import SHOWN, UNCOUNTED, has_grown, shown_number
-from blobcache.admin.labels import label
 from blobcache.admin.pages import CURSOR
 from blobcache.admin.rows import Row
 from blobcache.admin.set_descriptor import SetPage
@@ -26,48 +25,30 @@ if TYPE_CHECKING:
     from django.http import HttpResponse
 
     from blobcache.services.base import BlobDescriptorService, PurgeResult
-    from blobcache.services.catalog import HolderPage
     from blobcache.services.records import Record
 
 __all__ = ["BlobPage", "ClearBlobPage", "PurgeBlobPage", "SetBlobPage"]
 
 
-class _AboutBlob(BlobPageBase):
-    def layout(self, page: HolderPage | None, record: Record | None) -> list[dict[str, object]]:
-        """The holders as a table shows them."""
-        known = record.global_media_type if record else None
-        return [
-            {
-                "name": holder.name,
-                "url": self.repository_url(holder.name),
-                "reference": f"{holder.name}@{self.subject}",
-                "media_type": holder.media_type,
-                "label": label(holder.media_type).text,
-                "differs": known is not None and holder.media_type not in (None, "", known),
-            }
-            for holder in (page.holders if page else ())
-        ]
-
-
-class BlobPage(_AboutBlob):
-    """Its global descriptor and its holders."""
+class BlobPage(BlobPageBase):
+    """The global descriptor of the blob, and its holders."""
 
     template = "blob.html"
 
     def is_allowed(self) -> bool:
-        """Who may view blobs."""
+        """Users who may view blobs."""
         return self.access.may_globally("view")
 
     def crumbs(self) -> list[tuple[str, str]]:
-        """The blob itself, with no link."""
+        """The blob, without a link."""
         return [(self.subject, "")]
 
     def get(self) -> HttpResponse:
-        """Show it."""
+        """Show the page."""
         cursor_scope = ("holders", self.subject)
         record = self.record()
         page = self.holders(self.cursor(*cursor_scope), self.limit) if record else None
-        holders = self.layout(page, record)
+        holders = self.holder_rows(page, record)
         may_write = not self.settings.READ_ONLY
         return self.render(
             title=_("Blob"),
@@ -88,30 +69,30 @@ class BlobPage(_AboutBlob):
         )
 
 
-class SetBlobPage(_AboutBlob, SetPage):
-    """Setting the global descriptor."""
+class SetBlobPage(BlobPageBase, SetPage):
+    """Set the global descriptor."""
 
     def is_allowed(self) -> bool:
         """Who may see what they set."""
         return self.access.may_set(None)
 
     def crumbs(self) -> list[tuple[str, str]]:
-        """Below the blob."""
+        """The blob and this page."""
         return [*super().crumbs(), (_("Set a descriptor"), "")]
 
     @property
     def service(self) -> BlobDescriptorService:
-        """The global scope."""
+        """The service of the global scope."""
         return self.provider
 
     @property
     def digest(self) -> str:
-        """The blob's own."""
+        """The digest of the blob."""
         return self.subject
 
 
-class ClearBlobPage(_AboutBlob):
-    """Clearing the global descriptor, after a look at what that will do."""
+class ClearBlobPage(BlobPageBase):
+    """Clear the global descriptor, after a confirmation."""
 
     template = "clear_blob.html"
     writes = True
@@ -121,11 +102,11 @@ class ClearBlobPage(_AboutBlob):
         return self.access.may_clear(None)
 
     def crumbs(self) -> list[tuple[str, str]]:
-        """Below the blob."""
+        """The blob and this page."""
         return [*super().crumbs(), (_("Clear"), "")]
 
     def get(self) -> HttpResponse:
-        """Show what will happen."""
+        """Ask for confirmation."""
         return self._ask(self.record())
 
     def _ask(self, record: Record | None) -> HttpResponse:
@@ -138,7 +119,7 @@ class ClearBlobPage(_AboutBlob):
         )
 
     def post(self) -> HttpResponse:
-        """Do it, if it is confirmed and the descriptor is still the one that was shown."""
+        """Clear it, if it is confirmed and the descriptor is still the one that was shown."""
         record = self.record()
         if "confirmed" not in self.request.POST or record is None:
             return self._ask(record)
@@ -164,11 +145,11 @@ class ClearBlobPage(_AboutBlob):
         return self._ask(record)
 
 
-class PurgeBlobPage(_AboutBlob):
-    """Clearing the blob everywhere: a look at what that will do, then step by step.
+class PurgeBlobPage(BlobPageBase):
+    """Clear the blob everywhere: a confirmation page, then one step per request.
 
-    Each step is a POST with the cursor of the one before, so that a purge of any length works
-    without JavaScript, and can be taken up again where it was left.
+    Each step is a POST with the cursor of the one before, so a purge of any length works without
+    JavaScript, and can be continued after an interruption.
     """
 
     template = "purge.html"
@@ -179,11 +160,11 @@ class PurgeBlobPage(_AboutBlob):
         return self.access.may_purge()
 
     def crumbs(self) -> list[tuple[str, str]]:
-        """Below the blob."""
+        """The blob and this page."""
         return [*super().crumbs(), (_("Purge"), "")]
 
     def get(self) -> HttpResponse:
-        """Show what will happen."""
+        """Ask for confirmation."""
         cursor_scope = ("purge holders", self.subject)
         record, cursor = self.record(), self.cursor(*cursor_scope)
         page = self.holders(cursor, self.limit) if record else None
@@ -192,7 +173,7 @@ class PurgeBlobPage(_AboutBlob):
             title=_("Purge a blob everywhere"),
             digest=self.subject,
             row=Row.of(record, self.blob_url) if record else None,
-            holders=self.layout(page, record),
+            holders=self.holder_rows(page, record),
             page=page,
             sees_all=self.access.sees_all,
             is_all=is_all,
@@ -202,7 +183,7 @@ class PurgeBlobPage(_AboutBlob):
         )
 
     def post(self) -> HttpResponse:
-        """Take one step, if it is confirmed."""
+        """Take a step, if it is confirmed."""
         if "confirmed" not in self.request.POST:
             return self.get()
         token = self.request.POST.get(CURSOR, "")

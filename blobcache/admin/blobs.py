@@ -1,4 +1,4 @@
-"""The page of all blobs: looking a digest up, and browsing the global scope."""
+"""The page of all blobs: look up a digest, and browse the global scope."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _CURSOR_SCOPE = "blobs"
 
 
 class BlobsPage(Page):
-    """Descriptors of the global scope, in no order."""
+    """The descriptors of the global scope, in no particular order."""
 
     template = "blobs.html"
 
     def is_allowed(self) -> bool:
-        """Who may view blobs."""
+        """Users who may view blobs."""
         return self.access.may_globally("view")
 
     @property
@@ -36,10 +36,10 @@ class BlobsPage(Page):
         return self.url(Blob, "changelist")
 
     def get(self) -> HttpResponse:
-        """Go to the blob that is looked up; without one, list some."""
+        """Redirect to the blob that is looked up, or show a page of the list."""
         if self.query:
             try:
-                return HttpResponseRedirect(self.blob_url(_looked_up(self.query)))
+                return HttpResponseRedirect(self.blob_url(_parse_digest(self.query)))
             except DigestInvalid as error:
                 return self.render(title=_("Blobs"), mistake=error.message)
         page, rows = None, []
@@ -54,8 +54,8 @@ class BlobsPage(Page):
         )
 
 
-def _looked_up(text: str) -> Digest:
-    """The digest; its algorithm may be left out where the length tells it."""
+def _parse_digest(text: str) -> Digest:
+    """Parse a digest; without an algorithm, its length decides."""
     for algorithm, length in ALGORITHMS.items():
         if len(text) == length and ":" not in text:
             return Digest(f"{algorithm}:{text.lower()}")

@@ -1,4 +1,4 @@
-"""Clearing blobs in one repository, after a look at what that will do."""
+"""Clear blobs in one repository, after a confirmation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LIMIT = 900
 
 
 class ClearMembersPage(RepositoryPageBase):
-    """Clearing the selected blobs, after a look at what that will do."""
+    """Clear the selected blobs, after a confirmation."""
 
     template = "clear_members.html"
     writes = True
@@ -40,15 +40,15 @@ class ClearMembersPage(RepositoryPageBase):
         return self.access.may_clear(self.name)
 
     def crumbs(self) -> list[tuple[str, str]]:
-        """Below the repository."""
+        """The repository and this page."""
         return [*super().crumbs(), (_("Clear blobs"), "")]
 
     def get(self) -> HttpResponse:
-        """There is nothing selected: back to the page where one does."""
+        """Redirect to the repository, where blobs are selected."""
         return HttpResponseRedirect(self.return_url)
 
     def post(self) -> HttpResponse:
-        """Show what will happen and, when that is confirmed, do it."""
+        """Ask for confirmation or, if it is confirmed, clear the blobs."""
         selected = parse_each(
             self.request.POST.getlist("digest"), partial(Digest, allow_tarsum=True)
         )

@@ -1,8 +1,8 @@
-"""Clearing all blobs of some repositories: a look at what goes, then step by step.
+"""Clear all blobs of some repositories: a confirmation page, then one step per request.
 
-Each step is a POST with what is left, so that it works for sets of any size and without JavaScript,
-and does no harm where it is left. The first step asks again if the number of blobs has grown too
-much since the page showed it.
+Each step is a POST with the remaining repositories, so it works for sets of any size and without
+JavaScript, and can be interrupted safely. The first step asks again if the number of blobs has
+grown too much since the page showed it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.contrib import messages
-from django.http import HttpResponseRedirect, QueryDict
+from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from blobcache.admin.base_pages import REPOSITORIES_KEPT
 from blobcache.admin.confirmation import has_grown, shown_number
 from blobcache.admin.pages import CURSOR, Page
 from blobcache.cursors import seal, unseal
@@ -31,36 +32,35 @@ if TYPE_CHECKING:
 __all__ = ["ClearRepositoriesPage"]
 
 _STEP = 100
-"""Members that are read at a time; each is cleared, and audited, by itself."""
+"""How many members are read at a time; each is cleared and audited on its own."""
 
 
 class ClearRepositoriesPage(Page):
-    """Clearing the selected repositories."""
+    """Clear the selected repositories."""
 
     template = "clear_repositories.html"
     writes = True
 
     def is_allowed(self) -> bool:
-        """Everybody who may view one; of those selected, only what they may clear is cleared."""
+        """Users who may view the list; only repositories that they may clear are cleared."""
         return self.admin.has_view_permission(self.request)
 
     @property
     def return_url(self) -> str:
-        """The list, where the reader left it."""
-        kept = QueryDict(self.request.POST.get("kept", "")).urlencode()
-        listing = self.url(Repository, "changelist")
-        return f"{listing}?{kept}" if kept else listing
+        """The list, with its filters as they were."""
+        kept = self.request.POST.get("kept", "")
+        return self.url_with_filters(kept, REPOSITORIES_KEPT, Repository)
 
     def crumbs(self) -> list[tuple[str, str]]:
-        """Below the list."""
+        """This page."""
         return [(_("Clear repositories"), "")]
 
     def get(self) -> HttpResponse:
-        """There is nothing selected: back to the page where one does."""
+        """Redirect to the list, where repositories are selected."""
         return HttpResponseRedirect(self.return_url)
 
     def post(self) -> HttpResponse:
-        """Show what will happen and, when that is confirmed, do it."""
+        """Ask for confirmation or, if it is confirmed, take a step."""
         names = self._selected()
         if not names:
             return self.redirect_with_message(
@@ -68,7 +68,7 @@ class ClearRepositoriesPage(Page):
                 messages.WARNING,
             )
         if "confirmed" in self.request.POST and self.request.POST.get("total"):
-            return self._clear(names)  # a further step
+            return self._clear(names)  # not the first step
         counts = self._counts(names)
         if "confirmed" not in self.request.POST or counts is None:
             return self._ask(names, counts)
@@ -90,7 +90,7 @@ class ClearRepositoriesPage(Page):
         return [name for name in names if self.access.may_clear(name)]
 
     def _counts(self, names: list[RepositoryName]) -> list[int | None] | None:
-        """How many blobs each has, None for a damaged one; or just None if Redis fails."""
+        """How many blobs each has, None for a damaged one. Returns None if Redis fails."""
         with self.catch_redis_errors():
             return [self._count(name) for name in names]
         return None
@@ -152,7 +152,7 @@ class ClearRepositoriesPage(Page):
         )
 
     def _step(self, name: RepositoryName, cursor: str) -> tuple[str | None, int]:
-        """Clear some members; where to go on, and how many were cleared."""
+        """Clear some members; return the next cursor, and how many were cleared."""
         service, cleared = self.provider.repository_scoped(name), 0
         try:
             page = self.provider.catalog.members(name, cursor, _STEP)
@@ -162,7 +162,7 @@ class ClearRepositoriesPage(Page):
             return None, 0
         for member in page.members:
             if not isinstance(member, Digest):
-                continue  # what is no digest, a repair takes away
+                continue  # only a repair clears members that are not digests
             try:
                 service.clear(member)
                 cleared += 1

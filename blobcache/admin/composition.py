@@ -1,4 +1,4 @@
-"""What a repository is made of, by media type: what a chart and the table beside it show."""
+"""The blobs and bytes of a repository by media type, for a chart and its table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Composition", "Part", "Share", "compose"]
 
 _SHOWN = 9
-"""How many media types are told apart; what is left is told together."""
+"""How many media types are shown; the others are shown together."""
 
 _SHADES = 3
 """How many tones of a category's colour there are."""
@@ -72,7 +72,7 @@ class Composition(NamedTuple):
 
     @property
     def as_sentence(self) -> str:
-        """The parts in a sentence, for who does not see a chart."""
+        """The parts as text, for screen readers."""
         return "; ".join(
             _("%(label)s: %(blobs)s%% of the blobs, %(bytes)s%% of the bytes")
             % {
@@ -102,7 +102,7 @@ def compose(
     if rest or others:
         together = [*rest, others] if others else rest
         amounts.append((sum(row.blobs for row in together), sum(row.bytes for row in together)))
-        heads.append((_rest(len(rest), is_told=others is None), None, "", Category.OTHER))
+        heads.append((_rest(len(rest), is_counted=others is None), None, "", Category.OTHER))
     all_blobs = sum(blobs for blobs, _size in amounts)
     all_bytes = sum(size for _blobs, size in amounts)
     tones: Counter[Category] = Counter()
@@ -124,8 +124,8 @@ def _head(media_type: str | None, none: str) -> tuple[str, str | None, str, Cate
     return text, media_type, media_type or none, category
 
 
-def _rest(count: int, *, is_told: bool) -> str:
-    if not is_told:
+def _rest(count: int, *, is_counted: bool) -> str:
+    if not is_counted:
         return _("other types")
     return ngettext("%(count)d more type", "%(count)d more types", count) % {"count": count}
 

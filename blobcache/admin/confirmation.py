@@ -22,12 +22,10 @@ SHOWN = "shown"
 UNCOUNTED = "uncounted"
 """The value of that field if the page said that there are too many to count."""
 
-_MAX_DIGITS = 18
-
 
 def shown_number(form: QueryDict) -> int | None:
     """Return the number that the page showed; None if the form holds none."""
-    return whole_number(form.get(SHOWN, ""), max_digits=_MAX_DIGITS)
+    return whole_number(form.get(SHOWN, ""), max_digits=18)
 
 
 def has_grown(shown: int, now: int) -> bool:

@@ -1,8 +1,8 @@
-"""The page that tells what is wrong: with the whole cache, or with some repositories.
+"""The check of the whole cache, or of some repositories.
 
-A diagnosis goes on a bounded step a request. How far it has come and what was counted travels in
-the address, sealed, so nothing is kept between requests and a report can be shared. What a short
-one found is listed at once; that of a long one is listed kind by kind, on a walk of its own.
+Each request takes one bounded step. The cursor and the counts so far are in the address,
+encrypted, so nothing is stored between requests and a report can be shared. The findings of a short
+check are listed at once; those of a long one are listed per kind, by a walk of their own.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["ConsistencyPage", "FindingsPageBase"]
 
 RUN = "run"
-"""The parameter that says how far a diagnosis has come, and what it found."""
+"""The parameter with the progress of a check and its counts so far."""
 
 MAX_REPOSITORIES = 100
-"""So many are checked together; for more there is the check of all."""
+"""How many repositories can be checked together; for more, check the whole cache."""
 
 _ROWS = 75
 """How many findings a page of one kind aims at; it may show up to twice as many. So it stays below
@@ -47,18 +47,18 @@ _NEED_FULL_WALK = frozenset({Kind.ORPHAN_OVERRIDE, Kind.UNREFERENCED})
 
 
 class FindingsPageBase(Page):
-    """What is wrong with the repositories that the address names, or with all."""
+    """A page about the findings in the repositories that the address names, or in all."""
 
     @property
-    def said(self) -> list[str]:
-        """The repositories as the request names them."""
+    def repository_params(self) -> list[str]:
+        """The names of repositories in the request, valid or not."""
         source = self.request.POST if self.request.method == "POST" else self.request.GET
         return source.getlist("repository")
 
     @property
     def names(self) -> list[RepositoryName]:
-        """The repositories; none for all."""
-        return sorted(parse_each(self.said, RepositoryName))[:MAX_REPOSITORIES]
+        """The repositories to check; empty for all."""
+        return sorted(parse_each(self.repository_params, RepositoryName))[:MAX_REPOSITORIES]
 
     def is_allowed(self) -> bool:
         """Whether the user may view each named repository, or everything if none is named.
@@ -68,22 +68,22 @@ class FindingsPageBase(Page):
         everything.
         """
         if self.access.sees_all:
-            return bool(self.names) or not self.said
+            return bool(self.names) or not self.repository_params
         return (
             bool(self.names)
             and all(self.access.may_in_repository("view", name) for name in self.names)
-            and self.wanted_kind not in _NEED_FULL_WALK
+            and self.kind_param not in _NEED_FULL_WALK
         )
 
     @property
-    def wanted_kind(self) -> str:
+    def kind_param(self) -> str:
         """The kind of findings that the request is about; empty if it is about all kinds."""
         source = self.request.POST if self.request.method == "POST" else self.request.GET
         return source.get("kind", "")
 
     @property
     def return_url(self) -> str:
-        """The check of the same repositories, from the beginning."""
+        """The check of the same repositories, from the start."""
         return self.address()
 
     def address(self, view: str = "consistency", **parameters: str) -> str:
@@ -93,16 +93,16 @@ class FindingsPageBase(Page):
         return f"{base}?{urlencode(pairs)}" if pairs else base
 
     def crumbs(self) -> list[tuple[str, str]]:
-        """The one repository, if it is one, and the check."""
+        """The repository, if there is only one, and the check."""
         crumbs = [(name, self.repository_url(name)) for name in self.names]
         return [*(crumbs if len(crumbs) == 1 else ()), (_("Consistency"), self.return_url)]
 
     def diagnosis(self, kinds: Sequence[Kind] | None = None) -> Diagnosis:
-        """What to look for, and where."""
+        """The check to run."""
         return Diagnosis(self.provider, self.names, kinds)
 
-    def may_know(self, finding: Finding) -> bool:
-        """Whether the user may know of it."""
+    def may_view_finding(self, finding: Finding) -> bool:
+        """Whether the user may view the finding."""
         if finding.kind is Kind.UNREFERENCED and not self.access.sees_all:
             return False  # it depends on all repositories, hidden ones included
         if finding.repository is None:
@@ -110,15 +110,15 @@ class FindingsPageBase(Page):
         return self.access.may_in_repository("view", finding.repository)
 
     def may_repair(self, finding: Finding) -> bool:
-        """Whether the user may take away what is wrong."""
-        if self.settings.READ_ONLY or not self.may_know(finding):
+        """Whether the user may repair the finding."""
+        if self.settings.READ_ONLY or not self.may_view_finding(finding):
             return False
         if finding.place is Place.BLOB:
             return self.access.may_clear(None)
         return self.access.may_clear(finding.repository)
 
     def row(self, finding: Finding, text: str) -> Mapping[str, object]:
-        """A finding as a table shows it."""
+        """A finding as the row of a table."""
         name, digest = finding.repository, finding.digest
         return {
             "id": finding.id,
@@ -137,10 +137,10 @@ class FindingsPageBase(Page):
 
     @property
     def may_repair_any(self) -> bool:
-        """Whether there is anything that the user could repair here."""
+        """Whether the user may repair any finding of this check."""
         if self.settings.READ_ONLY:
             return False
-        if self.said:
+        if self.repository_params:
             return any(self.access.may_clear(name) for name in self.names)
         return self.access.may_in_every_repository("delete")
 
@@ -149,14 +149,15 @@ class ConsistencyPage(FindingsPageBase):
     """The report, or the findings of one kind."""
 
     template = "consistency.html"
+    parameters = ("repository", "kind")
 
     def get(self) -> HttpResponse:
-        """Take a step, and tell what came of it."""
-        text = self.wanted_kind
+        """Take a step and show the result."""
+        text = self.kind_param
         return self._list(Kind(text)) if text in FINDING_KINDS else self._report()
 
     def post(self) -> HttpResponse:
-        """Turn what was selected in a list into an address that can be shared."""
+        """Redirect from the selection in a list to an address that can be shared."""
         return HttpResponseRedirect(self.return_url)
 
     def _report(self) -> HttpResponse:
@@ -169,7 +170,7 @@ class ConsistencyPage(FindingsPageBase):
         if report.cursor is not None:
             with self.catch_redis_errors():
                 step = self.diagnosis().step(report.cursor)
-                findings = list(filter(self.may_know, step.findings))
+                findings = list(filter(self.may_view_finding, step.findings))
                 report, progress = report.plus(findings, step.next), step.progress
         is_done = report.cursor is None
         next_step_url = self.address(**{RUN: seal(str(report), "admin", *cursor_scope)})
@@ -201,12 +202,12 @@ class ConsistencyPage(FindingsPageBase):
         )
 
     def _list(self, kind: Kind) -> HttpResponse:
-        """Walk on until there are some findings of the kind, or for a while."""
+        """Search for findings of the kind, for a bounded time."""
         cursor_scope = ("findings", kind, *self.names)
         step: Step | None = None
         with self.catch_redis_errors():
             step = self.diagnosis([kind]).step(self.cursor(*cursor_scope), limit=_ROWS)
-        findings = list(filter(self.may_know, step.findings)) if step else []
+        findings = list(filter(self.may_view_finding, step.findings)) if step else []
         next_link = self.next_link(step.next, *cursor_scope) if step else None
         return self.render(
             title=_("Consistency"),
@@ -219,7 +220,7 @@ class ConsistencyPage(FindingsPageBase):
             found=len(findings),
             share=_percent(step.progress) if step else None,
             next=next_link,
-            # A page with nothing on it goes on by itself.
+            # A page without findings continues by itself.
             refresh_url=next_link if next_link and not findings else "",
             again=self.address(),
             may_repair=self.may_repair_any,
@@ -229,7 +230,7 @@ class ConsistencyPage(FindingsPageBase):
 
     @property
     def banners_stop(self) -> bool:
-        """Whether Redis failed, so that going on by itself would only press it."""
+        """Whether Redis failed, so the page must not continue by itself."""
         return any(banner.level != "info" for banner in self.banners)
 
 

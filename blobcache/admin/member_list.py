@@ -2,7 +2,7 @@
 
 Up to ``ADMIN_SORT_LIMIT`` members all names are read, a thousand a round trip, so that search,
 filters, order and page numbers hold for the whole set; the blobs themselves are looked at only
-where the selection asks what they are. Larger sets are walked by cursor, a bounded time a page.
+where the query asks what they are. Larger sets are walked by cursor, a bounded time a page.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     from django.core.paginator import Page as Slice
 
-    from blobcache.admin.member_query import Selection
+    from blobcache.admin.member_query import MemberQuery
     from blobcache.services.base import BrowsableService
     from blobcache.services.catalog import MemberPage
 
-__all__ = ["Listing", "list_members"]
+__all__ = ["MemberListing", "list_members"]
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class MemberListing:
     """Some members of a repository."""
 
     records: Sequence[Record] = ()
@@ -51,27 +51,27 @@ class Listing:
 
 def list_members(
     service: BrowsableService,
-    selection: Selection,
+    query: MemberQuery,
     *,
     cursor: str,
     number: str,
     size: int,
     sort_limit: int,
-) -> Listing:
+) -> MemberListing:
     """List some members of the repository in whose scope `service` is.
 
     `size` rows a page, beginning with page `number`, or where `cursor` says if there is one. Raises
     `DescriptorCorrupt` if the key is not a set.
     """
     if cursor:
-        return _walk(service, selection, cursor, size)
+        return _walk(service, query, cursor, size)
     first = _page(service, "", size)
     if first.count <= sort_limit:
-        return _sort(service, selection, first, number, size)
-    if selection.is_anything:
-        return _walk(service, selection, "", size)
+        return _sort(service, query, first, number, size)
+    if query.is_narrowed:
+        return _walk(service, query, "", size)
     records = service.records(first.members)
-    return Listing(records, first.count, next=first.next, looked_at=records)
+    return MemberListing(records, first.count, next=first.next, looked_at=records)
 
 
 def _page(service: BrowsableService, cursor: str, limit: int) -> MemberPage:
@@ -79,47 +79,47 @@ def _page(service: BrowsableService, cursor: str, limit: int) -> MemberPage:
 
 
 def _sort(
-    service: BrowsableService, selection: Selection, page: MemberPage, number: str, size: int
-) -> Listing:
+    service: BrowsableService, query: MemberQuery, page: MemberPage, number: str, size: int
+) -> MemberListing:
     """A page of the whole set, whose first members are at hand."""
     count, found = page.count, dict.fromkeys(page.members)
     while page.next:
         page = _page(service, page.next, service.catalog.budgets.step)
         found |= dict.fromkeys(page.members)
-    names = sorted(filter(selection.names, found), reverse=selection.is_descending)
+    names = sorted(filter(query.matches_digest, found), reverse=query.is_descending)
     records: Sequence[Record] = ()
-    if selection.needs_records:
+    if query.needs_records:
         records = service.records(names)
-        wanted = selection.sorted(filter(selection.admits, records))
+        wanted = query.sorted(filter(query.matches, records))
         part = Paginator(wanted, size).get_page(number)
-        return Listing(list(part), count, is_whole=True, slice=part, looked_at=records)
+        return MemberListing(list(part), count, is_whole=True, slice=part, looked_at=records)
     part_of_names = Paginator(names, size).get_page(number)
     records = service.records(list(part_of_names))
-    return Listing(records, count, is_whole=True, slice=part_of_names, looked_at=records)
+    return MemberListing(records, count, is_whole=True, slice=part_of_names, looked_at=records)
 
 
-def _walk(service: BrowsableService, selection: Selection, cursor: str, size: int) -> Listing:
-    """What the selection has among the members behind the cursor, up to `size` or out of time.
+def _walk(service: BrowsableService, query: MemberQuery, cursor: str, size: int) -> MemberListing:
+    """What the query has among the members behind the cursor, up to `size` or out of time.
 
     A digest that a stat knows, or is sure not to be a member, is found at once.
     """
-    if not cursor and (exact := selection.exact):
+    if not cursor and (exact := query.exact):
         known = _exact(service, exact)
         if known is not None:
-            return Listing([record for record in known if selection.admits(record)])
+            return MemberListing([record for record in known if query.matches(record)])
     found: list[Record] = []
     looked_at: list[Record] = []
     budgets = service.catalog.budgets
     deadline = budgets.deadline(budgets.page)
-    step = budgets.step if selection.is_anything else size
+    step = budgets.step if query.is_narrowed else size
     while True:
         page = _page(service, cursor, step)
-        records = service.records(list(filter(selection.names, page.members)))
+        records = service.records(list(filter(query.matches_digest, page.members)))
         looked_at += records
-        found += filter(selection.admits, records)
+        found += filter(query.matches, records)
         cursor = page.next or ""
         if not cursor or len(found) >= size or deadline.is_over:
-            return Listing(found, page.count, next=cursor or None, looked_at=looked_at)
+            return MemberListing(found, page.count, next=cursor or None, looked_at=looked_at)
 
 
 def _exact(service: BrowsableService, digest: str) -> list[Record] | None:

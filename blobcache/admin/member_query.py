@@ -1,13 +1,11 @@
-"""Which of a repository's blobs a page shows and in what order, as its address says it.
-
-The address holds all of it, so a link can be shared and the way back finds what was left.
-"""
+"""The search, the filters and the order of a repository's page, which its address contains."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from blobcache.admin.labels import CATEGORIES, label
+from blobcache.admin.sorting import order_param, parse_order
 from blobcache.digest import Digest
 from blobcache.exceptions import DigestInvalid
 from blobcache.findings import RECORD_KINDS, SEVERITIES, Kind, Severity
@@ -20,23 +18,23 @@ if TYPE_CHECKING:
 
     from blobcache.services.records import Record
 
-__all__ = ["COLUMNS", "NONE", "PARAMETERS", "Selection"]
+__all__ = ["COLUMNS", "NONE", "PARAMETERS", "MemberQuery"]
 
 Column = Literal["digest", "type", "size", "state"]
 
 COLUMNS: tuple[Column, ...] = ("digest", "type", "size", "state")
-"""What a listing can be sorted by."""
+"""What the blobs can be sorted by; the first one is the default."""
 
 NONE = "none"
-"""What stands for blobs without a media type where one is filtered by."""
+"""The value of the filter by media type for blobs without one."""
 
 PARAMETERS = ("q", "type", "state", "o")
-"""What an address says of a selection: search, filters, order."""
+"""The parameters of an address that make a `MemberQuery`: search, filters, order."""
 
 _CATEGORIES, _SEVERITIES = list(CATEGORIES), list(Severity)
 
 
-class Selection(NamedTuple):
+class MemberQuery(NamedTuple):
     """Search, filters and order."""
 
     query: str = ""
@@ -50,28 +48,26 @@ class Selection(NamedTuple):
     is_descending: bool = False
 
     @classmethod
-    def of(cls, parameters: QueryDict) -> Selection:
-        """Read an address; what makes no sense counts as not said."""
-        state, order = parameters.get("state", ""), parameters.get("o", "")
-        column = order.removeprefix("-")
-        known = column in COLUMNS
+    def of(cls, parameters: QueryDict) -> MemberQuery:
+        """Read the parameters of an address; invalid ones are ignored."""
+        state = parameters.get("state", "")
+        column, is_descending = parse_order(parameters.get("o", ""), COLUMNS)
         return cls(
             parameters.get("q", "").strip(),
             parameters.get("type", "").strip(),
             Kind(state) if state in RECORD_KINDS else None,
-            cast("Column", column) if known else "digest",
-            known and order.startswith("-"),
+            column,
+            is_descending,
         )
 
     @property
-    def order(self) -> str:
-        """The order as an address says it; empty for the one that needs no saying."""
-        text = f"-{self.column}" if self.is_descending else self.column
-        return "" if text == "digest" else text
+    def order_param(self) -> str:
+        """The order as the parameter of an address; empty for the default."""
+        return order_param(self.column, is_descending=self.is_descending, default=COLUMNS[0])
 
     @property
     def exact(self) -> Digest | None:
-        """The digest that is searched for, if it is a whole one."""
+        """The digest that is searched for, if it is complete."""
         try:
             return Digest(self.query, allow_tarsum=True)
         except DigestInvalid:
@@ -79,33 +75,33 @@ class Selection(NamedTuple):
 
     @property
     def is_filtered(self) -> bool:
-        """Whether blobs are left out by what they are, which only a look at each one tells."""
+        """Whether there is a filter that needs the record of each blob."""
         return bool(self.media_type or self.state)
 
     @property
-    def is_anything(self) -> bool:
-        """Whether blobs are left out at all."""
+    def is_narrowed(self) -> bool:
+        """Whether there is a search or a filter."""
         return bool(self.query) or self.is_filtered
 
     @property
     def needs_records(self) -> bool:
-        """Whether every blob has to be looked at, and not only those on the page."""
+        """Whether filters or order need the records of all blobs, not only of the page."""
         return self.is_filtered or self.column != "digest"
 
     @property
     def cursor_scope(self) -> tuple[str, str, str]:
-        """What a cursor through this selection belongs to; no order, for a cursor has none."""
+        """What a cursor is valid for. A list with a cursor has no order."""
         return self.query, self.media_type, self.state or ""
 
-    def names(self, member: str) -> bool:
-        """Whether the member begins with what is searched for."""
+    def matches_digest(self, member: str) -> bool:
+        """Whether the member begins with the query."""
         return member.startswith(self.query) or member.partition(":")[2].startswith(self.query)
 
-    def admits(self, record: Record) -> bool:
-        """Whether the filters leave the record in."""
-        return (self.state is None or record.kind is self.state) and self._admits_type(record)
+    def matches(self, record: Record) -> bool:
+        """Whether the record passes the filters."""
+        return (self.state is None or record.kind is self.state) and self._matches_type(record)
 
-    def _admits_type(self, record: Record) -> bool:
+    def _matches_type(self, record: Record) -> bool:
         if not self.media_type:
             return True
         if record.descriptor is None:
@@ -116,7 +112,7 @@ class Selection(NamedTuple):
         return media_type == self.media_type or (media_type is None and self.media_type == NONE)
 
     def sorted(self, records: Iterable[Record]) -> list[Record]:
-        """The records in order; those alike by digest."""
+        """Sort the records; equal ones by digest."""
         by_digest = sorted(records, key=lambda record: record.digest)
         return sorted(by_digest, key=_KEYS[self.column], reverse=self.is_descending)
 

@@ -1,8 +1,8 @@
-"""The two models in the admin: which page each address has, and what Django asks about them."""
+"""The two model admins: which page each address has, and the permissions that Django asks for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from django.contrib.admin import ModelAdmin
 from django.contrib.admin.utils import unquote
@@ -27,6 +27,7 @@ from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
     from django.db.models import Model
     from django.http import HttpRequest, HttpResponse
@@ -38,20 +39,22 @@ else:
 
 __all__ = ["BlobAdmin", "RepositoryAdmin"]
 
+K = TypeVar("K", RepositoryName, Digest)
 
-class _CacheAdmin(_ModelAdmin):
-    """A model without a table: nothing here may query one."""
+
+class _CacheAdmin(_ModelAdmin, Generic[K]):
+    """The admin of a model without a table. Nothing here may run a query."""
 
     actions = None
     list_per_page = 100
-    """How many rows a listing aims at, 1000 at the most."""
+    """How many rows a page of a list should have; at most 1000."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Put our pages before Django's own, which keep their names."""
+        """Add our pages before Django's own, which keep their names."""
         return [*self.get_page_urls(), *super().get_urls()]
 
     def get_page_urls(self) -> list[URLPattern]:
-        """The addresses of the pages that Django has no name for."""
+        """The addresses of our own pages."""
         raise NotImplementedError
 
     def _path(self, route: str, name: str, view: Callable[..., HttpResponse]) -> URLPattern:
@@ -61,52 +64,58 @@ class _CacheAdmin(_ModelAdmin):
             name=f"{self.opts.app_label}_{self.opts.model_name}_{name}",
         )
 
-    # What Django asks
+    # Called by Django
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nothing is added here: a descriptor is set where it belongs."""
+        """Nothing is added: descriptors are set on the page of a blob or a repository."""
         return False
 
     def has_view_or_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Changing does not include viewing."""
+        """The permission to change does not include the permission to view."""
         return self.has_view_permission(request, obj)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        """Whether the model stands in the index."""
+        """Whether the admin's index lists the model."""
         return self.has_view_permission(request)
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Model | None:
-        """What a name or a digest stands for, whether the cache knows it or not; asks nobody."""
+        """The object of a name or a digest, whether it is in the cache or not."""
         try:
             return self.model(pk=self.parse(object_id))
         except (DigestInvalid, RepositoryNameInvalid):
             return None
 
-    def parse(self, object_id: str) -> str:
-        """Read an unquoted object id. Raises `DigestInvalid` or `RepositoryNameInvalid`."""
+    def parse(self, object_id: str) -> K:
+        """Parse an unquoted object id. Raises `DigestInvalid` or `RepositoryNameInvalid`."""
         raise NotImplementedError
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, object] | None = None
     ) -> HttpResponse:
-        """Django's own page, for what is a name or a digest."""
-        self._parsed(object_id)
+        """Django's own page, for a valid name or digest."""
+        self._parse_or_404(object_id)
         return super().history_view(request, object_id, extra_context)
 
-    def _parsed(self, object_id: str) -> str:
+    def _page(
+        self, page: Callable[[Self, HttpRequest, K], Page], request: HttpRequest, object_id: str
+    ) -> Page:
+        """Make the page of the object in the address."""
+        return page(self, request, self._parse_or_404(object_id))
+
+    def _parse_or_404(self, object_id: str) -> K:
         try:
             return self.parse(unquote(object_id))
         except (DigestInvalid, RepositoryNameInvalid) as error:
             raise Http404(error.message) from error
 
 
-class RepositoryAdmin(_CacheAdmin):
-    """Repositories, and what is in them."""
+class RepositoryAdmin(_CacheAdmin[RepositoryName]):
+    """Repositories and their blobs."""
 
     def get_page_urls(self) -> list[URLPattern]:
-        """What concerns several repositories; clearing blobs in one, setting one there."""
+        """The pages about several repositories; clearing and setting in one."""
         return [
             self._path("refresh/", "refresh", self.refresh_view),
             self._path("empty/", "empty", self.empty_view),
@@ -117,7 +126,7 @@ class RepositoryAdmin(_CacheAdmin):
         ]
 
     def parse(self, object_id: str) -> RepositoryName:
-        """Read a repository's name."""
+        """Parse a repository's name."""
         return RepositoryName(object_id)
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -145,23 +154,23 @@ class RepositoryAdmin(_CacheAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, object] | None = None
     ) -> HttpResponse:
-        """All repositories."""
-        return _responding(RepositoriesPage(self, request), extra_context)
+        """The list of repositories."""
+        return _respond(RepositoriesPage(self, request), extra_context)
 
     def refresh_view(self, request: HttpRequest) -> HttpResponse:
-        """Building the catalog's index anew."""
+        """Rebuild the index."""
         return RefreshPage(self, request).respond()
 
     def empty_view(self, request: HttpRequest) -> HttpResponse:
-        """Clearing all blobs of some repositories."""
+        """Clear all blobs of some repositories."""
         return ClearRepositoriesPage(self, request).respond()
 
     def consistency_view(self, request: HttpRequest) -> HttpResponse:
-        """What is wrong with all of it, or with some repositories."""
+        """Check the whole cache, or some repositories."""
         return ConsistencyPage(self, request).respond()
 
     def repair_view(self, request: HttpRequest) -> HttpResponse:
-        """Repairing what is wrong."""
+        """Repair findings."""
         return RepairPage(self, request).respond()
 
     def change_view(
@@ -172,45 +181,37 @@ class RepositoryAdmin(_CacheAdmin):
         extra_context: dict[str, object] | None = None,
     ) -> HttpResponse:
         """One repository."""
-        return _responding(self._page(RepositoryPage, request, object_id), extra_context)
+        return _respond(self._page(RepositoryPage, request, object_id), extra_context)
 
     def clear_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Clearing blobs in a repository."""
+        """Clear blobs in a repository."""
         return self._page(ClearMembersPage, request, object_id).respond()
 
     def set_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Setting a descriptor in a repository."""
+        """Set a descriptor in a repository."""
         return self._page(SetMemberPage, request, object_id).respond()
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, object] | None = None
     ) -> HttpResponse:
-        """A repository is not deleted, but emptied: on its page."""
+        """Redirect to the repository's page: its blobs can be cleared, but it cannot be deleted."""
         page = self._page(RepositoryPage, request, object_id)
         page.require()
         return HttpResponseRedirect(page.return_url)
 
-    def _page(
-        self,
-        page: Callable[[_CacheAdmin, HttpRequest, RepositoryName], Page],
-        request: HttpRequest,
-        object_id: str,
-    ) -> Page:
-        return page(self, request, RepositoryName(self._parsed(object_id)))
 
-
-class BlobAdmin(_CacheAdmin):
-    """Blobs of the global scope, and who holds them."""
+class BlobAdmin(_CacheAdmin[Digest]):
+    """Blobs of the global scope, and their holders."""
 
     def get_page_urls(self) -> list[URLPattern]:
-        """Setting a descriptor, purging a blob."""
+        """Setting a descriptor and purging a blob."""
         return [
             self._path("<path:object_id>/set/", "set", self.set_view),
             self._path("<path:object_id>/purge/", "purge", self.purge_view),
         ]
 
     def parse(self, object_id: str) -> Digest:
-        """Read a digest."""
+        """Parse a digest."""
         return Digest(object_id, allow_tarsum=True)
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -228,8 +229,8 @@ class BlobAdmin(_CacheAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, object] | None = None
     ) -> HttpResponse:
-        """Looking a digest up, and browsing."""
-        return _responding(BlobsPage(self, request), extra_context)
+        """Look up a digest, and browse."""
+        return _respond(BlobsPage(self, request), extra_context)
 
     def change_view(
         self,
@@ -239,38 +240,30 @@ class BlobAdmin(_CacheAdmin):
         extra_context: dict[str, object] | None = None,
     ) -> HttpResponse:
         """One blob."""
-        return _responding(self._page(BlobPage, request, object_id), extra_context)
+        return _respond(self._page(BlobPage, request, object_id), extra_context)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, object] | None = None
     ) -> HttpResponse:
-        """Clearing the global descriptor."""
-        return _responding(self._page(ClearBlobPage, request, object_id), extra_context)
+        """Clear the global descriptor."""
+        return _respond(self._page(ClearBlobPage, request, object_id), extra_context)
 
     def set_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Setting the global descriptor."""
+        """Set the global descriptor."""
         return self._page(SetBlobPage, request, object_id).respond()
 
     def purge_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Clearing the blob everywhere."""
+        """Purge the blob."""
         return self._page(PurgeBlobPage, request, object_id).respond()
 
-    def _page(
-        self,
-        page: Callable[[_CacheAdmin, HttpRequest, Digest], Page],
-        request: HttpRequest,
-        object_id: str,
-    ) -> Page:
-        return page(self, request, Digest(self._parsed(object_id), allow_tarsum=True))
 
-
-def _responding(page: Page, extra_context: dict[str, object] | None) -> HttpResponse:
+def _respond(page: Page, extra_context: dict[str, object] | None) -> HttpResponse:
     page.extra_context = extra_context
     return page.respond()
 
 
 def _may_be_granted_by_name() -> bool:
-    """Whether a backend of the portal may allow one repository to somebody: then all may ask."""
+    """Whether an authentication backend can grant single repositories."""
     return any(
         getattr(type(backend), "has_perm", None) is not ModelBackend.has_perm
         for backend in get_backends()

@@ -1,4 +1,4 @@
-"""What all pages have in common: who may see them, how they are drawn, what if Redis fails.
+"""The base class of all pages: permissions, errors of Redis, links and rendering.
 
 A page is made for one request and one subject. It asks the services and fills a template; it knows
 no Redis command.
@@ -31,7 +31,7 @@ from blobcache.models import Blob, Repository
 from blobcache.services import get_browsable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from django.contrib.admin import ModelAdmin
@@ -46,20 +46,22 @@ __all__ = ["Page"]
 
 _log = logging.getLogger("blobcache.admin")
 
+# The parameters of addresses.
+
 CURSOR = "cursor"
-"""The parameter that says where a listing goes on."""
+"""The position of a page in a list without page numbers."""
 
 NUMBER = "p"
-"""The parameter that says which page of a listing, where it has numbers."""
+"""The number of a page."""
 
 COUNTING = "count"
-"""The parameter that says that figures are to be added up, and how far that is."""
+"""Calculate the figures: ``on``, or how far the calculation is."""
 
 KEPT = "_changelist_filters"
-"""The parameter that says what the list looked like that the reader came from, as Django's."""
+"""The query string of the list that the user came from. Django's admin uses the same name."""
 
 QUERY = "q"
-"""The parameter that says what is searched for."""
+"""The text of a search."""
 
 _MAX_KEPT = 1024
 """The longest query string that is repeated in every row of a table, in characters."""
@@ -68,7 +70,7 @@ _CRUMBS_ARE_A_LIST = _TOOLS_BESIDE_TITLE = django.VERSION >= (6, 1)
 
 
 class BannerOnRedisFailure:
-    """Catches what Redis fails to give within, and adds a banner that says so."""
+    """A context that catches errors of Redis and adds a banner about each."""
 
     def __init__(self, banners: list[Banner]) -> None:
         self._banners = banners
@@ -83,7 +85,7 @@ class BannerOnRedisFailure:
     ) -> bool:
         if not isinstance(error, CacheUnavailable):
             return False
-        _log.warning("Redis failed, and a page does without.", exc_info=error)
+        _log.warning("Redis failed; the page is shown without its data.", exc_info=error)
         banner = banner_for(error)
         if banner not in self._banners:
             self._banners.append(banner)
@@ -94,10 +96,13 @@ class Page:
     """One page, for one request."""
 
     template: str
-    """Below ``admin/blobcache/``."""
+    """The template's path below ``admin/blobcache/``."""
 
     writes: ClassVar[bool] = False
-    """Whether the page exists to change something, and so has no use in a read-only registry."""
+    """Whether the page only serves to change something. A read-only registry refuses it."""
+
+    parameters: ClassVar[Sequence[str]] = ()
+    """The query parameters of the page, without `CURSOR` and `NUMBER`; links repeat only these."""
 
     extra_context: Mapping[str, object] | None = None
     """What a subclass of the model's admin adds to the template's context."""
@@ -109,19 +114,19 @@ class Page:
         self.settings = RegistrySettings()
         self.banners: list[Banner] = [READ_ONLY] if self.settings.READ_ONLY else []
 
-    # What a page fills in
+    # To override
 
     def is_allowed(self) -> bool:
-        """Whether this user may have this page: decided from names, before Redis is asked."""
+        """Whether the user may open this page. Decided from names, before Redis is asked."""
         raise NotImplementedError
 
     @property
     def return_url(self) -> str:
-        """Where a page that is done, or cannot be, sends its reader."""
+        """Where to redirect to after success or refusal."""
         raise NotImplementedError
 
     def refusal(self) -> str:
-        """Why nobody can use the page here; empty if it is of use."""
+        """Why the page cannot be used in this registry; empty if it can be."""
         return _("This registry is read-only.") if self.writes and self.settings.READ_ONLY else ""
 
     def get(self) -> HttpResponse:
@@ -132,10 +137,10 @@ class Page:
         """Answer a POST."""
         return HttpResponseNotAllowed(["GET", "HEAD"])
 
-    # What it gets
+    # For subclasses
 
     def respond(self) -> HttpResponse:
-        """Answer the request. Raises `PermissionDenied` where the user may not have the page."""
+        """Answer the request. Raises `PermissionDenied` if the user may not open the page."""
         self.require()
         if refusal := self.refusal():
             return self.redirect_with_message(refusal, messages.ERROR)
@@ -150,7 +155,7 @@ class Page:
             return self.render()
 
     def require(self) -> None:
-        """Raise `PermissionDenied` unless the user may have the page."""
+        """Raise `PermissionDenied` unless the user may open the page."""
         if not self.is_allowed():
             raise PermissionDenied
 
@@ -161,55 +166,48 @@ class Page:
 
     @property
     def limit(self) -> int:
-        """How many rows a listing aims at."""
+        """How many rows a page of a list should have."""
         return self.admin.list_per_page
 
     @property
     def query(self) -> str:
-        """What is searched for."""
+        """The text of the search."""
         return self.request.GET.get(QUERY, "").strip()
 
     def catch_redis_errors(self) -> BannerOnRedisFailure:
-        """Let the page be drawn without what Redis fails to give within, and say so above it."""
+        """Render the page without the data if Redis fails in this block, with a banner."""
         return BannerOnRedisFailure(self.banners)
 
     def cursor(self, *listing: str) -> str:
-        """Where the listing goes on, from the address."""
+        """The cursor of the list in the address; empty for the first page."""
         token = self.request.GET.get(CURSOR, "")
         return unseal(token, "admin", *listing) if token else ""
 
     def next_link(self, cursor: str | None, *listing: str) -> str | None:
-        """The query string of the listing's next page."""
-        if cursor is None:
-            return None
-        parameters = self.request.GET.copy()
-        parameters[CURSOR] = seal(cursor, "admin", *listing)
-        return "?" + parameters.urlencode()
+        """The link to the next page of the list; None if this is the last one."""
+        return None if cursor is None else self.link(**{CURSOR: seal(cursor, "admin", *listing)})
 
     @property
     def first_page_link(self) -> str | None:
-        """The query string of the listing's first page, unless this is it."""
+        """The link to the first page of the list; None if this is the first one."""
         return self.link() if CURSOR in self.request.GET else None
 
     def link(self, **changes: str) -> str:
-        """The query string of this page's first listing with some parameters changed.
+        """The link to the first page of this list, with some parameters changed.
 
-        What is empty is left out. It begins with a question mark, so it is never empty itself.
+        It repeats only `parameters`, and leaves out those with an empty value. It begins with a
+        question mark, so it is never empty.
         """
-        parameters = self.request.GET.copy()
-        for name in (CURSOR, NUMBER):
-            parameters.pop(name, None)
-        for name, value in changes.items():
-            parameters[name] = value
-        for name in [name for name, value in parameters.items() if not value]:
-            del parameters[name]
-        return "?" + parameters.urlencode()
+        values = {name: self.request.GET.getlist(name) for name in self.parameters}
+        values |= {name: [value] for name, value in changes.items()}
+        return "?" + _query_string(values)
+
+    def query_string(self, *names: str) -> str:
+        """The values in the address of the parameters with these names."""
+        return _query_string({name: self.request.GET.getlist(name) for name in names})
 
     def page_links(self, part: Slice[Any] | None) -> list[tuple[str, str]]:
-        """Each page of a listing that has numbers, as a text and an address, empty for this one.
-
-        Those far off are passed over by an ellipsis, whose address is empty too.
-        """
+        """The page numbers with their links. The current page and an ellipsis have no link."""
         if part is None or part.paginator.num_pages == 1:
             return []
         texts = part.paginator.get_elided_page_range(part.number, on_each_side=2, on_ends=1)
@@ -225,19 +223,19 @@ class Page:
     def kept_query(self) -> str:
         """The query string of this page, for links that lead back to it.
 
-        It is repeated in every row. So it is empty if it is too long to come from these pages.
+        It is repeated in every row, so it is empty if it is longer than these pages make it.
         """
-        text = self.request.GET.urlencode()
+        text = self.query_string(*self.parameters, CURSOR)
         return text if len(text) <= _MAX_KEPT else ""
 
     def page_link(self, part: Slice[Any] | None, offset: int) -> str:
-        """The address of the page so many further; empty where there is none."""
+        """The link to the page that is `offset` pages further; empty if there is none."""
         if part is None or not 0 < part.number + offset <= part.paginator.num_pages:
             return ""
         return self.link(p=str(part.number + offset))
 
     def url(self, model: type[Model], view: str, key: str | None = None, **query: str) -> str:
-        """The address of a model's page; empty where this site does not have the model."""
+        """The address of a model's page; empty if the admin site does not have the model."""
         options = model._meta  # noqa: SLF001 - Django's documented way to a model's names
         name = f"admin:{options.app_label}_{options.model_name}_{view}"
         try:
@@ -250,12 +248,24 @@ class Page:
             return ""
         return f"{address}?{urlencode(query)}" if query else address
 
+    def url_with_filters(
+        self, kept: str, names: Sequence[str], model: type[Model], key: str | None = None
+    ) -> str:
+        """The address of a list, or of the object with this key, with the filters as they were.
+
+        `kept` is the query string of the page that the user came from. Only the parameters with
+        the given names are taken from it.
+        """
+        values = QueryDict(kept)
+        filters = {name: values[name] for name in names if name in values}
+        return self.url(model, "changelist" if key is None else "change", key, **filters)
+
     def blob_url(self, digest: str) -> str:
-        """The address of a blob's page; empty where the user may not have it."""
+        """The address of a blob's page; empty if the user may not open it."""
         return self.url(Blob, "change", digest) if self.access.may_globally("view") else ""
 
     def repository_url(self, name: str) -> str:
-        """The address of a repository's page; empty where the user may not have it."""
+        """The address of a repository's page; empty if the user may not open it."""
         return (
             self.url(Repository, "change", name)
             if self.access.may_in_repository("view", name)
@@ -263,30 +273,29 @@ class Page:
         )
 
     def crumbs(self) -> list[tuple[str, str]]:
-        """The way to this page below the list of its kind: texts and addresses."""
+        """The breadcrumbs below the list of the model: texts and addresses."""
         return []
 
-    def _left(self, listing: str) -> str:
-        """The list as the reader left it."""
-        kept = self.request.GET.get(KEPT, "")
-        return f"{listing}?{QueryDict(kept).urlencode()}" if kept else listing
+    @property
+    def list_url(self) -> str:
+        """The address of the list of the model."""
+        return self.url(self.admin.model, "changelist")
 
     def add_message(self, text: str, level: int = messages.WARNING) -> None:
-        """Tell the reader something on the next page."""
+        """Show a message on the next page."""
         messages.add_message(self.request, level, text, fail_silently=True)
 
     def redirect_with_message(
         self, text: str, level: int = messages.SUCCESS
     ) -> HttpResponseRedirect:
-        """Tell the reader something, at home."""
+        """Redirect to `return_url` and show a message there."""
         self.add_message(text, level)
         return HttpResponseRedirect(self.return_url)
 
     def render(self, **context: object) -> HttpResponse:
-        """Draw the page."""
+        """Render the page."""
         site, options = self.admin.admin_site, self.admin.opts
         self.request.current_app = site.name
-        listing = self.url(self.admin.model, "changelist")
         app_list = reverse("admin:app_list", args=[options.app_label], current_app=site.name)
         may_list = self.admin.has_view_permission(self.request)
         return TemplateResponse(
@@ -304,7 +313,7 @@ class Page:
                     (options.app_config.verbose_name, app_list if may_list else ""),
                     (
                         capfirst(options.verbose_name_plural),
-                        self._left(listing) if may_list else "",
+                        self.list_url if may_list else "",
                     ),
                     *self.crumbs(),
                 ],
@@ -317,3 +326,8 @@ class Page:
                 **(self.extra_context or {}),
             },
         )
+
+
+def _query_string(values: Mapping[str, Sequence[str]]) -> str:
+    """Encode the parameters, without empty values."""
+    return urlencode({name: list(filter(None, several)) for name, several in values.items()}, True)  # noqa: FBT003 - Django's own

@@ -1,8 +1,8 @@
-"""Repairing what a diagnosis found: after a look at what that will do, and after a look again.
+"""Repair findings: a confirmation page, then each finding is checked again and repaired.
 
-Selected findings are repaired one by one; all of a kind on a walk that finds and repairs them step
-by step, each step a POST with the cursor of the one before. The first step asks again if the number
-of findings has grown too much since the page showed it.
+Selected findings are repaired one by one. All findings of a kind are repaired by a walk that finds
+and repairs them, one step per request; each step is a POST with the cursor of the one before. The
+first step asks again if the number of findings has grown too much since the page showed it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RepairPage"]
 
-_MAX_DIGITS = 9
-
 
 class _Count(NamedTuple):
     """How many findings of a kind there are."""
@@ -49,49 +47,49 @@ _NOTHING = _Count(0, is_all=True)
 
 
 class RepairPage(FindingsPageBase):
-    """Repairing some findings, or all of a kind."""
+    """Repair some findings, or all of a kind."""
 
     template = "repair.html"
     writes = True
 
     def is_allowed(self) -> bool:
-        """Who may view them, and clear in one of them at least."""
+        """Users who may view the findings, and may repair some of them."""
         return super().is_allowed() and (self.settings.READ_ONLY or self.may_repair_any)
 
     def crumbs(self) -> list[tuple[str, str]]:
-        """Below the check."""
+        """The check and this page."""
         return [*super().crumbs(), (_("Repair"), "")]
 
     @property
     def tally(self) -> dict[Outcome, int]:
-        """What earlier steps came to; it is shown, and nothing else."""
+        """The totals of earlier steps. They are only displayed."""
         return {
-            outcome: whole_number(self.request.POST.get(outcome, ""), max_digits=_MAX_DIGITS) or 0
+            outcome: whole_number(self.request.POST.get(outcome, ""), max_digits=9) or 0
             for outcome in Outcome
         }
 
     def get(self) -> HttpResponse:
-        """There is nothing selected: back to the page where one does."""
+        """Redirect to the check, where findings are selected."""
         return HttpResponseRedirect(self.return_url)
 
     def post(self) -> HttpResponse:
-        """Show what will happen and, when that is confirmed, do it."""
+        """Ask for confirmation or, if it is confirmed, take a step."""
         is_confirmed = "confirmed" in self.request.POST
         kind = self.request.POST.get("kind", "")
         if kind in FINDING_KINDS:
             if not self.may_repair_any:
-                return self._nothing()
-            is_further = is_confirmed and any(each in self.request.POST for each in Outcome)
-            if is_further:
+                return self._nothing_selected()
+            is_later_step = is_confirmed and any(each in self.request.POST for each in Outcome)
+            if is_later_step:
                 return self._walk(Kind(kind))
-            return self._begin(Kind(kind), is_confirmed=is_confirmed)
+            return self._first_step(Kind(kind), is_confirmed=is_confirmed)
         found = parse_each(self.request.POST.getlist("finding"), Finding.parse)
         findings = [finding for finding in found if self.may_repair(finding)]
         if not findings:
-            return self._nothing()
+            return self._nothing_selected()
         return self._repair(findings) if is_confirmed else self._ask(findings)
 
-    def _nothing(self) -> HttpResponse:
+    def _nothing_selected(self) -> HttpResponse:
         text = _("Select at least one finding that you may repair.")
         return self.redirect_with_message(text, messages.WARNING)
 
@@ -107,8 +105,8 @@ class RepairPage(FindingsPageBase):
             return_url=self.return_url,
         )
 
-    def _begin(self, kind: Kind, *, is_confirmed: bool) -> HttpResponse:
-        """Take the first step if what was shown is still true; else show what there is now."""
+    def _first_step(self, kind: Kind, *, is_confirmed: bool) -> HttpResponse:
+        """Take the first step if the number of findings is about the one shown, else ask again."""
         if is_confirmed and self.request.POST.get(SHOWN) == UNCOUNTED:
             return self._walk(kind)
         count = self._count(kind)
@@ -155,8 +153,8 @@ class RepairPage(FindingsPageBase):
         tally = self._add(done)
         left = findings[len(done) :]
         if not left:
-            return self._leave(tally)
-        return self._go_on(tally, left=left, is_stuck=failed)
+            return self._finish(tally)
+        return self._show_progress(tally, left=left, is_stuck=failed)
 
     def _walk(self, kind: Kind) -> HttpResponse:
         cursor_scope = ("admin", "repair", kind, *self.names)
@@ -175,8 +173,8 @@ class RepairPage(FindingsPageBase):
             failed = False
         tally = self._add(done)
         if next_cursor is None:
-            return self._leave(tally)
-        return self._go_on(
+            return self._finish(tally)
+        return self._show_progress(
             tally,
             kind=kind,
             cursor=seal(next_cursor, *cursor_scope) if next_cursor else "",
@@ -189,7 +187,7 @@ class RepairPage(FindingsPageBase):
             tally[each.outcome] += 1
         return tally
 
-    def _go_on(self, tally: dict[Outcome, int], **context: object) -> HttpResponse:
+    def _show_progress(self, tally: dict[Outcome, int], **context: object) -> HttpResponse:
         left = context.pop("left", ())
         return self.render(
             title=_("Repair"),
@@ -202,7 +200,7 @@ class RepairPage(FindingsPageBase):
             **context,
         )
 
-    def _leave(self, tally: dict[Outcome, int]) -> HttpResponse:
+    def _finish(self, tally: dict[Outcome, int]) -> HttpResponse:
         repaired, healed, kept = (tally[outcome] for outcome in Outcome)
         if repaired or not (healed or kept):
             text = ngettext("Repaired %(count)d finding.", "Repaired %(count)d findings.", repaired)

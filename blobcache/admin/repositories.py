@@ -1,4 +1,4 @@
-"""The page of all repositories: what there is, and how the cache and its catalog are doing."""
+"""The page of all repositories: the list, and the status of the cache and its index."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from blobcache.admin.pages import COUNTING, KEPT, Page
-from blobcache.admin.repository_list import Listing, Wanted, list_repositories
+from blobcache.admin.repository_list import (
+    PARAMETERS,
+    RepositoryListing,
+    RepositoryQuery,
+    list_repositories,
+)
+from blobcache.admin.sorting import Column, ColumnHead, column_heads
 from blobcache.cursors import seal, unseal
 from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.models import Repository
@@ -18,8 +24,6 @@ from blobcache.reference import RepositoryName
 from blobcache.services.figures import Order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from django.http import HttpResponse
 
     from blobcache.services.figures import OrderedRepository
@@ -28,12 +32,13 @@ __all__ = ["RefreshPage", "RepositoriesPage"]
 
 
 class RepositoriesPage(Page):
-    """All of them, by name, number of blobs or size, and those whose names are searched for."""
+    """The list, sorted by name, number of blobs or size, with a search by name."""
 
     template = "repositories.html"
+    parameters = (*PARAMETERS, COUNTING)
 
     def is_allowed(self) -> bool:
-        """Everybody who may view one; of the others' they see nothing."""
+        """Everybody who may view a repository; the list has only those that the user may view."""
         return self.admin.has_view_permission(self.request)
 
     @property
@@ -42,19 +47,19 @@ class RepositoriesPage(Page):
         return self.url(Repository, "changelist")
 
     def get(self) -> HttpResponse:
-        """List some repositories, below the state of the cache for who may view all of it."""
-        wanted = Wanted.of(self.request.GET)
-        listing: Listing | None = None
+        """Show a page of the list, and the status of the cache to users who may view all."""
+        query = RepositoryQuery.of(self.request.GET)
+        listing: RepositoryListing | None = None
         server = None
         sees_all = self.access.sees_all
         with self.catch_redis_errors():
             counting = self.request.GET.get(COUNTING) if sees_all else None
-            if counting and (going := self._count_all(counting)) is not None:
-                return going
+            if counting and (response := self._count_all(counting)) is not None:
+                return response
             listing = list_repositories(
                 self.provider,
-                wanted,
-                self.cursor(*wanted.cursor_scope),
+                query,
+                self.cursor(*query.cursor_scope),
                 self.limit,
                 self.access.visible,
             )
@@ -64,12 +69,12 @@ class RepositoriesPage(Page):
         may_write = not self.settings.READ_ONLY
         return self.render(
             title=_("Repositories"),
-            wanted=wanted,
+            search=query,
             page=listing,
             rows=[self._row(entry) for entry in (listing.rows if listing else ())],
-            columns=list(self._columns(wanted)),
+            columns=self._columns(query),
             orders=_orders(),
-            next=self.next_link(listing.next, *wanted.cursor_scope) if listing else None,
+            next=self.next_link(listing.next, *query.cursor_scope) if listing else None,
             server=server,
             catalog=listing.status if listing and sees_all else None,
             counted=listing.counted if listing and sees_all else None,
@@ -79,8 +84,8 @@ class RepositoriesPage(Page):
             refresh_catalog_url=self.url(Repository, "refresh"),
             check_url=self.url(Repository, "consistency"),
             consistency_url=self.url(Repository, "consistency") if sees_all else "",
-            empty_url=may_write and self.url(Repository, "empty"),
-            may_empty=may_write
+            clear_url=may_write and self.url(Repository, "empty"),
+            may_clear=may_write
             and any(
                 isinstance(row.name, RepositoryName) and self.access.may_clear(row.name)
                 for row in (listing.rows if listing else ())
@@ -91,10 +96,10 @@ class RepositoriesPage(Page):
             exact_url=self._exact_url(),
         )
 
-    def _count_all(self, said: str) -> HttpResponse | None:
-        """Add up some repositories and say how far it is; None once all are done."""
+    def _count_all(self, progress: str) -> HttpResponse | None:
+        """Calculate some repositories and show the progress; None if this is not possible."""
         cursor_scope = ("count",)
-        cursor = "" if said == "on" else unseal(said, "admin", *cursor_scope)
+        cursor = "" if progress == "on" else unseal(progress, "admin", *cursor_scope)
         store = self.provider.figures
         if not store.may_keep:
             return None
@@ -123,24 +128,19 @@ class RepositoriesPage(Page):
             "is_name": is_name,
         }
 
-    def _columns(self, wanted: Wanted) -> Iterator[dict[str, object]]:
-        """The table's head: what each column is called, and the way to have it in order."""
-        for order, title in zip(
-            (Order.NAME, Order.BLOBS, Order.BYTES),
-            (_("Repository"), _("Blobs"), _("Size")),
-            strict=True,
-        ):
-            is_current = wanted.order is order
-            # Names from A to Z first, numbers from the largest down.
-            first, second = ("", "-") if order is Order.NAME else ("-", "")
-            turned = is_current and wanted.is_descending is (first == "-")
-            sign = second if turned else first
-            yield {
-                "title": title,
-                "is_number": order is not Order.NAME,
-                "url": self.link(o="" if sign + order == "name" else sign + order),
-                "sorted": is_current and ("ascending", "descending")[wanted.is_descending],
-            }
+    def _columns(self, query: RepositoryQuery) -> list[ColumnHead]:
+        """The head of the table; numbers are sorted from the largest down first."""
+        columns = (
+            Column(Order.NAME, _("Repository")),
+            Column(Order.BLOBS, _("Blobs"), is_number=True, starts_descending=True),
+            Column(Order.BYTES, _("Size"), is_number=True, starts_descending=True),
+        )
+        return column_heads(
+            columns,
+            query.order,
+            is_descending=query.is_descending,
+            link=lambda param: self.link(o=param),
+        )
 
     def _url(self, name: str) -> str:
         if not isinstance(name, RepositoryName):
@@ -149,7 +149,7 @@ class RepositoriesPage(Page):
         return f"{address}?{urlencode({KEPT: kept})}" if address and kept else address
 
     def _exact_url(self) -> str:
-        """The page of the very name that is searched for, which need not be cached yet."""
+        """The page of the repository that has exactly the name searched for, cached or not."""
         try:
             return self.repository_url(RepositoryName(self.query))
         except RepositoryNameInvalid:
@@ -157,7 +157,7 @@ class RepositoriesPage(Page):
 
 
 def _orders() -> list[tuple[str, str]]:
-    """What the listing can be sorted by, as one chooses it."""
+    """The options of the selection of an order."""
     return [
         ("", _("by name")),
         ("-name", _("by name, descending")),
@@ -169,25 +169,25 @@ def _orders() -> list[tuple[str, str]]:
 
 
 class RefreshPage(Page):
-    """Building the catalog's index anew, a bounded piece at a time."""
+    """Rebuild the index, one bounded step per request."""
 
     template = "unavailable.html"
 
     def is_allowed(self) -> bool:
-        """Who may view all repositories: it is what their listing does of itself when it is due."""
+        """Users who may view all: their list starts a rebuild itself when it is due."""
         return self.access.sees_all
 
     @property
     def return_url(self) -> str:
-        """The listing."""
+        """The list."""
         return self.url(Repository, "changelist")
 
     def get(self) -> HttpResponse:
-        """Nothing to see here."""
+        """Redirect to the list."""
         return HttpResponseRedirect(self.return_url)
 
     def post(self) -> HttpResponse:
-        """Begin a build, or go on with the one that is under way."""
+        """Start a rebuild, or continue the current one."""
         catalog = self.provider.catalog
         with self.catch_redis_errors():
             before = catalog.status()

@@ -1,4 +1,4 @@
-"""The page of one repository: what it is made of, its blobs, and setting one."""
+"""The pages of one repository: its figures and blobs, and setting a descriptor."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 
-from blobcache.admin.base_pages import RepositoryPageBase
+from blobcache.admin.base_pages import MEMBERS_KEPT, RepositoryPageBase
 from blobcache.admin.composition import Composition, compose
 from blobcache.admin.figures import Totals, totals_of
 from blobcache.admin.labels import CATEGORIES, label
-from blobcache.admin.member_list import Listing, list_members
-from blobcache.admin.member_query import COLUMNS, NONE, Selection
-from blobcache.admin.pages import COUNTING, NUMBER
+from blobcache.admin.member_list import MemberListing, list_members
+from blobcache.admin.member_query import COLUMNS, NONE, PARAMETERS, MemberQuery
+from blobcache.admin.pages import COUNTING, KEPT, NUMBER
 from blobcache.admin.rows import Row
 from blobcache.admin.set_descriptor import SetPage
+from blobcache.admin.sorting import Column, ColumnHead, column_heads
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.finding_texts import EXPLANATIONS
 from blobcache.findings import RECORD_KINDS, Kind
@@ -34,29 +35,30 @@ __all__ = ["RepositoryPage", "SetMemberPage"]
 
 
 class RepositoryPage(RepositoryPageBase):
-    """Its figures, and its blobs: those selected, page by page."""
+    """The figures of a repository, and its blobs, page by page."""
 
     template = "repository.html"
+    parameters = (*PARAMETERS, COUNTING, KEPT)
 
     def is_allowed(self) -> bool:
-        """Who may view the repository."""
+        """Users who may view the repository."""
         return self.access.may_in_repository("view", self.name)
 
     def crumbs(self) -> list[tuple[str, str]]:
-        """The repository itself, with no link."""
+        """The repository, without a link."""
         return [(self.name, "")]
 
     def get(self) -> HttpResponse:
-        """Show it."""
-        selection = Selection.of(self.request.GET)
-        cursor_scope = ("members", self.name, *selection.cursor_scope)
+        """Show the page."""
+        query = MemberQuery.of(self.request.GET)
+        cursor_scope = ("members", self.name, *query.cursor_scope)
         cursor = self.cursor(*cursor_scope)
-        listing, is_damaged = Listing(), False
+        listing, is_damaged = MemberListing(), False
         try:
             with self.catch_redis_errors():
                 listing = list_members(
                     self.provider.repository_scoped(self.name),
-                    selection,
+                    query,
                     cursor=cursor,
                     number=self.request.GET.get(NUMBER, ""),
                     size=self.limit,
@@ -76,11 +78,11 @@ class RepositoryPage(RepositoryPageBase):
         return self.render(
             title=self.name,
             name=self.name,
-            selection=selection,
+            search=query,
             listing=listing,
             rows=[Row.of(record, self.blob_url) for record in listing.records],
-            columns=list(self._columns(selection, listing)),
-            types=self._types(selection, listing, composition),
+            columns=self._columns(query, listing),
+            types=self._types(query, listing, composition),
             totals=totals,
             anomalies=self._anomalies(totals) if totals else (),
             count_url=self._count_url(totals) if totals else "",
@@ -96,7 +98,7 @@ class RepositoryPage(RepositoryPageBase):
                 for part in (composition.parts if composition else ())
             ],
             orders=_orders(),
-            order=selection.order,
+            order=query.order_param,
             previous_url=self.page_link(listing.slice, -1),
             next_url=self.page_link(listing.slice, +1),
             states={kind: EXPLANATIONS[kind] for kind in RECORD_KINDS},
@@ -104,7 +106,7 @@ class RepositoryPage(RepositoryPageBase):
             next=self.next_link(listing.next, *cursor_scope),
             page_links=self.page_links(listing.slice),
             everything=self.link(q="", type="", state=""),
-            kept=self.request.GET.urlencode(),
+            kept=self.query_string(*MEMBERS_KEPT),
             sort_limit=self.settings.ADMIN_SORT_LIMIT,
             clear_url=may_write
             and self.access.may_clear(self.name)
@@ -117,7 +119,7 @@ class RepositoryPage(RepositoryPageBase):
             consistency_url=self.url(Repository, "consistency", repository=self.name),
         )
 
-    def _totals(self, listing: Listing) -> Totals | None:
+    def _totals(self, listing: MemberListing) -> Totals | None:
         """What the repository comes to."""
         with self.catch_redis_errors():
             count = listing.count
@@ -138,7 +140,7 @@ class RepositoryPage(RepositoryPageBase):
             return ""
         return self.link(**{COUNTING: "on"})
 
-    def _sharing(self, listing: Listing) -> Sharing | None:
+    def _sharing(self, listing: MemberListing) -> Sharing | None:
         """Shared bytes; only for small repositories, and for users who may view all others."""
         if not listing.count or listing.count > STEP or not self.access.sees_all:
             return None
@@ -147,7 +149,7 @@ class RepositoryPage(RepositoryPageBase):
         return None
 
     def _anomalies(self, totals: Totals) -> Iterator[dict[str, object]]:
-        """The states that are not as they should be, and the way to the blobs in each."""
+        """The states that are findings, each with a link to its blobs."""
         for kind in RECORD_KINDS:
             count = totals.sums.states.get(kind, 0) if totals.sums else 0
             if count and kind is not Kind.OK:
@@ -157,27 +159,27 @@ class RepositoryPage(RepositoryPageBase):
                     "url": self.link(state=kind, q="", type=""),
                 }
 
-    def _columns(self, selection: Selection, listing: Listing) -> Iterator[dict[str, object]]:
-        """The table's head: what each column is called, and the way to have it in order."""
+    def _columns(self, query: MemberQuery, listing: MemberListing) -> list[ColumnHead]:
+        """The head of the table."""
         titles = (_("Digest"), _("Media type"), _("Size"), _("State"))
-        for column, title in zip(COLUMNS, titles, strict=True):
-            is_current = listing.is_whole and selection.column == column
-            turned = is_current and not selection.is_descending
-            yield {
-                "title": title,
-                "is_number": column == "size",
-                "url": self.link(o=f"-{column}" if turned else column) if listing.is_whole else "",
-                "sorted": is_current and ("descending", "ascending")[turned],
-            }
+        return column_heads(
+            [
+                Column(name, title, is_number=name == "size")
+                for name, title in zip(COLUMNS, titles, strict=True)
+            ],
+            query.column,
+            is_descending=query.is_descending,
+            link=(lambda param: self.link(o=param)) if listing.is_whole else None,
+        )
 
     def _types(
-        self, selection: Selection, listing: Listing, composition: Composition | None
+        self, query: MemberQuery, listing: MemberListing, composition: Composition | None
     ) -> list[tuple[str, str, list[tuple[str, str]]]]:
         """Filter choices: each category with the known media types in it."""
         known = {record.descriptor.media_type for record in listing.looked_at if record.descriptor}
         known |= {part.media_type for part in (composition.parts if composition else ())}
-        if "/" in selection.media_type:
-            known.add(selection.media_type)
+        if "/" in query.media_type:
+            known.add(query.media_type)
         groups = []
         for category, title in CATEGORIES.items():
             choices = sorted(
@@ -186,13 +188,13 @@ class RepositoryPage(RepositoryPageBase):
                 for text, its_category in [label(media_type)]
                 if its_category is category
             )
-            if choices or selection.media_type == category:
+            if choices or query.media_type == category:
                 groups.append((str(category), str(title), choices))
         return groups
 
 
 def _orders() -> list[tuple[str, str]]:
-    """What the listing can be sorted by, as one chooses it."""
+    """The options of the selection of an order."""
     return [
         ("", _("by digest")),
         ("-digest", _("by digest, descending")),
@@ -206,14 +208,14 @@ def _orders() -> list[tuple[str, str]]:
 
 
 class SetMemberPage(RepositoryPageBase, SetPage):
-    """Setting a descriptor, and with it letting the repository read the blob."""
+    """Set a descriptor in a repository, which lets the repository read the blob."""
 
     def is_allowed(self) -> bool:
-        """Who may see what they set."""
+        """Users who may view the repository and set descriptors in it."""
         return self.access.may_set(self.name)
 
     def refusal(self) -> str:
-        """Also where the name cannot be written to."""
+        """Refuse names that the OCI specification does not allow, too."""
         if self.name.is_oci:
             return super().refusal()
         return _(
@@ -222,15 +224,15 @@ class SetMemberPage(RepositoryPageBase, SetPage):
         )
 
     def crumbs(self) -> list[tuple[str, str]]:
-        """Below the repository."""
+        """The repository and this page."""
         return [*super().crumbs(), (_("Set a descriptor"), "")]
 
     @property
     def service(self) -> BlobDescriptorService:
-        """The repository's scope."""
+        """The service of the repository."""
         return self.provider.repository_scoped(self.name)
 
     @property
     def scope(self) -> str:
-        """The repository."""
+        """The name of the repository."""
         return self.name

@@ -1,10 +1,11 @@
-"""Which repositories the list shows and in what order, as its address says it."""
+"""The list of repositories: search and order from the address, and the rows of a page."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from blobcache.admin.sorting import order_param, parse_order
 from blobcache.services.figures import Order, OrderedRepository
 from blobcache.visibility import Visible
 
@@ -16,43 +17,38 @@ if TYPE_CHECKING:
     from blobcache.services.base import BrowsableProvider
     from blobcache.services.catalog import CatalogStatus
 
-__all__ = ["Listing", "Wanted", "list_repositories"]
+__all__ = ["PARAMETERS", "RepositoryListing", "RepositoryQuery", "list_repositories"]
 
-_ORDERS = list(Order)
+PARAMETERS = ("q", "m", "o")
+"""The parameters of an address that make a `RepositoryQuery`: search, match, order."""
 
 
-class Wanted(NamedTuple):
+class RepositoryQuery(NamedTuple):
     """Search and order."""
 
     query: str = ""
     is_inside: bool = False
-    """Whether names are wanted that have the query anywhere, and not only in front."""
+    """Whether the query may be anywhere in a name, and not only at the beginning."""
 
     order: Order = Order.NAME
     is_descending: bool = False
 
     @classmethod
-    def of(cls, parameters: QueryDict) -> Wanted:
-        """Read an address; what makes no sense counts as not said."""
-        said = parameters.get("o", "")
-        order = said.removeprefix("-")
-        known = order in _ORDERS
+    def of(cls, parameters: QueryDict) -> RepositoryQuery:
+        """Read the parameters of an address; invalid ones are ignored."""
+        order, is_descending = parse_order(parameters.get("o", ""), list(Order))
         return cls(
-            parameters.get("q", "").strip(),
-            parameters.get("m") == "in",
-            Order(order) if known else Order.NAME,
-            known and said.startswith("-"),
+            parameters.get("q", "").strip(), parameters.get("m") == "in", order, is_descending
         )
 
     @property
-    def said(self) -> str:
-        """The order as an address says it; empty for the one that needs no saying."""
-        text = f"-{self.order}" if self.is_descending else str(self.order)
-        return "" if text == "name" else text
+    def order_param(self) -> str:
+        """The order as the parameter of an address; empty for the default."""
+        return order_param(self.order, is_descending=self.is_descending, default=Order.NAME)
 
     @property
     def is_lexical(self) -> bool:
-        """Whether the index of names alone can answer."""
+        """Whether the index of names is enough, because it has this order."""
         return self.order is Order.NAME and not self.is_descending and not self._is_searched_inside
 
     @property
@@ -61,55 +57,57 @@ class Wanted(NamedTuple):
 
     @property
     def cursor_scope(self) -> tuple[str, ...]:
-        """What a cursor through this belongs to."""
-        return "repositories", self.query, "in" if self.is_inside else "", self.said
+        """What a cursor of this list is valid for."""
+        return "repositories", self.query, "in" if self.is_inside else "", self.order_param
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """Some repositories."""
+class RepositoryListing:
+    """A page of the list."""
 
     rows: Sequence[OrderedRepository]
     next: str | None
     count: int | None
-    """Of all that are like that; None where nobody counted."""
+    """How many repositories match; None if they are not counted."""
 
     status: CatalogStatus
     counted: tuple[int, int] | None
-    """How many repositories there are figures of, of how many; None where nobody asked."""
+    """How many repositories have figures, and how many there are; None if not needed."""
 
 
 def list_repositories(
     provider: BrowsableProvider,
-    wanted: Wanted,
+    query: RepositoryQuery,
     cursor: str,
     limit: int,
     visible: Visible,
-) -> Listing:
-    """List some repositories, each with the figures that are kept of it."""
+) -> RepositoryListing:
+    """List some repositories, each with its stored figures."""
     store = provider.figures
-    if wanted.is_lexical:
-        page = provider.catalog.repositories(wanted.query, cursor, limit, visible)
+    if query.is_lexical:
+        page = provider.catalog.repositories(query.query, cursor, limit, visible)
         kept = store.get_many([entry.name for entry in page.repositories])
         rows = [
             OrderedRepository(entry.name, entry.blobs, figures)
             for entry, figures in zip(page.repositories, kept, strict=True)
         ]
-        return Listing(rows, page.next, page.count, page.status, None)
+        return RepositoryListing(rows, page.next, page.count, page.status, None)
     status = provider.catalog.build_step()
     ordered = store.list_ordered(
-        wanted.order,
+        query.order,
         cursor,
         limit,
-        descending=wanted.is_descending,
-        containing=wanted.query,
-        visible=visible if wanted.is_inside else _beginning_with(wanted.query, visible),
+        descending=query.is_descending,
+        containing=query.query,
+        visible=visible if query.is_inside else _with_prefix(query.query, visible),
     )
-    return Listing(ordered.rows, ordered.next, None, status, (ordered.counted, ordered.indexed))
+    return RepositoryListing(
+        ordered.rows, ordered.next, None, status, (ordered.counted, ordered.indexed)
+    )
 
 
-def _beginning_with(prefix: str, visible: Visible) -> Visible:
-    """Those visible whose names begin so."""
+def _with_prefix(prefix: str, visible: Visible) -> Visible:
+    """Limit the visible names to those with a prefix."""
     if not prefix:
         return visible
     return Visible(visible.ranges, lambda name: name.startswith(prefix) and visible.may_show(name))

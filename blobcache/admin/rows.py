@@ -1,4 +1,4 @@
-"""A digest as a row of a table: what is known of it, and what is to be said about that."""
+"""A blob as a row of a table."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ class Row(NamedTuple):
 
     digest: str
     url: str
-    """The blob's page; empty for what is no digest, or where the user may not have it."""
+    """The blob's page; empty for an invalid digest, or if the user may not open it."""
 
     is_digest: bool
     size: int | None
     media_type: str | None
     label: str
-    """The media type as it is called; empty where nothing is known of the blob."""
+    """The name of the media type; empty if there is no descriptor."""
 
     global_media_type: str | None
-    """That of the global scope, where it is another one."""
+    """The media type of the global scope, if it differs."""
 
     canonical: str | None
-    """The digest that this one is an alias of."""
+    """The canonical digest, if this one is an alias."""
 
     canonical_url: str
     explanation: Explanation
 
     @classmethod
     def of(cls, record: Record, url: Callable[[str], str]) -> Row:
-        """Lay out a record; `url` gives a blob's page."""
+        """Make a row of a record; `url` returns the address of a blob's page."""
         descriptor, is_digest = record.descriptor, isinstance(record.digest, Digest)
         media_type = descriptor.media_type if descriptor else None
         alias = descriptor is not None and descriptor.digest != record.digest

@@ -1,4 +1,4 @@
-"""Setting a descriptor: the form, and the page around it that both scopes share."""
+"""Set a descriptor: the form, and the base class of its page in both scopes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OCTET_STREAM = "application/octet-stream"
 
 
 class DescriptorForm(forms.Form):
-    """A descriptor, and the digest to put it under; what is wrong is said in the vocabulary."""
+    """A digest and its descriptor. The error messages are those of the values."""
 
     digest = forms.CharField(
         label=gettext_lazy("Digest"),
@@ -73,7 +73,7 @@ class DescriptorForm(forms.Form):
         return self._digest(text) if text else None
 
     def clean(self) -> dict[str, object]:
-        """Make the descriptor, as `descriptor`."""
+        """Add the descriptor to the data, as `descriptor`."""
         data = super().clean() or {}
         digest, size = data.get("digest"), data.get("size")
         if "canonical" in data and digest is not None and size is not None:
@@ -86,7 +86,7 @@ class DescriptorForm(forms.Form):
         return data
 
     def refuse(self, error: BlobCacheError) -> None:
-        """Show the error at the field that it is about."""
+        """Show the error at its field."""
         field = None
         if isinstance(error, DigestMismatch):
             field = "canonical"
@@ -104,19 +104,19 @@ class DescriptorForm(forms.Form):
 
 
 class SetPage(Page):
-    """Setting a descriptor in one scope."""
+    """Set a descriptor in one scope."""
 
     template = "set_descriptor.html"
     writes = True
 
     @property
     def service(self) -> BlobDescriptorService:
-        """The scope."""
+        """The service of the scope."""
         raise NotImplementedError
 
     @property
     def digest(self) -> str:
-        """The digest that the form begins with."""
+        """The digest that the form is filled with."""
         return self.request.GET.get("digest", "")
 
     @property
@@ -125,7 +125,7 @@ class SetPage(Page):
         return None
 
     def get(self) -> HttpResponse:
-        """Show the form, filled with what the cache knows of the digest."""
+        """Show the form, filled with the descriptor in the cache."""
         initial: dict[str, object] = {"digest": self.digest}
         with self.catch_redis_errors():
             try:
@@ -141,7 +141,7 @@ class SetPage(Page):
         return self._show(DescriptorForm(initial=initial))
 
     def post(self) -> HttpResponse:
-        """Set the descriptor, or show what is wrong with it."""
+        """Set the descriptor, or show the form with its errors."""
         form = DescriptorForm(self.request.POST, allow_tarsum=self.settings.ALLOW_TARSUM)
         if not form.is_valid():
             return self._show(form)

@@ -128,6 +128,16 @@ def test_an_address_keeps_all_of_it(
     assert 'href="?type=layer&amp;o=size"' in page
 
 
+def test_links_repeat_only_the_parameters_of_the_page(
+    big: RedisBlobDescriptorCacheProvider, admin: Client
+) -> None:
+    for url in (addresses.repository(BIG), addresses.repositories(), addresses.blobs()):
+        page = unescape(admin.get(url, {"o": "-size", "utm": "x"}).content.decode())
+        assert "utm" not in page, url
+    page = unescape(admin.get(addresses.repository(BIG), {"o": "-size"}).content.decode())
+    assert "?o=-size&p=2" in page
+
+
 def test_the_way_back_leads_to_the_list_as_it_was_left(
     big: RedisBlobDescriptorCacheProvider, admin: Client
 ) -> None:

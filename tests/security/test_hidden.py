@@ -103,7 +103,7 @@ def test_a_purge_counts_names_and_records_what_its_user_may_view(cache: Redis) -
     purger = client("purger")
     url = addresses.blob(SHARED, "purge")
     asked = purger.get(url)
-    assert "Only those that you may view are listed below." in asked.content.decode()
+    assert "Only repositories that you may view are listed below." in asked.content.decode()
     page = press(purger, url, asked).content.decode()
     assert "Purged the blob everywhere. 3 repositories that you may view held it." in page
     assert not cache.sismember("repository::secret/vault::blobs", SHARED)
