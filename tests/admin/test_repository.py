@@ -72,7 +72,7 @@ def test_damaged_entries_are_told_apart_and_explained(
     assert set(_DIGEST.findall(page)) == {LAYER, CONFIG}
     assert page.count("Corrupt</span>") == 3 + 1  # once in the legend
     assert "Incomplete</span>" in page
-    assert "A registry takes that for a miss" in page
+    assert "This is harmless" in page
     assert '<p class="bc-figure bc-attention">4</p>' in page
 
 
