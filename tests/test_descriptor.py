@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blobcache.descriptor import MAX_SIZE, Descriptor, validate_media_type
+from blobcache.descriptor import MAX_SIZE, Descriptor, parse_size, validate_media_type
 from blobcache.digest import Digest
 from blobcache.exceptions import (
     DigestInvalid,
@@ -217,3 +217,26 @@ class TestOrder:
             assert Descriptor(A, 1) < other
         with pytest.raises(TypeError):
             assert Descriptor(A, 1) >= other
+
+
+@pytest.mark.parametrize(
+    ("raw", "size"),
+    [
+        (b"0", 0),
+        (b"007", 7),
+        (b"%d" % MAX_SIZE, MAX_SIZE),
+        (b"%d" % (MAX_SIZE + 1), None),
+        (b"", None),
+        (b"-1", None),
+        (b"+1", None),
+        (b" 1", None),
+        (b"1\n", None),
+        (b"1_0", None),
+        (b"1.0", None),
+        ("\u0661".encode(), None),
+        (b"9" * 100_000, None),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_a_stored_size_is_a_plain_number_of_bytes(raw: bytes, size: int | None) -> None:
+    assert parse_size(raw) == size

@@ -103,7 +103,7 @@ def findings(
     kinds: Iterable[Kind] | None = None,
     budget: float = 10,
 ) -> dict[str, Finding]:
-    """All that a diagnosis finds, by id; each step is taken by somebody who knows no other one."""
+    """All findings of a diagnosis, by id; each step is taken by a new `Diagnosis`."""
     found: dict[str, Finding] = {}
     cursor: str | None = ""
     while cursor is not None:
@@ -115,8 +115,8 @@ def findings(
     return found
 
 
-def told(found: dict[str, Finding]) -> set[tuple[str, str, str | None, str | None]]:
-    """What they say, in the plainest form."""
+def outline(found: dict[str, Finding]) -> set[tuple[str, str, str | None, str | None]]:
+    """Kind, place, repository and digest of each finding."""
     return {
         (str(each.kind), str(each.place), each.repository, each.digest) for each in found.values()
     }

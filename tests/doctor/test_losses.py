@@ -60,10 +60,10 @@ def test_a_blob_that_has_lost_its_membership_before_the_removal_is_not_repaired(
     with store(request, kind) as client:
         write_member(client, "a", digest(1), state, "absent")
         client.sadd("repository::a::blobs", digest(2))  # or the set would be gone as well
-        told: list[object] = []
+        signals_sent: list[object] = []
 
         def receiver(**facts: object) -> None:
-            told.append(facts)
+            signals_sent.append(facts)
 
         provider = InterruptedProvider(
             lambda: client.srem("repository::a::blobs", digest(1)), Rules(role=role)
@@ -73,7 +73,7 @@ def test_a_blob_that_has_lost_its_membership_before_the_removal_is_not_repaired(
             assert repair(provider, Finding(Kind.CORRUPT, MEMBER)) is Outcome.HEALED
         finally:
             signals.descriptor_cleared.disconnect(receiver)
-        assert told == []
+        assert signals_sent == []
         assert contents(client).keys() == {
             f"blobs::{digest(1)}".encode(),
             b"repository::a::blobs",

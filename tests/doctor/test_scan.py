@@ -16,7 +16,7 @@ from tests.doctor.damage import (
     contents,
     digest,
     findings,
-    told,
+    outline,
     write_blob,
     write_member,
     write_override,
@@ -59,7 +59,7 @@ class TestEverything:
         any_store.set("session::1", "foreign")
         any_store.set("repository::strange", "foreign")
         before = contents(any_store)
-        assert told(findings(provider)) == {
+        assert outline(findings(provider)) == {
             ("size-mismatch", "blob", None, digest(1)),
             ("husk", "blob", None, digest(2)),
             ("corrupt", "blob", None, "rubbish"),
@@ -79,10 +79,10 @@ class TestEverything:
         provider = RedisBlobDescriptorCacheProvider()
         sample.fill(provider)
         whole = findings(provider)
-        assert counts(told(whole)) == SAMPLE
+        assert counts(outline(whole)) == SAMPLE
         assert findings(provider, budget=0) == whole
         of_one = findings(provider, [sample.DAMAGED], budget=0)
-        assert counts(told(of_one)) == {"member": SAMPLE["member"]}
+        assert counts(outline(of_one)) == {"member": SAMPLE["member"]}
 
     def test_facts(self, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
@@ -101,9 +101,7 @@ class TestEverything:
         found = {finding.digest: finding.facts for finding in findings(provider).values()}
         assert found == {digest(number): facts for number, facts in enumerate(states.values())}
 
-    def test_long_and_unprintable_values_are_told_by_their_beginning(
-        self, default_cache: Redis
-    ) -> None:
+    def test_long_and_unprintable_values_are_cut_and_escaped(self, default_cache: Redis) -> None:
         default_cache.hset(f"blobs::{A}", mapping={"digest": A, "size": b"\xff\n" + b"9" * 9999})
         (finding,) = findings(RedisBlobDescriptorCacheProvider()).values()
         stored = finding.facts["stored"]
@@ -127,9 +125,9 @@ class TestSomeRepositories:
             ("dangling-member", "member", "a", digest(1)),
             ("corrupt", "repository", "b", None),
         }
-        assert told(findings(provider, ["b", "a", "unknown"])) == found
+        assert outline(findings(provider, ["b", "a", "unknown"])) == found
         found.add(("orphan-override", "override", "a", digest(2)))
-        assert told(findings(provider, ["b", "a"], set(FINDING_KINDS))) == found
+        assert outline(findings(provider, ["b", "a"], set(FINDING_KINDS))) == found
         asked = Diagnosis(provider, ["a"], set(FINDING_KINDS))
         assert asked.kinds == set(FINDING_KINDS) - {Kind.UNREFERENCED, Kind.HUSK}
 
@@ -163,7 +161,7 @@ class TestUnreferenced:
         write_blob(any_store, digest(100), "leftover")
         any_store.set("repository::odd::blobs", "text")
         found = findings(provider, kinds=[Kind.UNREFERENCED], budget=budget)
-        assert told(found) == {
+        assert outline(found) == {
             ("unreferenced", "blob", None, digest(number)) for number in range(30, 100)
         }
         (finding, *_) = found.values()
@@ -177,7 +175,7 @@ class TestUnreferenced:
         write_member(default_cache, "late", digest(1))
         assert not findings(provider, kinds=[Kind.UNREFERENCED])
 
-    def test_cannot_be_told_without_an_index(self, default_cache: Redis) -> None:
+    def test_cannot_be_found_without_an_index(self, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider(Rules(read_only=True))
         write_blob(default_cache, digest(1), "whole")
         write_blob(default_cache, digest(2), "leftover")
@@ -216,7 +214,7 @@ class TestSteps:
             assert looked_at[-1] >= 5000
             assert len(shares) > 3
 
-    def test_a_step_without_time_is_one_look(
+    def test_a_step_without_time_reads_once(
         self, large: RedisBlobDescriptorCacheProvider, default_cache: Redis, valkey: embedded.Server
     ) -> None:
         with valkey.client() as observer, commands(observer) as traffic:
@@ -251,7 +249,7 @@ class TestSteps:
         assert len(steps) > 10
 
     @pytest.mark.parametrize("kind", ["members", "keys"])
-    def test_a_look_that_finds_more_than_the_limit_is_repeated_with_fewer_keys(
+    def test_a_read_that_finds_more_than_the_limit_is_repeated_with_fewer_keys(
         self, kind: str, default_cache: Redis
     ) -> None:
         for number in range(700):
@@ -271,7 +269,7 @@ class TestSteps:
         assert seen == whole
         assert len(seen) >= 700
 
-    def test_no_command_looks_at_more_than_a_thousand_things(
+    def test_no_command_reads_more_than_a_thousand_keys(
         self, large: RedisBlobDescriptorCacheProvider, valkey: embedded.Server
     ) -> None:
         with valkey.client() as observer, monitor(observer) as seen:
@@ -343,4 +341,4 @@ def test_every_state_of_a_member_has_its_kind(
     write_member(default_cache, "a", digest(1), state, override)
     found = findings(RedisBlobDescriptorCacheProvider(), ["a"])
     kind = MEMBER_OF[override][state]
-    assert told(found) == ({(kind, "member", "a", digest(1))} if kind else set())
+    assert outline(found) == ({(kind, "member", "a", digest(1))} if kind else set())
