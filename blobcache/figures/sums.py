@@ -122,7 +122,9 @@ class RunningSums:
             members=_whole(values["counted"]),
             blobs=Counter({media_type: blobs for media_type, blobs, _ in types}),
             sizes=Counter({media_type: size for media_type, _, size in types}),
-            states=Counter({Kind(name): _whole(count) for name, count in values["states"].items()}),
+            states=Counter(
+                {_kind(name): _whole(count) for name, count in values["states"].items()}
+            ),
             others=[blobs, size],
         )
 

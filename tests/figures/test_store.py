@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from blobcache.digest import Digest
-from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, OperationUnsupported
+from blobcache.exceptions import DescriptorCorrupt, OperationUnsupported
 from blobcache.figures.store import RedisFigureStore
 from blobcache.figures.sums import MAX_MEDIA_TYPES
 from blobcache.findings import Kind
@@ -18,56 +18,13 @@ from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisService
 from blobcache.reference import RepositoryName
 from blobcache.services.catalog import Budgets
-from blobcache.services.figures import Figures, FigureStore, MediaTypeTotal, Order
+from blobcache.services.figures import FigureStore, MediaTypeTotal, Order
 from blobcache.services.rules import Rules
-from blobcache.visibility import Visible
 from project import embedded
 from tests.conformance import ALIAS, LAYER, A, B, of
+from tests.figures.repositories import OCTETS, counted, digest, write
 from tests.servers import cache_at, commands, monitor
 from tests.stores import KINDS, store
-
-OCTETS = "application/octet-stream"
-
-
-def digest(number: int) -> str:
-    return f"sha256:{number:064x}"
-
-
-def write(client: Redis, repository: str, blobs: int, *, first: int = 0, size: int = 10) -> None:
-    """Write the keys that a registry writes."""
-    with client.pipeline(transaction=False) as pipe:
-        for number in range(first, first + blobs):
-            blob = digest(number)
-            pipe.hset(f"blobs::{blob}", mapping={"digest": blob, "size": size})
-            pipe.hset(f"repository::{repository}::blobs::{blob}", "mediatype", OCTETS)
-            pipe.sadd(f"repository::{repository}::blobs", blob)
-            if number % 2000 == 0:
-                pipe.execute()
-        pipe.execute()
-
-
-@pytest.fixture
-def provider(any_store: Redis) -> RedisBlobDescriptorCacheProvider:
-    return RedisBlobDescriptorCacheProvider()
-
-
-@pytest.fixture
-def figures(provider: RedisBlobDescriptorCacheProvider) -> FigureStore:
-    return provider.figures
-
-
-@pytest.fixture
-def stepwise(any_store: Redis) -> FigureStore:
-    """A store whose steps are over as soon as they have read one page of members."""
-    return RedisBlobDescriptorCacheProvider(budgets=Budgets(count=0)).figures
-
-
-def counted(figures: FigureStore, name: str) -> Figures:
-    """Count to the end."""
-    while (status := figures.count_step(name)).progress is not None:
-        pass
-    assert status.figures is not None
-    return status.figures
 
 
 class TestCounting:
@@ -209,110 +166,6 @@ class TestRemoval:
         counted(figures, "a")
         any_store.delete("repository::a::blobs")
         assert figures.count_step("a") == (None, None)
-
-
-class TestOrder:
-    SIZES = (("a/small", 3, 1), ("b/big", 1, 1000), ("c/many", 9, 5), ("c/same", 9, 5))
-
-    @pytest.fixture
-    def ranked(
-        self, figures: FigureStore, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
-    ) -> FigureStore:
-        for number, (name, blobs, size) in enumerate(self.SIZES):
-            write(any_store, name, blobs, first=100 * number, size=size)
-        write(any_store, "d/uncounted", 2, first=900)
-        write(any_store, "e/uncounted", 2, first=900)
-        any_store.set("repository::odd::blobs", "no set")
-        provider.catalog.reindex()
-        for name, *_ in self.SIZES:
-            counted(figures, name)
-        return figures
-
-    def walk(self, store: FigureStore, order: Order, limit: int, **how: object) -> list[str]:
-        found, cursor = [], ""
-        while True:
-            page = store.list_ordered(order, cursor, limit, **how)  # type: ignore[arg-type]
-            assert len(page.rows) <= limit
-            found += [row.name for row in page.rows]
-            if page.next is None:
-                return found
-            cursor = page.next
-
-    UNCOUNTED = ("d/uncounted", "e/uncounted", "odd")
-
-    @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-    def test_every_page_size_lists_all_repositories(self, ranked: FigureStore, limit: int) -> None:
-        names = [*sorted(name for name, *_ in self.SIZES), *self.UNCOUNTED]
-        assert self.walk(ranked, Order.NAME, limit) == names
-        assert self.walk(ranked, Order.NAME, limit, descending=True) == names[::-1]
-        by_bytes = ["a/small", "c/many", "c/same", "b/big"]
-        assert self.walk(ranked, Order.BYTES, limit) == [*by_bytes, *self.UNCOUNTED]
-        down = self.walk(ranked, Order.BYTES, limit, descending=True)
-        assert down == [*by_bytes[::-1], *self.UNCOUNTED]
-        by_blobs = ["b/big", "a/small", "c/many", "c/same"]
-        assert self.walk(ranked, Order.BLOBS, limit) == [*by_blobs, *self.UNCOUNTED]
-
-    def test_rows_have_figures_and_the_current_number_of_blobs(
-        self, ranked: FigureStore, any_store: Redis
-    ) -> None:
-        any_store.sadd("repository::b/big::blobs", A)
-        page = ranked.list_ordered(Order.BYTES, limit=1, descending=True)
-        (row,) = page.rows
-        assert (row.name, row.blobs) == ("b/big", 2)
-        assert row.figures
-        assert (row.figures.sums.blobs, row.figures.sums.bytes) == (1, 1000)
-        assert (page.counted, page.indexed) == (4, 7)
-        (*_, odd) = ranked.list_ordered(Order.BYTES).rows
-        assert (odd.name, odd.blobs, odd.figures) == ("odd", None, None)
-
-    @pytest.mark.parametrize("order", Order)
-    @pytest.mark.parametrize("descending", [False, True])
-    def test_invisible_names_do_not_affect_whether_there_is_a_next_page(
-        self,
-        ranked: FigureStore,
-        order: Order,
-        descending: bool,
-    ) -> None:
-        """If two names are visible, the page of the second is the last."""
-        names = {"b/big", "c/many"}
-        visible = Visible(None, lambda name: name in names)
-        page = ranked.list_ordered(order, "", 1, descending=descending, visible=visible)
-        assert page.next is not None
-        last = ranked.list_ordered(order, page.next, 1, descending=descending, visible=visible)
-        assert {row.name for row in (*page.rows, *last.rows)} == names
-        assert last.next is None
-
-    @pytest.mark.parametrize("limit", [1, 100])
-    def test_lists_only_visible_names_and_those_that_contain_a_text(
-        self, ranked: FigureStore, limit: int
-    ) -> None:
-        by_bytes = ["c/many", "c/same", "b/big"]
-        seen = Visible.of(["b/", "c/"])
-        assert self.walk(ranked, Order.BYTES, limit, visible=seen) == by_bytes
-        may = Visible(None, lambda name: name.startswith("e/"))
-        assert self.walk(ranked, Order.BYTES, limit, visible=may) == ["e/uncounted"]
-        assert self.walk(ranked, Order.BLOBS, limit, containing="m") == ["a/small", *by_bytes[:2]]
-        assert self.walk(ranked, Order.NAME, limit, containing="un") == list(self.UNCOUNTED[:2])
-
-    def test_the_next_page_is_right_if_the_last_repository_has_moved(
-        self, ranked: FigureStore, any_store: Redis
-    ) -> None:
-        first = ranked.list_ordered(Order.BYTES, limit=2)
-        assert [row.name for row in first.rows] == ["a/small", "c/many"]
-        write(any_store, "c/many", 1, first=5000, size=10**6)
-        counted(ranked, "c/many")
-        rest = ranked.list_ordered(Order.BYTES, first.next or "").rows
-        assert [row.name for row in rest] == ["c/same", "b/big", "c/many", *self.UNCOUNTED]
-
-    @pytest.mark.parametrize("cursor", ["x", "1", "--1/a", "nan/a", "1e5/a", "1" * 40 + "/a"])
-    def test_a_cursor_of_no_list_is_refused(self, ranked: FigureStore, cursor: str) -> None:
-        with pytest.raises(CursorInvalid):
-            ranked.list_ordered(Order.BYTES, cursor)
-
-    def test_a_cursor_of_another_order_is_refused(self, ranked: FigureStore) -> None:
-        cursor = ranked.list_ordered(Order.BYTES, limit=1).next
-        with pytest.raises(CursorInvalid):
-            ranked.list_ordered(Order.NAME, cursor or "")
 
 
 class TestRefresh:
