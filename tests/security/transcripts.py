@@ -215,7 +215,9 @@ _MASKS = [
         (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?", "TIME"),
         (r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT", "TIME"),
         (r"[A-Z][a-z]+\.? \d{1,2}, \d{4}, (noon|midnight|\d{1,2}(:\d\d)? [ap]\.m\.)", "TIME"),
-        (r"\d+\xa0(?:second|minute|hour)s? ago", "TIME"),
+        # A world takes longer than a minute on a busy machine, and then its ages read differently.
+        (r"The figures (?:were calculated just now|are \d+\xa0minutes? old)\.", "TIME"),
+        (r"\d+\xa0(?:second|minute|hour)s? ago|just now", "TIME"),
         (r'(age(?:"|&quot;): ?)[\d.e-]+', r"\1TIME"),
         # What the server says of itself.
         (r'(used_memory(?:"|&quot;): ?)\d+', r"\1BYTES"),
