@@ -22,6 +22,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PORT ?= 8000
 WORKERS ?= auto
+INSTALL ?= $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # The caller's own environment must not leak into ours.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV DJANGO_SETTINGS_MODULE
@@ -85,9 +86,9 @@ $(MADE_WITH):
 	@touch $@
 
 $(VENV)/installed: requirements.txt pyproject.toml $(MADE_WITH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -r requirements.txt
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(INSTALL) -r requirements-dev.txt
 	@touch $@
