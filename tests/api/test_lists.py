@@ -14,8 +14,7 @@ from rest_framework.test import APIClient
 
 from blobcache import cursors
 from blobcache.descriptor import Descriptor
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.services import get_provider
+from blobcache.services import get_browsable, get_provider
 from tests.api.conftest import ALIAS, APP, DIGEST, OTHER, UNKNOWN
 from tests.api.test_bodies import refused
 from tests.budgets import limit
@@ -187,8 +186,7 @@ class TestSummary:
     def test_tells_what_is_kept_of_the_whole(
         self, superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        provider = get_provider()
-        assert isinstance(provider, RedisBlobDescriptorCacheProvider)
+        provider = get_browsable()
         while provider.figures.count_step("big").progress is not None:
             pass
         limit(monkeypatch, summary=0)

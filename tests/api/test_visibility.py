@@ -10,7 +10,7 @@ from django.conf import LazySettings
 from django.contrib.auth.models import Permission
 from redis import Redis
 
-from blobcache.services import get_provider
+from blobcache.services import get_browsable
 from tests.api import grants
 from tests.api.conftest import APP, DIGEST, As, user
 from tests.api.test_lists import pages, rows
@@ -26,7 +26,7 @@ def filled(default_cache: Redis) -> Redis:
     for name in NAMES:
         default_cache.sadd(f"repository::{name}::blobs", DIGEST)
         default_cache.hset(f"repository::{name}::blobs::{DIGEST}", "mediatype", APP)
-    get_provider().catalog.reindex()  # type: ignore[attr-defined]
+    get_browsable().catalog.reindex()
     return default_cache
 
 
@@ -79,7 +79,7 @@ class TestByObject:
         hidden = [f"{place}/{number}" for number in range(others) for place in ("a", "zoo")]
         for name in ("team/app", *hidden):
             default_cache.sadd(f"repository::{name}::blobs", DIGEST)
-        get_provider().catalog.reindex()  # type: ignore[attr-defined]
+        get_browsable().catalog.reindex()
         page = as_("granted").get(url, {"page_size": 1}).json()
         assert [row["name"] for row in page["results"]] == ["team/app"]
         assert page["next"] is None

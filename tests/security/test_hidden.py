@@ -11,8 +11,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from redis import Redis
 
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.services import get_provider
+from blobcache.services import get_browsable
 from tests.admin import addresses
 from tests.admin.forms import press
 from tests.security.worlds import LOOSE, SECRET, SHARED, Persona, account, fill, ranges
@@ -26,8 +25,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def cache(default_cache: Redis, settings: LazySettings) -> Redis:
     """The world with hidden repositories."""
-    provider = get_provider()
-    assert isinstance(provider, RedisBlobDescriptorCacheProvider)
+    provider = get_browsable()
     fill(default_cache, provider, has_hidden=True)
     settings.BLOBCACHE = {
         "default": {"VISIBLE_REPOSITORIES": f"{ranges.__module__}.{ranges.__qualname__}"}

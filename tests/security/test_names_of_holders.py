@@ -7,7 +7,7 @@ from django.test import Client
 from redis import Redis
 
 from benchmarks.shapes import A
-from blobcache.services import get_provider
+from blobcache.services import get_browsable
 from tests.budgets import limit
 
 MEGABYTE = 1_000_000
@@ -23,7 +23,7 @@ def hold(client: Redis, count: int, media_type: str = "") -> None:
         if media_type:
             pipe.hset(f"{key}::{A}", "mediatype", media_type)
     pipe.execute()
-    get_provider().catalog.reindex()  # type: ignore[attr-defined]
+    get_browsable().catalog.reindex()
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_page_of_holders_is_as_long_as_asked_for_where_names_are_short(
     for number in range(1100):
         pipe.sadd(f"repository::n{number}::blobs", A)
     pipe.execute()
-    get_provider().catalog.reindex()  # type: ignore[attr-defined]
+    get_browsable().catalog.reindex()
     page = client.get(f"/api/blobs/{A}/repositories/?page_size=1000").json()
     assert len(page["results"]) == 1000
     assert page["next"] is not None

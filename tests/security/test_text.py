@@ -15,7 +15,7 @@ from redis import Redis
 from benchmarks.shapes import API, BLOB, A
 from blobcache.descriptor import Descriptor
 from blobcache.exceptions import BlobUnknown, MediaTypeInvalid
-from blobcache.services import get_provider
+from blobcache.services import get_browsable, get_provider
 from tests.security.looks import LOOKS
 
 TEXTS = {
@@ -83,7 +83,7 @@ def test_what_others_wrote_stands_raw_in_no_page_list_header_or_log(
 ) -> None:
     for text in texts:
         leave(default_cache, place, text)
-    get_provider().catalog.reindex()  # type: ignore[attr-defined]
+    get_browsable().catalog.reindex()
     with caplog.at_level(logging.INFO, "blobcache"):
         for path in LOOKS.values():
             is_api = path.startswith("/api/")

@@ -12,7 +12,7 @@ from django.test import Client
 from redis import Redis
 
 from benchmarks.shapes import PATHS, REQUESTS, A, send
-from blobcache.services import get_provider
+from blobcache.services import get_browsable
 from tests.security.looks import LOOKS
 from tests.security.work import LONGEST, Asked, pattern_calls, watch_patterns, work
 
@@ -108,7 +108,7 @@ def test_a_stranger_s_path_of_twice_the_length_takes_at_most_twice_the_work(
 def test_what_others_left_in_redis_is_looked_at_in_time_linear_in_its_length(
     place: str, value: str, client: Client, default_cache: Redis, patterns: list[Asked]
 ) -> None:
-    get_provider().catalog.reindex()  # type: ignore[attr-defined]
+    get_browsable().catalog.reindex()
     kept = {key: default_cache.dump(key) or b"" for key in default_cache.scan_iter()}
 
     def leave(length: int) -> None:

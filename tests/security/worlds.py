@@ -11,7 +11,7 @@ from redis import Redis
 
 from blobcache.descriptor import Descriptor
 from blobcache.models import Repository
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.services.base import BrowsableProvider
 
 __all__ = [
     "BROKEN",
@@ -136,7 +136,7 @@ def account(persona: Persona) -> User:
     return user
 
 
-def fill(client: Redis, provider: RedisBlobDescriptorCacheProvider, *, has_hidden: bool) -> None:
+def fill(client: Redis, provider: BrowsableProvider, *, has_hidden: bool) -> None:
     """Put one of the worlds into an empty Redis: all that is visible, and what is hidden too."""
     client.flushall()
     for name, members in VISIBLE.items():

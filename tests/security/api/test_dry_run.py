@@ -13,8 +13,7 @@ from redis import Redis
 from rest_framework.test import APIClient
 
 from blobcache.descriptor import Descriptor
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.services import get_provider
+from blobcache.services import get_browsable
 from project import embedded
 from tests.api.conftest import APP, DIGEST, UNKNOWN, As, user
 from tests.api.test_bodies import refused
@@ -28,8 +27,7 @@ PURGE = f"/api/blobs/{DIGEST}/purge/"
 @pytest.fixture
 def indexed(filled: Redis) -> Redis:
     """Two repositories that hold the blob, one that does not, and an index of all."""
-    provider = get_provider()
-    assert isinstance(provider, RedisBlobDescriptorCacheProvider)
+    provider = get_browsable()
     provider.repository_scoped("third/app").set_descriptor(UNKNOWN, Descriptor(UNKNOWN, 1, APP))
     provider.catalog.reindex()
     return filled
