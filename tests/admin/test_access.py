@@ -92,7 +92,7 @@ def expected(kind: str, row: tuple[HTTPStatus, ...]) -> HTTPStatus:
     return FOUND if kind == "anonymous" else row[list(USERS).index(kind)]
 
 
-def test_each_page_is_given_to_whom_it_is_due(kind: str, client: Client) -> None:
+def test_each_user_may_open_the_pages_in_the_table(kind: str, client: Client) -> None:
     for page, row in GET.items():
         response = client.get(address(*page))
         assert response.status_code == expected(kind, row), page
@@ -100,12 +100,12 @@ def test_each_page_is_given_to_whom_it_is_due(kind: str, client: Client) -> None
             assert "/login/" in response.headers["Location"], page
 
 
-def test_each_post_is_taken_from_whom_it_may_come(kind: str, client: Client) -> None:
+def test_each_user_may_post_to_the_pages_in_the_table(kind: str, client: Client) -> None:
     for page, row in POST.items():
         assert client.post(address(*page)).status_code == expected(kind, row), page
 
 
-def test_a_page_that_only_shows_takes_no_post(viewer: Client) -> None:
+def test_a_read_only_page_refuses_a_post(viewer: Client) -> None:
     for page in (
         ("repository", "changelist"),
         ("repository", "change"),
@@ -115,7 +115,7 @@ def test_a_page_that_only_shows_takes_no_post(viewer: Client) -> None:
         assert viewer.post(address(*page)).status_code == HTTPStatus.METHOD_NOT_ALLOWED, page
 
 
-def test_no_page_is_missing_from_the_table() -> None:
+def test_the_table_has_every_page() -> None:
     for model in (Repository, Blob):
         model_admin = django_admin.site.get_model_admin(model)
         prefix = f"blobcache_{model._meta.model_name}_"
@@ -136,7 +136,7 @@ def test_a_denial_does_not_tell_whether_a_repository_exists(login: Login, view: 
     assert there.content == not_there.content
 
 
-def test_a_grant_by_name_shows_that_repository_alone(login: Login) -> None:
+def test_a_grant_by_name_shows_only_that_repository(login: Login) -> None:
     page = login("granted").get(addresses.repositories()).content.decode()
     assert GRANTED in page
     assert HIDDEN not in page
@@ -166,7 +166,7 @@ def only_library(user: object) -> list[str]:
     return ["library/"]
 
 
-def test_who_may_only_view_sees_no_action(viewer: Client) -> None:
+def test_a_user_who_may_only_view_sees_no_actions(viewer: Client) -> None:
     for page in (addresses.repository(GRANTED), addresses.blob(LAYER)):
         text = viewer.get(page).content.decode()
         for action in ("Clear", "Set a descriptor", "Purge", "checkbox"):

@@ -74,7 +74,7 @@ def fast(url: str) -> Iterator[Redis]:
         yield client
 
 
-def test_every_page_is_drawn_when_redis_is_down(
+def test_every_page_is_rendered_when_redis_is_down(
     own: embedded.Server, admin: Client, text: Text
 ) -> None:
     own.stop()
@@ -95,15 +95,13 @@ def test_every_page_is_drawn_when_redis_is_down(
     assert not LogEntry.objects.exists()
 
 
-def test_a_slow_redis_is_told_from_one_that_is_down(
-    own: embedded.Server, admin: Client, text: Text
-) -> None:
+def test_a_slow_redis_has_its_own_banner(own: embedded.Server, admin: Client, text: Text) -> None:
     admin.get(addresses.repositories())
     with own.frozen():
         assert "Redis is too slow" in text(admin.get(addresses.blobs()))
 
 
-def test_a_redis_that_denies_access_is_told_as_such(
+def test_a_redis_that_denies_access_has_its_own_banner(
     own: embedded.Server, admin: Client, text: Text
 ) -> None:
     with own.client() as client:
@@ -118,7 +116,7 @@ def test_a_redis_that_denies_access_is_told_as_such(
                 assert "swordfish" not in shown
 
 
-def test_a_server_that_tells_nothing_of_itself_is_no_error(
+def test_a_server_that_refuses_info_is_not_an_error(
     own: embedded.Server, admin: Client, text: Text
 ) -> None:
     with own.client() as client:
@@ -147,7 +145,7 @@ def test_a_replica_and_a_full_server_say_why_they_refuse(
         assert "Redis accepts no writes" in text(admin.post(url, GOOD))
 
 
-def test_what_was_cleared_before_redis_failed_is_recorded(
+def test_blobs_that_were_cleared_before_redis_failed_are_recorded(
     filled: RedisBlobDescriptorCacheProvider,
     admin: Client,
     text: Text,
@@ -221,7 +219,7 @@ def test_a_read_only_registry_still_keeps_its_catalog_elsewhere(admin: Client, t
     assert GRANTED in page
 
 
-def test_a_provider_without_a_catalog_has_nothing_to_browse(admin: Client, text: Text) -> None:
+def test_a_provider_without_a_catalog_cannot_be_browsed(admin: Client, text: Text) -> None:
     memory = "blobcache.services.memory.MemoryBlobDescriptorCacheProvider"
     with override_settings(BLOBCACHE={"default": {"PROVIDER": memory}}):
         for page in pages():

@@ -48,7 +48,7 @@ def test_a_digest_that_is_looked_up_leads_to_its_page(
         ("\x00", "does not have the form"),
     ],
 )
-def test_a_mistyped_digest_is_explained(
+def test_an_invalid_digest_is_explained(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text, query: str, message: str
 ) -> None:
     page = text(admin.get(addresses.blobs(), {"q": query}))
@@ -128,7 +128,7 @@ def test_an_unknown_blob_has_a_page_that_says_so(
 
 @pytest.mark.parametrize("view", ["change", "history", "set", "delete", "purge"])
 @pytest.mark.parametrize("key", ["nonsense", "sha256:12", "a/b::c", "<b>"])
-def test_what_is_no_digest_has_no_page(
+def test_an_invalid_digest_has_no_page(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, view: str, key: str
 ) -> None:
     assert admin.get(addresses.blob(key, view)).status_code == HTTPStatus.NOT_FOUND
@@ -169,7 +169,7 @@ def test_clearing_the_global_descriptor_is_confirmed_done_and_logged(
     )
 
 
-def test_a_purge_says_first_what_it_will_do(
+def test_a_purge_asks_for_confirmation(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     url = addresses.blob(LAYER, "purge")
@@ -205,7 +205,7 @@ def test_a_purge_clears_the_blob_everywhere_and_is_logged(
     assert any("from every repository" in entry.change_message for entry in entries)
 
 
-def test_a_long_purge_goes_step_by_step(
+def test_a_long_purge_takes_several_steps(
     provider: RedisBlobDescriptorCacheProvider,
     default_cache: Redis,
     admin: Client,
@@ -225,7 +225,7 @@ def test_a_long_purge_goes_step_by_step(
     assert provider.catalog.holders(LAYER).holders == ()
 
 
-def test_an_interrupted_purge_can_be_begun_again(
+def test_an_interrupted_purge_can_be_started_again(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     response = admin.post(
@@ -237,7 +237,7 @@ def test_an_interrupted_purge_can_be_begun_again(
     assert filled.catalog.holders(LAYER).holders == ()
 
 
-def test_a_purge_tells_no_name_that_is_out_of_sight(
+def test_a_purge_does_not_show_hidden_names(
     filled: RedisBlobDescriptorCacheProvider, login: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = login("purger", "view_blob", "delete_blob", "delete_repository", "view_repository")

@@ -65,13 +65,13 @@ def test_everything_is_checked(
     assert len([each for each in _FINDING.findall(page) if each.startswith("size")]) == 3
 
 
-def test_a_sound_cache_says_so(
+def test_a_check_without_findings_says_so(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     assert "No problems found inside the cache" in text(admin.get(CHECK))
 
 
-def test_a_long_check_goes_on_by_itself_to_the_end(
+def test_a_long_check_continues_by_itself(
     damaged: RedisBlobDescriptorCacheProvider,
     default_cache: Redis,
     admin: Client,
@@ -108,7 +108,7 @@ def test_the_findings_of_one_kind_are_listed(
 
 
 @pytest.mark.parametrize("run", ["nonsense", "a:b"])
-def test_a_report_from_elsewhere_leads_to_the_beginning(
+def test_a_report_of_another_check_starts_again(
     damaged: RedisBlobDescriptorCacheProvider, admin: Client, run: str
 ) -> None:
     assert admin.get(CHECK, {"run": run}).status_code == HTTPStatus.FOUND
@@ -131,7 +131,7 @@ def test_a_repair_is_confirmed_done_and_recorded(
     assert LAYER in text(admin.get(addresses.repository(GRANTED, "history")))
 
 
-def test_what_has_healed_in_between_is_left_alone(
+def test_a_finding_that_is_already_resolved_is_skipped(
     damaged: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     sound = Descriptor(LAYER, 30_000_000, LAYER_TYPE)
@@ -156,7 +156,7 @@ def test_all_of_a_kind_are_repaired(
         assert LAYER not in damaged.catalog.members(name).members
 
 
-def test_who_may_only_view_sees_findings_and_no_repair(
+def test_a_user_who_may_only_view_sees_findings_but_no_repair(
     damaged: RedisBlobDescriptorCacheProvider, viewer: Client, text: Text
 ) -> None:
     page = text(viewer.get(CHECK))
@@ -168,7 +168,7 @@ def test_who_may_only_view_sees_findings_and_no_repair(
     assert viewer.post(REPAIR, data).status_code == HTTPStatus.FORBIDDEN
 
 
-def test_a_grant_by_name_checks_and_repairs_that_repository_alone(
+def test_a_grant_by_name_checks_and_repairs_only_that_repository(
     damaged: RedisBlobDescriptorCacheProvider, login: Login, text: Text
 ) -> None:
     client = login("granted")
@@ -200,7 +200,7 @@ def test_nothing_selected_repairs_nothing(
 EMPTY = addresses.repositories("empty")
 
 
-def test_repositories_are_emptied_after_a_look_at_what_goes(
+def test_repositories_are_cleared_after_a_confirmation(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     data: dict[str, Any] = {"repository": [GRANTED, HIDDEN], "kept": "o=-bytes"}
@@ -232,7 +232,7 @@ def test_a_long_clearing_takes_several_steps(
     assert "Cleared 1000 blobs." in text(response)
 
 
-def test_only_what_one_may_clear_is_emptied(
+def test_only_repositories_that_the_user_may_clear_are_cleared(
     filled: RedisBlobDescriptorCacheProvider, login: Login, viewer: Client, text: Text
 ) -> None:
     data = {"repository": [GRANTED, HIDDEN, "Not a Name!"], "shown": 3, "confirmed": "yes"}
@@ -245,7 +245,7 @@ def test_only_what_one_may_clear_is_emptied(
     assert filled.catalog.members(HIDDEN).members == (LAYER,)
 
 
-def test_what_is_selected_to_be_checked_becomes_an_address(
+def test_a_selection_to_check_redirects_to_an_address(
     filled: RedisBlobDescriptorCacheProvider, admin: Client
 ) -> None:
     response = admin.post(CHECK, {"repository": [HIDDEN, GRANTED]})

@@ -116,7 +116,7 @@ def test_the_worst_state_comes_first(
     assert shown(admin, "?state=corrupt") == [blob(7)]
 
 
-def test_an_address_keeps_all_of_it(
+def test_the_address_contains_search_filters_and_order(
     big: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     page = text(admin.get(addresses.repository(BIG), {"type": "layer", "o": "-size", "p": "2"}))
@@ -138,7 +138,7 @@ def test_links_repeat_only_the_parameters_of_the_page(
     assert "?o=-size&p=2" in page
 
 
-def test_the_way_back_leads_to_the_list_as_it_was_left(
+def test_breadcrumbs_lead_to_the_list_with_its_filters(
     big: RedisBlobDescriptorCacheProvider, admin: Client
 ) -> None:
     page = admin.get(addresses.repositories(), {"q": "big/", "o": "-blobs"}).content.decode()
@@ -148,7 +148,7 @@ def test_the_way_back_leads_to_the_list_as_it_was_left(
     assert f'href="{addresses.repositories()}?q=big%2F&amp;o=-blobs"' in page
 
 
-def test_a_listing_that_is_too_large_to_sort_offers_no_order(
+def test_a_large_repository_has_no_order(
     big: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     with override_settings(BLOBCACHE={"default": {"ADMIN_SORT_LIMIT": 5}}):
@@ -161,7 +161,7 @@ def test_a_listing_that_is_too_large_to_sort_offers_no_order(
 # What it is made of
 
 
-def test_the_page_tells_what_the_repository_is_made_of(
+def test_the_page_shows_the_media_types_of_the_repository(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     page = text(admin.get(addresses.repository(GRANTED)))
@@ -172,14 +172,14 @@ def test_the_page_tells_what_the_repository_is_made_of(
     assert "of the bytes are in other repositories too" in page
 
 
-def test_who_may_not_view_all_is_not_told_what_others_share(
+def test_shared_bytes_are_shown_only_to_users_who_may_view_all(
     filled: RedisBlobDescriptorCacheProvider, login: Login, text: Text
 ) -> None:
     page = text(login("granted").get(addresses.repository(GRANTED)))
     assert "in other repositories too" not in page
 
 
-def test_many_types_are_told_together() -> None:
+def test_many_media_types_are_shown_together() -> None:
     parts = compose(
         [MediaTypeTotal(f"a/{n}", 1, 100 - n) for n in range(30)], MediaTypeTotal(None, 5, 5)
     ).parts
@@ -189,7 +189,7 @@ def test_many_types_are_told_together() -> None:
     assert compose([MediaTypeTotal(None, 0, 0)]).parts[0].blobs.percent == 0
 
 
-def test_figures_of_a_large_repository_are_added_up_on_request(
+def test_figures_of_a_large_repository_are_calculated_on_request(
     big: RedisBlobDescriptorCacheProvider,
     default_cache: Redis,
     admin: Client,
@@ -292,7 +292,7 @@ def names(client: Client, query: str) -> list[str]:
     return [name.strip() for name in _ROW.findall(page)]
 
 
-def test_repositories_are_sorted_by_what_they_come_to(
+def test_repositories_are_sorted_by_their_figures(
     ranked: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     page = text(admin.get(addresses.repositories()))
@@ -316,7 +316,7 @@ def test_names_are_searched_by_their_beginning_or_anywhere(
     assert names(admin, "?q=a&m=in&o=-name") == ["c/heavy", "b/many", "a/few"]
 
 
-def test_who_is_granted_one_repository_sorts_that_alone(
+def test_a_user_with_one_repository_sorts_only_that(
     filled: RedisBlobDescriptorCacheProvider, login: Login
 ) -> None:
     filled.figures.refresh()

@@ -89,7 +89,7 @@ def test_a_page_can_be_shared_between_readers(
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_page_s_address_tells_no_name(
+def test_the_address_of_a_page_contains_no_repository_name(
     provider: RedisBlobDescriptorCacheProvider, login: Login
 ) -> None:
     seed(provider, GRANTED, "secret/a", "secret/b", *(f"z/{number}" for number in range(9)))
@@ -99,7 +99,7 @@ def test_a_page_s_address_tells_no_name(
 
 
 @pytest.mark.parametrize("cursor", ["nonsense", "a:b", "%00", "x" * 5000])
-def test_a_cursor_from_elsewhere_leads_to_the_beginning(
+def test_a_cursor_of_another_list_leads_to_the_first_page(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, cursor: str
 ) -> None:
     response = admin.get(addresses.repositories() + f"?cursor={cursor}", follow=True)
@@ -158,7 +158,7 @@ def test_corrupt_names_and_keys_are_shown_and_break_nothing(
         assert response.status_code == HTTPStatus.NOT_FOUND, view
 
 
-def test_the_cards_tell_how_the_cache_is_doing(
+def test_the_cards_show_the_status_of_the_cache(
     filled: RedisBlobDescriptorCacheProvider, admin: Client
 ) -> None:
     page = admin.get(addresses.repositories()).content.decode()

@@ -42,7 +42,7 @@ def test_the_table_shows_each_blob(
     assert "each blob counted once" in page
 
 
-def test_a_media_type_of_its_own_is_shown_beside_the_global_one(
+def test_the_media_type_of_the_repository_is_shown_beside_the_global_one(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     filled.repository_scoped(GRANTED).set_descriptor(LAYER, Descriptor(LAYER, 30_000_000, "my/own"))
@@ -60,7 +60,7 @@ def test_an_alias_names_its_canonical_digest(
     assert f'alias of <a class="bc-digest" href="{addresses.blob(OTHER)}">' in page
 
 
-def test_damaged_entries_are_told_apart_and_explained(
+def test_damaged_blobs_are_marked_and_explained(
     filled: RedisBlobDescriptorCacheProvider, default_cache: Redis, admin: Client, text: Text
 ) -> None:
     default_cache.hset(f"blobs::{LAYER}", "size", "many")
@@ -222,7 +222,7 @@ def test_clearing_is_done_logged_and_shown_in_the_history(
     assert "boss" in page
 
 
-def test_what_is_gone_already_is_said(
+def test_a_blob_that_is_already_cleared_is_reported(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     response = admin.post(
@@ -244,7 +244,7 @@ def test_nothing_selected_clears_nothing(
     assert "Select at least one blob to clear" in text(response)
 
 
-def test_one_who_is_granted_the_repository_may_clear_in_it(
+def test_a_user_with_a_grant_by_name_may_clear_in_that_repository(
     filled: RedisBlobDescriptorCacheProvider, login: Any, text: Text
 ) -> None:
     response = login("granted").post(
@@ -305,7 +305,7 @@ GOOD = {"digest": OTHER, "size": "1", "media_type": "a/b", "canonical": ""}
         ("canonical", LAYER, "cannot be digests of the same content"),
     ],
 )
-def test_what_is_wrong_is_said_at_its_field(
+def test_an_error_is_shown_at_its_field(
     filled: RedisBlobDescriptorCacheProvider,
     admin: Client,
     text: Text,
@@ -324,7 +324,7 @@ def test_what_is_wrong_is_said_at_its_field(
     assert not LogEntry.objects.exists()
 
 
-def test_the_form_begins_with_what_is_known(
+def test_the_form_is_filled_with_the_known_descriptor(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     page = text(admin.get(addresses.repository(GRANTED, "set"), {"digest": LAYER}))
@@ -383,7 +383,7 @@ def test_every_name_has_its_page(
         assert f"{name}" in text(admin.get(addresses.repository(name, view)))
 
 
-def test_a_repository_whose_key_is_no_set_says_how_to_mend_it(
+def test_a_repository_whose_key_is_not_a_set_says_how_to_repair_it(
     provider: RedisBlobDescriptorCacheProvider, default_cache: Redis, admin: Client, text: Text
 ) -> None:
     default_cache.set("repository::broken::blobs", "text")
@@ -395,7 +395,7 @@ def test_a_repository_whose_key_is_no_set_says_how_to_mend_it(
     assert provider.repository_scoped("broken").stat(OTHER).size == 1
 
 
-def test_as_many_as_the_limit_says_can_be_cleared_at_a_time(
+def test_the_number_of_blobs_to_clear_is_limited(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     """With Django's own limit on a form's fields, and all fields that the pages' forms have."""

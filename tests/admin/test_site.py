@@ -62,7 +62,7 @@ def test_recent_actions_lead_to_the_pages(admin: Client) -> None:
 
 
 @override_settings(ROOT_URLCONF="tests.admin.urls")
-def test_a_site_of_one_s_own_links_to_itself_alone(admin: Client, text: Text) -> None:
+def test_another_admin_site_links_only_to_itself(admin: Client, text: Text) -> None:
     base = "/a/long/way/ops/"
     repository = f"{base}blobcache/repository/{quote(GRANTED)}/"
     blob = f"{base}blobcache/blob/{quote(LAYER)}/"
@@ -84,9 +84,7 @@ def test_a_site_of_one_s_own_links_to_itself_alone(admin: Client, text: Text) ->
 
 
 @override_settings(ROOT_URLCONF="tests.admin.urls")
-def test_a_site_without_the_blobs_shows_repositories_all_the_same(
-    admin: Client, text: Text
-) -> None:
+def test_a_site_without_blobs_shows_repositories(admin: Client, text: Text) -> None:
     page = text(admin.get(f"/half/blobcache/repository/{quote(GRANTED)}/change/"))
     assert f'<span class="bc-digest">{LAYER}</span>' in page
 
@@ -189,7 +187,7 @@ assert not [name for name in sys.modules if name.startswith(("blobcache.api", "r
 """
 
 
-def test_an_entry_in_installed_apps_is_all_it_takes(tmp_path: Path) -> None:
+def test_an_entry_in_installed_apps_is_enough(tmp_path: Path) -> None:
     (tmp_path / "host_settings.py").write_text(SETTINGS)
     subprocess.run(
         [sys.executable, "-W", "error", "-c", SCRIPT],

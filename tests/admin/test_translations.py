@@ -122,7 +122,7 @@ def test_a_page_is_german_for_a_browser_that_asks_for_german(
     assert "Der gesamte Cache" in page
 
 
-def test_names_that_are_made_up_of_parts_are_german_in_each() -> None:
+def test_names_with_several_parts_are_completely_german() -> None:
     with override("de"):
         assert label("application/vnd.oci.image.layer.v1.tar").text == "OCI-Layer, unkomprimiert"
         assert str(EXPLANATIONS[Kind.CORRUPT].label) == "Beschädigt"

@@ -112,7 +112,7 @@ def test_a_page_that_asks_again_says_why_without_javascript(
     page = visit(java_script_enabled=False, **WINDOWS[window])
     page.goto(addresses.repositories() + "?q=library/")
     page.locator("tr", has_text="library/nginx").locator("input[type=checkbox]").check()
-    page.get_by_role("button", name="Clear selected…").click()
+    page.get_by_role("button", name="Clear selected repositories…").click()
     expect(page.locator("button:has-text('Clear 4 blobs')")).to_be_visible()
     service = provider.repository_scoped("library/nginx")
     for number in range(5):
@@ -152,7 +152,7 @@ def test_a_repository_is_checked_and_repaired(
     assert violations == []
 
 
-def test_filters_order_and_the_way_back(visit: Visit) -> None:
+def test_filters_order_and_breadcrumbs(visit: Visit) -> None:
     page = visit(**WINDOWS["light"])
     page.goto(addresses.repositories())
     page.fill("#searchbar", "nginx")
@@ -184,7 +184,7 @@ def test_a_digest_and_a_reference_are_copied(visit: Visit) -> None:
         assert page.evaluate("navigator.clipboard.readText()") == text
 
 
-def test_figures_are_added_up_without_javascript(visit: Visit) -> None:
+def test_figures_are_calculated_without_javascript(visit: Visit) -> None:
     page = visit(java_script_enabled=False)
     page.goto(addresses.repositories())
     page.get_by_role("link", name="Add up all sizes").click()
@@ -232,7 +232,7 @@ def test_every_page_fits_and_keeps_the_policy(
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     page.goto(addresses.repositories())
     page.check(".action-select >> nth=0")
-    page.click("text=Clear selected…")
+    page.click("text=Clear selected repositories…")
     page.screenshot(path=SCREENSHOTS / f"repositories-clear-{window}.png", full_page=True)
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     page.goto(addresses.repositories("consistency"))
@@ -253,7 +253,7 @@ def test_every_page_is_accessible(visit: Visit, window: str) -> None:
         (addresses.repository("library/nginx"), "Clear selected…"),
         (addresses.repositories("consistency") + "?repository=library/nginx", "Repair selected…"),
         (addresses.repositories("consistency"), "Repair all “Corrupt” findings…"),
-        (addresses.repositories(), "Clear selected…"),
+        (addresses.repositories(), "Clear selected repositories…"),
     ):
         page.goto(url)
         page.check(".action-select >> nth=0")
