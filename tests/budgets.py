@@ -1,4 +1,4 @@
-"""Other budgets for what tests ask over HTTP: the configured provider takes them as a value."""
+"""Set the budgets of the configured provider, for tests over HTTP."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def limit(monkeypatch: pytest.MonkeyPatch, **budgets: Any) -> None:
 
 
 def counting_clock() -> Callable[[], float]:
-    """Return a clock that is a second later each time that somebody looks at it."""
+    """Return a clock that advances by one second at each call."""
     return count().__next__

@@ -45,7 +45,7 @@ OTHER = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 
 def of(digest: str, size: int = 1234, media_type: str | None = OCTETS) -> Descriptor:
-    """A descriptor that a test does not want to say much about."""
+    """Return a descriptor with this digest and default values."""
     return Descriptor(digest, size, media_type)
 
 
@@ -68,7 +68,7 @@ class ProviderConformance:
 
     # An empty store
 
-    def test_an_empty_store_knows_nothing(self, scope: BlobDescriptorService) -> None:
+    def test_in_an_empty_store_every_blob_is_unknown(self, scope: BlobDescriptorService) -> None:
         with pytest.raises(BlobUnknown):
             scope.stat(A)
         with pytest.raises(BlobUnknown):
@@ -76,7 +76,7 @@ class ProviderConformance:
         assert scope.stat_many([A, ALIAS]) == {}
         assert scope.stat_many([]) == {}
 
-    def test_purging_what_nobody_knows_is_no_error(
+    def test_purging_an_unknown_blob_is_not_an_error(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
         assert purge(provider, A) == set()
@@ -125,7 +125,7 @@ class ProviderConformance:
         with pytest.raises(RepositoryNameInvalid):
             repository.set_descriptor(A, of(A))
 
-    def test_a_descriptor_of_another_blob_is_refused_and_nothing_written(
+    def test_a_descriptor_of_another_blob_is_refused_and_nothing_is_written(
         self, scope: BlobDescriptorService
     ) -> None:
         with pytest.raises(DigestMismatch):
@@ -141,14 +141,14 @@ class ProviderConformance:
 
     # Set and read
 
-    def test_what_was_set_is_read(self, scope: BlobDescriptorService) -> None:
+    def test_a_descriptor_that_was_set_is_returned(self, scope: BlobDescriptorService) -> None:
         result = scope.set_descriptor(A, of(A))
         assert result == SetResult(created=True, descriptor=of(A), before=None)
         assert scope.stat(A) == of(A)
         assert scope.stat(str(A)) == of(A)
         assert scope.stat_many([str(A), A, B]) == {A: of(A)}
 
-    def test_setting_again_overwrites_the_size_and_tells_so(
+    def test_setting_again_overwrites_the_size_and_reports_it(
         self, scope: BlobDescriptorService
     ) -> None:
         scope.set_descriptor(A, of(A, 1))
@@ -165,23 +165,27 @@ class ProviderConformance:
         scope.set_descriptor(A, of(A, media_type="Ünïcode; charset=x"))
         assert scope.stat(A).media_type == "Ünïcode; charset=x"
 
-    def test_the_first_global_media_type_stays(self, provider: BlobDescriptorCacheProvider) -> None:
+    def test_the_first_global_media_type_is_kept(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
         provider.set_descriptor(A, of(A, 1, OCTETS))
         result = provider.set_descriptor(A, of(A, 2, LAYER))
         assert result.descriptor == of(A, 2, OCTETS) == provider.stat(A)
 
-    def test_a_scoped_set_is_seen_globally(self, provider: BlobDescriptorCacheProvider) -> None:
+    def test_a_scoped_set_also_sets_the_global_descriptor(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
         provider.repository_scoped("team/app").set_descriptor(A, of(A))
         assert provider.stat(A) == of(A)
 
-    def test_a_global_set_grants_no_repository_anything(
+    def test_a_global_set_makes_the_blob_readable_in_no_repository(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
         provider.set_descriptor(A, of(A))
         with pytest.raises(BlobUnknown):
             provider.repository_scoped("team/app").stat(A)
 
-    def test_one_repository_grants_another_nothing(
+    def test_a_scoped_set_makes_the_blob_readable_in_no_other_repository(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
         provider.repository_scoped("team/app").set_descriptor(A, of(A))
@@ -199,7 +203,7 @@ class ProviderConformance:
         assert result.descriptor == repository.stat(A) == of(A, media_type=LAYER)
         assert result.before == provider.stat(A) == of(A, media_type=OCTETS)
 
-    def test_two_repositories_have_media_types_of_their_own(
+    def test_two_repositories_have_separate_media_types(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
         one, two = map(provider.repository_scoped, ("one", "two"))
@@ -221,7 +225,7 @@ class ProviderConformance:
             assert scope.stat(ALIAS) == scope.stat(A) == of(A)
             assert scope.stat_many([ALIAS, A]) == {ALIAS: of(A), A: of(A)}
 
-    def test_a_global_set_of_an_alias_leaves_the_canonical_digest_alone(
+    def test_a_global_set_of_an_alias_does_not_change_the_canonical_digest(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
         assert provider.set_descriptor(ALIAS, of(A)).descriptor == of(A)
@@ -229,7 +233,7 @@ class ProviderConformance:
         with pytest.raises(BlobUnknown):
             provider.stat(A)
 
-    def test_clearing_an_alias_leaves_the_canonical_digest_alone(
+    def test_clearing_an_alias_does_not_change_the_canonical_digest(
         self, scope: BlobDescriptorService
     ) -> None:
         scope.set_descriptor(ALIAS, of(A))
@@ -241,7 +245,7 @@ class ProviderConformance:
 
     # Clear
 
-    def test_what_was_cleared_is_unknown(self, scope: BlobDescriptorService) -> None:
+    def test_a_cleared_blob_is_unknown(self, scope: BlobDescriptorService) -> None:
         scope.set_descriptor(A, of(A))
         scope.set_descriptor(B, of(B))
         assert scope.clear(A) == of(A)
@@ -258,7 +262,7 @@ class ProviderConformance:
         assert scope.set_descriptor(A, of(A, 2, LAYER)).created
         assert scope.stat(A) == of(A, 2, LAYER)
 
-    def test_a_refill_by_another_repository_makes_a_cleared_blob_readable_there_alone(
+    def test_after_a_refill_by_another_repository_a_cleared_blob_is_readable_only_there(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
         one, two = map(provider.repository_scoped, ("one", "two"))
@@ -282,7 +286,7 @@ class ProviderConformance:
         provider.set_descriptor(A, of(A))
         assert repository.stat(A) == of(A, media_type=LAYER)
 
-    def test_in_a_cache_a_scoped_clear_takes_the_global_descriptor_with_it(
+    def test_in_a_cache_a_scoped_clear_also_clears_the_global_descriptor(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
         one, two = map(provider.repository_scoped, ("one", "two"))
@@ -311,7 +315,7 @@ class ProviderConformance:
 
     # Purge
 
-    def test_a_purge_clears_a_blob_everywhere_and_no_other(
+    def test_a_purge_clears_the_blob_everywhere_and_no_other_blob(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
         names = [f"team/app-{number}" for number in range(20)]
@@ -326,7 +330,7 @@ class ProviderConformance:
         assert all(not provider.repository_scoped(name).stat_many([A]) for name in names)
         assert provider.repository_scoped(names[0]).stat(B) == of(B)
 
-    def test_a_purge_clears_a_blob_that_only_the_global_scope_knows(
+    def test_a_purge_clears_a_blob_that_is_only_in_the_global_scope(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
         provider.set_descriptor(A, of(A))
@@ -353,7 +357,7 @@ class ProviderConformance:
             assert scope.stat_many([A]) in ({}, {A: of(A)})
         assert writer.stat(A) == of(A)
 
-    def test_tarsum_digests_are_accepted_where_that_is_allowed(
+    def test_tarsum_digests_are_accepted_if_they_are_allowed(
         self, make_provider: MakeProvider
     ) -> None:
         provider = make_provider(Rules(allow_tarsum=True))
@@ -364,7 +368,7 @@ class ProviderConformance:
             assert scope.stat(tarsum) == scope.stat(A) == of(A)
             assert scope.stat_many([tarsum]) == {tarsum: of(A)}
 
-    def test_a_batch_of_any_length_is_answered(self, scope: BlobDescriptorService) -> None:
+    def test_a_batch_may_have_any_length(self, scope: BlobDescriptorService) -> None:
         digests = [Digest(f"sha256:{number:064x}") for number in range(1001)]
         for digest in digests[::7]:
             scope.set_descriptor(digest, of(digest, 7))

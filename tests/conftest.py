@@ -1,4 +1,4 @@
-"""The servers that tests run against, one of each a session, and how tests get a clean one."""
+"""The servers that tests run against: one of each kind for the session, and empty ones."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from tests.stores import KINDS, store
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[embedded.Server]:
-    """The embedded Valkey. It is everybody's: use `default_cache` for a clean one."""
+    """The embedded Valkey, shared by all tests: use `default_cache` for an empty one."""
     with embedded.start() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[embedded.Server]:
-    """The system's redis-server, where there is one. It is everybody's too."""
+    """The system's redis-server, if installed. All tests share it."""
     with embedded.start(binary=installed("redis-server")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def redis_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
-    """Another one of it, that speaks TLS."""
+    """Another redis-server, with TLS."""
     with encrypted(tmp_path_factory.mktemp("tls")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[embedded.Cluster]:
-    """Three embedded primaries that share the slots. They are everybody's too."""
+    """A cluster of three embedded primaries. All tests share it."""
     with embedded.cluster() as nodes:
         yield nodes
 
 
 @pytest.fixture(scope="session")
 def sentinels() -> Iterator[embedded.Sentinels]:
-    """An embedded primary and its replica under three Sentinels. They are everybody's too."""
+    """An embedded primary and its replica under three Sentinels. All tests share them."""
     with embedded.sentinels() as watched:
         yield watched
 
 
 @pytest.fixture(autouse=True)
 def _language_is_restored() -> Iterator[None]:
-    """A test that leaves another language active fails, and not the next one."""
+    """Let a test fail if it leaves another language active."""
     before = get_language()
     yield
     assert (get_language() or "")[:2] == (before or "")[:2]

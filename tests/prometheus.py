@@ -1,4 +1,4 @@
-"""What the app's metrics say, as Prometheus would read it."""
+"""The app's metrics, parsed as Prometheus does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["samples"]
 def samples(
     name: str, registry: CollectorRegistry = REGISTRY
 ) -> Iterator[tuple[dict[str, str], float]]:
-    """The samples of that name: the labels and the value of each."""
+    """Return the labels and the value of each sample with this name."""
     for family in registry.collect():
         for sample in family.samples:
             if sample.name == name:

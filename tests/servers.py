@@ -1,4 +1,4 @@
-"""Servers for tests: which there are, how Django is pointed at one, what one is asked.
+"""Servers for tests: start them, use them as Django's cache, and count or list their commands.
 
 The servers themselves are fixtures in conftest.py.
 """
@@ -61,7 +61,7 @@ def installed(program: str) -> Path:
 
 @dataclass(frozen=True)
 class Encrypted:
-    """The address of a server that speaks TLS there, and whom to trust that it is the one."""
+    """The address of a server with TLS, and the certificate to verify it with."""
 
     port: int
     authority: Path
@@ -74,7 +74,7 @@ class Encrypted:
 
 @contextmanager
 def encrypted(directory: Path) -> Iterator[Encrypted]:
-    """Run the system's redis-server for the length of the block, with a certificate of its own."""
+    """Run the system's redis-server within the block, with its own certificate."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     trusted, key, chain = (directory / name for name in ("authority", "key", "chain"))
@@ -115,7 +115,7 @@ def cache_at(url: str, alias: str = "default", **options: Any) -> Iterator[Redis
 
 @dataclass
 class Traffic:
-    """What a server was asked, the measuring itself not counted. Filled when the block ends."""
+    """Commands and round trips of a block, without the measurement itself; set when it ends."""
 
     round_trips: int = 0
     """How often the server read from a client. A pipeline is one, unless it is longer than the
@@ -129,18 +129,18 @@ class Traffic:
 
 
 class Meter:
-    """Counts what others ask the server of a client, from one reading to the next.
+    """Count the commands of other clients to this client's server, from one reading to the next.
 
     The client must not be used by anyone else, nor share its connections.
     """
 
     def __init__(self, client: Redis) -> None:
-        client.ping()  # so that the connection is there
+        client.ping()  # open the connection first
         self._client = client
         self._last = _snapshot(client)
 
     def read(self) -> Traffic:
-        """Return what was asked since the last reading."""
+        """Return the traffic since the last reading."""
         last, self._last = self._last, _snapshot(self._client)
         asked = self._last - last - _COST
         return Traffic(
@@ -152,7 +152,7 @@ class Meter:
 
 @contextmanager
 def commands(client: Redis) -> Iterator[Traffic]:
-    """Count what others ask the server of `client` within the block.
+    """Count the commands of other clients to the server of `client` within the block.
 
     `client` must not be used within the block by anyone, nor share its connections.
     """
@@ -166,7 +166,7 @@ def commands(client: Redis) -> Iterator[Traffic]:
 
 @contextmanager
 def monitor(client: Redis) -> Iterator[list[tuple[str, ...]]]:
-    """Collect what the server of `client` is told within the block, in order.
+    """Collect the commands that the server of `client` receives within the block, in order.
 
     The list is filled when the block ends. Each command is a tuple of its words as they were sent,
     bytes that are not UTF-8 as surrogates; what a script does stands there too.
@@ -182,7 +182,7 @@ _WORD = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 def _words_until_echo(client: Redis, lines: Monitor) -> list[tuple[str, ...]]:
-    """Have the server say a word of our own, and return the commands seen up to there."""
+    """Send an ECHO, and return the commands before it."""
     mark = uuid4().hex
     client.echo(mark)
     seen: list[tuple[str, ...]] = []
@@ -196,7 +196,7 @@ def _words_until_echo(client: Redis, lines: Monitor) -> list[tuple[str, ...]]:
 
 
 def _text(word: bytes) -> str:
-    """The word of a command, as MONITOR quotes it."""
+    """Decode one word of a command, as MONITOR quotes it."""
     if b"\\" in word:
         # The server escapes as Python does.
         word = b"'%b'" % ast.literal_eval(f"b{word.decode('ascii')}")
@@ -208,7 +208,7 @@ _COST = Counter({"cmdstat_info": 1, "total_reads_processed": 1})
 
 
 def _snapshot(client: Redis) -> Counter[str]:
-    """The server's counters since its start, in one round trip."""
+    """Return the server's counters since its start, in one round trip."""
     info = client.info("stats", "commandstats")
     counters = Counter(
         {name: value["calls"] for name, value in info.items() if name.startswith("cmdstat_")}

@@ -1,4 +1,4 @@
-"""The portal's settings as tests need them: plain http, static files as they lie, nothing on disk.
+"""The portal's settings as tests need them: plain http, unhashed static files, nothing on disk.
 
 Tests point CACHES at servers of their own; see servers.py.
 """

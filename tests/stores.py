@@ -17,7 +17,7 @@ __all__ = ["CLUSTER", "KINDS", "OTHER_CLIENT", "PYTHON_PARSER", "SENTINEL", "Oth
 
 
 class OtherClient(Redis):
-    """A client that somebody made their own: it is spoken to through its pipeline."""
+    """A subclass of the client, which we therefore use through its pipeline."""
 
 
 OTHER_CLIENT = {"REDIS_CLIENT_CLASS": "tests.stores.OtherClient"}
@@ -56,7 +56,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @contextmanager
 def store(request: pytest.FixtureRequest, kind: str) -> Iterator[Redis]:
-    """Within the block CACHES["default"] is an empty store of that kind; yields its raw client."""
+    """Make CACHES["default"] an empty store of that kind; yield its raw client."""
     fixture, options = KINDS[kind]
     server: embedded.Server | embedded.Cluster | embedded.Sentinels | Encrypted
     server = request.getfixturevalue(fixture)

@@ -10,7 +10,7 @@ from blobcache.access import Access
 
 
 class Someone:
-    """A user that is in no database."""
+    """A user without a database row."""
 
     is_authenticated = True
 
@@ -69,7 +69,7 @@ def test_clearing_needs_the_permission_to_delete_there() -> None:
     assert access(VIEW_BLOB, "blobcache.delete_blob").may_clear(None)
 
 
-def test_whoever_may_change_something_may_view_it() -> None:
+def test_a_permission_to_change_or_delete_includes_viewing() -> None:
     changes, deletes = "blobcache.change_blob", "blobcache.delete_blob"
     who = access(
         changes, deletes, "blobcache.change_repository", "blobcache.delete_repository:a", VIEW_A
@@ -119,7 +119,7 @@ def test_the_setting_limits_what_is_visible() -> None:
         assert who.visible.predicate is None
 
 
-def test_the_setting_never_grants() -> None:
+def test_the_setting_grants_no_permission() -> None:
     with visible("only_a"):
         who = access("blobcache.view_repository:a/b")
         assert who.may_in_repository("view", "a/b")
@@ -133,7 +133,7 @@ def test_the_setting_may_allow_everything() -> None:
         assert not access().may_in_repository("view", "a")
 
 
-def test_a_user_sees_all_with_the_models_permission_and_without_ranges() -> None:
+def test_a_user_sees_everything_with_the_model_permission_and_no_ranges() -> None:
     view = "blobcache.view_repository"
     assert access(view).sees_all
     assert not access(f"{view}:a/b").sees_all

@@ -21,7 +21,7 @@ VULNERABLE = {
 
 
 def audit(tmp_path: Path, program: str) -> subprocess.CompletedProcess[str]:
-    """Run the script with a program in pip-audit's place."""
+    """Run the script with a substitute for pip-audit."""
     (tmp_path / "pip_audit.py").write_text(program)
     return subprocess.run(
         [sys.executable, str(SCRIPT)],
@@ -36,7 +36,7 @@ def reports(*packages: dict[str, Any]) -> str:
     return f"print({json.dumps({'dependencies': packages})!r})"
 
 
-def test_it_succeeds_where_every_package_was_looked_up(tmp_path: Path) -> None:
+def test_it_succeeds_if_every_package_was_checked(tmp_path: Path) -> None:
     assert audit(tmp_path, reports(SAFE, OURS)).returncode == 0
 
 
@@ -46,25 +46,27 @@ def test_it_fails_for_a_vulnerability_and_names_the_fixed_version(tmp_path: Path
     assert "holey 1.0: PYSEC-1, CVE-1; fixed in: 1.1" in done.stdout
 
 
-def test_it_says_so_where_a_package_was_not_looked_up(tmp_path: Path) -> None:
+def test_a_package_that_was_not_checked_is_reported(tmp_path: Path) -> None:
     done = audit(tmp_path, reports(SAFE, UNKNOWN))
     assert done.returncode == 75
     assert "NOT LOOKED UP: unknown." in done.stdout
 
 
-def test_it_says_so_where_no_service_can_be_reached(tmp_path: Path) -> None:
+def test_an_unreachable_service_is_reported(tmp_path: Path) -> None:
     done = audit(tmp_path, "raise SystemExit('Could not connect to the service')")
     assert done.returncode == 75
     assert "NOT LOOKED UP: any package." in done.stdout
 
 
-def test_it_fails_where_pip_audit_itself_does(tmp_path: Path) -> None:
+def test_it_fails_if_pip_audit_fails(tmp_path: Path) -> None:
     done = audit(tmp_path, "raise SystemExit('unrecognized arguments')")
     assert done.returncode == 1
     assert "unrecognized arguments" in done.stderr
 
 
-def test_a_service_that_knows_more_is_asked_for_the_rest(tmp_path: Path) -> None:
+def test_another_service_is_asked_about_the_packages_that_the_first_does_not_know(
+    tmp_path: Path,
+) -> None:
     program = f"""
 import sys
 if "--vulnerability-service=osv" in sys.argv:

@@ -32,7 +32,7 @@ GOOD = {"default": redis_cache()}
 
 
 def found(blobcache: object, caches: dict[str, Any] | None = None) -> list[CheckMessage]:
-    """The messages of the checks for these settings."""
+    """Return the messages of the checks for these settings."""
     with override_settings(BLOBCACHE=blobcache, CACHES=caches or GOOD):
         return check_settings()
 
@@ -58,7 +58,7 @@ def test_django_runs_the_checks() -> None:
         {"default": {"PROVIDER": MEMORY, "CACHE_ALIAS": "missing", "READ_ONLY": True}},
     ],
 )
-def test_right_settings_cause_no_message(blobcache: object) -> None:
+def test_valid_settings_cause_no_message(blobcache: object) -> None:
     assert ids(blobcache, {**GOOD, "index": redis_cache("redis://elsewhere")}) == []
 
 
@@ -139,21 +139,21 @@ def test_e005_a_primary_store_has_a_ttl() -> None:
         ("blobcache.descriptor.Descriptor", "which is no provider."),
     ],
 )
-def test_e006_the_path_is_not_that_of_a_provider(path: str, why: str) -> None:
+def test_e006_the_path_does_not_lead_to_a_provider(path: str, why: str) -> None:
     (message,) = found({"default": {"PROVIDER": path}})
     assert message.id == "blobcache.E006"
     assert why in message.msg
 
 
-class Lonely:
+class ProviderWithoutChecks:
     """A provider of a host project, without checks of its own."""
 
     @classmethod
     def from_settings(cls, settings: RegistrySettings) -> None: ...
 
 
-class Choosy(Lonely):
-    """One that has a check."""
+class ProviderWithCheck(ProviderWithoutChecks):
+    """A provider with a check of its own."""
 
     @classmethod
     def check(cls, settings: RegistrySettings) -> Iterator[CheckMessage]:
@@ -162,16 +162,16 @@ class Choosy(Lonely):
 
 class TestAProviderOfAHostProject:
     def test_needs_no_check(self) -> None:
-        entry = {"PROVIDER": f"{__name__}.Lonely", "CACHE_ALIAS": "missing"}
+        entry = {"PROVIDER": f"{__name__}.ProviderWithoutChecks", "CACHE_ALIAS": "missing"}
         assert found({"default": entry}) == []
 
     def test_checks_its_own_settings(self) -> None:
-        entry = {"PROVIDER": f"{__name__}.Choosy", "TTL": 5}
+        entry = {"PROVIDER": f"{__name__}.ProviderWithCheck", "TTL": 5}
         (message,) = found({"default": {}, "other": entry})
         assert (message.id, message.msg) == ("portal.W001", "BLOBCACHE['other'] has the TTL 5.")
 
-    def test_is_not_asked_about_wrong_values(self) -> None:
-        entry = {"PROVIDER": f"{__name__}.Choosy", "TTL": "5"}
+    def test_is_not_called_with_wrong_values(self) -> None:
+        entry = {"PROVIDER": f"{__name__}.ProviderWithCheck", "TTL": "5"}
         assert ids({"default": entry}) == ["blobcache.E004"]
 
 
@@ -188,12 +188,12 @@ def test_e010_visible_repositories_is_not_a_function(path: str) -> None:
     assert ids({"default": {"VISIBLE_REPOSITORIES": path}}) == ["blobcache.E010"]
 
 
-def test_e010_any_function_is_right() -> None:
+def test_e010_any_function_is_valid() -> None:
     assert ids({"default": {"VISIBLE_REPOSITORIES": "blobcache.conf.registries"}}) == []
 
 
 class TestE011:
-    """A path is not that of a permission class."""
+    """A path does not lead to a permission class."""
 
     PERMISSION = "rest_framework.permissions.IsAdminUser"
 
@@ -206,7 +206,7 @@ class TestE011:
         assert message.id == "blobcache.E011"
         assert repr(path) in message.msg
 
-    def test_a_permission_class_of_rest_framework_is_right(self) -> None:
+    def test_a_permission_class_of_rest_framework_is_valid(self) -> None:
         assert ids({"default": {"API_PERMISSION_CLASSES": (self.PERMISSION,)}}) == []
 
     def test_without_rest_framework_the_paths_are_not_checked(self) -> None:

@@ -27,7 +27,7 @@ from tests.doctor.damage import contents, digest, write_blob, write_member
 from tests.servers import cache_at, commands
 
 ROOT = Path(__file__).parent.parent
-# Where the portal cannot run, the settings of this test run.
+# If the portal cannot run here, use the settings of this test run.
 HAS_PORTAL = settings.ROOT_URLCONF == "project.urls"
 SETTINGS = "project.settings" if HAS_PORTAL else settings.SETTINGS_MODULE
 MEMORY = {"PROVIDER": "blobcache.services.memory.MemoryBlobDescriptorCacheProvider"}
@@ -59,16 +59,18 @@ def manage(server: embedded.Server | None, *arguments: str) -> subprocess.Comple
 
 
 class TestReindex:
-    def test_it_indexes_what_a_registry_wrote_and_says_how_much(self, default_cache: Redis) -> None:
+    def test_it_indexes_what_a_registry_wrote_and_prints_the_number(
+        self, default_cache: Redis
+    ) -> None:
         for name in ("team/app", "team/web", "MyTeam/app"):
             default_cache.sadd(f"repository::{name}::blobs", str(A))
         default_cache.set("something else", "x")
-        said = re.fullmatch(r"Indexed 3 repositories as of (.+)\.\n", run("reindex"))
-        assert said
-        as_of = datetime.strptime(said[1], "%Y-%m-%dT%H:%M:%S%z")
+        output = re.fullmatch(r"Indexed 3 repositories as of (.+)\.\n", run("reindex"))
+        assert output
+        as_of = datetime.strptime(output[1], "%Y-%m-%dT%H:%M:%S%z")
         assert abs(datetime.now(UTC) - as_of) < timedelta(seconds=10)
 
-    def test_each_run_builds_anew(self, default_cache: Redis) -> None:
+    def test_each_run_builds_the_index_again(self, default_cache: Redis) -> None:
         assert run("reindex").startswith("Indexed 0 repositories")
         default_cache.sadd("repository::team/app::blobs", str(A))
         assert run("reindex").startswith("Indexed 1 repositories")
@@ -84,7 +86,7 @@ class TestReindex:
             assert run("reindex", "--registry=default").startswith("Indexed 1 repositories")
             assert run("reindex").startswith("Indexed 1 repositories")
 
-    def test_an_unknown_registry_is_refused_with_those_that_there_are(self) -> None:
+    def test_an_unknown_registry_is_refused_and_the_known_ones_are_listed(self) -> None:
         with pytest.raises(
             CommandError, match=r"invalid choice: 'missing' \(choose from '?default"
         ):
@@ -134,14 +136,14 @@ class TestReindex:
         ):
             run("reindex")
 
-    def test_a_redis_that_is_down_is_told_with_its_cause(self) -> None:
+    def test_a_redis_that_is_down_is_reported_with_the_cause(self) -> None:
         with (
             cache_at("redis://127.0.0.1:1"),
             pytest.raises(CommandError, match=r"not available .*\(.*127\.0\.0\.1:1.*\)$"),
         ):
             run("reindex")
 
-    def test_an_error_without_a_cause_is_told_alone(
+    def test_an_error_without_a_cause_is_reported(
         self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def changed(_: RedisCatalog) -> None:
@@ -165,14 +167,14 @@ def check(*arguments: str) -> tuple[str, int]:
 class TestCheck:
     @pytest.fixture
     def damaged(self, default_cache: Redis) -> Redis:
-        """A wrong size that two repositories have, and a leftover."""
+        """A wrong size in two repositories, and leftover fields."""
         for name in ("a", "b"):
             write_member(default_cache, name, digest(1), "size 0")
         write_blob(default_cache, digest(2), "leftover")
         write_member(default_cache, "a", digest(3))
         return default_cache
 
-    def test_a_sound_cache_has_no_findings(self, default_cache: Redis) -> None:
+    def test_an_undamaged_cache_has_no_findings(self, default_cache: Redis) -> None:
         write_member(default_cache, "a", digest(1))
         assert check() == (
             "No problems found inside the cache. The registry's storage was not checked.\n",
@@ -182,9 +184,9 @@ class TestCheck:
 
     def test_each_finding_is_a_row(self, damaged: Redis) -> None:
         before = contents(damaged)
-        said, code = check()
+        output, code = check()
         assert code == 1
-        *rows, last = said.splitlines()
+        *rows, last = output.splitlines()
         assert sorted(rows) == [
             f"error  size-mismatch    a {digest(1)}  The size is 0.",
             f"error  size-mismatch    b {digest(1)}  The size is 0.",
@@ -194,10 +196,10 @@ class TestCheck:
         assert last == "4 findings, 3 of them errors."
         assert contents(damaged) == before
 
-    def test_or_a_line_of_json(self, damaged: Redis) -> None:
-        said, code = check("--json", "--kind", "husk")
+    def test_each_finding_is_a_line_of_json_if_asked_for(self, damaged: Redis) -> None:
+        output, code = check("--json", "--kind", "husk")
         assert code == 1
-        assert json.loads(said) == {
+        assert json.loads(output) == {
             "id": f"husk/blob//{digest(2)}",
             "kind": "husk",
             "severity": "info",
@@ -208,7 +210,7 @@ class TestCheck:
             "repairable": True,
         }
 
-    def test_some_repositories_and_kinds(self, damaged: Redis) -> None:
+    def test_a_check_can_be_limited_to_repositories_and_kinds(self, damaged: Redis) -> None:
         assert check("--repository", "b", "--json")[0].count("\n") == 1
         assert check("--repository", "b", "--repository", "a")[0].startswith("error")
         assert check("--repository", "b", "--kind", "corrupt", "dangling-member")[1] == 0
@@ -216,17 +218,19 @@ class TestCheck:
         write_blob(damaged, digest(4), "whole")
         assert f"{digest(4)}\n" in check("--kind", "unreferenced")[0]
 
-    def test_what_cannot_be_found_there_is_told(self, damaged: Redis) -> None:
+    def test_kinds_that_cannot_be_found_in_one_repository_are_refused(self, damaged: Redis) -> None:
         err = StringIO()
         arguments = ("--repository", "c", "--kind", "husk")
         call_command("blobcache", "check", *arguments, stdout=StringIO(), stderr=err)
         assert err.getvalue() == "husk cannot be checked in single repositories.\n"
 
-    def test_fixed_is_fixed(self, damaged: Redis, caplog: pytest.LogCaptureFixture) -> None:
-        said, code = check("--fix")
+    def test_fixed_findings_are_gone(
+        self, damaged: Redis, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        output, code = check("--fix")
         assert code == 0
-        assert said.count("[Repaired]") + said.count("[Already resolved, skipped]") == 4
-        assert re.search(r"^4 findings, 3 of them errors\. Repaired: \d", said, re.MULTILINE)
+        assert output.count("[Repaired]") + output.count("[Already resolved, skipped]") == 4
+        assert re.search(r"^4 findings, 3 of them errors\. Repaired: \d", output, re.MULTILINE)
         assert check("--kind", *FINDING_KINDS) == check()
         assert set(contents(damaged)) == {
             f"blobs::{digest(3)}".encode(),
@@ -234,13 +238,13 @@ class TestCheck:
             f"repository::a::blobs::{digest(3)}".encode(),
         }
 
-    def test_what_is_kept_is_still_a_finding(self, default_cache: Redis) -> None:
+    def test_what_a_fix_keeps_is_still_a_finding(self, default_cache: Redis) -> None:
         write_member(default_cache, "a", digest(1), override="absent")
         with override_settings(BLOBCACHE={"default": {"ROLE": "primary"}}):
-            said, code = check("--fix", "--json")
-        assert (json.loads(said)["outcome"], code) == ("kept", 1)
+            output, code = check("--fix", "--json")
+        assert (json.loads(output)["outcome"], code) == ("kept", 1)
 
-    def test_what_is_named_wrongly_is_refused(self, default_cache: Redis) -> None:
+    def test_invalid_arguments_are_refused(self, default_cache: Redis) -> None:
         for arguments in (["--kind", "wrong"], ["--repository"]):
             with pytest.raises(CommandError):
                 check(*arguments)
@@ -288,12 +292,12 @@ class TestCommandLine:
         assert done.stderr.startswith("CommandError: The cache is not available")
         assert done.stderr.count("\n") == 1
 
-    def test_it_asks_for_a_task(self) -> None:
+    def test_without_a_subcommand_it_exits_with_a_usage_error(self) -> None:
         done = manage(None)
         assert done.returncode == 2
         assert "TASK" in done.stderr
 
-    def test_it_explains_itself_without_redis(self) -> None:
+    def test_help_works_without_redis(self) -> None:
         done = manage(None, "reindex", "--help")
         assert done.returncode == 0
         assert "--registry" in done.stdout

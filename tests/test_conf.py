@@ -43,7 +43,7 @@ def test_every_setting_has_a_value_in_these_tests() -> None:
 
 @pytest.mark.parametrize("name", DEFAULTS)
 class TestSetting:
-    def test_it_is_read_from_its_registrys_entry(self, name: str) -> None:
+    def test_it_is_read_from_the_entry_of_its_registry(self, name: str) -> None:
         entry = {name: OTHERS[name]}
         with override_settings(BLOBCACHE={"default": {}, "other": entry}):
             assert getattr(RegistrySettings("other"), name) == OTHERS[name]
@@ -77,7 +77,7 @@ def test_the_index_is_by_default_in_the_redis_of_the_descriptors() -> None:
             assert RegistrySettings().CATALOG_ALIAS == "registry"
 
 
-def test_providers_made_without_settings_have_the_same_defaults() -> None:
+def test_providers_created_without_settings_have_the_same_defaults() -> None:
     with override_settings(BLOBCACHE={"default": {}}):
         settings = RegistrySettings()
         assert Rules.from_settings(settings) == Rules()

@@ -9,7 +9,7 @@ from blobcache.exceptions import CursorInvalid
 
 
 @given(st.binary(max_size=300), st.lists(st.text(), max_size=3))
-def test_a_token_gives_the_cursor_back(raw: bytes, scope: list[str]) -> None:
+def test_a_token_is_decoded_to_its_cursor(raw: bytes, scope: list[str]) -> None:
     cursor = raw.decode("utf-8", "surrogateescape")
     assert unseal(seal(cursor, *scope), *scope) == cursor
 
@@ -20,7 +20,7 @@ def test_its_length_does_not_depend_on_the_name_in_it(before: str) -> None:
     assert lengths == {len(seal("", "list"))}
 
 
-def test_a_long_cursor_takes_several_whole_blocks() -> None:
+def test_a_long_cursor_is_padded_to_whole_blocks() -> None:
     lengths = [len(seal("x" * length)) for length in range(2000)]
     assert len(set(lengths)) == 2000 // 384 + 1
 

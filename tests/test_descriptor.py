@@ -21,7 +21,7 @@ from blobcache.exceptions import (
     MediaTypeInvalid,
     SizeInvalid,
 )
-from tests.test_digest import TARSUM, Liar
+from tests.test_digest import TARSUM, MisleadingString
 
 A = Digest("sha256:" + "a" * 64)
 B = Digest("sha256:" + "b" * 64)
@@ -38,7 +38,7 @@ class TestDigest:
         assert digest == A
         assert type(digest) is Digest
 
-    def test_a_digest_is_kept_also_one_that_only_a_registry_may_allow(self) -> None:
+    def test_a_digest_object_is_kept_even_if_its_form_is_allowed_only_by_a_setting(self) -> None:
         tarsum = Digest(TARSUM, allow_tarsum=True)
         assert Descriptor(tarsum, 1).digest is tarsum
 
@@ -80,7 +80,7 @@ class TestSize:
         "size",
         [True, False, 1.0, float("nan"), float("inf"), "1", b"1", None, [], 1j, Number.ONE, object],
     )
-    def test_what_is_no_plain_whole_number_is_refused(self, size: object) -> None:
+    def test_values_that_are_not_plain_integers_are_refused(self, size: object) -> None:
         with pytest.raises(SizeInvalid, match=f"not {type(size).__name__}"):
             Descriptor(A, size, OCTETS)  # type: ignore[arg-type]
 
@@ -98,10 +98,10 @@ class TestMediaType:
             None,
         ],
     )
-    def test_text_is_kept_as_it_is(self, media_type: str | None) -> None:
+    def test_text_is_not_changed(self, media_type: str | None) -> None:
         assert Descriptor(A, 1, media_type).media_type == media_type
 
-    def test_there_may_be_none(self) -> None:
+    def test_the_media_type_may_be_missing(self) -> None:
         assert Descriptor(A, 1).media_type is None
 
     @pytest.mark.parametrize(
@@ -115,37 +115,37 @@ class TestMediaType:
             assert caught.value.message.isprintable()
             assert json.dumps(caught.value.detail, ensure_ascii=False).encode()
 
-    def test_an_empty_one_is_refused(self) -> None:
+    def test_an_empty_text_is_refused(self) -> None:
         with pytest.raises(MediaTypeInvalid, match="media type is empty"):
             Descriptor(A, 1, "")
 
     @pytest.mark.parametrize("media_type", [0, 1, True, b"a/b", ["a/b"], object])
-    def test_what_is_no_string_is_refused(self, media_type: object) -> None:
+    def test_values_that_are_not_strings_are_refused(self, media_type: object) -> None:
         with pytest.raises(MediaTypeInvalid, match=f"not {type(media_type).__name__}"):
             Descriptor(A, 1, media_type)  # type: ignore[arg-type]
 
-    def test_none_is_nothing_that_could_be_stored(self) -> None:
+    def test_a_missing_media_type_cannot_be_written(self) -> None:
         with pytest.raises(MediaTypeInvalid):
             validate_media_type(None)
 
-    def test_a_huge_one_is_not_repeated(self) -> None:
+    def test_a_huge_value_is_not_repeated_in_the_error(self) -> None:
         with pytest.raises(MediaTypeInvalid) as caught:
             Descriptor(A, 1, "a" * 10_000_000 + "\n")
         assert len(caught.value.message) < 1000
         assert len(str(caught.value.detail)) < 1000
 
-    def test_what_a_string_holds_is_kept_whatever_it_says(self) -> None:
-        media_type = Descriptor(A, 1, Liar("a/b", "c\nd")).media_type
+    def test_the_content_of_a_string_subclass_counts_and_not_its_str(self) -> None:
+        media_type = Descriptor(A, 1, MisleadingString("a/b", "c\nd")).media_type
         assert type(media_type) is str
         assert media_type == "a/b"
 
 
 class TestValue:
-    def test_it_says_itself_by_its_digest(self) -> None:
+    def test_its_text_is_its_digest(self) -> None:
         assert str(Descriptor(A, 1, OCTETS)) == A
         assert repr(Descriptor(A, 1)) == f"Descriptor(digest={A!r}, size=1, media_type=None)"
 
-    def test_it_equals_one_of_the_same_fields(self) -> None:
+    def test_it_equals_a_descriptor_with_the_same_fields(self) -> None:
         descriptor = Descriptor(digest=A, size=1, media_type=OCTETS)
         assert descriptor == Descriptor(str(A), 1, OCTETS)
         assert len({descriptor, Descriptor(A, 1, OCTETS)}) == 1
@@ -162,7 +162,7 @@ class TestValue:
     @pytest.mark.parametrize("field", ["digest", "size", "media_type", "anything"])
     def test_it_cannot_be_changed(self, field: str) -> None:
         descriptor = Descriptor(A, 1, OCTETS)
-        # Python 3.11 has a TypeError for a name that is no slot of the dataclass.
+        # Python 3.11 has a TypeError for a name that is not a slot of the dataclass.
         with pytest.raises((AttributeError, TypeError)):
             setattr(descriptor, field, "x")
         with pytest.raises((AttributeError, TypeError)):
@@ -189,7 +189,7 @@ class TestValue:
 
 
 class TestOrder:
-    def test_it_is_by_digest_then_size_then_media_type_with_none_first(self) -> None:
+    def test_the_order_is_by_digest_then_size_then_media_type_with_none_first(self) -> None:
         ordered = [
             Descriptor(A, 1),
             Descriptor(A, 1, "a/a"),
@@ -206,13 +206,15 @@ class TestOrder:
     )
 
     @given(descriptors, descriptors)
-    def test_it_is_total_and_agrees_with_equality(self, one: Descriptor, other: Descriptor) -> None:
+    def test_the_order_is_total_and_agrees_with_equality(
+        self, one: Descriptor, other: Descriptor
+    ) -> None:
         assert [one < other, one == other, one > other].count(True) == 1
         assert (one <= other) == (one < other or one == other)
         assert (one >= other) == (not one < other)
 
     @pytest.mark.parametrize("other", [A, None, 1, (A, 1, None)])
-    def test_it_is_among_descriptors_alone(self, other: object) -> None:
+    def test_only_descriptors_can_be_compared(self, other: object) -> None:
         with pytest.raises(TypeError):
             assert Descriptor(A, 1) < other
         with pytest.raises(TypeError):

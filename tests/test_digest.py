@@ -26,8 +26,8 @@ SHA512 = "sha512:" + HEX * 8
 TARSUM = "tarsum.v1+sha256:" + "Aa" * 32
 
 
-class Liar(str):
-    """A string that says something else than it holds."""
+class MisleadingString(str):
+    """A string whose methods return something else than its content."""
 
     __slots__ = ("says",)
 
@@ -141,7 +141,7 @@ class TestGrammar:
             pytest.param(lambda encoded: encoded * 10_000, id="huge"),
         ],
     )
-    def test_of_a_known_algorithm_the_bytes_behind_the_colon_are_counted_first(
+    def test_for_a_known_algorithm_the_bytes_after_the_colon_are_counted_first(
         self, algorithm: str, change: object
     ) -> None:
         assert callable(change)
@@ -154,7 +154,7 @@ class TestGrammar:
     @pytest.mark.parametrize(
         "wrong", ["A", "F", "g", " ", "\n", "\x00", ":", "=", "-", "/", "é", "€"]
     )
-    def test_of_a_known_algorithm_the_characters_are_looked_at_last(
+    def test_for_a_known_algorithm_the_characters_are_checked_last(
         self, algorithm: str, wrong: str
     ) -> None:
         rest = "0" * (ALGORITHMS[algorithm] - len(wrong.encode()))
@@ -162,14 +162,14 @@ class TestGrammar:
             with pytest.raises(DigestInvalidFormat, match="other than 0-9 and a-f"):
                 Digest(f"{algorithm}:{encoded}")
 
-    def test_surrogates_count_the_three_bytes_that_go_counts(self) -> None:
+    def test_a_surrogate_counts_as_three_bytes_as_in_go(self) -> None:
         with pytest.raises(DigestInvalidFormat, match="other than 0-9 and a-f"):
             Digest("sha256:\ud800" + "0" * 61)
 
     @pytest.mark.parametrize(
         "value", [None, 0, 1.5, True, b"sha256:" + b"a" * 64, [], {}, ("sha256", "a"), object]
     )
-    def test_what_is_no_string_is_a_wrong_format(self, value: object) -> None:
+    def test_values_that_are_not_strings_have_a_wrong_format(self, value: object) -> None:
         with pytest.raises(DigestInvalidFormat, match=f"not {type(value).__name__}"):
             Digest(value)  # type: ignore[arg-type]
 
@@ -182,7 +182,7 @@ def outcome(value: str) -> Digest | DigestInvalid:
 
 
 def reading(value: str) -> type[Digest | DigestInvalid]:
-    """What go-digest's Validate makes of a value, read from its grammar, character by character."""
+    """Return what go-digest's Validate returns, by reading its grammar character by character."""
     algorithm, colon, encoded = value.partition(":")
     if not (algorithm and colon and encoded):
         return DigestInvalidFormat
@@ -218,11 +218,11 @@ class TestAgainstAnIndependentReading:
     @example("sha256:" + "é" * 32)
     @example("sha256:" + "é" * 64)
     @example("1 1:000")
-    def test_every_value_is_decided_alike(self, value: str) -> None:
+    def test_every_value_has_the_same_outcome(self, value: str) -> None:
         assert type(outcome(value)) is reading(value)
 
     @given(near_digests | st.text(st.characters(exclude_categories=[]), max_size=140))
-    def test_what_is_refused_is_repeated_short_and_printable(self, value: str) -> None:
+    def test_a_refused_value_is_quoted_short_and_printable(self, value: str) -> None:
         error = outcome(value)
         if isinstance(error, DigestInvalid):
             assert error.message.isascii()
@@ -241,13 +241,13 @@ class TestTarsum:
             ("tarsum+SHA1:0", "tarsum+SHA1"),
         ],
     )
-    def test_the_original_designs_form_is_read_if_allowed(self, value: str, algorithm: str) -> None:
+    def test_a_tarsum_is_parsed_if_allowed(self, value: str, algorithm: str) -> None:
         digest = Digest(value, allow_tarsum=True)
         assert digest == value
         assert digest.algorithm == algorithm
         assert digest.encoded == value.rpartition(":")[2]
 
-    def test_it_is_unsupported_unless_allowed(self) -> None:
+    def test_a_tarsum_is_unsupported_unless_allowed(self) -> None:
         with pytest.raises(DigestUnsupported):
             Digest(TARSUM)
 
@@ -266,17 +266,17 @@ class TestTarsum:
             ("tarsum.v1+sha256:٣", DigestInvalidFormat),
         ],
     )
-    def test_what_only_resembles_it_is_decided_as_ever(
+    def test_values_that_only_resemble_a_tarsum_have_their_usual_outcome(
         self, value: str, error: type[DigestInvalid]
     ) -> None:
         with pytest.raises(error):
             Digest(value, allow_tarsum=True)
 
     @pytest.mark.parametrize("value", [SHA256, SHA384, SHA512])
-    def test_other_digests_stay_what_they_are(self, value: str) -> None:
+    def test_other_digests_are_not_affected(self, value: str) -> None:
         assert Digest(value, allow_tarsum=True) == Digest(value)
 
-    def test_allowing_it_loosens_nothing_else(self) -> None:
+    def test_allowing_tarsums_allows_nothing_else(self) -> None:
         with pytest.raises(DigestInvalidLength):
             Digest("sha256:abc", allow_tarsum=True)
 
@@ -296,10 +296,10 @@ class TestValue:
             with pytest.raises(AttributeError):
                 setattr(digest, name, "x")
 
-    def test_a_digest_is_not_read_again(self, digest: Digest) -> None:
+    def test_a_digest_is_not_parsed_again(self, digest: Digest) -> None:
         assert Digest(digest) is digest
 
-    def test_its_repr_says_what_it_is(self, digest: Digest) -> None:
+    def test_its_repr_names_the_class_and_the_value(self, digest: Digest) -> None:
         assert repr(digest) == f"Digest('{digest!s}')"
 
     @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -322,12 +322,12 @@ def test_digests_sort_as_their_wire_forms() -> None:
 
 class TestSubclasses:
     @pytest.mark.parametrize("says", [SHA256, "sha256:no", ""])
-    def test_what_a_string_holds_is_read_whatever_it_says(self, says: str) -> None:
-        digest = Digest(Liar(SHA512, says))
+    def test_the_content_of_a_string_subclass_is_parsed_and_not_its_str(self, says: str) -> None:
+        digest = Digest(MisleadingString(SHA512, says))
         assert digest == SHA512
         assert type(str(digest)) is str
         with pytest.raises(DigestInvalidFormat):
-            Digest(Liar("nothing", says))
+            Digest(MisleadingString("nothing", says))
 
     def test_a_digest_may_be_subclassed(self) -> None:
         class Own(Digest):
@@ -349,15 +349,15 @@ class TestSubclasses:
     ],
     ids=["no colon", "separators", "unknown", "known"],
 )
-def test_a_huge_value_is_not_repeated(value: str) -> None:
+def test_a_huge_value_is_not_repeated_in_the_error(value: str) -> None:
     with pytest.raises(DigestInvalid) as caught:
         Digest(value)
     assert len(caught.value.message) < 1000
     assert len(str(caught.value.detail["digest"])) < 1000
 
 
-def what_comes_of(call: Callable[[], list[Digest]]) -> object:
-    """What comes of it: the digests, or the error and what it says."""
+def digests_or_error(call: Callable[[], list[Digest]]) -> object:
+    """Return the digests, or the error and its message."""
     try:
         found = call()
     except DigestInvalid as error:
@@ -369,7 +369,9 @@ class TestAllOf:
     @given(
         st.lists(
             st.one_of(
-                st.sampled_from([SHA256, SHA384, SHA512, Digest(SHA256), Liar(SHA256, "x"), ""]),
+                st.sampled_from(
+                    [SHA256, SHA384, SHA512, Digest(SHA256), MisleadingString(SHA256, "x"), ""]
+                ),
                 st.text("0123456789abcdef", min_size=64, max_size=64).map("sha256:{}".format),
                 st.text("sha256:\n0f", min_size=69, max_size=72),
             )
@@ -380,15 +382,15 @@ class TestAllOf:
     @example(["\n" + SHA256[1:]])
     @example([SHA256, SHA256[:-1] + "é"])
     @example([SHA256, TARSUM])
-    def test_is_each_of_them_once(self, values: list[str]) -> None:
-        assert what_comes_of(lambda: Digest.all_of(iter(values))) == what_comes_of(
+    def test_returns_each_digest_once(self, values: list[str]) -> None:
+        assert digests_or_error(lambda: Digest.all_of(iter(values))) == digests_or_error(
             lambda: list(dict.fromkeys(map(Digest, values)))
         )
 
-    def test_takes_tarsums_where_they_are_allowed(self) -> None:
+    def test_accepts_tarsums_if_they_are_allowed(self) -> None:
         assert Digest.all_of([TARSUM, SHA256, TARSUM], allow_tarsum=True) == [TARSUM, SHA256]
 
     @pytest.mark.parametrize("value", [None, 7, [], {}, b"sha256:"])
-    def test_says_so_if_one_is_no_string(self, value: object) -> None:
+    def test_an_item_that_is_not_a_string_is_an_error(self, value: object) -> None:
         with pytest.raises(DigestInvalidFormat):
             Digest.all_of([SHA256, value])  # type: ignore[list-item]

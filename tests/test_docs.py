@@ -1,4 +1,4 @@
-"""The documentation, as far as it can be held against the code without reading it."""
+"""The documentation, as far as a test can compare it with the code."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def named(path: Path) -> str:
 
 
 def section(page: Path, heading: str) -> str:
-    """What stands below the heading, up to the next one of its level."""
+    """Return the text below the heading, up to the next heading of its level."""
     _, _, rest = page.read_text().partition(f"\n## {heading}\n")
     assert rest, heading
     return rest.partition("\n## ")[0]
 
 
 def rows(text: str) -> Iterator[list[str]]:
-    """The cells of each row that begins with something in code."""
+    """Return the cells of each row that begins with code."""
     for line in text.splitlines():
         if line.startswith("| `"):
             yield [cell.strip().strip("`") for cell in line.strip("|").split(" | ")]
@@ -64,7 +64,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings."""
+    """Return the anchors of a page's headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
 
@@ -117,7 +117,7 @@ def test_every_kind_of_finding_is_explained() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_what_a_page_links_to_is_there(page: Path) -> None:
+def test_links_lead_to_existing_targets(page: Path) -> None:
     text = page.read_text()
     links = re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", text)
     for link in ("".join(groups) for groups in links):
@@ -137,7 +137,7 @@ def test_python_compiles(page: Path) -> None:
 
 @pytest.mark.parametrize("page", [README, ROOT / "docs" / "installing.md"], ids=named)
 def test_the_settings_pass_the_checks(page: Path) -> None:
-    """The blocks of settings up to there, one after another, as they would stand in a project."""
+    """The blocks of settings up to this one, one after another, as in a project."""
     settings: dict[str, Any] = {"INSTALLED_APPS": []}
     seen = 0
     for block in blocks(page, "python"):
@@ -164,7 +164,7 @@ NAME, GONE = RepositoryName("team/app"), RepositoryName("team/gone")
 
 
 def users() -> dict[str, str]:
-    """The rules of each user that the documentation speaks of; the same wherever it does."""
+    """Return the rules of each user in the documentation; all pages must agree."""
     found: dict[str, str] = {}
     for page in PAGES:
         for name, rules in re.findall(r"^ACL SETUSER (\S+) (.+)$", page.read_text(), re.MULTILINE):
@@ -174,14 +174,14 @@ def users() -> dict[str, str]:
 
 @pytest.fixture
 def server() -> Iterator[embedded.Server]:
-    """A server of one's own, whose scripts nobody knows yet."""
+    """A separate server without any loaded scripts."""
     with embedded.start() as server:
         yield server
 
 
 @pytest.fixture
 def root(server: embedded.Server) -> Iterator[Redis]:
-    """The client that may do everything, in another database than the first."""
+    """A client that may do everything, in a database other than the first."""
     with Redis.from_url(server.url.removesuffix("/0") + "/1") as client:
         for name, rules in users().items():
             client.execute_command("ACL SETUSER", name, *rules.split())
@@ -263,7 +263,7 @@ def write_everything(root: Redis) -> None:
     assert all(each.outcome for each in repair_many(service, found, budget=60))
 
 
-def test_what_a_reader_and_its_index_are_allowed_suffices(
+def test_the_rules_of_a_reader_and_its_index_are_sufficient(
     server: embedded.Server, root: Redis
 ) -> None:
     with ExitStack() as stack:
@@ -275,7 +275,7 @@ def test_what_a_reader_and_its_index_are_allowed_suffices(
 
 
 @pytest.mark.parametrize("entry", [{}, {"TTL": 60, "SIZE_FIELDS": ("size",)}, {"ROLE": "primary"}])
-def test_what_a_writer_is_allowed_suffices(
+def test_the_rules_of_a_writer_are_sufficient(
     server: embedded.Server, root: Redis, entry: dict[str, object]
 ) -> None:
     with (
@@ -286,7 +286,7 @@ def test_what_a_writer_is_allowed_suffices(
         write_everything(root)
 
 
-def test_a_reader_is_allowed_no_write(server: embedded.Server, root: Redis) -> None:
+def test_the_rules_of_a_reader_allow_no_write(server: embedded.Server, root: Redis) -> None:
     allowed = {word[1:] for word in users()["portal-reader"].split() if word.startswith("+")}
     writes = set(root.acl_cat("write"))
     assert allowed

@@ -27,7 +27,7 @@ with embedded.start() as server:
 
 
 def ends(pid: int, seconds: float = 10) -> bool:
-    """Whether the process ends in time, if it is not gone already."""
+    """Return whether the process has ended, or ends in time."""
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -39,7 +39,7 @@ def ends(pid: int, seconds: float = 10) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs; one that nobody has reaped yet does not."""
+    """Return whether the process runs; a zombie does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -49,11 +49,11 @@ def is_alive(pid: int) -> bool:
 
 @pytest.fixture
 def parent(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs a server, says its pid, and ends when told to."""
+    """A process that runs a server, prints its pid, and ends on request."""
     with subprocess.Popen(
         [sys.executable, "-c", PARENT],
         cwd=ROOT,
-        # Where a killed process leaves its server's directory.
+        # The directory in which a killed process leaves its server's directory.
         env={**os.environ, "TMPDIR": str(tmp_path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -71,7 +71,7 @@ def test_a_server_answers_on_a_port_of_its_own() -> None:
                 assert client.info("server")["process_id"] == server.pid
 
 
-def test_a_server_answers_on_a_unix_socket_alone() -> None:
+def test_a_server_can_listen_only_on_a_unix_socket() -> None:
     with embedded.start(unix=True) as server, server.client() as client:
         assert server.port is None
         assert server.url == f"unix://{server.socket}?db=0"
@@ -85,7 +85,7 @@ def test_nothing_is_left_after_the_block() -> None:
     assert not server.directory.exists()
 
 
-def test_arguments_win_over_the_defaults() -> None:
+def test_arguments_override_the_defaults() -> None:
     arguments = ["--maxmemory", "50mb", "--save", "60 1"]
     with embedded.start(*arguments) as server, server.client() as client:
         assert client.config_get("maxmemory", "save") == {
@@ -144,7 +144,7 @@ def test_a_server_outlives_the_thread_that_started_it() -> None:
         assert client.ping()
 
 
-def test_a_wrong_argument_is_shown_from_the_log() -> None:
+def test_an_error_about_a_wrong_argument_has_the_servers_log() -> None:
     refused = pytest.raises(embedded.ServerError, match="no-such-option")
     with refused, embedded.start("--no-such-option", "yes"):
         pass
@@ -158,7 +158,7 @@ def test_a_missing_binary_is_named() -> None:
         pass
 
 
-def test_a_port_in_use_is_an_error_where_it_was_asked_for() -> None:
+def test_a_port_in_use_is_an_error_if_it_was_requested() -> None:
     with embedded.start() as server:
         refused = pytest.raises(embedded.ServerError, match="Address already in use")
         with refused, embedded.start(port=server.port):
@@ -166,7 +166,7 @@ def test_a_port_in_use_is_an_error_where_it_was_asked_for() -> None:
         assert server.pid
 
 
-def test_a_port_taken_meanwhile_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_free_port_that_was_taken_meanwhile_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     free_port = embedded._free_port
     with embedded.start() as server:
         assert server.port
@@ -176,14 +176,14 @@ def test_a_port_taken_meanwhile_is_replaced(monkeypatch: pytest.MonkeyPatch) -> 
             assert client.info("server")["process_id"] == other.pid
 
 
-def test_a_server_that_stays_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_starting_fails_if_the_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "START_SECONDS", 0.3)
     refused = pytest.raises(embedded.ServerError, match="did not answer in time")
     with refused, embedded.start("--requirepass", "secret"):
         pass
 
 
-def test_a_unix_socket_below_too_long_a_path_is_refused(
+def test_a_unix_socket_with_too_long_a_path_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deep = tmp_path / ("x" * 100)
@@ -216,7 +216,7 @@ def test_a_server_dies_with_its_killed_parent(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Only Linux can tell a child so.")
-def test_a_server_whose_parent_is_gone_already_does_not_start() -> None:
+def test_a_server_does_not_start_if_its_parent_has_already_ended() -> None:
     another = str(os.getppid())
     launched = subprocess.run(
         [

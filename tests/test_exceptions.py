@@ -45,14 +45,14 @@ TREE: list[tuple[type[BlobCacheError], type[Exception], str, int]] = [
 
 
 @pytest.mark.parametrize(("error", "parent", "code", "status"), TREE)
-def test_each_error_has_its_place_code_and_status(
+def test_each_error_has_its_base_class_code_and_status(
     error: type[BlobCacheError], parent: type[Exception], code: str, status: int
 ) -> None:
     assert parent in error.__bases__
     assert (error.code, error.status) == (code, status)
 
 
-def test_the_tree_has_no_other_errors() -> None:
+def test_there_are_no_other_error_classes() -> None:
     def below(error: type[BlobCacheError]) -> set[type[BlobCacheError]]:
         return {error}.union(*map(below, error.__subclasses__()))
 
@@ -62,19 +62,19 @@ def test_the_tree_has_no_other_errors() -> None:
 
 
 @pytest.mark.parametrize("error", [error for error, _, _, status in TREE if status == 400])
-def test_what_is_the_callers_mistake_is_a_value_error(error: type[BlobCacheError]) -> None:
+def test_errors_caused_by_the_caller_are_value_errors(error: type[BlobCacheError]) -> None:
     assert issubclass(error, ValueError)
 
 
 @pytest.mark.parametrize("error", [error for error, *_ in TREE])
 class TestError:
-    def test_it_says_its_message_and_keeps_its_detail(self, error: type[BlobCacheError]) -> None:
+    def test_it_has_its_message_and_detail(self, error: type[BlobCacheError]) -> None:
         raised = error("What is wrong.", {"digest": "x"})
         assert str(raised) == raised.message == "What is wrong."
         assert raised.detail == {"digest": "x"}
         assert error("No detail.").detail == {}
 
-    def test_its_detail_is_its_own(self, error: type[BlobCacheError]) -> None:
+    def test_its_detail_is_a_copy(self, error: type[BlobCacheError]) -> None:
         detail: dict[str, object] = {"digest": "x"}
         raised = error("What is wrong.", detail)
         detail["digest"] = "y"
@@ -87,17 +87,17 @@ class TestError:
             assert (again.message, again.detail) == (raised.message, raised.detail)
 
 
-def test_a_corrupt_descriptor_says_which_kind_it_is() -> None:
+def test_a_corrupt_descriptor_names_its_kind() -> None:
     assert DescriptorCorrupt("Damaged.").kind == "corrupt"
     other = DescriptorCorrupt("Damaged.", kind=Kind.DIGEST_MISMATCH)
     assert pickle.loads(pickle.dumps(other)).kind == "digest-mismatch"  # noqa: S301 - our own
 
 
-def test_a_corrupt_descriptor_says_which_part_does_not_parse() -> None:
+def test_a_corrupt_descriptor_names_the_part_that_does_not_parse() -> None:
     assert DescriptorCorrupt("Damaged.").part is None
     other = DescriptorCorrupt("Damaged.", part=Part.SIZE)
     assert pickle.loads(pickle.dumps(other)).part is Part.SIZE  # noqa: S301 - our own
 
 
-def test_who_finds_the_cache_unavailable_learns_when_to_come_back() -> None:
+def test_an_unavailable_cache_has_a_time_to_retry_after() -> None:
     assert CacheUnavailable.retry_after > 0

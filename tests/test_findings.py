@@ -34,7 +34,7 @@ names = st.from_regex(r"[a-z0-9]{1,9}(?:/[a-z0-9]{1,9})?", fullmatch=True).map(s
     repository=st.binary(),
     digest=st.binary(),
 )
-def test_an_id_says_it_all(
+def test_an_id_is_decoded_to_its_subject(
     kind: Kind, place: Place, name: bytes, repository: bytes, digest: bytes
 ) -> None:
     if place is Place.MEMBER:
@@ -72,12 +72,12 @@ def test_an_id_says_it_all(
         "corrupt/blob//\u00e9",
     ],
 )
-def test_what_is_no_id_is_refused(text: str) -> None:
+def test_an_invalid_id_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
         Finding.parse(text)
 
 
-def test_a_kind_is_of_records_or_of_findings_or_of_both() -> None:
+def test_each_kind_belongs_to_records_or_findings_or_both() -> None:
     assert set(RECORD_KINDS) | set(FINDING_KINDS) == set(Kind)
     assert set(RECORD_KINDS) - set(FINDING_KINDS) == {Kind.OK}
     assert set(FINDING_KINDS) > DEFAULT_KINDS
@@ -88,7 +88,7 @@ def test_the_worst_severity_comes_first() -> None:
 
 
 @pytest.mark.parametrize("kind", FINDING_KINDS)
-def test_an_explanation_belongs_to_its_kind(kind: Kind) -> None:
+def test_each_kind_has_its_explanation(kind: Kind) -> None:
     explanation = EXPLANATIONS[kind]
     assert explanation.kind is kind
     assert explanation.severity is SEVERITIES[kind]
@@ -129,7 +129,7 @@ def test_every_kind_severity_and_outcome_has_its_texts() -> None:
         (Kind.ORPHAN_OVERRIDE, {}, ""),
     ],
 )
-def test_facts_are_described_in_one_line(
+def test_facts_are_shown_in_one_line(
     kind: Kind, facts: dict[str, str | int | None], text: str
 ) -> None:
     assert describe(Finding(kind, BLOB, facts)) == text

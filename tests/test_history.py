@@ -92,7 +92,7 @@ def test_each_repair_has_its_entry(
     )
 
 
-def test_changes_outside_of_a_block_are_not_attributed(
+def test_changes_outside_of_a_block_have_no_user(
     provider: RedisBlobDescriptorCacheProvider, user: User
 ) -> None:
     with recorded(user, source="test"):
@@ -136,7 +136,7 @@ def test_a_database_that_refuses_an_entry_hides_neither_success_nor_error(
     (record,) = [each for each in caplog.records if each.name == "blobcache.history"]
     assert BLOB in record.getMessage()
     assert provider.stat(BLOB).size == 1
-    assert written() == []  # and the connection still works
+    assert written() == []  # The connection still works.
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -1,4 +1,4 @@
-"""What `import blobcache` gives."""
+"""What `import blobcache` provides."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import blobcache
 from blobcache import descriptor, digest, reference, services
 
 
-def test_the_root_exports_what_callers_need() -> None:
+def test_the_root_exports_the_public_names() -> None:
     assert blobcache.Descriptor is descriptor.Descriptor
     assert blobcache.Digest is digest.Digest
     assert blobcache.RepositoryName is reference.RepositoryName
@@ -25,12 +25,12 @@ def test_all_names_can_be_imported() -> None:
     assert set(blobcache.__all__) <= scope.keys()
 
 
-def test_other_names_are_missing() -> None:
+def test_other_names_raise_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'blobcache' has no attribute 'get_provder'"):
         blobcache.get_provder  # type: ignore[attr-defined]  # noqa: B018
 
 
-def test_it_is_imported_before_there_are_settings() -> None:
+def test_it_can_be_imported_before_settings_are_configured() -> None:
     code = """
 import sys
 import blobcache

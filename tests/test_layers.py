@@ -23,7 +23,7 @@ FLOORS = [
     {"descriptor", "digest", "exceptions", "kinds", "media_types", "parsing", "raw", "reference"},
 ]
 """From the top down, as packages and modules of the app or beside it. On the last three floors the
-modules of one floor may import each other: they are small, and kin."""
+modules of one layer may import each other: they are small, and kin."""
 
 VOCABULARY = FLOORS[-1]
 
@@ -34,7 +34,7 @@ SIDEWAYS = {
         "redis",
     ): "the store keeps its figures under keys of `redis/keys.py`",
 }
-"""Allowed imports between packages of one floor, and why."""
+"""Allowed imports between packages of one layer, and why."""
 
 REDIS = {"redis", "transport"}
 """The packages that know Redis. Besides them, only `figures` and those below import from them."""
@@ -80,8 +80,8 @@ def part(dotted: str) -> str | None:
     return parts[1] if parts[0] == "blobcache" and len(parts) > 1 else None
 
 
-def floor(name: str) -> int | None:
-    """Return the number of its floor, counted from the top."""
+def layer(name: str) -> int | None:
+    """Return the number of its layer, counted from the top."""
     return next((number for number, names in enumerate(FLOORS) if name in names), None)
 
 
@@ -89,7 +89,7 @@ def is_named(path: str, named: dict[str, str]) -> bool:
     return any(path.startswith(each) for each in named)
 
 
-def test_every_module_has_a_floor() -> None:
+def test_every_module_has_a_layer() -> None:
     parts = {
         path.stem
         for path in (ROOT / "blobcache").iterdir()
@@ -102,11 +102,11 @@ def test_imports_go_downwards() -> None:
     wrong = []
     for path, tree in sources("blobcache", "project", "benchmarks"):
         here = part(path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
-        if here is None or (mine := floor(here)) is None:  # the package itself, and migrations
+        if here is None or (mine := layer(here)) is None:  # the package itself, and migrations
             continue
         for dotted in set(imports(tree)):
             there = part(dotted)
-            other = floor(there) if there else None
+            other = layer(there) if there else None
             if there in (here, None) or other is None or (here, there) in SIDEWAYS:
                 continue
             is_neighbour = other == mine and mine >= len(FLOORS) - 3
@@ -127,7 +127,7 @@ def test_only_some_modules_import_from_the_packages_that_know_redis() -> None:
     assert wrong == []
 
 
-def test_nobody_asks_for_the_class_of_a_provider() -> None:
+def test_no_code_checks_the_class_of_a_provider() -> None:
     """Protocols say what a provider can do."""
     wrong = [
         f"{path}:{node.lineno}"
@@ -152,7 +152,7 @@ def test_only_some_modules_import_a_client_library() -> None:
     assert wrong == []
 
 
-def test_the_vocabulary_is_pure() -> None:
+def test_the_vocabulary_imports_neither_django_nor_redis() -> None:
     wrong = [
         f"{path} imports {dotted}"
         for path, tree in sources("blobcache")

@@ -51,11 +51,11 @@ def test_media_types_of_registries_and_tools_are_known(media_type: str) -> None:
 
 
 @pytest.mark.parametrize("media_type", [None, "", " ", ";charset=utf-8"])
-def test_no_type_claims_nothing(media_type: str | None) -> None:
+def test_a_missing_type_has_no_category(media_type: str | None) -> None:
     assert describe(media_type).category is Category.UNSPECIFIED
 
 
-def test_parameters_and_case_make_no_difference() -> None:
+def test_parameters_and_case_are_ignored() -> None:
     plain = describe("application/vnd.oci.image.config.v1+json")
     assert describe("Application/vnd.OCI.image.config.v1+json; charset=utf-8") == plain
 

@@ -96,17 +96,17 @@ class TestManagers:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.django_db
 class TestInAProject:
-    def test_migrate_makes_its_permissions_but_none_to_add(self, kind: type[models.Model]) -> None:
+    def test_migrate_creates_its_permissions_except_add(self, kind: type[models.Model]) -> None:
         name = kind._meta.model_name
         codenames = Permission.objects.filter(
             content_type=ContentType.objects.get_for_model(kind)
         ).values_list("codename", flat=True)
         assert set(codenames) == {f"{action}_{name}" for action in ("view", "change", "delete")}
 
-    def test_migrate_makes_no_table(self, kind: type[models.Model]) -> None:
+    def test_migrate_creates_no_table(self, kind: type[models.Model]) -> None:
         assert kind._meta.db_table not in connection.introspection.table_names()
 
-    def test_its_log_entries_are_kept_although_it_has_no_rows(
+    def test_its_log_entries_are_kept_although_it_has_no_table(
         self, kind: type[models.Model]
     ) -> None:
         entry = LogEntry.objects.create(
@@ -142,7 +142,7 @@ def test_dumpdata_exports_no_rows_of_these_models(
 
 
 @pytest.mark.django_db
-def test_no_migration_is_missing() -> None:
+def test_the_migrations_are_complete() -> None:
     call_command("makemigrations", check=True, dry_run=True, stdout=StringIO())
 
 

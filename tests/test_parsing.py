@@ -9,7 +9,7 @@ from blobcache.reference import RepositoryName
 
 
 @pytest.mark.parametrize(("text", "number"), [("0", 0), ("12", 12), ("007", 7), ("999", 999)])
-def test_ascii_digits_are_a_number(text: str, number: int) -> None:
+def test_ascii_digits_are_parsed_as_a_number(text: str, number: int) -> None:
     assert whole_number(text, max_digits=3) == number
 
 
@@ -17,7 +17,7 @@ OTHER_TEXT = ["", "-1", "+1", " 1", "1.0", "1_0", "²", "٣", "1" * 4, "9" * 999
 
 
 @pytest.mark.parametrize("text", OTHER_TEXT, ids=range(len(OTHER_TEXT)))
-def test_other_text_and_longer_text_is_no_number(text: str) -> None:
+def test_other_text_and_longer_text_is_not_a_number(text: str) -> None:
     assert whole_number(text, max_digits=3) is None
 
 

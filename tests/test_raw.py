@@ -17,17 +17,17 @@ UNPRINTABLE = {
 
 
 @pytest.mark.parametrize(("char", "shown"), UNPRINTABLE.values(), ids=UNPRINTABLE)
-def test_what_cannot_be_printed_is_escaped(char: str, shown: str) -> None:
+def test_unprintable_characters_are_escaped(char: str, shown: str) -> None:
     assert printable(f"a{char}b".encode()) == f"a{shown}b"
 
 
-def test_what_can_be_printed_stays_and_what_is_not_utf_8_is_escaped() -> None:
+def test_printable_text_is_kept_and_bytes_that_are_not_utf_8_are_escaped() -> None:
     assert printable("Ünïcode 😀".encode()) == "Ünïcode 😀"
     assert printable(b"\xff\xed\xa0\x80") == r"\xff\xed\xa0\x80"
 
 
 @pytest.mark.parametrize("unit", [b"a", b"\x00", "é".encode(), "😀".encode(), b"\xff"])
-def test_of_what_is_long_only_the_beginning_is_shown(unit: bytes) -> None:
+def test_only_the_beginning_of_a_long_text_is_shown(unit: bytes) -> None:
     shown = printable(unit * 1_000_000)
     assert shown.endswith("...")
     assert len(shown) <= EXCERPT + len("...")
@@ -46,8 +46,6 @@ def test_of_what_is_long_only_the_beginning_is_shown(unit: bytes) -> None:
         ("a" * 257, "a" * 256 + "...", f"'{'a' * 256}...'"),
     ],
 )
-def test_what_others_gave_is_repeated_short_and_encodable(
-    text: str, in_detail: str, in_message: str
-) -> None:
+def test_a_quoted_value_is_short_and_encodable(text: str, in_detail: str, in_message: str) -> None:
     assert excerpt(text) == in_detail
     assert quoted(text) == in_message

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.reference import MAX_LENGTH, RepositoryName, name_cursor, raw_name
-from tests.test_digest import Liar
+from tests.test_digest import MisleadingString
 
 OCI = [
     "a",
@@ -106,14 +106,16 @@ INVALID = [
 
 class TestGrammar:
     @pytest.mark.parametrize("value", OCI)
-    def test_what_the_distribution_spec_allows_is_read_and_may_be_written(self, value: str) -> None:
+    def test_names_of_the_distribution_spec_can_be_read_and_written(self, value: str) -> None:
         name = RepositoryName(value)
         assert str(name) == value
         assert name.is_oci
         name.require_oci()
 
     @pytest.mark.parametrize("value", CACHED_BY_REGISTRIES)
-    def test_what_registries_cache_beyond_that_is_read_but_not_written(self, value: str) -> None:
+    def test_other_names_that_registries_cache_can_be_read_but_not_written(
+        self, value: str
+    ) -> None:
         name = RepositoryName(value)
         assert str(name) == value
         assert not name.is_oci
@@ -128,7 +130,7 @@ class TestGrammar:
         assert RepositoryName(value).is_oci
 
     @pytest.mark.parametrize("value", INVALID)
-    def test_anything_else_is_no_name(self, value: str) -> None:
+    def test_other_strings_are_invalid_names(self, value: str) -> None:
         with pytest.raises(RepositoryNameInvalid) as caught:
             RepositoryName(value)
         assert caught.value.message.isascii()
@@ -136,11 +138,11 @@ class TestGrammar:
         assert json.dumps(caught.value.detail, ensure_ascii=False).encode()
 
     @pytest.mark.parametrize("value", [None, 1, 1.5, True, b"a", [], {}, ["a"], object])
-    def test_what_is_no_string_is_no_name(self, value: object) -> None:
+    def test_values_that_are_not_strings_are_invalid_names(self, value: object) -> None:
         with pytest.raises(RepositoryNameInvalid, match=f"not {type(value).__name__}"):
             RepositoryName(value)  # type: ignore[arg-type]
 
-    def test_a_name_that_is_too_long_is_told_its_length(self) -> None:
+    def test_the_error_for_a_long_name_has_its_length(self) -> None:
         with pytest.raises(
             RepositoryNameInvalid, match="at most 255 characters, not 10000000"
         ) as it:
@@ -157,14 +159,14 @@ class TestGrammar:
             "A." * 127 + "!",
         ],
     )
-    def test_no_name_takes_long_to_refuse(self, value: str) -> None:
+    def test_every_name_is_refused_quickly(self, value: str) -> None:
         for _ in range(1000):
             with pytest.raises(RepositoryNameInvalid):
                 RepositoryName(value)
 
 
 def is_component(text: str) -> bool:
-    """Whether the OCI distribution-spec allows it between two slashes, character by character."""
+    """Return whether the OCI distribution-spec allows it between two slashes."""
     inner = set(string.ascii_lowercase + string.digits)
     runs = re.findall(r"[^a-z0-9]+", text)
     return (
@@ -175,7 +177,7 @@ def is_component(text: str) -> bool:
 
 
 def is_domain(text: str) -> bool:
-    """Whether distribution/reference takes it as a domain, `::` apart."""
+    """Return whether distribution/reference parses it as a domain; `::` is not checked."""
     host, colon, port = text.rpartition(":")
     if text.endswith("]") or not colon:
         host, port = text, "0"
@@ -209,7 +211,7 @@ def is_domain(text: str) -> bool:
 )
 @example("a\n")
 @example("A:1/b")
-def test_every_value_is_decided_as_by_an_independent_reading(value: str) -> None:
+def test_every_value_has_the_same_outcome_as_with_an_independent_parser(value: str) -> None:
     first, *rest = value.split("/")
     is_oci = all(map(is_component, [first, *rest]))
     expected = is_oci or bool(rest and is_domain(first) and all(map(is_component, rest)))
@@ -239,7 +241,7 @@ class TestValue:
             with pytest.raises(AttributeError):
                 setattr(RepositoryName("a"), attribute, "x")
 
-    def test_a_name_is_not_read_again(self) -> None:
+    def test_a_name_is_not_parsed_again(self) -> None:
         name = RepositoryName("team/app")
         assert RepositoryName(name) is name
 
@@ -252,11 +254,11 @@ class TestValue:
             assert type(again) is RepositoryName
         assert type(copy.deepcopy([name])[0]) is RepositoryName
 
-    def test_what_a_string_holds_is_read_whatever_it_says(self) -> None:
-        name = RepositoryName(Liar("team/app", "a::b"))
+    def test_the_content_of_a_string_subclass_is_parsed_and_not_its_str(self) -> None:
+        name = RepositoryName(MisleadingString("team/app", "a::b"))
         assert name == "team/app"
         with pytest.raises(RepositoryNameInvalid):
-            RepositoryName(Liar("a::b", "team/app"))
+            RepositoryName(MisleadingString("a::b", "team/app"))
 
 
 @pytest.mark.parametrize(

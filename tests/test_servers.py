@@ -21,7 +21,7 @@ def server(request: pytest.FixtureRequest) -> embedded.Server:
 
 @pytest.fixture
 def client(server: embedded.Server) -> Iterator[Redis]:
-    """A client whose connection is open already, so that its greeting counts nowhere."""
+    """A client with an open connection, so that its greeting is not counted."""
     with server.client() as client:
         client.flushall()
         yield client
@@ -43,7 +43,7 @@ def test_a_missing_program_skips_the_test(monkeypatch: pytest.MonkeyPatch) -> No
         installed("no-such-program")
 
 
-def test_a_missing_program_fails_the_test_where_servers_are_required(
+def test_a_missing_program_fails_the_test_if_servers_are_required(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("BLOBCACHE_REQUIRE_SERVERS", "1")
@@ -65,13 +65,13 @@ def test_a_cache_on_the_same_server_has_options_of_its_own(valkey: embedded.Serv
         assert two.get_connection_kwargs().get("socket_timeout") is None
 
 
-def test_a_cache_works_as_djangos_too(valkey: embedded.Server) -> None:
+def test_a_cache_also_works_through_django(valkey: embedded.Server) -> None:
     with cache_at(valkey.url, "two"):
         caches["two"].set("key", "value")
         assert caches["two"].get("key") == "value"
 
 
-def test_a_cache_lives_on_a_unix_socket_too() -> None:
+def test_a_cache_also_works_on_a_unix_socket() -> None:
     with embedded.start(unix=True) as server, cache_at(server.url) as client:
         assert client.info("server")["process_id"] == server.pid
 
@@ -121,14 +121,14 @@ def test_a_script_is_one_round_trip_and_its_commands_count(client: Redis, observ
     assert traffic.calls == Counter(eval=1, get=1)
 
 
-def test_a_new_connection_shows(server: embedded.Server, observer: Redis) -> None:
+def test_a_new_connection_is_counted(server: embedded.Server, observer: Redis) -> None:
     with commands(observer) as traffic, server.client() as newcomer:
         newcomer.get("key")
     assert traffic.connections == 1
     assert traffic.calls["get"] == 1
 
 
-def test_info_asked_by_others_counts(client: Redis, observer: Redis) -> None:
+def test_info_commands_of_other_clients_are_counted(client: Redis, observer: Redis) -> None:
     with commands(observer) as traffic:
         client.info()
     assert traffic.round_trips == 1
@@ -145,7 +145,7 @@ def test_traffic_is_counted_for_all_clients(client: Redis, observer: Redis) -> N
     assert traffic.calls["get"] == 4
 
 
-def test_the_monitor_sees_commands_word_by_word(client: Redis, observer: Redis) -> None:
+def test_the_monitor_returns_commands_word_by_word(client: Redis, observer: Redis) -> None:
     with monitor(observer) as seen:
         client.hset("a key", mapping={"back\\slash": 'quo"te', "ü": b"\xff\x00\r\n"})
         client.delete("a key")
@@ -155,14 +155,14 @@ def test_the_monitor_sees_commands_word_by_word(client: Redis, observer: Redis) 
     ]
 
 
-def test_the_monitor_sees_what_a_script_does(client: Redis, observer: Redis) -> None:
+def test_the_monitor_returns_the_commands_of_a_script(client: Redis, observer: Redis) -> None:
     script = "return redis.call('GET', KEYS[1])"
     with monitor(observer) as seen:
         client.eval(script, 1, "key")
     assert seen == [("EVAL", script, "1", "key"), ("GET", "key")]
 
 
-def test_the_monitor_sees_nothing_of_its_own(observer: Redis) -> None:
+def test_the_monitor_does_not_return_its_own_commands(observer: Redis) -> None:
     with monitor(observer) as seen:
         pass
     assert seen == []

@@ -19,7 +19,7 @@ from blobcache.setting import (
 
 
 class Portal:
-    """Settings as `RegistrySettings` has them, of a class of their own."""
+    """Settings of a class other than `RegistrySettings`."""
 
     def __init__(self, entry: Mapping[str, Any]) -> None:
         self._entry = entry

@@ -21,7 +21,7 @@ def test_a_name_is_covered_by_itself_and_by_a_prefix_that_ends_in_a_slash(
 
 
 @given(st.sets(NAMES), NAMES, NAMES)
-def test_what_is_within_a_prefix_is_what_both_cover(
+def test_visible_names_within_a_prefix_are_covered_by_both(
     given_: set[str], prefix: str, name: str
 ) -> None:
     visible = Visible.of(given_)
@@ -31,14 +31,14 @@ def test_what_is_within_a_prefix_is_what_both_cover(
     assert sum(found) == (name.startswith(prefix) and visible.in_ranges(name))
 
 
-def test_no_names_are_none_and_none_are_all() -> None:
+def test_an_empty_list_covers_no_name_and_none_covers_all_names() -> None:
     assert not Visible.of([]).in_ranges("a")
     assert Visible.of(None).in_ranges("a")
     assert ALL.in_ranges("a")
 
 
 @pytest.mark.parametrize("name", ["NO NAME", RepositoryName("b")])
-def test_only_a_name_that_is_allowed_is_admitted(name: str) -> None:
+def test_only_allowed_names_are_admitted(name: str) -> None:
     assert ALL.may_show(name)
     assert not Visible.of(None, lambda each: each != "b").may_show(name)
     assert Visible.of(None, lambda each: each != "b").may_show(RepositoryName("a"))

@@ -1,4 +1,4 @@
-"""Tests that run where requests are answered, and what a thread holds there."""
+"""Run tests in threads as of a web server, and find the connection that a thread holds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _P = ParamSpec("_P")
 
 
 def in_thread(test: Callable[_P, None]) -> Callable[_P, None]:
-    """The test, but in a thread of its own, which handles no signals."""
+    """Run the test in a separate thread, which handles no signals."""
 
     @wraps(test)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
@@ -26,7 +26,7 @@ def in_thread(test: Callable[_P, None]) -> Callable[_P, None]:
 
 
 def held(provider: RedisBlobDescriptorCacheProvider) -> Any:
-    """The connection that this thread holds."""
+    """Return the connection that this thread holds."""
     connection = provider.server.held_connection
     assert connection is not None
     return connection
