@@ -21,7 +21,7 @@ from blobcache.raw import excerpt, printable, quoted
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ALGORITHMS", "MAX_LENGTH", "TARSUM_PATTERN", "Digest", "digest_text"]
+__all__ = ["ALGORITHMS", "MAX_LENGTH", "TARSUM_PATTERN", "Digest", "digest_text", "has_prefix"]
 
 ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
 """The known algorithms, each with the number of hexadecimal characters of its digests."""
@@ -108,6 +108,11 @@ def digest_text(raw: bytes, *, allow_tarsum: bool = True) -> str:
         except (DigestInvalid, UnicodeDecodeError):
             pass
     return printable(raw)
+
+
+def has_prefix(digest: str, prefix: str) -> bool:
+    """Whether a digest begins with the prefix, with or without its algorithm."""
+    return digest.startswith(prefix) or digest.partition(":")[2].startswith(prefix)
 
 
 def _are_sha256(joined: str, count: int) -> bool:

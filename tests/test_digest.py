@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from blobcache.digest import ALGORITHMS, Digest
+from blobcache.digest import ALGORITHMS, Digest, has_prefix
 from blobcache.exceptions import (
     DigestInvalid,
     DigestInvalidFormat,
@@ -394,3 +394,16 @@ class TestAllOf:
     def test_an_item_that_is_not_a_string_is_an_error(self, value: object) -> None:
         with pytest.raises(DigestInvalidFormat):
             Digest.all_of([SHA256, value])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "s", "sha256:", SHA256, SHA256[:20], SHA256[7:], SHA256[7:9]]
+)
+def test_a_digest_has_a_prefix_with_or_without_its_algorithm(prefix: str) -> None:
+    assert has_prefix(SHA256, prefix)
+
+
+@pytest.mark.parametrize("prefix", ["ha", ":", "sha512:", SHA256[8:20] + "g", SHA256 + "0"])
+def test_other_text_is_no_prefix(prefix: str) -> None:
+    assert not has_prefix(SHA256, prefix)
+    assert not has_prefix("no digest", prefix)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from blobcache.admin.labels import CATEGORIES, label
 from blobcache.admin.sorting import order_param, parse_order
-from blobcache.digest import Digest
+from blobcache.digest import Digest, has_prefix
 from blobcache.exceptions import DigestInvalid
 from blobcache.findings import RECORD_KINDS, SEVERITIES, Kind, Severity
 from blobcache.media_types import describe
@@ -95,7 +95,7 @@ class MemberQuery(NamedTuple):
 
     def matches_digest(self, member: str) -> bool:
         """Whether the member begins with the query."""
-        return member.startswith(self.query) or member.partition(":")[2].startswith(self.query)
+        return has_prefix(member, self.query)
 
     def matches(self, record: Record) -> bool:
         """Whether the record passes the filters."""

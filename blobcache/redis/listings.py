@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from blobcache.digest import Digest, digest_text
+from blobcache.digest import Digest, digest_text, has_prefix
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.findings import Part
 from blobcache.raw import EXCERPT
@@ -141,7 +141,7 @@ class RedisCatalog:
             at, members = cast("tuple[int, list[bytes]]", scanned)
             position = int(at)
             digests = map(digest_text, members)
-            found |= dict.fromkeys(each for each in digests if _has_prefix(each, prefix))
+            found |= dict.fromkeys(each for each in digests if has_prefix(each, prefix))
             if not position or len(found) >= limit or deadline.is_over:
                 break
         return MemberPage(
@@ -304,10 +304,6 @@ def _pattern(prefix: str) -> bytes:
 
 def _chars(raw: bytes) -> Iterator[bytes]:
     return (raw[place : place + 1] for place in range(len(raw)))
-
-
-def _has_prefix(member: str, prefix: str) -> bool:
-    return member.startswith(prefix) or member.partition(":")[2].startswith(prefix)
 
 
 _SPECIAL = frozenset(_chars(rb"\*?[]^-"))
