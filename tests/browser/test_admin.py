@@ -187,7 +187,7 @@ def test_a_digest_and_a_reference_are_copied(visit: Visit) -> None:
 def test_figures_are_calculated_without_javascript(visit: Visit) -> None:
     page = visit(java_script_enabled=False)
     page.goto(addresses.repositories())
-    page.get_by_role("link", name="Add up all sizes").click()
+    page.get_by_role("link", name="Calculate all sizes").click()
     expect(page.locator(".messagelist")).to_contain_text("up to date", timeout=15_000)
     page.get_by_role("link", name="Size", exact=True).click()
     expect(page.locator("th[aria-sort]")).to_contain_text("Size")
