@@ -1,4 +1,4 @@
-"""The benchmarks run, and report what they promise. What the figures are is not asserted."""
+"""The benchmarks run, and report all their figures. The values are not asserted."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 class Report:
-    """What one short run of them all said, as text and as JSON."""
+    """The report of one short run of all benchmarks, as text and as JSON."""
 
     def __init__(self, directory: Path) -> None:
         path = directory / "results.json"
@@ -112,7 +112,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 @pytest.mark.parametrize("title", FIGURES)
-def test_every_figure_is_there(report: Report, title: str) -> None:
+def test_every_figure_is_reported(report: Report, title: str) -> None:
     figures = report.values(title, "figures")
     assert set(FIGURES[title]) <= figures.keys()
     for name in figures:
@@ -120,7 +120,7 @@ def test_every_figure_is_there(report: Report, title: str) -> None:
 
 
 @pytest.mark.parametrize("title", RATIOS)
-def test_every_ratio_is_there_and_positive(report: Report, title: str) -> None:
+def test_every_ratio_is_reported_and_positive(report: Report, title: str) -> None:
     ratios = report.values(title, "ratios")
     assert set(RATIOS[title]) <= ratios.keys()
     for name, each in ratios.items():
@@ -138,7 +138,7 @@ def test_every_ratio_is_there_and_positive(report: Report, title: str) -> None:
 
 
 @pytest.mark.parametrize("title", ["stat,", "set and clear", "stat_many", "HTTP: GET"])
-def test_the_path_taken_is_told(report: Report, title: str) -> None:
+def test_the_code_path_is_reported(report: Report, title: str) -> None:
     for section in report.sections(title):
         (note,) = (each for each in section["notes"] if "path taken: " in each)
         assert note.partition("path taken: ")[2] in PATHS
@@ -156,18 +156,18 @@ def test_every_bar_is_reported_as_cleared_or_not(report: Report) -> None:
     assert report.results["short"] is True
 
 
-def test_importing_the_services_pulls_in_nothing_of_the_upper_floors(report: Report) -> None:
+def test_importing_the_services_imports_nothing_of_the_upper_layers(report: Report) -> None:
     (section,) = report.sections("start-up")
     assert section["notes"][0].endswith(": none")
 
 
-def test_what_was_measured_on_is_told(report: Report) -> None:
+def test_the_environment_is_reported(report: Report) -> None:
     assert {"cores", "python", "server", "load", "Django", "redis"} <= (
         report.results["machine"].keys()
     )
 
 
-def test_one_can_be_chosen() -> None:
+def test_a_single_benchmark_can_be_chosen() -> None:
     done = run("--short", "batch")
     assert done.returncode == 0, done.stderr
     assert "stat_many of" in done.stdout
@@ -180,8 +180,8 @@ def test_an_unknown_name_is_refused() -> None:
     assert "no such benchmark: nothing" in done.stderr
 
 
-def test_programs_that_are_not_installed_are_missed_in_words(tmp_path: Path) -> None:
-    """Without redis-server the embedded Valkey serves, without wrk we make the load ourselves."""
+def test_programs_that_are_not_installed_are_reported(tmp_path: Path) -> None:
+    """Without redis-server the embedded Valkey is used, without wrk our own load generator."""
     done = run("--short", "http", PATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "server valkey" in done.stdout

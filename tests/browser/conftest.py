@@ -1,4 +1,4 @@
-"""The portal in a real browser: Debian's chromium, under the strictest policy that it must bear.
+"""The portal in a real browser: Debian's chromium, under a strict policy.
 
 Runs alone, as `pytest tests/browser`: the browser's driver leaves an event loop running in the main
 thread, in which Django refuses its database and other tests their own loops.
@@ -55,7 +55,7 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
 
 @pytest.fixture(scope="session", autouse=True)
 def strict_policy() -> Iterator[None]:
-    """Before the live server makes its handler, once a session."""
+    """Install the strict policy once a session, before the live server creates its handler."""
     middleware = ["tests.browser.policy.strict", *settings.MIDDLEWARE]
     with override_settings(MIDDLEWARE=middleware):
         yield
@@ -83,7 +83,7 @@ def provider(default_cache: Redis) -> RedisBlobDescriptorCacheProvider:
 
 @pytest.fixture
 def violations() -> list[dict[str, str]]:
-    """What the policy forbade, on any page of `visit`."""
+    """What the policy has blocked on any page of `visit`."""
     return []
 
 
@@ -97,7 +97,7 @@ def visit(
     provider: RedisBlobDescriptorCacheProvider,
     violations: list[dict[str, str]],
 ) -> Iterator[Visit]:
-    """Open a context of its own, log the superuser in and return the admin's first page."""
+    """Open a new context, log the superuser in and return the admin's first page."""
     user = User.objects.create_superuser("boss", password=PASSWORD)
     with recorded(user, source="test"):
         nginx = provider.repository_scoped("library/nginx")

@@ -1,4 +1,4 @@
-"""The policy that every page must bear: nothing inline, nothing from elsewhere."""
+"""The policy that every page must work with: nothing inline, nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["strict"]
 def strict(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
-    """Middleware that says so, whatever the portal's own policy is."""
+    """Middleware that sets this policy instead of the portal's own."""
 
     def respond(request: HttpRequest) -> HttpResponseBase:
         response = get_response(request)

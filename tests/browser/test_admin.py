@@ -1,4 +1,4 @@
-"""An operator's journeys, and how the pages look and behave where they are read."""
+"""What operators do on the pages, and how these look and behave in a browser."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_a_row_is_selected_by_keyboard_alone(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_every_page_fits_and_keeps_the_policy(
+def test_every_page_fits_the_window_and_obeys_the_policy(
     visit: Visit, window: str, violations: list[dict[str, str]]
 ) -> None:
     page = visit(**WINDOWS[window])
@@ -244,7 +244,7 @@ def test_every_page_fits_and_keeps_the_policy(
 
 @pytest.mark.parametrize("window", WINDOWS)
 def test_every_page_is_accessible(visit: Visit, window: str) -> None:
-    # By itself, since axe-core styles what it looks at, which the policy reports.
+    # A separate test, since axe-core adds styles to the page, which the policy reports.
     page = visit(**WINDOWS[window])
     for name, url in pages().items():
         page.goto(url)
@@ -262,7 +262,7 @@ def test_every_page_is_accessible(visit: Visit, window: str) -> None:
 
 
 def accessible(page: Page, name: str) -> None:
-    """No rule of the WCAG that axe-core knows is broken."""
+    """Assert that the page breaks no rule of axe-core for the WCAG."""
     rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
     found = Axe().run(page, options={"runOnly": rules})
     assert not found.response["violations"], f"{name}: {found.generate_report()}"

@@ -20,7 +20,7 @@ TIMEOUT_SECONDS = 20
 
 @dataclass(frozen=True)
 class Response:
-    """What came back. `headers` finds a name in any case."""
+    """A response. `headers` finds a name in any case."""
 
     status: int
     headers: Message

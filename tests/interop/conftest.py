@@ -52,13 +52,13 @@ def registry(tmp_path: Path, redis_server: embedded.Server) -> Iterator[Registry
 
 @pytest.fixture
 def oras(tmp_path: Path) -> Oras:
-    """`oras`, without anybody's credentials."""
+    """`oras`, without any credentials."""
     return Oras(tmp_path / "home")
 
 
 @pytest.fixture
 def skopeo(tmp_path: Path) -> Skopeo:
-    """`skopeo`, without anybody's credentials."""
+    """`skopeo`, without any credentials."""
     return Skopeo(tmp_path / "home")
 
 

@@ -1,6 +1,6 @@
-"""A picture of all that a Redis holds, to compare as a whole with what it ought to hold.
+"""A snapshot of all keys in a Redis, to compare with the expected one as a whole.
 
-The keys are spelled out here, and on purpose not taken from the package: this is the other side.
+The keys are spelled out on purpose and not imported from the package, as an independent source.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Other people's programs: run them, start and stop them."""
+"""Run other programs, start and stop them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POLL_SECONDS = 0.01
 
 
 def run(arguments: Sequence[str], env: Mapping[str, str] | None = None) -> str:
-    """Run a program to its end and return its standard output; its complaints fail the test."""
+    """Run a program to its end and return its standard output; an error fails the test."""
     done = subprocess.run(
         arguments, env=env, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
     )
@@ -65,11 +65,11 @@ class Server:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there; it may not listen yet."""
+        """Whether the process runs; it may not listen yet."""
         return self._process.poll() is None
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Poll until `condition()` holds. A server that ends or dawdles fails, log and all."""
+        """Poll until `condition()` holds. Fail with the log if it ends or takes too long."""
 
         def settled() -> bool:
             return not self.is_running or condition()

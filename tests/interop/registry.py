@@ -1,6 +1,6 @@
 """CNCF distribution 2.x, as Debian's `docker-registry`, with its descriptor cache in a Redis.
 
-The registry picks its own port and tells it in its log, so that two can never meet on one.
+The registry picks its own port and logs it, so that two never use the same one.
 """
 
 from __future__ import annotations

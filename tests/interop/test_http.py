@@ -32,13 +32,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @dataclass(frozen=True)
 class Portal:
-    """The portal, to an operator with a token."""
+    """A client of the portal, with an operator's token."""
 
     address: str
     login: str
 
     def send(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        """Send one request; return the status and what the body says, if it says anything."""
+        """Send one request; return the status and the parsed body, if any."""
         connection = HTTPConnection(self.address, timeout=20)
         headers = {"Authorization": self.login, "Content-Type": "application/json"}
         try:
@@ -94,7 +94,7 @@ def test_what_oras_and_skopeo_pushed_is_in_the_api_after_a_reindex(
     assert [holder["name"] for holder in holders["results"]] == [p.repository for p in pushed]
 
 
-def test_and_on_the_pages_of_the_admin(
+def test_what_oras_and_skopeo_pushed_is_on_the_pages_of_the_admin(
     portal: Portal, pushed: tuple[Pushed, Pushed], operator: User
 ) -> None:
     call_command("blobcache", "reindex", verbosity=0)
@@ -110,7 +110,7 @@ def test_and_on_the_pages_of_the_admin(
             assert blob.digest in repository
 
 
-def test_what_a_delete_cleared_the_registrys_next_pull_fills_again(
+def test_after_a_clear_the_registrys_next_pull_fills_the_cache_again(
     portal: Portal,
     pushed: tuple[Pushed, Pushed],
     registry: Registry,
@@ -129,7 +129,7 @@ def test_what_a_delete_cleared_the_registrys_next_pull_fills_again(
     assert [portal.send("GET", path)[0] for path in paths] == [200] * len(paths)
 
 
-def test_what_a_put_set_the_registrys_head_serves(
+def test_the_registrys_head_serves_a_descriptor_that_was_put(
     portal: Portal, pushed: tuple[Pushed, Pushed], registry: Registry
 ) -> None:
     app, web = pushed
@@ -146,7 +146,7 @@ def test_what_a_put_set_the_registrys_head_serves(
     assert registry.client.head_blob(web.repository, digest).status == 404
 
 
-def test_a_purge_makes_the_registry_forget_a_collected_blob(
+def test_after_a_purge_a_collected_blob_is_unknown_to_the_registry(
     portal: Portal, pushed: tuple[Pushed, Pushed], registry: Registry
 ) -> None:
     app, _ = pushed

@@ -1,4 +1,4 @@
-"""The harness keeps its word: a failure tells why, nothing is left running."""
+"""The test tools report why a program failed, and leave nothing running."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_failed_command_tells_what_it_said() -> None:
+def test_the_error_for_a_failed_command_has_its_output() -> None:
     with pytest.raises(AssertionError, match=r"exit 3\nalas"):
         run(["/bin/sh", "-c", "echo alas >&2; exit 3"])
 

@@ -1,4 +1,4 @@
-"""What a registry 2.x itself writes to Redis, and what it makes of it: the ground we stand on."""
+"""What a registry 2.x writes to Redis and reads from it: the facts that this app relies on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.interop.registry import Registry
 
 
-def test_a_push_writes_members_overrides_and_global_descriptors_and_nothing_else(
+def test_a_push_writes_only_members_overrides_and_global_descriptors(
     pushed: tuple[Pushed, Pushed], redis_client: redis.Redis
 ) -> None:
     app, web = pushed
@@ -59,7 +59,7 @@ def test_no_key_expires(pushed: tuple[Pushed, Pushed], redis_client: redis.Redis
     assert keys_with_ttl(redis_client) == []
 
 
-def test_a_mount_writes_nothing_until_the_blob_is_asked_for_in_its_new_repository(
+def test_a_mount_writes_nothing_until_the_blob_is_requested_in_its_new_repository(
     pushed: tuple[Pushed, Pushed], registry: Registry, redis_client: redis.Redis
 ) -> None:
     app, web = pushed
@@ -92,7 +92,7 @@ def test_a_mount_from_a_repository_without_the_blob_offers_an_upload(
 
 
 @pytest.mark.parametrize("tool", COPIERS)
-def test_a_pull_refills_an_emptied_cache(
+def test_a_pull_refills_a_cleared_cache(
     tool: str,
     pushed: tuple[Pushed, Pushed],
     registry: Registry,
@@ -145,7 +145,7 @@ def test_a_deleted_blob_loses_its_global_descriptor_and_stays_a_member(
     assert registry.client.head_blob(app.repository, layer.digest).status == 404
 
 
-def test_a_deleted_blob_comes_back_when_another_repository_refills_it(
+def test_a_deleted_blob_is_readable_again_when_another_repository_refills_it(
     pushed: tuple[Pushed, Pushed], registry: Registry
 ) -> None:
     app, web = pushed
@@ -159,7 +159,7 @@ def test_a_deleted_blob_comes_back_when_another_repository_refills_it(
     assert registry.client.get_blob(app.repository, base.digest).body == base.content
 
 
-def test_a_collected_blob_stays_in_the_cache_and_is_served_without_a_byte(
+def test_a_collected_blob_stays_in_the_cache_and_is_served_without_content(
     pushed: tuple[Pushed, Pushed], registry: Registry, redis_client: redis.Redis
 ) -> None:
     app, web = pushed
@@ -178,7 +178,7 @@ def test_a_collected_blob_stays_in_the_cache_and_is_served_without_a_byte(
     assert registry.client.get_blob(web.repository, shared.digest).body == shared.content
 
 
-def test_a_collected_blob_becomes_a_member_again_where_its_link_is_still_stored(
+def test_a_collected_blob_becomes_a_member_again_if_its_link_is_still_stored(
     pushed: tuple[Pushed, Pushed], registry: Registry, redis_client: redis.Redis
 ) -> None:
     app, web = pushed

@@ -26,7 +26,7 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 def cached(blob: Blob) -> Descriptor:
-    """What a registry caches of a blob, whatever its real media type."""
+    """Return the descriptor that a registry caches, which ignores the real media type."""
     return Descriptor(blob.digest, blob.size, OCTET_STREAM)
 
 
@@ -106,7 +106,7 @@ class TestReading:
 
 
 class TestWriting:
-    def test_what_we_clear_the_next_pull_fills_again(
+    def test_after_a_clear_the_next_pull_fills_the_cache_again(
         self,
         provider: RedisBlobDescriptorCacheProvider,
         pushed: tuple[Pushed, Pushed],
@@ -128,7 +128,7 @@ class TestWriting:
         for blob in app.image.blobs:
             assert repository.stat(blob.digest) == cached(blob)
 
-    def test_what_we_set_the_registrys_head_serves(
+    def test_the_registrys_head_serves_a_descriptor_that_was_set(
         self,
         provider: RedisBlobDescriptorCacheProvider,
         pushed: tuple[Pushed, Pushed],
@@ -147,7 +147,7 @@ class TestWriting:
         assert head.headers["Docker-Content-Digest"] == digest
         assert registry.client.head_blob(web.repository, digest).status == 404
 
-    def test_what_we_clear_the_registry_no_longer_knows(
+    def test_a_cleared_blob_is_unknown_to_the_registry(
         self, provider: RedisBlobDescriptorCacheProvider, registry: Registry, images: object
     ) -> None:
         digest = digest_of(b"content that only the cache knows of")
@@ -163,7 +163,7 @@ class TestWriting:
         pushed: tuple[Pushed, Pushed],
         registry: Registry,
     ) -> None:
-        """Where the registry's own delete lets it come back (CVE-2026-35172)."""
+        """After the registry's own delete it would be readable again (CVE-2026-35172)."""
         app, web = pushed
         base = app.image.layers[0]
         assert registry.client.delete_blob(app.repository, base.digest).status == 202
@@ -171,13 +171,13 @@ class TestWriting:
         assert registry.client.head_blob(web.repository, base.digest).status == 200
         assert registry.client.head_blob(app.repository, base.digest).status == 404
 
-    def test_a_purge_makes_the_registry_forget_a_collected_blob(
+    def test_after_a_purge_a_collected_blob_is_unknown_to_the_registry(
         self,
         provider: RedisBlobDescriptorCacheProvider,
         pushed: tuple[Pushed, Pushed],
         registry: Registry,
     ) -> None:
-        """Without FLUSHDB: the cure for a blob that is gone and still said to be there."""
+        """No FLUSHDB is needed for a blob that is gone but still reported as present."""
         app, web = pushed
         own = app.image.layers[1]
         registry.client.delete_manifest(app.repository, app.image.manifest.digest)

@@ -1,4 +1,4 @@
-"""The demo as its users have it: a process of its own, seen through its output and its pages."""
+"""The demo as users run it: a separate process, tested through its output and its pages."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Demo:
             )
 
     @property
-    def said(self) -> str:
+    def printed(self) -> str:
         return self._log.read_text()
 
     def end(self, how: signal.Signals = signal.SIGINT) -> int:
@@ -66,9 +66,9 @@ class Demo:
         return self.process.wait(SECONDS)
 
     def shown(self, what: str) -> str:
-        """What stands behind a word in the greeting."""
-        found = re.search(rf"^  {what} +(\S.*)$", self.said, re.MULTILINE)
-        assert found, self.said
+        """Return the text after a word in the greeting."""
+        found = re.search(rf"^  {what} +(\S.*)$", self.printed, re.MULTILINE)
+        assert found, self.printed
         return found[1]
 
     @property
@@ -77,14 +77,14 @@ class Demo:
 
     @property
     def curls(self) -> list[str]:
-        return re.findall(r"^  (curl .+)$", self.said, re.MULTILINE)
+        return re.findall(r"^  (curl .+)$", self.printed, re.MULTILINE)
 
     @property
     def token(self) -> str:
         return self.curls[0].split("'")[1]
 
     def get(self, path: str, **headers: str) -> Any:
-        """The JSON at the path, with the printed token."""
+        """Return the JSON at the path, requested with the printed token."""
         name, _, value = self.token.partition(": ")
         request = Request(urljoin(self.url, path), headers={name: value, **headers})  # noqa: S310
         with build_opener().open(request) as response:
@@ -93,11 +93,11 @@ class Demo:
 
 @contextmanager
 def running(data: Path, log: Path, **env: str) -> Iterator[Demo]:
-    """Within the block a demo runs, on a free port, and is ready."""
+    """Run a demo on a free port within the block, and wait until it is ready."""
     demo = Demo(data, log, "--port", "0", **env)
     try:
-        wait_until(lambda: "Ctrl-C" in demo.said or demo.process.poll() is not None, "demo")
-        assert demo.process.poll() is None, demo.said
+        wait_until(lambda: "Ctrl-C" in demo.printed or demo.process.poll() is not None, "demo")
+        assert demo.process.poll() is None, demo.printed
         yield demo
     finally:
         demo.process.terminate()
@@ -105,7 +105,7 @@ def running(data: Path, log: Path, **env: str) -> Iterator[Demo]:
 
 
 def run(line: str) -> None:
-    """Give a printed command to a shell."""
+    """Run a printed command in a shell."""
     installed("curl")
     line += " --silent --show-error --fail-with-body"
     done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)  # noqa: S602
@@ -113,7 +113,7 @@ def run(line: str) -> None:
 
 
 def processes_in(directory: Path) -> list[int]:
-    """The ids of the processes that work there, as a Valkey does with its data."""
+    """Return the ids of the processes with this working directory, as a Valkey has."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -123,7 +123,7 @@ def processes_in(directory: Path) -> list[int]:
 
 
 def signed_in(demo: Demo, password: str) -> OpenerDirector:
-    """A browser, as it were, in which `admin` has signed in."""
+    """Return an HTTP client with cookies in which `admin` has signed in."""
     jar = CookieJar()
     browser = build_opener(HTTPCookieProcessor(jar))
     login = urljoin(demo.url, "admin/login/")
@@ -149,7 +149,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 @pytest.fixture
 def redis(valkey: embedded.Server) -> Iterator[Redis]:
-    """A Redis that the demo is pointed at: the session's embedded one, with one blob in it."""
+    """A Redis for the demo to use: the session's embedded one, with one blob."""
     with valkey.client() as client:
         client.flushall()
         digest = "sha256:" + "a" * 64
@@ -181,7 +181,7 @@ def test_the_api_knows_a_token_a_password_and_a_session(demo: Demo) -> None:
         assert response.status == 200
 
 
-def test_a_stranger_is_asked_who_they_are(demo: Demo) -> None:
+def test_an_unauthenticated_request_is_refused_with_a_challenge(demo: Demo) -> None:
     with pytest.raises(HTTPError) as refused:
         build_opener().open(urljoin(demo.url, "api/repositories/"))
     with refused.value as response:
@@ -190,14 +190,14 @@ def test_a_stranger_is_asked_who_they_are(demo: Demo) -> None:
 
 
 @pytest.mark.parametrize(("path", "to"), [("", "admin/"), ("api/", "api/docs/")])
-def test_an_address_that_is_guessed_leads_somewhere(demo: Demo, path: str, to: str) -> None:
+def test_short_addresses_lead_to_a_page(demo: Demo, path: str, to: str) -> None:
     browser = signed_in(demo, demo.shown("Password"))
     with browser.open(urljoin(demo.url, path)) as page:
         assert page.url == urljoin(demo.url, to)
 
 
 class Sources(HTMLParser):
-    """Collects what a page makes a browser load."""
+    """Collect the addresses that a page makes a browser load."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -211,7 +211,7 @@ class Sources(HTMLParser):
 
 
 @pytest.mark.parametrize("path", ["admin/", "api/docs/", "api/repositories/"])
-def test_a_page_is_whole_and_loads_from_nowhere_else(demo: Demo, path: str) -> None:
+def test_every_part_of_a_page_loads_from_the_same_host(demo: Demo, path: str) -> None:
     browser = signed_in(demo, demo.shown("Password"))
     browser.addheaders = [("Accept", "text/html")]
     with browser.open(urljoin(demo.url, path)) as page:
@@ -227,12 +227,12 @@ def test_a_page_is_whole_and_loads_from_nowhere_else(demo: Demo, path: str) -> N
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Looks at processes through /proc.")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_its_end_leaves_nothing_running(tmp_path: Path, how: signal.Signals) -> None:
+def test_stopping_it_leaves_nothing_running(tmp_path: Path, how: signal.Signals) -> None:
     data = tmp_path / "var"
     with running(data, tmp_path / "log") as demo:
         assert len(processes_in(data)) == 1, "its Valkey"
         assert demo.end(how) == 0
-        assert demo.said.endswith("The demo has stopped.\n")
+        assert demo.printed.endswith("The demo has stopped.\n")
         assert processes_in(data) == []
 
 
@@ -252,7 +252,7 @@ def test_only_the_owner_can_read_the_files_that_it_writes(tmp_path: Path) -> Non
 
 @pytest.fixture
 def umask() -> Iterator[None]:
-    """An umask that forbids nothing."""
+    """An umask of zero."""
     before = os.umask(0)
     yield
     os.umask(before)
@@ -268,7 +268,7 @@ class TestASecret:
         assert read_or_create(path, lambda: "made up") == "made up"
         assert read_or_create(path, unexpected) == "made up"
 
-    def test_is_read_without_white_space_around_it(self, tmp_path: Path) -> None:
+    def test_is_read_without_surrounding_white_space(self, tmp_path: Path) -> None:
         (tmp_path / "secret").write_text("by hand\n")
         assert read_or_create(tmp_path / "secret", unexpected) == "by hand"
 
@@ -318,7 +318,7 @@ def test_a_second_start_keeps_everything(tmp_path: Path) -> None:
         browser = signed_in(first, first.shown("Password"))
         first.end()
     with running(data, tmp_path / "log2") as second:
-        assert "Writing sample data" not in second.said
+        assert "Writing sample data" not in second.printed
         assert second.shown("Password") == first.shown("Password")
         assert second.token == first.token
         assert second.get("api/repositories/?prefix=demo/")["count"] == 1
@@ -330,15 +330,15 @@ def test_a_second_start_keeps_everything(tmp_path: Path) -> None:
 def test_a_given_password_is_used_and_not_shown(tmp_path: Path) -> None:
     given = {"DJANGO_SUPERUSER_PASSWORD": "given for this test"}
     with running(tmp_path / "var", tmp_path / "log", **given) as demo:
-        assert given["DJANGO_SUPERUSER_PASSWORD"] not in demo.said
+        assert given["DJANGO_SUPERUSER_PASSWORD"] not in demo.printed
         assert is_signed_in(signed_in(demo, given["DJANGO_SUPERUSER_PASSWORD"]), demo)
 
 
-def test_a_taken_port_is_told_before_anything_starts(demo: Demo, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_before_anything_starts(demo: Demo, tmp_path: Path) -> None:
     port = demo.url.rpartition(":")[2].strip("/")
     other = Demo(tmp_path / "var", tmp_path / "log", "--port", port)
     assert other.process.wait(SECONDS) == 1
-    assert other.said == (
+    assert other.printed == (
         f"The demo cannot listen on 127.0.0.1:{port}: Address already in use. "
         f"Choose another port: make demo PORT={int(port) + 1}\n"
     )
@@ -348,31 +348,31 @@ def test_a_taken_port_is_told_before_anything_starts(demo: Demo, tmp_path: Path)
 def test_two_demos_do_not_share_their_data(demo: Demo, tmp_path: Path) -> None:
     other = Demo(demo.data, tmp_path / "log", "--port", "0")
     assert other.process.wait(SECONDS) == 1
-    assert other.said == f"Another demo is running with the data in {demo.data}.\n"
+    assert other.printed == f"Another demo is running with the data in {demo.data}.\n"
 
 
 @pytest.mark.parametrize("port", ["65536", "-1", "http"])
-def test_a_port_that_is_none_is_told_in_a_line(tmp_path: Path, port: str) -> None:
+def test_an_invalid_port_is_reported_in_one_line(tmp_path: Path, port: str) -> None:
     demo = Demo(tmp_path / "var", tmp_path / "log", f"--port={port}")
     assert demo.process.wait(SECONDS) == 2
-    assert f"'{port}' is not a port" in demo.said
+    assert f"'{port}' is not a port" in demo.printed
 
 
 def test_no_password_of_a_redis_is_shown(tmp_path: Path) -> None:
     env = {"BLOBCACHE_REDIS_URL": "redis://user:secret@127.0.0.1:1/0"}
     with running(tmp_path / "var", tmp_path / "log", **env) as demo:
         assert demo.shown("Redis") == "127.0.0.1:1, read only"
-        assert "secret" not in demo.said
+        assert "secret" not in demo.printed
 
 
-def test_a_mistaken_variable_is_told_in_a_line(tmp_path: Path) -> None:
+def test_an_invalid_variable_is_reported_in_one_line(tmp_path: Path) -> None:
     env = {"BLOBCACHE_REDIS_URL": "redis://127.0.0.1:1/0", "BLOBCACHE_READ_ONLY": "no"}
     demo = Demo(tmp_path / "var", tmp_path / "log", "--port", "0", **env)
     assert demo.process.wait(SECONDS) == 1
-    assert demo.said == "BLOBCACHE_READ_ONLY must be 0 or 1, not 'no'.\n"
+    assert demo.printed == "BLOBCACHE_READ_ONLY must be 0 or 1, not 'no'.\n"
 
 
-def test_what_is_exported_for_another_portal_does_not_matter(tmp_path: Path) -> None:
+def test_variables_exported_for_another_portal_are_ignored(tmp_path: Path) -> None:
     database = tmp_path / "another.sqlite3"
     env = {
         "DJANGO_DEBUG": "1",
@@ -424,9 +424,9 @@ def test_another_redis_is_written_if_that_is_allowed(
     assert redis.zrange(keys.CatalogKeys.of().names, 0, -1) == [b"demo/hello", b"some/app"]
 
 
-def test_another_redis_that_is_gone_does_not_keep_it_from_starting(tmp_path: Path) -> None:
+def test_it_starts_even_if_another_redis_is_down(tmp_path: Path) -> None:
     env = {"BLOBCACHE_REDIS_URL": f"unix://{tmp_path}/gone?db=0"}
     with running(tmp_path / "var", tmp_path / "log", **env) as demo:
-        assert "The cache is not available" in demo.said
+        assert "The cache is not available" in demo.printed
         assert len(demo.curls) == 2
         assert is_signed_in(signed_in(demo, demo.shown("Password")), demo)

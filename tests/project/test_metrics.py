@@ -1,4 +1,4 @@
-"""What Prometheus scrapes from the portal."""
+"""The metrics that Prometheus scrapes from the portal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OURS = ("DJANGO_", "BLOBCACHE_", "PROMETHEUS_")
 
 
 def team(_: object) -> list[str]:
-    """What `VISIBLE_REPOSITORIES` may name."""
+    """A function for `VISIBLE_REPOSITORIES`."""
     return ["team/"]
 
 
@@ -39,48 +39,50 @@ class TestWhoMayScrape:
         with override_settings(METRICS_TOKEN=TOKEN):
             yield
 
-    def test_who_brings_the_token(self) -> None:
+    def test_the_right_token_is_accepted(self) -> None:
         assert Client().get("/metrics", headers=BEARER).status_code == 200
 
     @pytest.mark.parametrize(
         "value", ["", "Bearer", "Bearer ", "Bearer wrong", f"Token {TOKEN}", TOKEN, "Bearer t0kén"]
     )
-    def test_not_who_brings_another(self, value: str) -> None:
+    def test_another_token_is_refused(self, value: str) -> None:
         response = Client().get("/metrics", headers={"Authorization": value})
         assert response.status_code == 401
         assert response.headers["WWW-Authenticate"].startswith("Bearer")
         assert response.content == b""
 
-    def test_not_with_an_empty_token_where_there_is_none(self) -> None:
+    def test_an_empty_token_is_refused_if_none_is_configured(self) -> None:
         for nothing in (None, ""):
             with override_settings(METRICS_TOKEN=nothing):
                 response = Client().get("/metrics", headers={"Authorization": "Bearer "})
                 assert response.status_code == 401
 
     @pytest.mark.parametrize("permission", ["view_blob", "view_repository"])
-    def test_who_may_view_all_of_our_blobs_or_repositories(self, permission: str) -> None:
+    def test_a_user_who_may_view_all_blobs_or_repositories_may_scrape(
+        self, permission: str
+    ) -> None:
         assert self.status(permission) == 200
 
     @pytest.mark.parametrize("permission", ["", "change_blob", "delete_repository", "view_user"])
-    def test_not_staff_that_may_view_neither(self, permission: str) -> None:
+    def test_staff_without_a_view_permission_is_refused(self, permission: str) -> None:
         assert self.status(permission, is_staff=True) == 401
 
     @pytest.mark.parametrize("permission", ["view_blob", "view_repository"])
-    def test_not_a_user_who_sees_some_repositories_only(
+    def test_a_user_who_may_view_only_some_repositories_is_refused(
         self, permission: str, settings: LazySettings
     ) -> None:
         settings.BLOBCACHE = {"default": {"VISIBLE_REPOSITORIES": f"{__name__}.team"}}
         assert self.status(permission) == 401
 
-    def test_a_superuser(self) -> None:
+    def test_a_superuser_may_scrape(self) -> None:
         assert self.status("", is_superuser=True) == 200
 
-    def test_not_a_user_who_is_no_longer_active(self) -> None:
+    def test_an_inactive_user_is_refused(self) -> None:
         assert self.status("view_blob", is_active=False, is_superuser=True) == 401
 
     @staticmethod
     def status(permission: str, **kind: bool) -> int:
-        """The status that a user with that permission gets."""
+        """Return the status of the response to a user with that permission."""
         user = get_user_model().objects.create(username="somebody", **kind)
         user.user_permissions.set(Permission.objects.filter(codename=permission))
         client = Client()
@@ -95,7 +97,7 @@ class TestWhatIsScraped:
         with override_settings(METRICS_TOKEN=TOKEN):
             yield
 
-    def test_what_the_service_did(self, default_cache: Redis) -> None:
+    def test_the_operations_of_the_service_are_counted(self, default_cache: Redis) -> None:
         repository = get_provider().repository_scoped("a")
         repository.set_descriptor(A, of(A))
         repository.stat(A)
@@ -111,19 +113,19 @@ class TestWhatIsScraped:
         )
         assert "# TYPE blobcache_operation_duration_seconds histogram" in page
 
-    def test_in_the_form_that_the_scraper_asks_for(self) -> None:
+    def test_the_response_has_the_requested_format(self) -> None:
         accept = "application/openmetrics-text;version=1.0.0"
         response = Client().get("/metrics", headers={**BEARER, "Accept": accept})
         assert response.headers["Content-Type"].startswith("application/openmetrics-text")
         assert response.content.endswith(b"# EOF\n")
 
-    def test_nothing_is_changed_by_it(self) -> None:
+    def test_a_scrape_changes_nothing(self) -> None:
         assert Client().post("/metrics", headers=BEARER).status_code == 405
 
 
 @pytest.fixture
 def portal(tmp_path: Path, valkey: embedded.Server) -> Iterator[int]:
-    """The port of a portal with two workers that count together."""
+    """The port of a portal with two workers that share their counts."""
     counts = tmp_path / "metrics"
     counts.mkdir()
     env = {
@@ -167,7 +169,7 @@ def answers(port: int) -> bool:
 
 
 def ask(port: int, path: str, **headers: str) -> tuple[int, str]:
-    """The status and the body, over a connection of its own: any worker may get it."""
+    """Return status and body, over a new connection: any worker may answer."""
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", path, headers=headers)
@@ -177,7 +179,7 @@ def ask(port: int, path: str, **headers: str) -> tuple[int, str]:
         connection.close()
 
 
-def test_workers_count_together(portal: int) -> None:
+def test_workers_share_their_counts(portal: int) -> None:
     basic = {"Authorization": "Basic YWRtaW46dDBrZW4="}
     unknown = f"/api/repositories/nobody/here/blobs/{A}/"
     for _ in range(40):

@@ -40,7 +40,7 @@ def test_the_last_address_is_the_clients(forwarded: str, address: str) -> None:
 
 
 def raiser(error: Exception) -> Callable[[HttpRequest], HttpResponse]:
-    """A view that raises it."""
+    """Return a view that raises this error."""
 
     def view(request: HttpRequest) -> HttpResponse:
         raise error
@@ -66,7 +66,7 @@ urlpatterns = [
         (500, "Something went wrong"),
     ],
 )
-def test_each_error_has_a_page_that_tells_no_more_than_it_should(status: int, title: str) -> None:
+def test_each_error_has_a_page_that_reveals_no_details(status: int, title: str) -> None:
     with override_settings(ROOT_URLCONF=__name__):
         response = Client(raise_request_exception=False).get(f"/{status}/")
     assert response.status_code == status
@@ -77,14 +77,14 @@ def test_each_error_has_a_page_that_tells_no_more_than_it_should(status: int, ti
 
 
 @pytest.mark.django_db
-def test_a_form_that_has_expired_has_a_page() -> None:
+def test_an_expired_form_gets_an_error_page() -> None:
     response = Client(enforce_csrf_checks=True).post("/admin/login/", {"username": "boss"})
     assert response.status_code == 403
     assert "<h1>The form has expired</h1>" in response.content.decode()
 
 
 @pytest.mark.django_db
-def test_a_page_of_a_portal_without_an_admin_links_to_none() -> None:
+def test_without_an_admin_error_pages_have_no_link_to_it() -> None:
     with override_settings(ROOT_URLCONF="tests.api.urls"):
         response = Client().get("/nowhere/")
     assert response.status_code == 404
@@ -92,7 +92,7 @@ def test_a_page_of_a_portal_without_an_admin_links_to_none() -> None:
 
 
 @pytest.mark.django_db
-def test_a_method_that_a_page_of_the_api_does_not_have_gets_an_error_page_too() -> None:
+def test_a_method_that_an_api_page_does_not_allow_gets_an_error_page() -> None:
     client = Client()
     client.force_login(User.objects.create_superuser("boss"))
     response = client.post("/api/docs/", headers={"accept": "text/html"})

@@ -1,4 +1,4 @@
-"""The portal as `project.wsgi` says that it is run in production."""
+"""The portal as in production; see `project.wsgi`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEADERS = {"Host": "portal.example", "X-Forwarded-Proto": "https"}
 
 
 class NoRedirect(HTTPRedirectHandler):
-    """Hands out a redirect as it is."""
+    """Return redirects instead of following them."""
 
     def redirect_request(self, *_: object) -> None:
         return None
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a portal with two workers, behind a proxy that the tests play."""
+    """The address of a portal with two workers; the tests send what a proxy would."""
     directory = tmp_path_factory.mktemp("portal")
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith(OURS)},
@@ -85,14 +85,14 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def get(url: str, path: str, **headers: str) -> tuple[int, str, str]:
-    """The status, the headers and the body."""
+    """Return the status, the headers and the body."""
     return send(url, path, headers)
 
 
 def send(
     url: str, path: str, headers: Mapping[str, str], form: Mapping[str, str] | None = None
 ) -> tuple[int, str, str]:
-    """The same of a GET, or of a POST if there is a form."""
+    """Send a GET, or a POST if there is a form; return the same as `get`."""
     body = urlencode(form).encode() if form else None
     request = Request(url + path, body, headers={**HEADERS, **headers})  # noqa: S310
     try:
@@ -103,7 +103,7 @@ def send(
         return response.status, str(response.headers), response.read().decode()
 
 
-def test_static_files_are_served_with_names_that_last(portal: str) -> None:
+def test_static_files_are_served_with_hashed_names(portal: str) -> None:
     _, _, page = get(portal, "/admin/login/")
     found = re.search(r'"(/static/admin/css/base\.[0-9a-f]{12}\.css)"', page)
     assert found
@@ -117,7 +117,7 @@ def test_the_apis_documentation_is_served(portal: str) -> None:
     assert get(portal, "/api/schema/")[0] == 200
 
 
-def test_plain_http_is_sent_away(portal: str) -> None:
+def test_plain_http_is_redirected_to_https(portal: str) -> None:
     status, headers, _ = get(portal, "/admin/login/", **{"X-Forwarded-Proto": "http"})
     assert status == 301
     assert "https://portal.example/admin/login/" in headers
@@ -138,7 +138,7 @@ def test_an_unknown_address_gets_an_error_page(portal: str) -> None:
     assert 'href="/admin/"' in page
 
 
-def test_no_header_of_more_than_8_kb_gets_to_python(portal: str) -> None:
+def test_the_server_refuses_headers_of_more_than_8_kb(portal: str) -> None:
     quotes = get(portal, "/admin/login/", Cookie='a="' + "\\" * 7000 + '"')
     assert quotes[0] == 200
     assert get(portal, "/admin/login/", Cookie='a="' + "\\" * 9000 + '"')[0] == 431
@@ -151,7 +151,7 @@ def test_basic_authentication_is_refused(portal: str) -> None:
 
 
 def fail_to_log_in(portal: str, client: str) -> int:
-    """The status of a login with a wrong password, from an address that the proxy sends."""
+    """Log in with a wrong password, from this address according to the proxy; return the status."""
     _, headers, page = get(portal, "/admin/login/")
     cookie = re.search(r"csrftoken=\w+", headers)
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
@@ -164,6 +164,6 @@ def fail_to_log_in(portal: str, client: str) -> int:
 
 
 def test_failed_logins_are_counted_by_the_address_that_the_proxy_sends(portal: str) -> None:
-    """And by all workers together."""
+    """All workers share the count."""
     assert [fail_to_log_in(portal, "192.0.2.1") for _ in range(6)] == [200] * 4 + [429] * 2
     assert fail_to_log_in(portal, "192.0.2.2") == 200

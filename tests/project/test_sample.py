@@ -19,7 +19,7 @@ Contents = dict[bytes, object]
 
 @pytest.fixture
 def provider(default_cache: Redis) -> RedisBlobDescriptorCacheProvider:
-    """The provider of a Redis that holds the sample data."""
+    """A provider on a Redis with the sample data."""
     provider = get_provider()
     assert isinstance(provider, RedisBlobDescriptorCacheProvider)
     sample.fill(provider)
@@ -27,7 +27,7 @@ def provider(default_cache: Redis) -> RedisBlobDescriptorCacheProvider:
 
 
 def contents(client: Redis) -> Contents:
-    """Everything but the catalog's index, which says when it was made."""
+    """Return everything but the index, which has the time of its build."""
     found = [key for key in client.scan_iter(count=1000) if not key.startswith(b"blobcache::")]
     with client.pipeline(transaction=False) as pipe:
         for key in found:
@@ -40,7 +40,7 @@ def contents(client: Redis) -> Contents:
 
 
 def records(provider: RedisBlobDescriptorCacheProvider) -> Iterator[Record]:
-    """All of the global scope."""
+    """Return all records of the global scope."""
     cursor: str | None = ""
     while cursor is not None:
         page = provider.catalog.blobs(cursor)
@@ -59,7 +59,7 @@ def test_it_is_the_same_each_time(
     assert contents(default_cache) == before, "from nothing"
 
 
-def test_the_catalog_is_complete(provider: RedisBlobDescriptorCacheProvider) -> None:
+def test_the_catalog_lists_every_repository(provider: RedisBlobDescriptorCacheProvider) -> None:
     page = provider.catalog.repositories()
     names = {entry.name for entry in page.repositories}
     assert page.status.complete
@@ -124,7 +124,9 @@ def test_there_is_an_orphan_override_and_an_unreferenced_blob(
     assert len(orphans) == 1
 
 
-def test_there_are_names_that_we_never_write(provider: RedisBlobDescriptorCacheProvider) -> None:
+def test_there_are_names_that_only_a_registry_writes(
+    provider: RedisBlobDescriptorCacheProvider,
+) -> None:
     entries = provider.catalog.repositories().repositories
     assert [entry.name for entry in entries if entry.is_corrupt] == ["Not a Name!", "old/not-a-set"]
     foreign = [

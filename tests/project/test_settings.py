@@ -1,4 +1,4 @@
-"""The demo portal's settings, each time in a process of their own, as in production."""
+"""The demo portal's settings, each time in a new process, as in production."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OURS = ("DJANGO_", "BLOBCACHE_")
 
 
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run Python at the project's root, with these of the portal's variables and no others."""
+    """Run Python at the project's root, with only these variables of the portal."""
     rest = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     return subprocess.run(
         [sys.executable, *arguments],
@@ -39,7 +39,7 @@ def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def setting(name: str, **env: str) -> str:
-    """The repr of one setting."""
+    """Return the repr of one setting."""
     done = run("-c", f"from project import settings; print(repr(settings.{name}))", **env)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -51,7 +51,7 @@ def test_the_portal_needs_no_variable() -> None:
 
 
 @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
-def test_the_portal_serves(interface: str, tmp_path: Path) -> None:
+def test_both_applications_can_be_imported(interface: str, tmp_path: Path) -> None:
     collected = str(tmp_path)
     code = f"from project.{interface} import application"
     done = run("-W", "error", "-c", code, DJANGO_STATIC_ROOT=collected)
@@ -63,7 +63,7 @@ def test_debug_is_off_unless_asked_for() -> None:
     assert setting("DEBUG", DJANGO_DEBUG="1") == "True"
 
 
-def test_a_key_is_made_up_for_each_process_without_one() -> None:
+def test_each_process_generates_a_secret_key_if_there_is_none() -> None:
     assert setting("SECRET_KEY") != setting("SECRET_KEY")
     given = get_random_string(64)
     assert setting("SECRET_KEY", DJANGO_SECRET_KEY=given) == repr(given)
@@ -92,7 +92,7 @@ def test_lists_are_separated_by_commas() -> None:
         ),
     ],
 )
-def test_a_variable_that_cannot_be_meant_stops_the_portal(
+def test_the_portal_does_not_start_with_an_invalid_variable(
     env: Mapping[str, str], message: str
 ) -> None:
     done = run("-c", "import project.settings", **env)
@@ -124,7 +124,7 @@ def test_the_deployment_check_finds_nothing(env: Mapping[str, str]) -> None:
         ({"BLOBCACHE_REDIS_URL": REGISTRY, "BLOBCACHE_READ_ONLY": "0"}, False, None),
     ],
 )
-def test_a_redis_that_is_pointed_at_is_only_read(
+def test_a_redis_of_a_registry_is_read_only_by_default(
     env: Mapping[str, str], read_only: bool, index: str | None
 ) -> None:
     assert setting("BLOBCACHE", **env) == repr(
@@ -137,14 +137,14 @@ def test_the_portals_own_cache_is_not_the_registrys() -> None:
     assert "locmem" in own
 
 
-def test_plain_http_is_one_switch() -> None:
+def test_one_variable_allows_plain_http() -> None:
     for name in ("SECURE_SSL_REDIRECT", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE"):
         assert setting(name) == "True"
         assert setting(name, DJANGO_HTTPS="0") == "False"
         assert setting(name, DJANGO_DEBUG="1") == "False"
 
 
-def test_a_proxys_word_is_taken_only_if_it_is_trusted() -> None:
+def test_headers_of_a_proxy_are_used_only_if_it_is_trusted() -> None:
     name = "__dict__.get('SECURE_PROXY_SSL_HEADER')"
     assert setting(name) == "None"
     assert setting(name, DJANGO_BEHIND_PROXY="1") == "('HTTP_X_FORWARDED_PROTO', 'https')"
@@ -199,14 +199,14 @@ def test_static_files_are_collected_unless_finders_serve_them() -> None:
 
 
 def within_the_timeout(client: Redis, error: type[RedisError]) -> bool:
-    """Whether a command fails so in the second that the portal's settings allow it."""
+    """Return whether a command fails with this error within the second that the settings allow."""
     began = time.monotonic()
     with pytest.raises(error):
         client.get("key")
     return time.monotonic() - began < 1.5
 
 
-def test_a_redis_that_is_gone_costs_no_more_than_the_timeout() -> None:
+def test_a_redis_that_is_down_costs_no_more_than_the_timeout() -> None:
     options = settings.CACHES["blobs"]["OPTIONS"]
     assert isinstance(options, dict)
     with embedded.start() as server, cache_at(server.url, **options) as client:

@@ -65,12 +65,12 @@ def test_the_demo_on_a_registrys_redis_tells_nobody_its_password(
     redis_url: str, tmp_path: Path
 ) -> None:
     with running(tmp_path / "var", tmp_path / "log", BLOBCACHE_REDIS_URL=redis_url) as demo:
-        assert "not available" not in demo.said, "The password is right."
+        assert "not available" not in demo.printed, "The password is right."
         for status, answer in answers(demo.url):
             assert status < 500
             assert SECRET not in answer
             assert "BLOBCACHE_REDIS_URL" not in answer
-        assert SECRET not in demo.said
+        assert SECRET not in demo.printed
 
 
 @pytest.fixture
