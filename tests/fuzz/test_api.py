@@ -1,4 +1,4 @@
-"""Whatever the schema allows is answered as the schema says; whatever it forbids is refused."""
+"""Valid requests are answered as the schema says; invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_every_check_holds(
 
 
 def is_understood(response: Response, case: Case[Any]) -> bool:
-    """Whether the query that was sent has the parameters of the schema, and each of them once."""
+    """Return whether the query has only parameters of the schema, and each of them once."""
     query = urlsplit(response.request.url or "").query
     names = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
     known = {each.name for each in case.operation.query} | {"format"}

@@ -1,4 +1,4 @@
-"""Requests that follow from one another: what was set is there, what was cleared is not."""
+"""Sequences of requests: a blob that was set is found, a blob that was cleared is not."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def sent() -> Iterator[list[dict[str, Any]]]:
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """The audit log, whatever the project's logging configuration is."""
+    """The audit log, independent of the project's logging configuration."""
     logger = logging.getLogger("blobcache.audit")
     logger.addHandler(caplog.handler)
     with caplog.at_level("INFO", "blobcache.audit"):
@@ -165,7 +165,7 @@ class TestAttribution:
             provider.purge(A)
         assert {(each["actor"], each["source"]) for each in sent} == {("alice", "admin")}
 
-    def test_the_inner_block_wins_until_it_ends(
+    def test_an_inner_block_overrides_the_outer_one(
         self, provider: BlobDescriptorCacheProvider, sent: list[dict[str, Any]]
     ) -> None:
         provider.set_descriptor(A, of(A))

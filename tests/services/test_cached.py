@@ -69,10 +69,10 @@ def counts(statter: CachedBlobStatter) -> tuple[int, int, int]:
 
 
 class TestOverAnyCache:
-    def test_it_is_a_statter(self, cache: BlobDescriptorService) -> None:
+    def test_it_satisfies_the_protocol(self, cache: BlobDescriptorService) -> None:
         assert isinstance(CachedBlobStatter(cache, Backend()), BlobStatter)
 
-    def test_a_hit_asks_no_backend(self, cache: BlobDescriptorService) -> None:
+    def test_a_hit_does_not_call_the_backend(self, cache: BlobDescriptorService) -> None:
         backend = Backend(of(A, 2))
         cache.set_descriptor(A, of(A, 1))
         statter = CachedBlobStatter(cache, backend)
@@ -222,7 +222,7 @@ def own_redis() -> Iterator[tuple[embedded.Server, CachedBlobStatter, Backend]]:
         yield server, CachedBlobStatter(RedisBlobDescriptorCacheProvider(), backend), backend
 
 
-def test_while_redis_is_down_the_backend_is_asked_and_the_failure_logged_and_counted(
+def test_while_redis_is_down_the_backend_is_called_and_the_failure_is_logged_and_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with own_redis() as (server, statter, backend):
@@ -273,7 +273,7 @@ def test_a_write_that_redis_refuses_is_logged_and_not_raised(
 
 
 class Failing:
-    """A cache that fails before it does anything."""
+    """A cache whose every call fails at once."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Slow(MemoryBlobDescriptorCacheProvider):
-    """A provider whose construction waits until other threads wait for it too."""
+    """A provider whose construction waits until other threads also wait for it."""
 
     __slots__ = ()
     made: ClassVar[list[Self]] = []
@@ -131,7 +131,7 @@ def test_a_missing_provider_is_an_import_error_each_time() -> None:
                 get_provider()
 
 
-def test_making_one_opens_no_connection(valkey: embedded.Server) -> None:
+def test_creating_a_provider_opens_no_connection(valkey: embedded.Server) -> None:
     with valkey.client() as observer, cache_at(valkey.url), commands(observer) as traffic:
         get_provider().repository_scoped("team/app")
     assert traffic.connections == 0
@@ -153,7 +153,7 @@ def test_threads_at_the_same_time_get_the_same_one() -> None:
     assert len(given) == 1
 
 
-def test_one_may_wrap_the_provider_of_another_registry() -> None:
+def test_a_provider_may_wrap_the_provider_of_another_registry() -> None:
     with override_settings(BLOBCACHE={"default": {"PROVIDER": path_of(Wrapping)}, "inner": MEMORY}):
         outer = get_provider()
         assert isinstance(outer, Wrapping)
@@ -189,6 +189,6 @@ def test_a_provider_with_a_catalog_can_be_browsed(default_cache: Redis) -> None:
     assert get_browsable().catalog.repositories().repositories == ()
 
 
-def test_a_provider_without_a_catalog_is_refused_to_who_wants_to_browse() -> None:
+def test_get_browsable_refuses_a_provider_without_a_catalog() -> None:
     with override_settings(BLOBCACHE={"default": MEMORY}), pytest.raises(CatalogUnsupported):
         get_browsable()

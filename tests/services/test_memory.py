@@ -12,7 +12,7 @@ class TestMemoryProvider(ProviderConformance):
         return MemoryBlobDescriptorCacheProvider
 
 
-def test_the_least_recently_used_is_dropped_first() -> None:
+def test_the_least_recently_used_descriptor_is_evicted_first() -> None:
     provider = MemoryBlobDescriptorCacheProvider(max_entries=2)
     third = "sha384:" + "d" * 96
     provider.set_descriptor(A, of(A))

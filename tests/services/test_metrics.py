@@ -55,7 +55,7 @@ def test_no_count_is_lost_between_threads() -> None:
 
 @pytest.fixture
 def rules() -> Rules:
-    """Of a registry that no other test counts in."""
+    """The rules of a registry that no other test counts operations of."""
     return Rules(registry=uuid4().hex)
 
 
@@ -65,7 +65,7 @@ def provider(rules: Rules) -> MemoryBlobDescriptorCacheProvider:
 
 
 class TestOperations:
-    """What Prometheus is shown, by the registry's counters."""
+    """The metrics of operations, as the registry's counters report them."""
 
     def counted(self, rules: Rules) -> dict[tuple[str, ...], float]:
         return {
@@ -105,7 +105,7 @@ class TestOperations:
             ("global", "purge", "purged"): 1,
         }
 
-    def test_that_were_refused_are_counted_as_such(self) -> None:
+    def test_that_were_refused_are_counted_as_refused(self) -> None:
         rules = Rules(registry=uuid4().hex, read_only=True)
         provider = MemoryBlobDescriptorCacheProvider(rules)
         calls: list[Callable[[], object]] = [
@@ -175,7 +175,7 @@ class TestOperations:
         assert self.counted(rules)["global", "stat", "hit"] == 4000
 
 
-def test_one_process_shows_what_the_library_would(rules: Rules) -> None:
+def test_one_process_has_the_same_metrics_as_with_prometheus_client(rules: Rules) -> None:
     """All but the durations and the times: names, help, types, labels, buckets and counts."""
     provider = MemoryBlobDescriptorCacheProvider(rules)
     provider.set_descriptor(A, of(A))
@@ -233,7 +233,7 @@ def run(code: str, **environment: str) -> None:
 
 
 def counted_in(directory: Path) -> dict[str, float]:
-    """By operation, over all processes that counted there."""
+    """Return the counts by operation, over all processes with counters in this directory."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
     return {
@@ -249,13 +249,13 @@ def test_processes_add_up(tmp_path: Path) -> None:
 
 
 def test_forked_processes_add_up(tmp_path: Path) -> None:
-    """Also those that were forked after the counters had been found."""
+    """Processes that are forked after the first count are included."""
     fork = "import os\nif os.fork(): os.wait()\nfor _ in range(10): provider.stat(digest)\n"
     run(COUNTING + fork, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     assert counted_in(tmp_path) == {"set": 1, "stat": 30}
 
 
-def test_without_the_extra_nothing_is_wrapped_around_a_call() -> None:
+def test_without_the_metrics_extra_calls_are_not_wrapped() -> None:
     run(
         "import sys\nsys.modules['prometheus_client'] = None\n"
         + COUNTING

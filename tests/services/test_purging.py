@@ -22,7 +22,7 @@ def test_a_purge_reaches_repositories_that_a_registry_wrote_since_the_last_index
     assert not any(any_store.exists(f"repository::late/{n}::blobs") for n in ("one", "two"))
 
 
-def test_a_purge_goes_on_in_steps_when_there_is_much_to_do(default_cache: Redis) -> None:
+def test_a_purge_of_many_holders_continues_in_steps(default_cache: Redis) -> None:
     for number in range(250):
         default_cache.sadd(f"repository::r{number}::blobs", A)
     provider = RedisBlobDescriptorCacheProvider(budgets=Budgets(purge=0))
@@ -36,7 +36,7 @@ def test_a_purge_goes_on_in_steps_when_there_is_much_to_do(default_cache: Redis)
     assert steps >= 3
 
 
-def test_a_step_ends_by_time_and_not_by_the_number_of_holders(default_cache: Redis) -> None:
+def test_a_step_is_limited_by_time_and_not_by_the_number_of_holders(default_cache: Redis) -> None:
     budgets = Budgets(purge=60, page=0, step=100)
     for number in range(250):
         default_cache.sadd(f"repository::r{number}::blobs", A)
@@ -46,6 +46,6 @@ def test_a_step_ends_by_time_and_not_by_the_number_of_holders(default_cache: Red
 
 
 @pytest.mark.parametrize("cursor", ["x", "x/y", "-1/", "/"])
-def test_a_cursor_that_no_purge_gave_out_is_refused(any_store: Redis, cursor: str) -> None:
+def test_a_cursor_of_no_purge_is_refused(any_store: Redis, cursor: str) -> None:
     with pytest.raises(CursorInvalid):
         RedisBlobDescriptorCacheProvider().purge(A, cursor)
