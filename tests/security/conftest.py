@@ -1,4 +1,4 @@
-"""Somebody who may do everything, and a repository to do it to."""
+"""A client of a superuser, and a repository for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blobcache.services import get_provider
 
 @pytest.fixture
 def client(default_cache: Redis, db: None) -> Client:
-    """Who may do everything, with a repository to do it to."""
+    """A client of a superuser, with a repository in the cache."""
     get_provider().repository_scoped("team/app").set_descriptor(A, Descriptor(A, 10, "a/b"))
     found = Client(raise_request_exception=False)
     found.force_login(User.objects.create(username="boss", is_staff=True, is_superuser=True))

@@ -42,6 +42,6 @@ def test_the_list_of_repositories_repeats_its_address_only_a_few_times(
     assert len(long) < 1_000_000
 
 
-def test_a_row_still_leads_back_to_the_list_as_it_was(admin: Client) -> None:
+def test_a_row_still_leads_back_to_the_list_with_its_parameters(admin: Client) -> None:
     page = admin.get(addresses.repositories(), {"q": "team/", "o": "-blobs"}).content.decode()
     assert page.count("_changelist_filters=q%3Dteam%252F%26o%3D-blobs") >= REPOSITORIES

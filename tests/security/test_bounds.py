@@ -50,7 +50,7 @@ def test_a_media_type_has_at_most_255_characters(client: Client) -> None:
 
 @pytest.mark.parametrize("media_type", LONG_TYPES, ids=len)
 @pytest.mark.parametrize("key", [HASH, f"{TEAM}::{A}"], ids=["global", "override"])
-def test_a_longer_one_that_others_wrote_is_corrupt(
+def test_a_longer_media_type_in_redis_is_corrupt(
     key: str, media_type: str, client: Client, default_cache: Redis
 ) -> None:
     default_cache.hset(key, "mediatype", media_type)
@@ -59,7 +59,7 @@ def test_a_longer_one_that_others_wrote_is_corrupt(
         service.stat(A)
     listed = client.get(f"{API}team/app/blobs/").json()["results"]
     if key == HASH:
-        # The override replaces it, and a batch and a list tell the same.
+        # The override replaces it, and a batch and a list return the same.
         assert listed[0]["state"] == Kind.CORRUPT
     assert listed[0]["mediaType"] is None
     (holder,) = client.get(f"/api/blobs/{A}/repositories/").json()["results"]
@@ -148,7 +148,7 @@ def flood(client: Redis, place: str, unit: bytes) -> None:
 
 @pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)
 @pytest.mark.parametrize("place", PLACES)
-def test_a_page_stays_below_a_megabyte_whatever_lies_in_redis(
+def test_a_page_stays_below_a_megabyte_whatever_is_in_redis(
     place: str, unit: bytes, client: Client, default_cache: Redis
 ) -> None:
     flood(default_cache, place, unit)
@@ -174,19 +174,17 @@ def test_a_member_of_two_megabytes_costs_no_more_than_an_excerpt(
     flood(default_cache, "one member", unit)
     for path in paths:
         assert len(client.get(path).content) < sizes[path] + 12_000, path
-    said = StringIO()
+    output = StringIO()
     with caplog.at_level(logging.INFO, "blobcache"):
         for options in (["--json"], ["--fix"]):
             with suppress(SystemExit):
-                call_command("blobcache", "check", *options, stdout=said)
-    assert len(said.getvalue()) < 12_000
+                call_command("blobcache", "check", *options, stdout=output)
+    assert len(output.getvalue()) < 12_000
     assert all(len(record.getMessage()) < 4000 for record in caplog.records)
     assert default_cache.scard(TEAM) == 1
 
 
-def test_a_walk_through_names_that_are_too_long_comes_to_its_end(
-    client: Client, default_cache: Redis
-) -> None:
+def test_a_walk_through_names_that_are_too_long_ends(client: Client, default_cache: Redis) -> None:
     for last in (b"a", b"b", b"\xff", b"\xff" * 2000):
         for first in (b"z", b"\xff"):
             default_cache.sadd(b"repository::%b::blobs" % (first * 1100 + last), A)
@@ -221,17 +219,17 @@ def test_a_finding_about_something_long_has_a_short_id_that_selects_nothing(
     assert long.id not in page
 
 
-def test_a_size_of_thousands_of_digits_stops_no_check(
+def test_a_check_continues_past_a_size_of_thousands_of_digits(
     client: Client, default_cache: Redis, settings: LazySettings
 ) -> None:
     settings.BLOBCACHE = {"default": {"ROLE": "primary"}}
     for field, other in (("length", "size"), ("size", "length")):
         default_cache.hset(HASH, mapping={"digest": A, field: b"9" * 5000, other: b"0"})
-        said = StringIO()
+        output = StringIO()
         with suppress(SystemExit):
-            call_command("blobcache", "check", stdout=said)
-        assert A in said.getvalue()
-        assert len(said.getvalue()) < 2000
+            call_command("blobcache", "check", stdout=output)
+        assert A in output.getvalue()
+        assert len(output.getvalue()) < 2000
 
 
 @pytest.mark.parametrize(
@@ -261,7 +259,7 @@ def test_a_size_of_thousands_of_digits_stops_no_check(
     ],
     ids=lambda kept: kept[:20].decode(),
 )
-def test_figures_that_others_wrote_count_as_none(
+def test_invalid_figures_in_redis_are_ignored(
     kept: bytes, client: Client, default_cache: Redis
 ) -> None:
     for key in ("figures", "counting"):
@@ -272,7 +270,7 @@ def test_figures_that_others_wrote_count_as_none(
 
 
 @pytest.mark.parametrize("key", ["names", "state", "figures", "counting", "by_count", "by_bytes"])
-def test_a_key_of_ours_that_is_of_another_type_is_an_outage_and_no_crash(
+def test_a_key_of_ours_with_another_type_is_an_outage_and_not_a_server_error(
     key: str, client: Client, default_cache: Redis
 ) -> None:
     default_cache.set(f"blobcache::{{catalog}}::{key}", "x")
@@ -280,7 +278,7 @@ def test_a_key_of_ours_that_is_of_another_type_is_an_outage_and_no_crash(
         assert client.get(path).status_code in {200, 503}, path
 
 
-def test_what_is_logged_and_kept_in_history_of_a_change_is_short(
+def test_log_lines_and_history_entries_of_a_change_are_short(
     client: Client, default_cache: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     longest = "a/" + "b" * 253
@@ -296,6 +294,6 @@ def test_what_is_logged_and_kept_in_history_of_a_change_is_short(
     assert all(len(entry.change_message) < 2000 for entry in LogEntry.objects.all())
 
 
-def test_a_blob_that_is_no_member_is_still_unknown(client: Client) -> None:
+def test_a_blob_that_is_not_a_member_is_still_unknown(client: Client) -> None:
     with pytest.raises(BlobUnknown):
         get_provider().repository_scoped("team/app").stat("sha256:" + "b" * 64)

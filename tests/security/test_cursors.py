@@ -1,4 +1,4 @@
-"""A cursor can neither be read nor used in another place by whoever gets it."""
+"""Whoever gets a cursor can neither read it nor use it in another place."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def share_a_run(one: bytes, other: bytes) -> bool:
     )
 
 
-def test_nothing_of_what_was_sealed_can_be_read() -> None:
+def test_no_part_of_a_sealed_cursor_can_be_read() -> None:
     nonce, enciphered = parts(seal(HIDDEN))
     assert not share_a_run(enciphered, HIDDEN.encode())
     assert b"hidden" not in nonce + enciphered

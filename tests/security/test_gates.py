@@ -1,4 +1,4 @@
-"""Every gate in front of a view is asked: authentication, and each permission class."""
+"""Authentication and each permission class are checked before a view runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_each_permission_class_can_deny(
 
 @pytest.mark.parametrize("classes", [(EVERYBODY, OURS), (OURS, EVERYBODY)], ids=["before", "after"])
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.route}-{row.method}")
-def test_no_permission_class_overrules_another(
+def test_no_permission_class_overrides_another(
     row: Row, classes: tuple[str, ...], settings: LazySettings
 ) -> None:
     permit(settings, *classes)
@@ -57,7 +57,7 @@ def test_no_permission_class_overrules_another(
 
 @pytest.mark.parametrize("method", ["get", "head", "put", "delete"])
 @pytest.mark.parametrize("path", [f"blobs/{DIGEST}", f"repositories/team/app/blobs/{DIGEST}"])
-def test_wrong_credentials_are_refused_where_everybody_may_ask(
+def test_wrong_credentials_are_refused_even_if_anonymous_users_have_access(
     path: str, method: str, settings: LazySettings
 ) -> None:
     permit(settings, EVERYBODY)

@@ -34,7 +34,7 @@ def cache(default_cache: Redis, settings: LazySettings) -> Redis:
 
 
 def client(role: str) -> Client:
-    """Somebody who may view some repositories."""
+    """A client of a user who may view some repositories."""
     found = Client()
     backend = "django.contrib.auth.backends.ModelBackend"
     found.force_login(account(Persona(role, "ranges")), backend=backend)
@@ -42,7 +42,7 @@ def client(role: str) -> Client:
 
 
 def owner() -> Client:
-    """Somebody who may view every repository, without any restriction."""
+    """A client of a user who may view every repository, without any restriction."""
     found = Client()
     found.force_login(User.objects.create(username="owner", is_staff=True, is_superuser=True))
     return found
@@ -58,7 +58,7 @@ def test_no_page_reveals_how_many_bytes_are_shared_with_hidden_repositories(
 
 
 @pytest.mark.parametrize("query", ["", "?o=-bytes", "?count=on"])
-def test_no_list_reveals_for_how_many_hidden_repositories_there_are_figures(query: str) -> None:
+def test_no_list_reveals_how_many_hidden_repositories_have_figures(query: str) -> None:
     listing = addresses.repositories() + query
     page = client("viewer").get(listing).content.decode()
     assert "There are figures of" not in page
@@ -66,7 +66,9 @@ def test_no_list_reveals_for_how_many_hidden_repositories_there_are_figures(quer
     assert "<h2>Memory</h2>" not in page
 
 
-def test_only_who_sees_everything_checks_and_indexes_everything(settings: LazySettings) -> None:
+def test_only_users_who_may_view_everything_can_check_and_index_everything(
+    settings: LazySettings,
+) -> None:
     purger = client("purger")
     assert purger.get(CHECK).status_code == HTTPStatus.FORBIDDEN
     assert purger.post(REFRESH).status_code == HTTPStatus.FORBIDDEN
@@ -87,7 +89,7 @@ def test_kinds_that_need_a_walk_through_everything_are_refused_for_one_repositor
 
 
 @pytest.mark.parametrize("digest", [LOOSE, SECRET])
-def test_no_repair_tells_whether_a_hidden_repository_holds_a_blob(
+def test_no_repair_reveals_whether_a_hidden_repository_holds_a_blob(
     digest: str, cache: Redis
 ) -> None:
     finding = f"unreferenced/blob//{digest}"
@@ -97,7 +99,7 @@ def test_no_repair_tells_whether_a_hidden_repository_holds_a_blob(
     assert cache.exists(f"blobs::{digest}")
 
 
-def test_a_purge_counts_names_and_records_what_its_user_may_view(cache: Redis) -> None:
+def test_a_purge_counts_names_and_records_only_what_its_user_may_view(cache: Redis) -> None:
     purger = client("purger")
     url = addresses.blob(SHARED, "purge")
     asked = purger.get(url)

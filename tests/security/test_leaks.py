@@ -1,4 +1,4 @@
-"""A real portal shows nobody the password of its Redis, whatever the request is."""
+"""A running portal never shows the password of its Redis, whatever the request is."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def answers(url: str) -> Iterator[tuple[int, str]]:
         connection.close()
 
 
-def test_the_demo_on_a_registrys_redis_tells_nobody_its_password(
+def test_the_demo_on_a_registrys_redis_never_shows_its_password(
     redis_url: str, tmp_path: Path
 ) -> None:
     with running(tmp_path / "var", tmp_path / "log", BLOBCACHE_REDIS_URL=redis_url) as demo:
@@ -106,7 +106,7 @@ def is_there(address: str) -> bool:
     return True
 
 
-def test_not_even_a_debug_page_tells_the_password(careless: str) -> None:
+def test_even_a_debug_page_does_not_show_the_password(careless: str) -> None:
     told = list(answers(careless))
     pages = [answer for _, answer in told if "DEBUG = True" in answer]
     assert len(pages) > 4, "These are Django's pages for developers."

@@ -50,7 +50,7 @@ def portal(
 def knock(
     door: str, password: str, name: str = "boss", address: str = HERE, accept: str = "*/*"
 ) -> Any:
-    """The answer to a login."""
+    """Log in; return the response."""
     client = Client(raise_request_exception=False, REMOTE_ADDR=address)
     if door == BASIC:
         basic = base64.b64encode(f"{name}:{password}".encode()).decode()
@@ -72,13 +72,13 @@ def lock(door: str = ADMIN, **who: str) -> None:
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_who_knows_the_password_is_let_in(door: str) -> None:
+def test_the_right_password_is_accepted(door: str) -> None:
     assert is_in(knock(door, RIGHT))
 
 
 @pytest.mark.parametrize("other_door", DOORS)
 @pytest.mark.parametrize("door", DOORS)
-def test_after_five_wrong_passwords_the_right_one_is_refused_at_every_door(
+def test_after_five_wrong_passwords_the_right_one_is_refused_by_every_login(
     door: str, other_door: str
 ) -> None:
     lock(door)
@@ -103,7 +103,7 @@ def test_a_successful_login_resets_the_count() -> None:
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_nobody_else_is_locked_out(door: str) -> None:
+def test_other_users_and_addresses_are_not_locked_out(door: str) -> None:
     lock(door)
     assert is_in(knock(door, RIGHT, name="other"))
     assert is_in(knock(door, RIGHT, address=ELSEWHERE))
@@ -120,7 +120,7 @@ def test_a_refused_login_computes_nothing_and_writes_nothing(door: str) -> None:
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_after_the_cool_off_the_right_one_is_taken(door: str) -> None:
+def test_after_the_lockout_the_right_password_is_accepted(door: str) -> None:
     lock(door)
     attempt = AccessAttempt.objects.get()
     assert isinstance(attempt.attempt_time, datetime)
@@ -131,7 +131,7 @@ def test_after_the_cool_off_the_right_one_is_taken(door: str) -> None:
 
 
 @pytest.mark.parametrize("door", [ADMIN, API])
-def test_who_is_locked_out_gets_a_plain_page(door: str) -> None:
+def test_a_locked_out_user_gets_an_error_page(door: str) -> None:
     lock(door)
     page = knock(door, RIGHT).content.decode()
     assert "Too many failed logins" in page
@@ -139,7 +139,7 @@ def test_who_is_locked_out_gets_a_plain_page(door: str) -> None:
     assert "boss" not in page
 
 
-def test_who_is_locked_out_of_the_api_gets_its_envelope() -> None:
+def test_a_locked_out_client_of_the_api_gets_an_error_in_the_envelope() -> None:
     lock(BASIC)
     response = knock(BASIC, RIGHT, accept="application/json")
     (error,) = response.json()["errors"]
@@ -153,7 +153,7 @@ def test_an_unknown_user_name_is_locked_in_the_same_way() -> None:
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_the_limit_holds_without_an_address_too(door: str) -> None:
+def test_the_limit_also_holds_without_an_address(door: str) -> None:
     """As behind a unix socket."""
     lock(door, address="")
     assert knock(door, RIGHT, address="").status_code == 429

@@ -1,4 +1,4 @@
-"""However many repositories hold a blob, and whatever their names, an answer has a bound."""
+"""Responses have a bounded size, however many repositories hold a blob and whatever their names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def hold(client: Redis, count: int, media_type: str = "") -> None:
 
 @pytest.fixture
 def quick(default_cache: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Redis so fast that time ends no step."""
+    """Let no step of Redis end by time."""
     limit(monkeypatch, purge=600)
 
 
@@ -60,7 +60,7 @@ def test_a_page_of_holders_stays_below_a_megabyte(client: Client, default_cache:
     assert names == sorted(names)
 
 
-def test_a_page_of_holders_is_as_long_as_asked_for_where_names_are_short(
+def test_a_page_of_holders_has_the_requested_length_if_names_are_short(
     client: Client, default_cache: Redis
 ) -> None:
     pipe = default_cache.pipeline(transaction=False)

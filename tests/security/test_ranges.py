@@ -1,4 +1,4 @@
-"""Names out of somebody's ranges are not even passed over, however many there are."""
+"""Names outside of a user's ranges cost nothing, however many there are."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def test_a_sorted_list_and_its_round_trips_do_not_depend_on_names_out_of_the_ran
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_they_stand_in_the_order_in_which_they_stand_among_all(
+def test_the_visible_names_keep_the_order_that_they_have_among_all(
     way: tuple[Order, bool, str], limit: int, store: FigureStore
 ) -> None:
     assert names(pages(store, RANGES, limit, way)) == names(pages(store, ALL, 100, way))
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_too_many_to_be_sorted_are_found_all_the_same(
+def test_too_many_names_to_sort_are_still_found(
     way: tuple[Order, bool, str], store: FigureStore
 ) -> None:
     sorted_here = names(pages(store, RANGES, 2, way))

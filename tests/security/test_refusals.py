@@ -1,4 +1,4 @@
-"""What Redis refuses is never reported as done."""
+"""A change that Redis refuses is never reported as done."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_clear_without_permission_for_one_of_its_commands_fails(
     assert told == []
 
 
-def test_a_repository_keeps_its_member_where_taking_it_out_is_refused(
+def test_a_repository_keeps_its_member_if_its_removal_is_refused(
     restrict: Restrict, cache: Redis
 ) -> None:
     scope = RedisBlobDescriptorCacheProvider().repository_scoped(NAME)

@@ -26,7 +26,7 @@ SPECIAL = "qu'ote<&>"
 
 @pytest.fixture(autouse=True)
 def uncached_filter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Django looks for the filter once a process; here a test may name another."""
+    """Clear Django's cache of the filter class, so that a test may set another one."""
     uncached = inspect.unwrap(debug.get_default_exception_reporter_filter)
     monkeypatch.setattr(debug, "get_default_exception_reporter_filter", uncached)
 
@@ -72,7 +72,7 @@ def test_text_without_credentials_is_not_changed(text: str) -> None:
     assert mask(text) == text
 
 
-def test_markup_stays_whole() -> None:
+def test_markup_is_not_changed() -> None:
     page = f'<a href="https://host/">mail@host</a><td>{URL}</td><b>x@y</b>'
     assert mask(page, markup=True) == page.replace(f"portal:{SECRET}", STARS)
 
@@ -92,7 +92,7 @@ def test_a_megabyte_of_anything_is_masked_in_one_pass(unit: str) -> None:
 
 
 class Holder:
-    """Shows what it holds."""
+    """A value whose representation has its content."""
 
     def __init__(self, value: object) -> None:
         self.value = value
@@ -102,7 +102,7 @@ class Holder:
 
 
 class Broken:
-    """Has no representation."""
+    """A value whose representation fails."""
 
     def __repr__(self) -> str:
         raise ValueError("not now")
@@ -128,9 +128,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value).partition(" at 0x")[0])
-def test_a_setting_shows_no_credentials_however_deep_they_are(
-    value: object, settings: LazySettings
-) -> None:
+def test_nested_credentials_in_a_setting_are_masked(value: object, settings: LazySettings) -> None:
     settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": URL}}
     assert SECRET not in repr(ExceptionReporterFilter().cleanse_setting("INNOCENT", value))
 
@@ -147,7 +145,7 @@ def test_a_setting_is_masked_by_its_name(name: str) -> None:
 @pytest.mark.parametrize(
     "value", [1, None, True, "text", ["a", {"b": "c"}], ("a",), {"a": 1}, {1, 2}, Broken, b"bytes"]
 )
-def test_another_setting_shows_as_it_is(value: object) -> None:
+def test_other_settings_are_not_masked(value: object) -> None:
     cleansed = ExceptionReporterFilter().cleanse_setting("BLOBCACHE", value)
     assert repr(cleansed) == repr(value)
 
@@ -156,12 +154,12 @@ def test_the_name_of_the_urlconf_is_not_masked() -> None:
     assert ExceptionReporterFilter().cleanse_setting("ROOT_URLCONF", "portal.urls") == "portal.urls"
 
 
-def test_a_value_without_a_representation_breaks_no_report() -> None:
+def test_a_value_without_a_representation_does_not_break_a_report() -> None:
     broken = Broken()
     assert ExceptionReporterFilter().cleanse_setting("INNOCENT", broken) is broken
 
 
-def test_only_the_requests_own_values_are_shown_of_its_meta(
+def test_only_request_values_of_meta_are_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("BLOBCACHE_REDIS_URL", URL)
@@ -181,7 +179,7 @@ def test_only_the_requests_own_values_are_shown_of_its_meta(
     assert "UNSEEN" not in meta
 
 
-def test_without_a_request_nothing_shows() -> None:
+def test_without_a_request_no_meta_is_shown() -> None:
     assert ExceptionReporterFilter().get_safe_request_meta(None) == {}
 
 
@@ -248,14 +246,14 @@ def test_a_debug_page_shows_no_password(
 def test_a_debug_page_without_our_classes_shows_passwords(
     portal: Client, settings: LazySettings, where: str, host: str, status: int
 ) -> None:
-    """So that the test above could fail."""
+    """This proves that the test above can fail."""
     settings.DEFAULT_EXCEPTION_REPORTER_FILTER = "django.views.debug.SafeExceptionReporterFilter"
     settings.DEFAULT_EXCEPTION_REPORTER = "django.views.debug.ExceptionReporter"
     response = portal.get(where, headers={"host": host, "accept": "text/html"})
     assert SECRET in response.content.decode()
 
 
-def test_a_debug_page_still_helps(portal: Client) -> None:
+def test_a_debug_page_still_shows_the_error(portal: Client) -> None:
     page = portal.get("/fail/", headers={"accept": "text/html"}).content.decode()
     for helpful in ("RuntimeError", "kwargs", "registry-redis", "MIDDLEWARE", "PATH_INFO"):
         assert helpful in page, helpful
@@ -273,13 +271,13 @@ def test_a_password_of_any_characters_is_masked(
         assert shown not in page
 
 
-def test_a_reporter_with_another_filter_masks_urls_all_the_same(settings: LazySettings) -> None:
+def test_a_reporter_with_another_filter_still_masks_urls(settings: LazySettings) -> None:
     settings.DEFAULT_EXCEPTION_REPORTER_FILTER = "django.views.debug.SafeExceptionReporterFilter"
     error = ValueError(URL)
     reporter = ExceptionReporter(None, type(error), error, None)
     assert SECRET not in reporter.get_traceback_text() + reporter.get_traceback_html()
 
 
-def test_the_portal_uses_both(settings: LazySettings) -> None:
+def test_the_portal_uses_our_reporter_and_filter(settings: LazySettings) -> None:
     assert isinstance(debug.get_default_exception_reporter_filter(), ExceptionReporterFilter)
     assert settings.DEFAULT_EXCEPTION_REPORTER == "blobcache.reporting.ExceptionReporter"

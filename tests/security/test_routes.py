@@ -112,7 +112,7 @@ PERSONAS = ["stranger", "superuser"]
 
 
 class Failure(NamedTuple):
-    """An answer that no route should give."""
+    """A response that no route should return."""
 
     method: str
     accept: str | None
@@ -180,7 +180,7 @@ def test_no_route_fails(portal: None, name: str, persona: str) -> None:
 
 @pytest.mark.parametrize("persona", PERSONAS)
 @pytest.mark.parametrize("name", [*ROUTES, *NO_ROUTES])
-def test_no_route_fails_with_debug_either(portal: None, name: str, persona: str) -> None:
+def test_no_route_fails_with_debug(portal: None, name: str, persona: str) -> None:
     path = (ROUTES | NO_ROUTES)[name]
     with override_settings(DEBUG=True):
         few = [None, "text/html", "image/png"] if path.startswith(API) else ["text/html"]
@@ -188,7 +188,7 @@ def test_no_route_fails_with_debug_either(portal: None, name: str, persona: str)
         assert failures(path, persona, requests) == []
 
 
-def test_the_page_of_the_documentation_can_only_be_read(portal: None) -> None:
+def test_the_page_of_the_documentation_accepts_only_reads(portal: None) -> None:
     client = Client()
     assert client.get(ROUTES["docs"]).status_code == 200
     assert client.head(ROUTES["docs"]).status_code == 200

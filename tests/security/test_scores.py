@@ -11,7 +11,7 @@ from blobcache.services.figures import Order
 
 @pytest.mark.parametrize("score", ["inf", "-inf", "-5", "0.1", "1e300", "1e-300"])
 @pytest.mark.parametrize("descending", [False, True])
-def test_a_walk_in_an_order_comes_to_its_end_whatever_the_scores(
+def test_a_walk_through_a_sorted_list_ends_whatever_the_scores(
     score: str, descending: bool, default_cache: Redis
 ) -> None:
     names = [f"team/{number}" for number in range(5)]

@@ -42,20 +42,20 @@ def purge_to_the_end(provider: RedisBlobDescriptorCacheProvider) -> int:
 
 @pytest.mark.parametrize("value", NO_SERIALS, ids=lambda value: ascii(value[:20]))
 @pytest.mark.parametrize("field", ["begun", "indexed"])
-def test_a_purge_finds_every_holder_and_ends_whatever_the_state_says(
+def test_a_purge_finds_every_holder_and_ends_whatever_the_state_is(
     field: str, value: str, client: Client, default_cache: Redis
 ) -> None:
     provider = RedisBlobDescriptorCacheProvider()
     for _ in range(3):
         provider.catalog.reindex()
     default_cache.hset(STATE, field, value)
-    default_cache.sadd(LATE, A)  # as a registry does, past the index
+    default_cache.sadd(LATE, A)  # as a registry does, without the index
     purge_to_the_end(provider)
     assert not default_cache.exists(LATE)
 
 
 @pytest.mark.parametrize("value", NO_SERIALS, ids=lambda value: ascii(value[:20]))
-def test_an_index_that_is_said_to_be_newer_than_any_build_is_built_anew(
+def test_an_index_with_a_serial_newer_than_any_build_is_built_again(
     value: str, client: Client, default_cache: Redis
 ) -> None:
     RedisBlobDescriptorCacheProvider().catalog.reindex()
@@ -66,7 +66,7 @@ def test_an_index_that_is_said_to_be_newer_than_any_build_is_built_anew(
     assert [row["name"] for row in page["results"]] == ["team/app", "team/late"]
 
 
-def test_a_purge_ends_although_the_state_is_lost_on_the_way(
+def test_a_purge_ends_although_the_state_is_lost_meanwhile(
     client: Client, default_cache: Redis
 ) -> None:
     provider = RedisBlobDescriptorCacheProvider()
@@ -83,7 +83,7 @@ def test_a_purge_ends_although_the_state_is_lost_on_the_way(
 
 
 @pytest.mark.parametrize("value", ["inf", "nan", "9e99", "99999999999"])
-def test_an_index_from_the_future_is_built_anew(
+def test_an_index_from_the_future_is_built_again(
     value: str, client: Client, default_cache: Redis
 ) -> None:
     RedisBlobDescriptorCacheProvider().catalog.reindex()
@@ -102,7 +102,7 @@ def test_a_lock_that_never_ends_is_broken(client: Client, default_cache: Redis) 
         assert not default_cache.exists(LATE)
 
 
-def test_where_a_lock_cannot_be_looked_at_somebody_else_is_at_work(
+def test_a_lock_that_cannot_be_read_counts_as_held(
     client: Client, default_cache: Redis, valkey: embedded.Server
 ) -> None:
     user = ("ACL", "SETUSER", "restricted", "reset", "on", ">secret", "~*", "+@all", "-pttl")

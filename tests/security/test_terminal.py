@@ -10,7 +10,7 @@ from redis import Redis
 
 
 def check(encoding: str, *arguments: str) -> str:
-    """What the check writes to an output of that encoding; it finds something."""
+    """Return what a check with findings writes to an output of that encoding."""
     raw = io.BytesIO()
     output = io.TextIOWrapper(raw, encoding=encoding)
     with pytest.raises(SystemExit) as exit_:
@@ -22,7 +22,7 @@ def check(encoding: str, *arguments: str) -> str:
 
 @pytest.mark.parametrize("arguments", [(), ("--json",)])
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
-def test_a_check_goes_on_past_what_the_output_cannot_hold(
+def test_a_check_continues_past_text_that_the_output_cannot_encode(
     encoding: str, arguments: tuple[str, ...], default_cache: Redis
 ) -> None:
     for member in ("é", "漢", "😀", "\x1b[31m", "z"):

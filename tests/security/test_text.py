@@ -45,7 +45,7 @@ LEFT = {place: (place, [*TEXTS.values()]) for place in OF_MANY} | {
 
 
 def leave(client: Redis, place: str, text: str) -> None:
-    """Write the text where another writer might."""
+    """Write the text to Redis, as another program might."""
     raw = text.encode()
     team, blob = b"repository::team/app::blobs", f"blobs::{A}"
     {
@@ -74,7 +74,7 @@ def test_a_media_type_is_printable(text: str, client: Client, default_cache: Red
 
 
 @pytest.mark.parametrize(("place", "texts"), LEFT.values(), ids=LEFT)
-def test_what_others_wrote_stands_raw_in_no_page_list_header_or_log(
+def test_text_in_redis_is_never_raw_in_pages_lists_headers_or_logs(
     place: str,
     texts: list[str],
     client: Client,
@@ -102,7 +102,7 @@ def test_what_others_wrote_stands_raw_in_no_page_list_header_or_log(
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_what_a_caller_sends_stands_raw_in_no_error_and_no_log(
+def test_text_in_requests_is_never_raw_in_errors_or_logs(
     text: str, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -122,7 +122,7 @@ def test_what_a_caller_sends_stands_raw_in_no_error_and_no_log(
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_a_path_injects_no_line_into_the_log_when_the_database_is_down(
+def test_a_path_cannot_inject_lines_into_the_log_when_the_database_is_down(
     text: str, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     with connection.cursor() as cursor:  # and the test's transaction takes it back
@@ -135,7 +135,7 @@ def test_a_path_injects_no_line_into_the_log_when_the_database_is_down(
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_the_command_repeats_no_name_raw(text: str, client: Client) -> None:
+def test_the_command_never_prints_a_raw_name(text: str, client: Client) -> None:
     with pytest.raises(CommandError) as caught:
         call_command("blobcache", "check", "--repository", text)
     assert str(caught.value).isprintable()

@@ -33,7 +33,7 @@ def pushed(db: None, default_cache: Redis) -> None:
         "repositories/a/summary/",
     ],
 )
-def test_the_api_tells_of_a_type_and_does_not_answer_with_it(path: str) -> None:
+def test_the_api_returns_a_media_type_but_not_as_its_content_type(path: str) -> None:
     client = APIClient()
     client.force_authenticate(user("superuser"))
     response = client.get(f"/api/{path}")
@@ -47,7 +47,7 @@ def test_the_api_tells_of_a_type_and_does_not_answer_with_it(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["repository/a/", f"blob/{DIGEST}/"])
-def test_the_admin_escapes_it(path: str) -> None:
+def test_the_admin_escapes_a_media_type(path: str) -> None:
     admin = user("superuser")
     admin.is_staff = True
     admin.save()

@@ -68,12 +68,12 @@ VALUES: dict[str, Callable[[int], bytes]] = {
 
 @pytest.fixture(autouse=True)
 def patterns(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
-    """Every pattern of the app, with the length of what it was asked about."""
+    """Every pattern of the app, with the length of the text it was matched against."""
     return watch_patterns(monkeypatch)
 
 
 def grows_no_faster(call: Callable[[int], object]) -> None:
-    """Twice the length takes no more than twice the work."""
+    """Assert that twice the length takes no more than twice the work."""
     call(LENGTHS[0])  # whatever is made at the first time
     for length in (LENGTHS[0], LENGTHS[-1]):
         once, twice = (work(lambda n=n: call(n)) for n in (length, 2 * length))  # type: ignore[misc]
@@ -95,7 +95,7 @@ def test_a_request_of_twice_the_length_takes_at_most_twice_the_work(
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_a_stranger_s_path_of_twice_the_length_takes_at_most_twice_the_work(
+def test_an_anonymous_path_of_twice_the_length_takes_at_most_twice_the_work(
     name: str, client: Client, patterns: list[Asked]
 ) -> None:
     stranger = Client(raise_request_exception=False)
@@ -105,7 +105,7 @@ def test_a_stranger_s_path_of_twice_the_length_takes_at_most_twice_the_work(
 
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("place", LEFT)
-def test_what_others_left_in_redis_is_looked_at_in_time_linear_in_its_length(
+def test_data_in_redis_is_read_in_time_linear_in_its_length(
     place: str, value: str, client: Client, default_cache: Redis, patterns: list[Asked]
 ) -> None:
     get_browsable().catalog.reindex()
@@ -138,7 +138,7 @@ def test_what_others_left_in_redis_is_looked_at_in_time_linear_in_its_length(
 
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("place", LEFT)
-def test_the_command_checks_whatever_others_left_in_redis(
+def test_the_command_checks_whatever_is_in_redis(
     place: str, value: str, client: Client, default_cache: Redis
 ) -> None:
     LEFT[place](default_cache, VALUES[value](100_000))

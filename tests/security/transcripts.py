@@ -64,7 +64,7 @@ class Exchange(NamedTuple):
 
 @dataclass
 class Reader:
-    """Somebody who asks, and writes down all answers."""
+    """A client that sends requests and records all responses."""
 
     client: Client
     server: Redis
@@ -211,7 +211,7 @@ _MASKS = [
         # Two forms of a token against forged requests.
         (r'(name="csrfmiddlewaretoken" value=")[A-Za-z0-9]{64}"', r'\1TOKEN"'),
         (r'("csrfToken": ")[A-Za-z0-9]{64}"', r'\1TOKEN"'),
-        # When something was.
+        # Times.
         (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?", "TIME"),
         (r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT", "TIME"),
         (r"[A-Z][a-z]+\.? \d{1,2}, \d{4}, (noon|midnight|\d{1,2}(:\d\d)? [ap]\.m\.)", "TIME"),
@@ -219,7 +219,7 @@ _MASKS = [
         (r"The figures (?:were calculated just now|are \d+\xa0minutes? old)\.", "TIME"),
         (r"\d+\xa0(?:second|minute|hour)s? ago|just now", "TIME"),
         (r'(age(?:"|&quot;): ?)[\d.e-]+', r"\1TIME"),
-        # What the server says of itself.
+        # What the server reports about itself.
         (r'(used_memory(?:"|&quot;): ?)\d+', r"\1BYTES"),
     )
 ]
@@ -246,7 +246,7 @@ def _in_order(text: str) -> str:
 
 
 def differences(one: list[Exchange], other: list[Exchange]) -> Iterator[str]:
-    """Tell what is not the same in two transcripts."""
+    """Describe the differences of two transcripts."""
     for first, second in zip(one, other, strict=False):
         if first.ask != second.ask:
             yield f"After the same answers one went on with {first.ask}, one with {second.ask}."

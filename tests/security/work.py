@@ -1,4 +1,4 @@
-"""Counting work: how much Python does, and how much text its patterns are asked about."""
+"""Count work: how many lines Python executes, and how much text patterns are matched against."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def work(call: Callable[[], object]) -> int:
 
 
 class Asked:
-    """A pattern that keeps the length of the longest text that it was asked about."""
+    """A pattern that keeps the length of the longest text that it was matched against."""
 
     def __init__(self, pattern: re.Pattern[Any], name: str) -> None:
         self._pattern = pattern

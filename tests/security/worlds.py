@@ -74,7 +74,7 @@ MODES: tuple[Mode, ...] = ("ranges", "objects", "both")
 
 
 class Persona(NamedTuple):
-    """Somebody who may not view hidden repositories."""
+    """A user who may not view hidden repositories."""
 
     role: str
     mode: Mode

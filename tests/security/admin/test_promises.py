@@ -145,7 +145,7 @@ def test_a_page_asks_again_if_the_number_has_grown_too_much(
 
 
 @EVERY_ACTION
-def test_a_page_does_what_it_said_if_the_number_has_grown_only_a_little(
+def test_a_page_does_what_it_showed_if_the_number_has_grown_only_a_little(
     action: Action, provider: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     action.add(provider, range(20))
@@ -201,7 +201,7 @@ def test_only_the_first_step_compares_the_number(
 
 
 @EVERY_ACTION
-def test_a_button_does_nothing_while_redis_does_not_say_how_much_there_is(
+def test_a_button_does_nothing_while_the_number_cannot_be_read_from_redis(
     action: Action, provider: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     with embedded.start() as server, cache_at(server.url, SOCKET_CONNECT_TIMEOUT=0.2):

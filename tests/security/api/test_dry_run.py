@@ -1,4 +1,4 @@
-"""A dry run of a purge says what a purge would do, and does nothing."""
+"""A dry run of a purge returns what a purge would do, and changes nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def indexed(filled: Redis) -> Redis:
 
 
 @pytest.mark.parametrize("value", ["1", "true"])
-def test_says_what_would_be_cleared_and_writes_nothing(
+def test_returns_what_would_be_cleared_and_writes_nothing(
     value: str, superuser: APIClient, indexed: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = content(indexed)
@@ -123,7 +123,7 @@ def team(user: object) -> list[str]:
     return ["team/"]
 
 
-def test_tells_nothing_of_repositories_that_the_user_may_not_view(
+def test_reveals_nothing_about_repositories_that_the_user_may_not_view(
     as_: As, indexed: Redis, settings: LazySettings
 ) -> None:
     settings.BLOBCACHE = {"default": {"VISIBLE_REPOSITORIES": f"{__name__}.team"}}
@@ -144,14 +144,14 @@ def test_needs_the_permission_to_purge(persona: str, as_: As, indexed: Redis) ->
     refused(as_(persona).post(f"{PURGE}?dry_run=1"), 403, "DENIED")
 
 
-def test_says_whether_there_is_a_global_descriptor(superuser: APIClient, indexed: Redis) -> None:
+def test_returns_whether_there_is_a_global_descriptor(superuser: APIClient, indexed: Redis) -> None:
     indexed.delete(f"blobs::{DIGEST}")
     assert superuser.post(f"{PURGE}?dry_run=1").json()["global_descriptor"] is False
     indexed.set(f"blobs::{DIGEST}", "damaged")
     assert superuser.post(f"{PURGE}?dry_run=1").json()["global_descriptor"] is True
 
 
-def test_is_not_offered_by_a_registry_that_is_only_read(
+def test_is_refused_by_a_read_only_registry(
     superuser: APIClient, valkey: embedded.Server, indexed: Redis, settings: LazySettings
 ) -> None:
     settings.BLOBCACHE = {"default": {"READ_ONLY": True, "CATALOG_ALIAS": "index"}}

@@ -1,4 +1,4 @@
-"""A query that is not understood is refused, and nothing is written."""
+"""An invalid query is refused, and nothing is written."""
 
 from __future__ import annotations
 
@@ -84,12 +84,14 @@ def test_a_parameter_of_another_route_is_unknown(
 
 
 @EVERY_ROW
-def test_what_the_framework_reads_is_allowed(row: Row, superuser: APIClient, filled: Redis) -> None:
+def test_parameters_of_the_framework_are_allowed(
+    row: Row, superuser: APIClient, filled: Redis
+) -> None:
     assert ask(superuser, row, "format=json").status_code == row.status
 
 
 @EVERY_ROW
-def test_the_address_without_its_slash_refuses_it_too(
+def test_the_address_without_its_slash_also_refuses_it(
     row: Row, superuser: APIClient, filled: Redis
 ) -> None:
     path = address(row.route).rstrip("/")
@@ -98,7 +100,7 @@ def test_the_address_without_its_slash_refuses_it_too(
 
 
 @pytest.mark.parametrize("route", offers())
-def test_options_takes_what_the_methods_take(
+def test_options_accepts_the_parameters_of_the_methods(
     route: str, superuser: APIClient, filled: Redis
 ) -> None:
     # The button of a page in a browser sends the page's own query along.
@@ -110,13 +112,15 @@ def test_options_takes_what_the_methods_take(
 @pytest.mark.parametrize(
     "row", [row for row in TABLE if row.method == "GET"], ids=lambda row: row.route
 )
-def test_head_takes_what_get_takes(row: Row, superuser: APIClient, filled: Redis) -> None:
+def test_head_accepts_the_parameters_of_get(row: Row, superuser: APIClient, filled: Redis) -> None:
     assert ask(superuser, row, "x=1", "HEAD").status_code == 400
     assert ask(superuser, row, "format=json", "HEAD").status_code == 200
 
 
 @EVERY_ROW
-def test_who_may_not_ask_is_not_told_what_is_allowed(row: Row, as_: As, filled: Redis) -> None:
+def test_a_refusal_without_permission_does_not_name_the_allowed_parameters(
+    row: Row, as_: As, filled: Redis
+) -> None:
     for persona in ("anonymous", "nobody"):
         status = expected(row, persona)
         if status >= 400:

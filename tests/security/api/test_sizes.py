@@ -21,7 +21,7 @@ BLOB, BATCH = f"/api/blobs/{DIGEST}/", "/api/blobs/stat/"
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], Mock]:
-    """Count the calls of a function, which is called all the same."""
+    """Count the calls of a function, and still call it."""
 
     def count(module: Any, name: str) -> Mock:
         spy = Mock(wraps=getattr(module, name))
@@ -32,7 +32,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], Mock]:
 
 
 @pytest.mark.parametrize("name", ["x" * 900_000, "\u00e9" * 300_000, "\x1b[2J" * 100, "a\u202eb"])
-def test_an_unknown_field_comes_back_quoted_and_cut(
+def test_an_unknown_field_is_quoted_and_cut_in_the_error(
     name: str, superuser: APIClient, filled: Redis
 ) -> None:
     response = superuser.put(BLOB, {"size": 1, "mediaType": APP, name: 1}, format="json")
@@ -67,7 +67,7 @@ def test_an_accept_that_is_too_long_counts_as_accepting_everything(
 
 
 @pytest.mark.parametrize("count", [1, 10, 100])
-def test_an_accept_is_parsed_as_often_as_it_has_media_types_at_most(
+def test_an_accept_is_parsed_at_most_once_for_each_media_type(
     count: int, superuser: APIClient, filled: Redis, counted: Callable[[Any, str], Mock]
 ) -> None:
     parsed = counted(mediatypes, "parse_header_parameters")
@@ -83,7 +83,7 @@ def test_an_accept_is_parsed_as_often_as_it_has_media_types_at_most(
     ["application/json" + ";a=b" * 2_000, 'application/json;a="' + ";" * 5_000, "x" * 9_000],
     ids=["parameters", "quoted", "long"],
 )
-def test_a_media_type_that_is_too_long_is_not_parsed_and_comes_back_cut(
+def test_a_media_type_that_is_too_long_is_not_parsed_and_is_cut_in_the_error(
     media_type: str, superuser: APIClient, filled: Redis, counted: Callable[[Any, str], Mock]
 ) -> None:
     parsed = counted(mediatypes, "parse_header_parameters")
@@ -130,7 +130,7 @@ def test_a_content_length_is_a_plain_number_of_bytes(
     ids=["slashes", "blobs", "empty"],
 )
 @pytest.mark.parametrize("persona", ["anonymous", "superuser"])
-def test_a_page_for_a_long_path_has_no_trail(
+def test_a_page_for_a_long_path_has_no_breadcrumbs(
     path: str, persona: str, as_: As, filled: Redis, counted: Callable[[Any, str], Mock]
 ) -> None:
     resolved = counted(breadcrumbs, "resolve")
@@ -140,7 +140,7 @@ def test_a_page_for_a_long_path_has_no_trail(
     assert len(response.content) < 100_000
 
 
-def test_a_page_for_a_common_path_has_its_trail(
+def test_a_page_for_a_usual_path_has_breadcrumbs(
     superuser: APIClient, filled: Redis, counted: Callable[[Any, str], Mock]
 ) -> None:
     resolved = counted(breadcrumbs, "resolve")
@@ -148,7 +148,7 @@ def test_a_page_for_a_common_path_has_its_trail(
     assert 0 < resolved.call_count <= 64
 
 
-def test_an_unknown_address_comes_back_cut(superuser: APIClient, filled: Redis) -> None:
+def test_an_unknown_address_is_cut_in_the_error(superuser: APIClient, filled: Redis) -> None:
     response = superuser.get("/api/status/" + "\u00e9" * 1000)
     refused(response, 404, "PATH_UNKNOWN")
     assert len(response.content) < 2000
@@ -157,7 +157,7 @@ def test_an_unknown_address_comes_back_cut(superuser: APIClient, filled: Redis) 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PROPFIND"])
 @pytest.mark.parametrize("persona", ["anonymous", "superuser"])
 @pytest.mark.parametrize("path", ["status/", "blobs/", "repositories/"])
-def test_a_path_that_is_longer_than_any_of_ours_is_refused_first(
+def test_a_path_longer_than_any_valid_one_is_refused_first(
     path: str,
     persona: str,
     method: str,
