@@ -1,4 +1,4 @@
-"""The pages' addresses, as the default site gives them."""
+"""The pages' addresses on the default site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Users of every kind, and a cache with something in it."""
+"""Users of every kind, and a cache with some blobs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class GrantingBackend:
     """A portal's backend that grants one repository by name, as the documentation shows."""
 
     def authenticate(self, request: object, **_: object) -> None:
-        """Nobody logs in by it."""
+        """Authenticate no user."""
 
     def has_perm(
         self, user: AbstractBaseUser | AnonymousUser, perm: str, obj: Model | None = None

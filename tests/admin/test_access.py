@@ -128,7 +128,7 @@ def test_the_table_has_every_page() -> None:
 
 
 @pytest.mark.parametrize("view", ["change", "history", "clear", "set", "delete"])
-def test_a_denial_does_not_tell_whether_a_repository_exists(login: Login, view: str) -> None:
+def test_a_denial_does_not_reveal_whether_a_repository_exists(login: Login, view: str) -> None:
     client = login("granted")
     there = client.get(address("repository", view, HIDDEN))
     not_there = client.get(address("repository", view, "not/there"))
@@ -144,13 +144,13 @@ def test_a_grant_by_name_shows_only_that_repository(login: Login) -> None:
     assert "Valkey" not in page
 
 
-def test_the_holders_are_those_that_may_be_viewed(login: Login) -> None:
+def test_only_holders_that_the_user_may_view_are_shown(login: Login) -> None:
     page = login("granted", "view_blob").get(addresses.blob(LAYER)).content.decode()
     assert GRANTED in page
     assert HIDDEN not in page
 
 
-def test_visible_repositories_narrow_what_is_shown(login: Login) -> None:
+def test_visible_repositories_limit_what_is_shown(login: Login) -> None:
     client = login("viewer", "view_repository", "view_blob")
     narrowed = {"default": {"VISIBLE_REPOSITORIES": f"{__name__}.only_library"}}
     with override_settings(BLOBCACHE=narrowed):

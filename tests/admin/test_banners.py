@@ -48,7 +48,7 @@ def pages() -> list[str]:
 
 
 def writes(client: Client) -> Iterator[Any]:
-    """Answers to every write there is, with the page behind it."""
+    """Return the responses to every kind of write, with the page that follows."""
     for url, data in (
         (addresses.repository(GRANTED, "clear"), {"digest": LAYER, "confirmed": "yes"}),
         (addresses.repository(GRANTED, "set"), GOOD),
@@ -63,7 +63,7 @@ def writes(client: Client) -> Iterator[Any]:
 
 @pytest.fixture
 def own() -> Iterator[embedded.Server]:
-    """A server that a test may stop, with a short patience behind CACHES["default"]."""
+    """A server that a test may stop, with short timeouts in CACHES["default"]."""
     with embedded.start() as server, fast(server.url):
         yield server
 
@@ -133,7 +133,7 @@ def test_a_server_that_refuses_info_is_not_an_error(
     assert "denies access" not in page
 
 
-def test_a_replica_and_a_full_server_say_why_they_refuse(
+def test_the_page_explains_why_a_replica_or_a_full_server_refuses_writes(
     own: embedded.Server, admin: Client, text: Text
 ) -> None:
     url = addresses.repository(GRANTED, "set")
@@ -188,7 +188,7 @@ def read_only(
 
 
 @pytest.mark.usefixtures("read_only")
-def test_a_read_only_registry_says_so_and_offers_no_action(admin: Client, text: Text) -> None:
+def test_a_read_only_registry_is_marked_and_has_no_actions(admin: Client, text: Text) -> None:
     for page in (
         addresses.repositories(),
         addresses.repository(GRANTED),
@@ -213,7 +213,9 @@ def test_a_read_only_registry_refuses_every_write(
 
 
 @pytest.mark.usefixtures("read_only")
-def test_a_read_only_registry_still_keeps_its_catalog_elsewhere(admin: Client, text: Text) -> None:
+def test_a_read_only_registry_can_have_its_index_in_another_redis(
+    admin: Client, text: Text
+) -> None:
     page = text(admin.post(addresses.repositories("refresh"), follow=True))
     assert "The index is up to date" in page
     assert GRANTED in page

@@ -118,7 +118,7 @@ def test_holders_are_paged(
     assert found == names
 
 
-def test_an_unknown_blob_has_a_page_that_says_so(
+def test_an_unknown_blob_has_a_page(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     page = text(admin.get(addresses.blob(OTHER)))

@@ -93,7 +93,7 @@ def test_a_long_check_continues_by_itself(
         steps += 1
     assert steps > 1
     assert "The check is complete" in page
-    # The report is counted, and can be handed on: it looks nowhere again.
+    # The report has the counts, and its address can be shared: it does not check again.
     counts = re.findall(r'class="bc-figure[^"]*">(\d+)<', page)
     assert counts == ["3", "1"]
 

@@ -80,7 +80,7 @@ def shown(client: Client, query: str = "", name: str = BIG) -> list[str]:
         ("?o=nonsense", range(30)),
     ],
 )
-def test_the_whole_set_is_in_order(
+def test_the_whole_set_is_sorted(
     big: RedisBlobDescriptorCacheProvider, admin: Client, order: str, numbers: Any
 ) -> None:
     assert shown(admin, order) == [blob(number) for number in numbers]
@@ -100,7 +100,7 @@ def test_the_whole_set_is_in_order(
         ("?q=" + "0" * 62 + "1&type=config", [18, 21, 24, 27]),
     ],
 )
-def test_filters_and_search_look_through_the_whole_set(
+def test_filters_and_search_cover_the_whole_set(
     big: RedisBlobDescriptorCacheProvider, admin: Client, limit: int, query: str, numbers: Any
 ) -> None:
     with override_settings(BLOBCACHE={"default": {"ADMIN_SORT_LIMIT": limit}}):
@@ -230,7 +230,7 @@ def test_figures_of_a_large_repository_are_calculated_on_request(
 
 @contextmanager
 def counted(client: Redis) -> Iterator[dict[str, int]]:
-    """How many commands Redis ran within, and how many bytes it sent."""
+    """Return how many commands Redis ran within the call, and how many bytes it sent."""
     found: dict[str, int] = {}
 
     def look() -> tuple[int, int]:
@@ -278,7 +278,7 @@ def test_a_large_repository_opens_as_fast_as_a_small_one(
 
 @pytest.fixture
 def ranked(provider: RedisBlobDescriptorCacheProvider) -> RedisBlobDescriptorCacheProvider:
-    """Repositories of which a name, a number and a size come first each."""
+    """Repositories in a different order by name, by number and by size."""
     for name, blobs, size in (("a/few", 1, 10), ("b/many", 5, 1), ("c/heavy", 2, 500)):
         service = provider.repository_scoped(name)
         for number in range(blobs):

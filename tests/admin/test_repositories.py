@@ -33,7 +33,7 @@ def rows(page: str) -> list[str]:
 
 
 def walk(client: Client, url: str) -> Iterator[list[str]]:
-    """The names on each page, following the links to the next."""
+    """Return the names on each page, following the links to the next page."""
     query = ""
     while True:
         page = client.get(url.partition("?")[0] + query if query else url).content.decode()
@@ -111,7 +111,7 @@ def test_a_cursor_of_another_list_leads_to_the_first_page(
     "query",
     ["Not a name", "::", "a::blobs", "\x00", "ü\U0001f600", "<script>alert(1)</script>", "a" * 999],
 )
-def test_any_search_is_answered(
+def test_any_text_can_be_searched_for(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, query: str
 ) -> None:
     response = admin.get(addresses.repositories(), {"q": query})
@@ -130,7 +130,7 @@ def test_a_name_that_is_not_cached_can_be_opened(
     assert "no blobs of this repository in the cache" in page
 
 
-def test_an_empty_cache_says_what_to_do(
+def test_an_empty_cache_explains_what_to_do(
     provider: RedisBlobDescriptorCacheProvider, admin: Client
 ) -> None:
     page = admin.get(addresses.repositories()).content.decode()

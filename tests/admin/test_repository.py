@@ -121,7 +121,7 @@ def test_blobs_are_found_by_digest_or_the_beginning_of_one(
     assert ("begins with" in page) is (not found)
 
 
-def test_a_blob_that_others_hold_is_not_found_here(
+def test_a_blob_of_other_repositories_is_not_found_here(
     filled: RedisBlobDescriptorCacheProvider, default_cache: Redis, admin: Client
 ) -> None:
     # Everything a descriptor needs is there, but for the membership.
@@ -185,7 +185,7 @@ def test_a_clear_is_confirmed_before_anything_happens(
 
 
 @override_settings(BLOBCACHE={"default": {"ROLE": "primary"}})
-def test_in_a_primary_store_the_confirmation_says_that_others_keep_the_blob(
+def test_in_a_primary_store_the_confirmation_says_that_other_repositories_keep_the_blob(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     page = text(admin.post(addresses.repository(GRANTED, "clear"), {"digest": LAYER}))

@@ -1,4 +1,4 @@
-"""The models among Django's own pages, on other sites, below other addresses, in other projects."""
+"""The models on Django's own pages, on other sites, under other addresses, in other projects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Text = Callable[[Any], str]
 pytestmark = pytest.mark.usefixtures("filled")
 
 
-def test_django_s_own_pages_meet_no_missing_table(admin: Client) -> None:
+def test_django_s_own_pages_work_without_tables(admin: Client) -> None:
     content_types = {
         model: ContentType.objects.get_for_model(model).pk for model in (Repository, Blob)
     }
@@ -48,7 +48,7 @@ def test_django_s_own_pages_meet_no_missing_table(admin: Client) -> None:
     assert "blobcache_repository" not in connection.introspection.table_names()
 
 
-def test_a_history_that_is_empty_is_a_page(admin: Client) -> None:
+def test_an_empty_history_is_a_page(admin: Client) -> None:
     for url in (addresses.blob(LAYER, "history"), addresses.repository("not/there", "history")):
         assert admin.get(url).status_code == HTTPStatus.OK
 
@@ -89,7 +89,7 @@ def test_a_site_without_blobs_shows_repositories(admin: Client, text: Text) -> N
     assert f'<span class="bc-digest">{LAYER}</span>' in page
 
 
-def test_below_a_script_name_every_link_has_it(admin: Client, text: Text) -> None:
+def test_every_link_has_the_script_name(admin: Client, text: Text) -> None:
     urls = [
         addresses.repositories(),
         addresses.repositories("consistency"),
@@ -135,7 +135,7 @@ def test_pages_have_no_inline_script_or_style(
         assert "javascript:" not in page, url
 
 
-def test_every_page_is_titled_and_leads_back(admin: Client, text: Text) -> None:
+def test_every_page_has_a_title_and_breadcrumbs(admin: Client, text: Text) -> None:
     for url in (addresses.repository(GRANTED, "set"), addresses.blob(LAYER, "purge")):
         page = text(admin.get(url))
         assert 'class="breadcrumbs"' in page

@@ -91,7 +91,7 @@ def test_the_german_catalog_is_complete() -> None:
             assert placeholders(form) == placeholders(original), text
 
 
-def test_the_compiled_catalog_is_that_of_the_source() -> None:
+def test_the_compiled_catalog_matches_the_source() -> None:
     with GERMAN.with_suffix(".mo").open("rb") as file:
         compiled = messages(read_mo(file))
     source = messages(catalog())

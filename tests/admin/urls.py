@@ -1,4 +1,4 @@
-"""A host's addresses: two sites, one of its own making, behind a longer prefix."""
+"""The URLconf of a host project: two sites, one of them its own, under a longer prefix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cache with something in it, and everybody who may ask for it."""
+"""A cache with some blobs, and users of each kind."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def portal(settings: LazySettings) -> None:
 
 @pytest.fixture
 def as_(db: None) -> As:
-    """A client for whoever is named."""
+    """Return a client of the user with this name."""
 
     def client(persona: str) -> APIClient:
         found = APIClient()
@@ -66,7 +66,7 @@ def as_(db: None) -> As:
 
 
 def user(persona: str) -> User:
-    """The user of that name, with the permissions that go with it."""
+    """Return the user of that name, with the permissions of this kind of user."""
     found, is_new = User.objects.get_or_create(
         username=persona, defaults={"is_superuser": persona == "superuser"}
     )

@@ -1,4 +1,4 @@
-"""How a portal grants by repository, and narrows what a user sees."""
+"""Grants by repository and limits of visibility, as a portal may have them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class GrantBackend(BaseBackend):
 
 
 def team_only(user: AbstractBaseUser | AnonymousUser) -> list[str] | None:
-    """Narrow everybody but superusers to ``team/`` and one name."""
+    """Limit all users except superusers to ``team/`` and one name."""
     return None if getattr(user, "is_superuser", False) else ["team/", "alone"]
 
 

@@ -44,19 +44,21 @@ class TestStat:
                 assert ask(f"{scope}/{DIGEST}/").status_code == 200
             assert traffic.round_trips == 1
 
-    def test_a_slash_at_the_end_changes_nothing(
+    def test_a_slash_at_the_end_makes_no_difference(
         self, scope: str, superuser: APIClient, filled: Redis
     ) -> None:
         assert superuser.get(f"{scope}/{DIGEST}").json()["size"] == 10
 
-    def test_says_what_is_unknown(self, scope: str, superuser: APIClient, filled: Redis) -> None:
+    def test_the_error_names_the_unknown_blob(
+        self, scope: str, superuser: APIClient, filled: Redis
+    ) -> None:
         response = superuser.get(f"{scope}/{UNKNOWN}/")
         assert response.status_code == 404
         (error,) = response.json()["errors"]
         assert error["code"] == "BLOB_UNKNOWN"
         assert error["detail"]["digest"] == UNKNOWN
 
-    def test_what_is_corrupt_is_unknown(
+    def test_a_corrupt_blob_is_unknown(
         self, scope: str, superuser: APIClient, filled: Redis
     ) -> None:
         filled.hset(f"blobs::{DIGEST}", "size", "many")
@@ -64,7 +66,7 @@ class TestStat:
         assert response.status_code == 404
         assert response.json()["errors"][0]["code"] == "BLOB_UNKNOWN"
 
-    def test_a_media_type_that_was_never_learned_is_null(
+    def test_a_missing_media_type_is_null(
         self, scope: str, superuser: APIClient, filled: Redis
     ) -> None:
         filled.hdel(f"blobs::{DIGEST}", "mediatype")
@@ -79,7 +81,7 @@ class TestStat:
             ("md5:" + "a" * 32, "supported are sha256"),
         ],
     )
-    def test_says_what_is_wrong_with_a_digest(
+    def test_the_error_for_an_invalid_digest_explains_the_mistake(
         self, scope: str, digest: str, message: str, superuser: APIClient
     ) -> None:
         response = superuser.get(f"{scope}/{digest}/")
@@ -103,7 +105,9 @@ class TestSet:
             assert response.headers["Docker-Content-Digest"] == DIGEST
         assert superuser.get(f"{scope}/{DIGEST}/").json() == first.json()
 
-    def test_takes_what_a_get_gives(self, scope: str, superuser: APIClient, filled: Redis) -> None:
+    def test_accepts_the_body_of_a_get(
+        self, scope: str, superuser: APIClient, filled: Redis
+    ) -> None:
         body = superuser.get(f"{scope}/{DIGEST}/").json()
         assert superuser.put(f"{scope}/{DIGEST}/", body, format="json").status_code == 200
 
@@ -116,7 +120,7 @@ class TestSet:
         assert response.json()["errors"][0]["code"] == "DIGEST_INVALID"
         assert not default_cache.keys("*blobs::sha256*")
 
-    def test_under_an_alias_it_names_the_canonical_digest(
+    def test_for_an_alias_the_response_has_the_canonical_digest(
         self, scope: str, superuser: APIClient, default_cache: Redis
     ) -> None:
         body = {"digest": DIGEST, "size": 7, "mediaType": APP}
@@ -137,7 +141,7 @@ class TestSet:
         assert entry.object_id == (DIGEST if scope == "/api/blobs" else "team/app")
 
 
-def test_setting_globally_keeps_the_media_type_and_says_so(
+def test_a_global_set_keeps_the_media_type_and_reports_it(
     superuser: APIClient, filled: Redis
 ) -> None:
     body = {"size": 10, "mediaType": "application/other"}
@@ -147,7 +151,7 @@ def test_setting_globally_keeps_the_media_type_and_says_so(
 
 @in_both_scopes
 class TestClear:
-    def test_once(self, scope: str, superuser: APIClient, filled: Redis) -> None:
+    def test_a_second_clear_is_a_404(self, scope: str, superuser: APIClient, filled: Redis) -> None:
         assert superuser.delete(f"{scope}/{DIGEST}/").status_code == 204
         assert superuser.get(f"{scope}/{DIGEST}/").status_code == 404
         assert superuser.delete(f"{scope}/{DIGEST}/").status_code == 404
@@ -174,7 +178,9 @@ class TestBatch:
             ("\ud800:\x00", "DIGEST_INVALID"),
         ]
 
-    def test_takes_a_thousand(self, scope: str, superuser: APIClient, filled: Redis) -> None:
+    def test_accepts_a_thousand_digests(
+        self, scope: str, superuser: APIClient, filled: Redis
+    ) -> None:
         asked = [f"sha256:{number:064x}" for number in range(1000)]
         superuser.post(f"{scope}/stat/", {"digests": []}, format="json")
         with commands(filled) as traffic:
@@ -182,21 +188,23 @@ class TestBatch:
         assert response.json()["unknown"] == asked
         assert traffic.round_trips < 100  # reads of 16 kB each, of three thousand commands
 
-    def test_takes_no_more(self, scope: str, superuser: APIClient, settings: LazySettings) -> None:
+    def test_refuses_more_digests_than_the_setting_allows(
+        self, scope: str, superuser: APIClient, settings: LazySettings
+    ) -> None:
         settings.BLOBCACHE = {"default": {"API_MAX_BATCH": 2}}
         response = superuser.post(f"{scope}/stat/", {"digests": ["x"] * 3}, format="json")
         assert response.status_code == 400
         (error,) = response.json()["errors"]
         assert (error["code"], error["detail"]) == ("BODY_INVALID", {"maximum": 2})
 
-    def test_asks_nobody_about_nothing(
+    def test_an_empty_batch_does_not_ask_redis(
         self, scope: str, superuser: APIClient, filled: Redis
     ) -> None:
         response = superuser.post(f"{scope}/stat/", {"digests": []}, format="json")
         assert response.json() == {"descriptors": {}, "unknown": [], "invalid": []}
 
 
-def test_tarsum_is_for_who_allows_it(
+def test_tarsum_digests_are_accepted_only_if_a_setting_allows_them(
     superuser: APIClient, default_cache: Redis, settings: LazySettings
 ) -> None:
     digest = "tarsum.v1+sha256:" + "d" * 64

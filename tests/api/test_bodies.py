@@ -1,4 +1,4 @@
-"""Bodies that are not what they should be: a clear refusal each, in the envelope."""
+"""Invalid bodies are refused with a clear error in the envelope."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def refused(response: Any, status: int, code: str) -> None:
 
 @pytest.mark.parametrize("body", NOT_JSON, ids=lambda body: repr(body[:20]))
 @pytest.mark.parametrize(("method", "path"), [("PUT", BLOB), ("POST", BATCH)])
-def test_what_is_no_json_object(
+def test_a_body_that_is_not_a_json_object_is_refused(
     method: str, path: str, body: str | bytes, superuser: APIClient, default_cache: Redis
 ) -> None:
     raw: Any = body
@@ -113,7 +113,7 @@ def test_what_is_no_json_object(
 
 @pytest.mark.parametrize(("body", "code"), DESCRIPTORS, ids=lambda value: repr(value)[:60])
 @pytest.mark.parametrize("path", [BLOB, f"/api/repositories/a/blobs/{DIGEST}/"])
-def test_what_is_no_descriptor(
+def test_an_invalid_descriptor_is_refused(
     path: str, body: str, code: str, superuser: APIClient, default_cache: Redis
 ) -> None:
     response = superuser.generic("PUT", path, body, content_type="application/json")
@@ -122,12 +122,12 @@ def test_what_is_no_descriptor(
 
 
 @pytest.mark.parametrize("body", BATCHES, ids=repr)
-def test_what_is_no_batch(body: dict[str, Any], superuser: APIClient) -> None:
+def test_an_invalid_batch_is_refused(body: dict[str, Any], superuser: APIClient) -> None:
     refused(superuser.post(BATCH, body, format="json"), 400, "BODY_INVALID")
 
 
 @pytest.mark.parametrize("body", PURGES, ids=repr)
-def test_what_is_no_step_of_a_purge(
+def test_an_invalid_step_of_a_purge_is_refused(
     body: dict[str, Any], superuser: APIClient, default_cache: Redis
 ) -> None:
     refused(superuser.post(PURGE, body, format="json"), 400, "BODY_INVALID")
@@ -158,7 +158,7 @@ def test_every_missing_field_is_named(superuser: APIClient) -> None:
     ],
 )
 @pytest.mark.parametrize(("method", "path"), [("PUT", BLOB), ("POST", BATCH), ("POST", PURGE)])
-def test_a_body_of_another_media_type(
+def test_a_body_of_another_media_type_is_refused(
     method: str, path: str, media_type: str, superuser: APIClient, default_cache: Redis
 ) -> None:
     response = superuser.generic(method, path, "--x", content_type=media_type)
@@ -166,13 +166,15 @@ def test_a_body_of_another_media_type(
 
 
 @pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", "APPLICATION/JSON"])
-def test_json_by_any_name(media_type: str, superuser: APIClient, default_cache: Redis) -> None:
+def test_every_json_media_type_is_accepted(
+    media_type: str, superuser: APIClient, default_cache: Redis
+) -> None:
     response = superuser.generic("PUT", BLOB, put(size=1, mediaType=APP), content_type=media_type)
     assert response.status_code == 201
 
 
 @pytest.mark.parametrize("setting", ["ours", "Django's"])
-def test_a_body_that_is_too_long(
+def test_a_body_that_is_too_long_is_refused(
     setting: str, superuser: APIClient, settings: LazySettings
 ) -> None:
     if setting == "ours":
@@ -184,7 +186,7 @@ def test_a_body_that_is_too_long(
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "9" * 5000])
-def test_a_content_length_that_is_none(length: str, superuser: APIClient) -> None:
+def test_an_invalid_content_length_is_refused(length: str, superuser: APIClient) -> None:
     response = superuser.generic(
         "PUT", BLOB, "{}", content_type="application/json", CONTENT_LENGTH=length
     )

@@ -1,4 +1,4 @@
-"""The browsable API: a page on every route, for everybody, forms included."""
+"""The browsable API: a page with forms on every route, for every kind of user."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_every_route_is_a_page(route: str, persona: str, as_: As, filled: Redis)
         ("repository-blob", "superuser", {"DELETE", "PUT"}),
     ],
 )
-def test_forms_are_for_who_may(
+def test_only_users_with_permission_get_forms(
     route: str, persona: str, forms: set[str], as_: As, filled: Redis
 ) -> None:
     page = as_(persona).get(address(route), HTTP_ACCEPT="text/html").content.decode()
@@ -37,12 +37,12 @@ def test_forms_are_for_who_may(
     assert ('data-method="PUT"' in page) == ("PUT" in forms)
 
 
-def test_a_raw_form_begins_with_the_fields_that_there_are(as_: As, filled: Redis) -> None:
+def test_a_raw_form_initially_has_the_current_fields(as_: As, filled: Redis) -> None:
     page = as_("superuser").get(address("blob"), HTTP_ACCEPT="text/html").content.decode()
     assert "&quot;mediaType&quot;" in page
 
 
-def test_the_trail_leads_through_lists(as_: As, filled: Redis) -> None:
+def test_breadcrumbs_lead_to_lists(as_: As, filled: Redis) -> None:
     url = address("repository-blob")
     page = as_("superuser").get(url, HTTP_ACCEPT="text/html").content.decode()
     trail = page[page.index("breadcrumb") :]
@@ -52,7 +52,7 @@ def test_the_trail_leads_through_lists(as_: As, filled: Redis) -> None:
 
 
 @pytest.mark.parametrize("path", ["blobs/x/", "repositories/A/blobs/", "status/x", "blobs/<zz>/"])
-def test_an_error_is_a_page_too(path: str, as_: As, filled: Redis) -> None:
+def test_an_error_is_also_a_page(path: str, as_: As, filled: Redis) -> None:
     response = as_("superuser").get(f"/api/{path}", HTTP_ACCEPT="text/html")
     assert response.status_code in {400, 404}
     assert "<zz>" not in response.content.decode()

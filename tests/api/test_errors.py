@@ -1,4 +1,4 @@
-"""What goes wrong leaves in the registry's envelope, and tells nothing about Redis."""
+"""Errors are in the registry's envelope, and reveal nothing about Redis."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ from tests.servers import cache_at
         "repositories/a/manifests/latest",
     ],
 )
-def test_an_unknown_path_below_ours(method: str, path: str, as_: As, default_cache: Redis) -> None:
+def test_an_unknown_path_of_the_api_is_an_error_in_the_envelope(
+    method: str, path: str, as_: As, default_cache: Redis
+) -> None:
     for persona in ("anonymous", "superuser"):
         response = as_(persona).generic(method, f"/api/{path}")
         if method == "HEAD":
@@ -55,37 +57,39 @@ def test_an_unknown_path_below_ours(method: str, path: str, as_: As, default_cac
 
 
 @pytest.mark.parametrize("path", ["", "schema/", "blob/", "statuses/"])
-def test_a_path_beside_ours_is_the_host_s(path: str, superuser: APIClient) -> None:
+def test_a_path_outside_of_the_api_belongs_to_the_host(path: str, superuser: APIClient) -> None:
     response = superuser.get(f"/api/{path}")
     assert response.status_code == 404
     assert "PATH_UNKNOWN" not in response.content.decode()
 
 
 @pytest.mark.parametrize("accept", ["application/xml", "image/*", "nonsense"])
-def test_an_answer_in_another_media_type(accept: str, superuser: APIClient, filled: Redis) -> None:
+def test_an_unsupported_accept_header_is_refused(
+    accept: str, superuser: APIClient, filled: Redis
+) -> None:
     refused(superuser.get("/api/blobs/", HTTP_ACCEPT=accept), 406, "UNSUPPORTED")
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "application/*", "text/html,*/*"])
-def test_an_answer_in_a_media_type_that_there_is(
+def test_a_supported_accept_header_is_accepted(
     accept: str, superuser: APIClient, filled: Redis
 ) -> None:
     assert superuser.get("/api/blobs/", HTTP_ACCEPT=accept).status_code == 200
 
 
-def test_an_unknown_format(superuser: APIClient, filled: Redis) -> None:
+def test_an_unknown_format_is_refused(superuser: APIClient, filled: Redis) -> None:
     refused(superuser.get("/api/blobs/?format=xml"), 406, "UNSUPPORTED")
     assert superuser.get("/api/blobs/?format=json").status_code == 200
 
 
-def test_credentials_that_are_wrong(as_: As, filled: Redis) -> None:
+def test_wrong_credentials_are_refused(as_: As, filled: Redis) -> None:
     client = as_("anonymous")
     response = client.get("/api/blobs/", HTTP_AUTHORIZATION="Token wrong")
     refused(response, 401, "UNAUTHORIZED")
     assert response.headers["WWW-Authenticate"] == "Token"
 
 
-def test_a_session_without_its_csrf_token(db: None, filled: Redis) -> None:
+def test_a_session_without_a_csrf_token_is_refused(db: None, filled: Redis) -> None:
     client = APIClient(enforce_csrf_checks=True)
     client.force_login(user("superuser"), "django.contrib.auth.backends.ModelBackend")
     assert client.get(f"/api/blobs/{DIGEST}/").status_code == 200
@@ -126,7 +130,7 @@ class TestReadOnly:
 
 @pytest.fixture
 def stopped() -> Iterator[str]:
-    """A Redis that was there a moment ago; yields its address."""
+    """A Redis that has just been stopped; yields its address."""
     with embedded.start() as server, cache_at(server.url, SOCKET_CONNECT_TIMEOUT=1) as client:
         client.ping()
         server.stop()
@@ -135,7 +139,7 @@ def stopped() -> Iterator[str]:
 
 class TestRedisDown:
     @pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.route}-{row.method}")
-    def test_is_503_at_once(self, row: Row, superuser: APIClient, stopped: str) -> None:
+    def test_is_a_503_without_delay(self, row: Row, superuser: APIClient, stopped: str) -> None:
         start = monotonic()
         response = ask(superuser, row)
         assert monotonic() - start < 1.5
@@ -153,7 +157,7 @@ class TestRedisDown:
         assert "UNAVAILABLE" in response.content.decode()
         assert_nothing_leaks(response.content.decode(), stopped)
 
-    def test_the_status_says_so(self, superuser: APIClient, stopped: str) -> None:
+    def test_is_reported_by_the_status(self, superuser: APIClient, stopped: str) -> None:
         response = superuser.get("/api/status/")
         assert response.status_code == 503
         assert response.json()["reachable"] is False
@@ -174,7 +178,7 @@ def assert_nothing_leaks(text: str, url: str) -> None:
     assert not re.search(r"Error \d+|Errno", text)
 
 
-def test_a_redis_that_refuses_the_command(superuser: APIClient, filled: Redis) -> None:
+def test_a_command_that_redis_refuses_is_an_error(superuser: APIClient, filled: Redis) -> None:
     filled.config_set("maxmemory", 1)
     try:
         response = superuser.put(
@@ -188,7 +192,7 @@ def test_a_redis_that_refuses_the_command(superuser: APIClient, filled: Redis) -
 
 
 class TestTheHostsOwn:
-    def test_a_database_that_is_down(
+    def test_a_database_that_is_down_is_an_error(
         self, as_: As, filled: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(*_: object) -> None:
@@ -200,7 +204,7 @@ class TestTheHostsOwn:
             refused(response, 503, "UNAVAILABLE")
             assert "secret" not in response.content.decode()
 
-    def test_throttles_with_rates_for_our_scopes(
+    def test_throttles_can_have_rates_for_our_scopes(
         self, as_: As, filled: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(
@@ -215,7 +219,7 @@ class TestTheHostsOwn:
         assert client.get("/api/blobs/").status_code == 200
         caches["default"].clear()
 
-    def test_throttles_of_its_own(
+    def test_the_host_can_use_its_own_throttles(
         self, as_: As, filled: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("rest_framework.views.APIView.throttle_classes", [ScopedRateThrottle])
@@ -238,7 +242,9 @@ class Teapot(APIException):
     ],
     ids=repr,
 )
-def test_what_others_raise(error: Exception, status: int, code: str) -> None:
+def test_exceptions_of_the_framework_are_in_the_envelope(
+    error: Exception, status: int, code: str
+) -> None:
     response = exception_handler(error, {})
     assert response is not None
     assert response.status_code == status
@@ -247,18 +253,20 @@ def test_what_others_raise(error: Exception, status: int, code: str) -> None:
     assert "why" not in str(data)
 
 
-def test_what_nobody_foresaw_is_the_host_s_to_report() -> None:
+def test_unexpected_exceptions_are_left_to_the_host() -> None:
     assert exception_handler(RuntimeError("a bug"), {}) is None
 
 
-def test_the_host_s_exception_handler_is_left_alone(
+def test_the_host_s_exception_handler_is_not_replaced(
     superuser: APIClient, settings: LazySettings
 ) -> None:
     settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "EXCEPTION_HANDLER": "nowhere.handler"}
     refused(superuser.get("/api/blobs/x/"), 400, "DIGEST_INVALID")
 
 
-def test_a_provider_without_a_catalog(superuser: APIClient, settings: LazySettings) -> None:
+def test_a_provider_without_a_catalog_cannot_list(
+    superuser: APIClient, settings: LazySettings
+) -> None:
     memory = "blobcache.services.memory.MemoryBlobDescriptorCacheProvider"
     settings.BLOBCACHE = {"default": {"PROVIDER": memory}}
     body = {"size": 1, "mediaType": "a/b"}

@@ -1,4 +1,4 @@
-"""A host's own viewsets: the example of the documentation, as it is printed."""
+"""Viewsets of a host project: the example of the documentation, unchanged."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class TestTheExample:
         allowed = response.json()["errors"][0]["detail"]["allowed"]
         assert allowed == ["team", "cursor", "page_size", "format"]
 
-    def test_has_an_action_of_its_own(self, example: ModuleType, as_: As, filled: Redis) -> None:
+    def test_has_an_additional_action(self, example: ModuleType, as_: As, filled: Redis) -> None:
         owner = "/api/repositories/team/app/owner/"
         for persona in ("viewer", "granted"):
             response = as_(persona).get(owner)
@@ -105,7 +105,9 @@ class TestTheExample:
         response = as_("superuser").post(purge)
         assert sorted(response.json()["cleared"]) == ["other/app", "team/app"]
 
-    def test_does_all_the_rest_as_ever(self, example: ModuleType, as_: As, filled: Redis) -> None:
+    def test_the_rest_works_as_without_the_extension(
+        self, example: ModuleType, as_: As, filled: Redis
+    ) -> None:
         client = as_("superuser")
         blob = f"/api/repositories/team/blobs/app/blobs/{DIGEST}/"
         body = {"size": 5, "mediaType": APP}
@@ -143,7 +145,7 @@ class TestTheExample:
 
 
 class PickyPermission(BasePermission):
-    """A host's class that only knows objects."""
+    """A permission class of a host project that only checks objects."""
 
     asked: ClassVar[list[object]] = []
 
@@ -231,7 +233,7 @@ class TestPermissions:
         asked = PickyPermission.asked
         assert [type(each) for each in asked] == [Repository, Repository, Blob]
 
-    def test_a_throttle_scope_of_the_framework_s_is_taken(
+    def test_a_throttle_scope_of_the_framework_is_used(
         self, wild: ModuleType, as_: As, filled: Redis
     ) -> None:
         assert as_("anonymous").get("/api/repositories/scoped/").status_code == 200
@@ -306,7 +308,7 @@ class Rendered(BlobViewSet):
 
 
 @pytest.mark.parametrize("viewset", [Loud, Final, Reserialized, Chosen, Rendered])
-def test_a_stat_takes_no_short_path_past_what_a_host_overrides(
+def test_a_stat_does_not_use_the_fast_path_if_a_host_overrides_something(
     viewset: Any, as_: As, filled: Redis, settings: LazySettings
 ) -> None:
     router = SimpleRouter()
@@ -324,7 +326,7 @@ def test_a_stat_takes_no_short_path_past_what_a_host_overrides(
     assert is_portal_s
 
 
-def test_what_as_view_sets_is_respected(as_: As, filled: Redis, settings: LazySettings) -> None:
+def test_arguments_of_as_view_are_respected(as_: As, filled: Redis, settings: LazySettings) -> None:
     view: Any = BlobViewSet.as_view({"get": "retrieve"}, renderer_classes=[ShoutingRenderer])
     urls = ModuleType("view_urls")
     vars(urls)["urlpatterns"] = [path("api/<digest>/", view)]
@@ -333,7 +335,7 @@ def test_what_as_view_sets_is_respected(as_: As, filled: Redis, settings: LazySe
     assert response.content.endswith(b" ")
 
 
-def test_the_global_scope_is_global_whatever_the_prefix_has(
+def test_the_global_scope_is_global_whatever_variables_the_prefix_has(
     as_: As, filled: Redis, settings: LazySettings
 ) -> None:
     router = SimpleRouter()
@@ -374,7 +376,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("router", [RegistryRouter(), SimpleRouter(), DefaultRouter()])
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda path: path[:24])
-def test_no_router_needs_long_for_a_hostile_path(hostile: str, router: BaseRouter) -> None:
+def test_every_router_matches_a_hostile_path_quickly(hostile: str, router: BaseRouter) -> None:
     router.registry = []
     variable = "<name>" if isinstance(router, RegistryRouter) else "(?P<name>.+)"
     router.register("blobs", BlobViewSet, "blob")
@@ -388,5 +390,5 @@ def test_no_router_needs_long_for_a_hostile_path(hostile: str, router: BaseRoute
     assert perf_counter() - start < 1
 
 
-def test_the_example_is_found_by_its_names(example: ModuleType) -> None:
+def test_the_example_resolves_a_repository_name_that_ends_in_blobs(example: ModuleType) -> None:
     assert resolve("/api/repositories/a/blobs/summary/").kwargs == {"name": "a/blobs"}

@@ -1,4 +1,4 @@
-"""Whatever comes in: never a failure of ours, and every error in the envelope."""
+"""No request causes a server error, and every error is in the envelope."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 
 from tests.api.conftest import DIGEST
 
-# One cache and one user serve all examples: none of them expects anything of what it finds.
+# All examples share one cache and one user: none of them depends on the cache's content.
 several = settings(
     max_examples=150,
     deadline=None,
@@ -43,7 +43,7 @@ def well_behaved(response: Any) -> None:
 
 @several
 @given(METHODS, st.sampled_from(["blobs", "repositories", "status"]), PATHS)
-def test_any_path(
+def test_any_path_is_answered(
     superuser: APIClient, default_cache: Redis, method: str, first: str, rest: list[str]
 ) -> None:
     path = "/".join(quote(part, safe="") for part in [first, *rest])
@@ -63,7 +63,7 @@ def test_any_path(
     ),
     BODIES,
 )
-def test_any_body(
+def test_any_body_is_answered(
     superuser: APIClient, default_cache: Redis, route: tuple[str, str], body: Any
 ) -> None:
     method, path = route
@@ -79,7 +79,7 @@ def test_any_body(
         st.text(st.characters(exclude_categories=["Cs"])),
     ),
 )
-def test_any_query(
+def test_any_query_is_answered(
     superuser: APIClient, default_cache: Redis, path: str, query: dict[str, str]
 ) -> None:
     well_behaved(superuser.get(f"/api/{path}/", query))

@@ -1,4 +1,4 @@
-"""Lists and what walks through them: pages, cursors, holders, sums, purges."""
+"""Lists, their pages and cursors; holders, sums and purges."""
 
 from __future__ import annotations
 
@@ -74,18 +74,20 @@ class TestRepositories:
         assert [len(page["results"]) for page in found] == [7] * 5 + [6]
         assert len({row["name"] for page in found for row in page["results"]}) == 41
 
-    def test_by_prefix(self, superuser: APIClient, many: Redis) -> None:
+    def test_can_be_filtered_by_prefix(self, superuser: APIClient, many: Redis) -> None:
         found = list(pages(superuser, "/api/repositories/?prefix=r/1&page_size=3"))
         assert [len(page["results"]) for page in found] == [3, 3, 3, 1]
         assert all("prefix=r%2F1" in page["next"] for page in found[:-1])
         assert found[0]["count"] == 10
 
     @pytest.mark.parametrize("prefix", ["zzz", "r/1/", "%00", "%FF", "%F0%9F", "x" * 9000])
-    def test_of_no_such_prefix(self, prefix: str, superuser: APIClient, many: Redis) -> None:
+    def test_are_none_for_an_unknown_prefix(
+        self, prefix: str, superuser: APIClient, many: Redis
+    ) -> None:
         (page,) = pages(superuser, f"/api/repositories/?prefix={prefix}")
         assert page["results"] == []
 
-    def test_what_is_no_repository_is_listed_all_the_same(
+    def test_keys_that_are_no_valid_repository_are_also_listed(
         self, superuser: APIClient, default_cache: Redis
     ) -> None:
         default_cache.set("repository::odd::blobs", "a string")
@@ -97,7 +99,7 @@ class TestRepositories:
 
 
 class TestBlobs:
-    def test_of_a_repository(self, superuser: APIClient, many: Redis) -> None:
+    def test_are_those_of_a_repository(self, superuser: APIClient, many: Redis) -> None:
         found = list(pages(superuser, "/api/repositories/big/blobs/"))
         assert {page["count"] for page in found} == {MANY}
         assert {row["digest"] for page in found for row in page["results"]} == {
@@ -111,14 +113,14 @@ class TestBlobs:
             "state",
         }
 
-    def test_of_the_global_scope(self, superuser: APIClient, many: Redis) -> None:
+    def test_are_all_blobs_in_the_global_scope(self, superuser: APIClient, many: Redis) -> None:
         found = list(pages(superuser, "/api/blobs/?page_size=500"))
         assert {page["count"] for page in found} == {None}
         assert {row["digest"] for page in found for row in page["results"]} == {
             digest(number) for number in range(MANY)
         }
 
-    def test_say_what_is_odd(self, superuser: APIClient, default_cache: Redis) -> None:
+    def test_have_the_kind_of_damage(self, superuser: APIClient, default_cache: Redis) -> None:
         scope = get_provider().repository_scoped("a")
         scope.set_descriptor(ALIAS, Descriptor(DIGEST, 3, APP))
         default_cache.sadd("repository::a::blobs", UNKNOWN, "rubbish\n")
@@ -144,7 +146,9 @@ class TestBlobs:
         assert (page["count"], page["results"]) == (0, [])
 
     @pytest.mark.parametrize("what", ["blobs", "summary"])
-    def test_of_what_is_no_set(self, what: str, superuser: APIClient, default_cache: Redis) -> None:
+    def test_are_an_error_if_the_key_is_not_a_set(
+        self, what: str, superuser: APIClient, default_cache: Redis
+    ) -> None:
         default_cache.set("repository::odd::blobs", "a string")
         response = superuser.get(f"/api/repositories/odd/{what}/")
         refused(response, 404, "BLOB_UNKNOWN")
@@ -168,7 +172,7 @@ class TestHolders:
 
 
 class TestSummary:
-    def test_adds_up(
+    def test_adds_up_sizes(
         self, superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         limit(monkeypatch, summary=60)
@@ -183,7 +187,7 @@ class TestSummary:
         assert body["kept"] is None
         assert body["other_media_types"] is None
 
-    def test_tells_what_is_kept_of_the_whole(
+    def test_returns_the_stored_figures_of_the_whole(
         self, superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         provider = get_browsable()
@@ -196,7 +200,7 @@ class TestSummary:
         assert kept["states"]["ok"] == MANY
         assert kept["counted_at"].endswith("Z")
 
-    def test_goes_on_where_it_had_to_stop(
+    def test_continues_where_it_stopped(
         self, superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         limit(monkeypatch, summary=0)
@@ -210,7 +214,7 @@ class TestSummary:
         assert sum(part["counted"] for part in parts) == MANY
         assert sum(part["bytes"] for part in parts) == 2 * MANY
 
-    def test_of_an_unknown_repository_is_nothing(
+    def test_of_an_unknown_repository_is_zero(
         self, superuser: APIClient, default_cache: Redis
     ) -> None:
         body = superuser.get("/api/repositories/not/there/summary/").json()
@@ -240,7 +244,7 @@ class TestPurge:
     def test_of_a_bad_digest(self, superuser: APIClient) -> None:
         refused(superuser.post("/api/blobs/x/purge/"), 400, "DIGEST_INVALID")
 
-    def test_takes_no_other_purge_s_cursor(
+    def test_refuses_the_cursor_of_another_purge(
         self, superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         limit(monkeypatch, page=0, step=10, purge=0)
@@ -265,14 +269,14 @@ LISTS = [
 
 
 def short(url: str) -> str:
-    """Ask for three rows a page, where there are rows."""
+    """Ask for three rows a page, if there are rows."""
     return url if url.endswith("/summary/") else f"{url}?page_size=3"
 
 
 @pytest.mark.parametrize("url", LISTS)
 class TestCursors:
     @pytest.mark.parametrize("cursor", ["x", "0", "x:y", "%00", "a" * 3000, "%F0%9F%92%A9"])
-    def test_that_nobody_gave_out(
+    def test_of_no_list_are_refused(
         self, url: str, cursor: str, superuser: APIClient, default_cache: Redis
     ) -> None:
         refused(superuser.get(f"{url}?cursor={cursor}"), 400, "CURSOR_INVALID")
@@ -300,7 +304,7 @@ class TestCursors:
         changed = following[:place] + ("B" if following[place] != "B" else "C")
         refused(superuser.get(changed + following[place + 1 :]), 400, "CURSOR_INVALID")
 
-    def test_of_another_key(
+    def test_of_another_secret_key_are_refused(
         self, url: str, superuser: APIClient, many: Redis, settings: LazySettings
     ) -> None:
         following = superuser.get(short(url)).json()["next"]
@@ -344,13 +348,13 @@ class TestPageSizes:
     @pytest.mark.parametrize(
         "size", ["0", "-1", "x", "1.5", "\u0663", "1e3", "000", "1001", "9" * 5000]
     )
-    def test_a_page_has_a_natural_size(
+    def test_a_page_size_is_a_positive_number(
         self, url: str, size: str, superuser: APIClient, default_cache: Redis
     ) -> None:
         refused(superuser.get(url, {"page_size": size}), 400, "PAGINATION_NUMBER_INVALID")
 
     @pytest.mark.parametrize("size", ["1", "1000", ""])
-    def test_a_page_has_at_most_a_thousand_rows_or_so(
+    def test_a_page_has_at_most_about_a_thousand_rows(
         self, url: str, size: str, superuser: APIClient, many: Redis
     ) -> None:
         assert superuser.get(url, {"page_size": size}).status_code == 200

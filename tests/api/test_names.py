@@ -1,4 +1,4 @@
-"""No repository is out of reach, whatever its name ends in."""
+"""Every repository can be reached, whatever its name ends in."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_domain_can_be_read_and_cleared_and_not_written_to(
     "name",
     ["A", "a//b", "a/", "-a", "a%20b", "a%0A", "a%00", "%FF", "a::b", "x" * 256, "%F0%9F%92%A9"],
 )
-def test_a_bad_name_is_told_what_is_wrong_with_it(
+def test_the_error_for_an_invalid_name_explains_the_mistake(
     name: str, superuser: APIClient, default_cache: Redis
 ) -> None:
     for tail in ("blobs/", "summary/", f"blobs/{DIGEST}/", "blobs", f"blobs/{DIGEST}"):
@@ -82,15 +82,13 @@ def test_a_bad_name_is_told_what_is_wrong_with_it(
 
 
 @pytest.mark.parametrize("digest", ["x", "x/y", "sha256:ab%0A", "%00", DIGEST + "/more", "stat/x"])
-def test_what_follows_the_last_blobs_is_a_digest(
+def test_the_segment_after_the_last_blobs_is_the_digest(
     digest: str, superuser: APIClient, default_cache: Redis
 ) -> None:
     refused(superuser.get(f"/api/repositories/a/blobs/{digest}/"), 400, "DIGEST_INVALID")
 
 
-def test_an_encoded_slash_is_a_slash_and_an_encoded_colon_a_colon(
-    superuser: APIClient, filled: Redis
-) -> None:
+def test_encoded_slashes_and_colons_are_decoded(superuser: APIClient, filled: Redis) -> None:
     digest = DIGEST.replace(":", "%3A")
     assert superuser.get(f"/api/repositories/team%2Fapp/blobs/{digest}/").status_code == 200
     assert superuser.get(f"/api/blobs/{digest}/").status_code == 200

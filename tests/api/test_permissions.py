@@ -1,4 +1,4 @@
-"""Who may do what: every route, every method, everybody."""
+"""Who may do what: every route, every method, every kind of user."""
 
 from __future__ import annotations
 
@@ -113,7 +113,9 @@ def test_every_action_of_every_view_has_its_rule_and_its_scope() -> None:
 
 
 @pytest.mark.parametrize(("row", "persona"), CASES)
-def test_who_may(row: Row, persona: str, as_: As, filled: Redis) -> None:
+def test_each_user_may_do_what_the_table_says(
+    row: Row, persona: str, as_: As, filled: Redis
+) -> None:
     response = ask(as_(persona), row)
     assert response.status_code == expected(row, persona), response.content
     if response.status_code in {401, 403}:
@@ -124,7 +126,7 @@ def test_who_may(row: Row, persona: str, as_: As, filled: Redis) -> None:
 
 
 @pytest.mark.parametrize(("row", "persona"), [case for case in CASES if "GET" in str(case.id)])
-def test_head_is_for_whom_get_is(row: Row, persona: str, as_: As, filled: Redis) -> None:
+def test_head_needs_the_permission_of_get(row: Row, persona: str, as_: As, filled: Redis) -> None:
     response = ask(as_(persona), row, "HEAD")
     assert response.status_code == expected(row, persona)
     assert response.content == b""
@@ -132,7 +134,7 @@ def test_head_is_for_whom_get_is(row: Row, persona: str, as_: As, filled: Redis)
 
 @pytest.mark.parametrize("persona", PERSONAS)
 @pytest.mark.parametrize("route", offers())
-def test_options_is_for_who_may_do_anything_there(
+def test_options_needs_the_permission_for_any_method_of_the_route(
     route: str, persona: str, as_: As, filled: Redis
 ) -> None:
     may = any(row.route == route and persona in row.allowed for row in TABLE)
@@ -149,7 +151,7 @@ def test_options_is_for_who_may_do_anything_there(
         if method not in methods
     ],
 )
-def test_what_a_route_does_not_do_is_405_for_everybody(
+def test_a_method_that_a_route_does_not_have_is_405_for_every_user(
     route: str, method: str, as_: As, filled: Redis
 ) -> None:
     for persona in PERSONAS:
@@ -161,7 +163,7 @@ def test_what_a_route_does_not_do_is_405_for_everybody(
         assert ("HEAD" in allowed) == ("GET" in allowed)
 
 
-def test_a_grant_and_the_right_to_change_blobs_are_enough_to_set(as_: As, filled: Redis) -> None:
+def test_setting_needs_a_grant_and_the_permission_to_change_blobs(as_: As, filled: Redis) -> None:
     granted = user("granted")
     granted.user_permissions.add(Permission.objects.get(codename="change_blob"))
     row = Row("repository-blob", "PUT", set(), body=DESCRIPTOR)
@@ -176,16 +178,16 @@ def test_a_grant_and_the_right_to_change_blobs_are_enough_to_set(as_: As, filled
 def test_a_refusal_is_the_same_whether_the_repository_exists_or_not(
     row: Row, persona: str, as_: As, filled: Redis
 ) -> None:
-    client, told = as_(persona), []
+    client, answers = as_(persona), []
     for name in ("other/app", "other/not"):
         with commands(filled) as traffic:
             response = ask(client, row, name=name)
-        told.append((response.status_code, response.headers, response.content))
+        answers.append((response.status_code, response.headers, response.content))
         assert traffic.calls.total() == 0
-    assert told[0] == told[1]
+    assert answers[0] == answers[1]
 
 
-def test_nobody_can_be_granted_a_name_that_is_none(as_: As, filled: Redis) -> None:
+def test_an_invalid_name_cannot_be_granted(as_: As, filled: Redis) -> None:
     assert as_("nobody").get("/api/repositories/Not A Name/blobs/").status_code == 403
     assert as_("viewer").get("/api/repositories/Not A Name/blobs/").status_code == 400
 
@@ -197,7 +199,9 @@ def test_a_portal_can_replace_the_permission_classes(as_: As, filled: Redis, set
     assert as_("anonymous").get(address("blob")).status_code == 200
 
 
-def test_an_ordinary_viewer_s_stat_asks_the_object_level_nothing(as_: As, filled: Redis) -> None:
+def test_a_stat_by_a_user_with_the_model_permission_checks_no_object_permission(
+    as_: As, filled: Redis
+) -> None:
     assert as_("viewer").get(address("repository-blob")).status_code == 200
     assert not grants.asked
     assert as_("granted").get(address("repository-blob")).status_code == 200

@@ -1,4 +1,4 @@
-"""Addresses are told apart from their ends."""
+"""Addresses are matched from their ends."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def test_an_address_is_matched_as_a_whole(
 
 
 @pytest.mark.parametrize("name", ["a", "a/blobs", "a/summary", "x/blobs/stat"])
-def test_what_is_reversed_is_matched_again(name: str) -> None:
+def test_a_reversed_address_is_matched_again(name: str) -> None:
     path = reverse("blobcache-api:repository-summary", kwargs={"name": name})
     assert path == f"/api/repositories/{name}/summary/"
     assert SUMMARY.match(path.removeprefix("/api/")) == ("", (), {"name": name})
 
 
-def test_what_is_ours_and_too_long_is_found_by_its_beginning() -> None:
+def test_an_address_of_ours_that_is_too_long_is_recognised_by_its_beginning() -> None:
     pattern = BelowPattern("blobs", "status", longer_than=MAX_PATH)
     assert pattern.match("blobs/" + "x" * MAX_PATH)
     assert pattern.match("blobs/" + "x" * (MAX_PATH - 6)) is None
@@ -122,7 +122,7 @@ def routes() -> URLResolver:
         ("segments/a/summary", "segment-summary", {"thing": "a"}),
     ],
 )
-def test_a_router_lets_reserved_last_segments_win(
+def test_reserved_last_segments_have_precedence(
     path: str, name: str | None, variables: dict[str, str]
 ) -> None:
     match = routes().resolve(path)

@@ -1,4 +1,4 @@
-"""The API as OpenAPI tells it; and the API without anybody to tell it."""
+"""The OpenAPI schema of the API; and the API without drf-spectacular."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_prefixes_every_component(schema: Any) -> None:
     assert all(name.startswith("BlobCache") for name in schema["components"]["schemas"])
 
 
-def test_says_what_can_go_wrong(schema: Any) -> None:
+def test_declares_the_errors(schema: Any) -> None:
     for path in schema["paths"].values():
         for operation in path.values():
             for code, response in operation["responses"].items():
@@ -79,7 +79,7 @@ TARSUM = "tarsum.v1+sha256:" + "a" * 64
 
 
 @pytest.mark.parametrize("allow_tarsum", [False, True])
-def test_says_what_a_digest_is(allow_tarsum: bool, settings: LazySettings) -> None:
+def test_declares_the_format_of_a_digest(allow_tarsum: bool, settings: LazySettings) -> None:
     settings.BLOBCACHE = {"default": {"ALLOW_TARSUM": allow_tarsum}}
     schema: Any = SchemaGenerator().get_schema(request=None, public=True)
     components = schema["components"]["schemas"]
@@ -101,7 +101,7 @@ def test_says_what_a_digest_is(allow_tarsum: bool, settings: LazySettings) -> No
         assert bool(re.match(each["pattern"], TARSUM)) == allow_tarsum
 
 
-def test_says_what_a_name_is(schema: Any) -> None:
+def test_declares_the_format_of_a_name(schema: Any) -> None:
     found = {
         operation["operationId"]: parameter["schema"]
         for path in schema["paths"].values()
@@ -117,7 +117,7 @@ def test_says_what_a_name_is(schema: Any) -> None:
     assert not re.match(pattern, "host:5000/app")
 
 
-def test_says_what_a_body_may_have(settings: LazySettings) -> None:
+def test_declares_the_fields_of_a_body(settings: LazySettings) -> None:
     settings.BLOBCACHE = {"default": {"API_MAX_BATCH": 7}}
     schema: Any = SchemaGenerator().get_schema(request=None, public=True)
     components = schema["components"]["schemas"]
@@ -128,7 +128,7 @@ def test_says_what_a_body_may_have(settings: LazySettings) -> None:
     assert batch["digests"]["maxItems"] == 7
 
 
-def test_the_api_works_without_it() -> None:
+def test_the_api_works_without_the_schema() -> None:
     script = """
 import sys
 sys.modules["drf_spectacular"] = None

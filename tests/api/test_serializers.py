@@ -1,4 +1,4 @@
-"""What is represented by hand is what the declared fields say."""
+"""Representations written by hand equal those of the declared fields."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ def test_every_serializer_that_is_represented_by_hand_is_compared() -> None:
 
 @pytest.mark.parametrize("kind", BY_HAND, ids=lambda kind: kind.__name__)
 @given(data=st.data())
-def test_by_hand_is_as_by_fields(kind: type[ResponseSerializer], data: st.DataObject) -> None:
+def test_a_representation_by_hand_equals_that_of_the_fields(
+    kind: type[ResponseSerializer], data: st.DataObject
+) -> None:
     instance = data.draw(BY_HAND[kind])
     by_hand = kind().to_representation(instance)
     by_fields = framework.Serializer.to_representation(kind(), instance)
@@ -102,7 +104,7 @@ def test_by_hand_is_as_by_fields(kind: type[ResponseSerializer], data: st.DataOb
 
 
 @given(DESCRIPTORS)
-def test_the_json_of_the_short_path_is_that_of_the_renderer(found: Descriptor) -> None:
+def test_the_fast_path_returns_the_same_json_as_the_renderer(found: Descriptor) -> None:
     data = DescriptorSerializer(found).data
     assert descriptor_json(found) == AsciiJSONRenderer().render(data)
     assert json.loads(descriptor_json(found)) == json.loads(JSONRenderer().render(data))
@@ -143,7 +145,7 @@ class Rewritten(DescriptorSerializer):
     ],
 )
 @pytest.mark.parametrize("many", [False, True])
-def test_a_subclass_with_other_fields_has_them(
+def test_a_subclass_can_change_the_fields(
     kind: type[DescriptorSerializer], fields: set[str], many: bool
 ) -> None:
     found = Descriptor("sha256:" + "a" * 64, 1, "a/b")
@@ -206,7 +208,7 @@ def test_a_step_of_a_purge_has_no_fields_of_a_dry_run() -> None:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
-def test_times_are_in_utc_whatever_the_host_prefers(zone: str, settings: Any) -> None:
+def test_times_are_in_utc_whatever_the_settings_are(zone: str, settings: Any) -> None:
     settings.TIME_ZONE = zone
     status = CatalogStatus(TIME.astimezone(EASTERN), 1, 1)
     server = ServerStatus(
@@ -250,6 +252,6 @@ def test_a_status_without_redis_has_nulls() -> None:
     assert (data["server"], data["warnings"], data["catalog"]) == (None, [], None)
 
 
-def test_an_error_is_as_it_is_declared() -> None:
+def test_an_error_has_the_declared_fields() -> None:
     envelope = exceptions.envelope(exceptions.BodyInvalid("wrong", {"field": "size"}))
     assert ErrorsSerializer(envelope).data == envelope

@@ -1,4 +1,4 @@
-"""What a caller may not view, no list, count or time tells of."""
+"""No list, count or time reveals anything that the caller may not view."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ HOLDERS = f"/api/blobs/{DIGEST}/repositories/"
 
 
 class TestByObject:
-    def test_a_list_shows_what_is_granted(self, as_: As, filled: Redis) -> None:
+    def test_a_list_has_only_granted_repositories(self, as_: As, filled: Redis) -> None:
         assert names(as_, "granted") == ["team/app"]
         assert names(as_, "nobody") == names(as_, "deleter") == []
         assert names(as_, "viewer") == names(as_, "superuser") == NAMES
 
-    def test_holders_are_those_that_are_granted(self, as_: As, filled: Redis) -> None:
+    def test_holders_are_only_granted_repositories(self, as_: As, filled: Redis) -> None:
         granted = user("granted")
         granted.user_permissions.set(user("viewer").user_permissions.filter(codename="view_blob"))
         assert names(as_, "granted", HOLDERS) == ["team/app"]
 
-    def test_there_is_no_count_of_what_is_not_shown(self, as_: As, filled: Redis) -> None:
+    def test_hidden_repositories_are_not_counted(self, as_: As, filled: Redis) -> None:
         (page,) = pages(as_("granted"), "/api/repositories/")
         assert page["count"] is None
         (page,) = pages(as_("viewer"), "/api/repositories/")
         assert page["count"] == len(NAMES)
 
-    def test_pages_go_on_over_what_is_not_shown(
+    def test_pages_continue_past_hidden_repositories(
         self, as_: As, filled: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         limit(monkeypatch, page=0)
@@ -64,7 +64,7 @@ class TestByObject:
 
     @pytest.mark.parametrize("url", ["/api/repositories/", HOLDERS])
     @pytest.mark.parametrize("others", [1, 999, 2500])
-    def test_a_full_page_has_a_next_one_only_for_what_is_shown(
+    def test_a_full_page_has_a_next_page_only_for_visible_repositories(
         self,
         url: str,
         others: int,
@@ -86,7 +86,7 @@ class TestByObject:
 
     @pytest.mark.parametrize("url", ["/api/repositories/", HOLDERS])
     @pytest.mark.parametrize("size", [1, 2, 3])
-    def test_pages_of_what_is_shown_leave_nothing_out(
+    def test_pages_list_every_visible_repository(
         self, url: str, size: int, as_: As, filled: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         limit(monkeypatch, step=2, page=60)
@@ -100,7 +100,7 @@ class TestByObject:
         assert [len(page["results"]) for page in found[:-1]] == [size] * (len(found) - 1)
         assert found[-1]["results"]
 
-    def test_a_cursor_holds_no_name_that_can_be_read(
+    def test_a_cursor_has_no_readable_name(
         self, as_: As, filled: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         limit(monkeypatch, page=0)
@@ -111,19 +111,21 @@ class TestByObject:
 
     @pytest.mark.parametrize("prefix", ["", HIDDEN, HIDDEN[:3], f"{HIDDEN}/x"])
     @pytest.mark.parametrize("persona", ["granted", "nobody"])
-    def test_redis_is_asked_the_same_whether_it_exists_or_not(
+    def test_the_commands_to_redis_are_the_same_whether_a_repository_exists_or_not(
         self, persona: str, prefix: str, as_: As, filled: Redis
     ) -> None:
-        client, told = as_(persona), []
+        client, answers = as_(persona), []
         for _ in range(2):
             with commands(filled) as traffic:
                 response = client.get("/api/repositories/", {"prefix": prefix})
-            told.append((traffic.calls, traffic.round_trips, response.json()))
+            answers.append((traffic.calls, traffic.round_trips, response.json()))
             filled.sadd(f"repository::{HIDDEN}::blobs", DIGEST)
             filled.zadd("blobcache::{catalog}::names", {HIDDEN: 0})
-        assert told[0] == told[1]
+        assert answers[0] == answers[1]
 
-    def test_a_purge_names_what_its_caller_may_view(self, as_: As, filled: Redis) -> None:
+    def test_a_purge_names_only_repositories_that_the_caller_may_view(
+        self, as_: As, filled: Redis
+    ) -> None:
         user("deleter").user_permissions.add(Permission.objects.get(codename="view_blob"))
         response = as_("deleter").post(f"/api/blobs/{DIGEST}/purge/")
         assert response.json() == {"cleared": [], "next": None}
@@ -135,7 +137,7 @@ class TestVisibleRepositories:
     def narrowed(self, settings: LazySettings) -> None:
         settings.BLOBCACHE = {"default": {"VISIBLE_REPOSITORIES": grants.visible}}
 
-    def test_narrows_lists(self, as_: As, filled: Redis) -> None:
+    def test_limits_lists(self, as_: As, filled: Redis) -> None:
         assert names(as_, "viewer") == ["alone", "team/app", "team/b"]
         assert names(as_, "superuser") == NAMES
         assert names(as_, "viewer", "/api/repositories/?page_size=1") == [
@@ -144,7 +146,7 @@ class TestVisibleRepositories:
             "team/b",
         ]
 
-    def test_counts_what_is_left(self, as_: As, filled: Redis) -> None:
+    def test_counts_only_visible_repositories(self, as_: As, filled: Redis) -> None:
         (page,) = pages(as_("viewer"), "/api/repositories/")
         assert page["count"] == 3
         (page,) = pages(as_("viewer"), "/api/repositories/?prefix=te")
@@ -162,28 +164,28 @@ class TestVisibleRepositories:
             ("zoo", []),
         ],
     )
-    def test_meets_the_prefix(
+    def test_is_combined_with_the_prefix(
         self, prefix: str, expected: list[str], as_: As, filled: Redis
     ) -> None:
         assert names(as_, "viewer", f"/api/repositories/?prefix={prefix}") == expected
 
-    def test_narrows_holders(self, as_: As, filled: Redis) -> None:
+    def test_limits_holders(self, as_: As, filled: Redis) -> None:
         assert names(as_, "viewer", HOLDERS) == ["alone", "team/app", "team/b"]
         assert names(as_, "viewer", HOLDERS + "?page_size=2") == ["alone", "team/app", "team/b"]
 
-    def test_never_grants(self, as_: As, filled: Redis) -> None:
+    def test_grants_no_permission(self, as_: As, filled: Redis) -> None:
         assert names(as_, "nobody") == []
         assert names(as_, "granted") == ["team/app"]
 
     @pytest.mark.parametrize("tail", ["blobs/", "summary/", f"blobs/{DIGEST}/"])
-    def test_bars_what_lies_beyond(self, tail: str, as_: As, filled: Redis) -> None:
+    def test_forbids_other_repositories(self, tail: str, as_: As, filled: Redis) -> None:
         filled.hset(f"blobs::{DIGEST}", mapping={"digest": DIGEST, "size": 1, "length": 1})
         for name, status in [("team/app", 200), ("alone", 200), ("alone/x", 403), ("zoo", 403)]:
             url = f"/api/repositories/{name}/{tail}"
             assert as_("viewer").get(url).status_code == status
             assert as_("superuser").get(url).status_code == 200
 
-    def test_a_stranger_gets_a_list_if_there_is_something_to_see(
+    def test_an_anonymous_user_gets_a_list_if_some_repository_is_visible(
         self, as_: As, filled: Redis
     ) -> None:
         assert names(as_, "anonymous") == []
@@ -196,7 +198,7 @@ class TestVisibleRepositories:
         (page,) = pages(as_("viewer"), "/api/repositories/")
         assert page["count"] == 0
 
-    def test_thousands_of_names(
+    def test_may_be_thousands_of_names(
         self, as_: As, filled: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         wide: Any = lambda _: {f"x/{number}" for number in range(5000)} | {"zoo", "team/"}  # noqa: E731

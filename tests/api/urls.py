@@ -1,4 +1,4 @@
-"""All that a host project needs to write."""
+"""The whole URLconf that a host project needs."""
 
 from __future__ import annotations
 
