@@ -11,7 +11,7 @@ from tests.stores import KINDS, store
 
 @pytest.fixture(params=KINDS)
 def any_store(request: pytest.FixtureRequest) -> Iterator[Redis]:
-    """The raw client of CACHES["default"], a store of each kind in turn, emptied."""
+    """The raw client of CACHES["default"], an empty store of each kind in turn."""
     with store(request, request.param) as client:
         yield client
 

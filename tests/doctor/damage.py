@@ -123,7 +123,7 @@ def outline(found: dict[str, Finding]) -> set[tuple[str, str, str | None, str | 
 
 
 def contents(client: Redis) -> dict[bytes, object]:
-    """Everything but the catalog's keys."""
+    """Return everything except the keys of the catalog."""
     raw = {
         key if isinstance(key, bytes) else str(key).encode() for key in client.scan_iter(count=1000)
     }

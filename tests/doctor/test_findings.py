@@ -1,4 +1,4 @@
-"""What a diagnosis says of corrupt data: which part it is, and what is stored there."""
+"""A finding of corrupt data has the part that is corrupt, and the stored value."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ DAMAGES: dict[Part, tuple[str, dict[str, str] | None, str | None]] = {
 
 
 @pytest.mark.parametrize("part", DAMAGES)
-def test_the_part_that_fails_to_parse_travels_to_the_finding(
-    part: Part, default_cache: Redis
-) -> None:
+def test_a_finding_has_the_part_that_fails_to_parse(part: Part, default_cache: Redis) -> None:
     key, stored, reported = DAMAGES[part]
     write_member(default_cache, "a", A)
     default_cache.delete(key)

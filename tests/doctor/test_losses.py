@@ -39,7 +39,7 @@ def test_a_blob_held_only_by_a_repository_after_the_first_thousand_is_referenced
 def test_a_repaired_blob_is_not_removed_although_no_repository_holds_it(
     provider: RedisBlobDescriptorCacheProvider, any_store: Redis
 ) -> None:
-    """It is removed only by a repair of what is unreferenced."""
+    """Only a repair of unreferenced blobs removes it."""
     write_blob(any_store, digest(1), "no number")
     provider.set_descriptor(digest(1), of(digest(1), size=77))
     for kind in set(FINDING_KINDS) - {Kind.UNREFERENCED}:
@@ -56,7 +56,7 @@ def test_a_blob_that_has_lost_its_membership_before_the_removal_is_not_repaired(
     role: Role,
     request: pytest.FixtureRequest,
 ) -> None:
-    """Another writer took the membership away and left the hash, as a primary's clear does."""
+    """Another program removed only the membership, as a clear in a primary store does."""
     with store(request, kind) as client:
         write_member(client, "a", digest(1), state, "absent")
         client.sadd("repository::a::blobs", digest(2))  # or the set would be gone as well

@@ -36,7 +36,7 @@ from tests.stores import KINDS, store
 
 
 def repair_all(provider: RedisBlobDescriptorCacheProvider, kinds: set[Kind]) -> list[Outcome]:
-    """Repair what there is until nothing comes up any more that could be."""
+    """Repair findings until there is none left that can be repaired."""
     outcomes: list[Outcome] = []
     for _ in range(3):
         found = [f for f in findings(provider, kinds=kinds).values() if f.is_repairable]
@@ -47,7 +47,7 @@ def repair_all(provider: RedisBlobDescriptorCacheProvider, kinds: set[Kind]) -> 
 
 
 class TestSample:
-    def test_after_a_repair_of_everything_nothing_is_found_and_the_rest_is_untouched(
+    def test_after_a_complete_repair_nothing_is_found_and_the_rest_is_unchanged(
         self, default_cache: Redis
     ) -> None:
         provider = RedisBlobDescriptorCacheProvider()
@@ -113,7 +113,7 @@ def build(client: Redis, world: Any) -> None:
 
 
 def intact(world: Any, role: Role) -> dict[bytes, bool]:
-    """What a repair must not touch, in the plainest form: keys, and members with their set's."""
+    """Return what a repair must not touch: keys, and members together with their set."""
     kept: dict[bytes, bool] = {}
     for number, state in enumerate(world["hashes"]):
         may_be_right = state in GOOD_HASHES or (role == "primary" and state == "two sizes")
@@ -131,7 +131,7 @@ def intact(world: Any, role: Role) -> dict[bytes, bool]:
 
 @pytest.mark.parametrize("role", ["cache", "primary"])
 @pytest.mark.parametrize("kind", ["valkey", "cluster"])
-def test_random_damage_is_repaired_and_nothing_else(
+def test_only_damage_is_repaired_in_random_data(
     kind: str, role: Role, request: pytest.FixtureRequest
 ) -> None:
     with store(request, kind) as client:
@@ -147,7 +147,7 @@ def test_random_damage_is_repaired_and_nothing_else(
             client.flushall()
             build(client, world)
             before, kept = contents(client), intact(world, role)
-            # Unreferenced ones go last of all, and only where somebody can refill them.
+            # Unreferenced ones are removed last, and only if they can be refilled.
             repair_all(provider, set(FINDING_KINDS) - {Kind.UNREFERENCED})
             after = contents(client)
             left = {key: after[key] for key in after if not key.endswith(b"::blobs")}
@@ -166,7 +166,7 @@ def test_random_damage_is_repaired_and_nothing_else(
         check()
 
 
-def void(_: object) -> None:
+def without_result(_: object) -> None:
     """Let a lambda return nothing."""
 
 
@@ -192,7 +192,7 @@ HEALERS: dict[str, tuple[Callable[[Redis], None], Subject]] = {
         Subject(Place.OVERRIDE, b"a", digest(1).encode()),
     ),
     "a set": (
-        lambda client: void(client.set("repository::a::blobs", "x")),
+        lambda client: without_result(client.set("repository::a::blobs", "x")),
         Subject(Place.REPOSITORY, b"a", None),
     ),
     "what no repository has": (
@@ -202,55 +202,57 @@ HEALERS: dict[str, tuple[Callable[[Redis], None], Subject]] = {
 }
 
 
-def heal(provider: RedisBlobDescriptorCacheProvider) -> None:
+def refill(provider: RedisBlobDescriptorCacheProvider) -> None:
     """Do what a push does."""
     provider.repository_scoped("a").set_descriptor(digest(1), of(digest(1), size=77))
 
 
 class TestRaces:
     @pytest.mark.parametrize("what", HEALERS)
-    def test_what_was_healed_before_is_left_alone(
+    def test_findings_resolved_before_are_skipped(
         self, what: str, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
     ) -> None:
         damage, subject = HEALERS[what]
         damage(any_store)
-        heal(provider)
+        refill(provider)
         before = contents(any_store)
         kind = Kind.UNREFERENCED if what == "what no repository has" else Kind.CORRUPT
         assert repair(provider, Finding(kind, subject)) is Outcome.HEALED
         assert contents(any_store) == before
 
     @pytest.mark.parametrize("what", sorted(HEALERS.keys() - {"an override", "a set"}))
-    def test_what_is_healed_between_the_look_and_the_removal_is_left_alone(
+    def test_findings_resolved_between_the_read_and_the_removal_are_skipped(
         self, what: str, default_cache: Redis
     ) -> None:
-        provider = InterruptedProvider(lambda: heal(provider))
+        provider = InterruptedProvider(lambda: refill(provider))
         damage, subject = HEALERS[what]
         damage(default_cache)
         kind = Kind.UNREFERENCED if what == "what no repository has" else Kind.CORRUPT
         assert repair(provider, Finding(kind, subject)) is Outcome.HEALED
         assert provider.repository_scoped("a").stat(digest(1)).size == 77
 
-    def test_on_a_cluster_what_is_healed_in_between_is_never_wrong(
+    def test_on_a_cluster_a_blob_filled_in_between_never_gets_wrong(
         self, cluster: embedded.Cluster, request: pytest.FixtureRequest
     ) -> None:
-        """The membership may be lost: a miss. The descriptor is left as it was healed."""
+        """The membership may be lost: a miss. The repaired descriptor is kept."""
         with store(request, "cluster") as client:
-            provider = InterruptedProvider(lambda: heal(provider))
+            provider = InterruptedProvider(lambda: refill(provider))
             write_member(client, "a", digest(1), "two sizes")
             subject = HEALERS["a member"][1]
             repair(provider, Finding(Kind.SIZE_MISMATCH, subject))
             assert provider.stat(digest(1)).size == 77
 
     @pytest.mark.parametrize("what", HEALERS)
-    def test_what_is_gone_is_left_alone(
+    def test_findings_about_missing_keys_are_skipped(
         self, what: str, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
     ) -> None:
         _, subject = HEALERS[what]
         assert repair(provider, Finding(Kind.CORRUPT, subject)) is Outcome.HEALED
         assert contents(any_store) == {}
 
-    def test_what_is_wrong_in_another_way_by_now_goes_as_well(self, default_cache: Redis) -> None:
+    def test_data_that_is_now_damaged_in_another_way_is_also_removed(
+        self, default_cache: Redis
+    ) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         write_member(default_cache, "a", digest(1), "two sizes")
         found = findings(provider)
@@ -266,7 +268,7 @@ class TestPrimary:
         ("state", "override"),
         [("whole", "absent"), ("whole", "unprintable"), ("two sizes", "set")],
     )
-    def test_what_nobody_could_refill_is_kept(
+    def test_data_that_nothing_can_refill_is_kept(
         self, state: str, override: str, default_cache: Redis
     ) -> None:
         provider = RedisBlobDescriptorCacheProvider(Rules(role="primary"))
@@ -280,7 +282,7 @@ class TestPrimary:
         assert outcomes == {Outcome.KEPT}
         assert contents(default_cache) == before
 
-    def test_what_is_unusable_goes(self, default_cache: Redis) -> None:
+    def test_unusable_data_is_removed(self, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider(Rules(role="primary"))
         states = [state for state in HASHES if state not in GOOD_HASHES | {"two sizes"}]
         for number, state in enumerate(states):
@@ -328,7 +330,9 @@ class TestRefusals:
         assert contents(default_cache) == before
 
     @pytest.mark.parametrize("what", ["blob", "member", "override", "name"])
-    def test_nor_is_junk_taken_away(self, what: str, default_cache: Redis) -> None:
+    def test_invalid_members_of_a_read_only_registry_are_not_removed(
+        self, what: str, default_cache: Redis
+    ) -> None:
         subject = {
             "blob": Subject(Place.BLOB, None, b"junk"),
             "member": Subject(Place.MEMBER, b"one", b"\xff junk"),
@@ -343,7 +347,7 @@ class TestRefusals:
         assert repair(RedisBlobDescriptorCacheProvider(), finding) is Outcome.REPAIRED
         assert contents(default_cache) == {}
 
-    def test_a_redis_that_is_down(self) -> None:
+    def test_a_redis_that_is_down_is_an_error(self) -> None:
         with cache_at("redis://127.0.0.1:1"), pytest.raises(CacheUnavailable):
             repair(
                 RedisBlobDescriptorCacheProvider(),
@@ -396,8 +400,8 @@ class TestAudit:
         assert any("repository='no name' digest=-" in line for line in lines)
 
 
-def test_every_state_is_in_one_of_both(any_store: Redis) -> None:
-    """A repair in the role cache leaves of a member what is whole, and of anything else nothing."""
+def test_every_state_is_either_kept_or_removed(any_store: Redis) -> None:
+    """A repair in the role `cache` keeps only members that are undamaged."""
     provider = RedisBlobDescriptorCacheProvider()
     for number, (state, override) in enumerate(product(HASHES, OVERRIDES)):
         write_member(any_store, "a", digest(number), state, override)

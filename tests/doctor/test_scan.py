@@ -84,7 +84,7 @@ class TestEverything:
         of_one = findings(provider, [sample.DAMAGED], budget=0)
         assert counts(outline(of_one)) == {"member": SAMPLE["member"]}
 
-    def test_facts(self, default_cache: Redis) -> None:
+    def test_findings_have_their_facts(self, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         states = {
             "two sizes": {"size": 5, "length": 6},
@@ -112,7 +112,7 @@ class TestEverything:
 
 
 class TestSomeRepositories:
-    def test_only_what_they_have_is_found(
+    def test_only_findings_of_these_repositories_are_returned(
         self, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
     ) -> None:
         for name in ("a", "b", "c"):
@@ -131,27 +131,27 @@ class TestSomeRepositories:
         asked = Diagnosis(provider, ["a"], set(FINDING_KINDS))
         assert asked.kinds == set(FINDING_KINDS) - {Kind.UNREFERENCED, Kind.HUSK}
 
-    def test_a_name_that_is_none_is_refused(self) -> None:
+    def test_an_invalid_name_is_refused(self) -> None:
         with pytest.raises(RepositoryNameInvalid):
             Diagnosis(RedisBlobDescriptorCacheProvider(), ["Not a Name"])
 
 
 class TestKinds:
     @pytest.mark.parametrize("kind", sorted(DEFAULT_KINDS))
-    def test_only_what_is_asked_for_is_found(self, kind: Kind, default_cache: Redis) -> None:
+    def test_only_the_requested_kinds_are_found(self, kind: Kind, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         sample.fill(provider)
         found = findings(provider, kinds=[kind])
         assert {finding.kind for finding in found.values()} == {kind}
 
-    def test_nothing_asked_for_is_nothing_found(self, default_cache: Redis) -> None:
+    def test_without_requested_kinds_nothing_is_found(self, default_cache: Redis) -> None:
         write_blob(default_cache, digest(1), "leftover")
         assert not findings(RedisBlobDescriptorCacheProvider(), kinds=[])
 
 
 class TestUnreferenced:
     @pytest.mark.parametrize("budget", [0, 10])
-    def test_is_what_no_repository_has(
+    def test_is_a_blob_that_no_repository_has(
         self, budget: float, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
     ) -> None:
         for number in range(30):
@@ -167,7 +167,7 @@ class TestUnreferenced:
         (finding, *_) = found.values()
         assert finding.facts == {"size": 5, "mediaType": "application/octet-stream"}
 
-    def test_takes_a_repository_that_a_registry_made_since_the_last_index(
+    def test_includes_a_repository_that_a_registry_created_since_the_last_index(
         self, default_cache: Redis
     ) -> None:
         provider = RedisBlobDescriptorCacheProvider()
@@ -196,7 +196,7 @@ class TestSteps:
             write_member(default_cache, f"r{number}", digest(number))
         return RedisBlobDescriptorCacheProvider()
 
-    def test_progress_grows_to_the_whole(self, large: RedisBlobDescriptorCacheProvider) -> None:
+    def test_progress_grows_to_one(self, large: RedisBlobDescriptorCacheProvider) -> None:
         for names in ([], ["large"], ["large", "r1"]):
             shares: list[float] = []
             looked_at = []
@@ -299,9 +299,7 @@ class TestSteps:
             '{"phase":"keys","number":"1"}',
         ],
     )
-    def test_a_cursor_that_no_step_gave_out_is_refused(
-        self, cursor: str, default_cache: Redis
-    ) -> None:
+    def test_an_invalid_cursor_is_refused(self, cursor: str, default_cache: Redis) -> None:
         with pytest.raises(CursorInvalid):
             Diagnosis(RedisBlobDescriptorCacheProvider()).step(cursor)
 

@@ -1,4 +1,4 @@
-"""What happens when Redis does not: refused, silent, loading, locked, full, talking garbage.
+"""Failures of Redis: refused, silent, loading, locked, full, not a Redis at all.
 
 Every failure is `CacheUnavailable`, comes within the configured timeout, says nothing of the
 server, and the next call after recovery works.
@@ -48,7 +48,7 @@ OPTIONS = impatient(TIMEOUT)
 
 
 def calls() -> dict[str, Callable[[], object]]:
-    """Everything that asks Redis something, by name."""
+    """Every call that uses Redis, by name."""
     provider = RedisBlobDescriptorCacheProvider()
     repository = provider.repository_scoped("a")
     catalog = provider.catalog
@@ -101,7 +101,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def with_pool(way: dict[str, Any], **more: object) -> dict[str, Any]:
-    """The way with more keyword arguments for its pool."""
+    """Add keyword arguments for the pool."""
     return {**way, "CONNECTION_POOL_KWARGS": way.get("CONNECTION_POOL_KWARGS", {}) | more}
 
 
@@ -142,14 +142,14 @@ def shared(module_server: embedded.Server, way: dict[str, Any]) -> Iterator[embe
 
 
 @pytest.mark.parametrize("way", [KERNEL_TIME], indirect=True)
-def test_the_kernels_time_is_what_it_says(shared: embedded.Server) -> None:
+def test_a_timeout_of_the_kernel_takes_the_configured_time(shared: embedded.Server) -> None:
     for _ in range(2):
         assert_works()
     assert held(RedisBlobDescriptorCacheProvider())._sock.gettimeout() is None
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_refused(shared: embedded.Server, name: str) -> None:
+def test_a_refused_connection(shared: embedded.Server, name: str) -> None:
     assert_works()
     shared.kill()
     assert_unavailable(name)
@@ -158,7 +158,9 @@ def test_refused(shared: embedded.Server, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_silent(shared: embedded.Server, way: dict[str, Any], name: str) -> None:
+def test_a_server_that_does_not_answer(
+    shared: embedded.Server, way: dict[str, Any], name: str
+) -> None:
     with cache_at(shared.url, **{**way, **impatient(SHORT)}):
         assert_works()
         with shared.frozen():
@@ -167,7 +169,7 @@ def test_silent(shared: embedded.Server, way: dict[str, Any], name: str) -> None
 
 
 @pytest.mark.parametrize("retries", [0, 2])
-def test_the_pools_policy_decides_about_another_attempt(way: dict[str, Any], retries: int) -> None:
+def test_the_retry_policy_of_the_pool_is_respected(way: dict[str, Any], retries: int) -> None:
     with hung_up_on(way, retries) as asked:
         assert_unavailable("scoped stat")
     assert len(asked) == retries + 1
@@ -183,7 +185,7 @@ def test_a_late_reply_is_not_taken_for_the_next_one(shared: embedded.Server) -> 
 
 
 def test_restarted_in_between(shared: embedded.Server) -> None:
-    """Pooled connections that died with the old process are replaced unseen."""
+    """Pooled connections to the old process are replaced without an error."""
     for _ in range(3):
         assert_works()
         shared.restart()
@@ -266,7 +268,7 @@ def test_a_disk_that_cannot_be_written_refuses_writes(server: embedded.Server) -
     assert_works()
 
 
-def test_busy_with_a_script_of_somebody_else(server: embedded.Server) -> None:
+def test_busy_with_a_script_of_another_program(server: embedded.Server) -> None:
     with server.client() as client:
         client.config_set("busy-reply-threshold", 1)
 
@@ -293,7 +295,7 @@ def test_busy_with_a_script_of_somebody_else(server: embedded.Server) -> None:
 
 @contextmanager
 def listener(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that treats every connection as told; yields its URL."""
+    """Run a server that handles each connection with this function; yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -333,7 +335,7 @@ def hung_up_on(way: dict[str, Any], retries: int) -> Iterator[list[bytes]]:
 
 
 def say(*words: bytes) -> Callable[[socket.socket], None]:
-    """Answer the first thing that is asked with these bytes, and hang up."""
+    """Answer the first command with these bytes, and close the connection."""
 
     def answer(connection: socket.socket) -> None:
         connection.recv(65536)
@@ -360,14 +362,12 @@ def say(*words: bytes) -> Callable[[socket.socket], None]:
     ids=lambda words: words[0][:12].decode("latin-1").strip() if words else "hangs up",
 )
 @pytest.mark.parametrize("name", ["global stat", "scoped stat", "set", "scoped clear"])
-def test_a_server_that_talks_something_else(
-    way: dict[str, Any], words: list[bytes], name: str
-) -> None:
+def test_a_server_with_another_protocol(way: dict[str, Any], words: list[bytes], name: str) -> None:
     with listener(say(*words)) as url, cache_at(url, **way):
         assert_unavailable(name)
 
 
-def test_a_server_that_takes_connections_and_says_nothing(way: dict[str, Any]) -> None:
+def test_a_server_that_accepts_connections_and_sends_nothing(way: dict[str, Any]) -> None:
     done = threading.Event()
 
     def hold(_: socket.socket) -> None:
@@ -378,7 +378,7 @@ def test_a_server_that_takes_connections_and_says_nothing(way: dict[str, Any]) -
         done.set()
 
 
-def test_a_cluster_that_nobody_answers_for() -> None:
+def test_a_cluster_without_any_reachable_node() -> None:
     with embedded.start() as gone:
         location = gone.url
     cache = {
@@ -407,7 +407,7 @@ def test_a_cluster_that_lost_a_node() -> None:
 
 
 def test_a_cluster_with_a_silent_node_keeps_to_the_timeout() -> None:
-    """redis-py's own policy for clusters would wait for it again and again."""
+    """The default retry policy of redis-py for clusters would wait for it repeatedly."""
     with embedded.cluster() as nodes, cache_at(nodes.url, **OPTIONS, **CLUSTER):
         assert_works()
         provider = RedisBlobDescriptorCacheProvider()
@@ -424,7 +424,7 @@ def test_a_cluster_with_a_silent_node_keeps_to_the_timeout() -> None:
 def test_a_write_is_sent_once_whatever_the_policy_and_leaves_a_trace(
     call: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Sent again, it would find what it did itself, and tell that."""
+    """Sent again, it would report its own change as an earlier one."""
     with hung_up_on(OPTIONS, retries=2) as asked:
         assert_unavailable(call)
     assert len(asked) == 1

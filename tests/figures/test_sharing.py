@@ -1,4 +1,4 @@
-"""Bytes that other repositories have too."""
+"""Bytes that are shared with other repositories."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_only_the_largest_are_compared(provider: RedisBlobDescriptorCacheProvide
     assert found.is_least
 
 
-def test_without_time_nothing_is_found_but_it_may_be_more(
+def test_without_time_nothing_is_found_and_the_result_is_a_lower_bound(
     provider: RedisBlobDescriptorCacheProvider,
 ) -> None:
     fill(provider, "a", range(1, 3))

@@ -118,7 +118,7 @@ class TestCounting:
         assert counted(figures, "a").sums.blobs == 5000
 
     @pytest.mark.parametrize("what", ["of", "at"])
-    def test_a_count_of_another_server_or_from_long_ago_starts_again(
+    def test_a_count_on_another_server_or_from_long_ago_starts_again(
         self, what: str, figures: FigureStore, stepwise: FigureStore, any_store: Redis
     ) -> None:
         write(any_store, "a", 3000)
@@ -159,7 +159,7 @@ class TestRemoval:
         assert figures.get_many(["a"]) == [None]
         assert figures.list_ordered(Order.BYTES).counted == 1
 
-    def test_a_repository_without_blobs_has_no_figures_any_more(
+    def test_a_repository_without_blobs_loses_its_figures(
         self, figures: FigureStore, any_store: Redis
     ) -> None:
         write(any_store, "a", 1)
@@ -169,7 +169,7 @@ class TestRemoval:
 
 
 class TestRefresh:
-    def test_counts_all_indexed_repositories_but_those_counted_lately(
+    def test_counts_all_indexed_repositories_except_those_counted_recently(
         self, stepwise: FigureStore, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
     ) -> None:
         for number in range(5):
@@ -276,7 +276,7 @@ class TestScale:
             assert len(kept or b"") < 1000
 
 
-def test_registries_that_share_an_index_have_figures_of_their_own(valkey: embedded.Server) -> None:
+def test_registries_that_share_an_index_have_separate_figures(valkey: embedded.Server) -> None:
     with cache_at(valkey.url) as client, cache_at(valkey.url.replace("/0", "/1"), "index"):
         client.flushall()
         write(client, "a", 2)

@@ -24,7 +24,7 @@ from tests.servers import cache_at
 
 @pytest.fixture
 def observer(valkey: embedded.Server) -> Iterator[Redis]:
-    """A client of the same server with connections of its own."""
+    """A client of the same server with separate connections."""
     with valkey.client() as client:
         yield client
 

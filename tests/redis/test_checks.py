@@ -63,11 +63,11 @@ class TestE007:
             *("redis://[::1", "redis://localhost:port", "redis://localhost:99999"),
         ],
     )
-    def test_another_server_is_right(self, url: str) -> None:
+    def test_another_server_is_valid(self, url: str) -> None:
         caches = {**GOOD, "index": redis_cache(url)}
         assert ids({"default": {"READ_ONLY": True, "CATALOG_ALIAS": "index"}}, caches) == []
 
-    def test_a_subclass_of_the_provider_is_checked_too(self) -> None:
+    def test_a_subclass_of_the_provider_is_also_checked(self) -> None:
         path = f"{OwnProvider.__module__}.{OwnProvider.__qualname__}"
         assert ids({"default": {"PROVIDER": path, "READ_ONLY": True}}) == ["blobcache.E007"]
 
@@ -97,12 +97,12 @@ def test_e008_an_alias_is_not_in_caches(setting: str) -> None:
 class TestE009:
     """An entry of CACHES has no raw Redis client."""
 
-    def test_in_the_entry_of_the_descriptors(self, cache: dict[str, Any]) -> None:
+    def test_the_entry_of_the_descriptors_has_none(self, cache: dict[str, Any]) -> None:
         assert ids({"default": {"CACHE_ALIAS": "other"}}, {**GOOD, "other": cache}) == [
             "blobcache.E009"
         ]
 
-    def test_in_the_entry_of_the_index(self, cache: dict[str, Any]) -> None:
+    def test_the_entry_of_the_index_has_none(self, cache: dict[str, Any]) -> None:
         assert ids({"default": {"CATALOG_ALIAS": "other"}}, {**GOOD, "other": cache}) == [
             "blobcache.E009"
         ]
@@ -116,7 +116,7 @@ class TestE009:
         {"CONNECTION_FACTORY": "blobcache.redis.cluster.ClusterConnectionFactory"},
     ],
 )
-def test_other_clients_of_django_redis_are_right(options: dict[str, Any]) -> None:
+def test_other_clients_of_django_redis_are_valid(options: dict[str, Any]) -> None:
     assert ids({"default": {}}, {"default": redis_cache(**options)}) == []
 
 
@@ -151,7 +151,7 @@ class TestW001:
             {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
         ],
     )
-    def test_entries_without_a_shared_pool_or_with_the_same_options_do_not(
+    def test_entries_without_a_shared_pool_or_with_the_same_options_cause_no_warning(
         self, other: dict[str, Any]
     ) -> None:
         assert ids({"default": {}}, {"default": redis_cache("redis://a"), "other": other}) == []
@@ -194,6 +194,6 @@ class TestW002:
         cache = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": location}
         assert ids({"default": {}}, {"default": cache}) == ["blobcache.W002"] * count
 
-    def test_the_entry_of_the_index_is_checked_too(self) -> None:
+    def test_the_entry_of_the_index_is_also_checked(self) -> None:
         caches = {**GOOD, "index": {**redis_cache("redis://i"), "OPTIONS": {}}}
         assert ids({"default": {"CATALOG_ALIAS": "index"}}, caches) == ["blobcache.W002"] * 2

@@ -55,7 +55,7 @@ class TestBuild:
             name for name in NAMES if name.startswith("team-00")
         )
 
-    def test_what_is_no_name_is_listed_as_corrupt(self, catalog: RedisCatalog) -> None:
+    def test_an_invalid_name_is_listed_as_corrupt(self, catalog: RedisCatalog) -> None:
         catalog.reindex()
         page = catalog.repositories(limit=1000)
         corrupt = {entry.name: entry.blobs for entry in page.repositories if entry.is_corrupt}
@@ -75,10 +75,10 @@ class TestBuild:
         (first, *_) = catalog.repositories("team-000/app").repositories
         assert (first.name, first.blobs) == ("team-000/app", BLOBS)
 
-    def test_a_step_stays_within_its_budget(
+    def test_a_step_keeps_to_its_budget(
         self, catalog: RedisCatalog, registry: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Counted in commands: a budget that is spent at once lets one step through."""
+        """Counted in commands: even without any budget, one step is made."""
         with Redis.from_url(registry) as observer:
             catalog.build_step(0)
             with commands(observer) as traffic:
@@ -88,14 +88,14 @@ class TestBuild:
         assert traffic.calls["scan"] == 1
         assert traffic.calls["evalsha"] == 2
 
-    def test_steps_go_on_where_the_last_one_stopped(self, catalog: RedisCatalog) -> None:
+    def test_each_step_continues_where_the_last_one_stopped(self, catalog: RedisCatalog) -> None:
         steps = 0
         while not catalog.build_step(0).complete:
             steps += 1
         assert steps > 50
         assert len(names(catalog)) == REPOSITORIES + len(ODD_NAMES) + len(CORRUPT_NAMES) + 1
 
-    def test_until_a_first_build_is_complete_a_listing_gives_what_is_known(
+    def test_before_the_first_build_is_complete_a_list_has_the_names_found_so_far(
         self, catalog: RedisCatalog
     ) -> None:
         for _ in range(10):
@@ -108,7 +108,7 @@ class TestBuild:
             pass
         assert len(page.repositories) == page.count
 
-    def test_no_command_looks_at_more_than_a_thousand_things(
+    def test_no_command_reads_more_than_a_thousand_items(
         self, catalog: RedisCatalog, registry: str
     ) -> None:
         with Redis.from_url(registry) as observer, monitor(observer) as seen:
@@ -122,17 +122,17 @@ class TestBuild:
         assert counts
         assert max(counts) <= 1000
 
-    def test_a_build_that_another_server_began_is_begun_anew(
+    def test_a_build_begun_on_another_server_is_started_again(
         self, catalog: RedisCatalog, registry: str
     ) -> None:
-        """A cursor means nothing to a replica that took over."""
+        """A cursor is not valid on a replica that took over."""
         catalog.build_step(0)
         begun = catalog.status().begun
         with Redis.from_url(registry) as client:
             client.hset("blobcache::{catalog}::state", "identity", "another server")
         assert catalog.build_step(0).begun == begun + 1
 
-    def test_a_build_whose_cursor_is_damaged_is_begun_anew(
+    def test_a_build_with_a_damaged_cursor_is_started_again(
         self, catalog: RedisCatalog, registry: str
     ) -> None:
         catalog.build_step(0)
@@ -145,7 +145,7 @@ class TestBuild:
         assert catalog.build_step().begun == begun
         assert catalog.build_step(newer_than=begun).begun == begun + 1
 
-    def test_an_index_past_its_age_is_built_on_by_listings(self, registry: str) -> None:
+    def test_lists_rebuild_an_index_that_is_too_old(self, registry: str) -> None:
         with cache_at(registry):
             options = RedisOptions(catalog_max_age=0)
             stale = RedisBlobDescriptorCacheProvider(options=options).catalog
@@ -154,8 +154,10 @@ class TestBuild:
 
 
 class TestWriters:
-    def test_nothing_is_lost_while_repositories_come_and_go(self, catalog: RedisCatalog) -> None:
-        """Names that are there all the time, and those that were added by us, are all indexed."""
+    def test_no_name_is_lost_while_repositories_are_added_and_cleared(
+        self, catalog: RedisCatalog
+    ) -> None:
+        """All names that are there all the time, and all that we add, are indexed."""
         provider = RedisBlobDescriptorCacheProvider()
         stop, added = threading.Event(), []
 
@@ -185,7 +187,7 @@ class TestWriters:
         for name in added:
             provider.repository_scoped(name).clear(B)
 
-    def test_one_builder_at_a_time(self, catalog: RedisCatalog, registry: str) -> None:
+    def test_there_is_one_builder_at_a_time(self, catalog: RedisCatalog, registry: str) -> None:
         results: list[CatalogStatus] = []
         with Redis.from_url(registry) as observer, monitor(observer) as seen:
             builders = [
@@ -211,7 +213,7 @@ class TestWriters:
     def test_a_builder_that_lost_the_lock_changes_nothing(
         self, catalog: RedisCatalog, registry: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Its lease ran out while it was held up, and another took over."""
+        """Its lock expired while it was delayed, and another builder took over."""
         with Redis.from_url(registry) as client:
             scan = Server.scan
 
@@ -224,7 +226,9 @@ class TestWriters:
             assert not client.exists("blobcache::{catalog}::build")
             assert client.get("blobcache::{catalog}::lock") == b"another"
 
-    def test_a_repository_whose_set_is_gone_is_dropped_when_met(self, any_store: Redis) -> None:
+    def test_a_repository_without_a_set_is_removed_from_the_index_when_it_is_read(
+        self, any_store: Redis
+    ) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         for name in ("gone", "stays"):
             provider.repository_scoped(name).set_descriptor(A, of(A))
@@ -233,10 +237,10 @@ class TestWriters:
         assert names(provider.catalog) == ["stays"]
         assert provider.catalog.repositories().count == 1
 
-    def test_a_repository_that_is_back_before_it_is_dropped_stays(
+    def test_a_repository_that_is_written_again_before_the_removal_is_kept(
         self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A writer comes between our look at the set and our removal of the name."""
+        """Another program writes between our read of the set and our removal of the name."""
         provider = RedisBlobDescriptorCacheProvider()
         provider.repository_scoped("back").set_descriptor(A, of(A))
         provider.catalog.reindex()
@@ -267,7 +271,7 @@ class TestWriters:
         assert names(provider.catalog) == ["pushed"]
 
 
-class TestApart:
+class TestSeparateIndex:
     """The index in another Redis."""
 
     @pytest.fixture
@@ -277,7 +281,7 @@ class TestApart:
         with embedded.start() as apart, cache_at(apart.url, "index"):
             yield RedisBlobDescriptorCacheProvider(options=RedisOptions(catalog_alias="index"))
 
-    def test_everything_works(self, provider: RedisBlobDescriptorCacheProvider) -> None:
+    def test_all_operations_work(self, provider: RedisBlobDescriptorCacheProvider) -> None:
         for number in range(30):
             provider.repository_scoped(f"r/{number}").set_descriptor(A, of(A))
         assert len(names(provider.catalog, limit=7)) == 30
@@ -293,10 +297,10 @@ class TestApart:
         provider.catalog.reindex()
         assert not list(default_cache.scan_iter("blobcache::*"))
 
-    def test_an_index_that_is_down_fails_no_write(
+    def test_a_write_succeeds_although_the_index_is_down(
         self, valkey: embedded.Server, default_cache: Redis, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """The repository may read the blob by then: that is told, announced, and found later."""
+        """The blob is readable by then: that is returned, announced, and indexed later."""
         with embedded.start() as apart, cache_at(apart.url, "index"):
             provider = RedisBlobDescriptorCacheProvider(options=RedisOptions(catalog_alias="index"))
             apart.kill()
@@ -309,7 +313,7 @@ class TestApart:
             assert names(provider.catalog) == ["r"]
 
     @pytest.mark.parametrize("database", [0, 1])
-    def test_another_name_of_the_same_server_is_not_elsewhere(
+    def test_another_address_of_the_same_server_is_recognised(
         self, valkey: embedded.Server, default_cache: Redis, database: int
     ) -> None:
         write_as_a_registry(default_cache, "r", [A])

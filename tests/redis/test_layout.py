@@ -69,14 +69,14 @@ class TestLayout:
             override = keys[b"repository::a::blobs::" + digest.encode()]
             assert override == {b"mediatype": LAYER.encode()}
 
-    def test_nothing_is_left_of_what_was_cleared(self, default_cache: Redis) -> None:
+    def test_a_clear_leaves_no_key(self, default_cache: Redis) -> None:
         repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
         repository.set_descriptor(ALIAS, of(A))
         repository.clear(ALIAS)
         repository.clear(A)
         assert keyspace(default_cache).keys() == {NAMES, BUILD}
 
-    def test_a_clear_keeps_fields_of_others(self, default_cache: Redis) -> None:
+    def test_a_clear_keeps_fields_of_other_programs(self, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
         default_cache.hset(b"blobs::" + A.encode(), "extra", "kept")
@@ -85,7 +85,7 @@ class TestLayout:
 
     @pytest.mark.parametrize("field", ["size", "length"])
     def test_one_size_field_alone_may_be_written(self, default_cache: Redis, field: str) -> None:
-        """And the other is not left behind to contradict it."""
+        """The other field is removed, so that it cannot contradict the written one."""
         RedisBlobDescriptorCacheProvider().set_descriptor(A, of(A, 1))
         provider = RedisBlobDescriptorCacheProvider(options=RedisOptions(size_fields=(field,)))
         provider.set_descriptor(A, of(A, 2))
@@ -93,7 +93,7 @@ class TestLayout:
         assert fields.keys() == {b"digest", field.encode(), b"mediatype"}
         assert provider.stat(A).size == 2
 
-    def test_of_a_prefixed_and_versioned_cache_is_the_same(self, valkey: embedded.Server) -> None:
+    def test_prefix_and_version_of_the_cache_are_ignored(self, valkey: embedded.Server) -> None:
         with cache_at(valkey.url, SERIALIZER="django_redis.serializers.json.JSONSerializer") as raw:
             raw.flushall()
             RedisBlobDescriptorCacheProvider().set_descriptor(A, of(A))
@@ -108,12 +108,12 @@ class TestTtl:
         assert {key for key, ttl in ttls.items() if ttl == -1} == {NAMES, BUILD}
         assert all(90 < ttl <= 100 for key, ttl in ttls.items() if key not in (NAMES, BUILD))
 
-    def test_is_counted_anew_from_each_write(self, default_cache: Redis) -> None:
+    def test_restarts_at_each_write(self, default_cache: Redis) -> None:
         RedisBlobDescriptorCacheProvider(Rules(ttl=100)).set_descriptor(A, of(A))
         RedisBlobDescriptorCacheProvider(Rules(ttl=500)).set_descriptor(A, of(A))
         assert default_cache.ttl(b"blobs::" + A.encode()) > 400
 
-    def test_none_leaves_keys_without_one(self, default_cache: Redis) -> None:
+    def test_is_not_set_if_the_setting_is_none(self, default_cache: Redis) -> None:
         RedisBlobDescriptorCacheProvider().repository_scoped("a").set_descriptor(A, of(A))
         assert {default_cache.ttl(key) for key in default_cache.scan_iter()} == {-1}
 
@@ -174,7 +174,7 @@ class TestCost:
         trips, _ = self.cost(observer, lambda: provider.clear(B), warm=False)
         assert trips == 1
 
-    def test_of_a_first_clear_that_the_server_must_learn(
+    def test_of_the_first_clear_includes_loading_the_script(
         self, default_cache: Redis, observer: Redis
     ) -> None:
         provider = RedisBlobDescriptorCacheProvider()
@@ -195,7 +195,9 @@ class TestCost:
         assert calls["hmget"] == 25
         assert calls.get("smismember", 0) == (3 if repository else 0)
 
-    def test_of_mending_is_a_second_round_trip(self, default_cache: Redis, observer: Redis) -> None:
+    def test_of_a_repair_is_a_second_round_trip(
+        self, default_cache: Redis, observer: Redis
+    ) -> None:
         default_cache.set(b"repository::a::blobs", "text")
         repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
         trips, calls = self.cost(observer, lambda: repository.set_descriptor(A, of(A)))
@@ -204,9 +206,9 @@ class TestCost:
         assert repository.stat(A) == of(A)
 
 
-class TestMending:
+class TestRepairOfKeys:
     @pytest.mark.parametrize("damage", ["wrong type", "corrupt media type"])
-    def test_an_alias_set_mends_the_canonical_digests_hash(
+    def test_an_alias_set_repairs_the_canonical_digests_hash(
         self, any_store: Redis, damage: str
     ) -> None:
         key = b"blobs::" + A.encode()
@@ -218,18 +220,18 @@ class TestMending:
         assert repository.set_descriptor(ALIAS, of(A)).descriptor == of(A)
         assert repository.stat(A) == repository.stat(ALIAS) == of(A)
 
-    def test_an_index_of_the_wrong_type_is_mended(self, any_store: Redis) -> None:
+    def test_an_index_of_the_wrong_type_is_repaired(self, any_store: Redis) -> None:
         any_store.set(NAMES, "text")
         provider = RedisBlobDescriptorCacheProvider()
         provider.repository_scoped("a").set_descriptor(A, of(A))
         assert [entry.name for entry in provider.catalog.repositories().repositories] == ["a"]
 
 
-class TestMendedByAnother:
-    """Between our look and our repair somebody else puts the key right."""
+class TestRepairByAnotherProgram:
+    """Another program repairs the key between our read and our repair."""
 
     @pytest.mark.parametrize("kind", ["valkey", "cluster"])
-    def test_a_set_that_was_mended_keeps_its_members(
+    def test_a_set_repaired_meanwhile_keeps_its_members(
         self, request: pytest.FixtureRequest, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with store(request, kind) as client:
@@ -280,7 +282,7 @@ class TestReadOnly:
         }
 
 
-class TestWriterWhoMayNotDoIt:
+class TestWriterWithoutPermission:
     """A write that is refused half way leaves nothing that gives a wrong answer."""
 
     @contextmanager

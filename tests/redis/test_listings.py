@@ -53,7 +53,7 @@ class TestPages:
             cursor = following
 
     @pytest.mark.parametrize("limit", [10, 100, 1000])
-    def test_members_are_all_there_page_by_page(
+    def test_all_members_are_listed_page_by_page(
         self, large: RedisBlobDescriptorCacheProvider, limit: int
     ) -> None:
         def page(cursor: str) -> tuple[tuple[str, ...], str | None]:
@@ -67,7 +67,7 @@ class TestPages:
         assert len(set(found)) == 5002
         assert {m for m in found if not isinstance(m, Digest)} == {"not a digest", "\\xff"}
 
-    def test_blobs_are_all_there_page_by_page(
+    def test_all_blobs_are_listed_page_by_page(
         self, large: RedisBlobDescriptorCacheProvider
     ) -> None:
         def page(cursor: str) -> tuple[tuple[str, ...], str | None]:
@@ -86,18 +86,18 @@ class TestPages:
             RedisBlobDescriptorCacheProvider().catalog.members("odd")
 
     @pytest.mark.parametrize("cursor", ["x", "-1", "1.5", "9" * 30, "0\n", "\u0661", "node=1=x"])
-    def test_a_cursor_that_nobody_gave_out_is_refused(self, any_store: Redis, cursor: str) -> None:
+    def test_an_invalid_cursor_is_refused(self, any_store: Redis, cursor: str) -> None:
         catalog = RedisBlobDescriptorCacheProvider().catalog
         with pytest.raises(CursorInvalid):
             catalog.members("a", cursor)
         with pytest.raises(CursorInvalid):
             catalog.blobs(cursor)
 
-    def test_a_bad_name_is_refused(self, any_store: Redis) -> None:
+    def test_an_invalid_name_is_refused(self, any_store: Redis) -> None:
         with pytest.raises(RepositoryNameInvalid):
             RedisBlobDescriptorCacheProvider().catalog.members("Not A Name")
 
-    def test_a_page_past_its_budget_is_short_and_goes_on(
+    def test_a_page_over_its_budget_is_short_and_has_a_next_page(
         self, large: RedisBlobDescriptorCacheProvider
     ) -> None:
         catalog = RedisBlobDescriptorCacheProvider(budgets=Budgets(page=0)).catalog
@@ -118,7 +118,7 @@ class TestHolders:
         ]
         assert page.next is None
 
-    def test_page_by_page(self, catalog: RedisCatalog) -> None:
+    def test_are_listed_page_by_page(self, catalog: RedisCatalog) -> None:
         catalog.reindex()
         shared = Digest(digests_of(7)[-1])
         whole = [holder.name for holder in catalog.holders(shared).holders]
@@ -144,7 +144,7 @@ class TestHolders:
         assert traffic.calls["hget"] == 2
         assert traffic.calls["zrangebylex"] == 1
 
-    def test_have_the_media_type_that_each_of_them_gave(self, any_store: Redis) -> None:
+    def test_have_the_media_type_of_each_repository(self, any_store: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         provider.repository_scoped("one").set_descriptor(ALIAS, of(A, media_type=LAYER))
         provider.repository_scoped("two").set_descriptor(A, of(A))
@@ -163,7 +163,7 @@ class TestHolders:
 class TestPrefixes:
     @settings(max_examples=60, deadline=None)
     @given(prefix=st.text(max_size=6))
-    def test_any_text_may_be_asked_for(self, valkey: embedded.Server, prefix: str) -> None:
+    def test_any_text_can_be_searched_for(self, valkey: embedded.Server, prefix: str) -> None:
         with cache_at(valkey.url) as client:
             client.flushall()
             provider = RedisBlobDescriptorCacheProvider()
@@ -173,7 +173,7 @@ class TestPrefixes:
             assert names(provider.catalog, prefix) == expected
 
     @pytest.mark.parametrize("text", ["\udcff", "\U0010ffff", "\x00"])
-    def test_text_that_is_part_of_no_name_finds_nothing(
+    def test_text_that_no_name_contains_finds_nothing(
         self, default_cache: Redis, text: str
     ) -> None:
         provider = RedisBlobDescriptorCacheProvider()

@@ -1,4 +1,4 @@
-"""Random calls, in random order, beside a model that knows nothing of Redis."""
+"""Random calls, in random order, compared with a model that does not use Redis."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ digests = st.sampled_from(DIGESTS)
 
 
 class Model:
-    """What the design says, in the plainest form: two dictionaries."""
+    """The simplest implementation of the design: two dictionaries."""
 
     def __init__(self, role: Role) -> None:
         self.role = role
@@ -64,7 +64,7 @@ class Model:
 
 
 class Machine(RuleBasedStateMachine):
-    """One provider and the model, told the same."""
+    """One provider and the model, which get the same calls."""
 
     provider: BlobDescriptorCacheProvider
     model: Model

@@ -58,7 +58,7 @@ class TestPrefix:
             ("\udcff", 0),
         ],
     )
-    def test_finds_what_begins_so_with_or_without_the_algorithm(
+    def test_finds_digests_by_their_beginning_with_or_without_the_algorithm(
         self, prefix: str, members: int, provider: RedisBlobDescriptorCacheProvider
     ) -> None:
         assert len(found(provider, prefix)) == members
@@ -68,18 +68,18 @@ class TestPrefix:
         ("prefix", "member"),
         [("a*", "a*b"), ("a[", "a[bc"), ("a\\", "a\\b"), ("aa", "aab"), ("a?", None), ("[", None)],
     )
-    def test_means_itself_whatever_it_means_to_redis(
+    def test_has_no_special_characters_of_redis(
         self, prefix: str, member: str | None, provider: RedisBlobDescriptorCacheProvider
     ) -> None:
         assert found(provider, prefix) == ({member} if member else set())
 
-    def test_of_what_is_no_set(self, any_store: Redis) -> None:
+    def test_of_a_key_that_is_not_a_set_is_an_error(self, any_store: Redis) -> None:
         any_store.set("repository::a::blobs", "text")
         with pytest.raises(DescriptorCorrupt):
             RedisBlobDescriptorCacheProvider().catalog.members("a", prefix="sha256:0")
 
 
-def test_a_page_of_blobs_has_about_as_many_as_asked(default_cache: Redis) -> None:
+def test_a_page_of_blobs_has_about_the_requested_number(default_cache: Redis) -> None:
     with default_cache.pipeline(transaction=False) as pipe:
         for number in range(5000):
             pipe.hset(f"blobs::{digest(number)}", "digest", digest(number))
@@ -88,7 +88,7 @@ def test_a_page_of_blobs_has_about_as_many_as_asked(default_cache: Redis) -> Non
     assert 50 <= len(catalog.blobs(limit=50).blobs) < 75
 
 
-def test_among_many_other_keys_a_page_of_blobs_looks_at_more_and_more(
+def test_among_many_other_keys_a_page_of_blobs_scans_more_and_more_keys(
     default_cache: Redis,
 ) -> None:
     with default_cache.pipeline(transaction=False) as pipe:

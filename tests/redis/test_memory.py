@@ -1,4 +1,4 @@
-"""What a descriptor takes of the server's memory, and what the status says about it."""
+"""How much of the server's memory a descriptor uses, and the warning in the status."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DIGESTS = [Digest(f"sha256:{number:064x}") for number in range(500)]
 
 @pytest.fixture(params=["valkey", "redis_server"])
 def client(request: pytest.FixtureRequest) -> Iterator[Redis]:
-    """Of an empty server, whose settings are put back afterwards."""
+    """The client of an empty server, whose configuration is restored afterwards."""
     server: embedded.Server = request.getfixturevalue(request.param)
     with cache_at(server.url) as client:
         client.flushall()
@@ -34,7 +34,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[Redis]:
 
 
 @pytest.mark.parametrize(("limit", "encoding"), [(64, b"hashtable"), (160, b"listpack")])
-def test_a_blobs_hash_is_kept_in_one_piece_only_if_the_server_allows_it(
+def test_a_blobs_hash_has_the_compact_encoding_only_if_the_server_allows_it(
     client: Redis, limit: int, encoding: bytes
 ) -> None:
     client.config_set(SETTING, limit)
@@ -45,7 +45,7 @@ def test_a_blobs_hash_is_kept_in_one_piece_only_if_the_server_allows_it(
     assert client.object("encoding", override) == b"listpack"
 
 
-def test_an_alias_hash_is_kept_in_one_piece_too(client: Redis) -> None:
+def test_an_alias_hash_also_has_the_compact_encoding(client: Redis) -> None:
     client.config_set(SETTING, 160)
     digest = Digest("sha512:" + "a" * 128)
     RedisBlobDescriptorCacheProvider().set_descriptor(digest, of(digest))
@@ -53,10 +53,10 @@ def test_an_alias_hash_is_kept_in_one_piece_too(client: Redis) -> None:
 
 
 class TestBytesOfAPair:
-    """Of a repository and a blob: all keys, over all blobs."""
+    """The memory of all keys, divided by the number of blobs."""
 
     def originals(self, client: Redis) -> float:
-        """As a registry writes them."""
+        """Write the keys as a registry does."""
         for digest in DIGESTS:
             client.sadd("repository::a::blobs", digest)
             client.hset(f"blobs::{digest}", mapping={"digest": digest, "size": SIZE})
@@ -79,11 +79,11 @@ class TestBytesOfAPair:
     def test_are_those_of_the_original_layout(self, client: Redis) -> None:
         client.config_set(SETTING, 64)
         originals = self.originals(client)
-        # The index of names comes on top, once a repository.
+        # The index of names is added once for each repository.
         assert self.ours(client, "size") == pytest.approx(originals, rel=0.02)
         assert self.ours(client, "size", "length") <= originals * 1.08
 
-    def test_are_a_fifth_fewer_where_hashes_are_kept_in_one_piece(self, client: Redis) -> None:
+    def test_are_a_fifth_fewer_with_the_compact_encoding(self, client: Redis) -> None:
         client.config_set(SETTING, 64)
         originals = self.originals(client)
         client.config_set(SETTING, 160)
@@ -95,17 +95,17 @@ class TestStatus:
         status = RedisBlobDescriptorCacheProvider().server_status()
         return [warning for warning in status.warnings if SETTING in warning]
 
-    def test_warns_where_descriptors_take_more_than_they_need(self, client: Redis) -> None:
+    def test_warns_if_descriptors_use_more_memory_than_necessary(self, client: Redis) -> None:
         client.config_set(SETTING, 64)
         (warning,) = self.warnings()
         assert f"{SETTING} is 64" in warning
         assert "160" in warning
 
-    def test_says_nothing_where_they_do_not(self, client: Redis) -> None:
+    def test_does_not_warn_if_they_do_not(self, client: Redis) -> None:
         client.config_set(SETTING, 160)
         assert self.warnings() == []
 
-    def test_says_nothing_where_it_may_not_ask(self, client: Redis) -> None:
+    def test_does_not_warn_if_the_configuration_cannot_be_read(self, client: Redis) -> None:
         client.config_set(SETTING, 64)
         client.acl_setuser(
             "curious",

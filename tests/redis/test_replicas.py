@@ -32,7 +32,7 @@ def test_a_stat_asks_the_primary(
         assert traffic.calls["hmget"] == 0
 
 
-def test_a_stat_asks_a_replica_where_that_is_allowed(
+def test_a_stat_asks_a_replica_if_that_is_allowed(
     request: pytest.FixtureRequest, sentinels: embedded.Sentinels
 ) -> None:
     with store(request, "sentinel"), sentinels.replica.client() as observer:
@@ -44,7 +44,7 @@ def test_a_stat_asks_a_replica_where_that_is_allowed(
             assert provider.stat(A) == of(A)
             assert provider.stat_many([A, B]) == {A: of(A)}
         assert traffic.calls["hmget"] == 3
-        # The cursors of a scan are worth nothing on another server.
+        # The cursors of a scan are not valid on another server.
         with commands(observer) as traffic:
             provider.catalog.blobs()
             provider.catalog.reindex()
@@ -53,7 +53,7 @@ def test_a_stat_asks_a_replica_where_that_is_allowed(
 
 @contextmanager
 def switches_of(node: embedded.Server) -> Iterator[PubSub]:
-    """What a Sentinel says when it knows another primary."""
+    """The messages of a Sentinel about a new primary."""
     with node.client() as client, client.pubsub(ignore_subscribe_messages=True) as events:
         events.subscribe("+switch-master")
         events.get_message(timeout=5)  # that it is subscribed

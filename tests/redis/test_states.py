@@ -1,6 +1,6 @@
-"""Every combination of what the three keys of a blob can be, and what each call makes of it.
+"""Every combination of what the three keys of a blob can be, and the result of each call.
 
-Other writers die half way, and Redis evicts keys one by one: no state may lead to a wrong answer.
+Other writers may stop half way, and Redis evicts single keys: no state may lead to a wrong answer.
 The expectations are spelled out, not computed.
 """
 
@@ -126,7 +126,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[Redis]:
 
 
 def states(client: Redis) -> Iterator[State]:
-    """Each combination of states in turn; its keys are alone in the store when it is yielded."""
+    """Yield each combination of states, whose keys are then the only ones in the store."""
     for state in STATES:
         member, blob, override = state
         with client.pipeline(transaction=False) as pipe:
@@ -147,7 +147,7 @@ def states(client: Redis) -> Iterator[State]:
 
 @contextmanager
 def named(state: State) -> Iterator[None]:
-    """Within the block a failure names the state."""
+    """Add the state to the message of a failure within the block."""
     try:
         yield
     except BaseException as failure:
@@ -169,7 +169,7 @@ def stat_of(service: BlobDescriptorService) -> Answer:
 
 
 def dump(client: Redis) -> dict[bytes, object]:
-    """What the three keys are and hold."""
+    """Return the types and contents of the three keys."""
     with client.pipeline(transaction=False) as pipe:
         for key in KEYS:
             pipe.type(key)

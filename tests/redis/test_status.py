@@ -1,4 +1,4 @@
-"""What the status says of a server, and what it leaves open."""
+"""The status of a server, and which of its values are unknown."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def warns(of: ServerStatus) -> bool:
 
 @pytest.fixture
 def server() -> Iterator[embedded.Server]:
-    """A server of one's own, which nothing is kept of."""
+    """A separate server without persistence."""
     with embedded.start("--save", "") as server, cache_at(server.url):
         yield server
 
 
 class TestPersistence:
-    def test_is_told_by_the_rules_for_snapshots(self, server: embedded.Server) -> None:
+    def test_is_known_from_the_rules_for_snapshots(self, server: embedded.Server) -> None:
         assert status().is_persistent is False
         assert warns(status())
         with server.client() as client:
@@ -53,12 +53,12 @@ class TestPersistence:
         assert status().is_persistent is True
         assert not warns(status())
 
-    def test_is_told_by_the_append_only_file(self, server: embedded.Server) -> None:
+    def test_is_known_from_the_append_only_file(self, server: embedded.Server) -> None:
         with server.client() as client:
             client.config_set("appendonly", "yes")
         assert status().is_persistent is True
 
-    def test_is_not_what_somebody_took_a_snapshot_of(self, server: embedded.Server) -> None:
+    def test_is_not_on_because_of_a_manual_snapshot(self, server: embedded.Server) -> None:
         with server.client() as client:
             client.bgsave()
             deadline = monotonic() + 10
@@ -67,7 +67,7 @@ class TestPersistence:
         assert status().is_persistent is False
         assert warns(status())
 
-    def test_is_left_open_where_nobody_may_ask(self, server: embedded.Server) -> None:
+    def test_is_unknown_if_the_configuration_cannot_be_read(self, server: embedded.Server) -> None:
         with server.client() as client:
             client.execute_command("ACL SETUSER", "default", "-config")
         assert status().is_persistent is None
@@ -78,7 +78,7 @@ class TestPersistence:
             client.execute_command("ACL SETUSER", "default", "-config")
         assert status().is_persistent is True
 
-    def test_is_that_of_every_node(self, cluster: embedded.Cluster) -> None:
+    def test_is_checked_on_every_node(self, cluster: embedded.Cluster) -> None:
         with cluster.nodes[-1].client() as node, cache_at(cluster.url, **CLUSTER) as client:
             before = node.config_get("save")["save"]
             client.config_set("save", "900 1", target_nodes="all")
@@ -90,17 +90,17 @@ class TestPersistence:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("missing", [*([field] for field in FIELDS), FIELDS], ids=str)
-def test_what_a_server_does_not_tell_is_left_open(
+def test_values_that_a_server_does_not_report_are_unknown(
     missing: list[str],
     default_cache: Redis,
     admin_client: Client,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told = [
+    replies = [
         {name: value for name, value in node.items() if name not in missing}
         for node in Server("default").info()
     ]
-    monkeypatch.setattr(Server, "info", lambda *_: told)
+    monkeypatch.setattr(Server, "info", lambda *_: replies)
     for role in ("cache", "primary"):
         assert not [each for each in status(role).warnings if "None" in each]
     with override_settings(ROOT_URLCONF="tests.api.urls"):

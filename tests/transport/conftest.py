@@ -10,6 +10,6 @@ from project import embedded
 
 @pytest.fixture
 def observer(valkey: embedded.Server) -> Iterator[Redis]:
-    """A client of the same server with connections of its own."""
+    """A client of the same server with separate connections."""
     with valkey.client() as client:
         yield client

@@ -33,7 +33,7 @@ Receive: TypeAlias = Callable[[bytearray], int]
 
 
 class Credentials(CredentialProvider):
-    """Those of the user that every server has."""
+    """Credentials of the default user."""
 
     def get_credentials(self) -> tuple[str, str]:
         return "default", ""
@@ -71,7 +71,7 @@ def counted(client: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any
 def receiving(
     provider: RedisBlobDescriptorCacheProvider, receive: Callable[[Receive, bytearray], int]
 ) -> Iterator[None]:
-    """Within the block this thread's connection receives by `receive`, given the usual way."""
+    """Let this thread's connection receive through `receive` within the block."""
     connection = held(provider)
     sock = private.socket_of(connection)
 
@@ -89,7 +89,7 @@ def receiving(
 
 
 def ours(observer: Redis) -> set[str]:
-    """The ids of all connections but the observer's own."""
+    """Return the ids of all connections except the observer's."""
     own = observer.client_id()
     return {each["id"] for each in observer.client_list() if int(each["id"]) != own}
 
@@ -145,7 +145,7 @@ class TestAThread:
             thread.join()
         assert len(ours(observer)) <= 3
 
-    def test_holds_none_where_all_places_are_taken(
+    def test_holds_no_connection_if_the_limit_is_reached(
         self,
         provider: RedisBlobDescriptorCacheProvider,
         default_cache: Redis,
@@ -167,10 +167,10 @@ class TestAThread:
         ):
             for each in [pool.submit(calls) for _ in range(threads)]:
                 each.result()
-        # This thread holds one already, so of the others one fewer does.
+        # This thread already holds one, so one fewer of the others does.
         assert len(taken) == threads + (threads - (MAX_HELD - 1))
 
-    def test_may_be_configured_to_hold_none(
+    def test_can_be_configured_to_hold_no_connection(
         self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         provider = RedisBlobDescriptorCacheProvider(options=RedisOptions(hold_connections=False))
@@ -192,7 +192,7 @@ class TestAPool:
             },
         ],
     )
-    def test_that_is_small_or_of_another_kind_gets_each_back(
+    def test_that_is_small_or_of_another_class_gets_each_connection_back(
         self, valkey: embedded.Server, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with cache_at(valkey.url, **options) as client:
@@ -202,14 +202,16 @@ class TestAPool:
                 provider.stat(A)
             assert len(taken) == 2
 
-    def test_of_one_connection_serves_all_that_a_thread_does(self, valkey: embedded.Server) -> None:
+    def test_of_one_connection_is_enough_for_every_call_of_a_thread(
+        self, valkey: embedded.Server
+    ) -> None:
         with cache_at(valkey.url, CONNECTION_POOL_KWARGS={"max_connections": 1}) as client:
             provider = RedisBlobDescriptorCacheProvider()
             provider.set_descriptor(A, of(A))
             client.ping()
             assert provider.stat(A) == of(A)
 
-    def test_of_four_is_enough_for_three_others_and_all_that_a_thread_does(
+    def test_of_four_is_enough_for_three_other_threads_and_every_call_of_a_thread(
         self, valkey: embedded.Server
     ) -> None:
         with cache_at(
@@ -224,10 +226,10 @@ class TestAPool:
             for each in others:
                 client.connection_pool.release(each)
 
-    def test_that_is_disconnected_connects_once_where_nobody_answers(
+    def test_that_is_disconnected_connects_only_once_if_the_server_is_down(
         self, provider: RedisBlobDescriptorCacheProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """And so does not wait twice."""
+        """It does not wait twice."""
         tried: list[object] = []
 
         def refuse(self: Connection) -> None:
@@ -257,7 +259,7 @@ class TestAConnection:
             provider.set_descriptor(B, of(B))
             assert provider.stat(B) == of(B)
 
-    def test_that_has_something_to_read_is_replaced(
+    def test_with_unread_data_is_replaced(
         self,
         provider: RedisBlobDescriptorCacheProvider,
         default_cache: Redis,
@@ -289,7 +291,7 @@ class TestAConnection:
         assert not default_cache.connection_pool._in_use_connections
         assert provider.stat(A) == of(A)
 
-    def test_that_is_encrypted_is_held_too(
+    def test_that_is_encrypted_is_also_held(
         self, redis_tls: Encrypted, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with cache_at(redis_tls.url) as client:
@@ -383,9 +385,7 @@ class TestAConnection:
             provider.set_descriptor(B, of(B))
         assert isinstance(caught.value.__cause__, ConnectionError)
 
-    def test_is_health_checked_when_that_is_due(
-        self, valkey: embedded.Server, observer: Redis
-    ) -> None:
+    def test_is_health_checked_when_due(self, valkey: embedded.Server, observer: Redis) -> None:
         def pings() -> int:
             return int(observer.info("commandstats").get("cmdstat_ping", {"calls": 0})["calls"])
 
@@ -400,7 +400,7 @@ class TestAConnection:
                 assert provider.stat(A) == of(A)
             assert pings() == before + 1
 
-    def test_hands_push_messages_between_replies_to_their_handler(
+    def test_passes_push_messages_between_replies_to_their_handler(
         self, valkey: embedded.Server
     ) -> None:
         """The server tells a client that tracks a key when it is changed."""
@@ -444,7 +444,7 @@ class TestAForkedProcess:
             ctypes.PyDLL(None).fork,
         ],
     )
-    def test_has_connections_of_its_own(
+    def test_has_separate_connections(
         self, provider: RedisBlobDescriptorCacheProvider, fork: Callable[[], int]
     ) -> None:
         provider.set_descriptor(B, of(B, 7))
@@ -458,7 +458,7 @@ class TestAForkedProcess:
         assert all(provider.stat(A) == of(A) for _ in range(300))
         assert exit_code_of(child) == 0
 
-    def test_does_not_wait_for_threads_that_it_does_not_have(
+    def test_does_not_wait_for_threads_of_its_parent(
         self, provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
     ) -> None:
         """One thread of the parent's holds a connection, another has the pool's lock."""
@@ -490,7 +490,7 @@ class TestAForkedProcess:
             locker.join()
 
 
-def test_another_setting_of_caches_leaves_nothing_held(valkey: embedded.Server) -> None:
+def test_a_change_of_caches_releases_all_connections(valkey: embedded.Server) -> None:
     with cache_at(valkey.url) as client:
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))

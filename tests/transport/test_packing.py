@@ -39,7 +39,7 @@ def test_commands_are_packed_the_same_without_hiredis() -> None:
 
 @pytest.mark.parametrize("digest", [A, ALIAS, Digest("sha384:" + "e" * 96), TARSUM])
 @pytest.mark.parametrize("repository", [None, RepositoryName("team/app")])
-def test_a_template_packs_what_its_commands_say(
+def test_a_template_packs_the_same_bytes_as_its_commands(
     digest: Digest, repository: RepositoryName | None
 ) -> None:
     for template in (
@@ -65,7 +65,7 @@ def test_a_template_packs_what_its_commands_say(
         (b"", b"", b""),
     ],
 )
-def test_a_template_with_words_packs_what_its_commands_say(
+def test_a_template_with_words_packs_the_same_bytes_as_its_commands(
     digest: Digest,
     repository: RepositoryName | None,
     ttl: int | None,
@@ -78,7 +78,7 @@ def test_a_template_with_words_packs_what_its_commands_say(
         assert template.count == len(sent)
 
 
-def test_what_never_differs_is_packed_as_it_is() -> None:
+def test_constant_commands_are_packed_unchanged() -> None:
     sent: list[Command] = [("PING",), ("GET", A)]
     packed = Packed(sent)
     assert packed.commands() == sent
@@ -86,16 +86,16 @@ def test_what_never_differs_is_packed_as_it_is() -> None:
     assert packed.count == 2
 
 
-def test_a_name_that_looks_like_a_digest_is_left_alone() -> None:
+def test_a_name_that_looks_like_a_digest_is_not_replaced() -> None:
     name = RepositoryName("sha256:" + "0" * 64 + "/app")
     template = commands.stat_template(name)
     assert template.pack(A) == pack(template.commands(A))
 
 
-def test_a_template_with_the_digest_nowhere_is_just_its_commands() -> None:
+def test_a_template_without_a_digest_is_just_its_commands() -> None:
     assert Template(lambda _: [("PING",)]).pack(A) == pack([("PING",)])
 
 
 @pytest.mark.parametrize("reply", [None, 0, b"WRONGTYPE", [b"WRONGTYPE"]])
-def test_what_is_no_error_is_no_wrong_type(reply: object) -> None:
+def test_only_an_error_reply_can_be_a_wrong_type(reply: object) -> None:
     assert not is_wrong_type(reply)  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ Hide = Callable[[pytest.MonkeyPatch], None]
 
 
 class Hidden:
-    """An attribute that other libraries have, and that ours does not find."""
+    """An attribute that our code does not find, although the libraries still use it."""
 
     def __init__(self, holder: type, name: str) -> None:
         self._name = name
@@ -71,7 +71,7 @@ def attribute(holder: type, name: str) -> Hide:
 
 
 def in_module(module: str, name: str) -> Hide:
-    """Hide it from those who import the module from now on."""
+    """Hide it from later imports of the module."""
 
     def hide(patch: pytest.MonkeyPatch) -> None:
         found = sys.modules[module]
@@ -185,7 +185,7 @@ def exercise(provider: RedisBlobDescriptorCacheProvider) -> None:
     assert provider.stat_many([A, ALIAS]) == {}
 
 
-def test_all_parts_are_there_in_the_installed_versions() -> None:
+def test_the_installed_versions_have_all_parts() -> None:
     assert list(private.MISSING) == []
     assert private.CAN_EXCHANGE
     assert private.CAN_HOLD
@@ -218,28 +218,28 @@ SLOWER: dict[str, str] = {
 
 class TestWithoutAPart:
     @pytest.mark.parametrize(("part", "way"), SLOWER.items())
-    def test_the_probe_closes_the_way_that_needs_it(
+    def test_the_probe_disables_the_path_that_needs_it(
         self, without: Callable[[str], None], part: str, way: str
     ) -> None:
         without(part)
         assert not getattr(private, way)
 
     @pytest.mark.parametrize("part", ["a client's own connection", "a pool's cache"])
-    def test_a_client_that_may_be_special_uses_pipelines(
+    def test_a_client_of_an_unknown_class_uses_pipelines(
         self, without: Callable[[str], None], part: str
     ) -> None:
         without(part)
         assert not can_exchange(redis.Redis())
 
     @pytest.mark.parametrize("part", ["a pool's options", "a pool's limit"])
-    def test_a_pool_of_which_too_little_is_known_gets_each_back(
+    def test_a_pool_of_an_unknown_class_gets_each_connection_back(
         self, without: Callable[[str], None], part: str
     ) -> None:
         without(part)
         assert not Connections(ConnectionPool(), hold=True).may_be_held
 
     @pytest.mark.parametrize("part", PARTS)
-    def test_every_client_gets_the_same_answers(
+    def test_every_client_returns_the_same_results(
         self, valkey: embedded.Server, without: Callable[[str], None], part: str
     ) -> None:
         without(part)
@@ -268,7 +268,7 @@ class TestWithoutAPart:
                 assert server.batch([read]) == [b"7"]
 
     @pytest.mark.parametrize("part", ["NEVER_DECODE", "a pipeline's callbacks"])
-    def test_a_cluster_gives_the_same_answers(
+    def test_a_cluster_returns_the_same_results(
         self, cluster: embedded.Cluster, without: Callable[[str], None], part: str
     ) -> None:
         without(part)
@@ -277,7 +277,7 @@ class TestWithoutAPart:
                 client.flushall()
                 exercise(RedisBlobDescriptorCacheProvider())
 
-    def test_a_cluster_is_found_by_the_options_alone(
+    def test_a_cluster_is_recognised_by_its_options(
         self, cluster: embedded.Cluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hide = attribute(django_redis.pool.ConnectionFactory, "make_connection_params")
@@ -307,7 +307,7 @@ class TestWithoutAPart:
             importlib.reload(private)
 
     @pytest.mark.parametrize("part", ["NEVER_DECODE"])
-    def test_what_cannot_be_decoded_is_an_error(
+    def test_undecodable_text_is_an_error(
         self, valkey: embedded.Server, without: Callable[[str], None], part: str
     ) -> None:
         """Of the clients that decode, by redis-py's pipelines."""
@@ -326,7 +326,7 @@ class TestWithoutAPart:
             with pytest.raises(ImproperlyConfigured, match="decode_responses"):
                 server.batch([("GET", "key")])
 
-    def test_a_client_of_no_known_kind_is_a_mistake_in_the_settings(
+    def test_a_client_of_an_unknown_kind_is_an_error_in_the_settings(
         self, valkey: embedded.Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Whatever django-redis raises for a cache that has no raw client."""
@@ -374,7 +374,7 @@ with cache_at(sys.argv[1]):
 """
 
 
-def test_the_app_starts_without_what_it_imports(valkey: embedded.Server) -> None:
+def test_the_app_starts_without_the_private_modules_it_imports(valkey: embedded.Server) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", STARTING, valkey.url],
         cwd=Path(__file__).parent.parent.parent,

@@ -62,19 +62,19 @@ def client(valkey: embedded.Server) -> Iterator[Redis]:
 
 
 def kernels(sock: socket.socket) -> list[bytes]:
-    """The kernel's timeouts, in its own form."""
+    """Return the kernel's timeouts as the kernel stores them."""
     options = (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)
     return [sock.getsockopt(socket.SOL_SOCKET, option, 16) for option in options]
 
 
 def all_timeouts(redis: Redis) -> set[float | None]:
-    """Those of all open connections that are the pool's to give."""
+    """Return the timeouts of all open connections that the pool has available."""
     pool: Any = redis.connection_pool
     return {each._sock.gettimeout() for each in pool._available_connections if each._sock}
 
 
 class TestASocket:
-    def test_waits_no_longer_than_it_did(self, ends: tuple[socket.socket, socket.socket]) -> None:
+    def test_waits_no_longer_than_before(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, _ = ends
         assert use_kernel_timeout(ours, ours.gettimeout())
         assert ours.gettimeout() is None
@@ -85,7 +85,7 @@ class TestASocket:
         with pytest.raises(BlockingIOError):
             ours.sendall(bytes(1 << 24))
 
-    def test_is_given_back_as_it_was(self, ends: tuple[socket.socket, socket.socket]) -> None:
+    def test_is_given_back_unchanged(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, _ = ends
         before = kernels(ours)
         assert use_kernel_timeout(ours, ours.gettimeout())
@@ -94,7 +94,7 @@ class TestASocket:
         assert ours.gettimeout() == TIMEOUT
         assert kernels(ours) == before
 
-    def test_that_got_another_timeout_meanwhile_keeps_that(
+    def test_that_got_another_timeout_meanwhile_keeps_it(
         self, ends: tuple[socket.socket, socket.socket]
     ) -> None:
         ours, _ = ends
@@ -106,15 +106,17 @@ class TestASocket:
         assert kernels(ours) == before
 
     @pytest.mark.parametrize("usual", [None, 10.0])
-    def test_that_has_another_timeout_for_a_while_is_left_alone(
+    def test_with_a_temporary_timeout_is_not_changed(
         self, ends: tuple[socket.socket, socket.socket], usual: float | None
     ) -> None:
-        """As while a server is maintained."""
+        """As redis-py does during a server's maintenance."""
         ours, _ = ends
         assert not use_kernel_timeout(ours, usual)
         assert ours.gettimeout() == TIMEOUT
 
-    def test_without_a_timeout_has_none(self, ends: tuple[socket.socket, socket.socket]) -> None:
+    def test_without_a_timeout_waits_without_limit(
+        self, ends: tuple[socket.socket, socket.socket]
+    ) -> None:
         ours, _ = ends
         ours.settimeout(None)
         before = kernels(ours)
@@ -124,7 +126,7 @@ class TestASocket:
         assert ours.gettimeout() is None
 
     @pytest.mark.parametrize("seconds", [0.0, 1e-9])
-    def test_keeps_a_timeout_that_the_kernel_would_take_for_none(
+    def test_keeps_a_timeout_that_the_kernel_would_round_to_zero(
         self, ends: tuple[socket.socket, socket.socket], seconds: float
     ) -> None:
         ours, _ = ends
@@ -132,12 +134,12 @@ class TestASocket:
         assert not use_kernel_timeout(ours, ours.gettimeout())
         assert ours.gettimeout() == seconds
 
-    def test_that_is_closed_is_left_alone(self, ends: tuple[socket.socket, socket.socket]) -> None:
+    def test_that_is_closed_is_not_changed(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, _ = ends
         ours.close()
         assert not use_kernel_timeout(ours, ours.gettimeout())
 
-    def test_of_a_library_for_green_threads_is_left_alone(self) -> None:
+    def test_of_a_library_for_green_threads_is_not_changed(self) -> None:
         class Green(socket.socket):
             """Lets other green threads run while it waits."""
 
@@ -151,7 +153,9 @@ class TestASocket:
 
 
 class TestSending:
-    def test_takes_no_longer_in_parts(self, ends: tuple[socket.socket, socket.socket]) -> None:
+    def test_in_parts_takes_no_longer_than_the_timeout(
+        self, ends: tuple[socket.socket, socket.socket]
+    ) -> None:
         """If the other end reads slowly, one timeout covers the whole, not one each part."""
         ours, theirs = ends
         done = threading.Event()
@@ -172,9 +176,7 @@ class TestSending:
             slow.join()
         assert monotonic() - began < TIMEOUT + SLACK
 
-    def test_sends_all_that_does_not_go_at_once(
-        self, ends: tuple[socket.socket, socket.socket]
-    ) -> None:
+    def test_in_parts_sends_all_data(self, ends: tuple[socket.socket, socket.socket]) -> None:
         ours, theirs = ends
         assert use_kernel_timeout(ours, TIMEOUT)
         sent = bytes(range(256)) * (1 << 14)
@@ -194,7 +196,7 @@ class TestSending:
 @by_hiredis
 class TestAHeldConnection:
     @in_thread
-    def test_leaves_its_timeout_to_the_kernel(self, client: Redis) -> None:
+    def test_has_its_timeout_in_the_kernel(self, client: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
         for _ in range(3):
@@ -202,7 +204,7 @@ class TestAHeldConnection:
             assert held(provider)._sock.gettimeout() is None
 
     @in_thread
-    def test_runs_into_it_as_into_any(self, client: Redis, valkey: embedded.Server) -> None:
+    def test_raises_the_usual_timeout_error(self, client: Redis, valkey: embedded.Server) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
         provider.stat(A)
@@ -222,7 +224,7 @@ class TestAHeldConnection:
             assert all_timeouts(client) == {TIMEOUT}
             assert provider.stat(A) == of(A)
 
-    def test_is_given_back_so_when_its_thread_ends(self, client: Redis) -> None:
+    def test_is_given_back_with_that_timeout_when_its_thread_ends(self, client: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
 
         @in_thread
@@ -236,9 +238,7 @@ class TestAHeldConnection:
 
     @maintained
     @in_thread
-    def test_keeps_the_timeout_that_it_has_while_its_server_is_maintained(
-        self, client: Redis
-    ) -> None:
+    def test_keeps_the_timeout_of_its_servers_maintenance(self, client: Redis) -> None:
         """With the calls that redis-py makes then; see its `maint_notifications`."""
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
@@ -260,8 +260,8 @@ class TestAHeldConnection:
 
     @pytest.mark.parametrize("is_read", [False, True])
     @in_thread
-    def test_that_has_something_to_read_is_replaced(self, client: Redis, is_read: bool) -> None:
-        """Whether it is still at the socket or already at the parser."""
+    def test_with_unread_data_is_replaced(self, client: Redis, is_read: bool) -> None:
+        """Whether the data is still in the socket or already in the parser."""
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
         provider.stat(A)
@@ -285,10 +285,10 @@ class TestAHeldConnection:
         assert provider.stat(A) == of(A)
         assert held(provider)._sock is not sock
 
-    def test_of_the_thread_that_handles_signals_keeps_its_own(
+    def test_of_the_thread_that_handles_signals_keeps_pythons_timeout(
         self, client: Redis, valkey: embedded.Server
     ) -> None:
-        """Each signal would start the kernel's timeout again."""
+        """Each signal would restart the kernel's timeout."""
         provider = RedisBlobDescriptorCacheProvider()
         provider.set_descriptor(A, of(A))
         provider.stat(A)
@@ -305,7 +305,7 @@ class TestAHeldConnection:
 
     @pytest.mark.parametrize("way", ["python parser", "TLS", "health checks"])
     @in_thread
-    def test_of_another_kind_keeps_its_own(
+    def test_of_another_kind_keeps_pythons_timeout(
         self, valkey: embedded.Server, redis_tls: Encrypted, way: str
     ) -> None:
         url = redis_tls.url if way == "TLS" else valkey.url
