@@ -68,7 +68,7 @@ Login = Callable[..., Client]
 
 @pytest.fixture
 def login(db: None) -> Iterator[Login]:
-    """Log somebody in: `login("name", "view_repository", …)`; with `superuser=True` anything."""
+    """Log a user in: `login("name", "view_repository", …)`; with `superuser=True` anything."""
     backends = ["django.contrib.auth.backends.ModelBackend", f"{__name__}.GrantingBackend"]
 
     def log_in(name: str, *permissions: str, superuser: bool = False) -> Client:
@@ -92,7 +92,7 @@ def admin(login: Login) -> Client:
 
 @pytest.fixture
 def viewer(login: Login) -> Client:
-    """The client of somebody who may view everything and change nothing."""
+    """The client of a user who may view everything and change nothing."""
     return login("viewer", "view_repository", "view_blob")
 
 

@@ -29,7 +29,7 @@ SAMPLE = {
     "override": {"orphan-override": 1},
     "repository": {"corrupt": 2},
 }
-"""What `project.sample` says that it damages."""
+"""The damage in the sample data, according to `project.sample`."""
 
 
 def counts(found: set[tuple[str, str, str | None, str | None]]) -> dict[str, dict[str, int]]:

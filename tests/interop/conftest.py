@@ -29,7 +29,7 @@ def images() -> tuple[Image, Image]:
 
 @pytest.fixture
 def redis_server() -> Iterator[embedded.Server]:
-    """A Redis of this test alone, on TCP: a registry 2.x knows no sockets."""
+    """A Redis for this test only, on TCP: a registry 2.x cannot use unix sockets."""
     with embedded.start(binary=installed("redis-server")) as server:
         yield server
 
@@ -43,7 +43,7 @@ def redis_client(redis_server: embedded.Server) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def registry(tmp_path: Path, redis_server: embedded.Server) -> Iterator[Registry]:
-    """A registry of this test alone, its descriptor cache in `redis_server`."""
+    """A registry for this test only, its descriptor cache in `redis_server`."""
     directory = tmp_path / "registry"
     directory.mkdir()
     with running_registry(directory, redis_server) as running:

@@ -41,7 +41,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = START_
 
 
 class Server:
-    """A running program that writes its output to a file and is told to end by `stop`."""
+    """A running program that writes its output to a file and is ended by `stop`."""
 
     def __init__(
         self, arguments: Sequence[str], log: Path, env: Mapping[str, str] | None = None

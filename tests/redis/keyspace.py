@@ -13,7 +13,7 @@ BLOBS = 133
 ODD_NAMES = ["MyTeam/app", "localhost:5000/app", "registry.example.com/team/app"]
 CORRUPT_NAMES = [b"", b"Not A Name", b"a//b", b"\xff\xfe", b"x" * 300, b"a::b", b"line\nbreak"]
 SPECIAL = "team-007/app"
-"""A repository with a blob that it shares with the last one alone."""
+"""A repository with a blob that it shares only with the last one."""
 
 
 def name_of(number: int) -> str:

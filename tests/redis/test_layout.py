@@ -84,7 +84,9 @@ class TestLayout:
         assert default_cache.hgetall(b"blobs::" + A.encode()) == {b"extra": b"kept"}
 
     @pytest.mark.parametrize("field", ["size", "length"])
-    def test_one_size_field_alone_may_be_written(self, default_cache: Redis, field: str) -> None:
+    def test_a_setting_can_limit_writes_to_one_size_field(
+        self, default_cache: Redis, field: str
+    ) -> None:
         """The other field is removed, so that it cannot contradict the written one."""
         RedisBlobDescriptorCacheProvider().set_descriptor(A, of(A, 1))
         provider = RedisBlobDescriptorCacheProvider(options=RedisOptions(size_fields=(field,)))

@@ -170,7 +170,7 @@ def _writes() -> Iterator[Ask]:
     form = {"size": "40", "media_type": MEDIA_TYPE, "canonical": ""}
     yes: dict[str, Any] = {"confirmed": "yes"}
     yield _page("repository_refresh", addresses.repositories("refresh"), "POST", walks=True)
-    # Into a visible repository: a blob that others hold, and one that nobody holds.
+    # Into a visible repository: a blob of other repositories, and a blob of none.
     for name in _NAMES:
         for digest in (SECRET, UNKNOWN):
             place = f"repositories/{name}/blobs/{digest}/"
@@ -207,7 +207,7 @@ def _writes() -> Iterator[Ask]:
 
 
 WRITES = [*_writes()]
-"""In order; each is tried by everybody."""
+"""In this order; each is sent by every persona."""
 
 
 def methods_of_the_table() -> dict[str, set[str]]:

@@ -38,7 +38,7 @@ DONE = {
 """What is in the history at the end: so a test cannot pass by comparing only refusals."""
 
 _IN_BOTH = ("setter", "purger")
-"""What the others may do where either hides, one of these may too."""
+"""Roles in both modes: each may do what the others may in either mode."""
 
 PERSONAS = [
     Persona(role, mode)
@@ -76,15 +76,15 @@ def test_two_worlds_that_differ_only_in_hidden_repositories_look_the_same(
     persona: Persona, valkey: embedded.Server, other_valkey: embedded.Server
 ) -> None:
     user = None if persona.role == "stranger" else account(persona)
-    without = _told(valkey, user, has_hidden=False)
-    with_hidden = _told(other_valkey, user, has_hidden=True)
+    without = _learned(valkey, user, has_hidden=False)
+    with_hidden = _learned(other_valkey, user, has_hidden=True)
     found = list(differences(without, with_hidden))
     assert not found, "\n".join(found)
     for change in DONE.get(persona.role, ()):
         assert change in with_hidden[-1].body
 
 
-def _told(server: embedded.Server, user: User | None, *, has_hidden: bool) -> list[Exchange]:
+def _learned(server: embedded.Server, user: User | None, *, has_hidden: bool) -> list[Exchange]:
     """All that the user learns in one world."""
     LogEntry.objects.all().delete()
     Session.objects.all().delete()
@@ -109,7 +109,7 @@ def _told(server: embedded.Server, user: User | None, *, has_hidden: bool) -> li
                         reader.read(ask)
         if changes:
             for ask in READS:
-                # What a HEAD and an OPTIONS say follows from the GET and from the route.
+                # The responses to HEAD and OPTIONS follow from the GET and from the route.
                 if ask.method not in {"HEAD", "OPTIONS"}:
                     reader.read(ask)
     history = LogEntry.objects.order_by("pk").values_list(

@@ -168,7 +168,7 @@ def failures(path: str, persona: str, requests: Requests) -> list[Failure]:
 @pytest.mark.parametrize("name", [*ROUTES, *NO_ROUTES])
 def test_no_route_fails(portal: None, name: str, persona: str) -> None:
     path = (ROUTES | NO_ROUTES)[name]
-    # Pages of the admin do not look at the header: one of each kind is enough for them. Those of
+    # Pages of the admin ignore the header: one of each kind is enough for them. Those of
     # Django's own accounts are slow.
     requests: Requests = [(method, ACCEPTS[-1]) for method in METHODS]
     if path.startswith(API):

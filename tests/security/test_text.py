@@ -37,7 +37,7 @@ OF_MANY = ("member", "name", "key", "orphan")
 """Places of which there are many: all texts are left there at once."""
 
 OF_ONE = ("media type", "override", "named digest", "size")
-"""Places that hold one text, and hide others: each text is left there alone."""
+"""Places for a single text, which hides others: each text is tested separately."""
 
 LEFT = {place: (place, [*TEXTS.values()]) for place in OF_MANY} | {
     f"{place}: {name}": (place, [text]) for place in OF_ONE for name, text in TEXTS.items()

@@ -88,7 +88,7 @@ class Reader:
         raise AssertionError(f"{ask} does not end")
 
     def write(self, ask: Ask) -> None:
-        """Ask, confirm what the page says, and go on step by step to the end."""
+        """Ask, confirm the page, and continue step by step to the end."""
         if ask.route.startswith("admin:") and "confirmed" in (ask.data or ()):
             data = {name: value for name, value in ask.data.items() if name != "confirmed"}
             shown = self.tell(replace(ask, data=data))

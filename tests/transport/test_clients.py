@@ -1,4 +1,4 @@
-"""What an error of redis-py's says of why Redis is not available."""
+"""Why Redis is not available, according to the error of redis-py."""
 
 from __future__ import annotations
 

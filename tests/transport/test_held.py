@@ -1,4 +1,4 @@
-"""Which connections threads hold, when they are given back, and what that costs others."""
+"""Which connections threads hold, when they are given back, and the effect on other threads."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def without_effect(name: str, method: Callable[..., Any]) -> Hide:
 
 
 class FixedCallbacks:
-    """Callbacks of a pipeline that nobody can set."""
+    """Callbacks of a pipeline that cannot be set."""
 
     def __get__(self, instance: Any, owner: type) -> Any:
         return vars(instance)["callbacks"]
@@ -145,7 +145,7 @@ CLIENTS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Hides a part and probes anew, for the length of the test."""
+    """Hide a part and run the probe again, for the length of the test."""
 
     def hide(part: str) -> None:
         PARTS[part](monkeypatch)
@@ -290,7 +290,7 @@ class TestWithoutAPart:
     def test_a_client_that_takes_push_messages_for_replies_is_refused(
         self, valkey: embedded.Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """redis-py with hiredis before 3.2, which does not tell them apart."""
+        """redis-py with hiredis before 3.2, which does not distinguish them."""
         monkeypatch.delattr(pytest.importorskip("hiredis"), "PushNotification")
         importlib.reload(private)
         try:

@@ -216,7 +216,7 @@ def test_a_button_does_nothing_while_the_number_cannot_be_read_from_redis(
 
 
 class TestRepair:
-    """The findings of a large cache cannot all be counted while somebody waits."""
+    """The findings of a large cache cannot all be counted within a request."""
 
     def test_says_that_it_could_not_count_them_and_asks_once(
         self,
@@ -243,7 +243,7 @@ class TestRepair:
     ) -> None:
         action = ACTIONS["repair one"]
         add_damage(provider, range(2000))
-        # One look, and the time is up.
+        # The time is over after one read.
         limit(monkeypatch, preview=1.5, clock=counting_clock())
         page = admin.post(action.url, action.data)
         assert "findings of this kind; counting all of them takes too long" in text(page)

@@ -73,7 +73,7 @@ def test_an_accept_is_parsed_at_most_once_for_each_media_type(
     parsed = counted(mediatypes, "parse_header_parameters")
     accept = ",".join(f"a/b{number}" for number in range(count))
     assert superuser.get("/api/blobs/", HTTP_ACCEPT=accept).status_code == 406
-    # A few for each: some versions of the framework parse it anew for each renderer.
+    # A few for each: some versions of the framework parse it again for each renderer.
     assert parsed.call_count <= 12 * (count + 1)
 
 
