@@ -31,7 +31,16 @@ from blobcache.services.base import (
 )
 from blobcache.services.rules import Rules
 
-__all__ = ["ALIAS", "LAYER", "OCTETS", "A", "B", "MakeProvider", "ProviderConformance", "of"]
+__all__ = [
+    "ALIAS",
+    "LAYER",
+    "OCTETS",
+    "A",
+    "B",
+    "MakeProvider",
+    "ProviderConformance",
+    "make_descriptor",
+]
 
 MakeProvider = Callable[[Rules], BlobDescriptorCacheProvider]
 
@@ -44,7 +53,7 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 OTHER = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 
-def of(digest: str, size: int = 1234, media_type: str | None = OCTETS) -> Descriptor:
+def make_descriptor(digest: str, size: int = 1234, media_type: str | None = OCTETS) -> Descriptor:
     """Return a descriptor with this digest and default values."""
     return Descriptor(digest, size, media_type)
 
@@ -102,7 +111,7 @@ class ProviderConformance:
             lambda: scope.stat(digest),
             lambda: scope.clear(digest),
             lambda: scope.stat_many([A, digest]),
-            lambda: scope.set_descriptor(digest, of(A)),
+            lambda: scope.set_descriptor(digest, make_descriptor(A)),
         ):
             with pytest.raises(error):
                 call()
@@ -123,72 +132,74 @@ class ProviderConformance:
         with pytest.raises(BlobUnknown):
             repository.clear(A)
         with pytest.raises(RepositoryNameInvalid):
-            repository.set_descriptor(A, of(A))
+            repository.set_descriptor(A, make_descriptor(A))
 
     def test_a_descriptor_of_another_blob_is_refused_and_nothing_is_written(
         self, scope: BlobDescriptorService
     ) -> None:
         with pytest.raises(DigestMismatch):
-            scope.set_descriptor(A, of(B))
+            scope.set_descriptor(A, make_descriptor(B))
         assert scope.stat_many([A, B]) == {}
 
     def test_a_descriptor_without_a_media_type_is_refused(
         self, scope: BlobDescriptorService
     ) -> None:
         with pytest.raises(MediaTypeInvalid):
-            scope.set_descriptor(A, of(A, media_type=None))
+            scope.set_descriptor(A, make_descriptor(A, media_type=None))
         assert scope.stat_many([A]) == {}
 
     # Set and read
 
     def test_a_descriptor_that_was_set_is_returned(self, scope: BlobDescriptorService) -> None:
-        result = scope.set_descriptor(A, of(A))
-        assert result == SetResult(created=True, descriptor=of(A), before=None)
-        assert scope.stat(A) == of(A)
-        assert scope.stat(str(A)) == of(A)
-        assert scope.stat_many([str(A), A, B]) == {A: of(A)}
+        result = scope.set_descriptor(A, make_descriptor(A))
+        assert result == SetResult(created=True, descriptor=make_descriptor(A), before=None)
+        assert scope.stat(A) == make_descriptor(A)
+        assert scope.stat(str(A)) == make_descriptor(A)
+        assert scope.stat_many([str(A), A, B]) == {A: make_descriptor(A)}
 
     def test_setting_again_overwrites_the_size_and_reports_it(
         self, scope: BlobDescriptorService
     ) -> None:
-        scope.set_descriptor(A, of(A, 1))
-        result = scope.set_descriptor(A, of(A, 2))
-        assert result == SetResult(created=False, descriptor=of(A, 2), before=of(A, 1))
-        assert scope.stat(A) == of(A, 2)
+        scope.set_descriptor(A, make_descriptor(A, 1))
+        result = scope.set_descriptor(A, make_descriptor(A, 2))
+        assert result == SetResult(
+            created=False, descriptor=make_descriptor(A, 2), before=make_descriptor(A, 1)
+        )
+        assert scope.stat(A) == make_descriptor(A, 2)
 
     @pytest.mark.parametrize("size", [0, 2**63 - 1])
     def test_every_size_is_kept(self, scope: BlobDescriptorService, size: int) -> None:
-        scope.set_descriptor(A, of(A, size))
+        scope.set_descriptor(A, make_descriptor(A, size))
         assert scope.stat(A).size == size
 
     def test_a_media_type_is_any_text(self, scope: BlobDescriptorService) -> None:
-        scope.set_descriptor(A, of(A, media_type="Ünïcode; charset=x"))
+        scope.set_descriptor(A, make_descriptor(A, media_type="Ünïcode; charset=x"))
         assert scope.stat(A).media_type == "Ünïcode; charset=x"
 
     def test_the_first_global_media_type_is_kept(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
-        provider.set_descriptor(A, of(A, 1, OCTETS))
-        result = provider.set_descriptor(A, of(A, 2, LAYER))
-        assert result.descriptor == of(A, 2, OCTETS) == provider.stat(A)
+        provider.set_descriptor(A, make_descriptor(A, 1, OCTETS))
+        result = provider.set_descriptor(A, make_descriptor(A, 2, LAYER))
+        assert result.descriptor == make_descriptor(A, 2, OCTETS) == provider.stat(A)
 
     def test_a_scoped_set_also_sets_the_global_descriptor(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
-        provider.repository_scoped("team/app").set_descriptor(A, of(A))
-        assert provider.stat(A) == of(A)
+        provider.repository_scoped("team/app").set_descriptor(A, make_descriptor(A))
+        assert provider.stat(A) == make_descriptor(A)
 
     def test_a_global_set_makes_the_blob_readable_in_no_repository(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         with pytest.raises(BlobUnknown):
             provider.repository_scoped("team/app").stat(A)
 
     def test_a_scoped_set_makes_the_blob_readable_in_no_other_repository(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
-        provider.repository_scoped("team/app").set_descriptor(A, of(A))
+        provider.repository_scoped("team/app").set_descriptor(A, make_descriptor(A))
         other = provider.repository_scoped("team/application")
         with pytest.raises(BlobUnknown):
             other.stat(A)
@@ -198,17 +209,17 @@ class ProviderConformance:
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
         repository = provider.repository_scoped("team/app")
-        repository.set_descriptor(A, of(A, media_type=OCTETS))
-        result = repository.set_descriptor(A, of(A, media_type=LAYER))
-        assert result.descriptor == repository.stat(A) == of(A, media_type=LAYER)
-        assert result.before == provider.stat(A) == of(A, media_type=OCTETS)
+        repository.set_descriptor(A, make_descriptor(A, media_type=OCTETS))
+        result = repository.set_descriptor(A, make_descriptor(A, media_type=LAYER))
+        assert result.descriptor == repository.stat(A) == make_descriptor(A, media_type=LAYER)
+        assert result.before == provider.stat(A) == make_descriptor(A, media_type=OCTETS)
 
     def test_two_repositories_have_separate_media_types(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
         one, two = map(provider.repository_scoped, ("one", "two"))
-        one.set_descriptor(A, of(A, media_type=LAYER))
-        two.set_descriptor(A, of(A, media_type=OTHER))
+        one.set_descriptor(A, make_descriptor(A, media_type=LAYER))
+        two.set_descriptor(A, make_descriptor(A, media_type=OTHER))
         assert one.stat(A).media_type == LAYER
         assert two.stat(A).media_type == OTHER
         assert provider.stat(A).media_type == LAYER
@@ -219,79 +230,79 @@ class ProviderConformance:
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
         repository = provider.repository_scoped("team/app")
-        result = repository.set_descriptor(ALIAS, of(A))
-        assert result == SetResult(created=True, descriptor=of(A), before=None)
+        result = repository.set_descriptor(ALIAS, make_descriptor(A))
+        assert result == SetResult(created=True, descriptor=make_descriptor(A), before=None)
         for scope in (repository, provider):
-            assert scope.stat(ALIAS) == scope.stat(A) == of(A)
-            assert scope.stat_many([ALIAS, A]) == {ALIAS: of(A), A: of(A)}
+            assert scope.stat(ALIAS) == scope.stat(A) == make_descriptor(A)
+            assert scope.stat_many([ALIAS, A]) == {ALIAS: make_descriptor(A), A: make_descriptor(A)}
 
     def test_a_global_set_of_an_alias_does_not_change_the_canonical_digest(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
-        assert provider.set_descriptor(ALIAS, of(A)).descriptor == of(A)
-        assert provider.stat(ALIAS) == of(A)
+        assert provider.set_descriptor(ALIAS, make_descriptor(A)).descriptor == make_descriptor(A)
+        assert provider.stat(ALIAS) == make_descriptor(A)
         with pytest.raises(BlobUnknown):
             provider.stat(A)
 
     def test_clearing_an_alias_does_not_change_the_canonical_digest(
         self, scope: BlobDescriptorService
     ) -> None:
-        scope.set_descriptor(ALIAS, of(A))
-        scope.set_descriptor(A, of(A))
+        scope.set_descriptor(ALIAS, make_descriptor(A))
+        scope.set_descriptor(A, make_descriptor(A))
         scope.clear(ALIAS)
         with pytest.raises(BlobUnknown):
             scope.stat(ALIAS)
-        assert scope.stat(A) == of(A)
+        assert scope.stat(A) == make_descriptor(A)
 
     # Clear
 
     def test_a_cleared_blob_is_unknown(self, scope: BlobDescriptorService) -> None:
-        scope.set_descriptor(A, of(A))
-        scope.set_descriptor(B, of(B))
-        assert scope.clear(A) == of(A)
+        scope.set_descriptor(A, make_descriptor(A))
+        scope.set_descriptor(B, make_descriptor(B))
+        assert scope.clear(A) == make_descriptor(A)
         for call in (scope.stat, scope.clear):
             with pytest.raises(BlobUnknown):
                 call(A)
-        assert scope.stat_many([A, B]) == {B: of(B)}
+        assert scope.stat_many([A, B]) == {B: make_descriptor(B)}
 
     def test_a_cleared_blob_can_be_set_again_with_another_media_type(
         self, scope: BlobDescriptorService
     ) -> None:
-        scope.set_descriptor(A, of(A, 1, OCTETS))
+        scope.set_descriptor(A, make_descriptor(A, 1, OCTETS))
         scope.clear(A)
-        assert scope.set_descriptor(A, of(A, 2, LAYER)).created
-        assert scope.stat(A) == of(A, 2, LAYER)
+        assert scope.set_descriptor(A, make_descriptor(A, 2, LAYER)).created
+        assert scope.stat(A) == make_descriptor(A, 2, LAYER)
 
     def test_after_a_refill_by_another_repository_a_cleared_blob_is_readable_only_there(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
         one, two = map(provider.repository_scoped, ("one", "two"))
-        one.set_descriptor(A, of(A))
-        two.set_descriptor(A, of(A))
+        one.set_descriptor(A, make_descriptor(A))
+        two.set_descriptor(A, make_descriptor(A))
         one.clear(A)
-        two.set_descriptor(A, of(A))
+        two.set_descriptor(A, make_descriptor(A))
         with pytest.raises(BlobUnknown):
             one.stat(A)
         assert one.stat_many([A]) == {}
-        assert two.stat(A) == of(A)
+        assert two.stat(A) == make_descriptor(A)
 
     def test_a_global_clear_is_a_miss_for_a_repository_until_a_refill(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
         repository = provider.repository_scoped("team/app")
-        repository.set_descriptor(A, of(A, media_type=LAYER))
+        repository.set_descriptor(A, make_descriptor(A, media_type=LAYER))
         provider.clear(A)
         with pytest.raises(BlobUnknown):
             repository.stat(A)
-        provider.set_descriptor(A, of(A))
-        assert repository.stat(A) == of(A, media_type=LAYER)
+        provider.set_descriptor(A, make_descriptor(A))
+        assert repository.stat(A) == make_descriptor(A, media_type=LAYER)
 
     def test_in_a_cache_a_scoped_clear_also_clears_the_global_descriptor(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
         one, two = map(provider.repository_scoped, ("one", "two"))
-        one.set_descriptor(A, of(A))
-        two.set_descriptor(A, of(A))
+        one.set_descriptor(A, make_descriptor(A))
+        two.set_descriptor(A, make_descriptor(A))
         one.clear(A)
         for scope in (provider, two):
             with pytest.raises(BlobUnknown):
@@ -302,14 +313,14 @@ class ProviderConformance:
     ) -> None:
         provider = make_provider(Rules(role="primary"))
         one, two = map(provider.repository_scoped, ("one", "two"))
-        one.set_descriptor(A, of(A))
-        two.set_descriptor(A, of(A, media_type=LAYER))
-        assert one.clear(A) == of(A)
+        one.set_descriptor(A, make_descriptor(A))
+        two.set_descriptor(A, make_descriptor(A, media_type=LAYER))
+        assert one.clear(A) == make_descriptor(A)
         with pytest.raises(BlobUnknown):
             one.stat(A)
-        assert provider.stat(A) == of(A)
-        assert two.stat(A) == of(A, media_type=LAYER)
-        assert provider.clear(A) == of(A)
+        assert provider.stat(A) == make_descriptor(A)
+        assert two.stat(A) == make_descriptor(A, media_type=LAYER)
+        assert provider.clear(A) == make_descriptor(A)
         with pytest.raises(BlobUnknown):
             two.stat(A)
 
@@ -320,20 +331,20 @@ class ProviderConformance:
     ) -> None:
         names = [f"team/app-{number}" for number in range(20)]
         for name in names:
-            provider.repository_scoped(name).set_descriptor(A, of(A))
-        provider.repository_scoped(names[0]).set_descriptor(B, of(B))
+            provider.repository_scoped(name).set_descriptor(A, make_descriptor(A))
+        provider.repository_scoped(names[0]).set_descriptor(B, make_descriptor(B))
         assert purge(provider, A) == set(names)
         for scope in (provider, *map(provider.repository_scoped, names)):
             with pytest.raises(BlobUnknown):
                 scope.stat(A)
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         assert all(not provider.repository_scoped(name).stat_many([A]) for name in names)
-        assert provider.repository_scoped(names[0]).stat(B) == of(B)
+        assert provider.repository_scoped(names[0]).stat(B) == make_descriptor(B)
 
     def test_a_purge_clears_a_blob_that_is_only_in_the_global_scope(
         self, provider: BlobDescriptorCacheProvider
     ) -> None:
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         assert purge(provider, A) == set()
         with pytest.raises(BlobUnknown):
             provider.stat(A)
@@ -344,18 +355,18 @@ class ProviderConformance:
         self, make_provider: MakeProvider
     ) -> None:
         writer = make_provider(Rules())
-        writer.repository_scoped("team/app").set_descriptor(A, of(A))
+        writer.repository_scoped("team/app").set_descriptor(A, make_descriptor(A))
         reader = make_provider(replace(Rules(), read_only=True))
         for scope in (reader, reader.repository_scoped("team/app")):
             for call in (
-                lambda scope=scope: scope.set_descriptor(A, of(A)),
+                lambda scope=scope: scope.set_descriptor(A, make_descriptor(A)),
                 lambda scope=scope: scope.clear(A),
                 lambda: reader.purge(A),
             ):
                 with pytest.raises(OperationUnsupported):
                     call()
-            assert scope.stat_many([A]) in ({}, {A: of(A)})
-        assert writer.stat(A) == of(A)
+            assert scope.stat_many([A]) in ({}, {A: make_descriptor(A)})
+        assert writer.stat(A) == make_descriptor(A)
 
     def test_tarsum_digests_are_accepted_if_they_are_allowed(
         self, make_provider: MakeProvider
@@ -363,16 +374,18 @@ class ProviderConformance:
         provider = make_provider(Rules(allow_tarsum=True))
         tarsum = "tarsum.v1+sha256:" + "d" * 64
         repository = provider.repository_scoped("team/app")
-        repository.set_descriptor(tarsum, of(A))
+        repository.set_descriptor(tarsum, make_descriptor(A))
         for scope in (provider, repository):
-            assert scope.stat(tarsum) == scope.stat(A) == of(A)
-            assert scope.stat_many([tarsum]) == {tarsum: of(A)}
+            assert scope.stat(tarsum) == scope.stat(A) == make_descriptor(A)
+            assert scope.stat_many([tarsum]) == {tarsum: make_descriptor(A)}
 
     def test_a_batch_may_have_any_length(self, scope: BlobDescriptorService) -> None:
         digests = [Digest(f"sha256:{number:064x}") for number in range(1001)]
         for digest in digests[::7]:
-            scope.set_descriptor(digest, of(digest, 7))
-        assert scope.stat_many(digests) == {digest: of(digest, 7) for digest in digests[::7]}
+            scope.set_descriptor(digest, make_descriptor(digest, 7))
+        assert scope.stat_many(digests) == {
+            digest: make_descriptor(digest, 7) for digest in digests[::7]
+        }
 
 
 def purge(provider: BlobDescriptorCacheProvider, digest: str) -> set[str]:

@@ -22,7 +22,7 @@ from blobcache.findings import FINDING_KINDS
 from blobcache.redis.listings import RedisCatalog
 from blobcache.services import get_provider
 from project import embedded
-from tests.conformance import A, of
+from tests.conformance import A, make_descriptor
 from tests.doctor.damage import contents, digest, write_blob, write_member
 from tests.servers import cache_at, commands
 
@@ -96,7 +96,7 @@ class TestReindex:
 
     def test_a_registry_in_memory_has_no_index(self) -> None:
         with override_settings(BLOBCACHE={"default": MEMORY}):
-            get_provider().repository_scoped("team/app").set_descriptor(A, of(A))
+            get_provider().repository_scoped("team/app").set_descriptor(A, make_descriptor(A))
             with pytest.raises(CommandError, match="'default' keeps no index"):
                 run("reindex")
 

@@ -12,7 +12,7 @@ from blobcache.findings import FINDING_KINDS, Finding, Kind, Outcome, Place, Sub
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.catalog import STEP
 from blobcache.services.rules import Rules
-from tests.conformance import of
+from tests.conformance import make_descriptor
 from tests.doctor.damage import InterruptedProvider, contents, digest, write_blob, write_member
 from tests.stores import KINDS, store
 
@@ -41,7 +41,7 @@ def test_a_repaired_blob_is_not_removed_although_no_repository_holds_it(
 ) -> None:
     """Only a repair of unreferenced blobs removes it."""
     write_blob(any_store, digest(1), "no number")
-    provider.set_descriptor(digest(1), of(digest(1), size=77))
+    provider.set_descriptor(digest(1), make_descriptor(digest(1), size=77))
     for kind in set(FINDING_KINDS) - {Kind.UNREFERENCED}:
         assert repair(provider, Finding(kind, BLOB)) is Outcome.HEALED
         assert provider.stat(digest(1)).size == 77

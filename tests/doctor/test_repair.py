@@ -19,7 +19,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.audit import attributed
 from blobcache.services.rules import Rules
 from project import embedded, sample
-from tests.conformance import A, of
+from tests.conformance import A, make_descriptor
 from tests.doctor.damage import (
     HASHES,
     OVERRIDES,
@@ -204,7 +204,7 @@ HEALERS: dict[str, tuple[Callable[[Redis], None], Subject]] = {
 
 def refill(provider: RedisBlobDescriptorCacheProvider) -> None:
     """Do what a push does."""
-    provider.repository_scoped("a").set_descriptor(digest(1), of(digest(1), size=77))
+    provider.repository_scoped("a").set_descriptor(digest(1), make_descriptor(digest(1), size=77))
 
 
 class TestRaces:

@@ -24,7 +24,7 @@ from blobcache.exceptions import BlobUnknown, CacheUnavailable
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.transport import held as holding
 from project import embedded
-from tests.conformance import A, B, of
+from tests.conformance import A, B, make_descriptor
 from tests.servers import cache_at
 from tests.stores import CLUSTER, OTHER_CLIENT, PYTHON_PARSER
 from tests.threads import held
@@ -56,7 +56,7 @@ def calls() -> dict[str, Callable[[], object]]:
         "global stat": lambda: provider.stat(A),
         "scoped stat": lambda: repository.stat(A),
         "stat_many": lambda: repository.stat_many([A, B]),
-        "set": lambda: repository.set_descriptor(A, of(A)),
+        "set": lambda: repository.set_descriptor(A, make_descriptor(A)),
         "global clear": lambda: provider.clear(A),
         "scoped clear": lambda: repository.clear(A),
         "purge": lambda: provider.purge(A),
@@ -84,8 +84,8 @@ def assert_unavailable(name: str, unsaid: str = "127.0.0.1", *, timeout: float =
 
 def assert_works() -> None:
     provider = RedisBlobDescriptorCacheProvider()
-    provider.repository_scoped("a").set_descriptor(A, of(A))
-    assert provider.repository_scoped("a").stat(A) == of(A)
+    provider.repository_scoped("a").set_descriptor(A, make_descriptor(A))
+    assert provider.repository_scoped("a").stat(A) == make_descriptor(A)
 
 
 KERNEL_TIME = "packed, by the kernel's time"
@@ -177,11 +177,11 @@ def test_the_retry_policy_of_the_pool_is_respected(way: dict[str, Any], retries:
 
 def test_a_late_reply_is_not_taken_for_the_next_one(shared: embedded.Server) -> None:
     provider = RedisBlobDescriptorCacheProvider()
-    provider.set_descriptor(A, of(A, 1))
-    provider.set_descriptor(B, of(B, 2))
+    provider.set_descriptor(A, make_descriptor(A, 1))
+    provider.set_descriptor(B, make_descriptor(B, 2))
     with shared.frozen(), pytest.raises(CacheUnavailable):
         provider.stat(A)
-    assert provider.stat(B) == of(B, 2)
+    assert provider.stat(B) == make_descriptor(B, 2)
 
 
 def test_restarted_in_between(shared: embedded.Server) -> None:
@@ -231,9 +231,9 @@ def test_out_of_memory_refuses_writes_whole_and_answers_reads(server: embedded.S
         before = sorted(client.scan_iter())
         provider = RedisBlobDescriptorCacheProvider()
         with pytest.raises(CacheUnavailable):
-            provider.repository_scoped("b").set_descriptor(B, of(B))
+            provider.repository_scoped("b").set_descriptor(B, make_descriptor(B))
         assert sorted(client.scan_iter()) == before
-        assert provider.stat(A) == of(A)
+        assert provider.stat(A) == make_descriptor(A)
         client.config_set("maxmemory", 0)
     assert_works()
 
@@ -242,7 +242,7 @@ def test_out_of_memory_a_clear_still_works(server: embedded.Server) -> None:
     assert_works()
     with server.client() as client:
         client.config_set("maxmemory", 1)
-    assert RedisBlobDescriptorCacheProvider().repository_scoped("a").clear(A) == of(A)
+    assert RedisBlobDescriptorCacheProvider().repository_scoped("a").clear(A) == make_descriptor(A)
 
 
 def test_a_replica_that_lost_its_primary_refuses_writes(server: embedded.Server) -> None:

@@ -21,7 +21,7 @@ from blobcache.services.catalog import Budgets
 from blobcache.services.figures import FigureStore, MediaTypeTotal, Order
 from blobcache.services.rules import Rules
 from project import embedded
-from tests.conformance import ALIAS, LAYER, A, B, of
+from tests.conformance import ALIAS, LAYER, A, B, make_descriptor
 from tests.figures.repositories import OCTETS, counted, digest, write
 from tests.servers import cache_at, commands, monitor
 from tests.stores import KINDS, store
@@ -36,7 +36,7 @@ class TestCounting:
     ) -> None:
         write(any_store, "a", 5)
         scope = provider.repository_scoped("a")
-        scope.set_descriptor(A, of(A, size=1000, media_type=LAYER))
+        scope.set_descriptor(A, make_descriptor(A, size=1000, media_type=LAYER))
         any_store.sadd("repository::a::blobs", B, "rubbish")
         any_store.hset(f"blobs::{digest(4)}", "size", "x")
         found = counted(figures, "a")
@@ -53,7 +53,7 @@ class TestCounting:
     def test_an_alias_adds_no_bytes_if_its_blob_is_a_member_too(
         self, figures: FigureStore, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
     ) -> None:
-        provider.repository_scoped("a").set_descriptor(ALIAS, of(A, size=1000))
+        provider.repository_scoped("a").set_descriptor(ALIAS, make_descriptor(A, size=1000))
         found = counted(figures, "a")
         assert (found.sums.blobs, found.sums.bytes) == (2, 1000)
         any_store.srem("repository::a::blobs", A)
@@ -66,8 +66,8 @@ class TestCounting:
         scope = provider.repository_scoped("a")
         for number in range(MAX_MEDIA_TYPES + 5):
             blob = digest(number)
-            scope.set_descriptor(blob, of(blob, size=2, media_type=f"x/{number}"))
-        scope.set_descriptor(A, of(A, size=7, media_type="x/more"))
+            scope.set_descriptor(blob, make_descriptor(blob, size=2, media_type=f"x/{number}"))
+        scope.set_descriptor(A, make_descriptor(A, size=7, media_type="x/more"))
         found = counted(figures, "a")
         assert found.sums.bytes == 2 * (MAX_MEDIA_TYPES + 5) + 7
         assert len(found.sums.media_types) == MAX_MEDIA_TYPES

@@ -19,7 +19,7 @@ from redis import Redis
 
 from blobcache.services import get_provider
 from project import embedded
-from tests.conformance import A, of
+from tests.conformance import A, make_descriptor
 from tests.interop.processes import Server, run
 
 TOKEN = "t0ken"
@@ -99,7 +99,7 @@ class TestWhatIsScraped:
 
     def test_the_operations_of_the_service_are_counted(self, default_cache: Redis) -> None:
         repository = get_provider().repository_scoped("a")
-        repository.set_descriptor(A, of(A))
+        repository.set_descriptor(A, make_descriptor(A))
         repository.stat(A)
         response = Client().get("/metrics", headers=BEARER)
         assert response.headers["Content-Type"].startswith("text/plain; version=")

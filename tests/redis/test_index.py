@@ -19,7 +19,7 @@ from blobcache.services.catalog import CatalogStatus
 from blobcache.services.rules import Rules
 from blobcache.transport.server import Server
 from project import embedded
-from tests.conformance import A, B, of, purge
+from tests.conformance import A, B, make_descriptor, purge
 from tests.redis.keyspace import (
     BLOBS,
     CORRUPT_NAMES,
@@ -164,7 +164,7 @@ class TestWriters:
         def write() -> None:
             for number in range(100_000):
                 name = f"writer/{number}"
-                provider.repository_scoped(name).set_descriptor(B, of(B))
+                provider.repository_scoped(name).set_descriptor(B, make_descriptor(B))
                 if number % 2:
                     provider.repository_scoped(name).clear(B)
                 else:
@@ -231,7 +231,7 @@ class TestWriters:
     ) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         for name in ("gone", "stays"):
-            provider.repository_scoped(name).set_descriptor(A, of(A))
+            provider.repository_scoped(name).set_descriptor(A, make_descriptor(A))
         provider.catalog.reindex()
         provider.repository_scoped("gone").clear(A)
         assert names(provider.catalog) == ["stays"]
@@ -242,13 +242,13 @@ class TestWriters:
     ) -> None:
         """Another program writes between our read of the set and our removal of the name."""
         provider = RedisBlobDescriptorCacheProvider()
-        provider.repository_scoped("back").set_descriptor(A, of(A))
+        provider.repository_scoped("back").set_descriptor(A, make_descriptor(A))
         provider.catalog.reindex()
         provider.repository_scoped("back").clear(A)
         remove = NameIndex.remove_missing
 
         def late(self: NameIndex, gone: list[bytes]) -> None:
-            provider.repository_scoped("back").set_descriptor(A, of(A))
+            provider.repository_scoped("back").set_descriptor(A, make_descriptor(A))
             remove(self, gone)
 
         monkeypatch.setattr(NameIndex, "remove_missing", late)
@@ -259,7 +259,7 @@ class TestWriters:
     def test_our_own_writes_are_listed_at_once(self, any_store: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         provider.catalog.reindex()
-        provider.repository_scoped("new").set_descriptor(A, of(A))
+        provider.repository_scoped("new").set_descriptor(A, make_descriptor(A))
         assert names(provider.catalog) == ["new"]
 
     def test_a_registrys_writes_are_listed_after_a_reindex(self, any_store: Redis) -> None:
@@ -283,7 +283,7 @@ class TestSeparateIndex:
 
     def test_all_operations_work(self, provider: RedisBlobDescriptorCacheProvider) -> None:
         for number in range(30):
-            provider.repository_scoped(f"r/{number}").set_descriptor(A, of(A))
+            provider.repository_scoped(f"r/{number}").set_descriptor(A, make_descriptor(A))
         assert len(names(provider.catalog, limit=7)) == 30
         provider.catalog.reindex()
         assert len(names(provider.catalog, limit=7)) == 30
@@ -293,7 +293,7 @@ class TestSeparateIndex:
     def test_the_registrys_redis_has_no_key_of_ours(
         self, provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
     ) -> None:
-        provider.repository_scoped("r").set_descriptor(A, of(A))
+        provider.repository_scoped("r").set_descriptor(A, make_descriptor(A))
         provider.catalog.reindex()
         assert not list(default_cache.scan_iter("blobcache::*"))
 
@@ -304,9 +304,9 @@ class TestSeparateIndex:
         with embedded.start() as apart, cache_at(apart.url, "index"):
             provider = RedisBlobDescriptorCacheProvider(options=RedisOptions(catalog_alias="index"))
             apart.kill()
-            result = provider.repository_scoped("r").set_descriptor(A, of(A))
+            result = provider.repository_scoped("r").set_descriptor(A, make_descriptor(A))
             assert result.created
-            assert provider.repository_scoped("r").stat(A) == of(A)
+            assert provider.repository_scoped("r").stat(A) == make_descriptor(A)
             assert "The name r could not be indexed." in caplog.text
             apart.restart()
             provider.catalog.reindex()
@@ -330,7 +330,7 @@ class TestSeparateIndex:
     def test_a_read_only_registry_is_indexed_and_never_written(
         self, provider: RedisBlobDescriptorCacheProvider, valkey: embedded.Server
     ) -> None:
-        provider.repository_scoped("r").set_descriptor(A, of(A))
+        provider.repository_scoped("r").set_descriptor(A, make_descriptor(A))
         reader = RedisBlobDescriptorCacheProvider(
             Rules(read_only=True), RedisOptions(catalog_alias="index")
         )

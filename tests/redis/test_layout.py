@@ -17,7 +17,7 @@ from blobcache.services.rules import Rules
 from blobcache.transport.packing import Call, Reply
 from blobcache.transport.server import Server
 from project import embedded
-from tests.conformance import ALIAS, LAYER, OCTETS, A, B, of
+from tests.conformance import ALIAS, LAYER, OCTETS, A, B, make_descriptor
 from tests.servers import cache_at, commands, monitor
 from tests.stores import KINDS, store
 
@@ -35,7 +35,9 @@ def keyspace(client: Redis) -> dict[bytes, object]:
 
 class TestLayout:
     def test_of_a_scoped_set(self, default_cache: Redis) -> None:
-        RedisBlobDescriptorCacheProvider().repository_scoped("a/b").set_descriptor(A, of(A, 7))
+        RedisBlobDescriptorCacheProvider().repository_scoped("a/b").set_descriptor(
+            A, make_descriptor(A, 7)
+        )
         assert keyspace(default_cache) == {
             b"blobs::" + A.encode(): {
                 b"digest": A.encode(),
@@ -50,12 +52,12 @@ class TestLayout:
         }
 
     def test_of_a_global_set(self, default_cache: Redis) -> None:
-        RedisBlobDescriptorCacheProvider().set_descriptor(A, of(A, 7))
+        RedisBlobDescriptorCacheProvider().set_descriptor(A, make_descriptor(A, 7))
         assert keyspace(default_cache).keys() == {b"blobs::" + A.encode()}
 
     def test_of_an_alias(self, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        provider.repository_scoped("a").set_descriptor(ALIAS, of(A, 7, LAYER))
+        provider.repository_scoped("a").set_descriptor(ALIAS, make_descriptor(A, 7, LAYER))
         keys = keyspace(default_cache)
         whole = {
             b"digest": A.encode(),
@@ -71,14 +73,14 @@ class TestLayout:
 
     def test_a_clear_leaves_no_key(self, default_cache: Redis) -> None:
         repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
-        repository.set_descriptor(ALIAS, of(A))
+        repository.set_descriptor(ALIAS, make_descriptor(A))
         repository.clear(ALIAS)
         repository.clear(A)
         assert keyspace(default_cache).keys() == {NAMES, BUILD}
 
     def test_a_clear_keeps_fields_of_other_programs(self, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         default_cache.hset(b"blobs::" + A.encode(), "extra", "kept")
         provider.clear(A)
         assert default_cache.hgetall(b"blobs::" + A.encode()) == {b"extra": b"kept"}
@@ -88,9 +90,9 @@ class TestLayout:
         self, default_cache: Redis, field: str
     ) -> None:
         """The other field is removed, so that it cannot contradict the written one."""
-        RedisBlobDescriptorCacheProvider().set_descriptor(A, of(A, 1))
+        RedisBlobDescriptorCacheProvider().set_descriptor(A, make_descriptor(A, 1))
         provider = RedisBlobDescriptorCacheProvider(options=RedisOptions(size_fields=(field,)))
-        provider.set_descriptor(A, of(A, 2))
+        provider.set_descriptor(A, make_descriptor(A, 2))
         fields = default_cache.hgetall(b"blobs::" + A.encode())
         assert fields.keys() == {b"digest", field.encode(), b"mediatype"}
         assert provider.stat(A).size == 2
@@ -98,25 +100,27 @@ class TestLayout:
     def test_prefix_and_version_of_the_cache_are_ignored(self, valkey: embedded.Server) -> None:
         with cache_at(valkey.url, SERIALIZER="django_redis.serializers.json.JSONSerializer") as raw:
             raw.flushall()
-            RedisBlobDescriptorCacheProvider().set_descriptor(A, of(A))
+            RedisBlobDescriptorCacheProvider().set_descriptor(A, make_descriptor(A))
             assert raw.keys() == [b"blobs::" + A.encode()]
 
 
 class TestTtl:
     def test_is_set_on_every_key_that_a_write_touches(self, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider(Rules(ttl=100))
-        provider.repository_scoped("a").set_descriptor(ALIAS, of(A))
+        provider.repository_scoped("a").set_descriptor(ALIAS, make_descriptor(A))
         ttls = {key: default_cache.ttl(key) for key in default_cache.scan_iter()}
         assert {key for key, ttl in ttls.items() if ttl == -1} == {NAMES, BUILD}
         assert all(90 < ttl <= 100 for key, ttl in ttls.items() if key not in (NAMES, BUILD))
 
     def test_restarts_at_each_write(self, default_cache: Redis) -> None:
-        RedisBlobDescriptorCacheProvider(Rules(ttl=100)).set_descriptor(A, of(A))
-        RedisBlobDescriptorCacheProvider(Rules(ttl=500)).set_descriptor(A, of(A))
+        RedisBlobDescriptorCacheProvider(Rules(ttl=100)).set_descriptor(A, make_descriptor(A))
+        RedisBlobDescriptorCacheProvider(Rules(ttl=500)).set_descriptor(A, make_descriptor(A))
         assert default_cache.ttl(b"blobs::" + A.encode()) > 400
 
     def test_is_not_set_if_the_setting_is_none(self, default_cache: Redis) -> None:
-        RedisBlobDescriptorCacheProvider().repository_scoped("a").set_descriptor(A, of(A))
+        RedisBlobDescriptorCacheProvider().repository_scoped("a").set_descriptor(
+            A, make_descriptor(A)
+        )
         assert {default_cache.ttl(key) for key in default_cache.scan_iter()} == {-1}
 
 
@@ -142,12 +146,12 @@ class TestCost:
 
     def test_of_a_global_stat(self, default_cache: Redis, observer: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         assert self.cost(observer, lambda: provider.stat(A)) == (1, {"hmget": 1})
 
     def test_of_a_scoped_stat(self, default_cache: Redis, observer: Redis) -> None:
         repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
-        repository.set_descriptor(A, of(A))
+        repository.set_descriptor(A, make_descriptor(A))
         assert self.cost(observer, lambda: repository.stat(A)) == (
             1,
             {"sismember": 1, "hmget": 1, "hget": 1},
@@ -156,23 +160,25 @@ class TestCost:
     @pytest.mark.parametrize("digest", [A, ALIAS])
     def test_of_a_scoped_set(self, default_cache: Redis, observer: Redis, digest: Digest) -> None:
         repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
-        trips, calls = self.cost(observer, lambda: repository.set_descriptor(digest, of(A)))
+        trips, calls = self.cost(
+            observer, lambda: repository.set_descriptor(digest, make_descriptor(A))
+        )
         assert trips == 1
         assert (calls["multi"], calls["exec"]) == (1, 1)
 
     def test_of_a_global_set(self, default_cache: Redis, observer: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        trips, calls = self.cost(observer, lambda: provider.set_descriptor(A, of(A)))
+        trips, calls = self.cost(observer, lambda: provider.set_descriptor(A, make_descriptor(A)))
         assert trips == 1
         assert calls.keys() == {"multi", "exec", "hmget", "hset", "hsetnx"}
 
     def test_of_a_clear(self, default_cache: Redis, observer: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        provider.repository_scoped("a").set_descriptor(A, of(A))
-        provider.set_descriptor(B, of(B))
+        provider.repository_scoped("a").set_descriptor(A, make_descriptor(A))
+        provider.set_descriptor(B, make_descriptor(B))
         trips, _ = self.cost(observer, lambda: provider.repository_scoped("a").clear(A))
         assert trips == 1
-        provider.set_descriptor(B, of(B))
+        provider.set_descriptor(B, make_descriptor(B))
         trips, _ = self.cost(observer, lambda: provider.clear(B), warm=False)
         assert trips == 1
 
@@ -180,7 +186,7 @@ class TestCost:
         self, default_cache: Redis, observer: Redis
     ) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         default_cache.script_flush()
         trips, calls = self.cost(observer, lambda: provider.clear(A), warm=False)
         assert (trips, calls["evalsha"], calls["eval"]) == (2, 1, 1)
@@ -202,10 +208,10 @@ class TestCost:
     ) -> None:
         default_cache.set(b"repository::a::blobs", "text")
         repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
-        trips, calls = self.cost(observer, lambda: repository.set_descriptor(A, of(A)))
+        trips, calls = self.cost(observer, lambda: repository.set_descriptor(A, make_descriptor(A)))
         assert trips == 2
         assert calls["unlink"] == 1
-        assert repository.stat(A) == of(A)
+        assert repository.stat(A) == make_descriptor(A)
 
 
 class TestRepairOfKeys:
@@ -219,13 +225,13 @@ class TestRepairOfKeys:
         else:
             any_store.hset(key, mapping={"digest": A, "size": 1, "mediatype": b"\xff"})
         repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
-        assert repository.set_descriptor(ALIAS, of(A)).descriptor == of(A)
-        assert repository.stat(A) == repository.stat(ALIAS) == of(A)
+        assert repository.set_descriptor(ALIAS, make_descriptor(A)).descriptor == make_descriptor(A)
+        assert repository.stat(A) == repository.stat(ALIAS) == make_descriptor(A)
 
     def test_an_index_of_the_wrong_type_is_repaired(self, any_store: Redis) -> None:
         any_store.set(NAMES, "text")
         provider = RedisBlobDescriptorCacheProvider()
-        provider.repository_scoped("a").set_descriptor(A, of(A))
+        provider.repository_scoped("a").set_descriptor(A, make_descriptor(A))
         assert [entry.name for entry in provider.catalog.repositories().repositories] == ["a"]
 
 
@@ -251,13 +257,15 @@ class TestRepairByAnotherProgram:
                 return answers
 
             monkeypatch.setattr(Server, "transaction", mended)
-            repository.set_descriptor(A, of(A))
+            repository.set_descriptor(A, make_descriptor(A))
             assert client.smembers(key) == {A.encode(), B.encode()}
 
 
 class TestReadOnly:
     def test_sends_no_write(self, default_cache: Redis, observer: Redis) -> None:
-        RedisBlobDescriptorCacheProvider().repository_scoped("a").set_descriptor(A, of(A))
+        RedisBlobDescriptorCacheProvider().repository_scoped("a").set_descriptor(
+            A, make_descriptor(A)
+        )
         provider = RedisBlobDescriptorCacheProvider(Rules(read_only=True))
         repository = provider.repository_scoped("a")
         default_cache.ping()
@@ -272,7 +280,7 @@ class TestReadOnly:
             provider.server_status()
             for write in (
                 lambda: repository.clear(A),
-                lambda: provider.set_descriptor(A, of(A)),
+                lambda: provider.set_descriptor(A, make_descriptor(A)),
                 lambda: provider.purge(A),
             ):
                 with pytest.raises(OperationUnsupported):
@@ -315,7 +323,7 @@ class TestWriterWithoutPermission:
     def test_set_writes_all_or_nothing(self, request: pytest.FixtureRequest, refused: str) -> None:
         with self.restricted(request, "valkey", refused) as (raw, repository):
             with pytest.raises(CacheUnavailable):
-                repository.set_descriptor(A, of(A))
+                repository.set_descriptor(A, make_descriptor(A))
             assert raw.keys() == []
 
     def test_on_a_cluster_a_digest_becomes_a_member_last(
@@ -323,11 +331,11 @@ class TestWriterWithoutPermission:
     ) -> None:
         with self.restricted(request, "cluster", "hset") as (raw, repository):
             with pytest.raises(CacheUnavailable):
-                repository.set_descriptor(A, of(A))
+                repository.set_descriptor(A, make_descriptor(A))
             assert not raw.exists(b"repository::a::blobs")
         with self.restricted(request, "cluster", "sadd") as (raw, repository):
             with pytest.raises(CacheUnavailable):
-                repository.set_descriptor(A, of(A))
+                repository.set_descriptor(A, make_descriptor(A))
             assert raw.exists(b"blobs::" + A.encode())
             with pytest.raises(BlobUnknown):
                 repository.stat(A)
@@ -336,7 +344,7 @@ class TestWriterWithoutPermission:
         self, request: pytest.FixtureRequest
     ) -> None:
         with self.restricted(request, "cluster", "unlink") as (raw, repository):
-            repository.set_descriptor(A, of(A))
+            repository.set_descriptor(A, make_descriptor(A))
             with pytest.raises(CacheUnavailable):
                 repository.clear(A)
             assert not raw.exists(b"repository::a::blobs")
@@ -350,13 +358,13 @@ class TestClusterCost:
     ) -> None:
         with store(request, "cluster"), ExitStack() as stack:
             repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
-            repository.set_descriptor(A, of(A))
+            repository.set_descriptor(A, make_descriptor(A))
             repository.clear(A)
             counted = [
                 stack.enter_context(commands(stack.enter_context(node.client())))
                 for node in cluster.nodes
             ]
-            repository.set_descriptor(A, of(A))
+            repository.set_descriptor(A, make_descriptor(A))
             repository.clear(A)
             stack.close()
             # Two hashes in slots of their own, the set, the index; then the set and two hashes.

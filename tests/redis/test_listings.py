@@ -15,7 +15,7 @@ from blobcache.redis.listings import RedisCatalog
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.catalog import Budgets
 from project import embedded
-from tests.conformance import ALIAS, LAYER, A, of
+from tests.conformance import ALIAS, LAYER, A, make_descriptor
 from tests.redis.keyspace import (
     NAMES,
     ODD_NAMES,
@@ -146,8 +146,10 @@ class TestHolders:
 
     def test_have_the_media_type_of_each_repository(self, any_store: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        provider.repository_scoped("one").set_descriptor(ALIAS, of(A, media_type=LAYER))
-        provider.repository_scoped("two").set_descriptor(A, of(A))
+        provider.repository_scoped("one").set_descriptor(
+            ALIAS, make_descriptor(A, media_type=LAYER)
+        )
+        provider.repository_scoped("two").set_descriptor(A, make_descriptor(A))
         any_store.sadd("repository::three::blobs", A)
         any_store.set(f"repository::three::blobs::{A}", "text")
         any_store.set("repository::four::blobs", "text")
@@ -168,7 +170,7 @@ class TestPrefixes:
             client.flushall()
             provider = RedisBlobDescriptorCacheProvider()
             for name in ("a", "ab", "b"):
-                provider.repository_scoped(name).set_descriptor(A, of(A))
+                provider.repository_scoped(name).set_descriptor(A, make_descriptor(A))
             expected = [name for name in ("a", "ab", "b") if name.startswith(prefix)]
             assert names(provider.catalog, prefix) == expected
 
@@ -177,6 +179,6 @@ class TestPrefixes:
         self, default_cache: Redis, text: str
     ) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        provider.repository_scoped("a").set_descriptor(A, of(A))
+        provider.repository_scoped("a").set_descriptor(A, make_descriptor(A))
         assert names(provider.catalog, "a" + text) == []
         assert [e.name for e in provider.catalog.repositories("", text).repositories] in ([], ["a"])

@@ -12,7 +12,7 @@ from blobcache.digest import Digest
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from project import embedded
-from tests.conformance import OCTETS, A, of
+from tests.conformance import OCTETS, A, make_descriptor
 from tests.servers import cache_at
 from tests.stores import CLUSTER
 
@@ -39,7 +39,7 @@ def test_a_blobs_hash_has_the_compact_encoding_only_if_the_server_allows_it(
 ) -> None:
     client.config_set(SETTING, limit)
     provider = RedisBlobDescriptorCacheProvider()
-    provider.repository_scoped("team/app").set_descriptor(A, of(A))
+    provider.repository_scoped("team/app").set_descriptor(A, make_descriptor(A))
     assert client.object("encoding", b"blobs::" + A.encode()) == encoding
     override = b"repository::team/app::blobs::" + A.encode()
     assert client.object("encoding", override) == b"listpack"
@@ -48,7 +48,7 @@ def test_a_blobs_hash_has_the_compact_encoding_only_if_the_server_allows_it(
 def test_an_alias_hash_also_has_the_compact_encoding(client: Redis) -> None:
     client.config_set(SETTING, 160)
     digest = Digest("sha512:" + "a" * 128)
-    RedisBlobDescriptorCacheProvider().set_descriptor(digest, of(digest))
+    RedisBlobDescriptorCacheProvider().set_descriptor(digest, make_descriptor(digest))
     assert client.object("encoding", b"blobs::" + digest.encode()) == b"listpack"
 
 
@@ -68,7 +68,7 @@ class TestBytesOfAPair:
         options = RedisOptions(size_fields=size_fields)
         repository = RedisBlobDescriptorCacheProvider(options=options).repository_scoped("a")
         for digest in DIGESTS:
-            repository.set_descriptor(digest, of(digest, SIZE))
+            repository.set_descriptor(digest, make_descriptor(digest, SIZE))
         return self.taken(client)
 
     def taken(self, client: Redis) -> float:

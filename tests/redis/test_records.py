@@ -14,7 +14,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.records import WRONG_TYPE, Fields
 from blobcache.services.rules import Rules
 from project import embedded
-from tests.conformance import A, B, of
+from tests.conformance import A, B, make_descriptor
 from tests.doctor.damage import write_member
 from tests.servers import cache_at, commands
 
@@ -29,7 +29,7 @@ class TestMembership:
         self, provider: RedisBlobDescriptorCacheProvider, any_store: Redis
     ) -> None:
         scope = provider.repository_scoped("a")
-        scope.set_descriptor(A, of(A))
+        scope.set_descriptor(A, make_descriptor(A))
         any_store.hset(f"repository::a::blobs::{B}", "mediatype", "x")
         member, other = scope.records([A, B])
         assert (member.kind, member.is_member) == (Kind.OK, True)

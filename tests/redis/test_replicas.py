@@ -13,7 +13,7 @@ from blobcache.exceptions import CacheUnavailable
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from project import embedded
-from tests.conformance import A, B, of
+from tests.conformance import A, B, make_descriptor
 from tests.servers import cache_at, commands
 from tests.stores import SENTINEL, store
 
@@ -26,9 +26,9 @@ def test_a_stat_asks_the_primary(
 ) -> None:
     with store(request, "sentinel"), sentinels.replica.client() as observer:
         provider = RedisBlobDescriptorCacheProvider()
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         with commands(observer) as traffic:
-            assert provider.stat(A) == of(A)
+            assert provider.stat(A) == make_descriptor(A)
         assert traffic.calls["hmget"] == 0
 
 
@@ -37,12 +37,12 @@ def test_a_stat_asks_a_replica_if_that_is_allowed(
 ) -> None:
     with store(request, "sentinel"), sentinels.replica.client() as observer:
         provider = RedisBlobDescriptorCacheProvider(options=RedisOptions(read_from_replicas=True))
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         with sentinels.primary.client() as client:
             client.wait(1, 5000)
         with commands(observer) as traffic:
-            assert provider.stat(A) == of(A)
-            assert provider.stat_many([A, B]) == {A: of(A)}
+            assert provider.stat(A) == make_descriptor(A)
+            assert provider.stat_many([A, B]) == {A: make_descriptor(A)}
         assert traffic.calls["hmget"] == 3
         # The cursors of a scan are not valid on another server.
         with commands(observer) as traffic:
@@ -66,7 +66,7 @@ def test_a_replica_takes_over_when_the_primary_is_gone() -> None:
         options = {**SENTINEL, **TIMEOUTS, "SENTINELS": watched.addresses}
         with cache_at(watched.url, **options):
             repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
-            repository.set_descriptor(A, of(A))
+            repository.set_descriptor(A, make_descriptor(A))
             with watched.primary.client() as client:
                 client.wait(1, 5000)
             watched.primary.kill()
@@ -74,5 +74,5 @@ def test_a_replica_takes_over_when_the_primary_is_gone() -> None:
                 repository.stat(A)
             for events in switches:
                 assert events.get_message(timeout=FAILOVER_SECONDS), "no other primary"
-            repository.set_descriptor(B, of(B))
-            assert repository.stat_many([A, B]) == {A: of(A), B: of(B)}
+            repository.set_descriptor(B, make_descriptor(B))
+            assert repository.stat_many([A, B]) == {A: make_descriptor(A), B: make_descriptor(B)}

@@ -9,7 +9,7 @@ from redis import Redis
 from blobcache.services import get_provider
 from tests.admin import addresses
 from tests.api.conftest import DIGEST, user
-from tests.conformance import of
+from tests.conformance import make_descriptor
 
 REPOSITORIES = 100
 
@@ -19,7 +19,7 @@ def admin(db: None, default_cache: Redis) -> Client:
     """A superuser's browser, and a page full of repositories."""
     provider = get_provider()
     for number in range(REPOSITORIES):
-        provider.repository_scoped(f"team/{number}").set_descriptor(DIGEST, of(DIGEST))
+        provider.repository_scoped(f"team/{number}").set_descriptor(DIGEST, make_descriptor(DIGEST))
     provider.catalog.reindex()  # type: ignore[attr-defined]
     superuser = user("superuser")
     superuser.is_staff = True

@@ -12,7 +12,7 @@ from blobcache import signals
 from blobcache.exceptions import CacheUnavailable
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from project import embedded
-from tests.conformance import A, of
+from tests.conformance import A, make_descriptor
 from tests.servers import cache_at
 
 NAME = "team/app"
@@ -53,7 +53,7 @@ def test_a_clear_without_permission_for_one_of_its_commands_fails(
 ) -> None:
     provider = RedisBlobDescriptorCacheProvider()
     scope = provider if repository is None else provider.repository_scoped(repository)
-    scope.set_descriptor(A, of(A))
+    scope.set_descriptor(A, make_descriptor(A))
     restrict(command)
     told: list[dict[str, Any]] = []
 
@@ -73,8 +73,8 @@ def test_a_repository_keeps_its_member_if_its_removal_is_refused(
     restrict: Restrict, cache: Redis
 ) -> None:
     scope = RedisBlobDescriptorCacheProvider().repository_scoped(NAME)
-    scope.set_descriptor(A, of(A))
+    scope.set_descriptor(A, make_descriptor(A))
     restrict("srem")
     with pytest.raises(CacheUnavailable):
         scope.clear(A)
-    assert scope.stat(A).size == of(A).size
+    assert scope.stat(A).size == make_descriptor(A).size

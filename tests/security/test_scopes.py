@@ -7,7 +7,7 @@ from redis import Redis
 
 from blobcache.exceptions import BlobUnknown
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from tests.conformance import A, of
+from tests.conformance import A, make_descriptor
 
 PUBLIC, SECRET = "team/public", "team/secret"
 
@@ -27,7 +27,7 @@ class Disguised(str):
 @pytest.fixture
 def provider(default_cache: Redis) -> RedisBlobDescriptorCacheProvider:
     found = RedisBlobDescriptorCacheProvider()
-    found.repository_scoped(SECRET).set_descriptor(A, of(A))
+    found.repository_scoped(SECRET).set_descriptor(A, make_descriptor(A))
     assert Disguised(SECRET) == PUBLIC
     return RedisBlobDescriptorCacheProvider()
 
@@ -39,13 +39,13 @@ def test_a_name_that_equals_another_does_not_get_its_scope(
     assert str(provider.repository_scoped(kind(PUBLIC)).repository) == PUBLIC
     scope = provider.repository_scoped(Disguised(SECRET))
     assert str(scope.repository) == SECRET
-    assert scope.stat(A) == of(A)
+    assert scope.stat(A) == make_descriptor(A)
 
 
 @pytest.mark.parametrize("kind", [str, Disguised])
 def test_its_own_scope_is_not_cached_under_the_other_name(
     kind: type[str], provider: RedisBlobDescriptorCacheProvider
 ) -> None:
-    assert provider.repository_scoped(Disguised(SECRET)).stat(A) == of(A)
+    assert provider.repository_scoped(Disguised(SECRET)).stat(A) == make_descriptor(A)
     with pytest.raises(BlobUnknown):
         provider.repository_scoped(kind(PUBLIC)).stat(A)

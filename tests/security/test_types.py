@@ -9,7 +9,7 @@ from rest_framework.test import APIClient
 
 from blobcache.services import get_provider
 from tests.api.conftest import DIGEST, user
-from tests.conformance import of
+from tests.conformance import make_descriptor
 
 HOSTILE = "text/html; <script>alert(1)</script>"
 
@@ -18,7 +18,9 @@ HOSTILE = "text/html; <script>alert(1)</script>"
 def pushed(db: None, default_cache: Redis) -> None:
     """A blob of that type, global and in a repository."""
     provider = get_provider()
-    provider.repository_scoped("a").set_descriptor(DIGEST, of(DIGEST, media_type=HOSTILE))
+    provider.repository_scoped("a").set_descriptor(
+        DIGEST, make_descriptor(DIGEST, media_type=HOSTILE)
+    )
     provider.catalog.reindex()  # type: ignore[attr-defined]
 
 

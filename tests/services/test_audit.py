@@ -18,7 +18,7 @@ from blobcache.services.base import BlobDescriptorCacheProvider
 from blobcache.services.memory import MemoryBlobDescriptorCacheProvider
 from blobcache.services.rules import Rules
 from blobcache.signals import blob_purged, descriptor_cleared, descriptor_set
-from tests.conformance import ALIAS, LAYER, OCTETS, A, B, of
+from tests.conformance import ALIAS, LAYER, OCTETS, A, B, make_descriptor
 
 SIGNALS = {"set": descriptor_set, "clear": descriptor_cleared, "purge": blob_purged}
 
@@ -72,18 +72,18 @@ class TestSignals:
     def test_a_set_has_the_descriptors_before_and_after(
         self, provider: BlobDescriptorCacheProvider, sent: list[dict[str, Any]]
     ) -> None:
-        provider.set_descriptor(A, of(A, 1))
-        provider.set_descriptor(A, of(A, 2, LAYER))
+        provider.set_descriptor(A, make_descriptor(A, 1))
+        provider.set_descriptor(A, make_descriptor(A, 2, LAYER))
         assert sent == [
-            facts("set", after=of(A, 1)),
-            facts("set", before=of(A, 1), after=of(A, 2, OCTETS)),
+            facts("set", after=make_descriptor(A, 1)),
+            facts("set", before=make_descriptor(A, 1), after=make_descriptor(A, 2, OCTETS)),
         ]
 
     def test_a_set_in_a_repository_names_it(
         self, provider: BlobDescriptorCacheProvider, sent: list[dict[str, Any]]
     ) -> None:
-        provider.repository_scoped("team/app").set_descriptor(ALIAS, of(A))
-        assert sent == [facts("set", repository="team/app", digest=ALIAS, after=of(A))]
+        provider.repository_scoped("team/app").set_descriptor(ALIAS, make_descriptor(A))
+        assert sent == [facts("set", repository="team/app", digest=ALIAS, after=make_descriptor(A))]
         assert type(sent[0]["repository"]) is RepositoryName
         assert type(sent[0]["digest"]) is Digest
 
@@ -91,20 +91,20 @@ class TestSignals:
         self, provider: BlobDescriptorCacheProvider, sent: list[dict[str, Any]]
     ) -> None:
         repository = provider.repository_scoped("team/app")
-        repository.set_descriptor(A, of(A, 1, LAYER))
+        repository.set_descriptor(A, make_descriptor(A, 1, LAYER))
         repository.clear(str(A))
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         provider.clear(A)
         assert sent[1::2] == [
-            facts("clear", repository="team/app", before=of(A, 1, LAYER)),
-            facts("clear", before=of(A)),
+            facts("clear", repository="team/app", before=make_descriptor(A, 1, LAYER)),
+            facts("clear", before=make_descriptor(A)),
         ]
 
     def test_a_purge_comes_once_after_a_clear_for_each_repository(
         self, provider: BlobDescriptorCacheProvider, sent: list[dict[str, Any]]
     ) -> None:
         for name in ("b", "a"):
-            provider.repository_scoped(name).set_descriptor(A, of(A))
+            provider.repository_scoped(name).set_descriptor(A, make_descriptor(A))
         sent.clear()
         provider.purge(A)
         assert [(each["event"], each["repository"]) for each in sent] == [
@@ -122,9 +122,11 @@ class TestSignals:
         with pytest.raises(BlobUnknown):
             provider.clear(A)
         with pytest.raises(DigestMismatch):
-            provider.set_descriptor(A, of(B))
+            provider.set_descriptor(A, make_descriptor(B))
         with pytest.raises(OperationUnsupported):
-            MemoryBlobDescriptorCacheProvider(Rules(read_only=True)).set_descriptor(A, of(A))
+            MemoryBlobDescriptorCacheProvider(Rules(read_only=True)).set_descriptor(
+                A, make_descriptor(A)
+            )
         with pytest.raises(BlobUnknown):
             provider.stat(A)
         assert sent == []
@@ -143,9 +145,9 @@ class TestSignals:
             raise RuntimeError("the receiver's own trouble")
 
         signal.connect(fail)
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         if event == "set":
-            assert provider.stat(A) == of(A)
+            assert provider.stat(A) == make_descriptor(A)
         else:
             change: Callable[[str], object] = provider.clear if event == "clear" else provider.purge
             change(A)
@@ -161,20 +163,20 @@ class TestAttribution:
         self, provider: BlobDescriptorCacheProvider, sent: list[dict[str, Any]]
     ) -> None:
         with attributed(actor="alice", source="admin"):
-            provider.set_descriptor(A, of(A))
+            provider.set_descriptor(A, make_descriptor(A))
             provider.purge(A)
         assert {(each["actor"], each["source"]) for each in sent} == {("alice", "admin")}
 
     def test_an_inner_block_overrides_the_outer_one(
         self, provider: BlobDescriptorCacheProvider, sent: list[dict[str, Any]]
     ) -> None:
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         with attributed(actor="alice", source="api"):
-            provider.set_descriptor(A, of(A))
+            provider.set_descriptor(A, make_descriptor(A))
             with attributed(actor=None, source="webhook"):
-                provider.set_descriptor(A, of(A))
-            provider.set_descriptor(A, of(A))
-        provider.set_descriptor(A, of(A))
+                provider.set_descriptor(A, make_descriptor(A))
+            provider.set_descriptor(A, make_descriptor(A))
+        provider.set_descriptor(A, make_descriptor(A))
         alice, nobody = ("alice", "api"), (None, "service")
         assert [(each["actor"], each["source"]) for each in sent] == [
             nobody,
@@ -189,17 +191,17 @@ class TestAttribution:
     ) -> None:
         with pytest.raises(BlobUnknown), attributed(actor="alice", source="api"):
             provider.clear(A)
-        provider.set_descriptor(A, of(A))
-        assert sent == [facts("set", after=of(A))]
+        provider.set_descriptor(A, make_descriptor(A))
+        assert sent == [facts("set", after=make_descriptor(A))]
 
     def test_it_does_not_affect_other_threads(
         self, provider: BlobDescriptorCacheProvider, sent: list[dict[str, Any]]
     ) -> None:
         with attributed(actor="alice", source="api"):
-            thread = threading.Thread(target=provider.set_descriptor, args=(A, of(A)))
+            thread = threading.Thread(target=provider.set_descriptor, args=(A, make_descriptor(A)))
             thread.start()
             thread.join()
-        assert sent == [facts("set", after=of(A))]
+        assert sent == [facts("set", after=make_descriptor(A))]
 
 
 class TestLog:
@@ -207,8 +209,10 @@ class TestLog:
         self, provider: BlobDescriptorCacheProvider, log: pytest.LogCaptureFixture
     ) -> None:
         with attributed(actor="alice", source="admin"):
-            provider.set_descriptor(A, of(A, 1))
-            provider.repository_scoped("team/app").set_descriptor(ALIAS, of(A, 1, LAYER))
+            provider.set_descriptor(A, make_descriptor(A, 1))
+            provider.repository_scoped("team/app").set_descriptor(
+                ALIAS, make_descriptor(A, 1, LAYER)
+            )
         provider.clear(A)
         provider.purge(B)
         alice, nobody = "actor='alice' source='admin'", "actor=None source='service'"
@@ -225,12 +229,12 @@ class TestLog:
         self, provider: BlobDescriptorCacheProvider, log: pytest.LogCaptureFixture
     ) -> None:
         with attributed(actor="alice", source="admin"):
-            provider.set_descriptor(A, of(A))
-        expected = facts("set", after=of(A), actor="alice", source="admin")
+            provider.set_descriptor(A, make_descriptor(A))
+        expected = facts("set", after=make_descriptor(A), actor="alice", source="admin")
         assert expected.items() <= vars(log.records[0]).items()
 
     def test_a_missing_media_type_is_not_quoted(self, log: pytest.LogCaptureFixture) -> None:
-        announce(Change("clear", "hub", None, A, before=of(A, 1, None)), object)
+        announce(Change("clear", "hub", None, A, before=make_descriptor(A, 1, None)), object)
         assert f"before={A},1,None after=- " in log.text
 
     @pytest.mark.parametrize(
@@ -257,7 +261,7 @@ class TestLog:
     ) -> None:
         media_type = text if text.isprintable() else "a/b"
         with attributed(actor=text, source=text):
-            announce(Change("set", text, None, A, after=of(A, 1, media_type)), object)
+            announce(Change("set", text, None, A, after=make_descriptor(A, 1, media_type)), object)
         (line,) = log.messages
         assert line.isprintable()
         assert line.isascii()

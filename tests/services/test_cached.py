@@ -28,7 +28,7 @@ from blobcache.services.memory import MemoryBlobDescriptorCacheProvider
 from blobcache.services.metrics import CacheMetrics
 from blobcache.services.rules import Rules
 from project import embedded
-from tests.conformance import ALIAS, LAYER, OCTETS, A, B, of
+from tests.conformance import ALIAS, LAYER, OCTETS, A, B, make_descriptor
 from tests.servers import cache_at, commands
 
 WRITES = {"hset", "hsetnx", "sadd", "hdel", "srem", "unlink", "del", "eval", "evalsha", "exec"}
@@ -73,27 +73,27 @@ class TestOverAnyCache:
         assert isinstance(CachedBlobStatter(cache, Backend()), BlobStatter)
 
     def test_a_hit_does_not_call_the_backend(self, cache: BlobDescriptorService) -> None:
-        backend = Backend(of(A, 2))
-        cache.set_descriptor(A, of(A, 1))
+        backend = Backend(make_descriptor(A, 2))
+        cache.set_descriptor(A, make_descriptor(A, 1))
         statter = CachedBlobStatter(cache, backend)
-        assert statter.stat(A) == of(A, 1)
+        assert statter.stat(A) == make_descriptor(A, 1)
         assert backend.asked == []
         assert counts(statter) == (1, 0, 0)
 
     def test_a_miss_is_filled_once(self, cache: BlobDescriptorService) -> None:
-        backend = Backend(of(A, 1, LAYER))
+        backend = Backend(make_descriptor(A, 1, LAYER))
         statter = CachedBlobStatter(cache, backend)
         for _ in range(3):
-            assert statter.stat(str(A)) == of(A, 1, LAYER)
-        assert cache.stat(A) == of(A, 1, LAYER)
+            assert statter.stat(str(A)) == make_descriptor(A, 1, LAYER)
+        assert cache.stat(A) == make_descriptor(A, 1, LAYER)
         assert backend.asked == [A]
         assert counts(statter) == (2, 1, 0)
 
     def test_an_alias_is_filled_under_its_own_digest(self, cache: BlobDescriptorService) -> None:
         backend = Backend()
-        backend.blobs[ALIAS] = of(A)
-        assert CachedBlobStatter(cache, backend).stat(ALIAS) == of(A)
-        assert cache.stat(ALIAS) == of(A)
+        backend.blobs[ALIAS] = make_descriptor(A)
+        assert CachedBlobStatter(cache, backend).stat(ALIAS) == make_descriptor(A)
+        assert cache.stat(ALIAS) == make_descriptor(A)
 
     def test_a_blob_unknown_to_the_backend_is_not_stored(
         self, cache: BlobDescriptorService
@@ -106,8 +106,8 @@ class TestOverAnyCache:
         assert backend.asked == [A, A]
         with pytest.raises(BlobUnknown):
             cache.stat(A)
-        backend.blobs[A] = of(A)
-        assert statter.stat(A) == of(A)
+        backend.blobs[A] = make_descriptor(A)
+        assert statter.stat(A) == make_descriptor(A)
         assert counts(statter) == (0, 3, 0)
 
     @pytest.mark.parametrize(
@@ -124,23 +124,23 @@ class TestOverAnyCache:
         assert counts(statter) == (0, 0, 0)
 
     def test_set_and_clear_change_only_the_cache(self, cache: BlobDescriptorService) -> None:
-        backend = Backend(of(A, 2))
+        backend = Backend(make_descriptor(A, 2))
         statter = CachedBlobStatter(cache, backend)
-        assert statter.set_descriptor(A, of(A, 1)) == SetResult(
-            created=True, descriptor=of(A, 1), before=None
+        assert statter.set_descriptor(A, make_descriptor(A, 1)) == SetResult(
+            created=True, descriptor=make_descriptor(A, 1), before=None
         )
-        assert statter.clear(A) == of(A, 1)
+        assert statter.clear(A) == make_descriptor(A, 1)
         with pytest.raises(BlobUnknown):
             statter.clear(A)
         assert backend.asked == []
-        assert backend.blobs == {A: of(A, 2)}
+        assert backend.blobs == {A: make_descriptor(A, 2)}
         assert counts(statter) == (0, 0, 0)
 
     @pytest.mark.parametrize(
         "descriptor",
         [
-            pytest.param(of(B), id="of another blob"),
-            pytest.param(of(A, 1, None), id="without a media type"),
+            pytest.param(make_descriptor(B), id="of another blob"),
+            pytest.param(make_descriptor(A, 1, None), id="without a media type"),
         ],
     )
     def test_a_descriptor_that_cannot_be_cached_is_logged_and_returned(
@@ -160,14 +160,14 @@ class TestOverAnyCache:
     def test_counts_may_be_shared(self, cache: BlobDescriptorService) -> None:
         metrics = CacheMetrics()
         for _ in range(2):
-            CachedBlobStatter(cache, Backend(of(A)), metrics).stat(A)
+            CachedBlobStatter(cache, Backend(make_descriptor(A)), metrics).stat(A)
         assert (metrics.hits, metrics.misses) == (1, 1)
 
 
 def test_a_name_that_cannot_be_written_is_read_through(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "blobcache.cached")
     cache = MemoryBlobDescriptorCacheProvider().repository_scoped("MyTeam/app")
-    assert CachedBlobStatter(cache, Backend(of(A))).stat(A) == of(A)
+    assert CachedBlobStatter(cache, Backend(make_descriptor(A))).stat(A) == make_descriptor(A)
     (record,) = [each for each in caplog.records if each.name == "blobcache.cached"]
     assert record.getMessage().startswith(f"The descriptor of {A} is not cached: ")
     assert (record.levelno, record.exc_info) == (logging.DEBUG, None)
@@ -176,7 +176,7 @@ def test_a_name_that_cannot_be_written_is_read_through(caplog: pytest.LogCapture
 def test_a_read_only_cache_is_read_through(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "blobcache.cached")
     cache = MemoryBlobDescriptorCacheProvider(Rules(read_only=True))
-    assert CachedBlobStatter(cache, Backend(of(A))).stat(A) == of(A)
+    assert CachedBlobStatter(cache, Backend(make_descriptor(A))).stat(A) == make_descriptor(A)
     (record,) = [each for each in caplog.records if each.name == "blobcache.cached"]
     assert record.getMessage().startswith(f"The descriptor of {A} is not cached: ")
     assert (record.levelno, record.exc_info) == (logging.DEBUG, None)
@@ -205,16 +205,16 @@ def test_a_corrupt_descriptor_is_a_miss_and_is_replaced(
     cache = RedisBlobDescriptorCacheProvider()
     with pytest.raises(DescriptorCorrupt):
         cache.stat(A)
-    statter = CachedBlobStatter(cache, Backend(of(A, 7)))
-    assert statter.stat(A) == of(A, 7)
-    assert cache.stat(A) == of(A, 7)
+    statter = CachedBlobStatter(cache, Backend(make_descriptor(A, 7)))
+    assert statter.stat(A) == make_descriptor(A, 7)
+    assert cache.stat(A) == make_descriptor(A, 7)
     assert counts(statter) == (0, 1, 0)
 
 
 @contextmanager
 def own_redis() -> Iterator[tuple[embedded.Server, CachedBlobStatter, Backend]]:
     """A server that the test may stop, a statter whose cache is on it, and its backend."""
-    backend = Backend(of(A), of(B))
+    backend = Backend(make_descriptor(A), make_descriptor(B))
     with (
         embedded.start() as server,
         cache_at(server.url, SOCKET_CONNECT_TIMEOUT=0.2, SOCKET_TIMEOUT=0.2),
@@ -228,7 +228,7 @@ def test_while_redis_is_down_the_backend_is_called_and_the_failure_is_logged_and
     with own_redis() as (server, statter, backend):
         statter.stat(A)
         server.stop()
-        assert statter.stat(A) == of(A)
+        assert statter.stat(A) == make_descriptor(A)
         with pytest.raises(BlobUnknown):
             statter.stat(ALIAS)
         assert backend.asked == [A, A, ALIAS]
@@ -238,13 +238,16 @@ def test_while_redis_is_down_the_backend_is_called_and_the_failure_is_logged_and
             f"The cache failed; asked the backend for {digest}." for digest in (A, ALIAS)
         ]
         assert all(record.exc_info for record in warnings)
-        for write in (lambda: statter.set_descriptor(A, of(A)), lambda: statter.clear(A)):
+        for write in (
+            lambda: statter.set_descriptor(A, make_descriptor(A)),
+            lambda: statter.clear(A),
+        ):
             with pytest.raises(CacheUnavailable):
                 write()
 
         server.restart()
         for _ in range(2):
-            assert statter.stat(A) == of(A)
+            assert statter.stat(A) == make_descriptor(A)
         assert counts(statter) == (1, 2, 2)
 
 
@@ -254,7 +257,7 @@ def test_a_redis_that_fails_is_not_written_to() -> None:
         # A user who may not read: an error of the server, not of the connection.
         observer.execute_command("ACL", "SETUSER", "default", "-hmget")
         with commands(observer) as traffic:
-            assert statter.stat(B) == of(B)
+            assert statter.stat(B) == make_descriptor(B)
         assert not WRITES & set(traffic.calls)
         assert counts(statter) == (0, 1, 1)
         assert observer.exists(f"blobs::{B}") == 0
@@ -265,7 +268,7 @@ def test_a_write_that_redis_refuses_is_logged_and_not_raised(
 ) -> None:
     with own_redis() as (server, statter, backend), server.client() as observer:
         observer.execute_command("ACL", "SETUSER", "default", "-hset")
-        assert statter.stat(A) == of(A)
+        assert statter.stat(A) == make_descriptor(A)
         told = [each.message for each in caplog.records if each.name == "blobcache.cached"]
         assert told == [f"The descriptor of {A} could not be cached."]
         assert backend.asked == [A]
@@ -292,13 +295,13 @@ class Failing:
 
 
 def test_a_failed_cache_is_never_written_to() -> None:
-    statter = CachedBlobStatter(Failing(CacheUnavailable("Down.")), Backend(of(A)))
-    assert statter.stat(A) == of(A)
+    statter = CachedBlobStatter(Failing(CacheUnavailable("Down.")), Backend(make_descriptor(A)))
+    assert statter.stat(A) == make_descriptor(A)
     assert counts(statter) == (0, 0, 1)
 
 
 def test_a_programming_error_is_not_handled_as_a_failed_cache() -> None:
-    backend = Backend(of(A))
+    backend = Backend(make_descriptor(A))
     with pytest.raises(ZeroDivisionError):
         CachedBlobStatter(Failing(ZeroDivisionError()), backend).stat(A)
     assert backend.asked == []

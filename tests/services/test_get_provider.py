@@ -21,7 +21,7 @@ from blobcache.services import get_browsable, get_provider
 from blobcache.services.base import BlobDescriptorCacheProvider
 from blobcache.services.memory import MemoryBlobDescriptorCacheProvider
 from project import embedded
-from tests.conformance import A, of
+from tests.conformance import A, make_descriptor
 from tests.servers import cache_at, commands
 
 MEMORY = {"PROVIDER": "blobcache.services.memory.MemoryBlobDescriptorCacheProvider"}
@@ -78,8 +78,8 @@ def test_there_is_one_for_each_process_and_registry() -> None:
     assert type(memory) is MemoryBlobDescriptorCacheProvider
     assert get_provider("memory") is memory
     assert get_provider("other") is not memory
-    memory.set_descriptor(A, of(A))
-    assert get_provider("memory").stat(A) == of(A)
+    memory.set_descriptor(A, make_descriptor(A))
+    assert get_provider("memory").stat(A) == make_descriptor(A)
     assert get_provider("other").stat_many([A]) == {}
 
 

@@ -20,7 +20,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.memory import MemoryBlobDescriptorCacheProvider
 from blobcache.services.metrics import BUCKETS, CacheMetrics
 from blobcache.services.rules import Rules
-from tests.conformance import A, B, of
+from tests.conformance import A, B, make_descriptor
 from tests.prometheus import samples
 from tests.servers import cache_at
 
@@ -78,9 +78,9 @@ class TestOperations:
         self, rules: Rules, provider: MemoryBlobDescriptorCacheProvider
     ) -> None:
         for service in (provider, provider.repository_scoped("a"), provider.repository_scoped("b")):
-            service.set_descriptor(A, of(A))
+            service.set_descriptor(A, make_descriptor(A))
         repository = provider.repository_scoped("a")
-        repository.set_descriptor(A, of(A))
+        repository.set_descriptor(A, make_descriptor(A))
         repository.stat(A)
         provider.stat(A)
         repository.stat_many(iter([A, A, B]))
@@ -111,7 +111,7 @@ class TestOperations:
         calls: list[Callable[[], object]] = [
             lambda: provider.stat("md5:no"),
             lambda: provider.clear(A),
-            lambda: provider.set_descriptor(A, of(A)),
+            lambda: provider.set_descriptor(A, make_descriptor(A)),
         ]
         for call in calls:
             with pytest.raises(BlobCacheError):
@@ -143,7 +143,7 @@ class TestOperations:
         }
 
     def test_are_timed(self, rules: Rules, provider: MemoryBlobDescriptorCacheProvider) -> None:
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         for _ in range(3):
             provider.stat(A)
         with suppress(BlobCacheError):
@@ -169,7 +169,7 @@ class TestOperations:
     def test_are_not_lost_between_threads(
         self, rules: Rules, provider: MemoryBlobDescriptorCacheProvider
     ) -> None:
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda _: [provider.stat(A) for _ in range(500)], range(8)))
         assert self.counted(rules)["global", "stat", "hit"] == 4000
@@ -178,7 +178,7 @@ class TestOperations:
 def test_one_process_has_the_same_metrics_as_with_prometheus_client(rules: Rules) -> None:
     """All but the durations and the times: names, help, types, labels, buckets and counts."""
     provider = MemoryBlobDescriptorCacheProvider(rules)
-    provider.set_descriptor(A, of(A))
+    provider.set_descriptor(A, make_descriptor(A))
     for _ in range(2):
         provider.stat(A)
     with suppress(BlobCacheError):

@@ -24,7 +24,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.transport import private
 from blobcache.transport.held import MAX_HELD, POOL_FRACTION
 from project import embedded
-from tests.conformance import A, B, of
+from tests.conformance import A, B, make_descriptor
 from tests.servers import Encrypted, cache_at
 from tests.threads import held
 
@@ -47,7 +47,7 @@ by_hiredis = pytest.mark.skipif(
 @pytest.fixture
 def provider(default_cache: Redis) -> RedisBlobDescriptorCacheProvider:
     provider = RedisBlobDescriptorCacheProvider()
-    provider.set_descriptor(A, of(A))
+    provider.set_descriptor(A, make_descriptor(A))
     return provider
 
 
@@ -104,9 +104,9 @@ class TestAThread:
         with counted(default_cache, monkeypatch) as taken:
             for _ in range(5):
                 provider.stat(A)
-                provider.repository_scoped("a").set_descriptor(A, of(A))
+                provider.repository_scoped("a").set_descriptor(A, make_descriptor(A))
                 provider.repository_scoped("a").clear(A)
-                provider.set_descriptor(A, of(A))
+                provider.set_descriptor(A, make_descriptor(A))
         assert taken == []
 
     def test_shares_it_between_providers_of_one_entry(
@@ -125,12 +125,12 @@ class TestAThread:
         with cache_at(valkey.url) as client:
             entry = settings.CACHES["default"]
             with override_settings(CACHES={**settings.CACHES, "other": entry}):
-                RedisBlobDescriptorCacheProvider().set_descriptor(A, of(A))
+                RedisBlobDescriptorCacheProvider().set_descriptor(A, make_descriptor(A))
                 with counted(client, monkeypatch) as taken:
                     other = RedisBlobDescriptorCacheProvider(
                         options=RedisOptions(cache_alias="other")
                     )
-                    assert other.stat(A) == of(A)
+                    assert other.stat(A) == make_descriptor(A)
                 assert taken == []
 
     def test_that_ends_gives_it_back(
@@ -175,7 +175,7 @@ class TestAThread:
     ) -> None:
         provider = RedisBlobDescriptorCacheProvider(options=RedisOptions(hold_connections=False))
         with counted(default_cache, monkeypatch) as taken:
-            provider.set_descriptor(A, of(A))
+            provider.set_descriptor(A, make_descriptor(A))
             provider.stat(A)
         assert len(taken) == 2
 
@@ -198,7 +198,7 @@ class TestAPool:
         with cache_at(valkey.url, **options) as client:
             provider = RedisBlobDescriptorCacheProvider()
             with counted(client, monkeypatch) as taken:
-                provider.set_descriptor(A, of(A))
+                provider.set_descriptor(A, make_descriptor(A))
                 provider.stat(A)
             assert len(taken) == 2
 
@@ -207,9 +207,9 @@ class TestAPool:
     ) -> None:
         with cache_at(valkey.url, CONNECTION_POOL_KWARGS={"max_connections": 1}) as client:
             provider = RedisBlobDescriptorCacheProvider()
-            provider.set_descriptor(A, of(A))
+            provider.set_descriptor(A, make_descriptor(A))
             client.ping()
-            assert provider.stat(A) == of(A)
+            assert provider.stat(A) == make_descriptor(A)
 
     def test_of_four_is_enough_for_three_other_threads_and_every_call_of_a_thread(
         self, valkey: embedded.Server
@@ -219,10 +219,10 @@ class TestAPool:
         ) as client:
             provider = RedisBlobDescriptorCacheProvider()
             others = [client.connection_pool.get_connection() for _ in range(POOL_FRACTION - 1)]
-            provider.set_descriptor(A, of(A))
+            provider.set_descriptor(A, make_descriptor(A))
             provider.server_status()
             provider.catalog.reindex()
-            assert provider.stat(A) == of(A)
+            assert provider.stat(A) == make_descriptor(A)
             for each in others:
                 client.connection_pool.release(each)
 
@@ -246,8 +246,8 @@ class TestAPool:
         self, provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
     ) -> None:
         default_cache.connection_pool.disconnect()
-        provider.set_descriptor(B, of(B))
-        assert provider.stat(B) == of(B)
+        provider.set_descriptor(B, make_descriptor(B))
+        assert provider.stat(B) == make_descriptor(B)
 
 
 class TestAConnection:
@@ -256,8 +256,8 @@ class TestAConnection:
     ) -> None:
         for _ in range(3):
             observer.client_kill_filter(_type="normal", skipme=True)
-            provider.set_descriptor(B, of(B))
-            assert provider.stat(B) == of(B)
+            provider.set_descriptor(B, make_descriptor(B))
+            assert provider.stat(B) == make_descriptor(B)
 
     def test_with_unread_data_is_replaced(
         self,
@@ -270,7 +270,7 @@ class TestAConnection:
         connection.send_packed_command([b"*1\r\n$4\r\nPING\r\n"])
         assert connection.can_read(1)
         with counted(default_cache, monkeypatch) as taken:
-            assert provider.stat(A) == of(A)
+            assert provider.stat(A) == make_descriptor(A)
         assert len(taken) == 1
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -289,17 +289,17 @@ class TestAConnection:
             with pytest.raises(error):
                 provider.stat(A)
         assert not default_cache.connection_pool._in_use_connections
-        assert provider.stat(A) == of(A)
+        assert provider.stat(A) == make_descriptor(A)
 
     def test_that_is_encrypted_is_also_held(
         self, redis_tls: Encrypted, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with cache_at(redis_tls.url) as client:
             provider = RedisBlobDescriptorCacheProvider()
-            provider.set_descriptor(A, of(A))
+            provider.set_descriptor(A, make_descriptor(A))
             with counted(client, monkeypatch) as taken:
                 for _ in range(3):
-                    assert provider.stat(A) == of(A)
+                    assert provider.stat(A) == make_descriptor(A)
             assert taken == []
 
     @by_hiredis
@@ -313,17 +313,17 @@ class TestAConnection:
             raise ConnectionError("lost")
 
         with receiving(provider, fail), pytest.raises(CacheUnavailable):
-            provider.set_descriptor(B, of(B))
+            provider.set_descriptor(B, make_descriptor(B))
         with counted(default_cache, monkeypatch) as taken:
-            assert provider.stat(A) == of(A)
-            assert provider.stat(A) == of(A)
+            assert provider.stat(A) == make_descriptor(A)
+            assert provider.stat(A) == make_descriptor(A)
         assert len(taken) == 1
 
     @by_hiredis
     def test_is_not_used_by_a_signal_handler_in_the_middle_of_a_call(
         self, provider: RedisBlobDescriptorCacheProvider
     ) -> None:
-        provider.set_descriptor(B, of(B, 7))
+        provider.set_descriptor(B, make_descriptor(B, 7))
         seen: list[object] = []
 
         def interrupted(receive: Receive, buffer: bytearray) -> int:
@@ -335,11 +335,11 @@ class TestAConnection:
         before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(provider.stat(B)))
         try:
             with receiving(provider, interrupted):
-                assert provider.stat(A) == of(A)
+                assert provider.stat(A) == make_descriptor(A)
         finally:
             signal.signal(signal.SIGUSR1, before)
-        assert seen == [None, of(B, 7)]
-        assert provider.stat(B) == of(B, 7)
+        assert seen == [None, make_descriptor(B, 7)]
+        assert provider.stat(B) == make_descriptor(B, 7)
 
     @pytest.mark.skipif(
         not hasattr(Connection, "mark_for_reconnect"), reason="redis-py 6 does not know maintenance"
@@ -352,8 +352,8 @@ class TestAConnection:
     ) -> None:
         held(provider).mark_for_reconnect()
         with counted(default_cache, monkeypatch) as taken:
-            assert provider.stat(A) == of(A)
-            assert provider.stat(A) == of(A)
+            assert provider.stat(A) == make_descriptor(A)
+            assert provider.stat(A) == make_descriptor(A)
         assert len(taken) == 1
 
     def test_that_another_thread_closes_after_the_check_is_connected_again(
@@ -366,7 +366,7 @@ class TestAConnection:
             return False
 
         monkeypatch.setattr(connection, "can_read", closed_after)
-        assert provider.stat(A) == of(A)
+        assert provider.stat(A) == make_descriptor(A)
 
     @by_hiredis
     def test_that_another_thread_closes_while_it_is_read_gives_no_reply(
@@ -382,7 +382,7 @@ class TestAConnection:
             return len(record)
 
         with receiving(provider, closed_meanwhile), pytest.raises(CacheUnavailable) as caught:
-            provider.set_descriptor(B, of(B))
+            provider.set_descriptor(B, make_descriptor(B))
         assert isinstance(caught.value.__cause__, ConnectionError)
 
     def test_is_health_checked_when_due(self, valkey: embedded.Server, observer: Redis) -> None:
@@ -391,13 +391,13 @@ class TestAConnection:
 
         with cache_at(valkey.url, CONNECTION_POOL_KWARGS={"health_check_interval": 60}):
             provider = RedisBlobDescriptorCacheProvider()
-            provider.set_descriptor(A, of(A))
+            provider.set_descriptor(A, make_descriptor(A))
             before = pings()
             provider.stat(A)
             assert pings() == before
             held(provider).next_health_check = 0
             for _ in range(2):
-                assert provider.stat(A) == of(A)
+                assert provider.stat(A) == make_descriptor(A)
             assert pings() == before + 1
 
     def test_passes_push_messages_between_replies_to_their_handler(
@@ -406,7 +406,7 @@ class TestAConnection:
         """The server tells a client that tracks a key when it is changed."""
         with cache_at(valkey.url, CONNECTION_POOL_KWARGS={"protocol": 3}):
             provider = RedisBlobDescriptorCacheProvider()
-            provider.set_descriptor(A, of(A))
+            provider.set_descriptor(A, make_descriptor(A))
             connection = held(provider)
             connection.send_command("CLIENT", "TRACKING", "ON")
             assert connection.read_response() == b"OK"
@@ -418,7 +418,7 @@ class TestAConnection:
             )
             assert replies == [b"1234", 0, b"7"]
             assert [each[1] for each in pushed] == [[key.encode()]]
-            assert provider.stat(A) == of(A, 7)
+            assert provider.stat(A) == make_descriptor(A, 7)
 
 
 def exit_code_of(child: int, seconds: float = 5) -> int | None:
@@ -447,15 +447,15 @@ class TestAForkedProcess:
     def test_has_separate_connections(
         self, provider: RedisBlobDescriptorCacheProvider, fork: Callable[[], int]
     ) -> None:
-        provider.set_descriptor(B, of(B, 7))
+        provider.set_descriptor(B, make_descriptor(B, 7))
         child = fork()
         if child == 0:  # pragma: no cover - another process
             wrong = True
             try:
-                wrong = any(provider.stat(B) != of(B, 7) for _ in range(300))
+                wrong = any(provider.stat(B) != make_descriptor(B, 7) for _ in range(300))
             finally:
                 os._exit(wrong)
-        assert all(provider.stat(A) == of(A) for _ in range(300))
+        assert all(provider.stat(A) == make_descriptor(A) for _ in range(300))
         assert exit_code_of(child) == 0
 
     def test_does_not_wait_for_threads_of_its_parent(
@@ -493,8 +493,8 @@ class TestAForkedProcess:
 def test_a_change_of_caches_releases_all_connections(valkey: embedded.Server) -> None:
     with cache_at(valkey.url) as client:
         provider = RedisBlobDescriptorCacheProvider()
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
     with cache_at(valkey.url) as other:
-        assert provider.stat(A) == of(A)
+        assert provider.stat(A) == make_descriptor(A)
         assert other.connection_pool is not client.connection_pool
     assert not client.connection_pool._in_use_connections

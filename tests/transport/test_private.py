@@ -29,7 +29,7 @@ from blobcache.transport import clients, private
 from blobcache.transport.exchange import can_exchange
 from blobcache.transport.held import Connections
 from project import embedded
-from tests.conformance import ALIAS, A, B, of
+from tests.conformance import ALIAS, A, B, make_descriptor
 from tests.servers import cache_at
 from tests.stores import CLUSTER, OTHER_CLIENT, PYTHON_PARSER
 from tests.threads import in_thread
@@ -159,18 +159,18 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
 def exercise(provider: RedisBlobDescriptorCacheProvider) -> None:
     """Call what sends commands in each of the ways; the answers are known."""
     server, repository = provider.server, provider.repository_scoped("a")
-    assert repository.set_descriptor(A, of(A)).created
-    assert not repository.set_descriptor(A, of(A)).created
-    assert provider.stat(A) == repository.stat(A) == of(A)
-    assert repository.stat_many([A, B]) == {A: of(A)}
-    assert repository.set_descriptor(ALIAS, of(A)).created
-    assert repository.stat(ALIAS) == of(A)
+    assert repository.set_descriptor(A, make_descriptor(A)).created
+    assert not repository.set_descriptor(A, make_descriptor(A)).created
+    assert provider.stat(A) == repository.stat(A) == make_descriptor(A)
+    assert repository.stat_many([A, B]) == {A: make_descriptor(A)}
+    assert repository.set_descriptor(ALIAS, make_descriptor(A)).created
+    assert repository.stat(ALIAS) == make_descriptor(A)
     server.batch([("DEL", f"blobs::{B}"), ("SET", f"blobs::{B}", "no hash")])
     with pytest.raises(DescriptorCorrupt):
         provider.stat(B)
     # In one transaction, whose errors are replies.
-    assert provider.set_descriptor(B, of(B, 7)).descriptor == of(B, 7)
-    assert provider.clear(B) == of(B, 7)
+    assert provider.set_descriptor(B, make_descriptor(B, 7)).descriptor == make_descriptor(B, 7)
+    assert provider.clear(B) == make_descriptor(B, 7)
     with pytest.raises(BlobUnknown):
         provider.stat(B)
     assert server.batch([("SADD", "repository::a::blobs", "ü"), ("GET", "none")]) == [1, None]
@@ -369,8 +369,8 @@ from tests.servers import cache_at
 assert private.HiredisParser is None and not private.CAN_LEAVE_RAW
 with cache_at(sys.argv[1]):
     provider = get_provider()
-    provider.set_descriptor(A, of(A))
-    assert provider.stat(A) == of(A)
+    provider.set_descriptor(A, make_descriptor(A))
+    assert provider.stat(A) == make_descriptor(A)
 """
 
 

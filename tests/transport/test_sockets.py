@@ -22,7 +22,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.transport import private
 from blobcache.transport.sockets import send_all, use_kernel_timeout, use_python_timeout
 from project import embedded
-from tests.conformance import A, of
+from tests.conformance import A, make_descriptor
 from tests.servers import Encrypted, cache_at
 from tests.stores import PYTHON_PARSER
 from tests.threads import held, in_thread
@@ -198,15 +198,15 @@ class TestAHeldConnection:
     @in_thread
     def test_has_its_timeout_in_the_kernel(self, client: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         for _ in range(3):
-            assert provider.stat(A) == of(A)
+            assert provider.stat(A) == make_descriptor(A)
             assert held(provider)._sock.gettimeout() is None
 
     @in_thread
     def test_raises_the_usual_timeout_error(self, client: Redis, valkey: embedded.Server) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         provider.stat(A)
         assert held(provider)._sock.gettimeout() is None
         with valkey.frozen(), pytest.raises(CacheUnavailable) as caught:
@@ -216,20 +216,20 @@ class TestAHeldConnection:
     @in_thread
     def test_is_given_back_with_the_timeout_that_the_pool_knows(self, client: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         for _ in range(2):
             provider.stat(A)
             assert held(provider)._sock.gettimeout() is None
             provider.server_status()
             assert all_timeouts(client) == {TIMEOUT}
-            assert provider.stat(A) == of(A)
+            assert provider.stat(A) == make_descriptor(A)
 
     def test_is_given_back_with_that_timeout_when_its_thread_ends(self, client: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
 
         @in_thread
         def calls() -> None:
-            provider.set_descriptor(A, of(A))
+            provider.set_descriptor(A, make_descriptor(A))
             provider.stat(A)
             assert held(provider)._sock.gettimeout() is None
 
@@ -241,7 +241,7 @@ class TestAHeldConnection:
     def test_keeps_the_timeout_of_its_servers_maintenance(self, client: Redis) -> None:
         """With the calls that redis-py makes then; see its `maint_notifications`."""
         provider = RedisBlobDescriptorCacheProvider()
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         provider.stat(A)
         connection = held(provider)
         sock = connection._sock
@@ -249,11 +249,11 @@ class TestAHeldConnection:
         connection.set_tmp_settings(tmp_relaxed_timeout=10)
         connection.update_current_socket_timeout(10)
         for _ in range(2):
-            assert provider.stat(A) == of(A)
+            assert provider.stat(A) == make_descriptor(A)
             assert sock.gettimeout() == 10
         connection.reset_tmp_settings(reset_relaxed_timeout=True)
         connection.update_current_socket_timeout(-1)
-        assert provider.stat(A) == of(A)
+        assert provider.stat(A) == make_descriptor(A)
         assert held(provider) is connection
         assert kernels(sock) == before
         assert sock.gettimeout() is None
@@ -263,7 +263,7 @@ class TestAHeldConnection:
     def test_with_unread_data_is_replaced(self, client: Redis, is_read: bool) -> None:
         """Whether the data is still in the socket or already in the parser."""
         provider = RedisBlobDescriptorCacheProvider()
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         provider.stat(A)
         connection = held(provider)
         sock = connection._sock
@@ -271,18 +271,18 @@ class TestAHeldConnection:
         assert select.select([sock], [], [], 1)[0]
         if is_read:
             connection._parser.read_from_socket()
-        assert provider.stat(A) == of(A)
+        assert provider.stat(A) == make_descriptor(A)
         assert held(provider)._sock is not sock
 
     @maintained
     @in_thread
     def test_is_replaced_before_its_server_goes_away(self, client: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         provider.stat(A)
         sock = held(provider)._sock
         held(provider).mark_for_reconnect()
-        assert provider.stat(A) == of(A)
+        assert provider.stat(A) == make_descriptor(A)
         assert held(provider)._sock is not sock
 
     def test_of_the_thread_that_handles_signals_keeps_pythons_timeout(
@@ -290,7 +290,7 @@ class TestAHeldConnection:
     ) -> None:
         """Each signal would restart the kernel's timeout."""
         provider = RedisBlobDescriptorCacheProvider()
-        provider.set_descriptor(A, of(A))
+        provider.set_descriptor(A, make_descriptor(A))
         provider.stat(A)
         before = signal.signal(signal.SIGALRM, lambda *_: None)
         began = monotonic()
@@ -317,6 +317,6 @@ class TestAHeldConnection:
         with cache_at(url, SOCKET_TIMEOUT=TIMEOUT, **options[way]):
             provider = RedisBlobDescriptorCacheProvider()
             for _ in range(3):
-                provider.set_descriptor(A, of(A))
-            assert provider.stat(A) == of(A)
+                provider.set_descriptor(A, make_descriptor(A))
+            assert provider.stat(A) == make_descriptor(A)
             assert held(provider)._sock.gettimeout() == TIMEOUT
