@@ -91,7 +91,7 @@ def _check_provider(settings: RegistrySettings) -> Iterator[CheckMessage]:
     if not hasattr(provider, "from_settings"):
         why = f": {provider}" if isinstance(provider, Exception) else "."
         yield Error(
-            f"{settings}['PROVIDER'] is {settings.PROVIDER!r}, which is no provider{why}",
+            f"{settings}['PROVIDER'] is {settings.PROVIDER!r}, which is not a provider{why}",
             hint="It should be the dotted path of a class with a class method 'from_settings'.",
             id="blobcache.E006",
         )
@@ -103,7 +103,7 @@ def _check_visible_repositories(settings: RegistrySettings) -> Iterator[CheckMes
     path = settings.VISIBLE_REPOSITORIES
     if path is not None and not callable(import_or_error(path)):
         yield Error(
-            f"{settings}['VISIBLE_REPOSITORIES'] is {path!r}, which is no function.",
+            f"{settings}['VISIBLE_REPOSITORIES'] is {path!r}, which is not a function.",
             hint="It should be the dotted path of a function that takes a user and returns None, "
             "or names and prefixes.",
             id="blobcache.E010",
@@ -116,7 +116,8 @@ def _check_permission_classes(settings: RegistrySettings) -> Iterator[CheckMessa
     for path in settings.API_PERMISSION_CLASSES:
         if not hasattr(import_or_error(path), "has_permission"):
             yield Error(
-                f"{settings}['API_PERMISSION_CLASSES'] has {path!r}, which is no permission class.",
+                f"{settings}['API_PERMISSION_CLASSES'] has {path!r}, which is not a permission "
+                "class.",
                 hint="It should be the dotted path of a class with a method 'has_permission'.",
                 id="blobcache.E011",
             )

@@ -44,7 +44,7 @@ def unseal(token: str, *scope: str) -> str:
     try:
         text = _signer(scope).unsign(token)
     except (BadSignature, UnicodeEncodeError):  # The latter for an unpaired surrogate.
-        raise CursorInvalid("The cursor is not one that this listing gave out.") from None
+        raise CursorInvalid("The cursor does not come from this list.") from None
     raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     padded = _cipher(raw[_NONCE_LENGTH:], raw[:_NONCE_LENGTH])
     return padded[: padded.rindex(_MARK)].decode("utf-8", "surrogateescape")

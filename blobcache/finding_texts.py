@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
     from blobcache.findings import Finding
 
-__all__ = ["EXPLANATIONS", "OUTCOMES", "SEVERITY_LABELS", "Explanation", "describe"]
+__all__ = [
+    "EXPLANATIONS",
+    "NOT_CACHED",
+    "OUTCOMES",
+    "SEVERITY_LABELS",
+    "Explanation",
+    "describe",
+]
 
 
 class Explanation(NamedTuple):
@@ -117,13 +124,23 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
         Explanation(
             Kind.HUSK,
             _("Leftover fields only"),
-            _("There is no descriptor, at most some leftover fields of one. This is harmless."),
+            _("There is no descriptor, only some leftover fields of one. This is harmless."),
             _MISS,
             _MISS,
             _("Deletes the leftover fields."),
         ),
     )
 }
+
+NOT_CACHED = Explanation(
+    Kind.HUSK,
+    _("Not cached"),
+    _("There is no global descriptor of this blob. This is harmless."),
+    _MISS,
+    _MISS,
+    _("Nothing to repair."),
+)
+"""In the place of `Kind.HUSK`, if there are no leftover fields either."""
 
 SEVERITY_LABELS: Mapping[Severity, _StrPromise] = {
     Severity.ERROR: _("Error"),

@@ -136,7 +136,7 @@ def test_e005_a_primary_store_has_a_ttl() -> None:
         ("blobcache.Provider", 'Module "blobcache" does not define a "Provider"'),
         (".Provider", "Empty module name"),
         ("..x.Provider", "relative import"),
-        ("blobcache.descriptor.Descriptor", "which is no provider."),
+        ("blobcache.descriptor.Descriptor", "which is not a provider."),
     ],
 )
 def test_e006_the_path_does_not_lead_to_a_provider(path: str, why: str) -> None:

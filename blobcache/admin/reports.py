@@ -38,7 +38,7 @@ class Report(NamedTuple):
             cursor, counts = json.loads(text)
             return cls(cursor, {Kind(kind): int(count) for kind, count in counts.items()})
         except (ValueError, TypeError, AttributeError):
-            raise CursorInvalid("That report is of another version.") from None
+            raise CursorInvalid("The report comes from another version of the app.") from None
 
     def plus(self, findings: Iterable[Finding], cursor: str | None) -> Report:
         """This report and one more step."""

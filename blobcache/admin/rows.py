@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.admin.labels import label
 from blobcache.digest import Digest
-from blobcache.finding_texts import EXPLANATIONS, Explanation
+from blobcache.finding_texts import EXPLANATIONS, NOT_CACHED, Explanation
+from blobcache.findings import Kind
+from blobcache.services.records import Fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,5 +58,12 @@ class Row(NamedTuple):
             global_media_type=record.global_media_type if differs else None,
             canonical=canonical,
             canonical_url=url(canonical) if canonical else "",
-            explanation=EXPLANATIONS[record.kind],
+            explanation=_explanation(record),
         )
+
+
+def _explanation(record: Record) -> Explanation:
+    is_global = record.repository is None
+    if is_global and record.kind is Kind.HUSK and record.fields == Fields():
+        return NOT_CACHED
+    return EXPLANATIONS[record.kind]

@@ -120,7 +120,7 @@ class _Position:
             if position.number < 0 or position.serial < 0 or position.looked_at < 0:
                 raise CursorInvalid(cursor)
         except (ValueError, TypeError, AttributeError):
-            raise CursorInvalid("The cursor does not belong to this diagnosis.") from None
+            raise CursorInvalid("The cursor does not come from this check.") from None
         return position
 
     def __str__(self) -> str:
@@ -210,7 +210,7 @@ class _Walk:
             self._enter(phases, 0)
         while self._position.phase != "end":
             if self._position.phase not in phases:
-                raise CursorInvalid("The cursor belongs to another diagnosis.")
+                raise CursorInvalid("The cursor comes from another check.")
             number = phases.index(self._position.phase)
             position, findings = self._position, dict(self._findings)
             is_done = _WALKS[position.phase](self)

@@ -218,7 +218,7 @@ class _Position(NamedTuple):
             return cls(b"", None if order is Order.NAME else b"")
         score, separator, name = cursor.partition("/")
         if not separator or (score and (order is Order.NAME or not _is_score(score))):
-            raise CursorInvalid("The cursor does not belong to a list in this order.")
+            raise CursorInvalid("The cursor does not come from a list in this order.")
         return cls(raw_name(name), score.encode() or None)
 
     def __str__(self) -> str:

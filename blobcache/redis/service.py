@@ -187,7 +187,7 @@ class RedisService(BaseDescriptorService):
         first, *others = phases
         again = self._server.transaction([(Packed(deletes), ()), *first], *others)
         if any(map(is_wrong_type, again)):
-            raise CacheUnavailable("Another client keeps damaging the keys of this blob.")
+            raise CacheUnavailable("Another program keeps writing keys of the wrong type here.")
         return True
 
     def _clear(self, digest: Digest) -> Descriptor | None:

@@ -48,7 +48,7 @@ def get_browsable(registry: str = DEFAULT_REGISTRY) -> BrowsableProvider:
     """
     provider = get_provider(registry)
     if getattr(provider, "catalog", None) is None:
-        raise CatalogUnsupported("This registry's provider has no catalog to list from.")
+        raise CatalogUnsupported("This registry's provider keeps no index, so there are no lists.")
     return cast("BrowsableProvider", provider)
 
 

@@ -87,5 +87,5 @@ def _clear(service: BlobDescriptorService, digest: Digest) -> bool:
 
 def _serial(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
-        raise CursorInvalid("The cursor is not one that a purge gave out.")
+        raise CursorInvalid("The cursor does not come from a purge.")
     return int(text)

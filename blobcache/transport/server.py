@@ -162,7 +162,7 @@ class Server:
         """Take one step through the keyspace, on the primaries; one round trip.
 
         Returns the cursor of the next step, empty at the end, and some keys, maybe none, maybe
-        repeated. Begin with an empty cursor; one that no step gave out raises `CursorInvalid`.
+        repeated. Begin with an empty cursor; one that no step returned raises `CursorInvalid`.
         """
         client = self._client()
         node, _, position = cursor.rpartition("=")
@@ -175,7 +175,7 @@ class Server:
             names = sorted(nodes)
             name = node or names[0]
             if name not in nodes:
-                raise CursorInvalid("The cursor belongs to a cluster that has changed since.")
+                raise CursorInvalid("The nodes of the cluster have changed. Begin again.")
             positions, found = client.redis.execute_command(
                 *command, target_nodes=nodes[name], **private.raw_option()
             )
@@ -261,7 +261,7 @@ def scan_position(cursor: str) -> int:
     if not cursor:
         return 0
     if len(cursor) > _MAX_DIGITS or not (cursor.isascii() and cursor.isdigit()):
-        raise CursorInvalid("The cursor is not one that this listing gave out.")
+        raise CursorInvalid("The cursor does not come from this list.")
     return int(cursor)
 
 

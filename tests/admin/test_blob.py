@@ -122,8 +122,18 @@ def test_an_unknown_blob_has_a_page(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     page = text(admin.get(addresses.blob(OTHER)))
-    assert "Leftover fields only" in page
+    assert "Not cached" in page
+    assert "Leftover fields only" not in page
     assert "No repository that you may view holds this blob" in page
+
+
+def test_a_blob_with_leftover_fields_is_not_shown_as_not_cached(
+    filled: RedisBlobDescriptorCacheProvider, default_cache: Redis, admin: Client, text: Text
+) -> None:
+    default_cache.hset(f"blobs::{OTHER}", "length", 5)
+    page = text(admin.get(addresses.blob(OTHER)))
+    assert "Leftover fields only" in page
+    assert "Not cached" not in page
 
 
 @pytest.mark.parametrize("view", ["change", "history", "set", "delete", "purge"])
