@@ -363,7 +363,7 @@ import django
 django.setup()
 from blobcache.services import get_provider
 from blobcache.transport import private
-from tests.conformance import A, of
+from tests.conformance import A, make_descriptor
 from tests.servers import cache_at
 
 assert private.HiredisParser is None and not private.CAN_LEAVE_RAW
