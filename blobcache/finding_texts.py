@@ -54,7 +54,7 @@ _CLEARS = _(
 )
 _SKIPS = _("The client skips the upload because the blob appears to exist.")
 _MISS = _("A cache miss: the registry looks in its storage and fills the cache again.")
-_NO_EFFECT = _("No effect: it is never read.")
+_NO_EFFECT = _("No effect: this data is never read.")
 
 EXPLANATIONS: Mapping[Kind, Explanation] = {
     each.kind: each
@@ -74,9 +74,9 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
                 "Stored data is not valid: for example a size that is not a number, a name that "
                 "is not a digest, or a key of the wrong type."
             ),
-            _("It may fail with an error of the registry."),
+            _("It may fail with a registry error."),
             _("It may fail when the registry checks whether the blob exists."),
-            _("Deletes the invalid data; the next pull or push fills a descriptor again."),
+            _("Deletes the invalid data; the next pull or push sets a descriptor again."),
         ),
         Explanation(
             Kind.DIGEST_MISMATCH,
@@ -118,7 +118,7 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             _("In no repository"),
             _("The blob has a descriptor, but it is not a member of any repository."),
             _NO_EFFECT,
-            _("A push to a repository adds it there, with this descriptor or without it."),
+            _("A push to a repository adds the blob there, whether this descriptor exists or not."),
             _("Clears the blob; the next push fills it again."),
         ),
         Explanation(
@@ -151,7 +151,7 @@ SEVERITY_LABELS: Mapping[Severity, _StrPromise] = {
 OUTCOMES: Mapping[Outcome, _StrPromise] = {
     Outcome.REPAIRED: _("Repaired"),
     Outcome.HEALED: _("Already resolved, skipped"),
-    Outcome.KEPT: _("Skipped, because it could not be filled again"),
+    Outcome.KEPT: _("Skipped, because its data could not be restored"),
 }
 
 _PARTS: Mapping[Part, _StrPromise] = {
@@ -177,7 +177,7 @@ def describe(finding: Finding) -> str:
     if finding.kind is Kind.CORRUPT and facts:
         return _PARTS[Part(str(facts["part"]))] % {"stored": facts.get("stored", "")}
     if finding.kind is Kind.DIGEST_MISMATCH and facts:
-        return _("It contains the digest %(names)s.") % {"names": facts["names"]}
+        return _("The descriptor contains the digest %(names)s.") % {"names": facts["names"]}
     if finding.kind is Kind.SIZE_MISMATCH and facts:
         return _sizes(finding)
     if "missing" in facts:

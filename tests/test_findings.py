@@ -119,7 +119,7 @@ def test_every_kind_severity_and_outcome_has_its_texts() -> None:
         (Kind.CORRUPT, {"part": "size", "stored": "5%MB"}, "Not a valid size: 5%MB"),
         (Kind.CORRUPT, {"part": "key"}, "The blob's key has the wrong type."),
         (Kind.CORRUPT, {}, ""),
-        (Kind.DIGEST_MISMATCH, {"names": "x"}, "It contains the digest x."),
+        (Kind.DIGEST_MISMATCH, {"names": "x"}, "The descriptor contains the digest x."),
         (Kind.SIZE_MISMATCH, {"size": 0, "length": None}, "The size is 0."),
         (Kind.SIZE_MISMATCH, {"size": None, "length": 0}, "The size is 0."),
         (Kind.SIZE_MISMATCH, {"size": 5, "length": 6}, "The size is 5, but the length is 6."),

@@ -226,7 +226,7 @@ def _not_as_shown(shown: int, count: _Count) -> str:
     if not has_grown(shown, count.found):
         return _(
             "Nothing was repaired: the findings could not be counted again in time. "
-            "Read what this page says now and confirm again."
+            "Check this page and confirm again."
         )
     return _(
         "Nothing was repaired: the number of findings has grown from %(shown)d to %(now)d or more "

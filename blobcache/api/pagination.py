@@ -27,14 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CURSOR", "CatalogPagination", "CursorScope", "SealedCursorPagination"]
 
-CURSOR = Parameter(
-    "cursor", {"type": "string"}, "Cursor of the page, from the `next` of the page before."
-)
+CURSOR = Parameter("cursor", {"type": "string"}, "The cursor in `next` of the previous page.")
 
 _PAGE_SIZE = Parameter(
     "page_size",
     {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE},
-    "How many rows to aim at; a page may have more or fewer.",
+    "The wanted number of rows; a page may have more or fewer.",
 )
 
 _MAX_IN_BROWSER = 250
@@ -119,7 +117,7 @@ class SealedCursorPagination(BasePagination):
             "count": nullable(
                 {
                     "type": "integer",
-                    "description": "Null if only a scan of everything could tell.",
+                    "description": "The number of rows in the whole list; null if it is not known.",
                 }
             ),
             "next": nullable({**address, "description": "Address of the next page."}),
@@ -157,7 +155,7 @@ class CatalogPagination(SealedCursorPagination):
         return {
             "complete": {
                 "type": "boolean",
-                "description": "Whether an index of all names has ever been completed.",
+                "description": "Whether a complete index of all names was ever built.",
             },
             "indexed_at": nullable({"type": "string", "format": "date-time"}),
         }

@@ -73,7 +73,7 @@ class StrictStringField(serializers.Field[str, str, str, Any]):
     def to_internal_value(self, data: Any) -> str:
         """Return the string. Raises `BodyInvalid` for anything else."""
         if not isinstance(data, str):
-            raise BodyInvalid(f"The body has {_json_type(data)} where a string belongs.")
+            raise BodyInvalid(f"The body has {_json_type(data)} where a string is required.")
         return data
 
     def to_representation(self, value: str) -> str:
@@ -175,7 +175,7 @@ class StrictSerializer(serializers.Serializer[Any]):
         if unknown is not None:
             raise BodyInvalid(
                 f"The body has the unknown field {quoted(unknown)}; "
-                f"known are {', '.join(self.fields)}.",
+                f"allowed are {', '.join(self.fields)}.",
                 {"field": excerpt(unknown)},
             )
         return super().to_internal_value(data)
@@ -257,7 +257,7 @@ class ResponseSerializer(serializers.Serializer[Any]):
 
 
 class DescriptorSerializer(ResponseSerializer):
-    """What the cache knows of a blob."""
+    """What the cache stores about a blob."""
 
     digest = DigestField(help_text="The canonical digest.")
     size = serializers.IntegerField(min_value=0, max_value=MAX_SIZE, help_text="Bytes.")
@@ -302,7 +302,7 @@ def _cached_json(text: str | None) -> bytes:
 
 
 class RecordSerializer(ResponseSerializer):
-    """A row of a list of blobs. What a stat would not return is null."""
+    """A blob in a list. A value is null if a stat would not return it."""
 
     digest = serializers.CharField(
         help_text="The text that the blob is listed under, even if it is not a valid digest."
@@ -312,7 +312,7 @@ class RecordSerializer(ResponseSerializer):
         source="descriptor.media_type", allow_null=True
     )
     canonical = CanonicalField(
-        allow_null=True, help_text="The digest of another algorithm that the descriptor names."
+        allow_null=True, help_text="The canonical digest, if this one is an alias."
     )
     state = StateField(source="kind")
 
@@ -354,7 +354,7 @@ class HolderSerializer(ResponseSerializer):
     mediaType = serializers.CharField(  # noqa: N815 - as in the OCI image-spec
         source="media_type",
         allow_null=True,
-        help_text="The repository's own media type of the blob.",
+        help_text="The repository's own media type for the blob.",
     )
 
     class Meta:
@@ -398,7 +398,7 @@ class BatchResultSerializer(ResponseSerializer):
     """The result of a batch stat: each digest is in one of the three."""
 
     descriptors = serializers.DictField(
-        child=DescriptorSerializer(), help_text="By the digest that was asked about."
+        child=DescriptorSerializer(), help_text="The key is the digest in the request."
     )
     unknown = serializers.ListField(child=serializers.CharField())
     invalid = InvalidDigestSerializer(many=True)
@@ -445,7 +445,8 @@ class PurgeResultSerializer(ResponseSerializer):
 
     cleared = serializers.ListField(
         child=serializers.CharField(),
-        help_text="Repositories that could read the blob until now. Always empty in a dry run.",
+        help_text="Repositories in which this step cleared the blob, of those that the user may "
+        "view. Always empty in a dry run.",
     )
     next = serializers.CharField(allow_null=True)
     would_clear = serializers.ListField(
@@ -461,12 +462,12 @@ class PurgeResultSerializer(ResponseSerializer):
     )
     complete = serializers.BooleanField(
         default=_skip,
-        help_text="Only in a dry run: whether an index of all names has ever been completed.",
+        help_text="Only in a dry run: whether a complete index of all names was ever built.",
     )
     indexed_at = TimeField(
         default=_skip,
         allow_null=True,
-        help_text="Only in a dry run: when the index was made. A purge makes a new one first.",
+        help_text="Only in a dry run: when the index was built. A purge builds it again first.",
     )
 
     class Meta:
@@ -487,7 +488,7 @@ class MediaTypeSerializer(ResponseSerializer):
 
 
 class OtherMediaTypesSerializer(ResponseSerializer):
-    """The blobs of all further media types."""
+    """The blobs of all other media types."""
 
     count = serializers.IntegerField(source="blobs")
     bytes = serializers.IntegerField()
@@ -500,15 +501,15 @@ class SumsSerializer(ResponseSerializer):
     """The `sums` of an object."""
 
     bytes = serializers.IntegerField(
-        source="sums.bytes", help_text="Each blob once: aliases add no bytes."
+        source="sums.bytes", help_text="The bytes of each blob once; aliases are not counted again."
     )
     media_types = MediaTypeSerializer(
-        source="sums.media_types", many=True, help_text="The most bytes first."
+        source="sums.media_types", many=True, help_text="Sorted by bytes, the largest number first."
     )
     other_media_types = OtherMediaTypesSerializer(
         source="sums.other_media_types",
         allow_null=True,
-        help_text="Null unless there are too many to list.",
+        help_text="The media types that are not listed; null if all are.",
     )
     states = StateCountsField(source="sums.states", help_text="Blobs by state.")
 
@@ -516,7 +517,9 @@ class SumsSerializer(ResponseSerializer):
 class FiguresSerializer(SumsSerializer):
     """The figures of a whole repository that are stored, as they were at `counted_at`."""
 
-    count = serializers.IntegerField(source="sums.blobs", help_text="Blobs in the repository then.")
+    count = serializers.IntegerField(
+        source="sums.blobs", help_text="Blobs in the repository at that time."
+    )
     counted_at = TimeField()
 
     class Meta:
@@ -543,14 +546,14 @@ class SummaryPart:
 
 
 class SummarySerializer(SumsSerializer):
-    """The sums of a repository's blobs. A large one comes in parts, whose sums add up."""
+    """The sums of a repository's blobs; for a large repository in several parts to add up."""
 
     count = serializers.IntegerField(help_text="Blobs in the whole repository.")
     counted = serializers.IntegerField(source="sums.blobs", help_text="Blobs in these sums.")
     complete = serializers.BooleanField(help_text="Whether this is the last part.")
     next = serializers.URLField(allow_null=True, help_text="The address of the next part.")
     kept = FiguresSerializer(
-        allow_null=True, help_text="Stored figures; null if it was never counted."
+        allow_null=True, help_text="Stored figures; null if they were never calculated."
     )
 
     class Meta:
@@ -558,7 +561,7 @@ class SummarySerializer(SumsSerializer):
 
 
 class ServerSerializer(ResponseSerializer):
-    """What the Redis server reports of itself; null what the Redis user may not ask."""
+    """What the Redis server reports about itself; null if the Redis user may not ask for it."""
 
     product = serializers.CharField(allow_null=True)
     version = serializers.CharField(allow_null=True)

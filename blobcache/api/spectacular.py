@@ -32,14 +32,14 @@ _ERRORS = {
     400: "A name, digest, parameter, cursor or body is invalid.",
     401: "Authentication required.",
     403: "The user does not have the permission.",
-    404: "Unknown in this scope.",
+    404: "The blob or the path is unknown here.",
     405: "The registry is read-only.",
     406: "The response is not available in an accepted media type.",
     413: "The body is too long.",
     414: "The path is too long.",
     415: "The media type of the body is not supported.",
-    429: "Too many requests; `Retry-After` says when to try again.",
-    503: "The cache is not available; `Retry-After` says when to try again.",
+    429: "Too many requests; `Retry-After` gives the seconds to wait.",
+    503: "The cache is not available; `Retry-After` gives the seconds to wait.",
 }
 _EVERYWHERE, _WITH_BODY, _OF_WRITES = (400, 401, 403, 406, 414, 429, 503), (413, 415), (405,)
 

@@ -233,7 +233,7 @@ class RegistryView(APIView):
         if length is None or length > maximum:
             size = "far too many bytes" if length is None else f"{length} bytes"
             raise BodyTooLarge(
-                f"The body has {size}; at most {maximum} are read.", {"maximum": maximum}
+                f"The body has {size}; at most {maximum} are allowed.", {"maximum": maximum}
             )
 
     def get_permissions(self) -> list[_SupportsHasPermission]:
@@ -360,7 +360,7 @@ class UnknownView(RegistryView):
 def too_long(request: HttpRequest) -> HttpResponse:
     """Refuse a path that is longer than every valid one, before other code parses it."""
     error = UriTooLong(
-        f"The path has {len(request.path)} characters; at most {MAX_PATH} are read.",
+        f"The path has {len(request.path)} characters; at most {MAX_PATH} are allowed.",
         {"maximum": MAX_PATH},
     )
     return JsonResponse(envelope(error), status=error.status, headers=CACHING)
@@ -395,7 +395,11 @@ def _require_parameters(request: Request, names: Sequence[str]) -> None:
 
 
 def _describe(allowed: list[str]) -> str:
-    return f"allowed here, once each: {', '.join(allowed)}" if allowed else "none is allowed here"
+    return (
+        f"allowed here, once each: {', '.join(allowed)}"
+        if allowed
+        else "no parameters are allowed here"
+    )
 
 
 _MAX_DIGITS = 18

@@ -235,7 +235,7 @@ class DescriptorViewSet(RegistryViewSet):
         maximum = self.config.API_MAX_BATCH
         if len(texts) > maximum:
             raise BodyInvalid(
-                f"The body has {len(texts)} digests; at most {maximum} are answered.",
+                f"The body has {len(texts)} digests; at most {maximum} are allowed.",
                 {"maximum": maximum},
             )
         digests: list[Digest] = []
