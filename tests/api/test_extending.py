@@ -307,7 +307,12 @@ class Rendered(BlobViewSet):
     renderer_classes = (ShoutingRenderer,)  # type: ignore[assignment]
 
 
-@pytest.mark.parametrize("viewset", [Loud, Final, Reserialized, Chosen, Rendered])
+class Negotiated(BlobViewSet):
+    def perform_content_negotiation(self, *args: Any, **kwargs: Any) -> Any:
+        return ShoutingRenderer(), "application/json"
+
+
+@pytest.mark.parametrize("viewset", [Loud, Final, Reserialized, Chosen, Rendered, Negotiated])
 def test_a_stat_does_not_use_the_fast_path_if_a_host_overrides_something(
     viewset: Any, as_: As, filled: Redis, settings: LazySettings
 ) -> None:
@@ -324,6 +329,25 @@ def test_a_stat_does_not_use_the_fast_path_if_a_host_overrides_something(
         or response.content.endswith(b" ")
     )
     assert is_portal_s
+
+
+class WriteOnly(BlobViewSet):
+    http_method_names = ["put", "delete", "options"]  # noqa: RUF012 - as the framework declares it
+
+
+def test_a_method_that_a_host_removes_is_not_allowed(
+    as_: As, filled: Redis, settings: LazySettings
+) -> None:
+    view: Any = BlobViewSet.as_view({"get": "retrieve"}, http_method_names=["options"])
+    router = SimpleRouter()
+    router.register("blobs", WriteOnly, "blob")
+    urls = ModuleType("removed_urls")
+    vars(urls)["urlpatterns"] = [path("api/", include(router.urls)), path("view/<digest>/", view)]
+    for _ in mounted(urls, settings):
+        for address in (f"/api/blobs/{DIGEST}/", f"/view/{DIGEST}/"):
+            for accept in ("application/json", "application/json;q=0.9"):
+                response = as_("superuser").get(address, HTTP_ACCEPT=accept)
+                refused(response, 405, "UNSUPPORTED")
 
 
 def test_arguments_of_as_view_are_respected(as_: As, filled: Redis, settings: LazySettings) -> None:
