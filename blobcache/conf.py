@@ -154,7 +154,7 @@ class RegistrySettings:
         default=300,
     )
     MEMORY_MAX_ENTRIES = Setting(
-        "The most descriptors, and the most memberships, that the memory provider stores.",
+        "The maximum number of descriptors, and of memberships, that the memory provider stores.",
         number(),
         default=100_000,
     )
@@ -165,7 +165,7 @@ class RegistrySettings:
         see="docs/permissions.md#visible-repositories",
     )
     API_PERMISSION_CLASSES = Setting(
-        "Dotted paths of permission classes. A request to the API needs the permission of each.",
+        "Dotted paths of permission classes. Each of them must allow a request to the API.",
         texts("a tuple of dotted paths, at least one"),
         default=("blobcache.api.permissions.BlobCachePermission",),
     )
@@ -176,10 +176,10 @@ class RegistrySettings:
         default=100,
     )
     API_MAX_BATCH = Setting(
-        "The most digests in one request for a batch stat.", number("digests"), default=1000
+        "The maximum number of digests in one batch stat.", number("digests"), default=1000
     )
     API_MAX_BODY = Setting(
-        "The most bytes of a request body that the API reads.", number("bytes"), default=1024 * 1024
+        "The maximum length of a request body, in bytes.", number("bytes"), default=1024 * 1024
     )
     ADMIN_SORT_LIMIT = Setting(
         "Repositories with up to this many members can be sorted, filtered and searched as a whole "

@@ -101,7 +101,7 @@ class Digest(str):
 
 
 def digest_text(raw: bytes, *, allow_tarsum: bool = True) -> str:
-    """Return bytes of another writer as a `Digest`; if they are not one, as printable text."""
+    """Return bytes of another program as a `Digest`; if they are not one, as printable text."""
     if len(raw) <= MAX_LENGTH:  # Digests are ASCII.
         try:
             return Digest(raw.decode(), allow_tarsum=allow_tarsum)

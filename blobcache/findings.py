@@ -65,7 +65,7 @@ class Place(StrEnum):
 
 
 class Subject(NamedTuple):
-    """What a finding is about, as raw bytes: other writers may have stored anything."""
+    """What a finding is about, as raw bytes: other programs may have stored anything."""
 
     place: Place
     raw_repository: bytes | None

@@ -86,7 +86,7 @@ class RepositoryName(str):
 
 
 def repository_text(raw: bytes) -> str:
-    """Return bytes of another writer as a `RepositoryName`; otherwise as printable text."""
+    """Return bytes of another program as a `RepositoryName`; otherwise as printable text."""
     if len(raw) <= MAX_LENGTH:  # Names are ASCII.
         try:
             return RepositoryName(raw.decode())

@@ -2,7 +2,7 @@
 
 django-axes counts them by user name and client. After five, that client is refused with that name
 for 15 minutes, even with the right password, and no password is checked. Other clients and other
-names are not affected: a stranger cannot lock out a user who comes from another address. This
+names are not affected: an attacker cannot lock out a user who comes from another address. This
 covers the admin's login, the login of the browsable API and Basic authentication.
 """
 

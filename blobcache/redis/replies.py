@@ -1,6 +1,6 @@
 """Parse Redis's replies into descriptors: what each state of the keys means.
 
-Another writer may have stored anything. Data that does not parse raises `DescriptorCorrupt`;
+Another program may have stored anything. Data that does not parse raises `DescriptorCorrupt`;
 incomplete data returns None (unknown).
 """
 

@@ -143,7 +143,7 @@ class RepositoryEntry(NamedTuple):
     """A repository in a list."""
 
     name: str
-    """A `RepositoryName`, or printable text for an invalid name of another writer."""
+    """A `RepositoryName`, or printable text for an invalid name of another program."""
 
     blobs: int | None
     """The number of its members; None if its key is not a set."""
@@ -174,7 +174,7 @@ class MemberPage:
     """A page of the members of a repository, in no particular order."""
 
     members: tuple[str, ...]
-    """Each a `Digest`, or printable text for an invalid one of another writer."""
+    """Each a `Digest`, or printable text for an invalid one of another program."""
 
     next: str | None
     """The cursor of the next page; None at the end."""
@@ -188,7 +188,7 @@ class BlobPage:
     """A page of the digests with a key in the global scope, in no particular order."""
 
     blobs: tuple[str, ...]
-    """Each a `Digest`, or printable text for an invalid one of another writer."""
+    """Each a `Digest`, or printable text for an invalid one of another program."""
 
     next: str | None
     """The cursor of the next page; None at the end."""

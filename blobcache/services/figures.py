@@ -137,7 +137,7 @@ class OrderedRepository(NamedTuple):
     """A repository in a sorted list."""
 
     name: str
-    """A `RepositoryName`, or an invalid name of another writer's, made printable."""
+    """A `RepositoryName`, or an invalid name of another program's, made printable."""
 
     blobs: int | None
     """How many members it has now; None if its key is not a set."""

@@ -58,7 +58,7 @@ class Record(NamedTuple):
     """What the cache holds for a digest, in one scope."""
 
     digest: str
-    """A `Digest`, or printable text for what another writer put in the place of one."""
+    """A `Digest`, or printable text for what another program put in the place of one."""
 
     kind: Kind
     """One of `RECORD_KINDS`."""
