@@ -1,10 +1,10 @@
-# What there is to do here, each in a virtual environment of its own that is made when needed.
+# The commands. Each creates the virtual environment if it is missing.
 #
 #   make demo     run the portal on 127.0.0.1:8000, with sample data   (PORT=8001; data in var/)
 #   make test     run the tests, in as many processes as there are cores
-#                 (WORKERS=1; ARGS="-k digest" hands on to pytest)
+#                 (WORKERS=1; ARGS="-k digest" passes an option to pytest)
 #   make test-browser   run those that need chromium, into tests/browser/screenshots/
-#   make bench    measure, for some minutes; ARGS="batch --short --json FILE" as of python -m benchmarks
+#   make bench    measure, for some minutes; ARGS="batch --short --json FILE" for python -m benchmarks
 #   make lint     ruff: rules and format
 #   make types    mypy, strict
 #   make fuzz     test the API against its schema with generated requests, for 15 minutes;
@@ -12,7 +12,7 @@
 #   make audit    look for known vulnerabilities (pip-audit) and for risky code (bandit)
 #   make messages   update and compile the German catalogue, after texts have changed (needs gettext)
 #   make cover    run the tests and show what they leave out
-#   make clean    remove the environment and every tool's leavings
+#   make clean    remove the environment and the caches of all tools
 #
 # PYTHON=/path/to/python chooses the interpreter, which must be 3.11 or newer.
 

@@ -1,9 +1,9 @@
 """The exceptions, as one tree.
 
 Each class carries the error code of the registry API (OCI distribution-spec, "Error Codes") and
-the HTTP status that goes with it, so that every entrance reports the same mistake in the same way.
-A message says what was wrong, with which value, and what would be right; it never holds anything
-about the Redis server.
+the HTTP status that goes with it, so that the API, the admin and the commands report the same
+mistake in the same way. A message says what was wrong, with which value, and what would be right;
+it never contains anything about the Redis server.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class MediaTypeInvalid(DescriptorInvalid):
 
 
 class CursorInvalid(BlobCacheError, ValueError):
-    """A cursor that no page returned, or that belongs to another listing."""
+    """A cursor that no page returned, or that belongs to another list."""
 
     code = "CURSOR_INVALID"
     status = 400
@@ -186,7 +186,7 @@ class CacheUnavailable(BlobCacheError):
     status = 503
 
     retry_after: ClassVar[int] = 1
-    """Seconds a client does well to wait."""
+    """Seconds that a client should wait before the next attempt."""
 
     def __init__(
         self,

@@ -66,7 +66,7 @@ def recorded(user: AbstractBaseUser | AnonymousUser, *, source: str) -> Iterator
 
 
 def forget_hidden() -> int:
-    """Delete the entries about repositories that their users may not view (any more).
+    """Delete the entries about repositories that their users may no longer view, or never could.
 
     The admin's index shows users their own latest entries. Run this for entries that earlier
     versions wrote about hidden repositories, and when users lose the right to view some. Returns

@@ -1,4 +1,4 @@
-"""Kinds: what the cache holds for a blob, in a word, how severe that is, and which part is corrupt.
+"""Kinds: the state of a blob in the cache, how severe that is, and which part is corrupt.
 
 Plain values that import nothing, so that exceptions can carry them. `blobcache.findings` exports
 them all: import them from there.

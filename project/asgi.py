@@ -1,4 +1,4 @@
-"""The portal's ASGI entrance."""
+"""The portal's ASGI application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo: the whole portal on this machine, from nothing, by one command.
+"""The demo: runs the whole portal on this machine with one command.
 
     python -m project.demo [--port 8000] [--data var]
 

@@ -1,4 +1,6 @@
-"""What Prometheus scrapes: `/metrics`, with the token or a permission to view all of one model.
+"""The page that Prometheus scrapes: `/metrics`.
+
+It needs the token, or a permission to view everything of one model.
 
     scrape_configs:
       - job_name: portal
@@ -6,8 +8,9 @@
         authorization: {credentials: "the value of DJANGO_METRICS_TOKEN"}
         static_configs: [{targets: ["portal.example"]}]
 
-Of several workers each counts for itself, and a scrape meets any one of them. So in production
-`PROMETHEUS_MULTIPROC_DIR` names a directory, empty at each start, where they count together.
+If there are several workers, each has its own counts, and a scrape reaches only one of them. So in
+production `PROMETHEUS_MULTIPROC_DIR` names a directory, empty at each start, in which they share
+their counts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The portal's WSGI entrance, and how it is run in production.
+"""The portal's WSGI application, and how to run it in production.
 
-Behind a proxy that ends TLS, sets `X-Forwarded-Proto`, adds the client's address to
-`X-Forwarded-For`, hands on `Host`, and sends bodies with their length (a chunked body does not get
+Behind a proxy that terminates TLS, sets `X-Forwarded-Proto`, adds the client's address to
+`X-Forwarded-For`, passes `Host` on, and sends bodies with their length (a chunked body does not get
 through WSGI; nginx buffers it by default):
 
     export DJANGO_SECRET_KEY=...                    # long and random, the same for all workers
@@ -9,7 +9,7 @@ through WSGI; nginx buffers it by default):
     export DJANGO_BEHIND_PROXY=1
     export DJANGO_DATABASE_PATH=/var/lib/portal/portal.sqlite3
     export DJANGO_STATIC_ROOT=/var/lib/portal/static
-    export DJANGO_METRICS_TOKEN=...                 # what Prometheus gets /metrics with
+    export DJANGO_METRICS_TOKEN=...                 # the token that Prometheus sends to /metrics
     export PROMETHEUS_MULTIPROC_DIR=/run/portal     # an empty directory at each start
     export BLOBCACHE_REDIS_URL=redis://registry-redis:6379/0     # only read, unless ...
     export BLOBCACHE_CATALOG_URL=redis://portal-redis:6379/0     # ... BLOBCACHE_READ_ONLY=0
@@ -24,7 +24,7 @@ through WSGI; nginx buffers it by default):
 
 WhiteNoise serves what `collectstatic` collected. The buffer's size limits the headers of a request:
 Python parses some of them in quadratic time. Without `--respawn-failed-workers` the end of one
-worker ends them all. All variables are in `project.settings`.
+worker stops all of them. All variables are in `project.settings`.
 """
 
 from __future__ import annotations

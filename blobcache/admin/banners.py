@@ -1,7 +1,7 @@
-"""What a page says when Redis does not do what it was asked.
+"""The banner of a page if Redis fails.
 
-The error's own text may hold addresses and credentials, so it stays in the log. The kind of error
-is told, since an operator does something else about each.
+The error's own text may contain addresses and credentials, so it is only logged. The banner shows
+the kind of error, because each kind needs another action of the operator.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["NO_CATALOG", "READ_ONLY", "Banner", "banner_for"]
 
 
 class Banner(NamedTuple):
-    """What stands above a page."""
+    """A title and a text at the top of a page."""
 
     title: _StrPromise
     text: _StrPromise
@@ -80,5 +80,5 @@ _OTHER = Banner(
 
 
 def banner_for(error: CacheUnavailable) -> Banner:
-    """Return what to say about the error."""
+    """Return the banner for the error."""
     return _BANNERS.get(error.reason, _OTHER)

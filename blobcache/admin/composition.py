@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Composition", "Part", "Share", "compose"]
 
 _SHOWN = 9
-"""How many media types are shown; the others are shown together."""
+"""How many media types are shown by themselves; the others are added up."""
 
 _SHADES = 3
 """How many tones of a category's colour there are."""
@@ -28,43 +28,43 @@ _SHADES = 3
 _FULL = 100
 
 _GAP = 0.7
-"""Between two segments of a ring, in hundredths of it."""
+"""The gap between two segments of a ring, in percent of its circumference."""
 
 
 class Share(NamedTuple):
     """A part's share of a whole, and its segment of a ring whose circumference is 100.
 
-    What goes into an attribute is text, lest a locale write its point as a comma.
+    The values of attributes are strings, because some languages would format a number with a comma.
     """
 
     amount: int
     percent: float
     dash: str
-    """What ``stroke-dasharray`` takes."""
+    """The value of ``stroke-dasharray``."""
 
     offset: str
-    """What ``stroke-dashoffset`` takes, for a ring that begins at the top."""
+    """The value of ``stroke-dashoffset``, for a ring that begins at the top."""
 
 
 class Part(NamedTuple):
-    """The blobs of one media type, or those of several that are told together."""
+    """The blobs of one media type, or of several types together."""
 
     label: str
     media_type: str | None
-    """The exact type; None for none, and where there are several."""
+    """The media type; None for blobs without one, and for several types together."""
 
     filter: str
-    """What the listing is filtered by to show these alone; empty where nothing does."""
+    """The filter of the list that shows only these blobs; empty if there is none."""
 
     hue: str
-    """Names a colour: the category and one of its tones."""
+    """The name of a colour: the category and one of its tones."""
 
     blobs: Share
     bytes: Share
 
 
 class Composition(NamedTuple):
-    """All parts, the heaviest first, and what they come to."""
+    """All parts, the one with the most bytes first, and their totals."""
 
     parts: Sequence[Part]
     blobs: int
@@ -92,7 +92,7 @@ def compose(
 ) -> Composition:
     """Return the parts of a repository, from the totals of its media types.
 
-    `others` is the total of further types. `none` is the filter for blobs without a media type.
+    `others` is the total of all other types. `none` is the filter for blobs without a media type.
     """
     rows = sorted(totals, key=lambda row: (-row.bytes, -row.blobs, row.media_type or ""))
     shown = rows if len(rows) <= _SHOWN + 1 else rows[:_SHOWN]
@@ -131,7 +131,7 @@ def _rest(count: int, *, is_counted: bool) -> str:
 
 
 def _shares(amounts: Sequence[int], whole: int) -> list[Share]:
-    """Each amount's share, one segment behind another."""
+    """Return the share of each amount; each segment begins where the previous one ends."""
     shares, before = [], 0.0
     for amount in amounts:
         percent = 100 * amount / whole if whole else 0.0

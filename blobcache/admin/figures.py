@@ -23,7 +23,7 @@ __all__ = ["Totals", "totals_of"]
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What is known of a repository as a whole."""
+    """The figures of a whole repository, and their age."""
 
     count: int
     """How many members there are now."""
@@ -53,7 +53,7 @@ class Totals:
 
     @property
     def errors(self) -> int:
-        """Members for which somebody gets a wrong answer."""
+        """Members whose state gives clients a wrong answer or a failure."""
         return sum(
             count
             for state, count in self._states.items()

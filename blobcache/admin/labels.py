@@ -1,4 +1,4 @@
-"""What the pages call a media type, in the reader's language."""
+"""The names of media types on the pages, in the user's language."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """A repository's blobs as its page lists them: the whole set in order, or a walk through it.
 
-Up to ``ADMIN_SORT_LIMIT`` members all names are read, a thousand a round trip, so that search,
-filters, order and page numbers hold for the whole set; the blobs themselves are looked at only
-where the query asks what they are. Larger sets are walked by cursor, a bounded time a page.
+If a set has up to ``ADMIN_SORT_LIMIT`` members, all their digests are read, a thousand in each
+round trip, and search, filters, order and page numbers apply to the whole set. Records are read
+only for the rows of the page, or for all members if a filter or the order needs them. Larger sets
+are walked by cursor, for a limited time per page.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ class MemberListing:
 
     records: Sequence[Record] = ()
     count: int | None = None
-    """Of all its members; None if nobody counted."""
+    """The number of all members; None if they were not counted."""
 
     is_whole: bool = False
-    """Whether search, filters and order were those of the whole set."""
+    """Whether search, filters and order were applied to the whole set."""
 
     next: str | None = None
     """The cursor of the next page of a walk; None at its end."""
 
     slice: Slice[Any] | None = None
-    """Which page of how many; None in a walk."""
+    """The page and the number of pages; None in a walk."""
 
     looked_at: Sequence[Record] = ()
     """All the records that were read on the way."""
@@ -81,7 +82,7 @@ def _page(service: BrowsableService, cursor: str, limit: int) -> MemberPage:
 def _sort(
     service: BrowsableService, query: MemberQuery, page: MemberPage, number: str, size: int
 ) -> MemberListing:
-    """A page of the whole set, whose first members are at hand."""
+    """Return a page of the whole set; `page` has its first members."""
     count, found = page.count, dict.fromkeys(page.members)
     while page.next:
         page = _page(service, page.next, service.catalog.budgets.step)
@@ -99,9 +100,9 @@ def _sort(
 
 
 def _walk(service: BrowsableService, query: MemberQuery, cursor: str, size: int) -> MemberListing:
-    """What the query has among the members behind the cursor, up to `size` or out of time.
+    """Search the members after the cursor, until `size` are found or the time is up.
 
-    A digest that a stat knows, or is sure not to be a member, is found at once.
+    If the query is a complete digest, a stat is enough in most cases.
     """
     if not cursor and (exact := query.exact):
         known = _exact(service, exact)
@@ -123,7 +124,7 @@ def _walk(service: BrowsableService, query: MemberQuery, cursor: str, size: int)
 
 
 def _exact(service: BrowsableService, digest: str) -> list[Record] | None:
-    """The digest's record if it is a member; None if only a walk can tell."""
+    """Return the digest's record if it is a member; None if only a walk can find out."""
     (record,) = service.records([digest])
     try:
         service.stat(digest)

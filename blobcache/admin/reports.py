@@ -1,4 +1,4 @@
-"""What a diagnosis came to so far, kind by kind: small enough to travel in an address."""
+"""The progress of a check and its findings by kind, short enough for an address."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Group", "Report", "groups"]
 
 
 class Report(NamedTuple):
-    """How far a diagnosis has come."""
+    """The progress of a check."""
 
     cursor: str | None = ""
     """Of the next step; None at the end."""
@@ -33,7 +33,7 @@ class Report(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Report:
-        """Undo `str`; what nobody has sealed does not come here, but may be of an older version."""
+        """Parse what `str` returns. The text was signed, but perhaps by an older version."""
         try:
             cursor, counts = json.loads(text)
             return cls(cursor, {Kind(kind): int(count) for kind, count in counts.items()})
@@ -55,7 +55,7 @@ class Group:
     explanation: Explanation
     count: int
     rows: Sequence[Mapping[str, object]]
-    """The findings themselves, as far as they are at hand."""
+    """The findings themselves; empty if only their number is known."""
 
 
 def groups(

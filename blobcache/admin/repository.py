@@ -120,7 +120,7 @@ class RepositoryPage(RepositoryPageBase):
         )
 
     def _totals(self, listing: MemberListing) -> Totals | None:
-        """What the repository comes to."""
+        """Return the figures of the repository."""
         with self.catch_redis_errors():
             count = listing.count
             if count is None:
@@ -135,7 +135,7 @@ class RepositoryPage(RepositoryPageBase):
         return None
 
     def _count_url(self, totals: Totals) -> str:
-        """Where the figures are added up anew; empty where they are at each look."""
+        """The link that calculates the figures again; empty if each request does so."""
         if totals.count <= STEP or not self.provider.catalog.may_write:
             return ""
         return self.link(**{COUNTING: "on"})

@@ -70,7 +70,7 @@ class UriTooLong(BlobCacheError):
 
 
 class ParameterInvalid(BlobCacheError):
-    """A query with a parameter that is unknown or repeated, or whose value has no meaning."""
+    """A query with a parameter that is unknown or repeated, or whose value is not valid."""
 
     code = "PARAMETER_INVALID"
     status = 400

@@ -1,4 +1,4 @@
-"""What the lists list. A listing stands where the framework's views have a queryset.
+"""The lists of the API. A listing stands where the framework's views have a queryset.
 
 It is a value that knows where its rows are; only `Listing.page` asks Redis.
 """
@@ -36,7 +36,7 @@ class Page:
     """The position of the next page; None at the end."""
 
     count: int | None = None
-    """How many rows the whole listing has; None if only a scan could tell."""
+    """How many rows the whole listing has; None if only a scan could find out."""
 
     status: CatalogStatus | None = None
     """The state of the index, for lists that come from it."""

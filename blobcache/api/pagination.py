@@ -72,7 +72,7 @@ class SealedCursorPagination(BasePagination):
 
     parameters = (CURSOR, _PAGE_SIZE)
     facts: Mapping[str, Mapping[str, Any]] = {}
-    """What a page tells besides its rows, with the schema of each."""
+    """The other fields of a page besides its rows, each with its schema."""
 
     def paginate_queryset(  # type: ignore[override] # a listing, which is no queryset
         self, queryset: Listing, request: Request, view: RegistryView

@@ -58,7 +58,7 @@ class Ruled(Protocol):
 
 
 class BlobCachePermission(BasePermission):
-    """Asks the rule of the action, before anybody asks Redis.
+    """Checks the rule of the action, before Redis is asked.
 
     | request | needs |
     |---|---|

@@ -46,5 +46,5 @@ class IndexedCatalog(Catalog, Protocol):
         ...
 
     def entries(self, names: Sequence[bytes]) -> Iterator[RepositoryEntry]:
-        """Yield raw names with their numbers of blobs; skip names that have no set any more."""
+        """Yield raw names with their numbers of blobs; skip names whose sets no longer exist."""
         ...

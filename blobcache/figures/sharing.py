@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_COMPARED", "shared_bytes"]
 
 MAX_COMPARED = 250
-"""So many of the largest blobs are compared; they have nearly all of the bytes."""
+"""How many of the largest blobs are compared; they have nearly all of the bytes."""
 
 
 def shared_bytes(

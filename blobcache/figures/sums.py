@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_MEDIA_TYPES", "RunningSums"]
 
 MAX_MEDIA_TYPES = 100
-"""So many media types have sums of their own; all further ones share one."""
+"""The number of media types with sums of their own; all others are added up together."""
 
 _MAX_BITS = 128
 """Bits of the largest sum that is read back; a real sum is smaller."""
@@ -44,7 +44,7 @@ class RunningSums:
     states: Counter[Kind] = field(default_factory=Counter)
 
     others: list[int] = field(default_factory=lambda: [0, 0])
-    """Blobs and bytes of further media types."""
+    """Blobs and bytes of all other media types."""
 
     @property
     def bytes(self) -> int:

@@ -144,8 +144,8 @@ class NameIndex:
     def remove_missing(self, names: Sequence[bytes]) -> None:
         """Remove names whose sets are gone, with their figures; keep those whose sets are back.
 
-        Two round trips, or three. A writer indexes a name after it has written the set. So either
-        it indexes the name after our removal, or we see its set.
+        Two round trips, or three. Another process indexes a name after it has written the set. So
+        either it indexes the name after our removal, or we see its set.
         """
         own = self.keys
         removals: list[Command] = [
@@ -163,7 +163,7 @@ class NameIndex:
         return self._is_apart or self._descriptors.is_cluster
 
     def _index_command(self, repository: RepositoryName) -> Packed:
-        """Into both indexes, so that it makes no difference whether a build is going on."""
+        """Add the name to both indexes, so that a build in progress does not lose it."""
         return _zadd(repository, self.keys.names, self.keys.build)
 
     # Reading

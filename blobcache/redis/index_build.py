@@ -1,8 +1,8 @@
 """Building the index of repository names: by a scan of the keyspace, a bounded piece a call.
 
 The names that the scan finds go into a second sorted set, which takes the place of the index when
-the scan is complete. How far a build is stands in Redis, beside the index, and a short lock makes
-sure that one process at a time goes on with it.
+the scan is complete. The progress of a build is stored in Redis, beside the index, and a short lock
+makes sure that only one process at a time builds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAX_MOMENT = 32
 """Characters of the longest stored time that is read."""
 
 _MAX_SERIAL = 10**15 - 1
-"""No build gets this far. Lua counts up to here exactly, and writes it without an exponent."""
+"""No build has a number this large. Up to here Lua counts exactly and writes no exponent."""
 
 _LEASE = 10_000
 """Milliseconds after which a builder that has not renewed its lock is assumed dead."""
@@ -121,7 +121,7 @@ class IndexBuilder:
         return _status(self._index.batch([fields], own=True)[0])
 
     def step(self, deadline: Deadline, count: int, newer_than: int | None) -> None:
-        """Build until the deadline, if the index is due and nobody else builds it.
+        """Build until the deadline, if the index is due and no other process builds it.
 
         Each command of the scan looks at `count` keys. Three round trips at least.
         """

@@ -269,9 +269,9 @@ class _VisibleNames(NamedTuple):
 
     names: list[bytes]
     after: bytes | None
-    """The last name that was looked at; None if none was."""
+    """The last name that was checked; None if none was."""
     more: bool
-    """Whether some were not looked at."""
+    """Whether some were not checked."""
 
 
 def _filter_visible(

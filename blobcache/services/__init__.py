@@ -28,7 +28,7 @@ def get_provider(registry: str = DEFAULT_REGISTRY) -> BlobDescriptorCacheProvide
     """Return the provider that the setting ``BLOBCACHE`` describes, one a process and registry.
 
     Raises `ImproperlyConfigured` if there is no such registry, `ImportError` if its provider is
-    nowhere to be found. Connects to nothing.
+    missing. Opens no connection.
     """
     provider = _providers.get(registry)
     if provider is None:

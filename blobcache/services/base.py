@@ -164,5 +164,5 @@ class BrowsableProvider(BrowsableService, BlobDescriptorCacheProvider, Protocol)
         ...
 
     def server_status(self) -> ServerStatus:
-        """Return what the server says of itself. Raises `CacheUnavailable`."""
+        """Return what the server reports about itself. Raises `CacheUnavailable`."""
         ...

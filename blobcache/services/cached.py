@@ -1,4 +1,4 @@
-"""Read-through: a cache of descriptors in front of a backend that has the truth."""
+"""Read-through: a cache of descriptors in front of a backend that knows the blobs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CachedBlobStatter:
     so that a Redis in trouble does not get many writes. A blob that the backend does not know is
     not stored. A descriptor that could not be stored causes a log message, never an exception. The
     level of that message is debug if the cache can never store it, because the cache is read-only
-    or the repository's name is not one that can be written to.
+    or the repository's name cannot be written to.
     """
 
     def __init__(

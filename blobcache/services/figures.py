@@ -51,10 +51,10 @@ class Sums:
     """Each blob counted once: an alias of a member adds no bytes."""
 
     media_types: Sequence[MediaTypeTotal]
-    """The largest first. Only so many are kept apart."""
+    """The largest first, and only a limited number of them."""
 
     other_media_types: MediaTypeTotal | None
-    """The total of all further media types; None if there are none."""
+    """The total of all other media types; None if there are none."""
 
     states: Mapping[Kind, int]
     """How many members are in each state that occurs."""
