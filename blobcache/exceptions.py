@@ -145,7 +145,7 @@ class OperationUnsupported(BlobCacheError):
 
 
 class CatalogUnsupported(BlobCacheError):
-    """A provider that cannot list what it holds, asked for a list."""
+    """A request for a list, although the provider has no lists."""
 
     code = "PATH_UNKNOWN"
     status = 404

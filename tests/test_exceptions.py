@@ -10,6 +10,7 @@ from blobcache.exceptions import (
     BlobCacheError,
     BlobUnknown,
     CacheUnavailable,
+    CatalogUnsupported,
     CursorInvalid,
     DescriptorCorrupt,
     DescriptorInvalid,
@@ -40,6 +41,7 @@ TREE: list[tuple[type[BlobCacheError], type[Exception], str, int]] = [
     (MediaTypeInvalid, DescriptorInvalid, "DESCRIPTOR_INVALID", 400),
     (CursorInvalid, BlobCacheError, "CURSOR_INVALID", 400),
     (OperationUnsupported, BlobCacheError, "UNSUPPORTED", 405),
+    (CatalogUnsupported, BlobCacheError, "PATH_UNKNOWN", 404),
     (CacheUnavailable, BlobCacheError, "UNAVAILABLE", 503),
 ]
 
