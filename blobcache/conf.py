@@ -94,7 +94,7 @@ class RegistrySettings:
     PROVIDER = Setting(
         "Dotted path of the provider's class. The app has another one, for tests and small "
         "portals: `blobcache.services.memory.MemoryBlobDescriptorCacheProvider` stores descriptors "
-        "in the memory of the process and has no catalog.",
+        "in the memory of the process and cannot list them.",
         text("a dotted path"),
         default="blobcache.redis.service.RedisBlobDescriptorCacheProvider",
     )

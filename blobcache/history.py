@@ -97,7 +97,9 @@ def _write(user_id: int, entries: dict[_Entry, list[Model]]) -> None:
             with transaction.atomic(using=router.db_for_write(LogEntry)):
                 LogEntry.objects.log_actions(user_id, objects, entry.flag, entry.message)
         except (DatabaseError, InterfaceError):
-            _log.exception("A change is made, but is missing from the history: %a", entry.message)
+            _log.exception(
+                "A change was made, but could not be written to the history: %a", entry.message
+            )
 
 
 def _entries(
@@ -118,7 +120,9 @@ def _entries(
                 if name is None or may_view(change.registry, name):
                     entries.setdefault(_entry(change), []).append(_subject(change))
             except Exception:  # noqa: BLE001 - such as a faulty translation; the change is made
-                _log.exception("A change is made, but is missing from the history: %a", change)
+                _log.exception(
+                    "A change was made, but could not be written to the history: %a", change
+                )
     return entries
 
 

@@ -105,7 +105,7 @@ class RepositoriesPage(Page):
             return None
         result = store.refresh(cursor)
         if result.next is None:
-            self.add_message(_("The figures of all repositories are up to date."), messages.SUCCESS)
+            self.add_message(_("The sizes of all repositories are up to date."), messages.SUCCESS)
             return HttpResponseRedirect(self.request.path + self.link(**{COUNTING: ""}))
         status = store.list_ordered(limit=1)
         return self.render(

@@ -279,7 +279,7 @@ def _descriptor(found: Descriptor) -> dict[str, Any]:
 
 def descriptor_json(found: Descriptor) -> bytes:
     """Return the JSON that `DescriptorSerializer` and the renderer give."""
-    # A digest and a number stand in JSON as they are.
+    # A digest and a number need no escaping in JSON.
     return b'{"digest":"%b","size":%d,"mediaType":%b}' % (
         found.digest.encode(),
         found.size,
@@ -611,7 +611,7 @@ class StatusSerializer(ResponseSerializer):
     read_only = serializers.BooleanField()  # type: ignore[assignment] # a field, not the flag
     server = ServerSerializer(allow_null=True, help_text="Null if the provider has no Redis.")
     warnings = serializers.ListField(child=serializers.CharField())
-    catalog = CatalogSerializer(allow_null=True, help_text="Null if the provider has no catalog.")
+    catalog = CatalogSerializer(allow_null=True, help_text="Null if the provider keeps no index.")
 
     class Meta:
         ref_name = "BlobCacheStatus"

@@ -70,7 +70,7 @@ class _Repairer:
         if place is Place.REPOSITORY:
             return self._repository(repository or b"")
         if place is Place.OVERRIDE:
-            # An override of a member stays: the removal itself asks whether it is one.
+            # An override of a member stays: the removal itself checks the membership.
             return _outcome(self._removals.remove_orphan(repository or b"", digest or b""))
         if place is Place.MEMBER:
             return self._member(RepositoryName((repository or b"").decode()), digest or b"")

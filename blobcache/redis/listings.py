@@ -168,7 +168,7 @@ class RedisCatalog:
             missing = limit - len(found)
             if not cursor or missing <= 0 or deadline.is_over:
                 break
-            # As many as should have the rest among them, and some more.
+            # Scan about as many keys as it takes to find the missing blobs, and some more.
             count = min(missing * looked_at * 5 // (4 * max(len(found), 1)) + 10, budgets.step)
         return BlobPage(tuple(map(digest_text, found)), cursor or None)
 

@@ -106,7 +106,7 @@ def _memory_warnings(server: Server) -> Iterator[str]:
     limits = [
         int(value)
         for node in server.config("hash-max-*-value")
-        # Before Redis 7 a listpack was a ziplist; since then both names are answered.
+        # Before Redis 7 a listpack was a ziplist; since then the server knows both names.
         for name, value in node.items()
         if name in {"hash-max-listpack-value", "hash-max-ziplist-value"}
         and value is not None

@@ -89,7 +89,7 @@ def _receive(connection: Any, sock: Any, parser: Any, count: int) -> list[Any]:
         reply = reader.gets(False)  # noqa: FBT003 - positional in hiredis
         if reply is incomplete:
             received = sock.recv_into(buffer)
-            # Of an encrypted socket that another thread closed, what comes is not even decrypted.
+            # If another thread closed an encrypted socket, its data is not even decrypted.
             if not received or private.socket_of(connection) is not sock:
                 raise RedisConnectionError("The connection was closed.")
             reader.feed(buffer, 0, received)

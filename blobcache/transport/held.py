@@ -142,7 +142,7 @@ class _Slot:
             if self._may_be_timed:
                 self._timed = _KernelTimedConnection.of(connection)
         except (RedisError, OSError, AttributeError, TypeError, ValueError):
-            # The last three come where another thread closes the connection at that moment.
+            # The last three are raised if another thread closes the connection at that moment.
             return False
         return True
 

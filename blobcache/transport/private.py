@@ -333,4 +333,4 @@ if HiredisParser is not None:
     parser_and_socket = attrgetter("_parser", "_sock")
     reader_and_buffer = attrgetter("_reader", "_buffer")
 if MISSING:
-    logger.warning("Commands to Redis take a slower way; not found: %s.", ", ".join(MISSING))
+    logger.warning("Commands to Redis are slower, because redis-py has no %s.", ", ".join(MISSING))

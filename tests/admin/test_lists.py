@@ -298,7 +298,7 @@ def test_repositories_are_sorted_by_their_figures(
     page = text(admin.get(addresses.repositories()))
     assert page.count("never</span>") == 3
     response = admin.get(addresses.repositories(), {"count": "on", "o": "-bytes"}, follow=True)
-    assert "The figures of all repositories are up to date." in text(response)
+    assert "The sizes of all repositories are up to date." in text(response)
     assert response.redirect_chain == [(addresses.repositories() + "?o=-bytes", HTTPStatus.FOUND)]
     assert names(admin, "?o=-blobs") == ["b/many", "c/heavy", "a/few"]
     assert names(admin, "?o=blobs") == ["a/few", "c/heavy", "b/many"]
