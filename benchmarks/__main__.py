@@ -2,7 +2,7 @@
 
     python -m benchmarks [NAME ...] [--short] [--json FILE]
 
-Without a name it runs all benchmarks. Targets are reported, not enforced: the exit code only says
+Without a name it runs all benchmarks. Targets are reported, not enforced: the exit code only shows
 whether everything ran.
 """
 
@@ -43,7 +43,7 @@ def main() -> None:
         facts = description(bench.client)
         say("; ".join(f"{name} {value}" for name, value in facts.items()))
         if options.short:
-            say("Short: the figures mean nothing, only that everything runs.")
+            say("Short: this run shows that everything works; its figures mean nothing.")
         for name in names:
             for section in benchmark(name)(bench):
                 sections.append(section)

@@ -33,7 +33,7 @@ def run(bench: Bench) -> Iterator[Section]:
     users = get_user_model().objects
     superuser = Client()
     superuser.force_login(users.create_superuser("hostile"))
-    callers = {"stranger": Client(raise_request_exception=False), "superuser": superuser}
+    callers = {"anonymous": Client(raise_request_exception=False), "superuser": superuser}
     cases = [
         Case(f"{shape}, {name}", 1, partial(partial, send, client, make(length)))
         for name, client in callers.items()

@@ -55,7 +55,7 @@ NUMBER = "p"
 """The number of a page."""
 
 COUNTING = "count"
-"""Calculate the figures: ``on``, or how far the calculation is."""
+"""Calculate the figures: ``on``, or the progress of the calculation."""
 
 KEPT = "_changelist_filters"
 """The query string of the list that the user came from. Django's admin uses the same name."""

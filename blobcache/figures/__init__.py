@@ -1,1 +1,1 @@
-"""Figures: what a repository's blobs add up to, counted in steps and kept with their time."""
+"""Figures: the sums of a repository's blobs, counted in steps and stored with their time."""

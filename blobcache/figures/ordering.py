@@ -53,8 +53,8 @@ class OrderedList:
         """See `FigureStore.list_ordered`.
 
         Six round trips, and one more for each thousand names that are skipped. Where the ranges of
-        `visible` have only a few thousand names, no others are read, so that neither the page nor
-        the number of round trips depends on these. Does not build the index.
+        `visible` have only a few thousand names, no other names are read, so neither the page nor
+        the number of round trips depends on the others. Does not build the index.
         """
         position: _Position | None = _Position.parse(cursor, self._order)
         budgets = self._catalog.budgets

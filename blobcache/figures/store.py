@@ -1,7 +1,7 @@
-"""The store of figures: counts each repository's blobs once, and keeps the sums with their time.
+"""The store of figures: counts each repository's blobs once, and stores the sums with their time.
 
-A large repository takes longer to count than a page may take to open. So it is counted in steps,
-one a request. The sums of an unfinished count are stored beside the catalog's index; at the end the
+Counting a large repository takes longer than one request may take. So it is counted in steps, one
+per request. The sums of an unfinished count are stored beside the catalog's index; at the end the
 figures are stored there, with scores for sorting by blobs and by bytes. They never expire: a page
 shows their age, and counts again on request. The figures of a repository that is gone are deleted.
 

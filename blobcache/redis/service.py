@@ -141,7 +141,7 @@ class RedisService(BaseDescriptorService):
     # Writing
 
     def _set(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
-        """Read what is there, and write: one round trip. Then repair what hindered the write."""
+        """Read what is there, and write: one round trip. Then repair keys if needed."""
         repository, ttl, canonical = self.repository, self.rules.ttl, descriptor.digest
         templates = commands.hash_templates(repository, tuple(self._options.size_fields), ttl)
         words = (canonical.encode(), b"%d" % descriptor.size, media_type.encode())
@@ -178,7 +178,7 @@ class RedisService(BaseDescriptorService):
     def _repair_and_repeat(
         self, read: dict[Digest, Reply], answers: list[Reply], *phases: Sequence[Call]
     ) -> bool:
-        """If keys of the wrong type hindered a set, delete them and set again; return whether."""
+        """If keys of the wrong type prevented a set, delete them and repeat it; return whether."""
         if not has_error(answers) and all(map(replies.has_usable_media_type, read.values())):
             return False
         calls = [call for phase in phases for call in phase]

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["FAILURES", "ClientHandle", "cache_unavailable", "handle_for", "registry"]
 
 FAILURES = (RedisError, RedisClusterException, OSError, UnicodeDecodeError)
-"""What redis-py raises when Redis does not answer, or not in a way that can be read."""
+"""What redis-py raises if Redis does not answer, or if its answer cannot be parsed."""
 
 _REASONS: tuple[tuple[tuple[type[Exception], ...], Reason], ...] = (
     ((AuthenticationError, AuthorizationError, NoPermissionError), Reason.DENIED),
@@ -53,7 +53,7 @@ _REASONS: tuple[tuple[tuple[type[Exception], ...], Reason], ...] = (
 """The reasons by redis-py's errors; the first match counts, since some are subclasses."""
 
 _MAX_CLIENTS = 128
-"""Clients that are remembered: an entry of ``CACHES`` has one, and one for each replica."""
+"""How many clients are kept: an entry of ``CACHES`` has one, and one for each replica."""
 
 
 class ClientHandle:
@@ -137,13 +137,13 @@ class _ClientRegistry:
 
     def __init__(self) -> None:
         self.version = 0
-        """Counts the changes of the setting; handles of another version are out of date."""
+        """The number of changes of the setting; handles with another number are outdated."""
 
         self._connections: dict[tuple[Any, bool], Connections] = {}
         setting_changed.connect(self._forget)
 
     def connections(self, pool: Any, *, hold: bool) -> Connections:
-        """Return the pool's connections, of which there is one set.
+        """Return the `Connections` of the pool, the same for all its clients.
 
         Two entries of ``CACHES`` with the same LOCATION have two clients and one pool.
         """
@@ -187,7 +187,7 @@ def handle_for(alias: str, *, write: bool, hold: bool) -> ClientHandle:
 
 
 def cache_unavailable(error: Exception) -> CacheUnavailable:
-    """Return the error that callers get for one of redis-py's; it repeats nothing of that."""
+    """Return the error that callers get for one of redis-py's, without the text of that one."""
     reason = next((reason for kinds, reason in _REASONS if isinstance(error, kinds)), Reason.OTHER)
     return CacheUnavailable(
         "The cache is not available at the moment; try again shortly.", reason=reason

@@ -36,7 +36,7 @@ def can_exchange(client: Any) -> bool:
 def exchange(connections: Connections, packed: bytes, count: int, *, repeatable: bool) -> list[Any]:
     """Send packed commands and return their `count` replies, an error in place of its reply.
 
-    One round trip. Raises redis-py's errors for whatever keeps the replies from coming. Commands
+    One round trip. Raises redis-py's errors if the replies do not arrive. Commands
     that are not `repeatable` are sent once, whatever the retry policy says: retrying a write would
     report `created` wrongly.
     """
@@ -102,7 +102,7 @@ def _receive(connection: Any, sock: Any, parser: Any, count: int) -> list[Any]:
 
 
 def _retry(connection: Any, packed: bytes, count: int, error: Exception) -> list[Any]:
-    """Follow the connection's retry policy; `error` is what the first attempt raised."""
+    """Retry as the connection's policy says; `error` is what the first attempt raised."""
     errors = [error]
 
     def attempt() -> list[Any]:

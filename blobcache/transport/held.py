@@ -1,9 +1,10 @@
 """Connections that threads hold between calls.
 
-To take a connection from redis-py's pool and to give it back is a fifth of what a call costs. So
-some threads hold theirs, as they do those to Django's databases. Each call checks, as the pool
-does, whether the connection is still good. A connection that fails is given back, and so is what a
-thread holds when it ends. A held connection uses kernel timeouts (SO_RCVTIMEO) where supported.
+Taking a connection from redis-py's pool and returning it takes a fifth of the time of a call. So
+some threads hold their connection between calls, as Django does with database connections. Each
+call checks, as the pool does, whether the connection is still usable. A connection that fails is
+returned to the pool; so is a thread's connection when the thread ends. A held connection uses
+kernel timeouts (SO_RCVTIMEO) where they are supported.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ if TYPE_CHECKING:
 __all__ = ["MAX_HELD", "POOL_FRACTION", "Connections"]
 
 MAX_HELD = 16
-"""Threads of a process that hold a connection."""
+"""The maximum number of threads of a process that hold a connection."""
 
 POOL_FRACTION = 4
-"""One in so many of a pool's connections may be held; the rest is for everybody."""
+"""One of this many connections of a pool may be held; all threads share the others."""
 
 
 class Connections:
     """The connections of a pool, for one call after another.
 
-    Some pools get each back after its call: those of another class than redis-py's plain one, for
-    Sentinel must check whether it is still the primary's, and a pool that blocks has a queue; and
-    those with a credential provider, which may have new credentials by then. A forked process,
-    which must not use what its parent holds, begins with nothing.
+    Connections of some pools are not held. In a Sentinel pool each call must check that the server
+    is still the primary; a blocking pool has a queue of waiting threads; and a credential provider
+    may have new credentials for the next call. A forked process starts without held connections,
+    because it must not use those of its parent.
     """
 
     __slots__ = ("_free_slots", "_own", "_pid", "_pool", "_slot_count")
@@ -71,7 +72,7 @@ class Connections:
         return None if slot is None else slot.connection
 
     def take(self) -> Any:
-        """Return a connection that is ready. Raises what keeps the pool from giving one."""
+        """Return a connection that is ready. Raises the pool's error if it has none."""
         if self._pid != getpid():  # this process is a fork
             self._begin()
         slot = self._own.slot
@@ -103,7 +104,7 @@ class Connections:
             _give_back(self._pool, connection)
 
     def drop(self, connection: Any) -> None:
-        """Close a connection on which something went wrong, and take it back."""
+        """Close a connection after an error, and take it back."""
         connection.disconnect()
         self._pool.release(connection)
 
@@ -116,7 +117,7 @@ class Connections:
 
 
 class _Slot:
-    """Where a thread's connection waits for its next call; goes when the thread does."""
+    """Keeps a thread's connection between calls, until the thread ends."""
 
     __slots__ = ("_free_slots", "_may_be_timed", "_pid", "_pool", "_timed", "connection")
 
@@ -129,7 +130,7 @@ class _Slot:
         self.connection: Any = None
 
     def is_ready(self, connection: Any) -> bool:
-        """Whether the connection, which was here, is open and has nothing to read."""
+        """Whether the held connection is open and has no unread data."""
         sock = private.socket_of(connection)
         if sock is None:
             return False  # else can_read() would connect, and if that fails the pool once more
@@ -175,7 +176,7 @@ class _KernelTimedConnection:
 
     @classmethod
     def of(cls, connection: Any) -> Self | None:
-        """Leave the connection's timeout to the kernel; None if that cannot be."""
+        """Let the kernel enforce the connection's timeout; None if that is not possible."""
         parser, sock = private.parser_and_socket(connection)
         if (
             type(parser) is not private.HiredisParser

@@ -35,7 +35,7 @@ Reply: TypeAlias = "bytes | int | list[Reply] | ResponseError | None"
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua script, for what must read before it writes, and the SHA-1 that Redis knows it by."""
+    """A Lua script, for calls that must read before they write, and its SHA-1 for ``EVALSHA``."""
 
     body: str
     sha: str = field(init=False)
@@ -45,11 +45,11 @@ class Script:
         object.__setattr__(self, "sha", digest)
 
     def call(self, keys: Sequence[bytes | str], args: Sequence[bytes | str | int] = ()) -> Command:
-        """Return the command that runs it if Redis knows it already."""
+        """Return the command that runs the script if Redis has it in its script cache."""
         return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
     def call_in_full(self, call: Command) -> Command:
-        """Return the command that does the same as `call` and sends the whole script along."""
+        """Return the command that does the same as `call`, with the text of the script."""
         return ("EVAL", self.body, *call[2:])
 
 
@@ -169,7 +169,7 @@ with suppress(ImportError):
 
 
 DATA_TYPES = frozenset({bytes, int, list, type(None)})
-"""Types of replies that are certainly no errors."""
+"""Types of replies that are never errors."""
 
 
 def has_error(replies: Sequence[Reply]) -> bool:

@@ -111,7 +111,7 @@ def usual_timeout(connection: Any) -> float | None:
 
 
 def reconnect_check(connection: Any) -> Callable[[], bool]:
-    """Return what tells whether the connection is about to be moved to another server."""
+    """Return the method that tells whether the connection must move to another server."""
     check: Callable[[], bool] = getattr(connection, "should_reconnect", lambda: False)
     return check
 
@@ -125,7 +125,7 @@ def is_plain_socket(sock: Any) -> bool:
 
 
 def uses_pool_alone(client: Any) -> bool:
-    """Whether the client uses plain connections of its pool, and has no cache beside them.
+    """Whether the client uses plain connections of its pool, and no cache.
 
     False if that cannot be known.
     """
@@ -197,7 +197,7 @@ def _encode(encoder: Any, reply: Any) -> Any:
 
 
 def disable_callbacks(pipeline: Any) -> bool:
-    """Make the pipeline return replies as Redis sent them; False if that cannot be."""
+    """Make the pipeline return replies as Redis sent them; False if that is not possible."""
     if CAN_DISABLE_CALLBACKS:
         pipeline.response_callbacks = {}
     return CAN_DISABLE_CALLBACKS
@@ -224,7 +224,7 @@ def connection_params(factory: Any, url: str, options: Mapping[str, Any]) -> dic
 # The probe
 
 _METHODS = ("can_read", "disconnect", "read_response", "retry", "send_packed_command")
-"""Of a connection; the packed way needs them."""
+"""Attributes of a connection that sending packed commands needs."""
 
 _PARSED = b"+OK\r\n>2\r\n+a\r\n+b\r\n"
 """A reply, and a push message after it."""
@@ -276,7 +276,7 @@ def _is_usable(parser_class: Any) -> bool:
 
 
 class _Reply:
-    """Stands for a connection: it has nothing but the next reply."""
+    """A substitute for a connection, which has only the next reply."""
 
     is_raw = False
 
@@ -300,7 +300,7 @@ def _probe_pipeline() -> tuple[bool, bool]:
 
 
 MISSING: Sequence[str]
-"""Names of the parts that were expected and are missing."""
+"""The names of the expected parts that are missing."""
 
 CAN_EXCHANGE: bool
 """Whether packed commands can be sent over a connection of a pool; see `exchange`."""

@@ -1,8 +1,8 @@
 """`Server`: all commands of this app to Redis go through it.
 
 It uses the clients and the connection pools that django-redis keeps for the entries of ``CACHES``.
-Replies are bytes, whatever the entry's ``decode_responses`` says. Whatever keeps Redis from working
-becomes `CacheUnavailable`; a key of the wrong type is data, and comes back as a reply.
+Replies are bytes, whatever the entry's ``decode_responses`` is. If Redis fails for any reason, the
+methods raise `CacheUnavailable`; but a key of the wrong type is data, and is returned as a reply.
 
 | method | sends | round trips |
 |---|---|---|
@@ -15,10 +15,10 @@ becomes `CacheUnavailable`; a key of the wrong type is data, and comes back as a
 | `Server.scan` | one step through all keys | 1 |
 | `Server.info`, `config`, `identity` | questions about the server itself | 1 a node |
 
-On a cluster each round trip is one a node. Below this module: `clients` chooses between `exchange`,
-which sends packed commands over a pool's connection, and redis-py's pipelines; `held` keeps a
-connection for a thread; `packing` turns commands into bytes; `sockets` sets timeouts; `private`
-reads what is not public in other libraries.
+On a cluster there is one round trip for each node. Below this module: `clients` chooses between
+`exchange`, which sends packed commands over a pool's connection, and redis-py's pipelines; `held`
+keeps a connection for a thread; `packing` turns commands into bytes; `sockets` sets timeouts;
+`private` reads what is not public in other libraries.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ __all__ = ["Server", "scan_position", "scan_progress"]
 _MULTI: Call = (Packed([("MULTI",)]), ())
 _EXEC: Call = (Packed([("EXEC",)]), ())
 _MAX_DIGITS = 20
-"""Digits of the longest position in a scan, which is an unsigned number of 64 bits."""
+"""The most digits of a scan's position, which is an unsigned number of 64 bits."""
 
 
 class Server:
     """The Redis, or the cluster of them, behind one entry of ``CACHES``.
 
-    Every method raises `CacheUnavailable` when Redis does not do what it was asked, within the
-    timeouts of that entry, and `ImproperlyConfigured` when the entry has no raw client.
+    Every method raises `CacheUnavailable` if Redis does not answer within the timeouts of that
+    entry or refuses the command, and `ImproperlyConfigured` if the entry has no raw client.
     """
 
     __slots__ = ("_holds", "_primary", "alias")
@@ -65,7 +65,7 @@ class Server:
 
     @property
     def is_cluster(self) -> bool:
-        """Whether keys may lie in slots that no script and no transaction spans."""
+        """Whether keys may be in different slots, so that no script or transaction covers them."""
         return self._client().is_cluster
 
     def batch(self, commands: Sequence[Command], *, own: bool = False) -> list[Reply]:

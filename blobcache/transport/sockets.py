@@ -1,4 +1,4 @@
-"""Sockets whose timeouts the kernel keeps.
+"""Sockets whose timeouts the kernel enforces.
 
 Before each send and each receive Python asks a socket that has a timeout whether it is ready. That
 system call is not needed if the kernel keeps the timeout (``SO_RCVTIMEO`` and ``SO_SNDTIMEO``, see
@@ -18,7 +18,7 @@ __all__ = ["send_all", "use_kernel_timeout", "use_python_timeout"]
 
 _IS_KNOWN = sys.platform == "linux" and sys.maxsize > 2**32
 _TIME = struct.Struct("@ll")
-"""A struct timeval there: seconds and microseconds."""
+"""The C structure timeval: seconds and microseconds."""
 
 _MICRO = 1_000_000
 _DO_NOT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
@@ -48,7 +48,7 @@ def use_kernel_timeout(sock: Any, seconds: float | None) -> bool:
 
 
 def use_python_timeout(sock: Any, seconds: float | None) -> None:
-    """Let Python keep the socket's usual timeout again, unless it was given another one since."""
+    """Let Python enforce the socket's usual timeout again, unless that was changed since."""
     if not _IS_KNOWN or seconds is None:
         return
     if sock.gettimeout() is None:
@@ -75,7 +75,7 @@ def send_all(connection: Any, sock: Any, data: bytes) -> None:
 
 
 def _limit(sock: socket.socket, seconds: float) -> None:
-    """Let the kernel end each wait after so many seconds; after 0 it never does."""
+    """Let the kernel end each wait after this many seconds; with 0 there is no limit."""
     value = _TIME.pack(*divmod(round(seconds * _MICRO), _MICRO))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
