@@ -30,7 +30,7 @@ from functools import wraps
 from importlib import import_module
 from itertools import accumulate
 from os import environ
-from threading import Lock
+from threading import Lock, RLock
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
@@ -225,7 +225,7 @@ class _OperationMetrics:
     def __init__(self, *labels: str) -> None:
         self.labels = labels
         self.created = time()
-        self._lock = Lock()
+        self._lock = RLock()  # a signal handler may call within a call
         self._counts: dict[str, int] = {}
         self._buckets = [0] * (len(BUCKETS) + 1)
         """Calls by the bucket that their duration belongs to; the last is that without a bound."""

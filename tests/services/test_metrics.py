@@ -255,6 +255,33 @@ def test_forked_processes_add_up(tmp_path: Path) -> None:
     assert counted_in(tmp_path) == {"set": 1, "stat": 30}
 
 
+def test_a_signal_handler_may_call_while_a_call_is_counted() -> None:
+    interrupted = """
+import signal
+from contextlib import suppress
+from blobcache.exceptions import DigestInvalid
+handled = 0
+
+def stat():
+    with suppress(DigestInvalid):  # it is counted like every call
+        provider.stat("invalid")
+
+def handle(*_):
+    global handled
+    handled += 1
+    stat()
+    if handled < 200:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0002)
+
+signal.alarm(30)  # kills a process that waits for itself
+signal.signal(signal.SIGVTALRM, handle)
+signal.setitimer(signal.ITIMER_VIRTUAL, 0.0002)
+while handled < 200:
+    stat()
+"""
+    run(COUNTING + interrupted)
+
+
 def test_without_the_metrics_extra_calls_are_not_wrapped() -> None:
     run(
         "import sys\nsys.modules['prometheus_client'] = None\n"
