@@ -4,8 +4,8 @@ For a repository, either the model-level permission or the object-level one is e
 authentication backend can grant the latter by name (``has_perm(perm, Repository(name=…))``). Blobs
 of the global scope belong to no repository, so only the model-level permission counts there. All of
 it is decided from names, before Redis is asked: the answer is the same whether a repository exists
-or not. Whoever may set, clear or purge must also be allowed to view, since the response to a change
-shows what was there before.
+or not. Whoever may set or clear must also be allowed to view there, since the response to a change
+shows what was there before; for a purge see `Access.may_purge`.
 
 The setting ``VISIBLE_REPOSITORIES`` names a function of the user that narrows this further, to some
 names and prefixes. It never grants: names outside of it are never listed and may not be viewed.

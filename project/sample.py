@@ -254,7 +254,7 @@ def _build_cache() -> Iterator[Descriptor]:
 
 
 def _store(client: Redis, repository: str, blobs: Iterable[Descriptor]) -> None:
-    """Write the same as the service, in one round trip instead of one for each blob."""
+    """Write the same as the service without a TTL, but all blobs in one round trip."""
     with client.pipeline(transaction=False) as pipe:
         for blob in dict.fromkeys(blobs):
             _put(pipe, repository, blob)

@@ -1,7 +1,8 @@
 """Errors in the format of a registry: ``{"errors": [{"code", "message", "detail"}]}``.
 
 OCI distribution-spec, "Error Codes". Only the API's views use this handler; the host project's own
-is not changed.
+is not changed. A failure of Redis arrives as `CacheUnavailable`, whose status is 503;
+`blobcache.transport.clients.cache_unavailable` makes it of redis-py's errors.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The commands of each call of the service. Each exists as a list, and packed as a template."""
+"""The commands of each call, as lists and packed; with a TTL, a write restarts a key's expiry."""
 
 from __future__ import annotations
 

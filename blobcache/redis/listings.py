@@ -4,6 +4,9 @@ Every call does a bounded piece of work and blocks Redis for no more than a mill
 An empty reply of Redis does not end a page, and what is there during a whole walk is listed at
 least once. A failover during a walk through blobs or members may break that: the cursor of a scan
 has no meaning on another server.
+
+A list of repositories is complete once `index_build` has finished a build of the index; names that
+a registry added later are missing until the next build.
 """
 
 from __future__ import annotations
