@@ -5,11 +5,13 @@
     nox --session without_hiredis -- -k stat
 
 uv makes the environments, and brings a Python that the machine does not have. A session names the
-tests that it leaves out. What follows `--` is for pytest.
+tests that it leaves out. What follows `--` is for pytest. With QUICK=1 in the environment, a
+session runs only those of its tests that `QUICK` lists.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nox
@@ -64,7 +66,6 @@ OF_THE_API = (
 OF_THE_METRICS = ("tests/project", "tests/services/test_metrics.py")
 """Tests that read the metrics, or run the portal, which serves them."""
 
-
 OF_HIREDIS = (
     "tests/transport/test_private.py",
     "tests/transport/test_held.py::TestAConnection",
@@ -73,8 +74,25 @@ OF_HIREDIS = (
 """Tests of how we read replies with the parser of hiredis."""
 
 
+QUICK = [
+    *("tests/admin/test_blob.py", "tests/admin/test_site.py"),
+    *("tests/api/test_blobs.py", "tests/api/test_schema.py"),
+    *("tests/redis/test_conformance.py", "tests/redis/test_layout.py"),
+    *("tests/transport/test_packing.py", "tests/transport/test_private.py"),
+    *("tests/services/test_audit.py", "tests/services/test_get_provider.py"),
+    *("tests/test_checks.py", "tests/test_command.py", "tests/test_conf.py"),
+    *("tests/test_history.py", "tests/test_models.py"),
+]
+"""Tests of each way into the app: pages, requests, commands, settings, and the service itself."""
+
+
 def pytest(session: nox.Session, *tests: str, without: tuple[str, ...] = ()) -> None:
     """Run these tests, or all, and say which are left out."""
+    if os.environ.get("QUICK") == "1":
+        options = [each for each in tests if each.startswith("-")]
+        rooms = tuple(each for each in tests if each not in options) or ("tests",)
+        tests = (*options, *(path for path in QUICK if _is_among(path, rooms)))
+        session.log("QUICK=1: only the tests in the list QUICK of noxfile.py")
     for path in without:
         session.log(f"Left out: {path}")
     chosen = [path for path in dict.fromkeys(tests) if not path.startswith(without)]
@@ -131,6 +149,10 @@ def without_api(session: nox.Session) -> None:
     session.install("-r", "requirements.txt")
     uninstall(session, "djangorestframework", "drf-spectacular", "drf-spectacular-sidecar")
     pytest(session, MINIMAL, *WITH_DJANGO, "tests/services", "tests/doctor", without=OF_THE_API)
+
+
+def _is_among(path: str, rooms: tuple[str, ...]) -> bool:
+    return any(path == room or path.startswith(f"{room}/") for room in rooms)
 
 
 def uninstall(session: nox.Session, *packages: str) -> None:
