@@ -273,13 +273,7 @@ class _Walk:
             self._report(repository_finding(repository, Part.SET))
             return ""
         following, members = scanned
-        digests = []
-        for member in members:
-            text = digest_text(member)
-            if isinstance(text, Digest):
-                digests.append(text)
-            else:
-                self._report(invalid_name_finding(Place.MEMBER, repository, member))
+        digests = self._digests(Place.MEMBER, repository, members)
         name = RepositoryName(repository.decode())
         for chunk in _chunks(digests, self._limits.records):
             for record in self._walk.read(name, chunk):
@@ -308,16 +302,23 @@ class _Walk:
         return not found.next
 
     def _blobs(self, raw: Sequence[bytes]) -> None:
+        digests = self._digests(Place.BLOB, None, raw)
+        for chunk in _chunks(digests, self._limits.records):
+            for record in self._walk.read_existing(chunk):
+                self._report(judge(record, self._role))
+
+    def _digests(
+        self, place: Place, repository: bytes | None, raw: Sequence[bytes]
+    ) -> list[Digest]:
+        """Parse the digests, and report those that are invalid."""
         digests = []
         for each in raw:
             text = digest_text(each)
             if isinstance(text, Digest):
                 digests.append(text)
             else:
-                self._report(invalid_name_finding(Place.BLOB, None, each))
-        for chunk in _chunks(digests, self._limits.records):
-            for record in self._walk.read_existing(chunk):
-                self._report(judge(record, self._role))
+                self._report(invalid_name_finding(place, repository, each))
+        return digests
 
     def _overrides(self, found: Sequence[OverrideKey]) -> None:
         valid = []
