@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
-import pytest
 from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract
 from babel.messages.mofile import read_mo
@@ -36,13 +35,6 @@ KEYWORDS = {
     "ngettext_lazy": (1, 2),
     "pgettext": ((1, "c"), 2),
 }
-
-
-@pytest.fixture(autouse=True)
-def restored_language() -> Iterator[None]:
-    """A page in German leaves its thread in German."""
-    with override("en"):
-        yield
 
 
 def marked() -> Iterator[str]:
@@ -100,14 +92,6 @@ def test_the_compiled_catalog_matches_the_source() -> None:
     }
 
 
-@pytest.fixture
-def language_is_restored() -> Iterator[None]:
-    """A request in German leaves that language active in the thread: go back to the default."""
-    with override(None):
-        yield
-
-
-@pytest.mark.usefixtures("language_is_restored")
 def test_a_page_is_german_for_a_browser_that_asks_for_german(
     filled: RedisBlobDescriptorCacheProvider, admin: Client
 ) -> None:
