@@ -25,9 +25,10 @@ stat            The hash. Unknown without ``digest``  Unknown unless the digest 
 set_descriptor  Writes ``digest`` and the size;       Writes the membership, the global hash as in
                 ``mediatype`` only if it is not set.  the global scope, and the override. For an
                                                       alias, the same for the canonical digest.
-clear           Deletes the fields. Unknown if there  Unknown unless the digest is a member. Deletes
-                are none.                             the membership and the override, and in the
-                                                      role ``cache`` the global fields.
+clear           Deletes the fields. Unknown if there  Unknown unless the digest is a member, or an
+                are none.                             override is left of an interrupted clear.
+                                                      Deletes the membership, in the role ``cache``
+                                                      the global fields, and the override.
 stat_many       The known ones, by digest: one round  The same.
                 trip for each chunk.
 ==============  ====================================  ==============================================

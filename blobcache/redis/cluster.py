@@ -19,9 +19,8 @@ from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.retry import Retry
 
-from blobcache.redis import keys
+from blobcache.redis import commands, keys
 from blobcache.redis.wrong_types import wrong_type_deletes
-from blobcache.transport.packing import is_wrong_type
 from blobcache.transport.private import connection_params
 
 if TYPE_CHECKING:
@@ -76,20 +75,23 @@ class ClusterConnectionFactory(ConnectionFactory):
 def clear_in_order(
     server: Server, repository: RepositoryName, digest: Digest, *, takes_blob: bool
 ) -> Reply:
-    """Do what `commands.CLEAR_SCOPED` does, slot after slot: two round trips, three at most."""
+    """Do what `commands.CLEAR_SCOPED` does, slot after slot: four round trips, one if unknown.
+
+    The membership is deleted first, so that nobody can read the blob, and the override last: until
+    then it marks a clear that was interrupted, for the next one to finish. Where the override is
+    missing already, nobody can read the blob either; then the membership is the mark.
+    """
     members, blob = keys.members(repository), keys.blob(digest)
     override = keys.override(repository, digest)
-    srem: Command = ("SREM", members, digest)
-    (removed,) = server.batch([srem])
-    if removed == 0:
+    reads: list[Command] = [*commands.stat(repository, digest), ("EXISTS", override)]
+    member, fields, media_type, has_override = server.batch(reads)
+    if member == 0 and not has_override:
         return None
-    reads: list[Command] = [("HMGET", blob, *keys.FIELDS), ("HGET", override, keys.MEDIA_TYPE)]
-    deletes: list[Command] = [("UNLINK", override)]
-    if takes_blob:
-        deletes.append(("HDEL", blob, *keys.FIELDS))
-    fields, media_type, *deleted = server.batch([*reads, *deletes])
-    damaged = list(wrong_type_deletes([srem, *deletes], [removed, *deleted]))
-    if damaged:
-        server.batch(damaged)
-    readable = None if is_wrong_type(removed) or is_wrong_type(fields) else fields
-    return [readable, None if is_wrong_type(media_type) else media_type]
+    srem: Command = ("SREM", members, digest)
+    deletes: list[Command] = [("HDEL", blob, *keys.FIELDS)] if takes_blob else []
+    deletes.insert(0 if has_override else len(deletes), srem)
+    for command in (*deletes, ("UNLINK", override)):
+        damaged = list(wrong_type_deletes([command], server.batch([command])))
+        if damaged:
+            server.batch(damaged)
+    return [fields if member == 1 else None, media_type]

@@ -163,11 +163,10 @@ CLEAR_SCOPED = Script(
     _TRY
     + """
 local removed, is_foreign = try('SREM', KEYS[1], ARGV[1])
-if removed == 0 then return false end
+if removed == 0 and redis.call('EXISTS', KEYS[3]) == 0 then return false end
 if is_foreign then redis.call('UNLINK', KEYS[1]) end
 local fields, is_damaged = try('HMGET', KEYS[2], unpack(ARGV, 3))
 local media_type = try('HGET', KEYS[3], ARGV[6])
-redis.call('UNLINK', KEYS[3])
 if ARGV[2] == '1' then
     if is_damaged then
         redis.call('UNLINK', KEYS[2])
@@ -175,12 +174,14 @@ if ARGV[2] == '1' then
         redis.call('HDEL', KEYS[2], unpack(ARGV, 3))
     end
 end
-return {not is_foreign and fields, media_type}
+redis.call('UNLINK', KEYS[3])
+return {removed == 1 and fields, media_type}
 """
 )
-"""Remove the digest ARGV[1] from the set KEYS[1], delete the override KEYS[3] and, if ARGV[2] is 1,
-the fields in the rest of ARGV from the hash KEYS[2]. A key of the wrong type is deleted whole.
-Return nil if the digest was not a member, else the values that a stat would have read."""
+"""Remove the digest ARGV[1] from the set KEYS[1]; if ARGV[2] is 1, delete the fields in the rest of
+ARGV from the hash KEYS[2]; delete the override KEYS[3]. A key of the wrong type is deleted whole.
+Return nil if the digest was not a member and no override was left of an interrupted clear, else the
+values that a stat would have read."""
 
 
 @lru_cache(_TEMPLATES)

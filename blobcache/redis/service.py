@@ -3,7 +3,8 @@
 The semantics follow CNCF distribution's ``registry/storage/cache/redis``. It takes three round
 trips for a stat and four to eight for a set. On a cluster no transaction can cover the keys, so
 their order makes the writes safe: the membership is written last and deleted first, so no reader
-sees a member whose descriptor is not written yet.
+sees a member whose descriptor is not written yet. The override is deleted last: one without a
+membership is the mark of a clear that was interrupted, which the next clear finishes.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ class RedisBlobDescriptorCacheProvider(RedisService):
 
     Round trips: one for a stat, a set or a clear, and one for each chunk of a batch. A set that
     finds a key of the wrong type or an unusable media type repairs it in a second one. On a cluster
-    a set takes three and a clear two. An index in another Redis costs a scoped set one more.
+    a set takes three and a clear four. An index in another Redis costs a scoped set one more.
 
     Threads can share a provider.
     """

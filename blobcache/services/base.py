@@ -94,10 +94,11 @@ class BlobDescriptorService(BlobStatter, Protocol):
         ...
 
     def clear(self, digest: str) -> Descriptor | None:
-        """Clear the blob in this scope; return what a stat gave before, None if that was corrupt.
+        """Clear the blob in this scope; return what a stat gave before.
 
-        Raises `BlobUnknown` if there was nothing to clear, `OperationUnsupported` if the registry
-        is read-only, and `CacheUnavailable`.
+        None if that was corrupt, or if an interrupted clear had left something: the next clear
+        finishes it. Raises `BlobUnknown` if there was nothing to clear, `OperationUnsupported` if
+        the registry is read-only, and `CacheUnavailable`.
         """
         ...
 
