@@ -207,12 +207,19 @@ _COST = Counter({"cmdstat_info": 1, "total_reads_processed": 1})
 """What one snapshot adds to the counters of the next one."""
 
 
+_CALLS = re.compile(rb"^(cmdstat_[^:]+):calls=([0-9]+)", re.MULTILINE)
+_TOTALS = re.compile(rb"^(total_reads_processed|total_connections_received):([0-9]+)", re.MULTILINE)
+
+
 def _snapshot(client: Redis) -> Counter[str]:
     """Return the server's counters since its start, in one round trip."""
-    info = client.info("stats", "commandstats")
-    counters = Counter(
-        {name: value["calls"] for name, value in info.items() if name.startswith("cmdstat_")}
-    )
-    for name in ("total_reads_processed", "total_connections_received"):
-        counters[name] = info[name]
-    return counters
+    # Not client.info(), which parses some hundred lines each time.
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        connection.send_command("INFO", "stats", "commandstats")
+        info = connection.read_response(disable_decoding=True)
+    finally:
+        pool.release(connection)
+    found = (*_CALLS.findall(info), *_TOTALS.findall(info))
+    return Counter({name.decode(): int(number) for name, number in found})

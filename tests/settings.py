@@ -22,6 +22,8 @@ BLOBCACHE = {"default": {}}
 REST_FRAMEWORK = {**PORTAL_REST_FRAMEWORK, "DEFAULT_THROTTLE_RATES": {}}
 
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+# No query of the database in each request.
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},

@@ -7,6 +7,7 @@ repository, Redis is asked the same.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import cast
 
@@ -14,7 +15,6 @@ import pytest
 from django.conf import LazySettings
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.contrib.sessions.models import Session
 from django.test import Client
 from django.urls import resolve
 
@@ -24,10 +24,17 @@ from blobcache.services.catalog import Budgets
 from project import embedded
 from tests.security.routes import READS, WRITES, methods_of_all_routes, methods_of_the_table
 from tests.security.transcripts import Exchange, Reader, differences
-from tests.security.worlds import MODES, ROLES, NamespaceBackend, Persona, account, fill, ranges
+from tests.security.worlds import (
+    MODES,
+    ROLES,
+    NamespaceBackend,
+    Persona,
+    RememberingBackend,
+    account,
+    fill,
+    ranges,
+)
 from tests.servers import cache_at
-
-_MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 DONE = {
     "setter": ["Set the descriptor of"],
@@ -58,8 +65,9 @@ def other_valkey() -> Iterator[embedded.Server]:
 @pytest.fixture(params=PERSONAS, ids=lambda persona: persona.name)
 def persona(request: pytest.FixtureRequest, settings: LazySettings) -> Persona:
     found = cast("Persona", request.param)
+    RememberingBackend.forget()
     settings.AUTHENTICATION_BACKENDS = [
-        _MODEL_BACKEND,
+        _path_of(RememberingBackend),
         *([] if found.mode == "ranges" else [_path_of(NamespaceBackend)]),
     ]
     narrowed = {} if found.mode == "objects" else {"VISIBLE_REPOSITORIES": _path_of(ranges)}
@@ -71,6 +79,15 @@ def _path_of(thing: Callable[..., object]) -> str:
     return f"{thing.__module__}.{thing.__qualname__}"
 
 
+@pytest.fixture
+def _unlogged() -> Iterator[None]:
+    """Log nothing: no user reads the log, and each refusal would be logged with its traceback."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("_unlogged")
 @pytest.mark.django_db
 def test_two_worlds_that_differ_only_in_hidden_repositories_look_the_same(
     persona: Persona, valkey: embedded.Server, other_valkey: embedded.Server
@@ -87,10 +104,9 @@ def test_two_worlds_that_differ_only_in_hidden_repositories_look_the_same(
 def _learned(server: embedded.Server, user: User | None, *, has_hidden: bool) -> list[Exchange]:
     """All that the user learns in one world."""
     LogEntry.objects.all().delete()
-    Session.objects.all().delete()
     client = Client()
     if user is not None:
-        client.force_login(user, backend=_MODEL_BACKEND)
+        client.force_login(user, backend=_path_of(RememberingBackend))
     with cache_at(server.url) as redis, server.client() as counting:
         provider = cast("RedisBlobDescriptorCacheProvider", get_provider())
         # Time stands still, so that no response is shorter because the machine was busy.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
-from django.contrib.auth.backends import BaseBackend
+from django.contrib.auth.backends import BaseBackend, ModelBackend
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser, Permission, User
 from redis import Redis
@@ -28,6 +28,7 @@ __all__ = [
     "Mode",
     "NamespaceBackend",
     "Persona",
+    "RememberingBackend",
     "account",
     "fill",
     "ranges",
@@ -106,6 +107,22 @@ def is_visible(name: str) -> bool:
 def ranges(user: AbstractBaseUser | AnonymousUser) -> list[str]:
     """The value of VISIBLE_REPOSITORIES."""
     return ["team/", "shop/cart"]
+
+
+class RememberingBackend(ModelBackend):
+    """Reads a user and their permissions once for all requests: no request changes them."""
+
+    _users: ClassVar[dict[int, User | None]] = {}
+
+    @classmethod
+    def forget(cls) -> None:
+        """Forget all users, before another test gives their numbers to others."""
+        cls._users.clear()
+
+    def get_user(self, user_id: int) -> User | None:
+        if user_id not in self._users:
+            self._users[user_id] = super().get_user(user_id)
+        return self._users[user_id]
 
 
 class NamespaceBackend(BaseBackend):
