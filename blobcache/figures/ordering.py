@@ -168,14 +168,15 @@ class OrderedList:
     def _read_scored(self, last: _Position, limit: int) -> tuple[list[_Position], _Position]:
         first = self._rank_behind(last)
         command = "ZREVRANGE" if self._descending else "ZRANGE"
-        (reply,) = self._ask([(command, self._scores, first, first + limit - 1, "WITHSCORES")])
+        ranks = (str(first), str(first + limit - 1))
+        (reply,) = self._ask([(command, self._scores, *ranks, "WITHSCORES")])
         found = [_Position(name, score) for name, score in _pairs(reply)]
         return found, found[-1] if len(found) == limit else _Position(b"")
 
     def _read_backwards(self, before: bytes, limit: int) -> list[bytes]:
         high = b"(" + before if before else b"+"
         names = self._catalog.index.keys.names
-        command: Command = ("ZREVRANGEBYLEX", names, high, b"-", "LIMIT", 0, limit)
+        command: Command = ("ZREVRANGEBYLEX", names, high, b"-", "LIMIT", "0", str(limit))
         return cast("list[bytes]", self._ask([command])[0])
 
     def _without_score(self, found: list[_Position]) -> list[_Position]:

@@ -210,7 +210,7 @@ class RedisFigureStore:
         self._index.script(
             _FINISH,
             [self._keys.counting, self._keys.figures, self._keys.by_count, self._keys.by_bytes],
-            [*operands, figures, sums.members, str(sums.bytes).encode()],
+            [*operands, figures, str(sums.members), str(sums.bytes).encode()],
         )
         return True
 

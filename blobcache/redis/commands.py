@@ -89,18 +89,18 @@ def hashes(
         yield ("HDEL", blob, *(field for field in keys.SIZES if field not in written))
     yield ("HSETNX", blob, keys.MEDIA_TYPE, media_type)
     if ttl is not None:
-        yield ("EXPIRE", blob, ttl)
+        yield ("EXPIRE", blob, str(ttl))
     if repository is not None:
         override = keys.override(repository, target)
         yield ("HSET", override, keys.MEDIA_TYPE, media_type)
         if ttl is not None:
-            yield ("EXPIRE", override, ttl)
+            yield ("EXPIRE", override, str(ttl))
 
 
 def membership(repository: RepositoryName, target: Digest, *, ttl: int | None) -> list[Command]:
     """Let the repository see the target. The first reply is 1 if it could not before."""
     members = keys.members(repository)
-    expiry: list[Command] = [] if ttl is None else [("EXPIRE", members, ttl)]
+    expiry: list[Command] = [] if ttl is None else [("EXPIRE", members, str(ttl))]
     return [("SADD", members, target), *expiry]
 
 
@@ -193,6 +193,6 @@ def clear_template(repository: RepositoryName | None, *, takes_blob: bool) -> Te
         if repository is None:
             return [CLEAR_GLOBAL.call([blob], keys.FIELDS)]
         found = [keys.members(repository), blob, keys.override(repository, digest)]
-        return [CLEAR_SCOPED.call(found, [digest, int(takes_blob), *keys.FIELDS])]
+        return [CLEAR_SCOPED.call(found, [digest, str(int(takes_blob)), *keys.FIELDS])]
 
     return Template(call)

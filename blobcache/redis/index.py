@@ -156,7 +156,7 @@ class NameIndex:
         exist = self._descriptors.batch([("EXISTS", keys.members(name)) for name in names])
         back = [name for name, exists in zip(names, exist, strict=True) if exists]
         if back:
-            self.server.batch([("ZADD", own.names, 0, name) for name in back])
+            self.server.batch([("ZADD", own.names, "0", name) for name in back])
 
     @property
     def _needs_own_round_trip(self) -> bool:
@@ -187,7 +187,7 @@ class NameIndex:
         for ranges in _batches(_ranges(prefix, after, visible), limit):
             replies = self.server.batch(
                 [
-                    ("ZRANGEBYLEX", key, low, high, "LIMIT", 0, limit + 1)
+                    ("ZRANGEBYLEX", key, low, high, "LIMIT", "0", str(limit + 1))
                     for low, high in ranges
                     for key in indexes
                 ],
@@ -208,7 +208,7 @@ class NameIndex:
 
 @lru_cache(4096)
 def _zadd(name: RepositoryName, *indexes: bytes) -> Packed:
-    return Packed([("ZADD", index, 0, name) for index in indexes])
+    return Packed([("ZADD", index, "0", name) for index in indexes])
 
 
 def _ranges(prefix: str, after: bytes, visible: Visible) -> Iterator[tuple[bytes, bytes]]:

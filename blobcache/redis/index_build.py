@@ -32,7 +32,7 @@ _MAX_MOMENT = 32
 _MAX_SERIAL = 10**15 - 1
 """No build has a number this large. Up to here Lua counts exactly and writes no exponent."""
 
-_LEASE = 10_000
+_LEASE = "10000"
 """Milliseconds after which a builder that has not renewed its lock is assumed dead."""
 
 _BEGIN = Script("""
@@ -134,9 +134,9 @@ class IndexBuilder:
                 _LEASE,
                 repr(time()).encode(),
                 repr(self._max_age).encode(),
-                -1 if newer_than is None else newer_than,
+                str(-1 if newer_than is None else newer_than),
                 self._server.identity().encode(),
-                _MAX_SERIAL,
+                str(_MAX_SERIAL),
             ],
         )
         while cursor is not None:
@@ -151,7 +151,13 @@ class IndexBuilder:
             held = self._index.script(
                 _ADD_NAMES,
                 self._keys[:5],
-                [token, _LEASE, following.encode(), int(pause), *map(keys.repository_in, found)],
+                [
+                    token,
+                    _LEASE,
+                    following.encode(),
+                    str(int(pause)),
+                    *map(keys.repository_in, found),
+                ],
             )
             cursor = following.encode() if following and held and not pause else None
 

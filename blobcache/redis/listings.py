@@ -133,7 +133,7 @@ class RedisCatalog:
         step = budgets.step if prefix else min(limit, budgets.step)
         while True:
             count, scanned = self._server.batch(
-                [("SCARD", key), ("SSCAN", key, position, *match, "COUNT", step)]
+                [("SCARD", key), ("SSCAN", key, str(position), *match, "COUNT", str(step))]
             )
             if is_wrong_type(count):
                 raise DescriptorCorrupt(

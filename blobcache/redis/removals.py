@@ -111,11 +111,11 @@ class RedisRemovals:
         if self._server.is_cluster:
             is_done = self._remove_in_order(all_keys, record)
         else:
-            operands: list[bytes | int] = [
+            operands: list[bytes | str] = [
                 record.digest.encode(),
                 _fingerprint(record.fields),
                 _fingerprint_of_override(record),
-                int(record.is_blob_damaged),
+                str(int(record.is_blob_damaged)),
                 keys.MEDIA_TYPE,
                 *keys.FIELDS,
             ]

@@ -60,7 +60,7 @@ class RedisKeyWalk:
     ) -> tuple[str, Sequence[bytes]] | None:
         """See `KeyWalk.scan_members`."""
         (reply,) = self._server.batch(
-            [("SSCAN", keys.members(repository), scan_position(cursor), "COUNT", count)]
+            [("SSCAN", keys.members(repository), str(scan_position(cursor)), "COUNT", str(count))]
         )
         if is_wrong_type(reply):
             return None

@@ -29,7 +29,7 @@ _KINDS = {"H": "hash", "S": "set", "Z": "zset"}
 def _unlink(command: Command) -> Command:
     """Delete the key of a command that found the wrong type, if it still has the wrong type."""
     name, key = str(command[0]), command[1]
-    return ("EVAL", _UNLINK_UNLESS.body, 1, key, _KINDS[name[0]])
+    return ("EVAL", _UNLINK_UNLESS.body, "1", key, _KINDS[name[0]])
 
 
 def wrong_type_deletes(sent: Sequence[Command], answers: Sequence[Reply]) -> Iterator[Command]:

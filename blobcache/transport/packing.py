@@ -29,7 +29,10 @@ __all__ = [
     "pack",
 ]
 
-Command: TypeAlias = tuple[bytes | str | int, ...]
+Command: TypeAlias = tuple[bytes | str, ...]
+"""Its words. None is an `int`: hiredis 3.5 crashes the interpreter if a signal handler raises while
+it packs one. So numbers become words here, and wherever redis-py packs a command for this app."""
+
 Reply: TypeAlias = "bytes | int | list[Reply] | ResponseError | None"
 
 
@@ -44,9 +47,9 @@ class Script:
         digest = sha1(self.body.encode(), usedforsecurity=False).hexdigest()
         object.__setattr__(self, "sha", digest)
 
-    def call(self, keys: Sequence[bytes | str], args: Sequence[bytes | str | int] = ()) -> Command:
+    def call(self, keys: Sequence[bytes | str], args: Sequence[bytes | str] = ()) -> Command:
         """Return the command that runs the script if Redis has it in its script cache."""
-        return ("EVALSHA", self.sha, len(keys), *keys, *args)
+        return ("EVALSHA", self.sha, str(len(keys)), *keys, *args)
 
     def call_in_full(self, call: Command) -> Command:
         """Return the command that does the same as `call`, with the text of the script."""
@@ -158,7 +161,7 @@ def pack(commands: Iterable[Command]) -> bytes:
 
 def _pack_command(command: Command) -> bytes:
     """Pack one command (Redis serialization protocol specification, "Sending commands")."""
-    words = [word if isinstance(word, bytes) else str(word).encode() for word in command]
+    words = [word if isinstance(word, bytes) else word.encode() for word in command]
     return b"*%d\r\n%b" % (len(words), b"".join(map(_pack_word, words)))
 
 

@@ -136,7 +136,7 @@ class Server:
         return _raise_server_errors(cast("list[Reply]", replies[-1]))
 
     def script(
-        self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | str | int] = ()
+        self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | str] = ()
     ) -> Reply:
         """Run the script: one round trip, two where Redis does not know it yet.
 
@@ -166,7 +166,8 @@ class Server:
         """
         client = self._client()
         node, _, position = cursor.rpartition("=")
-        command = ("SCAN", scan_position(position), "MATCH", match, "COUNT", count)
+        at = str(scan_position(position))
+        command = ("SCAN", at, "MATCH", match, "COUNT", str(count))
         if not client.is_cluster:
             ((following, found),) = cast("list[tuple[bytes, list[bytes]]]", self.batch([command]))
             return (f"={int(following)}" if int(following) else ""), found

@@ -414,7 +414,7 @@ class TestAConnection:
             connection._parser.set_invalidation_push_handler(pushed.append)
             key = f"blobs::{A}"
             replies = provider.server.batch(
-                [("HGET", key, "size"), ("HSET", key, "size", 7), ("HGET", key, "size")]
+                [("HGET", key, "size"), ("HSET", key, "size", "7"), ("HGET", key, "size")]
             )
             assert replies == [b"1234", 0, b"7"]
             assert [each[1] for each in pushed] == [[key.encode()]]

@@ -256,14 +256,14 @@ class TestWithoutAPart:
     ) -> None:
         """Each key that is read is tracked, and written by the next command."""
         without(part)
-        read, write = ("HGET", "key", "size"), ("HSET", "key", "size", 7)
+        read, write = ("HGET", "key", "size"), ("HSET", "key", "size", "7")
         track = ("CLIENT", "TRACKING", "ON")
         options = {"protocol": 3, "max_connections": 1}
         for others in ({}, OTHER_CLIENT):
             with cache_at(valkey.url, **others, CONNECTION_POOL_KWARGS=options) as client:
                 client.flushall()
                 server = RedisBlobDescriptorCacheProvider().server
-                server.batch([("HSET", "key", "size", 5)])
+                server.batch([("HSET", "key", "size", "5")])
                 assert server.batch([track, read, write, read]) == [b"OK", b"5", 0, b"7"]
                 assert server.batch([read]) == [b"7"]
 
