@@ -15,6 +15,7 @@ from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import (
     BlobUnknown,
+    CursorInvalid,
     DigestInvalid,
     DigestInvalidFormat,
     DigestInvalidLength,
@@ -27,6 +28,7 @@ from blobcache.exceptions import (
 from blobcache.services.base import (
     BlobDescriptorCacheProvider,
     BlobDescriptorService,
+    Certainty,
     SetResult,
 )
 from blobcache.services.rules import Rules
@@ -349,6 +351,41 @@ class ProviderConformance:
         with pytest.raises(BlobUnknown):
             provider.stat(A)
 
+    def test_a_purge_of_many_digests_clears_them_and_no_other_blob(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        for name, digests in {"one": [A], "two": [A, B], "three": [A, ALIAS]}.items():
+            for digest in digests:
+                provider.repository_scoped(name).set_descriptor(digest, make_descriptor(digest))
+        cleared: dict[Digest, set[str]] = {}
+        following: str | None = ""
+        while following is not None:
+            # Whatever their order, and however often each is given.
+            step = provider.purge_many(iter([ALIAS, A, A] if following else [A, ALIAS]), following)
+            assert step.digests == tuple(sorted([A, ALIAS]))
+            for digest, names in step.cleared.items():
+                cleared.setdefault(digest, set()).update(names)
+            following = step.next
+        assert step.certain is Certainty.EVERYWHERE
+        assert cleared == {A: {"one", "two", "three"}, ALIAS: {"three"}}
+        for scope in (provider, *map(provider.repository_scoped, ["one", "two", "three"])):
+            assert scope.stat_many([A, ALIAS]) == {}
+        assert provider.repository_scoped("two").stat(B) == make_descriptor(B)
+
+    def test_a_purge_of_many_digests_refuses_an_invalid_one(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        provider.set_descriptor(A, make_descriptor(A))
+        with pytest.raises(DigestInvalid):
+            provider.purge_many([A, "x"])
+        assert provider.stat(A) == make_descriptor(A)
+
+    def test_a_purge_refuses_a_cursor_of_no_purge(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        with pytest.raises(CursorInvalid):
+            provider.purge(A, "x")
+
     # The rules
 
     def test_read_only_refuses_every_write_and_answers_every_read(
@@ -362,6 +399,8 @@ class ProviderConformance:
                 lambda scope=scope: scope.set_descriptor(A, make_descriptor(A)),
                 lambda scope=scope: scope.clear(A),
                 lambda: reader.purge(A),
+                lambda: reader.purge_many([A, B]),
+                lambda: reader.purge_many([]),
             ):
                 with pytest.raises(OperationUnsupported):
                     call()

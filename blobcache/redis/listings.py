@@ -77,6 +77,10 @@ class RedisCatalog:
         """See `Catalog.reindex`."""
         return self.index.reindex(progress)
 
+    def names(self, after: bytes = b"") -> tuple[list[bytes], bool]:
+        """See `Catalog.names`. Two round trips."""
+        return self.index.names(after, self.budgets.step)
+
     def repositories(
         self, prefix: str = "", cursor: str = "", limit: int = 100, visible: Visible = ALL
     ) -> RepositoryPage:

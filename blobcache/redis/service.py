@@ -29,9 +29,9 @@ from blobcache.redis.status import server_status
 from blobcache.redis.walk import RedisKeyWalk
 from blobcache.redis.wrong_types import unreadable_media_type_deletes, wrong_type_deletes
 from blobcache.reference import RepositoryName
-from blobcache.services.base import PurgeResult, SetResult
-from blobcache.services.metrics import metered, purge_outcome
-from blobcache.services.purging import purge_step
+from blobcache.services.base import SetResult
+from blobcache.services.metrics import metered, purge_outcome, purged_number
+from blobcache.services.purging import PurgesMany, purge_step
 from blobcache.services.records import Record
 from blobcache.services.rules import BaseDescriptorService, Rules, blob_unknown_error
 from blobcache.services.status import ServerStatus
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
     from blobcache.conf import RegistrySettings
+    from blobcache.services.base import PurgeManyResult
     from blobcache.services.catalog import Budgets
     from blobcache.services.figures import FigureStore
     from blobcache.services.records import KeyWalk, Removals
@@ -208,7 +209,7 @@ class RedisService(BaseDescriptorService):
         return self._read_before([*member, fields, *override], digest)
 
 
-class RedisBlobDescriptorCacheProvider(RedisService):
+class RedisBlobDescriptorCacheProvider(PurgesMany, RedisService):
     """A provider on the Redis, Sentinel or cluster behind an entry of ``CACHES``.
 
     Round trips: one for a stat, a set or a clear, and one for each chunk of a batch. A set that
@@ -276,14 +277,11 @@ class RedisBlobDescriptorCacheProvider(RedisService):
         """See `BrowsableProvider.removals`."""
         return RedisRemovals(self._server, self.rules, type(self))
 
-    @metered("purge", purge_outcome)
-    def purge(self, digest: str, cursor: str = "") -> PurgeResult:
-        """See `BlobDescriptorCacheProvider.purge` and `services.purging.purge_step`."""
-        parsed = self._parse_for_write(digest)
-        result = purge_step(self, parsed, cursor)
-        if result.next is None:
-            self._announce("purge", parsed, None, None)
-        return result
+    @metered("purge", purge_outcome, number=purged_number)
+    def purge_many(self, digests: Iterable[str], cursor: str = "") -> PurgeManyResult:
+        """See `BlobDescriptorCacheProvider.purge_many` and `services.purging.purge_step`."""
+        parsed = self._parse_all_for_write(digests)
+        return purge_step(self, parsed, cursor, self._announce_purge)
 
 
 def _chunks(digests: Sequence[_D], size: int) -> Iterator[Sequence[_D]]:

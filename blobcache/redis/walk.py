@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from blobcache.redis import keys
+from blobcache.redis.commands import are_members
 from blobcache.redis.keys import KeyKind
 from blobcache.redis.records import read_records
-from blobcache.services.records import Fields, KeyPage, OverrideKey
+from blobcache.reference import RepositoryName, repository_text
+from blobcache.services.records import Fields, KeyPage, Membership, OverrideKey
 from blobcache.transport.packing import is_wrong_type
 from blobcache.transport.server import scan_position, scan_progress
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from blobcache.digest import Digest
-    from blobcache.reference import RepositoryName
     from blobcache.services.records import Record
     from blobcache.transport.packing import Command
     from blobcache.transport.server import Server
@@ -40,6 +41,15 @@ class RedisKeyWalk:
     def scan_blobs(self, cursor: str, count: int) -> KeyPage:
         """See `KeyWalk.scan_blobs`."""
         return self._scan(cursor, count, keys.BLOBS)
+
+    def scan_repositories(self, cursor: str, count: int) -> KeyPage:
+        """See `KeyWalk.scan_repositories`."""
+        following, found = self._server.scan(cursor, keys.REPOSITORIES, count)
+        return KeyPage(following, repositories=sorted(set(map(keys.repository_in, found))))
+
+    def identity(self) -> str:
+        """See `KeyWalk.identity`."""
+        return self._server.identity()
 
     def _scan(self, cursor: str, count: int, match: bytes) -> KeyPage:
         following, found = self._server.scan(cursor, match, count)
@@ -99,3 +109,25 @@ class RedisKeyWalk:
             [("SISMEMBER", keys.members(repository), digest) for repository, digest in pairs]
         )
         return [None if is_wrong_type(reply) else reply == 1 for reply in answers]
+
+    def holding(self, repositories: Sequence[bytes], digests: Sequence[Digest]) -> list[Membership]:
+        """See `KeyWalk.holding`.
+
+        Only on a cluster a clear has several parts, and may be interrupted between them: then the
+        override is left.
+        """
+        names = [
+            name for name in map(repository_text, repositories) if isinstance(name, RepositoryName)
+        ]
+        answers = self._server.batch([are_members(name, digests) for name in names])
+        held: list[Membership] = []
+        others: list[Membership] = []
+        for name, reply in zip(names, answers, strict=True):
+            if is_wrong_type(reply):
+                continue
+            for digest, is_member in zip(digests, cast("list[int]", reply), strict=True):
+                (held if is_member else others).append(Membership(name, digest))
+        if others and self._server.is_cluster:
+            exist = self._server.batch([("EXISTS", keys.override(*each)) for each in others])
+            held += [each for each, reply in zip(others, exist, strict=True) if reply]
+        return held

@@ -8,10 +8,11 @@ They compose by wrapping, as their models in CNCF distribution do (``BlobStatter
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from blobcache.descriptor import Descriptor
     from blobcache.digest import Digest
@@ -28,6 +29,8 @@ __all__ = [
     "BlobStatter",
     "BrowsableProvider",
     "BrowsableService",
+    "Certainty",
+    "PurgeManyResult",
     "PurgeResult",
     "SetResult",
 ]
@@ -47,6 +50,28 @@ class SetResult:
     """What a stat in that scope gave before; None if the digest was unknown."""
 
 
+class Certainty(StrEnum):
+    """Where the blobs of a purge are certain to be clear after one of its steps.
+
+    Each value includes those before it. None of them covers what is written after that place was
+    cleared: a push or a pull through a registry adds a blob to its repository again. Begin the
+    purge again when the registry no longer serves the blob.
+    """
+
+    NOTHING = "nothing"
+    """Not even all global descriptors; only if there are thousands of digests."""
+
+    GLOBAL = "global"
+    """The global descriptors are cleared. Without one no repository can read the blob."""
+
+    INDEXED = "indexed"
+    """And every repository that the index knew when the purge came to it."""
+
+    EVERYWHERE = "everywhere"
+    """And every repository that held the blob when the walk over all keys began, and has kept its
+    key since. The purge is complete."""
+
+
 @dataclass(frozen=True, slots=True)
 class PurgeResult:
     """The result of one step of `BlobDescriptorCacheProvider.purge`."""
@@ -56,6 +81,30 @@ class PurgeResult:
 
     next: str | None
     """The cursor to call again with; None at the end."""
+
+    certain: Certainty
+    """Where the blob is certain to be clear now."""
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeManyResult:
+    """The result of one step of `BlobDescriptorCacheProvider.purge_many`."""
+
+    digests: tuple[Digest, ...]
+    """The digests of the purge, each once, sorted."""
+
+    cleared: Mapping[Digest, tuple[RepositoryName, ...]]
+    """By digest: the repositories that could read the blob until this step, if there are any."""
+
+    next: str | None
+    """The cursor to call again with; None at the end."""
+
+    certain: Certainty
+    """Where all these blobs are certain to be clear now."""
+
+    def of(self, digest: Digest) -> PurgeResult:
+        """Return the part of the result that is about one digest."""
+        return PurgeResult(self.cleared.get(digest, ()), self.next, self.certain)
 
 
 @runtime_checkable
@@ -112,11 +161,21 @@ class BlobDescriptorCacheProvider(BlobDescriptorService, Protocol):
         ...
 
     def purge(self, digest: str, cursor: str = "") -> PurgeResult:
-        """Clear the blob in every repository and globally, one bounded step a call.
+        """Clear the blob in every repository and globally: `purge_many` of one digest."""
+        ...
 
-        Start without a cursor, and call again with `PurgeResult.next` until that is None. The
-        global descriptor is gone after the first step; a repository loses the blob in the step that
-        reaches it. An unknown blob is not an error.
+    def purge_many(self, digests: Iterable[str], cursor: str = "") -> PurgeManyResult:
+        """Clear the blobs in every repository and globally, one bounded step a call.
+
+        Start without a cursor, and call again with the same digests and `PurgeManyResult.next`
+        until that is None. The global descriptors are cleared first, and again at the end; then
+        the repositories that an index knows; then those that one walk over all keys finds, however
+        many digests there are. Each result says what is certain. An unknown blob is not an error.
+
+        Raises `DigestInvalid` if one of the texts is not a digest, `CursorInvalid` if the cursor
+        does not come from a purge of these digests, `OperationUnsupported` if the registry is
+        read-only, and `CacheUnavailable` if Redis fails before the step has done anything. The
+        last cursor is valid after that. A purge that was interrupted can also be begun again.
         """
         ...
 

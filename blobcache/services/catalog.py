@@ -53,10 +53,10 @@ class Budgets:
     """The time that a list spends on building the index when that is due."""
 
     purge: float = 0.5
-    """The time of one step of a purge. It ends when its current page of repositories is done."""
+    """The time of one step of a purge. It looks at the time after each hundred clears."""
 
     purged_repositories: int = 3000
-    """Repositories after which such a step ends too: their names take less than a megabyte."""
+    """Clears after which such a step ends too: the names take less than a megabyte."""
 
     count: float = 0.2
     """The time of one step of counting what a repository holds."""
@@ -246,6 +246,13 @@ class Catalog(Protocol):
         """Build the index from the keys that are there now, to the end, and return its status.
 
         Calls `progress` after each step.
+        """
+        ...
+
+    def names(self, after: bytes = b"") -> tuple[list[bytes], bool]:
+        """Return up to a thousand names after `after`, and whether there are more.
+
+        The names that are indexed now, as raw bytes, valid or not; this builds nothing.
         """
         ...
 

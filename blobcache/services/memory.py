@@ -8,25 +8,27 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from django.core.checks import Error
 
 from blobcache.descriptor import Descriptor
+from blobcache.exceptions import CursorInvalid
 from blobcache.reference import RepositoryName
 from blobcache.services.base import SetResult
-from blobcache.services.metrics import metered, purge_outcome
-from blobcache.services.purging import purge_holders
+from blobcache.services.metrics import metered, purge_outcome, purged_number
+from blobcache.services.purging import PurgesMany, purge_memberships
+from blobcache.services.records import Membership
 from blobcache.services.rules import BaseDescriptorService, Rules, blob_unknown_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping
+    from collections.abc import Iterable, Iterator, MutableMapping
 
     from django.core.checks import CheckMessage
 
     from blobcache.conf import RegistrySettings
     from blobcache.digest import Digest
-    from blobcache.services.base import PurgeResult
+    from blobcache.services.base import PurgeManyResult
 
 __all__ = ["DEFAULT_MAX_ENTRIES", "MemoryBlobDescriptorCacheProvider"]
 
@@ -36,18 +38,13 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
-class _Membership(NamedTuple):
-    repository: RepositoryName
-    digest: Digest
-
-
 class _Store:
     """The descriptors by digest and the overrides by membership, with one lock for both."""
 
     def __init__(self, max_entries: int, ttl: int | None) -> None:
         self.lock = Lock()
         self.descriptors: MutableMapping[Digest, Descriptor] = _lru(max_entries, ttl)
-        self.overrides: MutableMapping[_Membership, str] = _lru(max_entries, ttl)
+        self.overrides: MutableMapping[Membership, str] = _lru(max_entries, ttl)
 
 
 def _lru(max_entries: int, ttl: int | None) -> MutableMapping[_K, _V]:
@@ -91,7 +88,7 @@ class _MemoryService(BaseDescriptorService):
                     else descriptor
                 )
                 if self.repository is not None:
-                    self._store.overrides[_Membership(self.repository, target)] = media_type
+                    self._store.overrides[Membership(self.repository, target)] = media_type
             after = self._find(digest)
         return SetResult(before is None, after or descriptor, before)
 
@@ -99,7 +96,7 @@ class _MemoryService(BaseDescriptorService):
         with self._store.lock:
             before = self._find(digest)
             if self.repository is not None:
-                key = _Membership(self.repository, digest)
+                key = Membership(self.repository, digest)
                 if self._store.overrides.pop(key, None) is None:
                     raise blob_unknown_error(digest, self.repository)
                 if self.rules.role == "cache":
@@ -112,14 +109,14 @@ class _MemoryService(BaseDescriptorService):
         """The descriptor in this scope. The caller holds the lock."""
         if self.repository is None:
             return self._store.descriptors.get(digest)
-        media_type = self._store.overrides.get(_Membership(self.repository, digest))
+        media_type = self._store.overrides.get(Membership(self.repository, digest))
         descriptor = self._store.descriptors.get(digest)
         if media_type is None or descriptor is None:
             return None
         return Descriptor(descriptor.digest, descriptor.size, media_type)
 
 
-class MemoryBlobDescriptorCacheProvider(_MemoryService):
+class MemoryBlobDescriptorCacheProvider(PurgesMany, _MemoryService):
     """A provider whose descriptors are lost when the process ends.
 
     It stores at most `max_entries` global descriptors and as many memberships. Safe to share
@@ -153,12 +150,12 @@ class MemoryBlobDescriptorCacheProvider(_MemoryService):
         """See `BlobDescriptorCacheProvider.repository_scoped`."""
         return _MemoryService(self.rules, self._store, RepositoryName(name))
 
-    @metered("purge", purge_outcome)
-    def purge(self, digest: str, cursor: str = "") -> PurgeResult:
-        """See `BlobDescriptorCacheProvider.purge`: here all in one step."""
-        parsed = self._parse_for_write(digest)
+    @metered("purge", purge_outcome, number=purged_number)
+    def purge_many(self, digests: Iterable[str], cursor: str = "") -> PurgeManyResult:
+        """See `BlobDescriptorCacheProvider.purge_many`: here all in one step."""
+        parsed = set(self._parse_all_for_write(digests))
+        if cursor:
+            raise CursorInvalid("A purge takes one step here, which has no cursor.")
         with self._store.lock:
-            holders = sorted(name for name, held in self._store.overrides if held == parsed)
-        result = purge_holders(self, parsed, holders)
-        self._announce("purge", parsed, None, None)
-        return result
+            held = sorted(each for each in self._store.overrides if each.digest in parsed)
+        return purge_memberships(self, parsed, held, self._announce_purge)

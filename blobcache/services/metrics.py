@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from blobcache.reference import RepositoryName
-    from blobcache.services.base import PurgeResult, SetResult
+    from blobcache.services.base import PurgeManyResult, SetResult
 
 __all__ = [
     "BUCKETS",
@@ -55,6 +55,7 @@ __all__ = [
     "metered",
     "metered_batch",
     "purge_outcome",
+    "purged_number",
     "set_outcome",
 ]
 
@@ -128,9 +129,14 @@ _V = TypeVar("_V")
 
 
 def metered(
-    operation: Operation, outcome: Callable[[_R], str]
+    operation: Operation,
+    outcome: Callable[[_R], str],
+    *,
+    number: Callable[[_R], int] | None = None,
 ) -> Callable[[Callable[Concatenate[_S, _P], _R]], Callable[Concatenate[_S, _P], _R]]:
     """Count and time each call of the method; `outcome` names the outcome of its result.
+
+    `number` is that of the blobs in a result, which are counted one by one.
 
     Costs a call less than 1 us, with multi-process files some 3; without the extra nothing.
     """
@@ -151,7 +157,8 @@ def metered(
             except BaseException as error:
                 metrics.record(perf_counter() - begun, _failure(error))
                 raise
-            metrics.record(perf_counter() - begun, outcome(result))
+            counted = 1 if number is None else number(result)
+            metrics.record(perf_counter() - begun, outcome(result), counted)
             return result
 
         return measured
@@ -188,9 +195,14 @@ def set_outcome(result: SetResult) -> str:
     return "created" if result.created else "updated"
 
 
-def purge_outcome(result: PurgeResult) -> str:
+def purge_outcome(result: PurgeManyResult) -> str:
     """The outcome of one step of a purge."""
     return "purged" if result.next is None else "continued"
+
+
+def purged_number(result: PurgeManyResult) -> int:
+    """The number of blobs that a step of a purge is about."""
+    return len(result.digests)
 
 
 def _failure(error: BaseException) -> str:

@@ -1,18 +1,28 @@
-"""Purging: clear a blob in every repository and globally, one bounded step a call.
+"""Purging: clear blobs in every repository and globally, one bounded step a call.
 
-The steps call the public `clear` of each scope, so every repository's change is announced and
-counted by itself.
+1. The global descriptors are cleared: no repository can read the blobs any more.
+2. The blobs are cleared in the repositories that the index knows, whatever its age.
+3. One walk over all keys, which all digests of the call share, finds the other repositories.
+4. The global descriptors are cleared again, since a registry may have cached them meanwhile.
+
+The parts call the public `clear` of each scope, so every repository's change is announced and
+counted by itself. A part does the same again if it is repeated: what is clear already is no longer
+found. So a step may end anywhere, and its cursor may be used twice.
 """
 
 from __future__ import annotations
 
+import logging
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from blobcache.exceptions import BlobUnknown, CursorInvalid
-from blobcache.services.base import PurgeResult
+from blobcache.exceptions import BlobUnknown, CacheUnavailable, CursorInvalid
+from blobcache.reference import name_cursor, raw_name
+from blobcache.services.base import Certainty, PurgeManyResult
+from blobcache.services.catalog import STEP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from blobcache.digest import Digest
     from blobcache.reference import RepositoryName
@@ -20,60 +30,270 @@ if TYPE_CHECKING:
         BlobDescriptorCacheProvider,
         BlobDescriptorService,
         BrowsableProvider,
+        PurgeResult,
     )
+    from blobcache.services.records import Membership
 
-__all__ = ["purge_holders", "purge_step"]
+__all__ = ["PurgesMany", "purge_memberships", "purge_step"]
 
-_MAX_DIGITS = 15
-"""Digits of the longest serial number of an index build."""
+_log = logging.getLogger("blobcache.purge")
+
+_TOGETHER = 100
+"""Clears after which a step looks at the time."""
+
+_SCANS = 16
+"""Commands of the walk after which the found repositories are asked, however few they are."""
+
+_QUESTIONS = 1_000_000
+"""Questions about the repositories that one command of the walk finds, at most."""
+
+_GLOBAL, _INDEX, _WALK, _LAST, _END = "g", "i", "w", "l", ""
+"""The parts of a purge, as they stand in its cursor."""
+
+_CERTAIN = {
+    _GLOBAL: Certainty.NOTHING,
+    _INDEX: Certainty.GLOBAL,
+    _WALK: Certainty.INDEXED,
+    _LAST: Certainty.INDEXED,
+    _END: Certainty.EVERYWHERE,
+}
+
+_FINGERPRINT = 32
+"""Characters of a hash that stands for the digests, or for the server, in a cursor."""
 
 
-def purge_step(provider: BrowsableProvider, digest: Digest, cursor: str) -> PurgeResult:
-    """Clear the blob in the repositories that the catalog finds, for a bounded time.
+class PurgesMany:
+    """The method `purge` of a provider, by its `purge_many`."""
 
-    The walk begins with a new build of the index, since the old index cannot know a repository that
-    a registry has written to since. So the first steps may only build. A step ends by time
-    (`Budgets.purge`) or when it has cleared the blob in some thousand repositories. So the number
-    of steps reveals almost nothing about repositories that the caller may not view.
+    __slots__ = ()
+
+    def purge_many(self, digests: Iterable[str], cursor: str = "") -> PurgeManyResult:
+        """See `BlobDescriptorCacheProvider.purge_many`."""
+        raise NotImplementedError
+
+    def purge(self, digest: str, cursor: str = "") -> PurgeResult:
+        """See `BlobDescriptorCacheProvider.purge`."""
+        result = self.purge_many([digest], cursor)
+        return result.of(result.digests[0])
+
+
+def purge_step(
+    provider: BrowsableProvider,
+    digests: Sequence[Digest],
+    cursor: str,
+    announce: Callable[[Digest], None],
+) -> PurgeManyResult:
+    """Go on with the purge for a bounded time; `announce` each digest that is done with.
+
+    A step ends by time (`Budgets.purge`), which it looks at after each hundred clears, or after
+    `Budgets.purged_repositories` clears. If Redis fails after the step has got on, it returns what
+    it did, and the next step raises `CacheUnavailable`.
     """
-    catalog = provider.catalog
-    budgets = catalog.budgets
-    deadline = budgets.deadline(budgets.purge)
-    if cursor:
-        begun, _, after = cursor.partition("/")
-        serial = _serial(begun)
-    else:
-        serial, after = catalog.status().begun, ""
+    step = _Step(provider, sorted(set(digests)), cursor, announce)
+    try:
+        step.run()
+    except CacheUnavailable:
+        if not step.has_got_on:
+            raise
+        _log.warning("A step of a purge ended early, because Redis failed.", exc_info=True)
+    return step.result()
+
+
+def purge_memberships(
+    provider: BlobDescriptorCacheProvider,
+    digests: Iterable[Digest],
+    memberships: Iterable[Membership],
+    announce: Callable[[Digest], None],
+) -> PurgeManyResult:
+    """Clear these memberships, which are all of these digests, and globally: one step."""
+    digests = sorted(set(digests))
+    cleared: dict[Digest, list[RepositoryName]] = {}
+    for name, digest in memberships:
+        if _clear(provider.repository_scoped(name), digest):
+            cleared.setdefault(digest, []).append(name)
+    for digest in digests:
         _clear(provider, digest)
-    if catalog.build_step(budgets.purge, newer_than=serial).indexed <= serial:
-        return PurgeResult((), f"{serial}/{after}")
-    cleared: list[RepositoryName] = []
-    while True:
-        page = catalog.holders(digest, after)
-        cleared += _clear_in(provider, digest, (holder.name for holder in page.holders))
-        if page.next is None:
-            break
-        after = page.next
-        if deadline.is_over or len(cleared) >= budgets.purged_repositories:
-            return PurgeResult(tuple(cleared), f"{serial}/{after}")
-    _clear(provider, digest)
-    return PurgeResult(tuple(cleared), None)
+        announce(digest)
+    return _result(digests, cleared, None, Certainty.EVERYWHERE)
 
 
-def purge_holders(
-    provider: BlobDescriptorCacheProvider, digest: Digest, holders: Iterable[RepositoryName]
-) -> PurgeResult:
-    """Clear the blob in these repositories, which are all that hold it, and globally: one step."""
-    cleared = _clear_in(provider, digest, holders)
-    _clear(provider, digest)
-    return PurgeResult(tuple(cleared), None)
+class _Step:
+    """One step of a purge. Its place is a part of the purge, and how far that part has come.
 
+    | part | how far |
+    |---|---|
+    | `_GLOBAL`, `_LAST` | the number of digests that are done |
+    | `_INDEX` | the last repository that is done |
+    | `_WALK` | the server, and the cursor of its scan; empty before the walk begins |
+    """
 
-def _clear_in(
-    provider: BlobDescriptorCacheProvider, digest: Digest, names: Iterable[RepositoryName]
-) -> list[RepositoryName]:
-    """Clear the blob in these repositories; return those that knew it."""
-    return [name for name in names if _clear(provider.repository_scoped(name), digest)]
+    def __init__(
+        self,
+        provider: BrowsableProvider,
+        digests: Sequence[Digest],
+        cursor: str,
+        announce: Callable[[Digest], None],
+    ) -> None:
+        self._provider = provider
+        self._digests = digests
+        self._announce = announce
+        self._fingerprint = _hash("\n".join(digests))
+        self._part, self._at = self._place(cursor)
+        self._begun = self._part, self._at
+        self._budgets = provider.catalog.budgets
+        self._deadline = self._budgets.deadline(self._budgets.purge)
+        self._walk = provider.walk()
+        self._server: str | None = None
+        """The server that this step walks; None until it is asked for its name."""
+
+        self._cleared: dict[Digest, list[RepositoryName]] = {}
+        self._count = 0
+
+    @property
+    def has_got_on(self) -> bool:
+        """Whether the next step has less to do than this one had."""
+        return self._count > 0 or (self._part, self._at) != self._begun
+
+    def run(self) -> None:
+        """Go on until the end of the step or of the purge."""
+        parts = {
+            _GLOBAL: self._clear_first,
+            _INDEX: self._clear_indexed,
+            _WALK: self._clear_walked,
+            _LAST: self._clear_last,
+        }
+        while self._part != _END:
+            parts[self._part]()
+            if self._is_over:
+                break
+
+    def result(self) -> PurgeManyResult:
+        """Return what the step did."""
+        following = f"{self._fingerprint}/{self._part}/{self._at}" if self._part else None
+        return _result(self._digests, self._cleared, following, _CERTAIN[self._part])
+
+    @property
+    def _is_over(self) -> bool:
+        return self._count >= self._budgets.purged_repositories or self._deadline.is_over
+
+    def _place(self, cursor: str) -> tuple[str, str]:
+        if not self._digests:
+            return _END, ""
+        if not cursor:
+            return _GLOBAL, "0"
+        fingerprint, _, place = cursor.partition("/")
+        part, _, at = place.partition("/")
+        is_number = at.isascii() and at.isdecimal() and len(at) < _FINGERPRINT
+        is_valid = is_number if part in {_GLOBAL, _LAST} else part in {_INDEX, _WALK}
+        if fingerprint != self._fingerprint or not is_valid:
+            raise CursorInvalid("The cursor does not come from a purge of these blobs.")
+        return part, at
+
+    def _enter(self, part: str, at: str = "") -> None:
+        self._part, self._at = part, at
+
+    # The global descriptors
+
+    def _clear_first(self) -> None:
+        if self._clear_globally(lambda _: None):
+            self._enter(_INDEX)
+
+    def _clear_last(self) -> None:
+        if self._clear_globally(self._announce):
+            self._enter(_END)
+
+    def _clear_globally(self, then: Callable[[Digest], None]) -> bool:
+        """Clear some more global descriptors; return whether all are done."""
+        done = int(self._at)
+        for digest in self._digests[done : done + _TOGETHER]:
+            _clear(self._provider, digest)
+            then(digest)
+            done += 1
+            self._at = str(done)
+        return done >= len(self._digests)
+
+    # The repositories
+
+    def _clear_indexed(self) -> None:
+        names, more = self._provider.catalog.names(raw_name(self._at))
+        for group in self._groups(names):
+            if not self._clear_in(group):
+                return
+            self._at = name_cursor(group[-1])
+            if self._is_over and group[-1] != names[-1]:
+                return
+        if not more:
+            self._enter(_WALK)
+
+    def _clear_walked(self) -> None:
+        """Scan some keys, and clear the blobs in the repositories among them.
+
+        A scan's cursor belongs to one server process. After a failover it may skip keys, so the
+        walk begins again.
+        """
+        server = self._name_server()
+        known, _, cursor = self._at.partition("/")
+        if known != server:
+            cursor = ""
+        names: set[bytes] = set()
+        for _ in range(_SCANS):
+            try:
+                page = self._walk.scan_repositories(cursor, self._keys_a_command)
+            except CursorInvalid:  # of a node that has left the cluster
+                if not cursor:
+                    raise
+                self._enter(_WALK)
+                self._server = None
+                return
+            names.update(page.repositories)
+            cursor = page.next
+            if not cursor or len(names) * len(self._digests) >= STEP or self._deadline.is_over:
+                break
+        if not all(map(self._clear_in, self._groups(sorted(names)))):
+            return
+        if cursor:
+            self._at = f"{server}/{cursor}"
+        elif self._name_server(again=True) == server:
+            self._enter(_LAST, "0")
+        else:
+            self._enter(_WALK)
+
+    @property
+    def _keys_a_command(self) -> int:
+        """Keys that a command looks at: fewer if each repository takes many questions."""
+        return min(self._budgets.step, max(10, _QUESTIONS // len(self._digests)))
+
+    def _name_server(self, *, again: bool = False) -> str:
+        if self._server is None or again:
+            self._server = _hash(self._walk.identity())
+        return self._server
+
+    def _groups(self, names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+        """Divide the names into groups that one round trip can ask about a part of the digests."""
+        size = max(1, STEP // len(self._digests))
+        return (names[start : start + size] for start in range(0, len(names), size))
+
+    def _clear_in(self, names: Sequence[bytes]) -> bool:
+        """Clear the blobs in these repositories; return whether that was all, or the step is over.
+
+        If the step is over, it has cleared some, so that repeating it gets further.
+        """
+        for start in range(0, len(self._digests), STEP):
+            held = self._walk.holding(names, self._digests[start : start + STEP])
+            for number in range(0, len(held), _TOGETHER):
+                before = self._count
+                for membership in held[number : number + _TOGETHER]:
+                    self._clear_membership(membership)
+                is_rest = start + STEP < len(self._digests) or number + _TOGETHER < len(held)
+                if is_rest and self._count > before and self._is_over:
+                    return False
+        return True
+
+    def _clear_membership(self, membership: Membership) -> None:
+        name, digest = membership
+        if _clear(self._provider.repository_scoped(name), digest):
+            self._cleared.setdefault(digest, []).append(name)
+            self._count += 1
 
 
 def _clear(service: BlobDescriptorService, digest: Digest) -> bool:
@@ -85,7 +305,15 @@ def _clear(service: BlobDescriptorService, digest: Digest) -> bool:
     return True
 
 
-def _serial(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
-        raise CursorInvalid("The cursor does not come from a purge.")
-    return int(text)
+def _result(
+    digests: Sequence[Digest],
+    cleared: dict[Digest, list[RepositoryName]],
+    following: str | None,
+    certain: Certainty,
+) -> PurgeManyResult:
+    names = {digest: tuple(cleared[digest]) for digest in digests if digest in cleared}
+    return PurgeManyResult(tuple(digests), names, following, certain)
+
+
+def _hash(text: str) -> str:
+    return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:_FINGERPRINT]

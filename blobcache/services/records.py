@@ -24,6 +24,7 @@ __all__ = [
     "Fields",
     "KeyPage",
     "KeyWalk",
+    "Membership",
     "OverrideKey",
     "Record",
     "RecordReader",
@@ -118,6 +119,13 @@ class OverrideKey(NamedTuple):
     digest: bytes
 
 
+class Membership(NamedTuple):
+    """A blob in a repository, which lets the repository read it."""
+
+    repository: RepositoryName
+    digest: Digest
+
+
 class KeyPage(NamedTuple):
     """The keys that one step of a walk found, as raw bytes, sorted, each once."""
 
@@ -153,6 +161,17 @@ class KeyWalk(Protocol):
         """Return the blobs' keys among the next `count` or so."""
         ...
 
+    def scan_repositories(self, cursor: str, count: int) -> KeyPage:
+        """Return the keys of repositories' sets among the next `count` keys or so."""
+        ...
+
+    def identity(self) -> str:
+        """Name the server processes that are walked: a cursor is worth nothing elsewhere.
+
+        Empty if Redis does not say it.
+        """
+        ...
+
     def scan_members(
         self, repository: bytes, cursor: str, count: int
     ) -> tuple[str, Sequence[bytes]] | None:
@@ -185,6 +204,14 @@ class KeyWalk(Protocol):
         """Return for each pair whether the digest is in the repository's set; None if not a set.
 
         One round trip.
+        """
+        ...
+
+    def holding(self, repositories: Sequence[bytes], digests: Sequence[Digest]) -> list[Membership]:
+        """Return which of the repositories hold which of the digests, or have to be cleared of it.
+
+        The latter are those that a clear was interrupted in. Names that are not valid are skipped.
+        One round trip, or two on a cluster.
         """
         ...
 

@@ -135,6 +135,14 @@ class BaseDescriptorService(ABC):
         self.rules.require_writable()
         return parsed
 
+    def _parse_all_for_write(self, digests: Iterable[str]) -> list[Digest]:
+        parsed = Digest.all_of(digests, allow_tarsum=self.rules.allow_tarsum)
+        self.rules.require_writable()
+        return parsed
+
+    def _announce_purge(self, digest: Digest) -> None:
+        self._announce("purge", digest, None, None)
+
     def _announce(
         self,
         event: Literal["set", "clear", "purge"],

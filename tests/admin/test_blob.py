@@ -230,7 +230,7 @@ def test_a_long_purge_takes_several_steps(
     pages, last = purge(admin, LAYER)
     assert len(pages) > 1
     assert all("Continue until it is finished" in page for page in pages)
-    assert "Cleared in this step:" in pages[-1]
+    assert any("Cleared in this step:" in page for page in pages)
     assert "globally and in 2300 repositories" in last
     assert provider.catalog.holders(LAYER).holders == ()
 

@@ -197,7 +197,7 @@ def test_only_the_first_step_compares_the_number(
     response = press(admin, action.url, response)
     assert "Nothing was" not in text(response)
     assert "asks again" not in text(response)
-    assert response.redirect_chain or "under way" in text(response)
+    assert response.redirect_chain or "in progress" in text(response)
 
 
 @EVERY_ACTION
@@ -209,7 +209,7 @@ def test_a_button_does_nothing_while_the_number_cannot_be_read_from_redis(
         fields = {**action.data, "shown": "20", "confirmed": "yes"}
         response = admin.post(action.url, fields)
         assert "Redis is down" in text(response)
-        assert "under way" not in text(response)
+        assert "in progress" not in text(response)
         # Neither does what this page shows count as a number.
         assert hidden(response).get("shown", [""]) == [""]
     assert not LogEntry.objects.exists()
