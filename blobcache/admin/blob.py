@@ -20,6 +20,7 @@ from blobcache.findings import Kind
 from blobcache.history import recorded
 from blobcache.models import Blob
 from blobcache.parsing import whole_number
+from blobcache.services.base import Certainty
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
@@ -205,6 +206,7 @@ class PurgeBlobPage(BlobPageBase):
             cursor=seal(result.next or "", *self._cursor_scope) if result else token,
             total=total,
             cleared=cleared,
+            is_index_done=result is not None and result.certain is Certainty.INDEXED,
             sees_all=self.access.sees_all,
             return_url=self.return_url,
         )

@@ -22,6 +22,7 @@ from blobcache.descriptor import MAX_SIZE, Descriptor
 from blobcache.exceptions import SizeInvalid
 from blobcache.findings import RECORD_KINDS, Kind
 from blobcache.raw import excerpt, quoted
+from blobcache.services.base import Certainty
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ __all__ = [
     "BatchRequestSerializer",
     "BatchResult",
     "BatchResultSerializer",
+    "CertaintyField",
     "DescriptorRequestSerializer",
     "DescriptorSerializer",
     "DigestField",
@@ -114,6 +116,14 @@ class StateField(serializers.ChoiceField):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__([state.value for state in RECORD_KINDS], **kwargs)
+
+
+class CertaintyField(serializers.ChoiceField):
+    """Where the blob of a purge is certain to be clear."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        # With one digest, the first step always clears the global descriptor.
+        super().__init__([str(each) for each in Certainty if each != Certainty.NOTHING], **kwargs)
 
 
 class CanonicalField(serializers.CharField):
@@ -426,6 +436,7 @@ class PurgeStep:
 
     cleared: Sequence[str]
     next: str | None
+    certain: Certainty
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,6 +460,13 @@ class PurgeResultSerializer(ResponseSerializer):
         "view. Always empty in a dry run.",
     )
     next = serializers.CharField(allow_null=True)
+    certain = CertaintyField(
+        default=_skip,
+        help_text="Not in a dry run: where the blob is certain to be clear now. `global`: in the "
+        "global scope; `indexed`: also in every repository that the index knew; `everywhere`: also "
+        "in every repository that held it when the search of all keys began. What is added "
+        "meanwhile may stay.",
+    )
     would_clear = serializers.ListField(
         child=serializers.CharField(),
         default=_skip,
@@ -467,7 +485,7 @@ class PurgeResultSerializer(ResponseSerializer):
     indexed_at = TimeField(
         default=_skip,
         allow_null=True,
-        help_text="Only in a dry run: when the index was built. A purge builds it again first.",
+        help_text="Only in a dry run: when the index was built. A purge also searches all keys.",
     )
 
     class Meta:

@@ -190,6 +190,16 @@ class _StateExtension(OpenApiSerializerFieldExtension):
         return {"type": "string", "enum": [state.value for state in RECORD_KINDS]}
 
 
+class _CertaintyExtension(OpenApiSerializerFieldExtension):
+    target_class = serializers.CertaintyField
+
+    def get_name(self) -> str:
+        return "BlobCacheCertainty"
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.target.choices)}
+
+
 class _StringExtension(OpenApiSerializerFieldExtension):
     target_class = serializers.StrictStringField
 

@@ -341,6 +341,9 @@ class BlobViewSet(DescriptorViewSet):
     def purge(self, request: Request, **_: str) -> Response:
         """Do one step of a purge. Repeat it with `next` as the cursor until that is null.
 
+        If Redis fails before a step has done anything, the response is 503 and the last cursor
+        stays valid.
+
         Only repositories that the user may view are named; the others are cleared as well.
         """
         is_dry = _flag(request, _DRY_RUN.name)
@@ -356,7 +359,7 @@ class BlobViewSet(DescriptorViewSet):
         with self.recorded():
             result = self.provider.purge(digest, cursor)
         cleared = [name for name in result.cleared if self.access.may_view(name)]
-        return serializers.PurgeStep(cleared, scope.seal(result.next))
+        return serializers.PurgeStep(cleared, scope.seal(result.next), result.certain)
 
     def _dry_run(self, digest: Digest, token: str | None) -> serializers.DryRun:
         if self.config.READ_ONLY:

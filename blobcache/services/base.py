@@ -77,7 +77,7 @@ class PurgeResult:
     """The result of one step of `BlobDescriptorCacheProvider.purge`."""
 
     cleared: tuple[RepositoryName, ...]
-    """The repositories that could read the blob until this step."""
+    """The repositories that held the blob until this step."""
 
     next: str | None
     """The cursor to call again with; None at the end."""
@@ -94,7 +94,7 @@ class PurgeManyResult:
     """The digests of the purge, each once, sorted."""
 
     cleared: Mapping[Digest, tuple[RepositoryName, ...]]
-    """By digest: the repositories that could read the blob until this step, if there are any."""
+    """By digest: the repositories that held the blob until this step, if there are any."""
 
     next: str | None
     """The cursor to call again with; None at the end."""

@@ -38,6 +38,7 @@ from blobcache.descriptor import MAX_SIZE, Descriptor
 from blobcache.digest import ALGORITHMS, Digest
 from blobcache.findings import RECORD_KINDS, Kind
 from blobcache.reference import RepositoryName
+from blobcache.services.base import Certainty
 from blobcache.services.catalog import CatalogStatus, Holder, RepositoryEntry
 from blobcache.services.figures import Figures, MediaTypeTotal, Sums
 from blobcache.services.records import Record
@@ -195,7 +196,12 @@ def test_a_summary_has_zeros_for_states_that_do_not_occur() -> None:
 
 
 def test_a_step_of_a_purge_has_no_fields_of_a_dry_run() -> None:
-    assert PurgeResultSerializer(PurgeStep(["a"], "x")).data == {"cleared": ["a"], "next": "x"}
+    step = PurgeStep(["a"], "x", Certainty.INDEXED)
+    assert PurgeResultSerializer(step).data == {
+        "cleared": ["a"],
+        "next": "x",
+        "certain": "indexed",
+    }
     dry = DryRun(["a"], None, None, complete=False, indexed_at=None)
     assert PurgeResultSerializer(dry).data == {
         "cleared": [],

@@ -17,6 +17,7 @@ from project import embedded
 from tests.budgets import counting_clock
 from tests.conformance import A, B, make_descriptor, purge
 from tests.servers import Traffic, cache_at, commands, monitor
+from tests.stores import store
 
 SHORTEST = Budgets(purge=0)
 """Each step ends as soon as it can."""
@@ -357,6 +358,22 @@ class TestFailures:
             other = RedisBlobDescriptorCacheProvider(budgets=budgets)
             found = [each.cleared.get(A, ()) for each in steps(other, [A], result.next)]
         assert sum(map(len, found)) == len(names)
+
+    @pytest.mark.parametrize("others", [[], [B]])
+    def test_a_clear_that_was_interrupted_on_a_cluster_is_finished(
+        self, request: pytest.FixtureRequest, others: list[str]
+    ) -> None:
+        """Its override is left: the set may be gone, but the index has the name."""
+        with store(request, "cluster") as client:
+            provider = RedisBlobDescriptorCacheProvider()
+            repository = provider.repository_scoped("a")
+            for digest in (A, *others):
+                repository.set_descriptor(digest, make_descriptor(digest))
+            client.srem("repository::a::blobs", A)
+            assert purge(provider, A) == {"a"}
+            assert not client.exists(f"repository::a::blobs::{A}")
+            assert purge(provider, A) == set()
+            assert set(repository.stat_many([A, B])) == set(others)
 
     def test_a_purge_that_is_begun_again_finds_the_rest(self, default_cache: Redis) -> None:
         hold(default_cache, A, (f"r{number}" for number in range(150)))
