@@ -9,6 +9,8 @@
 #   make types    mypy, strict
 #   make fuzz     test the API against its schema with generated requests, for 15 minutes;
 #                 ARGS=--hypothesis-profile=short takes a minute, and sends the same ones each time
+#   make hunt     look for wrong answers under faults, for an hour, on one server, Sentinels and a
+#                 cluster; ARGS="one --minutes 10 --seed N" for python -m tests.hunt
 #   make audit    look for known vulnerabilities (pip-audit) and for risky code (bandit)
 #   make messages   update and compile the German catalogue, after texts have changed (needs gettext)
 #   make cover    run the tests and show what they leave out
@@ -31,7 +33,7 @@ unexport PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
 # Which interpreter the environment was made with; another one makes it anew.
 MADE_WITH := $(VENV)/made-with-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
-.PHONY: demo test test-browser bench lint types fuzz audit bandit pip-audit messages cover clean
+.PHONY: demo test test-browser bench lint types fuzz hunt audit bandit pip-audit messages cover clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m project.demo --port $(PORT)
@@ -54,6 +56,9 @@ types: $(VENV)/installed-dev
 
 fuzz: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=long $(ARGS)
+
+hunt: $(VENV)/installed
+	$(BIN)/python -m tests.hunt $(ARGS)
 
 audit: bandit pip-audit
 

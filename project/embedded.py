@@ -205,9 +205,12 @@ class Server:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Primaries without replicas; each has an equal part of the slots, in the order of `nodes`."""
+    """Primaries, each with an equal part of the slots, in the order of `nodes`."""
 
     nodes: tuple[Server, ...]
+
+    replicas: tuple[Server, ...] = ()
+    """The replica of each node, in the same order, if they were asked for."""
 
     @property
     def url(self) -> str:
@@ -251,24 +254,33 @@ def start(
 
 
 @contextmanager
-def cluster(nodes: int = 3, *arguments: str, binary: Path | None = None) -> Iterator[Cluster]:
+def cluster(
+    nodes: int = 3, *arguments: str, binary: Path | None = None, replicated: bool = False
+) -> Iterator[Cluster]:
     """Run a cluster of `nodes` primaries within the block, ready for writes.
 
-    It takes about two seconds to form: a node waits that long before it serves its slots.
+    It takes about two seconds to form: a node waits that long before it serves its slots. A
+    `replicated` one has a replica in sync with each primary, which replaces it if it fails.
     """
     clustering = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
+    clustering += ["--repl-diskless-sync-delay", "0"]
+    count = nodes * 2 if replicated else nodes
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(start(*clustering, *arguments, binary=binary)) for _ in range(nodes)
+            stack.enter_context(start(*clustering, *arguments, binary=binary)) for _ in range(count)
         ]
         clients = [stack.enter_context(server.client()) for server in servers]
         for index, client in enumerate(clients):
-            first, last = SLOTS * index // nodes, SLOTS * (index + 1) // nodes - 1
-            client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+            if index < nodes:
+                first, last = SLOTS * index // nodes, SLOTS * (index + 1) // nodes - 1
+                client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", index + 1)
             client.execute_command("CLUSTER MEET", HOST, servers[0].port)
-        _wait_until(lambda: all(_is_formed(client, nodes) for client in clients))
-        yield Cluster(tuple(servers))
+        _wait_until(lambda: all(_is_formed(client, count) for client in clients))
+        for primary, replica in zip(clients, clients[nodes:], strict=False):
+            replica.execute_command("CLUSTER REPLICATE", primary.execute_command("CLUSTER MYID"))
+        _wait_until(lambda: all(map(_is_in_sync, clients[nodes:])))
+        yield Cluster(tuple(servers[:nodes]), tuple(servers[nodes:]))
 
 
 @dataclass(frozen=True)
@@ -294,14 +306,14 @@ class Sentinels:
 
 
 @contextmanager
-def sentinels(binary: Path | None = None) -> Iterator[Sentinels]:
+def sentinels(*arguments: str, binary: Path | None = None) -> Iterator[Sentinels]:
     """Run a primary, a replica in sync with it, and three Sentinels within the block.
 
-    The Sentinels replace a primary that does not answer for half a second. It takes about two
-    seconds until all of them know each other.
+    `arguments` are for the primary and the replica. The Sentinels replace a primary that does not
+    answer for half a second. It takes about two seconds until all of them know each other.
     """
     name = "primary"
-    at_once = ["--repl-diskless-sync-delay", "0"]
+    at_once = ["--repl-diskless-sync-delay", "0", *arguments]
     with ExitStack() as stack:
         primary = stack.enter_context(start(*at_once, binary=binary))
         following = ["--replicaof", f"{HOST} {primary.port}"]
@@ -321,7 +333,7 @@ def sentinels(binary: Path | None = None) -> Iterator[Sentinels]:
         follower = stack.enter_context(replica.client())
         _wait_until(
             lambda: (
-                follower.info("replication")["master_link_status"] == "up"
+                _is_in_sync(follower)
                 and all(_watches(client, name, len(nodes)) for client in clients)
             )
         )
@@ -332,6 +344,11 @@ def _watches(client: Redis, name: str, sentinels: int) -> bool:
     """Whether a Sentinel knows the replica and all other Sentinels."""
     state: Any = client.execute_command("SENTINEL MASTER", name)
     return bool(state["num-slaves"] == 1 and state["num-other-sentinels"] == sentinels - 1)
+
+
+def _is_in_sync(replica: Redis) -> bool:
+    """Whether a replica has all data of its primary."""
+    return bool(replica.info("replication").get("master_link_status") == "up")
 
 
 def _is_formed(client: Redis, nodes: int) -> bool:

@@ -15,7 +15,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -33,6 +33,7 @@ __all__ = [
     "Replace",
     "Silence",
     "Trickle",
+    "announce",
     "proxied",
     "proxy",
 ]
@@ -183,15 +184,16 @@ class Silence(Fault):
 
 
 class Replace(Fault):
-    """Other bytes come instead of the reply."""
+    """Other bytes come instead of the reply: once for each request."""
 
     def __init__(self, words: bytes, *, when: bytes = b"", times: int | None = None) -> None:
         super().__init__(when=when, times=times)
         self.words = words
 
     async def on_reply(self, link: Link, data: bytes) -> None:
-        self.happened += 1
-        await link.answer(self.words)
+        if not link.is_answered:
+            self.happened += 1
+            await link.answer(self.words)
 
 
 class Proxy:
@@ -279,9 +281,10 @@ class Proxy:
             while data := await reader.read(65536):
                 if is_request:
                     link.request = data if link.is_answered else link.request + data
-                link.is_answered = not is_request
+                    link.is_answered = False
                 fault = next((each for each in self._faults if each.applies(link)), None) or _NONE
                 await (fault.on_request if is_request else fault.on_reply)(link, data)
+                link.is_answered = not is_request
 
 
 _NONE = Fault()
@@ -303,19 +306,21 @@ def proxy(server_port: int | None) -> Iterator[Proxy]:
 def proxied(cluster: embedded.Cluster) -> Iterator[tuple[Proxy, ...]]:
     """Run a proxy before each node of a cluster within the block, in the order of its nodes.
 
-    The nodes announce the proxies' ports, so clients that begin at a proxy know no other way.
+    Those of the replicas follow. The nodes announce the proxies' ports, so clients that begin at a
+    proxy know no other way.
     """
+    nodes = (*cluster.nodes, *cluster.replicas)
     with ExitStack() as stack:
-        proxies = [stack.enter_context(proxy(node.port)) for node in cluster.nodes]
-        _announce(cluster, [each.port for each in proxies])
-        stack.callback(_announce, cluster, [node.port or 0 for node in cluster.nodes])
+        proxies = [stack.enter_context(proxy(node.port)) for node in nodes]
+        announce(nodes, [each.port for each in proxies])
+        stack.callback(announce, nodes, [node.port or 0 for node in nodes])
         yield tuple(proxies)
 
 
-def _announce(cluster: embedded.Cluster, ports: list[int]) -> None:
+def announce(nodes: Sequence[embedded.Server], ports: Sequence[int]) -> None:
     """Let each node announce its port, and wait until all of them know all of these."""
     with ExitStack() as stack:
-        clients = [stack.enter_context(node.client()) for node in cluster.nodes]
+        clients = [stack.enter_context(node.client()) for node in nodes]
         for client, port in zip(clients, ports, strict=True):
             client.config_set("cluster-announce-port", port)
         deadline = time.monotonic() + ANNOUNCED_SECONDS
@@ -326,6 +331,6 @@ def _announce(cluster: embedded.Cluster, ports: list[int]) -> None:
 
 
 def _known_ports(client: Redis) -> set[int]:
-    """Return the ports of the primaries, as this node knows them."""
+    """Return the ports of all nodes, as this node knows them."""
     slots: Any = client.execute_command("CLUSTER SLOTS")
-    return {port for _first, _last, (_host, port, *_), *_replicas in slots}
+    return {port for _first, _last, *nodes in slots for _host, port, *_ in nodes}
