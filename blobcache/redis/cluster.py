@@ -36,9 +36,9 @@ class ClusterConnectionFactory(ConnectionFactory):
     """Makes one `RedisCluster` per process and LOCATION, which keeps a pool for each node.
 
     ``REDIS_CLIENT_KWARGS`` and ``CONNECTION_POOL_KWARGS`` go to that client. It asks the cluster
-    for its topology when it is first used, and again when a node redirects it or fails. Unless they
-    contain a ``retry``, nothing is tried twice: the client's own policy waits for a silent node ten
-    times over.
+    for its topology when it is first used, and again when a node fails. Unless they contain a
+    ``retry``, no read is tried twice: the client's own policy waits for a silent node ten times
+    over. No write ever is; see `blobcache.transport.cluster`.
     """
 
     _clusters: ClassVar[dict[str, RedisCluster]] = {}

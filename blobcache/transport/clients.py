@@ -7,7 +7,7 @@ all handles when the setting ``CACHES`` changes.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
@@ -29,8 +29,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from blobcache.exceptions import CacheUnavailable, Reason
 from blobcache.transport import private
+from blobcache.transport.cluster import send_to_nodes
 from blobcache.transport.exchange import can_exchange, exchange
 from blobcache.transport.held import Connections
+from blobcache.transport.pipeline import send_in_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,11 +100,10 @@ class ClientHandle:
         return self._connections.held if self.can_exchange else None
 
     def send_calls(self, calls: Sequence[Call], *, repeatable: bool) -> list[Reply]:
-        """Send all calls together."""
+        """Send all calls together; once, unless they are `repeatable`."""
         if not self.can_exchange:
-            return self.send_in_pipeline(
-                [command for template, values in calls for command in template.commands(*values)]
-            )
+            commands = [each for template, values in calls for each in template.commands(*values)]
+            return self.send_commands(commands, repeatable=repeatable)
         packed, count = [], 0
         for template, values in calls:
             packed.append(template.pack(*values))
@@ -116,20 +117,21 @@ class ClientHandle:
         except FAILURES as error:
             raise cache_unavailable(error) from error
 
-    def send_in_pipeline(self, commands: Sequence[Command]) -> list[Reply]:
-        """Send commands in a pipeline of redis-py, which every client has."""
+    def send_commands(
+        self, commands: Sequence[Command], *, repeatable: bool, replica: bool = False
+    ) -> list[Reply]:
+        """Send commands by the way that every client has; once, unless they are `repeatable`.
+
+        A cluster may ask a `replica`.
+        """
         try:
-            with self._redis.pipeline(transaction=False) as pipe:
-                # A callback would try to parse a QUEUED. A cluster has no transactions here, runs
-                # its callbacks whatever the pipeline says, and routes by names that are text.
-                sends_names = private.disable_callbacks(pipe) or self.is_cluster
-                for name, *operands in commands:
-                    word = name if sends_names else str(name).encode()
-                    pipe.execute_command(word, *operands, **private.raw_option())
-                replies = pipe.execute(raise_on_error=False)
+            if self.is_cluster:
+                return send_to_nodes(
+                    self._redis, commands, _connections, repeatable=repeatable, replica=replica
+                )
+            return send_in_pipeline(self._redis, commands, _connections, repeatable=repeatable)
         except FAILURES as error:
             raise cache_unavailable(error) from error
-        return cast("list[Reply]", private.encode_decoded(self._redis, replies))
 
 
 class _ClientRegistry:
@@ -162,6 +164,12 @@ class _ClientRegistry:
 
 
 registry = _ClientRegistry()
+
+
+def _connections(pool: Any) -> Connections:
+    return registry.connections(pool, hold=False)
+
+
 _handle_for = lru_cache(_MAX_CLIENTS)(ClientHandle)
 
 

@@ -22,7 +22,7 @@ from blobcache.transport.sockets import send_all
 if TYPE_CHECKING:
     from blobcache.transport.held import Connections
 
-__all__ = ["can_exchange", "exchange"]
+__all__ = ["can_exchange", "exchange", "read_reply"]
 
 
 def can_exchange(client: Any) -> bool:
@@ -63,7 +63,7 @@ def _attempt(connection: Any, packed: bytes, count: int) -> list[Any]:
     parser, sock = private.parser_and_socket(connection)
     if type(parser) is not private.HiredisParser:
         connection.send_packed_command((packed,))
-        return [_read_one(connection) for _ in range(count)]
+        return [read_reply(connection) for _ in range(count)]
     try:
         if sock is None or connection.health_check_interval:
             # Connects and runs the health check.
@@ -117,7 +117,8 @@ def _retry(connection: Any, packed: bytes, count: int, error: Exception) -> list
     return replies
 
 
-def _read_one(connection: Any) -> Any:
+def read_reply(connection: Any) -> Any:
+    """Return the next reply, which may be an error; it is never decoded."""
     try:
         return connection.read_response(disable_decoding=True)
     except ResponseError as error:

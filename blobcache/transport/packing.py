@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DATA_TYPES",
+    "READS",
     "Call",
     "Command",
     "Packed",
@@ -173,6 +174,16 @@ with suppress(ImportError):
 
 DATA_TYPES = frozenset({bytes, int, list, type(None)})
 """Types of replies that are never errors."""
+
+
+READS = frozenset(
+    {
+        *("EXISTS", "HGET", "HGETALL", "HMGET", "SCAN", "SCARD", "SISMEMBER", "SMISMEMBER"),
+        *("SSCAN", "TYPE", "ZCARD", "ZCOUNT", "ZLEXCOUNT", "ZRANGE", "ZRANGEBYLEX", "ZRANK"),
+        *("ZREVRANGE", "ZREVRANGEBYLEX", "ZREVRANK", "ZSCORE"),
+    }
+)
+"""The commands that change nothing, and so may be sent again. All others count as writes."""
 
 
 def has_error(replies: Sequence[Reply]) -> bool:

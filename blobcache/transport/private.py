@@ -14,6 +14,8 @@ answers.
 | `ConnectionPool.connection_kwargs`, `max_connections` | no thread holds a connection |
 | `Pipeline.response_callbacks`, or its effect | names of commands are bytes, without callbacks |
 | `redis.client.NEVER_DECODE`, or its effect | decoded replies are encoded again |
+| `NodesManager.move_slot`, `update_moved_exception` (redis-py 6) | all slots are read anew |
+| `NodesManager.initialize(last_failed_node_name)` (redis-py 8) | the failed node is made the last |
 | `ConnectionFactory.make_connection_params` of django-redis | the cache's OPTIONS are read |
 | `_socket.socket` | Python keeps the timeouts of sockets, not the kernel |
 """
@@ -48,10 +50,13 @@ __all__ = [
     "disable_callbacks",
     "encode_decoded",
     "is_plain_socket",
+    "move_slot",
+    "node_of_slot",
     "parser_and_socket",
     "raw_option",
     "reader_and_buffer",
     "reconnect_check",
+    "refresh_slots",
     "socket_of",
     "takes_pushes_for_replies",
     "uses_pool_alone",
@@ -160,6 +165,44 @@ def takes_pushes_for_replies(client: Any) -> bool:
     parser = options.get("parser_class", DefaultParser)
     protocol = options.get("protocol") or getattr(Connection(), "protocol", 2)
     return str(protocol) == "3" and parser.__module__.endswith(".hiredis")
+
+
+# Clusters
+
+
+def node_of_slot(cluster: Any, slot: int, *, replica: bool) -> Any:
+    """Return the primary of the slot, or the node that the client is configured to read from.
+
+    Raises redis-py's `SlotNotCoveredError` if no node is known to have the slot.
+    """
+    manager = cluster.nodes_manager
+    if not replica:
+        return manager.get_node_from_slot(slot)
+    return manager.get_node_from_slot(
+        slot, cluster.read_from_replicas, cluster.load_balancing_strategy
+    )
+
+
+def move_slot(cluster: Any, error: Any) -> None:
+    """Remember that a slot has moved to another node, as redis-py's `MovedError` says."""
+    manager = cluster.nodes_manager
+    move = getattr(manager, "move_slot", None) or getattr(manager, "update_moved_exception", None)
+    if move is None or not error.host:  # the server may leave the host's name out
+        manager.initialize()
+    else:
+        move(error)
+
+
+def refresh_slots(cluster: Any, failed: str | None = None) -> None:
+    """Ask the nodes which of them has which slots; last of all the one of the name `failed`."""
+    manager = cluster.nodes_manager
+    if "last_failed_node_name" in signature(manager.initialize).parameters:
+        manager.initialize(last_failed_node_name=failed)
+        return
+    known = manager.startup_nodes
+    if failed in known:
+        known[failed] = known.pop(failed)
+    manager.initialize()
 
 
 # Replies of pipelines

@@ -16,9 +16,9 @@ methods raise `CacheUnavailable`; but a key of the wrong type is data, and is re
 | `Server.info`, `config`, `identity` | questions about the server itself | 1 a node |
 
 On a cluster there is one round trip for each node. Below this module: `clients` chooses between
-`exchange`, which sends packed commands over a pool's connection, and redis-py's pipelines; `held`
-keeps a connection for a thread; `packing` turns commands into bytes; `sockets` sets timeouts;
-`private` reads what is not public in other libraries.
+`exchange`, which sends packed commands over a pool's connection, `cluster`, and `pipeline`, which
+is redis-py's; `held` keeps a connection for a thread; `packing` turns commands into bytes;
+`sockets` sets timeouts; `private` reads what is not public in other libraries.
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 from blobcache.exceptions import CursorInvalid
 from blobcache.transport import private
 from blobcache.transport.clients import FAILURES, cache_unavailable, handle_for, registry
-from blobcache.transport.packing import DATA_TYPES, Packed, has_error, is_wrong_type, pack
+from blobcache.transport.packing import (
+    DATA_TYPES,
+    READS,
+    Packed,
+    has_error,
+    is_wrong_type,
+    pack,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,11 +78,13 @@ class Server:
     def batch(self, commands: Sequence[Command], *, own: bool = False) -> list[Reply]:
         """Run the commands one after another: one round trip, on a cluster one a node.
 
-        `own` says that the keys are this app's own: then one of the wrong type raises
-        `CacheUnavailable`. Otherwise that error is a reply.
+        They are sent once, unless all of them only read (`READS`): then the retry policy of the
+        entry of ``CACHES`` applies. `own` says that the keys are this app's own: then one of the
+        wrong type raises `CacheUnavailable`. Otherwise that error is a reply.
         """
         calls: list[Call] = [(Packed(commands), ())]
-        replies = _raise_server_errors(self._client().send_calls(calls, repeatable=True))
+        only_reads = READS.issuperset([command[0] for command in commands])
+        replies = _raise_server_errors(self._client().send_calls(calls, repeatable=only_reads))
         return _raise_all_errors(replies) if own else replies
 
     def run_template(
@@ -90,7 +99,10 @@ class Server:
         if replica or client is None or client.version != registry.version:
             client = self._client(write=not replica)
         if not client.can_exchange:
-            return _raise_server_errors(client.send_in_pipeline(template.commands(digest)))
+            commands = template.commands(digest)
+            return _raise_server_errors(
+                client.send_commands(commands, repeatable=True, replica=replica)
+            )
         return _raise_server_errors(
             client.send_packed(template.pack(digest), template.count, repeatable=True)
         )
@@ -110,7 +122,9 @@ class Server:
         client = self._client(write=not replica)
         if not client.can_exchange:
             commands = [command for digest in digests for command in template.commands(digest)]
-            return _raise_server_errors(client.send_in_pipeline([*first, *commands]))
+            return _raise_server_errors(
+                client.send_commands([*first, *commands], repeatable=True, replica=replica)
+            )
         packed = b"".join([pack(first), *map(template.pack, digests)])
         count = len(first) + template.count * len(digests)
         return _raise_server_errors(client.send_packed(packed, count, repeatable=True))

@@ -23,6 +23,7 @@ from redis.retry import Retry
 from blobcache.exceptions import BlobUnknown, CacheUnavailable
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.transport import held as holding
+from blobcache.transport.server import Server
 from project import embedded
 from tests.conformance import A, B, make_descriptor
 from tests.servers import cache_at
@@ -422,10 +423,31 @@ def test_a_cluster_with_a_silent_node_keeps_to_the_timeout() -> None:
 
 @pytest.mark.parametrize("call", ["set", "scoped clear"])
 def test_a_write_is_sent_once_whatever_the_policy_and_leaves_a_trace(
-    call: str, caplog: pytest.LogCaptureFixture
+    way: dict[str, Any], call: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Sent again, it would report its own change as an earlier one."""
-    with hung_up_on(OPTIONS, retries=2) as asked:
+    with hung_up_on(way, retries=2) as asked:
         assert_unavailable(call)
     assert len(asked) == 1
     assert "outcome=unknown" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("command", "sent"), [("EXISTS", 3), ("ZADD", 1), ("SREM", 1), ("UNLINK", 1)]
+)
+def test_a_batch_is_repeated_if_it_only_reads(way: dict[str, Any], command: str, sent: int) -> None:
+    with hung_up_on(way, retries=2) as asked, pytest.raises(CacheUnavailable):
+        Server("default").batch([("EXISTS", "key"), (command, "key")])
+    assert len(asked) == sent
+
+
+@pytest.mark.parametrize("way", ["pipeline"], indirect=True)
+def test_after_a_write_the_policy_of_the_connection_is_as_before(
+    shared: embedded.Server, way: dict[str, Any]
+) -> None:
+    policy = Retry(NoBackoff(), 2, supported_errors=(ConnectionError, TimeoutError))
+    with cache_at(shared.url, **with_pool(way, retry=policy)) as client:
+        assert_works()
+        connection = client.connection_pool.get_connection()
+        assert connection.retry.get_retries() == 2
+        client.connection_pool.release(connection)

@@ -1,0 +1,224 @@
+"""Commands to a cluster: each to the node of its key's slot, all nodes at once.
+
+redis-py's own pipeline for clusters sends a command again if its reply is lost, even where the
+retry policy says never. A second clear would find nothing, and a second set would report what the
+first one wrote. So this module sends the commands itself, over the connections of the nodes' pools.
+It follows redirections, since a command that is redirected was not carried out.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from time import sleep
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MaxConnectionsError,
+    MovedError,
+    RedisClusterException,
+    RedisError,
+    SlotNotCoveredError,
+    TryAgainError,
+)
+
+from blobcache.transport import private
+from blobcache.transport.exchange import read_reply
+from blobcache.transport.packing import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from blobcache.transport.held import Connections
+    from blobcache.transport.packing import Command
+
+__all__ = ["MAX_ROUNDS", "send_to_nodes"]
+
+MAX_ROUNDS = 16
+"""How often the commands that were redirected are sent, the first time included."""
+
+_PAUSE = 0.05
+"""Seconds to wait for a slot whose keys are on their way to another node."""
+
+_ASKING: Command = ("ASKING",)
+"""Lets the next command use a slot that the node is importing."""
+
+_FAILURES = (RedisError, RedisClusterException, OSError)
+
+
+class _Pending(NamedTuple):
+    """A command whose reply is still missing."""
+
+    place: int
+    """Where the reply belongs."""
+
+    slot: int
+    command: Command
+    importer: Any = None
+    """The node that is importing the key, if it is not that of the slot."""
+
+
+class _Batch:
+    """The commands of one round for one node, and the connection that they are sent over."""
+
+    def __init__(self, node: Any) -> None:
+        self.node = node
+        self.pending: list[_Pending] = []
+        self.connections: Connections
+        self.connection: Any = None
+
+    def take(self, connections: Connections) -> None:
+        self.connections = connections
+        self.connection = connections.take()
+
+    def send(self) -> None:
+        commands: list[Command] = []
+        for each in self.pending:
+            commands += [each.command] if each.importer is None else [_ASKING, each.command]
+        self.connection.send_packed_command((pack(commands),))
+
+    def receive(self) -> list[Any]:
+        replies = []
+        for each in self.pending:
+            if each.importer is not None:
+                read_reply(self.connection)  # to ASKING
+            replies.append(read_reply(self.connection))
+        return replies
+
+    def end(self, *, is_clean: bool) -> None:
+        """Give the connection back, closed if its replies were not all read."""
+        connection, self.connection = self.connection, None
+        if connection is None:
+            return
+        if is_clean:
+            self.connections.keep(connection)
+        else:
+            self.connections.drop(connection)
+
+
+def send_to_nodes(
+    cluster: Any,
+    commands: Sequence[Command],
+    connections_of: Callable[[Any], Connections],
+    *,
+    repeatable: bool,
+    replica: bool = False,
+) -> list[Any]:
+    """Send commands and return their replies, an error in place of its reply.
+
+    One round trip, and one more for each redirection. Raises redis-py's errors if a reply does not
+    arrive; then other commands may have been carried out. Commands that are not `repeatable` are
+    sent once, whatever the client's retry policy says. A `replica` is asked if the client is
+    configured for that.
+    """
+
+    def attempt() -> list[Any]:
+        return _send_and_follow(cluster, commands, connections_of, replica=replica)
+
+    if not repeatable:
+        return attempt()
+    replies: list[Any] = cluster.retry.call_with_retry(attempt, lambda _: None)
+    return replies
+
+
+def _send_and_follow(
+    cluster: Any,
+    commands: Sequence[Command],
+    connections_of: Callable[[Any], Connections],
+    *,
+    replica: bool,
+) -> list[Any]:
+    """Send all commands once; send those again that were redirected."""
+    replies: list[Any] = [None] * len(commands)
+    pending = [
+        _Pending(place, cluster.keyslot(_key(command)), command)
+        for place, command in enumerate(commands)
+    ]
+    for _ in range(MAX_ROUNDS):
+        batches = _by_node(cluster, pending, replica=replica)
+        pending, replica = [], False
+        moved: dict[int, MovedError] = {}
+        is_moving = False
+        for each, reply in _exchange(cluster, batches, connections_of):
+            replies[each.place] = reply
+            if isinstance(reply, MovedError):  # which redis-py makes a kind of AskError
+                moved[each.slot] = reply
+                pending.append(each._replace(importer=None))
+            elif isinstance(reply, AskError):
+                pending.append(each._replace(importer=_node_at(cluster, reply)))
+            elif isinstance(reply, TryAgainError):
+                is_moving = True
+                pending.append(each._replace(importer=None))
+            elif isinstance(reply, ClusterDownError):
+                _refresh(cluster)
+        if not pending:
+            break
+        for error in moved.values():
+            private.move_slot(cluster, error)
+        if is_moving:
+            sleep(_PAUSE)
+    return replies
+
+
+def _by_node(cluster: Any, pending: Sequence[_Pending], *, replica: bool) -> list[_Batch]:
+    batches: dict[str, _Batch] = {}
+    for each in pending:
+        node = each.importer or _node_of(cluster, each.slot, replica=replica)
+        batches.setdefault(node.name, _Batch(node)).pending.append(each)
+    return list(batches.values())
+
+
+def _exchange(
+    cluster: Any, batches: Sequence[_Batch], connections_of: Callable[[Any], Connections]
+) -> list[tuple[_Pending, Any]]:
+    """Send to all nodes, then receive from all: one round trip."""
+    answers: list[tuple[_Pending, Any]] = []
+    current = None
+    try:
+        for current in batches:
+            pool = cluster.get_redis_connection(current.node).connection_pool
+            current.take(connections_of(pool))
+        for current in batches:
+            current.send()
+        for current in batches:
+            answers += zip(current.pending, current.receive(), strict=True)
+            current.end(is_clean=True)
+    except BaseException as error:
+        for batch in batches:
+            batch.end(is_clean=False)
+        if isinstance(error, _FAILURES) and not isinstance(error, MaxConnectionsError):
+            _refresh(cluster, None if current is None else current.node.name)
+        raise
+    answers.sort(key=lambda answer: answer[0].place)
+    return answers
+
+
+def _key(command: Command) -> bytes | str | int:
+    """The key that decides about the node: the first one; all others must share its slot."""
+    return command[3] if command[0] in {"EVAL", "EVALSHA"} else command[1]
+
+
+def _node_of(cluster: Any, slot: int, *, replica: bool) -> Any:
+    try:
+        return private.node_of_slot(cluster, slot, replica=replica)
+    except SlotNotCoveredError:
+        _refresh(cluster)
+        return private.node_of_slot(cluster, slot, replica=replica)
+
+
+def _node_at(cluster: Any, error: AskError) -> Any:
+    """The node that a redirection names, which may be new."""
+    node = cluster.get_node(host=error.host, port=error.port)
+    if node is None:
+        _refresh(cluster)
+        node = cluster.get_node(host=error.host, port=error.port)
+    if node is None:
+        raise RedisClusterException("A node redirected to another one that no node knows.")
+    return node
+
+
+def _refresh(cluster: Any, failed: str | None = None) -> None:
+    """Ask the nodes who has which slots, the one that failed last."""
+    with suppress(*_FAILURES):
+        private.refresh_slots(cluster, failed)

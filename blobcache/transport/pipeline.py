@@ -1,0 +1,95 @@
+"""Commands in a pipeline of redis-py, for the clients that `exchange` does not know.
+
+They may do something of their own with each command, so none may go around them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from blobcache.transport import private
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from blobcache.transport.held import Connections
+    from blobcache.transport.packing import Command
+
+__all__ = ["send_in_pipeline"]
+
+_ONCE = Retry(NoBackoff(), 0)
+
+
+def send_in_pipeline(
+    client: Any,
+    commands: Sequence[Command],
+    connections_of: Callable[[Any], Connections],
+    *,
+    repeatable: bool,
+) -> list[Any]:
+    """Send commands and return their replies, an error in place of its reply.
+
+    One round trip. Raises redis-py's errors if the replies do not arrive. Commands that are not
+    `repeatable` are sent once, whatever the retry policy says.
+    """
+    with client.pipeline(transaction=False) as pipe:
+        pool = _LendingPool(pipe.connection_pool, connections_of, may_retry=repeatable)
+        pipe.connection_pool = pool
+        # A callback would try to parse a QUEUED.
+        sends_names = private.disable_callbacks(pipe)
+        for name, *operands in commands:
+            word = name if sends_names else str(name).encode()
+            pipe.execute_command(word, *operands, **private.raw_option())
+        try:
+            replies = pipe.execute(raise_on_error=False)
+        except BaseException:
+            pool.take_back(is_clean=False)
+            raise
+        pool.take_back(is_clean=True)
+    return private.encode_decoded(client, replies)
+
+
+class _LendingPool:
+    """What a pipeline takes for its pool, until its replies are there.
+
+    Unless it `may_retry`, it sends its commands once, whatever the retry policy says. A connection
+    whose replies may not all be read is closed before the real pool gets it back.
+    """
+
+    def __init__(
+        self, pool: Any, connections_of: Callable[[Any], Connections], *, may_retry: bool
+    ) -> None:
+        self._pool = pool
+        self._connections = connections_of(pool)
+        self._may_retry = may_retry
+        self._lent: Any = None
+        self._policy: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def get_connection(self, *_: object, **__: object) -> Any:
+        """Lend a connection that is ready."""
+        self._lent = connection = self._connections.take()
+        if not self._may_retry:
+            connection.check_health()  # which may connect again, as the policy says
+            self._policy, connection.retry = connection.retry, _ONCE
+        return connection
+
+    def release(self, connection: Any) -> None:
+        """Do nothing: a pipeline releases its connection whatever happened to it."""
+
+    def take_back(self, *, is_clean: bool) -> None:
+        """Give the connection to the real pool."""
+        connection, self._lent = self._lent, None
+        if connection is None:
+            return
+        if self._policy is not None:
+            connection.retry = self._policy
+        if is_clean:
+            self._connections.keep(connection)
+        else:
+            self._connections.drop(connection)
