@@ -83,6 +83,12 @@ def test_a_permission_to_change_or_delete_includes_viewing() -> None:
     assert not access(deletes, "blobcache.delete_repository").may_clear("a")
 
 
+def test_the_status_needs_the_permission_to_view_all_repositories_or_blobs() -> None:
+    assert access("blobcache.view_repository").may_view_status()
+    assert access(VIEW_BLOB).may_view_status()
+    assert not access(VIEW_A, "blobcache.change_blob").may_view_status()
+
+
 @pytest.mark.parametrize("user", [None, AnonymousUser()])
 def test_an_anonymous_user_may_do_nothing(user: Any, db: None) -> None:
     who = Access(user)
@@ -107,6 +113,21 @@ def everything(user: object) -> None:
 def visible(function: str) -> Any:
     path = f"tests.test_access.{function}"
     return override_settings(BLOBCACHE={"default": {"VISIBLE_REPOSITORIES": path}})
+
+
+def test_only_an_anonymous_user_who_can_view_none_may_not_list_repositories() -> None:
+    class Anonymous(Someone):
+        is_authenticated = False
+
+    nobody: Any = Anonymous()
+    viewer: Any = Anonymous("blobcache.view_repository")
+    assert access().may_list_repositories()
+    assert not Access(nobody).may_list_repositories()
+    assert Access(viewer).may_list_repositories()
+    with visible("only_a"):
+        assert Access(nobody).may_list_repositories()
+    with visible("everything"):
+        assert not Access(nobody).may_list_repositories()
 
 
 def test_the_setting_limits_what_is_visible() -> None:

@@ -231,6 +231,16 @@ class TestAgainstAnIndependentReading:
             assert json.dumps(error.detail, ensure_ascii=False).encode()
 
 
+def test_an_unknown_algorithm_may_have_every_character_of_the_grammar() -> None:
+    inner = string.ascii_lowercase + string.digits
+    for value in [
+        *(f"{char}:a" for char in inner),
+        *(f"a:{char}" for char in inner + string.ascii_uppercase + "=_-"),
+    ]:
+        with pytest.raises(DigestUnsupported):
+            Digest(value)
+
+
 class TestTarsum:
     @pytest.mark.parametrize(
         ("value", "algorithm"),
@@ -246,6 +256,14 @@ class TestTarsum:
         assert digest == value
         assert digest.algorithm == algorithm
         assert digest.encoded == value.rpartition(":")[2]
+
+    def test_every_character_of_the_grammar_is_accepted_at_each_place(self) -> None:
+        for char in string.ascii_lowercase + string.digits:
+            Digest(f"tarsum.{char}+sha256:a", allow_tarsum=True)
+        for char in string.ascii_letters + string.digits:
+            Digest(f"tarsum+{char}:a", allow_tarsum=True)
+        for char in string.hexdigits:
+            Digest(f"tarsum+sha256:{char}", allow_tarsum=True)
 
     def test_a_tarsum_is_unsupported_unless_allowed(self) -> None:
         with pytest.raises(DigestUnsupported):
@@ -378,6 +396,7 @@ class TestAllOf:
         )
     )
     @example([SHA256 + "\n" + SHA256])
+    @example([SHA256[:-1], SHA256[-1] + SHA256])
     @example([SHA256[:-1] + "\n", SHA256])
     @example(["\n" + SHA256[1:]])
     @example([SHA256, SHA256[:-1] + "é"])

@@ -105,6 +105,19 @@ INVALID = [
 
 
 class TestGrammar:
+    def test_every_character_of_the_grammar_is_accepted_at_each_place(self) -> None:
+        for char in string.ascii_lowercase + string.digits:
+            for value in (char, f"{char}.a", f"a-{char}", f"a/{char}", f"a/b_{char}"):
+                assert RepositoryName(value).is_oci
+        for char in string.ascii_letters + string.digits:
+            for domain in (f"{char}:1", f"{char}A", f"A{char}", f"A{char}A", f"a.{char}:1"):
+                assert RepositoryName(f"{domain}/a") == f"{domain}/a"
+        for char in string.hexdigits:
+            for address in (f"[{char}:0]", f"[0:{char}]", f"[0:{char}:0]"):
+                assert RepositoryName(f"{address}/a") == f"{address}/a"
+        for char in string.digits:
+            assert RepositoryName(f"A:{char}/a") == f"A:{char}/a"
+
     @pytest.mark.parametrize("value", OCI)
     def test_names_of_the_distribution_spec_can_be_read_and_written(self, value: str) -> None:
         name = RepositoryName(value)

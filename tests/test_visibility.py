@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from blobcache.reference import RepositoryName
@@ -11,6 +11,7 @@ NAMES = st.text("ab/-", max_size=4)
 
 
 @given(st.sets(NAMES), NAMES)
+@example({"a", "b/", "b/x"}, "b/y")
 def test_a_name_is_covered_by_itself_and_by_a_prefix_that_ends_in_a_slash(
     given_: set[str], name: str
 ) -> None:

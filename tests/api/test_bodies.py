@@ -185,6 +185,16 @@ def test_a_body_that_is_too_long_is_refused(
     refused(response, 413, "BODY_INVALID")
 
 
+def test_a_body_may_have_the_maximum_length(
+    superuser: APIClient, settings: LazySettings, default_cache: Redis
+) -> None:
+    body = put(digests=[DIGEST])
+    for maximum, status in ((len(body), 200), (len(body) - 1, 413)):
+        settings.BLOBCACHE = {"default": {"API_MAX_BODY": maximum}}
+        response = superuser.generic("POST", BATCH, body, content_type="application/json")
+        assert response.status_code == status
+
+
 @pytest.mark.parametrize("length", ["-1", "x", "9" * 5000])
 def test_an_invalid_content_length_is_refused(length: str, superuser: APIClient) -> None:
     response = superuser.generic(

@@ -204,9 +204,16 @@ class TestTheHostsOwn:
             refused(response, 503, "UNAVAILABLE")
             assert "secret" not in response.content.decode()
 
+    @pytest.mark.parametrize("of_the_host", [[], [ScopedRateThrottle]], ids=repr)
     def test_throttles_can_have_rates_for_our_scopes(
-        self, as_: As, filled: Redis, monkeypatch: pytest.MonkeyPatch
+        self,
+        of_the_host: list[type[ScopedRateThrottle]],
+        as_: As,
+        filled: Redis,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        """A request counts once, even if the host has the same throttle for all its views."""
+        monkeypatch.setattr("rest_framework.views.APIView.throttle_classes", of_the_host)
         monkeypatch.setattr(
             "rest_framework.throttling.ScopedRateThrottle.THROTTLE_RATES",
             {"blobcache-stat": "2/hour"},

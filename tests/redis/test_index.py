@@ -15,7 +15,7 @@ from blobcache.redis.listings import RedisCatalog
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
-from blobcache.services.catalog import CatalogStatus
+from blobcache.services.catalog import Budgets, CatalogStatus
 from blobcache.services.rules import Rules
 from blobcache.transport.server import Server
 from project import embedded
@@ -140,6 +140,41 @@ class TestBuild:
             client.hset("blobcache::{catalog}::state", "cursor", "damaged")
         assert catalog.reindex().complete
 
+    def test_a_build_whose_node_has_left_the_cluster_is_started_again(
+        self, catalog: RedisCatalog, registry: str
+    ) -> None:
+        catalog.build_step(0)
+        begun = catalog.status().begun
+        with Redis.from_url(registry) as client:
+            client.hset("blobcache::{catalog}::state", "cursor", "=" + "9" * 30)
+        catalog.build_step(0)
+        assert catalog.build_step(0).begun == begun + 1
+
+    def test_an_abandoned_build_is_not_listed(self, any_store: Redis) -> None:
+        any_store.zadd("blobcache::{catalog}::build", {"of an abandoned build": 0})
+        any_store.sadd("repository::a::blobs", A)
+        catalog = RedisBlobDescriptorCacheProvider().catalog
+        catalog.reindex()
+        assert catalog.index.names() == ([b"a"], False)
+
+    def test_a_builder_renews_its_lock(
+        self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(30):
+            default_cache.sadd(f"repository::r{number}::blobs", A)
+        lock, scan = "blobcache::{catalog}::lock", Server.scan
+        left: list[object] = []
+
+        def slow(*args: object) -> object:
+            left.append(default_cache.pttl(lock))
+            default_cache.pexpire(lock, 5_000)
+            return scan(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Server, "scan", slow)
+        RedisBlobDescriptorCacheProvider(budgets=Budgets(build=60, step=10)).catalog.build_step()
+        assert len(left) > 1
+        assert all(isinstance(each, int) and each > 5_000 for each in left)
+
     def test_a_fresh_index_is_not_built_again(self, catalog: RedisCatalog) -> None:
         begun = catalog.reindex().begun
         assert catalog.build_step().begun == begun
@@ -236,6 +271,15 @@ class TestWriters:
         provider.repository_scoped("gone").clear(A)
         assert names(provider.catalog) == ["stays"]
         assert provider.catalog.repositories().count == 1
+
+    def test_a_list_of_a_read_only_registry_changes_no_index(self, default_cache: Redis) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.repository_scoped("gone").set_descriptor(A, make_descriptor(A))
+        provider.catalog.reindex()
+        default_cache.delete("repository::gone::blobs")
+        reader = RedisBlobDescriptorCacheProvider(Rules(read_only=True))
+        assert names(reader.catalog) == []
+        assert provider.catalog.index.names() == ([b"gone"], False)
 
     def test_a_repository_that_is_written_again_before_the_removal_is_kept(
         self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch

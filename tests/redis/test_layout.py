@@ -214,6 +214,13 @@ class TestCost:
         assert repository.stat(A) == make_descriptor(A)
 
 
+def test_a_batch_continues_past_a_corrupt_blob(any_store: Redis) -> None:
+    provider = RedisBlobDescriptorCacheProvider()
+    provider.set_descriptor(B, make_descriptor(B))
+    any_store.hset(f"blobs::{A}", mapping={"digest": A, "size": "no number"})
+    assert provider.stat_many([A, B]) == {B: make_descriptor(B)}
+
+
 class TestRepairOfKeys:
     @pytest.mark.parametrize("damage", ["wrong type", "corrupt media type"])
     def test_an_alias_set_repairs_the_canonical_digests_hash(
@@ -259,6 +266,22 @@ class TestRepairByAnotherProgram:
             monkeypatch.setattr(Server, "transaction", mended)
             repository.set_descriptor(A, make_descriptor(A))
             assert client.smembers(key) == {A.encode(), B.encode()}
+
+    def test_a_set_fails_if_another_key_is_damaged_meanwhile(
+        self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        default_cache.set(b"repository::a::blobs", "text")
+        repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
+        transaction = Server.transaction
+
+        def damaged(self: Server, *phases: Sequence[Call]) -> list[Reply]:
+            answers = transaction(self, *phases)
+            default_cache.set(f"blobs::{A}", "text")
+            return answers
+
+        monkeypatch.setattr(Server, "transaction", damaged)
+        with pytest.raises(CacheUnavailable, match="keeps writing keys of the wrong type"):
+            repository.set_descriptor(A, make_descriptor(A))
 
 
 class TestReadOnly:

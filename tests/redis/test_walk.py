@@ -5,6 +5,7 @@ from __future__ import annotations
 from redis import Redis
 
 from blobcache.digest import Digest
+from blobcache.redis.keys import Key, KeyKind, parse
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.records import OverrideKey
 from tests.conformance import A, B
@@ -40,3 +41,8 @@ def test_a_repository_whose_key_is_not_a_set_has_no_members(default_cache: Redis
     assert walk.scan_members(b"a", "", 10) is None
     assert walk.are_members([OverrideKey(b"a", b"x"), OverrideKey(b"b", b"x")]) == [None, False]
     assert walk.are_members([]) == []
+
+
+def test_a_key_with_two_separators_is_parsed_at_the_first() -> None:
+    digest = b"x::blobs::y"
+    assert parse(b"repository::a::blobs::" + digest) == Key(KeyKind.OVERRIDE, b"a", digest)

