@@ -25,7 +25,8 @@ from redis import Redis
 
 from blobcache.redis import keys
 from project import embedded
-from project.demo import read_or_create, write_secret
+from project.demo import DemoError, address_of, main, read_or_create, write_secret
+from project.demo import run as run_demo
 from tests.interop.processes import wait_until
 from tests.servers import commands, installed
 
@@ -92,13 +93,21 @@ class Demo:
 
 
 @contextmanager
-def running(data: Path, log: Path, **env: str) -> Iterator[Demo]:
-    """Run a demo on a free port within the block, and wait until it is ready."""
+def running(
+    data: Path, log: Path, how: signal.Signals = signal.SIGINT, /, **env: str
+) -> Iterator[Demo]:
+    """Run a demo on a free port within the block, and wait until it is ready.
+
+    After the block it is stopped in the given way: this must leave nothing running.
+    """
     demo = Demo(data, log, "--port", "0", **env)
     try:
         wait_until(lambda: "Ctrl-C" in demo.printed or demo.process.poll() is not None, "demo")
         assert demo.process.poll() is None, demo.printed
         yield demo
+        assert demo.end(how) == 0, demo.printed
+        assert "\nThe demo has stopped.\n" in demo.printed
+        assert processes_in(data) == []
     finally:
         demo.process.terminate()
         demo.process.wait(SECONDS)
@@ -113,7 +122,10 @@ def run(line: str) -> None:
 
 
 def processes_in(directory: Path) -> list[int]:
-    """Return the ids of the processes with this working directory, as a Valkey has."""
+    """Return the ids of the processes with this working directory, as a Valkey has.
+
+    Only Linux tells them, through /proc.
+    """
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -225,29 +237,46 @@ def test_every_part_of_a_page_loads_from_the_same_host(demo: Demo, path: str) ->
         browser.open(url).close()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Looks at processes through /proc.")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_stopping_it_leaves_nothing_running(tmp_path: Path, how: signal.Signals) -> None:
-    data = tmp_path / "var"
-    with running(data, tmp_path / "log") as demo:
-        assert len(processes_in(data)) == 1, "its Valkey"
-        assert demo.end(how) == 0
-        assert demo.printed.endswith("The demo has stopped.\n")
-        assert processes_in(data) == []
+OTHERS = {
+    "DJANGO_DEBUG": "1",
+    "DJANGO_HTTPS": "1",
+    "DJANGO_BEHIND_PROXY": "1",
+    "DJANGO_BASIC_AUTH": "0",
+    "DJANGO_STATIC_FINDERS": "0",
+    "DJANGO_ALLOWED_HOSTS": "portal.example",
+}
+"""Variables that the user has exported for another portal."""
 
 
-def test_only_the_owner_can_read_the_files_that_it_writes(tmp_path: Path) -> None:
-    """Under any umask, in a directory that others may read, and for files of an earlier demo."""
-    data = tmp_path / "var"
+@pytest.fixture(scope="module")
+def careless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """A demo in a directory that others may read, with an earlier demo's files and `OTHERS`."""
+    directory = tmp_path_factory.mktemp("careless")
+    data = directory / "var"
     data.mkdir(mode=0o755)
     for name in ("password", "portal.sqlite3"):
         (data / name).touch(mode=0o644)
         (data / name).chmod(0o644)
-    with running(data, tmp_path / "log") as demo:
-        assert is_signed_in(signed_in(demo, demo.shown("Password")), demo)
-        files = [path for path in data.rglob("*") if path.is_file()]
-        assert {"lock", "password", "portal.sqlite3", "secret-key"} <= {each.name for each in files}
-        assert {oct(each.stat().st_mode & 0o777) for each in files} == {"0o600"}
+    env = {**OTHERS, "DJANGO_DATABASE_PATH": str(directory / "another.sqlite3")}
+    with running(data, directory / "log", **env) as demo:
+        yield demo
+
+
+def test_only_the_owner_can_read_the_files_that_it_writes(careless: Demo) -> None:
+    """Under any umask, in a directory that others may read, and for files of an earlier demo."""
+    assert is_signed_in(signed_in(careless, careless.shown("Password")), careless)
+    files = [path for path in careless.data.rglob("*") if path.is_file()]
+    assert {"lock", "password", "portal.sqlite3", "secret-key"} <= {each.name for each in files}
+    assert {oct(each.stat().st_mode & 0o777) for each in files} == {"0o600"}
+
+
+def test_variables_exported_for_another_portal_are_ignored(careless: Demo) -> None:
+    assert is_signed_in(signed_in(careless, careless.shown("Password")), careless)
+    with pytest.raises(HTTPError) as missed:
+        build_opener().open(urljoin(careless.url, "nowhere/"))
+    with missed.value as page:
+        assert "DEBUG" not in page.read().decode(), "Django's page for developers"
+    assert not (careless.data.parent / "another.sqlite3").exists()
 
 
 @pytest.fixture
@@ -313,11 +342,12 @@ class TestASecret:
 
 def test_a_second_start_keeps_everything(tmp_path: Path) -> None:
     data = tmp_path / "var"
-    with running(data, tmp_path / "log") as first:
+    with running(data, tmp_path / "log", signal.SIGHUP) as first:
+        if sys.platform == "linux":
+            assert len(processes_in(data)) == 1, "its Valkey"
         run(next(line for line in first.curls if "-X PUT" in line))
         browser = signed_in(first, first.shown("Password"))
-        first.end()
-    with running(data, tmp_path / "log2") as second:
+    with running(data, tmp_path / "log2", signal.SIGTERM) as second:
         assert "Writing sample data" not in second.printed
         assert second.shown("Password") == first.shown("Password")
         assert second.token == first.token
@@ -327,42 +357,67 @@ def test_a_second_start_keeps_everything(tmp_path: Path) -> None:
     assert oct((data / "secret-key").stat().st_mode)[-3:] == "600"
 
 
-def test_a_given_password_is_used_and_not_shown(tmp_path: Path) -> None:
-    given = {"DJANGO_SUPERUSER_PASSWORD": "given for this test"}
-    with running(tmp_path / "var", tmp_path / "log", **given) as demo:
-        assert given["DJANGO_SUPERUSER_PASSWORD"] not in demo.printed
-        assert is_signed_in(signed_in(demo, given["DJANGO_SUPERUSER_PASSWORD"]), demo)
-
-
 def test_a_port_in_use_is_reported_before_anything_starts(demo: Demo, tmp_path: Path) -> None:
-    port = demo.url.rpartition(":")[2].strip("/")
-    other = Demo(tmp_path / "var", tmp_path / "log", "--port", port)
-    assert other.process.wait(SECONDS) == 1
-    assert other.printed == (
+    port = int(demo.url.rpartition(":")[2].strip("/"))
+    with pytest.raises(DemoError) as refused:
+        run_demo(port, tmp_path / "var")
+    assert str(refused.value) == (
         f"The demo cannot listen on 127.0.0.1:{port}: Address already in use. "
-        f"Choose another port: make demo PORT={int(port) + 1}\n"
+        f"Choose another port: make demo PORT={port + 1}"
     )
-    assert not other.data.exists()
+    assert not (tmp_path / "var").exists()
 
 
-def test_two_demos_do_not_share_their_data(demo: Demo, tmp_path: Path) -> None:
-    other = Demo(demo.data, tmp_path / "log", "--port", "0")
-    assert other.process.wait(SECONDS) == 1
-    assert other.printed == f"Another demo is running with the data in {demo.data}.\n"
+def test_two_demos_do_not_share_their_data(demo: Demo) -> None:
+    with pytest.raises(DemoError) as refused:
+        run_demo(0, demo.data)
+    assert str(refused.value) == f"Another demo is running with the data in {demo.data}."
 
 
 @pytest.mark.parametrize("port", ["65536", "-1", "http"])
-def test_an_invalid_port_is_reported_in_one_line(tmp_path: Path, port: str) -> None:
-    demo = Demo(tmp_path / "var", tmp_path / "log", f"--port={port}")
-    assert demo.process.wait(SECONDS) == 2
-    assert f"'{port}' is not a port" in demo.printed
+def test_an_invalid_port_is_reported_in_one_line(
+    port: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["demo", f"--port={port}"])
+    with pytest.raises(SystemExit) as refused:
+        main()
+    assert refused.value.code == 2
+    assert f"'{port}' is not a port" in capsys.readouterr().err
 
 
-def test_no_password_of_a_redis_is_shown(tmp_path: Path) -> None:
-    env = {"BLOBCACHE_REDIS_URL": "redis://user:secret@127.0.0.1:1/0"}
-    with running(tmp_path / "var", tmp_path / "log", **env) as demo:
-        assert demo.shown("Redis") == "127.0.0.1:1, read only"
-        assert "secret" not in demo.printed
+GIVEN = "given for this test"
+
+
+@pytest.fixture(scope="module")
+def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """A demo whose Redis is down, with a given password for `admin`."""
+    directory = tmp_path_factory.mktemp("lonely")
+    env = {
+        "BLOBCACHE_REDIS_URL": "redis://user:secret@127.0.0.1:1/0",
+        "DJANGO_SUPERUSER_PASSWORD": GIVEN,
+    }
+    with running(directory / "var", directory / "log", **env) as demo:
+        yield demo
+
+
+def test_it_starts_even_if_another_redis_is_down(lonely: Demo) -> None:
+    assert "The cache is not available" in lonely.printed
+    assert len(lonely.curls) == 2
+
+
+def test_a_given_password_is_used_and_not_shown(lonely: Demo) -> None:
+    assert GIVEN not in lonely.printed
+    assert is_signed_in(signed_in(lonely, GIVEN), lonely)
+
+
+def test_no_password_of_a_redis_is_shown(lonely: Demo) -> None:
+    assert lonely.shown("Redis") == "127.0.0.1:1, read only"
+    assert "secret" not in lonely.printed
+
+
+def test_a_redis_on_a_unix_socket_is_shown_by_its_path() -> None:
+    assert address_of("unix://user:secret@/run/redis?db=0") == "/run/redis"
+    assert address_of("redis://user:secret@redis.example/0") == "redis.example:6379"
 
 
 def test_an_invalid_variable_is_reported_in_one_line(tmp_path: Path) -> None:
@@ -370,26 +425,6 @@ def test_an_invalid_variable_is_reported_in_one_line(tmp_path: Path) -> None:
     demo = Demo(tmp_path / "var", tmp_path / "log", "--port", "0", **env)
     assert demo.process.wait(SECONDS) == 1
     assert demo.printed == "BLOBCACHE_READ_ONLY must be 0 or 1, not 'no'.\n"
-
-
-def test_variables_exported_for_another_portal_are_ignored(tmp_path: Path) -> None:
-    database = tmp_path / "another.sqlite3"
-    env = {
-        "DJANGO_DEBUG": "1",
-        "DJANGO_HTTPS": "1",
-        "DJANGO_BEHIND_PROXY": "1",
-        "DJANGO_BASIC_AUTH": "0",
-        "DJANGO_STATIC_FINDERS": "0",
-        "DJANGO_ALLOWED_HOSTS": "portal.example",
-        "DJANGO_DATABASE_PATH": str(database),
-    }
-    with running(tmp_path / "var", tmp_path / "log", **env) as demo:
-        assert is_signed_in(signed_in(demo, demo.shown("Password")), demo)
-        with pytest.raises(HTTPError) as missed:
-            build_opener().open(urljoin(demo.url, "nowhere/"))
-        with missed.value as page:
-            assert "DEBUG" not in page.read().decode(), "Django's page for developers"
-    assert not database.exists()
 
 
 def test_another_redis_is_read_and_never_written(
@@ -422,11 +457,3 @@ def test_another_redis_is_written_if_that_is_allowed(
         run(next(line for line in demo.curls if "-X PUT" in line))
     assert redis.exists(keys.members("demo/hello"))
     assert redis.zrange(keys.CatalogKeys.of().names, 0, -1) == [b"demo/hello", b"some/app"]
-
-
-def test_it_starts_even_if_another_redis_is_down(tmp_path: Path) -> None:
-    env = {"BLOBCACHE_REDIS_URL": f"unix://{tmp_path}/gone?db=0"}
-    with running(tmp_path / "var", tmp_path / "log", **env) as demo:
-        assert "The cache is not available" in demo.printed
-        assert len(demo.curls) == 2
-        assert is_signed_in(signed_in(demo, demo.shown("Password")), demo)

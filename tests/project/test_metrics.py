@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from django.conf import LazySettings
@@ -123,27 +124,45 @@ class TestWhatIsScraped:
         assert Client().post("/metrics", headers=BEARER).status_code == 405
 
 
+PREPARE = """
+import django
+django.setup()
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from rest_framework.authtoken.models import Token
+call_command("migrate", verbosity=0)
+print(Token.objects.create(user=User.objects.create_superuser("admin")))
+"""
+"""Creates the database and a superuser, and prints their token."""
+
+
+class Portal(NamedTuple):
+    """A running portal."""
+
+    port: int
+
+    token: str
+    """Of a superuser. A password would be hashed anew for each request."""
+
+
 @pytest.fixture
-def portal(tmp_path: Path, valkey: embedded.Server) -> Iterator[int]:
-    """The port of a portal with two workers that share their counts."""
+def portal(tmp_path: Path, valkey: embedded.Server) -> Iterator[Portal]:
+    """A portal with two workers that share their counts."""
     counts = tmp_path / "metrics"
     counts.mkdir()
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith(OURS)},
+        "DJANGO_SETTINGS_MODULE": "project.settings",
         "DJANGO_SECRET_KEY": "the same for both workers",
         "DJANGO_HTTPS": "0",
         "DJANGO_STATIC_FINDERS": "1",
-        "DJANGO_BASIC_AUTH": "1",
         "DJANGO_METRICS_TOKEN": TOKEN,
         "DJANGO_DATABASE_PATH": str(tmp_path / "portal.sqlite3"),
         "BLOBCACHE_REDIS_URL": valkey.url,
         "BLOBCACHE_READ_ONLY": "0",
         "PROMETHEUS_MULTIPROC_DIR": str(counts),
     }
-    account = {"DJANGO_SUPERUSER_PASSWORD": TOKEN, "DJANGO_SUPERUSER_EMAIL": "a@example.com"}
-    run([sys.executable, "manage.py", "migrate", "--verbosity=0"], env)
-    create = ["createsuperuser", "--noinput", "--username=admin", "--verbosity=0"]
-    run([sys.executable, "manage.py", *create], {**env, **account})
+    token = run([sys.executable, "-c", PREPARE], env).strip()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -156,7 +175,7 @@ def portal(tmp_path: Path, valkey: embedded.Server) -> Iterator[int]:
     )
     try:
         server.wait_until(lambda: answers(port))
-        yield port
+        yield Portal(port, token)
     finally:
         server.stop()
 
@@ -179,13 +198,13 @@ def ask(port: int, path: str, **headers: str) -> tuple[int, str]:
         connection.close()
 
 
-def test_workers_share_their_counts(portal: int) -> None:
-    basic = {"Authorization": "Basic YWRtaW46dDBrZW4="}
+def test_workers_share_their_counts(portal: Portal) -> None:
+    superuser = {"Authorization": f"Token {portal.token}"}
     unknown = f"/api/repositories/nobody/here/blobs/{A}/"
     for _ in range(40):
-        assert ask(portal, unknown, **basic)[0] == 404
+        assert ask(portal.port, unknown, **superuser)[0] == 404
     for _ in range(4):
-        status, page = ask(portal, "/metrics", **BEARER)
+        status, page = ask(portal.port, "/metrics", **BEARER)
         assert status == 200
         assert (
             'blobcache_operations_total{operation="stat",outcome="miss",registry="default",'
