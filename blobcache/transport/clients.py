@@ -30,7 +30,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from blobcache.exceptions import CacheUnavailable, Reason
 from blobcache.transport import private
 from blobcache.transport.cluster import send_to_nodes
-from blobcache.transport.exchange import can_exchange, exchange
+from blobcache.transport.exchange import CLOSED, can_exchange, exchange
 from blobcache.transport.held import Connections
 from blobcache.transport.pipeline import send_in_pipeline
 
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FAILURES", "ClientHandle", "cache_unavailable", "handle_for", "registry"]
 
-FAILURES = (RedisError, RedisClusterException, OSError, UnicodeDecodeError)
+_ERRORS = (RedisError, RedisClusterException, OSError, UnicodeDecodeError)
+
+FAILURES = (*_ERRORS, *CLOSED)
 """What redis-py raises if Redis does not answer, or if its answer cannot be parsed."""
 
 _REASONS: tuple[tuple[tuple[type[Exception], ...], Reason], ...] = (
@@ -50,7 +52,7 @@ _REASONS: tuple[tuple[tuple[type[Exception], ...], Reason], ...] = (
     ((TimeoutError,), Reason.TIMEOUT),
     ((ReadOnlyError,), Reason.REPLICA),
     ((OutOfMemoryError,), Reason.FULL),
-    ((RedisConnectionError, OSError), Reason.DOWN),
+    ((RedisConnectionError, OSError, *CLOSED), Reason.DOWN),
 )
 """The reasons by redis-py's errors; the first match counts, since some are subclasses."""
 
@@ -182,7 +184,7 @@ def handle_for(alias: str, *, write: bool, hold: bool) -> ClientHandle:
     """
     try:
         return _handle_for(get_redis_connection(alias, write), registry.version, hold)
-    except FAILURES as error:
+    except _ERRORS as error:
         raise cache_unavailable(error) from error
     except (AttributeError, NotImplementedError):
         # The first is what django-redis makes the second of; it may also be a factory's mistake.

@@ -25,6 +25,7 @@ from redis.exceptions import (
 
 from blobcache.transport import private
 from blobcache.transport.exchange import read_reply
+from blobcache.transport.guarded import limit
 from blobcache.transport.packing import pack
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class _Batch:
         commands: list[Command] = []
         for each in self.pending:
             commands += [each.command] if each.importer is None else [_ASKING, each.command]
+        limit(self.connection, together=True)
         self.connection.send_packed_command((pack(commands),))
 
     def receive(self) -> list[Any]:
@@ -92,6 +94,7 @@ class _Batch:
         if connection is None:
             return
         if is_clean:
+            limit(connection, together=False)
             self.connections.keep(connection)
         else:
             self.connections.drop(connection)

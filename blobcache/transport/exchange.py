@@ -17,12 +17,15 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from blobcache.transport import private
-from blobcache.transport.sockets import send_all
+from blobcache.transport.guarded import GuardedSocket, limit
 
 if TYPE_CHECKING:
     from blobcache.transport.held import Connections
 
-__all__ = ["can_exchange", "exchange", "read_reply"]
+__all__ = ["CLOSED", "can_exchange", "exchange", "read_reply"]
+
+CLOSED = (AttributeError, TypeError, ValueError)
+"""What redis-py and the socket raise if another thread closes a connection that is in use."""
 
 
 def can_exchange(client: Any) -> bool:
@@ -61,21 +64,25 @@ def _attempt(connection: Any, packed: bytes, count: int) -> list[Any]:
     This does what redis-py's own methods do, without the 3 us and more that those take.
     """
     parser, sock = private.parser_and_socket(connection)
-    if type(parser) is not private.HiredisParser:
-        connection.send_packed_command((packed,))
-        return [read_reply(connection) for _ in range(count)]
     try:
         if sock is None or connection.health_check_interval:
-            # Connects and runs the health check.
+            connection.connect()
+            connection.check_health()
+            parser, sock = private.parser_and_socket(connection)
+        if type(parser) is not private.HiredisParser or type(sock) is not GuardedSocket:
+            limit(connection, together=True)
             connection.send_packed_command((packed,))
-            sock = private.socket_of(connection)
-        else:
-            send_all(connection, sock, packed)
-        return _receive(connection, sock, parser, count)
-    except (TimeoutError, BlockingIOError) as error:  # Python's, and the kernel's
+            replies = [read_reply(connection) for _ in range(count)]
+            limit(connection, together=False)
+            return replies
+        sock.begin_with(packed)
+        replies = _receive(connection, sock, parser, count)
+        sock.finish()
+    except TimeoutError as error:
         raise RedisTimeoutError("Timeout at the socket.") from error
-    except (OSError, ValueError) as error:  # the latter of an encrypted socket that was closed
+    except (OSError, *CLOSED) as error:
         raise RedisConnectionError(f"Error at the socket: {error}.") from error
+    return replies
 
 
 def _receive(connection: Any, sock: Any, parser: Any, count: int) -> list[Any]:

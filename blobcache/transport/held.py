@@ -3,8 +3,7 @@
 Taking a connection from redis-py's pool and returning it takes a fifth of the time of a call. So
 some threads hold their connection between calls, as Django does with database connections. Each
 call checks, as the pool does, whether the connection is still usable. A connection that fails is
-returned to the pool; so is a thread's connection when the thread ends. A held connection uses
-kernel timeouts (SO_RCVTIMEO) where they are supported.
+returned to the pool; so is a thread's connection when the thread ends.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from __future__ import annotations
 import select
 from contextlib import suppress
 from os import getpid
-from threading import get_ident, local, main_thread
-from typing import TYPE_CHECKING, Any, Self
+from threading import local
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis import ConnectionPool
 from redis.exceptions import RedisError
 
 from blobcache.transport import private
-from blobcache.transport.sockets import use_kernel_timeout, use_python_timeout
+from blobcache.transport.guarded import GuardedSocket, guard, guard_connection, limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +45,7 @@ class Connections:
 
     def __init__(self, pool: Any, *, hold: bool) -> None:
         self._pool = pool
+        guard(pool)
         self._slot_count = 0
         if hold and private.CAN_HOLD and type(pool) is ConnectionPool:
             options = private.connection_options(pool)
@@ -87,7 +87,13 @@ class Connections:
                     self.drop(connection)
                     raise
                 self.drop(connection)
-        return self._pool.get_connection()
+        connection = self._pool.get_connection()
+        try:
+            guard_connection(self._pool, connection)
+        except BaseException:
+            self.drop(connection)
+            raise
+        return connection
 
     def keep(self, connection: Any) -> None:
         """Take back a connection whose call has succeeded."""
@@ -101,11 +107,12 @@ class Connections:
         elif slot.connection is None:
             slot.connection = connection
         else:
-            _give_back(self._pool, connection)
+            self._pool.release(connection)
 
     def drop(self, connection: Any) -> None:
         """Close a connection after an error, and take it back."""
         connection.disconnect()
+        limit(connection, together=False)
         self._pool.release(connection)
 
     def release_held(self) -> None:
@@ -113,20 +120,19 @@ class Connections:
         slot = self._own.slot
         if slot is not None and slot.connection is not None and self._pid == getpid():
             connection, slot.connection = slot.connection, None
-            _give_back(self._pool, connection)
+            self._pool.release(connection)
 
 
 class _Slot:
     """Keeps a thread's connection between calls, until the thread ends."""
 
-    __slots__ = ("_free_slots", "_may_be_timed", "_pid", "_pool", "_timed", "connection")
+    __slots__ = ("_free_slots", "_pid", "_pool", "_watched", "connection")
 
     def __init__(self, pool: ConnectionPool, free_slots: list[None]) -> None:
         self._pool = pool
         self._free_slots = free_slots
         self._pid = getpid()
-        self._may_be_timed = get_ident() != main_thread().ident
-        self._timed: _KernelTimedConnection | None = None
+        self._watched = _NOTHING
         self.connection: Any = None
 
     def is_ready(self, connection: Any) -> bool:
@@ -135,13 +141,13 @@ class _Slot:
         if sock is None:
             return False  # else can_read() would connect, and if that fails the pool once more
         try:
-            timed = self._timed
-            if timed is not None and timed.socket is sock and sock.gettimeout() is None:
-                return not (timed.has_data() or timed.poll(0) or timed.should_reconnect())
+            watched = self._watched
+            if watched.socket is sock:
+                # What can_read() does below, at a third of its cost.
+                return not (watched.has_data() or watched.poll(0) or watched.must_reconnect())
             if connection.can_read() or private.reconnect_check(connection)():
                 return False
-            if self._may_be_timed:
-                self._timed = _KernelTimedConnection.of(connection)
+            self._watched = _Watched.of(connection)
         except (RedisError, OSError, AttributeError, TypeError, ValueError):
             # The last three are raised if another thread closes the connection at that moment.
             return False
@@ -154,46 +160,34 @@ class _Slot:
         self._free_slots.append(None)
         if self.connection is not None:
             with suppress(Exception):  # whatever is left of the pool as the process ends
-                _give_back(self._pool, self.connection)
+                self._pool.release(self.connection)
 
 
-class _KernelTimedConnection:
-    """A held connection whose timeout the kernel keeps, and what tells that it is ready.
+class _Watched(NamedTuple):
+    """The socket of a held connection, and what tells that it is ready."""
 
-    They check what the connection's `can_read` and `should_reconnect` do, at less cost.
-    """
-
-    __slots__ = ("has_data", "poll", "should_reconnect", "socket")
-
-    def __init__(self, connection: Any) -> None:
-        parser, self.socket = private.parser_and_socket(connection)
-        reader, _ = private.reader_and_buffer(parser)
-        self.has_data: Callable[[], bool] = reader.has_data
-        poll = select.poll()
-        poll.register(self.socket, select.POLLIN)
-        self.poll = poll.poll
-        self.should_reconnect = private.reconnect_check(connection)
+    socket: Any
+    has_data: Callable[[], bool]
+    poll: Callable[[int], object]
+    must_reconnect: Callable[[], bool]
 
     @classmethod
-    def of(cls, connection: Any) -> Self | None:
-        """Let the kernel enforce the connection's timeout; None if that is not possible."""
+    def of(cls, connection: Any) -> _Watched:
+        """Return that of the connection; `_NOTHING` if redis-py must tell, as with TLS."""
         parser, sock = private.parser_and_socket(connection)
         if (
             type(parser) is not private.HiredisParser
-            or connection.health_check_interval  # for which redis-py uses Python's timeout
-            or not use_kernel_timeout(sock, private.usual_timeout(connection))
+            or type(sock) is not GuardedSocket
+            or sock.is_encrypted
         ):
-            return None
-        return cls(connection)
+            return _NOTHING
+        reader, _ = private.reader_and_buffer(parser)
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return cls(sock, reader.has_data, poll.poll, private.reconnect_check(connection))
 
 
-def _give_back(pool: Any, connection: Any) -> None:
-    """Give the pool a connection, with the timeout that the pool knows."""
-    sock = private.socket_of(connection)
-    if sock is not None:
-        with suppress(OSError):  # another thread closed it
-            use_python_timeout(sock, private.usual_timeout(connection))
-    pool.release(connection)
+_NOTHING = _Watched(None, bool, bool, bool)
 
 
 class _ThreadLocal(local):

@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from blobcache.transport import private
+from blobcache.transport.guarded import limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,6 +78,7 @@ class _LendingPool:
         if not self._may_retry:
             connection.check_health()  # which may connect again, as the policy says
             self._policy, connection.retry = connection.retry, _ONCE
+        limit(connection, together=True)
         return connection
 
     def release(self, connection: Any) -> None:
@@ -90,6 +92,7 @@ class _LendingPool:
         if self._policy is not None:
             connection.retry = self._policy
         if is_clean:
+            limit(connection, together=False)
             self._connections.keep(connection)
         else:
             self._connections.drop(connection)

@@ -1,4 +1,6 @@
-"""What is not public in redis-py, hiredis, django-redis and CPython, read in this module alone.
+"""What is not public in redis-py, hiredis and django-redis, read in this module alone.
+
+`guarded` overrides some methods of connections, of which `_connect` is not public.
 
 Each part is read with a fallback, and `_probe` tries all of them once, at import, on a connection
 that it does not open. Where a part is missing the public way is taken: slower, with the same
@@ -8,8 +10,9 @@ answers.
 |---|---|
 | `redis._parsers.hiredis` with its parser, its reader and its buffer | redis-py parses replies |
 | `Connection._parser` | redis-py parses replies |
-| `Connection._sock` | redis-py parses replies, and no thread holds a connection |
-| `Connection.orig_socket_timeout`, `should_reconnect` (redis-py 7 and later) | not considered |
+| `Connection._sock` | redis-py parses replies; no connection is held or guarded |
+| `Connection._connect` | each wait has a whole timeout; redis-py parses replies |
+| `Connection.should_reconnect` (redis-py 7 and later) | not considered |
 | `ConnectionPool.cache`, `Redis.connection` | commands go through redis-py's pipelines |
 | `ConnectionPool.connection_kwargs`, `max_connections` | no thread holds a connection |
 | `Pipeline.response_callbacks`, or its effect | names of commands are bytes, without callbacks |
@@ -17,7 +20,6 @@ answers.
 | `NodesManager.move_slot`, `update_moved_exception` (redis-py 6) | all slots are read anew |
 | `NodesManager.initialize(last_failed_node_name)` (redis-py 8) | the failed node is made the last |
 | `ConnectionFactory.make_connection_params` of django-redis | the cache's OPTIONS are read |
-| `_socket.socket` | Python keeps the timeouts of sockets, not the kernel |
 """
 
 from __future__ import annotations
@@ -49,7 +51,6 @@ __all__ = [
     "connection_params",
     "disable_callbacks",
     "encode_decoded",
-    "is_plain_socket",
     "move_slot",
     "node_of_slot",
     "parser_and_socket",
@@ -60,7 +61,6 @@ __all__ = [
     "socket_of",
     "takes_pushes_for_replies",
     "uses_pool_alone",
-    "usual_timeout",
 ]
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,6 @@ def _module(name: str) -> Any:
 _hiredis = _module("hiredis")
 _parsers = _module("redis._parsers.hiredis")
 _ABSENT = object()
-_RECEIVE_INTO: Any = getattr(getattr(_module("_socket"), "socket", None), "recv_into", _ABSENT)
 _CONNECTIONS = (Connection, SSLConnection, UnixDomainSocketConnection)
 
 NOT_ENOUGH_DATA: Any = getattr(_parsers, "NOT_ENOUGH_DATA", None)
@@ -109,21 +108,10 @@ reader_and_buffer: Callable[[Any], tuple[Any, Any]] = _two_of_none
 """Return a `HiredisParser`'s reader, None once it is closed, and the buffer that it fills."""
 
 
-def usual_timeout(connection: Any) -> float | None:
-    """Return the connection's timeout outside of its server's maintenance, in seconds."""
-    usual: float | None = getattr(connection, "orig_socket_timeout", connection.socket_timeout)
-    return usual
-
-
 def reconnect_check(connection: Any) -> Callable[[], bool]:
     """Return the method that tells whether the connection must move to another server."""
     check: Callable[[], bool] = getattr(connection, "should_reconnect", lambda: False)
     return check
-
-
-def is_plain_socket(sock: Any) -> bool:
-    """Whether the socket is Python's own, and not encrypted."""
-    return type(sock).recv_into is _RECEIVE_INTO
 
 
 # Clients and pools
@@ -283,7 +271,7 @@ def _probe() -> tuple[list[str], bool, bool, Any]:
     methods = _missing_from(connection, *_METHODS)
     if not methods and "disable_decoding" not in signature(connection.read_response).parameters:
         methods.append("Connection.read_response(disable_decoding)")
-    attributes = _missing_from(connection, "_sock", "health_check_interval", "socket_timeout")
+    attributes = _missing_from(connection, "_sock", "health_check_interval")
     can_hold = not methods and not attributes
     if _hiredis is None:
         return methods + attributes, not methods, can_hold, None

@@ -17,8 +17,9 @@ methods raise `CacheUnavailable`; but a key of the wrong type is data, and is re
 
 On a cluster there is one round trip for each node. Below this module: `clients` chooses between
 `exchange`, which sends packed commands over a pool's connection, `cluster`, and `pipeline`, which
-is redis-py's; `held` keeps a connection for a thread; `packing` turns commands into bytes;
-`sockets` sets timeouts; `private` reads what is not public in other libraries.
+is redis-py's; `held` keeps a connection for a thread; `guarded` closes those that were interrupted,
+and limits their time; `packing` turns commands into bytes; `private` reads what is not public in
+other libraries.
 """
 
 from __future__ import annotations

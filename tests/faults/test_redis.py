@@ -22,13 +22,11 @@ from redis.retry import Retry
 
 from blobcache.exceptions import BlobUnknown, CacheUnavailable
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.transport import held as holding
 from blobcache.transport.server import Server
 from project import embedded
 from tests.conformance import A, B, make_descriptor
 from tests.servers import cache_at
 from tests.stores import CLUSTER, OTHER_CLIENT, PYTHON_PARSER
-from tests.threads import held
 
 TIMEOUT = 0.5
 """Seconds that are configured for connecting and for each reply."""
@@ -89,11 +87,8 @@ def assert_works() -> None:
     assert provider.repository_scoped("a").stat(A) == make_descriptor(A)
 
 
-KERNEL_TIME = "packed, by the kernel's time"
-
 WAYS: dict[str, dict[str, Any]] = {
     "packed": OPTIONS,
-    KERNEL_TIME: OPTIONS,
     "packed, nothing held": {**OPTIONS, "CONNECTION_POOL_KWARGS": {"max_connections": 3}},
     "packed, python parser": {**OPTIONS, **PYTHON_PARSER},
     "pipeline": {**OPTIONS, **OTHER_CLIENT},
@@ -107,10 +102,7 @@ def with_pool(way: dict[str, Any], **more: object) -> dict[str, Any]:
 
 
 @pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    if request.param == KERNEL_TIME:
-        # Taken for another thread than the one that handles signals, of which there are none here.
-        monkeypatch.setattr(holding, "main_thread", threading.Thread)
+def way(request: pytest.FixtureRequest) -> dict[str, Any]:
     options: dict[str, Any] = WAYS[request.param]
     return options
 
@@ -140,13 +132,6 @@ def shared(module_server: embedded.Server, way: dict[str, Any]) -> Iterator[embe
         client.flushall()
     with cache_at(module_server.url, **way):
         yield module_server
-
-
-@pytest.mark.parametrize("way", [KERNEL_TIME], indirect=True)
-def test_a_timeout_of_the_kernel_takes_the_configured_time(shared: embedded.Server) -> None:
-    for _ in range(2):
-        assert_works()
-    assert held(RedisBlobDescriptorCacheProvider())._sock.gettimeout() is None
 
 
 @pytest.mark.parametrize("name", CALLS)

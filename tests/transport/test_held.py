@@ -72,8 +72,8 @@ def receiving(
     provider: RedisBlobDescriptorCacheProvider, receive: Callable[[Receive, bytearray], int]
 ) -> Iterator[None]:
     """Let this thread's connection receive through `receive` within the block."""
-    connection = held(provider)
-    sock = private.socket_of(connection)
+    guarded = private.socket_of(held(provider))
+    sock = guarded._sock
 
     class Socket:
         def __getattr__(self, name: str) -> Any:
@@ -82,10 +82,9 @@ def receiving(
         def recv_into(self, buffer: bytearray) -> int:
             return receive(sock.recv_into, buffer)
 
-    connection._sock = Socket()
+    guarded._sock = Socket()
     yield
-    if isinstance(private.socket_of(connection), Socket):
-        connection._sock = sock
+    guarded._sock = sock
 
 
 def ours(observer: Redis) -> set[str]:

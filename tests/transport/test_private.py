@@ -27,6 +27,7 @@ from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrup
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
 from blobcache.transport import clients, private
 from blobcache.transport.exchange import can_exchange
+from blobcache.transport.guarded import _Guarded
 from blobcache.transport.held import Connections
 from project import embedded
 from tests.conformance import ALIAS, A, B, make_descriptor
@@ -115,7 +116,6 @@ PARTS: dict[str, Hide] = {
     "a parser's buffer": attribute(_HiredisParser, "_buffer"),
     "a parser's type of push messages": attribute(_HiredisParser, "_hiredis_PushNotificationType"),
     "a parser's handler of push messages": attribute(_HiredisParser, "handle_push_response"),
-    "a connection's usual timeout": attribute(Connection, "orig_socket_timeout"),
     "a connection's mark to reconnect": attribute(Connection, "should_reconnect"),
     "a client's own connection": attribute(redis.Redis, "connection"),
     "a pool's cache": attribute(ConnectionPool, "cache"),
@@ -127,7 +127,7 @@ PARTS: dict[str, Hide] = {
     "the effect of a pipeline's callbacks": lambda patch: patch.setattr(
         Pipeline, "response_callbacks", FixedCallbacks(), raising=False
     ),
-    "CPython's own socket": module("_socket"),
+    "a connection's way to make its socket": lambda patch: patch.delattr(_Guarded, "_connect"),
 }
 
 CLIENTS: dict[str, dict[str, Any]] = {
@@ -356,7 +356,6 @@ def without(module, name):
     sys.modules[module] = copy
 
 sys.modules["redis._parsers.hiredis"] = None
-sys.modules["_socket"] = None
 without("redis.client", "NEVER_DECODE")
 
 import django

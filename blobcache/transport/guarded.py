@@ -1,0 +1,230 @@
+"""Connections of redis-py that are closed after an interruption, and that end in time.
+
+If a signal handler raises while redis-py waits for a reply, as the time limits of task queues do,
+or while it greets the server on a new connection (``HELLO``, ``AUTH``, ``SELECT``, ``CLIENT``),
+redis-py may give the connection back to its pool: without its password or its database, or with
+replies that are still on their way, which the next call would take for its own. And each time that
+redis-py waits for bytes it waits for the whole SOCKET_TIMEOUT, so a server that sends a byte now
+and then holds a caller for as long as it likes.
+
+`guard` makes a pool use connections of a subclass of their class. Such a connection knows whether
+it was greeted and whether its last command was answered, and is connected anew if not. It limits
+the time of each reply, of a greeting and of an exchange as a whole. For other users of the pool
+nothing else changes.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ResponseError
+
+from blobcache.transport import private
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["GuardedSocket", "guard", "guard_connection", "limit"]
+
+_NEARLY = 0.9
+"""The share of a timeout down to which a wait may take the whole: a change takes a system call."""
+
+
+class GuardedSocket:
+    """The socket of a connection: what is known about its use, and a limit for several waits.
+
+    From `begin` to `end` all waits together take no longer than the socket's timeout. In all else
+    it is the socket itself.
+    """
+
+    __slots__ = (
+        *("_deadline", "_is_short", "_patience", "_sock", "_usual"),
+        *("fileno", "is_answered", "is_greeted", "pending"),
+    )
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._usual: float | None = sock.gettimeout()
+        self._deadline: float | None = None
+        self._patience = 0.0
+        self._is_short = False
+        self.is_greeted = False
+        """Whether the greeting has ended, so that commands may follow."""
+
+        self.is_answered = True
+        """Whether nothing was sent since a reply was read."""
+
+        self.fileno = sock.fileno
+        self.pending: Callable[[], int] = getattr(sock, "pending", int)
+        """How many bytes were decrypted and not read yet."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether there may be bytes to read that the kernel does not know of."""
+        return self.pending is not int
+
+    def begin(self) -> bool:
+        """From now on limit all waits together; False if they are already."""
+        if self._deadline is not None:
+            return False
+        usual = self._usual
+        if usual is not None:
+            self._deadline = monotonic() + usual
+            self._patience = usual * _NEARLY
+        return True
+
+    def begin_with(self, data: bytes) -> None:
+        """Begin, and send all of the data."""
+        self.is_answered = False
+        self.begin()
+        self._sock.sendall(data)
+
+    def finish(self) -> None:
+        """End, after all replies were read."""
+        self.is_answered = True
+        self.end()
+
+    def end(self) -> None:
+        """Limit each wait alone again."""
+        self._deadline = None
+        if self._is_short:
+            self._is_short = False
+            self._sock.settimeout(self._usual)
+
+    def recv_into(self, buffer: Any, *args: Any) -> int:
+        """See `socket.socket.recv_into`."""
+        if self._deadline is not None:
+            self._shorten(self._deadline)
+        received: int = self._sock.recv_into(buffer, *args)
+        return received
+
+    def recv(self, *args: Any) -> bytes:
+        """See `socket.socket.recv`."""
+        if self._deadline is not None:
+            self._shorten(self._deadline)
+        received: bytes = self._sock.recv(*args)
+        return received
+
+    def sendall(self, data: Any) -> None:
+        """See `socket.socket.sendall`."""
+        self.is_answered = False
+        if self._deadline is not None:
+            self._shorten(self._deadline)
+        self._sock.sendall(data)
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Set the timeout, as redis-py does during a server's maintenance; a limit starts again."""
+        self._sock.settimeout(seconds)
+        self._usual, self._is_short = seconds, False
+        if self._deadline is not None:
+            self._deadline = None
+            self.begin()
+
+    def _shorten(self, deadline: float) -> None:
+        """Let the next wait take what is left of the time."""
+        left = deadline - monotonic()
+        if left < self._patience:
+            if left <= 0:
+                raise TimeoutError("timed out")
+            self._is_short = True
+            self._sock.settimeout(left)
+
+
+class _Guarded:
+    """A connection that the pool connects anew unless it is known to be ready for a command."""
+
+    _is_limited = False
+
+    def connect(self) -> None:
+        # The pool calls this whenever it hands out a connection.
+        sock = private.socket_of(self)
+        if isinstance(sock, GuardedSocket):
+            if sock.is_greeted and sock.is_answered:
+                return
+            self.disconnect()
+        super().connect()  # type: ignore[misc]
+        self._greeted()
+
+    def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
+        super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
+        self._greeted()
+
+    def disconnect(self, *args: Any, **kwargs: Any) -> None:
+        sock = private.socket_of(self)
+        if isinstance(sock, GuardedSocket):
+            sock.is_greeted = False
+        super().disconnect(*args, **kwargs)  # type: ignore[misc]
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        sock = private.socket_of(self)
+        if not isinstance(sock, GuardedSocket):
+            return super().read_response(*args, **kwargs)  # type: ignore[misc]
+        is_alone = sock.begin()
+        try:
+            reply = super().read_response(*args, **kwargs)  # type: ignore[misc]
+        except ResponseError:
+            sock.is_answered = True
+            raise
+        finally:
+            if is_alone and private.socket_of(self) is sock:
+                sock.end()
+        sock.is_answered = True
+        return reply
+
+    def limit(self, *, together: bool) -> None:
+        """Limit the time of all replies `together`, or of each alone."""
+        self._is_limited = together
+        sock = private.socket_of(self)
+        if isinstance(sock, GuardedSocket):
+            sock.end()
+            if together:
+                sock.begin()
+
+    def _connect(self) -> GuardedSocket:
+        sock = GuardedSocket(super()._connect())  # type: ignore[misc]
+        sock.begin()
+        return sock
+
+    def _greeted(self) -> None:
+        self.limit(together=self._is_limited)
+        sock = private.socket_of(self)
+        if isinstance(sock, GuardedSocket):
+            sock.is_greeted = True
+
+
+def guard(pool: Any) -> None:
+    """Let the pool make guarded connections from now on."""
+    plain = getattr(pool, "connection_class", None)
+    if private.CAN_HOLD and isinstance(plain, type) and not issubclass(plain, _Guarded):
+        pool.connection_class = _guarded_class(plain)
+
+
+def guard_connection(pool: Any, connection: Any) -> None:
+    """Let a connection be guarded that the pool made before `guard`; it is connected anew."""
+    plain, wanted = type(connection), getattr(pool, "connection_class", None)
+    if plain is not wanted and wanted is _guarded_class(plain):
+        connection.disconnect()
+        connection.__class__ = wanted
+        connection.connect()
+
+
+_guarded: dict[type, type] = {}
+
+
+def _guarded_class(plain: type) -> type:
+    """Return the guarded subclass of a class of connections, always the same one."""
+    known = _guarded.get(plain)
+    if known is None:
+        made = type(f"Guarded{plain.__name__}", (_Guarded, plain), {"__module__": __name__})
+        known = _guarded.setdefault(plain, made)
+    return known
+
+
+def limit(connection: Any, *, together: bool) -> None:
+    """Limit the time of all replies that redis-py reads `together`, or of each alone."""
+    if isinstance(connection, _Guarded):
+        connection.limit(together=together)

@@ -1,0 +1,314 @@
+"""Connections that are closed after an interruption, and whose waits end in time."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import repeat
+from time import monotonic
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.connection import Connection
+
+from blobcache.exceptions import CacheUnavailable
+from blobcache.redis.options import RedisOptions
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.transport.guarded import GuardedSocket
+from project import embedded
+from tests.conformance import A, B, make_descriptor
+from tests.interruptions import Interrupted, replies_are_late
+from tests.proxy import Proxy, Trickle, proxy
+from tests.servers import cache_at
+from tests.stores import OTHER_CLIENT, PYTHON_PARSER
+from tests.threads import held
+
+TIMEOUT = 0.3
+"""Seconds of SOCKET_TIMEOUT."""
+
+SLACK = 2.0
+"""Seconds that a busy machine may add."""
+
+SHORT: dict[str, Any] = {"SOCKET_TIMEOUT": TIMEOUT, "SOCKET_CONNECT_TIMEOUT": TIMEOUT}
+
+WAYS: dict[str, dict[str, Any]] = {
+    "packed": SHORT,
+    "python parser": {**SHORT, **PYTHON_PARSER},
+    "other client": {**SHORT, **OTHER_CLIENT},
+}
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[GuardedSocket, socket.socket]]:
+    """Both ends of a connection; the first has a timeout."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(TIMEOUT)
+        yield GuardedSocket(ours), theirs
+
+
+@pytest.fixture(scope="module")
+def between(valkey: embedded.Server) -> Iterator[Proxy]:
+    with proxy(valkey.port) as between:
+        yield between
+
+
+def in_parts(write: Callable[[int], object]) -> Callable[[], None]:
+    """Call `write` with 0, 1, 2 and so on, some times in each timeout, until this is called."""
+    done = threading.Event()
+
+    def write_slowly() -> None:
+        number = 0
+        while not done.wait(TIMEOUT / 5):
+            write(number)
+            number += 1
+
+    thread = threading.Thread(target=write_slowly)
+    thread.start()
+
+    def stop() -> None:
+        done.set()
+        thread.join()
+
+    return stop
+
+
+class TestASocket:
+    def test_waits_for_many_small_parts_no_longer_than_its_timeout(
+        self, ends: tuple[GuardedSocket, socket.socket]
+    ) -> None:
+        ours, theirs = ends
+        stop = in_parts(lambda _: theirs.send(b"x"))
+        ours.begin()
+        began = monotonic()
+        try:
+            with pytest.raises(TimeoutError):
+                deque(iter(partial(ours.recv_into, bytearray(9)), 0))
+        finally:
+            stop()
+        assert TIMEOUT * 0.9 < monotonic() - began < TIMEOUT + SLACK
+        ours.end()
+        assert ours.gettimeout() == TIMEOUT
+
+    def test_sends_many_small_parts_no_longer_than_its_timeout(
+        self, ends: tuple[GuardedSocket, socket.socket]
+    ) -> None:
+        ours, theirs = ends
+        stop = in_parts(lambda _: theirs.recv(1 << 16))
+        ours.begin()
+        began = monotonic()
+        try:
+            with pytest.raises(TimeoutError):
+                deque(map(ours.sendall, repeat(bytes(1 << 15))))
+        finally:
+            stop()
+        assert monotonic() - began < TIMEOUT + SLACK
+
+    def test_changes_nothing_while_there_is_time(
+        self, ends: tuple[GuardedSocket, socket.socket]
+    ) -> None:
+        ours, theirs = ends
+        theirs.send(b"1234")
+        ours.begin_with(b"ask")
+        assert [ours.recv(1), ours.recv(3)] == [b"1", b"234"]
+        assert ours.gettimeout() == TIMEOUT
+        ours.finish()
+        assert theirs.recv(9) == b"ask"
+
+    def test_gets_the_whole_time_again_with_another_timeout(
+        self, ends: tuple[GuardedSocket, socket.socket]
+    ) -> None:
+        """As redis-py sets one during a server's maintenance."""
+        ours, _ = ends
+        ours.begin()
+        ours.settimeout(TIMEOUT / 3)
+        began = monotonic()
+        with pytest.raises(TimeoutError):
+            ours.recv(1)
+        with pytest.raises(TimeoutError):
+            ours.recv(1)
+        assert monotonic() - began < TIMEOUT * 2 / 3 + SLACK
+        ours.end()
+        assert ours.gettimeout() == pytest.approx(TIMEOUT / 3)
+
+    def test_without_a_timeout_has_no_limit(
+        self, ends: tuple[GuardedSocket, socket.socket]
+    ) -> None:
+        ours, theirs = ends
+        ours.settimeout(None)
+        theirs.send(b"x")
+        ours.begin_with(b"ask")
+        assert ours.recv(1) == b"x"
+        ours.finish()
+        assert ours.gettimeout() is None
+
+
+class TestACall:
+    @pytest.mark.parametrize("way", WAYS)
+    def test_ends_in_time_although_a_byte_comes_now_and_then(
+        self, between: Proxy, way: str
+    ) -> None:
+        with cache_at(between.url, **WAYS[way]):
+            provider = RedisBlobDescriptorCacheProvider()
+            provider.set_descriptor(A, make_descriptor(A))
+            assert provider.stat(A) == make_descriptor(A)
+            began = monotonic()
+            with (
+                between.causes(Trickle(TIMEOUT / 10)) as fault,
+                pytest.raises(CacheUnavailable),
+            ):
+                provider.stat(A)
+            assert monotonic() - began < TIMEOUT + SLACK
+            assert fault.happened
+            assert provider.stat(A) == make_descriptor(A)
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_ends_in_time_although_the_greeting_comes_byte_by_byte(
+        self, between: Proxy, way: str
+    ) -> None:
+        with cache_at(between.url, **WAYS[way]):
+            provider = RedisBlobDescriptorCacheProvider()
+            began = monotonic()
+            with (
+                between.causes(Trickle(TIMEOUT / 10)) as fault,
+                pytest.raises(CacheUnavailable),
+            ):
+                provider.stat(A)
+            # redis-py connects again if the first greeting fails.
+            assert monotonic() - began < 4 * TIMEOUT + SLACK
+            assert fault.happened
+
+    @pytest.mark.parametrize("holds", [True, False])
+    def test_ends_in_time_although_signals_come(self, valkey: embedded.Server, holds: bool) -> None:
+        """In a thread that handles none: there a wait that the kernel limits would begin again."""
+        done: list[float] = []
+
+        def work() -> None:
+            provider = RedisBlobDescriptorCacheProvider(
+                options=RedisOptions(hold_connections=holds)
+            )
+            for _ in range(2):
+                provider.set_descriptor(A, make_descriptor(A))
+            ready.set()
+            frozen.wait()
+            began = monotonic()
+            with pytest.raises(CacheUnavailable):
+                provider.stat(A)
+            done.append(monotonic() - began)
+
+        ready, frozen = threading.Event(), threading.Event()
+        before = signal.signal(signal.SIGUSR1, lambda *_: None)
+        try:
+            with cache_at(valkey.url, **SHORT):
+                thread = threading.Thread(target=work)
+                thread.start()
+                ready.wait()
+                with valkey.frozen():
+                    frozen.set()
+                    began = monotonic()
+                    while thread.is_alive() and monotonic() - began < TIMEOUT + SLACK:
+                        signal.pthread_kill(thread.ident or 0, signal.SIGUSR1)
+                        thread.join(TIMEOUT / 10)
+                thread.join()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert len(done) == 1
+        assert done[0] < TIMEOUT + SLACK
+
+
+@pytest.fixture
+def provider(default_cache: Redis) -> RedisBlobDescriptorCacheProvider:
+    provider = RedisBlobDescriptorCacheProvider()
+    for digest, size in ((A, 1), (B, 2)):
+        provider.set_descriptor(digest, make_descriptor(digest, size))
+    return provider
+
+
+class TestAConnection:
+    @pytest.mark.parametrize("reply", [0, 1])
+    def test_whose_greeting_was_interrupted_is_not_used(
+        self,
+        provider: RedisBlobDescriptorCacheProvider,
+        default_cache: Redis,
+        monkeypatch: pytest.MonkeyPatch,
+        reply: int,
+    ) -> None:
+        """Before its reply came; redis-py gives such a connection back to the pool."""
+        default_cache.connection_pool.disconnect()
+        read = Connection.read_response
+        left = [reply]
+
+        def interrupt(self: Connection, *args: Any, **kwargs: Any) -> Any:
+            if not left[0]:
+                raise Interrupted
+            left[0] -= 1
+            return read(self, *args, **kwargs)
+
+        with replies_are_late():
+            with monkeypatch.context() as patch:
+                patch.setattr(Connection, "read_response", interrupt)
+                with pytest.raises(Interrupted):
+                    provider.stat(A)
+            assert provider.stat(B) == make_descriptor(B, 2)
+            assert provider.stat(A) == make_descriptor(A, 1)
+
+    def test_whose_command_another_program_left_unanswered_is_not_used(
+        self,
+        provider: RedisBlobDescriptorCacheProvider,
+        default_cache: Redis,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Such as the host's own use of its cache, in the same process and of the same pool."""
+        options = RedisOptions(hold_connections=False)
+        provider = RedisBlobDescriptorCacheProvider(options=options)
+
+        def interrupt(*_: object, **__: object) -> None:
+            raise Interrupted
+
+        with replies_are_late():
+            with monkeypatch.context() as patch:
+                patch.setattr(default_cache, "parse_response", interrupt)
+                with pytest.raises(Interrupted):
+                    default_cache.hmget(f"blobs::{A}", "digest", "size", "length", "mediatype")
+            assert provider.stat(B) == make_descriptor(B, 2)
+
+    def test_that_is_older_than_the_first_call_is_connected_anew(
+        self, valkey: embedded.Server
+    ) -> None:
+        with cache_at(valkey.url) as client:
+            client.ping()
+            (connection,) = client.connection_pool._available_connections
+            assert not isinstance(connection._sock, GuardedSocket)
+            provider = RedisBlobDescriptorCacheProvider()
+            provider.set_descriptor(A, make_descriptor(A))
+            assert held(provider) is connection
+            assert isinstance(connection._sock, GuardedSocket)
+
+    def test_stays_connected_for_other_users_of_the_pool(
+        self, provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
+    ) -> None:
+        default_cache.ping()
+        before = default_cache.client_id()
+        with default_cache.pipeline() as pipe:
+            pipe.set("key", "x")
+            pipe.get("key")
+            assert pipe.execute() == [True, b"x"]
+        assert default_cache.client_id() == before
+
+    def test_lets_subscribers_wait_longer_than_a_timeout_between_messages(
+        self, valkey: embedded.Server
+    ) -> None:
+        with cache_at(valkey.url, **SHORT) as client:
+            RedisBlobDescriptorCacheProvider().set_descriptor(A, make_descriptor(A))
+            with client.pubsub() as subscriber, valkey.client() as publisher:
+                subscriber.subscribe("channel")
+                assert subscriber.get_message(timeout=5)
+                assert subscriber.get_message(timeout=TIMEOUT * 1.5) is None
+                publisher.publish("channel", "x")
+                message: Any = subscriber.get_message(timeout=5)
+                assert message["data"] == b"x"
