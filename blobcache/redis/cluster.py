@@ -79,7 +79,8 @@ def clear_in_order(
 
     The membership is deleted first, so that nobody can read the blob, and the override last: until
     then it marks a clear that was interrupted, for the next one to finish. Where the override is
-    missing already, nobody can read the blob either; then the membership is the mark.
+    missing already, nobody can read the blob either: there the hash is deleted before as well, and
+    the membership is the mark.
     """
     members, blob = keys.members(repository), keys.blob(digest)
     override = keys.override(repository, digest)
@@ -87,10 +88,9 @@ def clear_in_order(
     member, fields, media_type, has_override = server.batch(reads)
     if member == 0 and not has_override:
         return None
-    srem: Command = ("SREM", members, digest)
-    deletes: list[Command] = [("HDEL", blob, *keys.FIELDS)] if takes_blob else []
-    deletes.insert(0 if has_override else len(deletes), srem)
-    for command in (*deletes, ("UNLINK", override)):
+    hash_delete: list[Command] = [("HDEL", blob, *keys.FIELDS)] if takes_blob else []
+    deletes: list[Command] = [("SREM", members, digest), *hash_delete, ("UNLINK", override)]
+    for command in deletes if has_override else [*hash_delete, *deletes]:
         damaged = list(wrong_type_deletes([command], server.batch([command])))
         if damaged:
             server.batch(damaged)

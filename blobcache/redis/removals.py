@@ -2,8 +2,9 @@
 
 Between a read and a removal another client may have repaired the data. So a removal passes the
 fingerprint of what was read to a script, which does nothing if the data has another one. On a
-cluster no script spans a blob's keys: each is removed by itself, membership first, if that key is
-unchanged; a blob that is repaired just then may end as a miss, never as a wrong answer.
+cluster no script spans a blob's keys: each is removed by itself, if that key is unchanged, in the
+order of a clear; a blob that is repaired just then may end as a miss, never as a wrong answer. What
+an interrupted removal leaves is a finding again, and a clear finishes it too.
 
 Each removal is a change like any other: refused if the registry is read-only, written to the audit
 log, and announced by a signal.
@@ -63,12 +64,12 @@ if state(KEYS[2], unpack(ARGV, 6)) ~= blob or state(KEYS[3], media_type) ~= over
     return 0
 end
 redis.call('SREM', KEYS[1], member)
-redis.call('UNLINK', KEYS[3])
 if takes_blob == '1' then redis.call('UNLINK', KEYS[2]) end
+redis.call('UNLINK', KEYS[3])
 return 1
 """
 )
-"""Remove ARGV[1] from the set, and delete its override, and its hash if ARGV[4] is 1.
+"""Remove ARGV[1] from the set, and delete its hash if ARGV[4] is 1, and its override.
 
 Only if the hash has the fingerprint ARGV[2] and the override ARGV[3]."""
 
@@ -128,10 +129,10 @@ class RedisRemovals:
         members, blob, override = all_keys
         if self._server.batch([("SREM", members, record.digest)]) != [1]:
             return False
-        operands = [_fingerprint_of_override(record), keys.MEDIA_TYPE]
-        self._server.script(_REMOVE_HASH, [override], operands)
         if record.is_blob_damaged:
             self._server.script(_REMOVE_HASH, [blob], [_fingerprint(record.fields), *keys.FIELDS])
+        operands = [_fingerprint_of_override(record), keys.MEDIA_TYPE]
+        self._server.script(_REMOVE_HASH, [override], operands)
         return True
 
     def remove_blob(self, record: Record) -> bool:

@@ -123,7 +123,10 @@ class Calls:
         return self.provider.clear(A)
 
     def purge(self) -> object:
-        return self.provider.purge(A)
+        result = self.provider.purge(A)
+        if result.next is not None:  # a step that has got on returns what it did
+            raise CacheUnavailable("The purge is not finished.")
+        return result
 
     def repair(self) -> object:
         (record,) = self.repository.records([A])
@@ -202,6 +205,20 @@ def test_the_next_clear_finishes_one_whose_reply_was_lost(
     assert not store.exists(b"repository::a::blobs")
     with pytest.raises(BlobUnknown):
         repository.clear(A)
+
+
+@pytest.mark.parametrize("command", ["srem", "evalsha"])
+def test_a_clear_finishes_a_repair_whose_reply_was_lost(
+    store: Redis, proxies: Sequence[Proxy], command: str
+) -> None:
+    calls = Calls(name_on(0))
+    for _ in range(2):  # the script is known the second time
+        calls.repository.set_descriptor(A, make_descriptor(A))
+        damage(store)
+        with lost(proxies, command), suppress(CacheUnavailable):
+            calls.repair()
+        assert calls.repository.clear(A) is None
+        assert not list(store.scan_iter(f"*{A}"))
 
 
 @pytest.mark.parametrize("policy", [None, POLICY], ids=["no policy", "policy"])

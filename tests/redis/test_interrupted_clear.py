@@ -6,6 +6,7 @@ such rule: it answers that the blob is unknown, and the rest stays.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -17,6 +18,7 @@ from blobcache.exceptions import BlobUnknown, CacheUnavailable
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.rules import Rules
+from blobcache.transport.clients import ClientHandle
 from project import embedded
 from tests.conformance import A, B, make_descriptor
 from tests.servers import cache_at
@@ -122,3 +124,75 @@ def test_the_next_clear_finishes_one_that_was_refused_half_way(
             with suppress(BlobUnknown):
                 repository.clear(A)
             assert exist(raw) == set(), name
+
+
+class TestMeanwhile:
+    """On a cluster, another client calls between two steps of a clear, or of a set."""
+
+    @pytest.fixture
+    def raw(self, request: pytest.FixtureRequest) -> Iterator[Redis]:
+        with store(request, "cluster") as client:
+            yield client
+
+    @staticmethod
+    def meanwhile(call: Callable[[], object], step: int, other: Callable[[], object]) -> bool:
+        """Call, with the other call before that step; return whether there are more steps."""
+        send, taken = ClientHandle.send_calls, itertools.count()
+
+        def send_after_other(self: ClientHandle, *args: Any, **kwargs: Any) -> Any:
+            if next(taken) == step:
+                with suppress(BlobUnknown), pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(ClientHandle, "send_calls", send)
+                    other()
+            return send(self, *args, **kwargs)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ClientHandle, "send_calls", send_after_other)
+            with suppress(BlobUnknown):
+                call()
+        return next(taken) > step + 1
+
+    def test_another_repository_s_refill_gives_a_cleared_blob_back_to_nobody(
+        self, raw: Redis
+    ) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        mine, other = map(provider.repository_scoped, ("a", "b"))
+
+        def refill() -> object:
+            return other.set_descriptor(A, make_descriptor(A))
+
+        for step in itertools.count():
+            mine.set_descriptor(A, make_descriptor(A))
+            is_last = not self.meanwhile(lambda: mine.clear(A), step, refill)
+            refill()
+            assert other.stat(A) == make_descriptor(A)
+            with pytest.raises(BlobUnknown):
+                mine.stat(A)
+            if is_last:
+                assert step == 3
+                break
+
+    @pytest.mark.parametrize("damage", ["whole", "override evicted"])
+    @pytest.mark.parametrize("outer", ["set", "clear"])
+    @pytest.mark.parametrize("inner", ["set", "clear"])
+    def test_the_next_call_finds_nothing_half_done(
+        self, raw: Redis, outer: str, inner: str, damage: str
+    ) -> None:
+        """Meanwhile the blob is unknown, or what was set is there: never anything else."""
+        mine = RedisBlobDescriptorCacheProvider().repository_scoped("a")
+        calls: dict[str, Callable[[], object]] = {
+            "set": lambda: mine.set_descriptor(A, make_descriptor(A, 2)),
+            "clear": lambda: mine.clear(A),
+        }
+        for step in itertools.count():
+            mine.set_descriptor(A, make_descriptor(A, 1))
+            STATES[damage](raw)
+            is_last = not self.meanwhile(calls[outer], step, calls[inner])
+            assert mine.stat_many([A]) in ({}, {A: make_descriptor(A, 2)})
+            if is_last:
+                break
+            with suppress(BlobUnknown):
+                mine.clear(A)
+            assert exist(raw) == set()
+            calls["set"]()
+            assert mine.stat(A) == make_descriptor(A, 2)
