@@ -44,15 +44,15 @@ class RedisKeyWalk:
 
     def scan_repositories(self, cursor: str, count: int) -> KeyPage:
         """See `KeyWalk.scan_repositories`."""
-        following, found = self._server.scan(cursor, keys.REPOSITORIES, count)
-        return KeyPage(following, repositories=sorted(set(map(keys.repository_in, found))))
+        # To compare types costs Redis much less than to search each key for the end of a pattern.
+        return self._scan(cursor, count, keys.CACHE, only="set")
 
     def identity(self) -> str:
         """See `KeyWalk.identity`."""
         return self._server.identity()
 
-    def _scan(self, cursor: str, count: int, match: bytes) -> KeyPage:
-        following, found = self._server.scan(cursor, match, count)
+    def _scan(self, cursor: str, count: int, match: bytes, only: str | None = None) -> KeyPage:
+        following, found = self._server.scan(cursor, match, count, only)
         parsed = {key for key in map(keys.parse, found) if key}
         return KeyPage(
             following,

@@ -173,16 +173,21 @@ class Server:
             (reply,) = client.send_calls([(whole, ())], repeatable=False)
         return _raise_server_errors([reply])[0]
 
-    def scan(self, cursor: str, match: bytes, count: int) -> tuple[str, list[bytes]]:
+    def scan(
+        self, cursor: str, match: bytes, count: int, only: str | None = None
+    ) -> tuple[str, list[bytes]]:
         """Take one step through the keyspace, on the primaries; one round trip.
 
         Returns the cursor of the next step, empty at the end, and some keys, maybe none, maybe
-        repeated. Begin with an empty cursor; one that no step returned raises `CursorInvalid`.
+        repeated; with `only`, those of that type. Begin with an empty cursor; one that no step
+        returned raises `CursorInvalid`.
         """
         client = self._client()
         node, _, position = cursor.rpartition("=")
         at = str(scan_position(position))
-        command = ("SCAN", at, "MATCH", match, "COUNT", str(count))
+        command: Command = ("SCAN", at, "MATCH", match, "COUNT", str(count))
+        if only is not None:
+            command += ("TYPE", only)
         if not client.is_cluster:
             ((following, found),) = cast("list[tuple[bytes, list[bytes]]]", self.batch([command]))
             return (f"={int(following)}" if int(following) else ""), found

@@ -36,6 +36,11 @@ FIGURES = {
         "blobs of a repository, 3,000",
         "admin's page of a repository, 3,000",
     ],
+    "purge among": [
+        "one blob: clear in all that the index knows",
+        "one blob: the walk",
+        "100 blobs: to the end",
+    ],
     "memory": ["a blobs:: hash; hash-max-listpack-value 160"],
     "HTTP: GET": [
         "bare view, anonymous",
@@ -62,6 +67,7 @@ RATIOS = {
     ],
     "stat_many": ["original / stat_many", "one pipeline / stat_many"],
     "pages": ["repositories: time", "blobs of a repository: commands"],
+    "purge among": ["index / 300 ms", "walk / 300,000 keys/s", "longest command / 1 ms"],
     "memory": ["ours / the registry's"],
     "HTTP: GET": ["scoped stat / bare view, anonymous"],
     "HTTP: HEAD": ["scoped stat / bare view"],
