@@ -111,7 +111,7 @@ class _Repairer:
         """Whether any indexed repository has the blob: two round trips for each thousand."""
         after: bytes | None = b""
         while after is not None:
-            held, after = self._catalog.held_elsewhere([digest], after)
+            held, after = self._catalog.held_elsewhere([digest], after, any_name=True)
             if held:
                 return True
         return False

@@ -4,8 +4,13 @@ It advances in steps, each about as long as its time budget. The position is in 
 a web page can take one step for each request, in any process. It changes nothing. Data that exists
 during the whole walk is read at least once; it may be read, and reported, twice.
 
-One walk over all keys finds everything except ``unreferenced``: that a blob is in no repository
-must be asked of each one. That takes a second walk, after building an index of all repositories.
+One walk over all keys finds everything except ``unreferenced``: that a blob is in no repository.
+For that a walk over the blobs comes first, which puts all of them into a file; then the walk over
+the keys removes what it finds in repositories. What is left is asked of all repositories again,
+right before it is reported, so that a blob that has been cached meanwhile is not reported. That
+takes an index of all repositories, built after the walk. Without the file, which may be on another
+host, all repositories are asked about each blob: the findings are the same, but it takes longer.
+
 An override without a member can be anywhere among the keys, so a diagnosis of some repositories
 looks for ``orphan-override`` only on request.
 """
@@ -13,11 +18,15 @@ looks for ``orphan-override`` only on request.
 from __future__ import annotations
 
 import json
+import logging
 from base64 import b64decode, urlsafe_b64encode
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from blobcache.digest import Digest, digest_text
+from blobcache.doctor.candidates import Candidates, CandidatesLost
 from blobcache.doctor.judge import (
     invalid_name_finding,
     judge,
@@ -30,7 +39,7 @@ from blobcache.findings import DEFAULT_KINDS, Finding, Kind, Part, Place
 from blobcache.reference import RepositoryName, repository_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from blobcache.services.base import BrowsableProvider
     from blobcache.services.catalog import Deadline
@@ -39,6 +48,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 __all__ = ["Diagnosis", "Limits", "Progress", "Step"]
+
+_log = logging.getLogger("blobcache.doctor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +62,11 @@ class Limits:
     records: int = 500
     """Records that are read in one round trip."""
 
+    candidates: int = 1000
+    """Blobs in a file for which all repositories are asked at the same time."""
+
     unreferenced_batch: int = 20
-    """Blobs for which all repositories are asked at the same time."""
+    """The same without a file: their digests are in the cursor."""
 
     unreferenced_scan: int = 100
     """Keys that are scanned to find that many blobs."""
@@ -101,7 +115,16 @@ class _Position:
     """The serial number of an index that is too old: a newer one must be built."""
 
     candidates: Sequence[Digest] = ()
-    """Blobs that none of the repositories asked so far has."""
+    """Blobs that none of the repositories asked so far has, if they are in no file."""
+
+    file: str = ""
+    """The name of the file of candidates; empty if there is none."""
+
+    reported: str = ""
+    """The last candidate in the file that is done."""
+
+    until: str = ""
+    """The last candidate that the repositories are asked about now."""
 
     looked_at: int = 0
 
@@ -117,6 +140,10 @@ class _Position:
                 _raw(name)
             for scan in (position.at, position.inside):
                 walk.progress_of_members(scan)
+            for digest in filter(None, (position.reported, position.until)):
+                Digest(digest, allow_tarsum=True)
+            if position.file and not Candidates.is_name(position.file):
+                raise CursorInvalid(cursor)
             if position.number < 0 or position.serial < 0 or position.looked_at < 0:
                 raise CursorInvalid(cursor)
         except (ValueError, TypeError, AttributeError):
@@ -165,27 +192,42 @@ class Diagnosis:
 
         Raises `CursorInvalid` if no step returned the cursor, and `CacheUnavailable`.
         """
+        return self._step(cursor, budget, limit, may_repeat=bool(cursor))
+
+    def _step(
+        self,
+        cursor: str,
+        budget: float | None = None,
+        limit: int | None = None,
+        *,
+        may_repeat: bool,
+    ) -> Step:
+        """Take a step. A last step that may be repeated, as a page may, keeps the file for that."""
         budgets = self.provider.catalog.budgets
         deadline = budgets.deadline(budgets.check if budget is None else budget)
-        return _Walk(self, cursor, deadline, self.limits.findings if limit is None else limit).run()
+        walk = _Walk(self, cursor, deadline, self.limits.findings if limit is None else limit)
+        return walk.run(may_repeat=may_repeat)
 
     def run(self) -> Iterator[Step]:
         """Take all steps to the end."""
         cursor: str | None = ""
         while cursor is not None:
-            step = self.step(cursor)
+            step = self._step(cursor, may_repeat=False)
             yield step
             cursor = step.next
 
-    @property
-    def phases(self) -> list[str]:
-        """The walks in their order."""
+    def phases(self, *, has_file: bool) -> list[str]:
+        """The walks in their order, with a file of candidates or without."""
         kinds = self.kinds
         if self.repositories:
             phases = ["members"] if kinds - {Kind.ORPHAN_OVERRIDE} else []
             return phases + ["keys"] * (Kind.ORPHAN_OVERRIDE in kinds)
         phases = ["keys"] if kinds - {Kind.UNREFERENCED} else []
-        return phases + ["index", "candidates"] * (Kind.UNREFERENCED in kinds)
+        if Kind.UNREFERENCED in kinds:
+            if has_file:
+                phases = ["blobs", *(phases or ["sets"])]
+            phases += ["index", "candidates"]
+        return phases
 
 
 class _Walk:
@@ -200,45 +242,101 @@ class _Walk:
         self._deadline = deadline
         self._limit = limit
         self._position = _Position.parse(cursor, self._walk)
+        self._file: Candidates | None = None
         self._findings: dict[str, Finding] = {}
         self._count = self._catalog.budgets.step
         """Keys or members that are read together."""
 
-    def run(self) -> Step:
-        phases = self._diagnosis.phases
-        if self._position.phase == "begin":
-            self._enter(phases, 0)
-        while self._position.phase != "end":
-            if self._position.phase not in phases:
-                raise CursorInvalid("The cursor comes from another check.")
-            number = phases.index(self._position.phase)
-            position, findings = self._position, dict(self._findings)
-            is_done = _WALKS[position.phase](self)
-            if len(self._findings) > len(findings) + self._limit and self._count > self._limit:
-                self._count, self._position, self._findings = self._limit, position, findings
-            elif is_done:
-                self._enter(phases, number + 1)
-            elif self._is_late():
-                break
+    def run(self, *, may_repeat: bool) -> Step:
+        try:
+            self._advance()
+        finally:
+            if self._file is not None:
+                self._file.close()
+        if self._position.phase == "end" and self._file is not None and not may_repeat:
+            Candidates.delete(self._file.name)
         following = None if self._position.phase == "end" else str(self._position)
-        return Step(tuple(self._findings.values()), following, self._progress(phases))
+        return Step(tuple(self._findings.values()), following, self._progress())
 
-    def _enter(self, phases: Sequence[str], number: int) -> None:
-        phase = phases[number] if number < len(phases) else "end"
-        self._position = _Position(phase, looked_at=self._position.looked_at)
+    def _advance(self) -> None:
+        if self._position.phase == "begin":
+            self._begin()
+        elif self._position.file:
+            with self._without_file_if_lost():
+                self._file = Candidates.open(self._position.file)
+        while self._position.phase != "end":
+            if self._position.phase not in self._phases:
+                raise CursorInvalid("The cursor comes from another check.")
+            with self._without_file_if_lost():
+                self._walk_once()
+            if self._is_late():
+                break
+        if self._file is not None:
+            with self._without_file_if_lost():
+                self._file.save()
+
+    def _walk_once(self) -> None:
+        position, findings = self._position, dict(self._findings)
+        is_done = _WALKS[position.phase](self)
+        if len(self._findings) > len(findings) + self._limit and self._count > self._limit:
+            self._count, self._position, self._findings = self._limit, position, findings
+        elif is_done:
+            self._enter_next()
+
+    @property
+    def _phases(self) -> list[str]:
+        return self._diagnosis.phases(has_file=self._file is not None)
+
+    def _begin(self) -> None:
+        if Kind.UNREFERENCED in self._diagnosis.kinds:
+            with self._without_file_if_lost():
+                self._file = Candidates.create()
+        self._enter((*self._phases, "end")[0])
+
+    def _enter_next(self) -> None:
+        phases = [*self._phases, "end"]
+        phase = phases[phases.index(self._position.phase) + 1]
+        if phase == "index" and self._file is not None:
+            self._file.remove_canonical()
+            if not self._file.after("", 1):
+                phase = "end"
+        self._enter(phase)
+
+    def _enter(self, phase: str) -> None:
+        file = "" if self._file is None else self._file.name
+        self._position = _Position(phase, file=file, looked_at=self._position.looked_at)
         if phase == "index":
             self._position = replace(self._position, serial=self._catalog.status().begun)
+
+    @contextmanager
+    def _without_file_if_lost(self) -> Iterator[None]:
+        """Continue without the file if it is lost: all repositories are asked about each blob."""
+        try:
+            yield
+        except CandidatesLost as error:
+            _log.warning("This check takes longer, without its file of candidates: %s", error)
+            if self._file is not None:
+                self._file.close()
+            self._file = None
+            position = self._position
+            if position.phase in {"keys", "index"}:
+                self._position = replace(position, file="")
+            elif position.phase not in {"begin", "end"}:
+                following = {"sets": "index", "candidates": "candidates"}
+                self._enter(following.get(position.phase, self._phases[0]))
 
     def _is_late(self) -> bool:
         return self._deadline.is_over or len(self._findings) >= self._limit
 
-    def _progress(self, phases: Sequence[str]) -> Progress:
-        position = self._position
+    def _progress(self) -> Progress:
+        position, phases = self._position, self._phases
         if position.phase == "end":
             return Progress(position.looked_at, 1.0)
         if position.phase == "members":
             inside = self._walk.progress_of_members(position.at)
             share: float | None = (position.number + inside) / len(self._diagnosis.repositories)
+        elif position.reported:
+            share = Candidates.share(position.reported)
         else:
             share = self._walk.progress(position.at)
         if share is None:
@@ -259,26 +357,40 @@ class _Walk:
         names = self._diagnosis.repositories
         if self._position.number >= len(names):
             return True
-        at = self._members(names[self._position.number].encode(), self._position.at)
+        at = self._members(names[self._position.number], self._position.at)
         if at:
             self._position = replace(self._position, at=at)
         else:
             self._position = replace(self._position, at="", number=self._position.number + 1)
         return self._position.number >= len(names)
 
-    def _members(self, repository: bytes, cursor: str) -> str:
+    def _members(self, name: RepositoryName, cursor: str) -> str:
         """Judge the next members, and return the cursor after them."""
+        repository = name.encode()
         scanned = self._walk.scan_members(repository, cursor, self._count)
         if scanned is None:
             self._report(repository_finding(repository, Part.SET))
             return ""
         following, members = scanned
         digests = self._digests(Place.MEMBER, repository, members)
-        name = RepositoryName(repository.decode())
-        for chunk in _chunks(digests, self._limits.records):
-            for record in self._walk.read(name, chunk):
-                if record.is_member:  # it may have been removed since the scan
-                    self._report(judge(record, self._role))
+        if self._file is not None:
+            self._file.remove(digests)
+        if self._position.phase != "sets":
+            for chunk in _chunks(digests, self._limits.records):
+                for record in self._walk.read(name, chunk):
+                    if record.is_member:  # it may have been removed since the scan
+                        self._report(judge(record, self._role))
+        self._count_looked_at(len(members))
+        return following
+
+    def _members_of_invalid(self, repository: bytes, cursor: str) -> str:
+        """Report the name, and remove the next members from the candidates: a doubt keeps them."""
+        self._report(repository_finding(repository, Part.NAME))
+        scanned = self._file and self._walk.scan_members(repository, cursor, self._count)
+        if self._file is None or not scanned:
+            return ""
+        following, members = scanned
+        self._file.remove(text for text in map(digest_text, members) if isinstance(text, Digest))
         self._count_looked_at(len(members))
         return following
 
@@ -338,12 +450,15 @@ class _Walk:
         for name in found.repositories:
             if done is not None and name <= done:
                 continue
-            if not _is_name(name):
-                self._report(repository_finding(name, Part.NAME))
-                continue
-            inside = self._members(name, self._position.inside)
+            text = repository_text(name)
+            step: Callable[[str], str] = (
+                partial(self._members, text)
+                if isinstance(text, RepositoryName)
+                else partial(self._members_of_invalid, name)
+            )
+            inside = step(self._position.inside)
             while inside and not self._is_late():
-                inside = self._members(name, inside)
+                inside = step(inside)
             self._position = replace(self._position, inside=inside)
             if inside:
                 return False
@@ -354,6 +469,30 @@ class _Walk:
 
     # What is in no repository
 
+    def walk_blobs(self) -> bool:
+        """Add some blobs to the candidates; return whether all are added."""
+        found = self._walk.scan_blobs(self._position.at, self._count)
+        digests = [text for text in map(digest_text, found.blobs) if isinstance(text, Digest)]
+        if self._file is not None:
+            for chunk in _chunks(digests, self._limits.records):
+                records = zip(chunk, self._walk.read(None, chunk), strict=True)
+                self._file.add(
+                    (digest, record.descriptor.digest)
+                    for digest, record in records
+                    if record.descriptor is not None
+                )
+        self._count_looked_at(found.key_count)
+        self._position = replace(self._position, at=found.next)
+        return not found.next
+
+    def walk_sets(self) -> bool:
+        """Look at the repositories of one step of the scan; return whether that was the last."""
+        found = self._walk.scan_repositories(self._position.at, self._count)
+        if not self._repositories(found):
+            return False
+        self._position = replace(self._position, at=found.next, after=None, inside="")
+        return not found.next
+
     def walk_index(self) -> bool:
         """Continue to build the index; return whether it is newer than this walk."""
         serial = self._position.serial
@@ -362,6 +501,8 @@ class _Walk:
 
     def walk_candidates(self) -> bool:
         """Ask some repositories about some blobs; return whether all blobs are done."""
+        if self._file is not None:
+            return self._ask_about(self._file)
         position = self._position
         if not position.candidates:
             found = self._walk.scan_blobs(position.at, self._limits.unreferenced_scan)
@@ -388,10 +529,33 @@ class _Walk:
         self._ask_repositories()
         return False
 
+    def _ask_about(self, file: Candidates) -> bool:
+        """Ask some repositories about some candidates; return whether all of these are done."""
+        position = self._position
+        if not position.until:
+            batch = file.after(position.reported, min(self._limit, self._limits.candidates))
+            if not batch:
+                return True
+            self._count_looked_at(len(batch))
+            position = replace(self._position, until=batch[-1], asked="")
+        digests = file.between(position.reported, position.until)
+        following: bytes | None = None
+        if digests:
+            held, following = self._held_after(digests, position.asked)
+            file.remove(held)
+            digests = [digest for digest in digests if digest not in held]
+        if following is not None:
+            self._position = replace(position, asked=_text(following))
+            return False
+        for record in self._intact(digests):
+            self._report(unreferenced_finding(record, self._role))
+        self._position = replace(position, reported=position.until, until="", asked="")
+        return False
+
     def _ask_repositories(self) -> None:
         while self._position.candidates:
             digests = self._position.candidates
-            held, following = self._catalog.held_elsewhere(digests, _raw(self._position.asked))
+            held, following = self._held_after(digests, self._position.asked)
             left = [digest for digest in digests if digest not in held]
             if following is None:
                 for record in self._intact(left):
@@ -405,6 +569,12 @@ class _Walk:
             if self._is_late():
                 break
 
+    def _held_after(
+        self, digests: Sequence[Digest], asked: str
+    ) -> tuple[set[Digest], bytes | None]:
+        """Ask the next repositories, those with invalid names included: a doubt keeps a blob."""
+        return self._catalog.held_elsewhere(digests, _raw(asked), any_name=True)
+
     def _intact(self, digests: Sequence[Digest]) -> list[Record]:
         """The records of those blobs that are intact in the global scope."""
         found = self._walk.read(None, digests)
@@ -414,6 +584,8 @@ class _Walk:
 _WALKS = {
     "members": _Walk.walk_members,
     "keys": _Walk.walk_keys,
+    "blobs": _Walk.walk_blobs,
+    "sets": _Walk.walk_sets,
     "index": _Walk.walk_index,
     "candidates": _Walk.walk_candidates,
 }

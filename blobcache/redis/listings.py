@@ -211,7 +211,12 @@ class RedisCatalog:
         return HolderPage(tuple(found), name_cursor(after) if more else None, status)
 
     def held_elsewhere(
-        self, digests: Sequence[Digest], after: bytes = b"", besides: str | None = None
+        self,
+        digests: Sequence[Digest],
+        after: bytes = b"",
+        besides: str | None = None,
+        *,
+        any_name: bool = False,
     ) -> tuple[set[Digest], bytes | None]:
         """See `Catalog.held_elsewhere`. Two round trips, with ten thousand answers at most."""
         step = self.budgets.step
@@ -219,7 +224,8 @@ class RedisCatalog:
         asked = [
             name
             for name in names
-            if name != raw_name(besides or "") and isinstance(repository_text(name), RepositoryName)
+            if name != raw_name(besides or "")
+            and (any_name or isinstance(repository_text(name), RepositoryName))
         ]
         answers = self._server.batch(
             [("SMISMEMBER", keys.members(name), *digests) for name in asked] if digests else []

@@ -282,11 +282,17 @@ class Catalog(Protocol):
         ...
 
     def held_elsewhere(
-        self, digests: Sequence[Digest], after: bytes = b"", besides: str | None = None
+        self,
+        digests: Sequence[Digest],
+        after: bytes = b"",
+        besides: str | None = None,
+        *,
+        any_name: bool = False,
     ) -> tuple[set[Digest], bytes | None]:
         """Return which of the digests some repositories after `after` may see.
 
         The second value is the last repository that was asked; None when all that are indexed were
-        asked, but for `besides`. Takes at most a thousand digests.
+        asked, but for `besides`. Takes at most a thousand digests. With `any_name` repositories
+        with invalid names are asked too, which hold what nobody can read.
         """
         ...

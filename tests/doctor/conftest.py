@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -19,3 +21,10 @@ def any_store(request: pytest.FixtureRequest) -> Iterator[Redis]:
 @pytest.fixture
 def provider(any_store: Redis) -> RedisBlobDescriptorCacheProvider:
     return RedisBlobDescriptorCacheProvider()
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of temporary files, of this test alone."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 from redis import Redis
 
+from blobcache.doctor import candidates
 from blobcache.doctor.scan import Diagnosis, Limits
 from blobcache.exceptions import CursorInvalid, RepositoryNameInvalid
 from blobcache.findings import DEFAULT_KINDS, FINDING_KINDS, Kind
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.services.catalog import Budgets
 from blobcache.services.rules import Rules
 from project import embedded, sample
 from tests.conformance import A
@@ -110,6 +116,14 @@ class TestEverything:
         assert len(stored) < 300
         assert stored.isprintable()
 
+    def test_a_size_of_thousands_of_digits_does_not_stop_it(self, default_cache: Redis) -> None:
+        """`int` refuses such a text; with the role ``primary`` the two sizes are looked at."""
+        provider = RedisBlobDescriptorCacheProvider(Rules(role="primary"))
+        default_cache.hset(f"blobs::{A}", mapping={"digest": A, "size": "0", "length": "9" * 5000})
+        (finding,) = findings(provider).values()
+        assert finding.kind is Kind.SIZE_MISMATCH
+        assert finding.is_repairable
+
 
 class TestSomeRepositories:
     def test_only_findings_of_these_repositories_are_returned(
@@ -174,6 +188,112 @@ class TestUnreferenced:
         provider.catalog.reindex()
         write_member(default_cache, "late", digest(1))
         assert not findings(provider, kinds=[Kind.UNREFERENCED])
+
+    def test_no_repository_is_asked_about_a_blob_that_the_walk_found_in_one(
+        self, default_cache: Redis, valkey: embedded.Server
+    ) -> None:
+        for number in range(50):
+            write_member(default_cache, f"r{number}", digest(number))
+        provider = RedisBlobDescriptorCacheProvider()
+        with valkey.client() as observer, commands(observer) as traffic:
+            assert not findings(provider, kinds=[Kind.UNREFERENCED])
+        assert traffic.calls["smismember"] == 0
+        write_blob(default_cache, digest(50), "whole")
+        with valkey.client() as observer, commands(observer) as traffic:
+            assert len(findings(provider, kinds=[Kind.UNREFERENCED])) == 1
+        assert traffic.calls["smismember"] == 50
+
+    @pytest.mark.parametrize("has_file", [True, False])
+    def test_is_not_a_blob_that_was_cached_after_the_walk(
+        self, has_file: bool, default_cache: Redis, directory: Path
+    ) -> None:
+        if not has_file:
+            (directory / f"blobcache-{os.geteuid()}").touch()
+        write_member(default_cache, "r", digest(0))
+        for number in range(1, 5):
+            write_blob(default_cache, digest(number), "whole")
+        diagnosis = Diagnosis(RedisBlobDescriptorCacheProvider(), kinds=[Kind.UNREFERENCED])
+        step = diagnosis.step(budget=0)
+        while '"phase":"candidates"' not in (step.next or ""):
+            step = diagnosis.step(step.next or "", budget=0)
+        default_cache.sadd("repository::r::blobs", digest(1))
+        found = [*step.findings]
+        while step.next is not None:
+            step = diagnosis.step(step.next, budget=0)
+            found += step.findings
+        assert sorted(str(each.digest) for each in found) == [digest(2), digest(3), digest(4)]
+
+    def test_is_not_what_a_repository_reads_by_an_alias(self, default_cache: Redis) -> None:
+        alias = "sha512:" + "a" * 128
+        write_blob(default_cache, digest(1), "whole")
+        write_member(default_cache, "r", alias)
+        default_cache.hset(f"blobs::{alias}", "digest", digest(1))
+        assert not findings(RedisBlobDescriptorCacheProvider(), kinds=[Kind.UNREFERENCED])
+
+    @pytest.mark.parametrize("has_file", [True, False])
+    def test_is_not_a_member_of_a_repository_whose_name_is_invalid(
+        self, has_file: bool, default_cache: Redis, directory: Path
+    ) -> None:
+        if not has_file:
+            (directory / f"blobcache-{os.geteuid()}").touch()
+        write_blob(default_cache, digest(1), "whole")
+        default_cache.sadd("repository::Not a Name::blobs", digest(1), "rubbish")
+        assert not findings(RedisBlobDescriptorCacheProvider(), kinds=[Kind.UNREFERENCED])
+
+    @pytest.mark.parametrize("kinds", [[Kind.UNREFERENCED], [*FINDING_KINDS]])
+    def test_without_the_file_the_same_is_found(
+        self, kinds: list[Kind], default_cache: Redis, directory: Path
+    ) -> None:
+        """Whatever step loses it: each check loses it one step later than the last."""
+        provider = RedisBlobDescriptorCacheProvider()
+        for number in range(4):
+            write_member(default_cache, f"r{number}", digest(number))
+            write_blob(default_cache, digest(100 + number), "whole")
+        write_blob(default_cache, digest(200), "leftover")
+        expected = findings(provider, kinds=kinds)
+        limits = Limits(candidates=1)
+        diagnosis = Diagnosis(provider, kinds=kinds, limits=limits)
+        lost_at, steps = 0, [diagnosis.step(budget=0)]
+        while lost_at <= len(steps):
+            lost_at += 1
+            steps = [diagnosis.step(budget=0)]
+            while (cursor := steps[-1].next) is not None:
+                if len(steps) == lost_at:
+                    shutil.rmtree(directory / f"blobcache-{os.geteuid()}")
+                steps.append(diagnosis.step(cursor, budget=0))
+            assert {each.id for step in steps for each in step.findings} == set(expected)
+        assert lost_at > 5
+
+    def test_a_file_that_gets_full_changes_nothing(
+        self,
+        default_cache: Redis,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        write_member(default_cache, "r", digest(0))
+        for number in range(1, 400):
+            write_blob(default_cache, digest(number), "whole")
+        monkeypatch.setattr(candidates, "_MAX_PAGES", 4)
+        found = findings(RedisBlobDescriptorCacheProvider(), kinds=[Kind.UNREFERENCED])
+        assert len(found) == 399
+        assert "without its file of candidates" in caplog.text
+
+    def test_the_file_is_deleted_when_no_step_can_be_repeated(
+        self, default_cache: Redis, directory: Path
+    ) -> None:
+        write_blob(default_cache, digest(1), "whole")
+        write_blob(default_cache, digest(2), "whole")
+        provider = RedisBlobDescriptorCacheProvider(budgets=Budgets(check=0))
+        diagnosis = Diagnosis(provider, kinds=[Kind.UNREFERENCED])
+        own = directory / f"blobcache-{os.geteuid()}"
+        assert len(list(diagnosis.run())) > 2
+        assert not list(own.iterdir())
+        assert diagnosis.step(budget=10).next is None
+        assert not list(own.iterdir())
+        cursor = diagnosis.step(budget=0).next or ""
+        for _ in range(2):
+            assert len(diagnosis.step(cursor, budget=10).findings) == 2
+        assert len(list(own.iterdir())) == 1
 
     def test_cannot_be_found_without_an_index(self, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider(Rules(read_only=True))
@@ -297,6 +417,11 @@ class TestSteps:
             '{"phase":"keys","inside":"x"}',
             '{"phase":"keys","looked_at":-1}',
             '{"phase":"keys","number":"1"}',
+            '{"phase":"blobs"}',
+            '{"phase":"keys","file":"../x"}',
+            '{"phase":"keys","file":7}',
+            '{"phase":"candidates","reported":"x"}',
+            '{"phase":"candidates","until":7}',
         ],
     )
     def test_an_invalid_cursor_is_refused(self, cursor: str, default_cache: Redis) -> None:

@@ -309,6 +309,7 @@ def test_which_digests_other_repositories_hold(kind: str, request: pytest.Fixtur
         asked = [Digest(digest(number)) for number in (0, 1, 99)]
         assert catalog.held_elsewhere(asked, besides="r0") == ({digest(1)}, None)
         assert catalog.held_elsewhere(asked) == ({digest(0), digest(1)}, None)
+        assert catalog.held_elsewhere(asked, besides="r0", any_name=True)[0] == {*asked[:2]}
         assert catalog.held_elsewhere([]) == (set(), None)
         catalog = RedisBlobDescriptorCacheProvider(budgets=Budgets(step=1)).catalog
         held, after = catalog.held_elsewhere(asked)
