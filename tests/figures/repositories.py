@@ -17,15 +17,16 @@ def digest(number: int) -> str:
 
 def write(client: Redis, repository: str, blobs: int, *, first: int = 0, size: int = 10) -> None:
     """Write the keys that a registry writes."""
-    with client.pipeline(transaction=False) as pipe:
-        for number in range(first, first + blobs):
-            blob = digest(number)
-            pipe.hset(f"blobs::{blob}", mapping={"digest": blob, "size": size})
-            pipe.hset(f"repository::{repository}::blobs::{blob}", "mediatype", OCTETS)
-            pipe.sadd(f"repository::{repository}::blobs", blob)
-            if number % 2000 == 0:
-                pipe.execute()
-        pipe.execute()
+    members = f"repository::{repository}::blobs"
+    digests = [digest(number) for number in range(first, first + blobs)]
+    for start in range(0, blobs, 2000):
+        some = digests[start : start + 2000]
+        with client.pipeline(transaction=False) as pipe:
+            for blob in some:
+                pipe.execute_command("HSET", f"blobs::{blob}", "digest", blob, "size", size)
+                pipe.execute_command("HSET", f"{members}::{blob}", "mediatype", OCTETS)
+            pipe.sadd(members, *some)
+            pipe.execute()
 
 
 def counted(figures: FigureStore, name: str) -> Figures:

@@ -7,8 +7,8 @@ from redis import Redis
 from blobcache.redis.listings import RedisCatalog
 
 REPOSITORIES = 500
-BLOBS = 133
-"""Blobs of each repository: with its override and half a hash each, 100,000 keys together."""
+BLOBS = 41
+"""Blobs of each repository: with its override and half a hash each, 30,000 keys together."""
 
 ODD_NAMES = ["MyTeam/app", "localhost:5000/app", "registry.example.com/team/app"]
 CORRUPT_NAMES = [b"", b"Not A Name", b"a//b", b"\xff\xfe", b"x" * 300, b"a::b", b"line\nbreak"]

@@ -92,7 +92,7 @@ class TestBuild:
         steps = 0
         while not catalog.build_step(0).complete:
             steps += 1
-        assert steps > 50
+        assert steps > 25
         assert len(names(catalog)) == REPOSITORIES + len(ODD_NAMES) + len(CORRUPT_NAMES) + 1
 
     def test_before_the_first_build_is_complete_a_list_has_the_names_found_so_far(

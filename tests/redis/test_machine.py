@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from redis import Redis
 
 from blobcache.conf import Role
 from blobcache.descriptor import Descriptor
@@ -17,6 +18,7 @@ from blobcache.services.base import BlobDescriptorCacheProvider, BlobDescriptorS
 from blobcache.services.memory import MemoryBlobDescriptorCacheProvider
 from blobcache.services.rules import Rules
 from tests.conformance import purge
+from tests.stores import KINDS, store
 
 DIGESTS = [
     *(Digest("sha256:" + letter * 64) for letter in "abc"),
@@ -150,11 +152,19 @@ def run(provider: BlobDescriptorCacheProvider, role: Role) -> None:
     )
 
 
-@pytest.mark.parametrize("role", ["cache", "primary"])
-def test_redis_agrees_with_the_model(any_store: Redis, role: Role) -> None:
-    run(RedisBlobDescriptorCacheProvider(Rules(role=role)), role)
+ROLES: tuple[Role, ...] = ("cache", "primary")
 
 
-@pytest.mark.parametrize("role", ["cache", "primary"])
+@pytest.mark.parametrize(
+    ("kind", "role"),
+    # The rules of a role do not know the kind of store. So each kind has one role, in turn.
+    [("valkey", ROLES[1]), *zip(KINDS, itertools.cycle(ROLES), strict=False)],
+)
+def test_redis_agrees_with_the_model(kind: str, role: Role, request: pytest.FixtureRequest) -> None:
+    with store(request, kind):
+        run(RedisBlobDescriptorCacheProvider(Rules(role=role)), role)
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_memory_agrees_with_the_model(role: Role) -> None:
     run(MemoryBlobDescriptorCacheProvider(Rules(role=role)), role)

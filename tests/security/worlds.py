@@ -87,7 +87,6 @@ class Persona(NamedTuple):
 
 ROLES = {
     "stranger": "",
-    "viewer": "view_repository view_blob",
     "setter": "view_repository change_repository view_blob change_blob",
     "clearer": "view_repository delete_repository view_blob",
     "purger": "view_repository delete_repository view_blob delete_blob",
