@@ -28,6 +28,8 @@ INSTALL ?= $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # The caller's own environment must not leak into ours.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV DJANGO_SETTINGS_MODULE
+# Without bytecode on disk, every process compiles the tests, and what uv has installed, again.
+unexport PYTHONDONTWRITEBYTECODE
 unexport PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
 
 # Which interpreter the environment was made with; another one makes it anew.
