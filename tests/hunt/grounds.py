@@ -31,8 +31,12 @@ ARGUMENTS = (
     *("--repl-backlog-size", "64kb"),
 )
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 """How long the servers may take to recover from a fault, before the hunt gives up."""
+
+DOWN_MILLISECONDS = 2000
+"""How long a server may be silent before a replica replaces it. A busy machine must not cause a
+failover that the hunt does not know of: it may lose writes."""
 
 COUNTED = "cmdstat_sadd"
 """The command that only a set sends: once for each membership."""
@@ -125,6 +129,10 @@ def _one() -> Iterator[Ground]:
 @contextmanager
 def _sentinel() -> Iterator[Ground]:
     with embedded.sentinels(*ARGUMENTS) as watched:
+        for node in watched.nodes:
+            with node.client() as client:
+                down = ("down-after-milliseconds", DOWN_MILLISECONDS)
+                client.execute_command("SENTINEL SET", watched.name, *down)
         options = {**OPTIONS, **SENTINEL, "SENTINELS": watched.addresses}
         sides = [watched.primary], [watched.replica]
         yield Ground("sentinel", *sides, [(watched.url, options)], (), watched, round_trips=3)
@@ -132,7 +140,8 @@ def _sentinel() -> Iterator[Ground]:
 
 @contextmanager
 def _cluster() -> Iterator[Ground]:
-    with embedded.cluster(3, *ARGUMENTS, replicated=True) as cluster, proxied(cluster) as proxies:
+    arguments = (*ARGUMENTS, "--cluster-node-timeout", str(DOWN_MILLISECONDS))
+    with embedded.cluster(3, *arguments, replicated=True) as cluster, proxied(cluster) as proxies:
         caches = [(each.url, {**OPTIONS, **CLUSTER}) for each in proxies[:3]]
         sides = [*cluster.nodes], [*cluster.replicas]
         yield Ground("cluster", *sides, caches, proxies, round_trips=7)
