@@ -10,12 +10,15 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from time import monotonic
 from typing import Any
 
 import pytest
 from django.test import override_settings
+from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004 - redis-py's own names
 from redis.retry import Retry
@@ -25,6 +28,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.transport.server import Server
 from project import embedded
 from tests.conformance import A, B, make_descriptor
+from tests.proxy import CutReply, CutRequest, proxy
 from tests.servers import cache_at
 from tests.stores import CLUSTER, OTHER_CLIENT, PYTHON_PARSER
 
@@ -134,24 +138,75 @@ def shared(module_server: embedded.Server, way: dict[str, Any]) -> Iterator[embe
         yield module_server
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_a_refused_connection(shared: embedded.Server, name: str) -> None:
+def test_a_refused_connection(shared: embedded.Server) -> None:
     assert_works()
     shared.kill()
-    assert_unavailable(name)
+    for name in CALLS:
+        assert_unavailable(name)
     shared.restart()
     assert_works()
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_a_server_that_does_not_answer(
-    shared: embedded.Server, way: dict[str, Any], name: str
-) -> None:
+def test_a_server_that_does_not_answer(shared: embedded.Server, way: dict[str, Any]) -> None:
+    """Three calls at a time, since each of them waits."""
     with cache_at(shared.url, **{**way, **impatient(SHORT)}):
         assert_works()
-        with shared.frozen():
-            assert_unavailable(name, timeout=SHORT)
+        with shared.frozen(), ThreadPoolExecutor(3) as callers:
+            list(callers.map(partial(assert_unavailable, timeout=SHORT), CALLS))
+        for name in CALLS:
+            with suppress(BlobUnknown):
+                calls()[name]()
         assert_works()
+
+
+CUT_CALLS = ["scoped stat", "stat_many", "set", "scoped clear"]
+
+
+@pytest.mark.parametrize(("direction", "stride"), [(CutRequest, 17), (CutReply, 5)])
+@pytest.mark.parametrize("name", CUT_CALLS)
+def test_a_connection_that_is_cut_anywhere(
+    module_server: embedded.Server, name: str, direction: type[CutReply], stride: int
+) -> None:
+    """A call whose connection is cut is unavailable, and has done all of its work or none.
+
+    At every byte, they take minutes: `make hunt` cuts at random ones.
+    """
+
+    def prepare() -> None:
+        client.flushall()
+        repository.set_descriptor(B, make_descriptor(B))
+        if name != "set":
+            repository.set_descriptor(A, make_descriptor(A))
+
+    with (
+        module_server.client() as client,
+        proxy(module_server.port) as between,
+        cache_at(between.url, **OPTIONS),
+    ):
+        repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
+        prepare()
+        before = everything(client)
+        calls()[name]()
+        after = everything(client)
+        for cut_after in range(0, 10_000, stride):
+            prepare()
+            with between.causes(direction(cut_after, reset=cut_after % 2 == 0)) as fault:
+                with suppress(CacheUnavailable):
+                    calls()[name]()
+                assert everything(client) in (before, after)
+                if not fault.happened:
+                    break
+        assert cut_after >= 2 * stride
+
+
+def everything(client: Redis) -> dict[bytes, object]:
+    """Return the keys of blobs and repositories with their contents."""
+    found: dict[bytes, object] = {}
+    for key in client.scan_iter(count=1000):
+        if not key.startswith(b"blobcache::"):
+            is_set = client.type(key) == b"set"
+            found[key] = client.smembers(key) if is_set else client.hgetall(key)
+    return found
 
 
 @pytest.mark.parametrize("retries", [0, 2])
