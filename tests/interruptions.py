@@ -1,32 +1,51 @@
-"""Interrupt a call at each of its lines, as a signal handler that raises does.
+"""Let something happen at each line of a call: an exception, or another thread that disconnects.
 
-    for place in interrupted(call):
-        ...  # the call was interrupted there
+    for place in walked(call, interrupt):
+        ...  # it happened there
 
 Lines of redis-py and of `blobcache.transport` count: they are all that happens between taking a
-connection and giving it back.
+connection and giving it back. The suite tries some lines of each call; all of them take an hour::
+
+    DJANGO_SETTINGS_MODULE=tests.settings python -m tests.interruptions
 """
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import django
 import pytest
 import redis
 from redis.connection import AbstractConnection
 
 import blobcache.transport
-from blobcache.exceptions import BlobUnknown
+from blobcache.exceptions import BlobUnknown, CacheUnavailable
+from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.transport import held, private
+from project import embedded
 from tests.conformance import A, B, make_descriptor
+from tests.servers import cache_at
+from tests.stores import OTHER_CLIENT, PYTHON_PARSER
 
-__all__ = ["CALLS", "Interrupted", "interrupted", "leave_nothing_behind", "replies_are_late"]
+__all__ = [
+    "CALLS",
+    "WAYS",
+    "Interrupted",
+    "Walk",
+    "interrupt",
+    "replies_are_late",
+    "walked",
+]
 
 _OURS = tuple(str(Path(str(each.__file__)).parent) for each in (redis, blobcache.transport))
 
@@ -35,21 +54,29 @@ class Interrupted(Exception):
     """What the signal handler raises, as a task queue's time limit does."""
 
 
-def interrupted(
-    call: Callable[[], object], *, first: int = 0, step: int = 1
-) -> Iterator[tuple[str, int]]:
-    """Interrupt the call at one of its lines after another, and yield the file and line each time.
+def interrupt() -> None:
+    """Raise, as a signal handler."""
+    raise Interrupted
 
-    Begin with its `first` line and take each one that is `step` lines behind the last.
+
+def walked(
+    call: Callable[[], object], act: Callable[[], object], *, first: int = 0, step: int = 1
+) -> Iterator[tuple[str, int]]:
+    """Make the call, and `act` at one of its lines after another; yield file and line each time.
+
+    Begin with its `first` line and take each one that is `step` lines behind the last. The call may
+    end with `Interrupted`, `BlobUnknown` and `CacheUnavailable`.
     """
     number = first
-    while place := _interrupt(call, number):
+    while place := _act_at(call, act, number):
         yield place
         number += step
 
 
-def _interrupt(call: Callable[[], object], number: int) -> tuple[str, int] | None:
-    """Raise at that line of the call; return where that was, None if it has fewer lines."""
+def _act_at(
+    call: Callable[[], object], act: Callable[[], object], number: int
+) -> tuple[str, int] | None:
+    """Act at that line of the call; return where that was, None if it has fewer lines."""
     place: tuple[str, int] | None = None
     left = number
 
@@ -58,7 +85,7 @@ def _interrupt(call: Callable[[], object], number: int) -> tuple[str, int] | Non
         if event == "line" and place is None:
             if not left:
                 place = frame.f_code.co_filename, frame.f_lineno
-                raise Interrupted
+                act()
             left -= 1
         return at_line
 
@@ -68,8 +95,10 @@ def _interrupt(call: Callable[[], object], number: int) -> tuple[str, int] | Non
     before = sys.gettrace()
     sys.settrace(at_call)
     try:
-        with suppress(Interrupted, BlobUnknown):
+        with suppress(Interrupted, BlobUnknown, CacheUnavailable):
             call()
+    except Exception as error:
+        raise AssertionError(f"{act} at {place}: {error!r}") from error
     finally:
         sys.settrace(before)
     return place
@@ -104,36 +133,87 @@ def calls(provider: RedisBlobDescriptorCacheProvider) -> dict[str, Callable[[], 
 CALLS = ("stat", "stat_many", "set", "clear", "scan", "script", "info", "config")
 
 
-def leave_nothing_behind(
-    provider: RedisBlobDescriptorCacheProvider,
-    name: str,
-    prepare: Callable[[], object],
-    *,
-    first: int = 0,
-    step: int = 1,
-) -> int:
-    """Interrupt that call at its lines; each time the next calls must answer for their own digest.
+WAYS: dict[str, dict[str, Any]] = {
+    "packed": {},
+    "python parser": PYTHON_PARSER,
+    "other client": OTHER_CLIENT,
+    "RESP2": {"CONNECTION_POOL_KWARGS": {"protocol": 2}},
+}
+"""The OPTIONS of a cache by the way that commands and replies take."""
 
-    Returns at how many lines it was interrupted. `prepare` is done before each. Raises
-    AssertionError, which names the line.
-    """
-    call = calls(provider)[name]
-    repository = provider.repository_scoped("a")
-    descriptors = {A: make_descriptor(A, 1), B: make_descriptor(B, 2)}
-    for digest, descriptor in descriptors.items():
-        repository.set_descriptor(digest, descriptor)
 
-    count = 0
-    with replies_are_late():
-        prepare()
-        for place in interrupted(call, first=first, step=step):
-            count += 1
-            try:
-                assert repository.stat(B) == descriptors[B]
-                assert provider.stat(B) == descriptors[B]
-                repository.set_descriptor(A, descriptors[A])
-                assert repository.stat_many([A, B]) == descriptors
-            except Exception as error:
-                raise AssertionError(f"interrupted at {place}: {error!r}") from error
+@dataclass(frozen=True)
+class Walk:
+    """Something that happens at the lines of a call, and where."""
+
+    way: str
+    call: str
+    is_new: bool
+    """Whether each call begins with a new connection."""
+
+    holds: bool
+    """Whether the thread may hold its connection."""
+
+    disconnects: bool
+    """Whether the pool is disconnected; otherwise an exception is raised."""
+
+    def run(self, server: embedded.Server, *, first: int = 0, step: int = 1) -> int:
+        """Let it happen; each time the next calls must answer for their own digest.
+
+        Returns at how many lines it happened. Raises AssertionError, which names the line.
+        """
+        with server.client() as other:
+            other.flushall()
+            # What a connection to a wrong database would find.
+            other.hset(f"blobs::{B}", mapping={"digest": B, "size": 77})
+        with cache_at(server.url.removesuffix("0") + "1", **WAYS[self.way]) as client:
+            options = RedisOptions(hold_connections=self.holds)
+            provider = RedisBlobDescriptorCacheProvider(options=options)
+            disconnect = client.connection_pool.disconnect
+            act = disconnect if self.disconnects else interrupt
+            prepare = disconnect if self.is_new else (lambda: None)
+            return self._walk(provider, act, prepare, first, step)
+
+    def _walk(
+        self,
+        provider: RedisBlobDescriptorCacheProvider,
+        act: Callable[[], object],
+        prepare: Callable[[], object],
+        first: int,
+        step: int,
+    ) -> int:
+        repository = provider.repository_scoped("a")
+        descriptors = {A: make_descriptor(A, 1), B: make_descriptor(B, 2)}
+        for digest, descriptor in descriptors.items():
+            repository.set_descriptor(digest, descriptor)
+        count = 0
+        with replies_are_late():
             prepare()
-    return count
+            for place in walked(calls(provider)[self.call], act, first=first, step=step):
+                count += 1
+                try:
+                    assert repository.stat(B) == descriptors[B]
+                    assert provider.stat(B) == descriptors[B]
+                    repository.set_descriptor(A, descriptors[A])
+                    assert repository.stat_many([A, B]) == descriptors
+                except Exception as error:
+                    raise AssertionError(f"{self} at {place}: {error!r}") from error
+                prepare()
+        return count
+
+
+def main() -> None:
+    """Try every line of every call in every way."""
+    django.setup()
+    logging.disable()
+    warnings.simplefilter("ignore", ResourceWarning)
+    sys.unraisablehook = lambda _: None
+    with embedded.start() as server:
+        for parts in product(WAYS, CALLS, *[(True, False)] * 3):
+            each = Walk(*parts)
+            sys.stdout.write(f"{each.run(server):5} lines: {each}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

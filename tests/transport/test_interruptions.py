@@ -1,51 +1,44 @@
-"""An exception that a signal handler raises shifts no reply, wherever it comes.
+"""Neither an exception of a signal handler nor a disconnected pool shifts a reply.
 
-`interruptions.leave_nothing_behind` without `first` and `step` tries every line, which takes some
-minutes; here are some lines of each call.
+Here at some lines of each call; `tests.interruptions` tries all of them.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from blobcache.redis.options import RedisOptions
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from project import embedded
-from tests import interruptions
-from tests.conformance import B
-from tests.servers import cache_at
-from tests.stores import OTHER_CLIENT, PYTHON_PARSER
+from tests.interruptions import CALLS, WAYS, Walk
 
-WAYS: dict[str, dict[str, Any]] = {
-    "packed": {},
-    "python parser": PYTHON_PARSER,
-    "other client": OTHER_CLIENT,
-    "RESP2": {"CONNECTION_POOL_KWARGS": {"protocol": 2}},
-}
+STEPS = {"info": 500}
+"""Every how many lines, where a call has thousands."""
+
+
+def walk(server: embedded.Server, way: str, name: str, *, disconnects: bool) -> None:
+    """Let it happen at some lines, with a new connection and with a used one."""
+    number = list(WAYS).index(way) + CALLS.index(name)
+    for is_new, step in (True, 97), (False, 67):
+        each = Walk(way, name, is_new, bool(number % 2), disconnects)
+        assert each.run(server, first=13 * number % 67, step=STEPS.get(name, step))
 
 
 @pytest.mark.filterwarnings(
     "ignore:.*unclosed:",  # it is closed when nobody knows it any more
     "ignore:Exception ignored in:",  # __del__ is interrupted too
 )
-@pytest.mark.parametrize("is_new", [True, False], ids=["new connection", "used connection"])
-@pytest.mark.parametrize("name", interruptions.CALLS)
+@pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("way", WAYS)
 def test_an_interrupted_call_leaves_nothing_behind(
-    valkey: embedded.Server, way: str, name: str, is_new: bool
+    valkey: embedded.Server, way: str, name: str
 ) -> None:
-    """Neither replies nor a connection to another database, which has another B."""
-    number = list(WAYS).index(way) + interruptions.CALLS.index(name)
-    with valkey.client() as other:
-        other.flushall()
-        other.hset(f"blobs::{B}", mapping={"digest": B, "size": 77})
-    with cache_at(valkey.url.removesuffix("0") + "1", **WAYS[way]) as client:
-        options = RedisOptions(hold_connections=bool(number % 2))
-        provider = RedisBlobDescriptorCacheProvider(options=options)
-        prepare = client.connection_pool.disconnect if is_new else lambda: None
-        step = 97 if is_new else 31
-        assert interruptions.leave_nothing_behind(
-            provider, name, prepare, first=7 * number % step, step=step
-        )
+    """Neither replies nor a connection to another database."""
+    walk(valkey, way, name, disconnects=False)
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_pool_that_is_disconnected_meanwhile_makes_the_cache_unavailable_at_most(
+    valkey: embedded.Server, way: str, name: str
+) -> None:
+    """By another thread, such as one that closes the host's caches; the next call works."""
+    walk(valkey, way, name, disconnects=True)
