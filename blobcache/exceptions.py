@@ -172,6 +172,9 @@ class Reason(StrEnum):
     DOWN = "down"
     """No connection."""
 
+    NO_SCAN = "no scan"
+    """The server does not allow the command ``SCAN``."""
+
     OTHER = "other"
 
 

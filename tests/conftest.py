@@ -21,6 +21,14 @@ def valkey() -> Iterator[embedded.Server]:
 
 
 @pytest.fixture(scope="session")
+def unscripted() -> Iterator[embedded.Server]:
+    """An embedded Valkey that refuses scripts."""
+    refused = "".join(f'rename-command {name} ""\n' for name in ("EVAL", "EVALSHA", "SCRIPT"))
+    with embedded.start(config=refused) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def redis_server() -> Iterator[embedded.Server]:
     """The system's redis-server, if installed. All tests share it."""
     with embedded.start(binary=installed("redis-server")) as server:

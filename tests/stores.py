@@ -13,7 +13,16 @@ from blobcache.transport import private
 from project import embedded
 from tests.servers import Encrypted, cache_at
 
-__all__ = ["CLUSTER", "KINDS", "OTHER_CLIENT", "PYTHON_PARSER", "SENTINEL", "OtherClient", "store"]
+__all__ = [
+    "CLUSTER",
+    "KINDS",
+    "OTHER_CLIENT",
+    "PYTHON_PARSER",
+    "SENTINEL",
+    "WITHOUT_SCRIPTS",
+    "OtherClient",
+    "store",
+]
 
 
 class OtherClient(Redis):
@@ -53,11 +62,17 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """By kind: the fixture of its server, and the OPTIONS of the cache on it."""
 
+WITHOUT_SCRIPTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "valkey, no scripts": ("unscripted", {}),
+    "valkey, no scripts, other client": ("unscripted", OTHER_CLIENT),
+}
+"""The kinds whose server refuses scripts, likewise; few tests need them."""
+
 
 @contextmanager
 def store(request: pytest.FixtureRequest, kind: str) -> Iterator[Redis]:
     """Make CACHES["default"] an empty store of that kind; yield its raw client."""
-    fixture, options = KINDS[kind]
+    fixture, options = {**KINDS, **WITHOUT_SCRIPTS}[kind]
     server: embedded.Server | embedded.Cluster | embedded.Sentinels | Encrypted
     server = request.getfixturevalue(fixture)
     if isinstance(server, embedded.Sentinels):

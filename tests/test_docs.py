@@ -286,6 +286,19 @@ def test_the_rules_of_a_writer_are_sufficient(
         write_everything(root)
 
 
+def test_the_rules_of_a_writer_without_scripts_are_sufficient(
+    server: embedded.Server, root: Redis
+) -> None:
+    refused = "| `EVAL` or `EVALSHA` |"
+    (row,) = [line for line in OPERATING.read_text().splitlines() if line.startswith(refused)]
+    instead = next(each for each in re.findall(r"`([^`]+)`", row) if each.startswith("+watch"))
+    rules = f"-eval -evalsha {instead}"
+    root.execute_command("ACL SETUSER", "portal-writer", *rules.split())
+    with cache_at(url(server, "portal-writer")):
+        read_everything(root)
+        write_everything(root)
+
+
 def test_the_rules_of_a_reader_allow_no_write(server: embedded.Server, root: Redis) -> None:
     allowed = {word[1:] for word in users()["portal-reader"].split() if word.startswith("+")}
     writes = set(root.acl_cat("write"))

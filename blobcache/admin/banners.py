@@ -67,6 +67,13 @@ _BANNERS = {
         _("Redis is full"),
         _("The server has reached its memory limit, and its eviction policy frees no memory."),
     ),
+    Reason.NO_SCAN: Banner(
+        _("Redis does not allow SCAN"),
+        _(
+            "This page needs that command to walk through all keys. Allow it in the server's ACL "
+            "(+scan), or restore its name in the server's configuration."
+        ),
+    ),
     Reason.DOWN: Banner(
         _("Redis is down"),
         _("The server cannot be reached. Try again later."),

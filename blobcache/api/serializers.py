@@ -588,6 +588,10 @@ class ServerSerializer(ResponseSerializer):
     max_memory = serializers.IntegerField(allow_null=True, help_text="Bytes; 0 for no limit.")
     eviction_policy = serializers.CharField(allow_null=True)
     persistent = serializers.BooleanField(source="is_persistent", allow_null=True)
+    refused = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="Commands that Redis does not allow: some of CONFIG, EVAL, INFO and SCAN.",
+    )
 
     class Meta:
         ref_name = "BlobCacheServer"
@@ -600,6 +604,9 @@ class CatalogSerializer(ResponseSerializer):
     indexed_at = TimeField(allow_null=True)
     age = AgeField(allow_null=True, help_text="Seconds since `indexed_at`.")
     building = serializers.BooleanField()
+    may_scan = serializers.BooleanField(
+        help_text="False if Redis does not allow SCAN, without which the index cannot be built."
+    )
 
     class Meta:
         ref_name = "BlobCacheCatalog"
@@ -617,7 +624,7 @@ class StatusReport:
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What does not suit the registry's role."""
+        """What does not suit the registry's role, and what a refused command leaves undone."""
         return self.server.warnings if self.server else ()
 
 

@@ -22,7 +22,7 @@ from blobcache.figures.sums import RunningSums
 from blobcache.reference import RepositoryName, name_cursor, raw_name, repository_text
 from blobcache.services.figures import Figures, FiguresStatus, Order, RefreshStep, Summary
 from blobcache.services.rules import read_only_error
-from blobcache.transport.packing import Script
+from blobcache.transport.packing import Decision, Script, Watched
 from blobcache.transport.server import scan_position, scan_progress
 from blobcache.visibility import ALL, Visible
 
@@ -44,14 +44,51 @@ _MAX_STORED = 256 * 1024
 _STALE = 3600
 """Seconds. A count that has not finished by then starts again."""
 
-_SAVE = Script("""
+
+def _counting_reads(keys: Sequence[bytes], operands: Sequence[bytes]) -> list[Command]:
+    return [("WATCH", keys[0]), ("HGET", keys[0], operands[0])]
+
+
+def _is_changed(operands: Sequence[bytes], replies: Sequence[Reply]) -> bool:
+    """Whether another step has stored its own progress; raises an error in place of it."""
+    (stored,) = replies
+    if isinstance(stored, Exception):
+        raise stored
+    return (stored or b"") != operands[1]
+
+
+def _save(keys: Sequence[bytes], operands: Sequence[bytes], replies: Sequence[Reply]) -> Decision:
+    if _is_changed(operands, replies):
+        return Decision([], 0)
+    name, _, after = operands
+    return Decision([("HSET", keys[0], name, after)], 1)
+
+
+def _finish(keys: Sequence[bytes], operands: Sequence[bytes], replies: Sequence[Reply]) -> Decision:
+    if _is_changed(operands, replies):
+        return Decision([], 0)
+    counting, figures, by_count, by_bytes = keys
+    name, _, after, blobs, size = operands
+    forget: Command = ("HDEL", counting, name)
+    if blobs == b"0":
+        scores: list[Command] = [("ZREM", key, name) for key in (by_count, by_bytes)]
+        return Decision([forget, ("HDEL", figures, name), *scores], 1)
+    scores = [("ZADD", by_count, blobs, name), ("ZADD", by_bytes, size, name)]
+    return Decision([forget, ("HSET", figures, name, after), *scores], 1)
+
+
+_SAVE = Script(
+    """
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
-""")
+""",
+    Watched(_counting_reads, _save),
+)
 """Store the progress of a count, unless another step has stored its own since."""
 
-_FINISH = Script("""
+_FINISH = Script(
+    """
 local counting, figures, by_count, by_bytes = unpack(KEYS)
 local name, before, after, blobs, bytes = unpack(ARGV)
 if (redis.call('HGET', counting, name) or '') ~= before then return 0 end
@@ -66,7 +103,9 @@ redis.call('HSET', figures, name, after)
 redis.call('ZADD', by_count, blobs, name)
 redis.call('ZADD', by_bytes, bytes, name)
 return 1
-""")
+""",
+    Watched(_counting_reads, _finish),
+)
 """Store the figures, likewise; delete those of a repository without blobs."""
 
 

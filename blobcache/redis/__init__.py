@@ -3,7 +3,7 @@
 To understand the service alone, read in this order; none of these files opens a connection:
 
 1. `keys`: every key and field, and how a key is parsed.
-2. `commands`: what is sent to Redis for a stat, a set and a clear.
+2. `commands`: what is sent to Redis for a stat, a set and a clear; `clears`: its scripts.
 3. `replies`: what the replies mean.
 4. `service`: the descriptor service and the provider, which put these together.
 

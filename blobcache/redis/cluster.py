@@ -20,7 +20,7 @@ from redis.cluster import RedisCluster
 from redis.retry import Retry
 
 from blobcache.redis import commands, keys
-from blobcache.redis.wrong_types import wrong_type_deletes
+from blobcache.redis.wrong_types import delete_wrong_types
 from blobcache.transport.private import connection_params
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ClusterConnectionFactory(ConnectionFactory):
 def clear_in_order(
     server: Server, repository: RepositoryName, digest: Digest, *, takes_blob: bool
 ) -> Reply:
-    """Do what `commands.CLEAR_SCOPED` does, slot after slot: four round trips, one if unknown.
+    """Do what `clears.CLEAR_SCOPED` does, slot after slot: four round trips, one if unknown.
 
     The membership is deleted first, so that nobody can read the blob, and the override last: until
     then it marks a clear that was interrupted, for the next one to finish. Where the override is
@@ -91,7 +91,5 @@ def clear_in_order(
     hash_delete: list[Command] = [("HDEL", blob, *keys.FIELDS)] if takes_blob else []
     deletes: list[Command] = [("SREM", members, digest), *hash_delete, ("UNLINK", override)]
     for command in deletes if has_override else [*hash_delete, *deletes]:
-        damaged = list(wrong_type_deletes([command], server.batch([command])))
-        if damaged:
-            server.batch(damaged)
+        delete_wrong_types(server, [command], server.batch([command]))
     return [fields if member == 1 else None, media_type]

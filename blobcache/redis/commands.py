@@ -6,7 +6,8 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.redis import keys
-from blobcache.transport.packing import Script, Template
+from blobcache.redis.clears import CLEAR_GLOBAL, CLEAR_SCOPED
+from blobcache.transport.packing import Template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from blobcache.transport.packing import Command
 
 __all__ = [
-    "CLEAR_GLOBAL",
-    "CLEAR_SCOPED",
     "HashTemplates",
     "are_members",
     "clear_template",
@@ -132,56 +131,6 @@ def hash_templates(
 def membership_template(repository: RepositoryName, ttl: int | None) -> Template:
     """`membership`, packed."""
     return Template(partial(membership, repository, ttl=ttl))
-
-
-# To handle WRONGTYPE costs Redis less than to ask for the type of each key first.
-_TRY = """
-local function try(...)
-    local reply = redis.pcall(...)
-    if type(reply) ~= 'table' or not reply.err then return reply, false end
-    if string.find(reply.err, 'WRONGTYPE', 1, true) then return false, true end
-    return redis.call(...)
-end
-"""
-
-CLEAR_GLOBAL = Script(
-    _TRY
-    + """
-local fields, is_foreign = try('HMGET', KEYS[1], unpack(ARGV))
-if is_foreign then
-    redis.call('UNLINK', KEYS[1])
-    return {false}
-end
-if redis.call('HDEL', KEYS[1], unpack(ARGV)) == 0 then return false end
-return {fields}
-"""
-)
-"""Delete the fields in ARGV from the hash KEYS[1]. Return nil if there were none, else the values
-that a stat would have read."""
-
-CLEAR_SCOPED = Script(
-    _TRY
-    + """
-local removed, is_foreign = try('SREM', KEYS[1], ARGV[1])
-if removed == 0 and redis.call('EXISTS', KEYS[3]) == 0 then return false end
-if is_foreign then redis.call('UNLINK', KEYS[1]) end
-local fields, is_damaged = try('HMGET', KEYS[2], unpack(ARGV, 3))
-local media_type = try('HGET', KEYS[3], ARGV[6])
-if ARGV[2] == '1' then
-    if is_damaged then
-        redis.call('UNLINK', KEYS[2])
-    else
-        redis.call('HDEL', KEYS[2], unpack(ARGV, 3))
-    end
-end
-redis.call('UNLINK', KEYS[3])
-return {removed == 1 and fields, media_type}
-"""
-)
-"""Remove the digest ARGV[1] from the set KEYS[1]; if ARGV[2] is 1, delete the fields in the rest of
-ARGV from the hash KEYS[2]; delete the override KEYS[3]. A key of the wrong type is deleted whole.
-Return nil if the digest was not a member and no override was left of an interrupted clear, else the
-values that a stat would have read."""
 
 
 @lru_cache(_TEMPLATES)

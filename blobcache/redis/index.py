@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from time import sleep
 from typing import TYPE_CHECKING, cast
 
-from blobcache.exceptions import CacheUnavailable
+from blobcache.exceptions import CacheUnavailable, Reason
 from blobcache.redis import keys
 from blobcache.redis.index_build import IndexBuilder
 from blobcache.redis.keys import CatalogKeys
@@ -115,9 +115,16 @@ class NameIndex:
         return status
 
     def refresh(self) -> CatalogStatus:
-        """Return the status, after a step of building if the index is too old."""
+        """Return the status, after a step of building if the index is too old and can be built."""
         status = self.status()
-        return self.build_step() if abs(status.age) >= self._max_age else status
+        if abs(status.age) < self._max_age or not status.may_scan:
+            return status
+        try:
+            return self.build_step()
+        except CacheUnavailable as error:
+            if error.reason is not Reason.NO_SCAN:
+                raise
+            return self.status()
 
     # Writing
 

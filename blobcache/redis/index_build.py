@@ -7,21 +7,26 @@ makes sure that only one process at a time builds.
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import time
 from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
 from blobcache.descriptor import parse_size
-from blobcache.exceptions import CursorInvalid
+from blobcache.exceptions import CacheUnavailable, CursorInvalid, Reason
 from blobcache.redis import keys
 from blobcache.services.catalog import CatalogStatus
-from blobcache.transport.packing import Script
+from blobcache.transport.packing import Decision, Script, Watched
+from blobcache.transport.server import scan_refused_error
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from blobcache.redis.keys import CatalogKeys
     from blobcache.services.catalog import Deadline
-    from blobcache.transport.packing import Reply
+    from blobcache.transport.packing import Command, Reply
     from blobcache.transport.server import Server
 
 __all__ = ["IndexBuilder"]
@@ -35,7 +40,81 @@ _MAX_SERIAL = 10**15 - 1
 _LEASE = "10000"
 """Milliseconds after which a builder that has not renewed its lock is assumed dead."""
 
-_BEGIN = Script("""
+
+def _begin_reads(own: Sequence[bytes], _: Sequence[bytes]) -> list[Command]:
+    state, lock = own[2:]
+    fields = ("begun", "indexed", "indexed_at", "cursor", "identity")
+    return [("WATCH", state, lock), ("EXISTS", lock), ("PTTL", lock), ("HMGET", state, *fields)]
+
+
+def _begin(own: Sequence[bytes], operands: Sequence[bytes], replies: Sequence[Reply]) -> Decision:
+    _, build, state, lock = own
+    token, lease, now, max_age, newer_than, identity, _ = operands
+    is_locked, left, fields = replies
+    if is_locked and 0 <= cast("int", left) <= 10 * int(lease):
+        return Decision([], None)
+    if isinstance(fields, Exception):
+        raise fields
+    begun, indexed, indexed_at, cursor, where = cast("list[bytes | None]", fields)
+    take: Command = ("SET", lock, token, "PX", lease)
+    if cursor is not None and where == identity and _CURSOR.fullmatch(cursor):
+        return Decision([take], cursor)
+    last, serial, wanted = _serial(begun), _serial(indexed), int(newer_than)
+    dated = _moment(indexed_at)
+    age = abs(float(now) - dated.timestamp()) if dated else float("inf")
+    if cursor is None and age < float(max_age) and wanted < serial <= last and serial:
+        return Decision([("DEL", lock)] if is_locked else [], None)
+    started = ("begun", str(max(last, wanted) + 1), "cursor", "", "identity", identity)
+    writes: list[Command] = [take, ("UNLINK", build)]
+    return Decision([*writes, ("HSET", state, *started, "started_at", now)], b"")
+
+
+def _names_reads(own: Sequence[bytes], operands: Sequence[bytes]) -> list[Command]:
+    names, build, state, lock, _ = own
+    _, _, cursor, *_ = operands
+    if cursor:
+        return [("WATCH", lock), ("GET", lock)]
+    asked: list[Command] = [("EXISTS", names), ("EXISTS", build)]
+    progress: Command = ("HMGET", state, "begun", "started_at")
+    return [("WATCH", lock, names, build, state), ("GET", lock), *asked, progress]
+
+
+def _add_names(
+    own: Sequence[bytes], operands: Sequence[bytes], replies: Sequence[Reply]
+) -> Decision:
+    names, build, state, lock, old = own
+    token, lease, cursor, pause, *found = operands
+    holder, *asked = replies
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    if holder != token:
+        return Decision([], 0)
+    writes: list[Command] = [
+        ("ZADD", build, *(word for name in found[first : first + 500] for word in ("0", name)))
+        for first in range(0, len(found), 500)
+    ]
+    if cursor:
+        writes.append(("HSET", state, "cursor", cursor))
+    else:
+        had_names, had_build, progress = asked
+        begun, started_at = cast("list[bytes | None]", progress)
+        if had_names:
+            writes.append(("RENAME", names, old))
+        if had_build or found:
+            writes.append(("RENAME", build, names))
+        done = ("indexed", begun or b"", "indexed_at", started_at or b"")
+        writes += [("UNLINK", old), ("HSET", state, *done)]
+        writes.append(("HDEL", state, "cursor", "identity", "started_at"))
+    is_over = not cursor or pause == b"1"
+    writes.append(("DEL", lock) if is_over else ("PEXPIRE", lock, lease))
+    return Decision(writes, 1)
+
+
+_CURSOR = re.compile(rb"|[^=]*=[0-9]+")
+
+_BEGIN = Script(
+    """
 local names, build, state, lock = unpack(KEYS)
 local token, lease, now, max_age, newer_than, identity, max_serial = unpack(ARGV)
 local function serial(text)
@@ -64,14 +143,17 @@ redis.call('UNLINK', build)
 redis.call('HSET', state, 'begun', string.format('%.0f', math.max(begun, newer_than) + 1),
     'cursor', '', 'identity', identity, 'started_at', now)
 return ''
-""")
+""",
+    Watched(_begin_reads, _begin),
+)
 """Take the lock and return the cursor to continue from; start a build if one is due. Return nil if
 another process builds, or if there is nothing to do.
 
 Values in the state or in the lock that another program wrote are ignored, by the rules of
 `_status`. A new build is newer than what is asked for, even if the state was lost."""
 
-_ADD_NAMES = Script("""
+_ADD_NAMES = Script(
+    """
 local names, build, state, lock, old = unpack(KEYS)
 local token, lease, cursor, pause = unpack(ARGV)
 if redis.call('GET', lock) ~= token then return 0 end
@@ -99,7 +181,9 @@ else
     redis.call('PEXPIRE', lock, lease)
 end
 return 1
-""")
+""",
+    Watched(_names_reads, _add_names),
+)
 """Add the names in ARGV to the index that is being built; at the end put it in the place of the old
 one. Return 0, and do nothing, if the lock is lost."""
 
@@ -118,13 +202,16 @@ class IndexBuilder:
     def status(self) -> CatalogStatus:
         """Return how old and how complete the index is. One round trip."""
         fields = ("HMGET", self._keys.state, "indexed_at", "indexed", "begun")
-        return _status(self._index.batch([fields], own=True)[0])
+        status = _status(self._index.batch([fields], own=True)[0])
+        return status if self._server.may_scan else replace(status, may_scan=False)
 
     def step(self, deadline: Deadline, count: int, newer_than: int | None) -> None:
         """Build until the deadline, if the index is due and no other process builds it.
 
         Each command of the scan looks at `count` keys. Three round trips at least.
         """
+        if not self._server.may_scan:
+            raise scan_refused_error()
         token = uuid4().hex.encode()
         cursor = self._index.script(
             _BEGIN,
@@ -147,6 +234,10 @@ class IndexBuilder:
             except CursorInvalid:  # of a node that has gone: the next step starts again
                 self._index.batch([("HDEL", self._keys.state, "cursor"), ("DEL", self._keys.lock)])
                 break
+            except CacheUnavailable as error:
+                if error.reason is Reason.NO_SCAN:
+                    self._index.batch([("DEL", self._keys.lock)])
+                raise
             pause = deadline.is_over
             held = self._index.script(
                 _ADD_NAMES,

@@ -12,24 +12,81 @@ log, and announced by a signal.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from blobcache.digest import Digest, digest_text
 from blobcache.redis import keys
+from blobcache.redis.wrong_types import UNLINK_UNLESS
 from blobcache.reference import RepositoryName, repository_text
 from blobcache.services.audit import Change, announce
 from blobcache.services.records import WRONG_TYPE
-from blobcache.transport.packing import Script
+from blobcache.transport.packing import Decision, Script, Watched, is_wrong_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from blobcache.descriptor import Descriptor
     from blobcache.services.records import Fields, Record, WrongType
     from blobcache.services.rules import Rules
+    from blobcache.transport.packing import Command, Reply
     from blobcache.transport.server import Server
 
 __all__ = ["RedisRemovals"]
+
+
+def _hash_reads(found: Sequence[bytes], operands: Sequence[bytes]) -> list[Command]:
+    return [("WATCH", *found), ("HMGET", *found, *operands[1:]), ("EXISTS", *found)]
+
+
+def _remove_hash(
+    found: Sequence[bytes], operands: Sequence[bytes], replies: Sequence[Reply]
+) -> Decision:
+    fields, exists = replies
+    if not exists or _fingerprint_of_reply(fields) != operands[0]:
+        return Decision([], 0)
+    return Decision([("UNLINK", *found)], 1)
+
+
+def _member_reads(found: Sequence[bytes], operands: Sequence[bytes]) -> list[Command]:
+    members, blob, override = found
+    member, _, _, _, media_type, *fields = operands
+    return [
+        ("WATCH", *found),
+        ("SISMEMBER", members, member),
+        ("HMGET", blob, *fields),
+        ("HMGET", override, media_type),
+    ]
+
+
+def _remove_member(
+    found: Sequence[bytes], operands: Sequence[bytes], replies: Sequence[Reply]
+) -> Decision:
+    members, blob, override = found
+    member, of_blob, of_override, takes_blob, *_ = operands
+    is_member, fields, media_type = replies
+    states = _fingerprint_of_reply(fields), _fingerprint_of_reply(media_type)
+    if is_member != 1 or states != (of_blob, of_override):
+        return Decision([], 0)
+    writes: list[Command] = [("SREM", members, member), ("UNLINK", override)]
+    return Decision([*writes, ("UNLINK", blob)] if takes_blob == b"1" else writes, 1)
+
+
+def _orphan_reads(found: Sequence[bytes], digest: Sequence[bytes]) -> list[Command]:
+    members, override = found
+    return [("WATCH", *found), ("SISMEMBER", members, *digest), ("EXISTS", override)]
+
+
+def _remove_orphan(
+    found: Sequence[bytes], _: Sequence[bytes], replies: Sequence[Reply]
+) -> Decision:
+    is_member, exists = replies
+    return Decision([], 0) if is_member == 1 or not exists else Decision([("UNLINK", found[1])], 1)
+
+
+def _fingerprint_of_reply(fields: Reply) -> bytes:
+    """The fingerprint of a hash by the reply to its ``HMGET``."""
+    return _fingerprint(WRONG_TYPE if is_wrong_type(fields) else cast("list[bytes | None]", fields))
+
 
 _FINGERPRINT = """
 local function state(key, ...)
@@ -50,7 +107,8 @@ _REMOVE_HASH = Script(
     + """
 if state(KEYS[1], unpack(ARGV, 2)) ~= ARGV[1] then return 0 end
 return redis.call('UNLINK', KEYS[1])
-"""
+""",
+    Watched(_hash_reads, _remove_hash),
 )
 """Delete the key if its fields, named by the rest of ARGV, have the fingerprint ARGV[1]."""
 
@@ -67,25 +125,22 @@ redis.call('SREM', KEYS[1], member)
 if takes_blob == '1' then redis.call('UNLINK', KEYS[2]) end
 redis.call('UNLINK', KEYS[3])
 return 1
-"""
+""",
+    Watched(_member_reads, _remove_member),
 )
 """Remove ARGV[1] from the set, and delete its hash if ARGV[4] is 1, and its override.
 
 Only if the hash has the fingerprint ARGV[2] and the override ARGV[3]."""
 
-_REMOVE_ORPHAN = Script("""
+_REMOVE_ORPHAN = Script(
+    """
 local is_set = redis.call('TYPE', KEYS[1])['ok'] == 'set'
 if is_set and redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 1 then return 0 end
 return redis.call('UNLINK', KEYS[2])
-""")
+""",
+    Watched(_orphan_reads, _remove_orphan),
+)
 """Delete an override unless the set has the digest."""
-
-_REMOVE_OTHER_TYPE = Script("""
-local kind = redis.call('TYPE', KEYS[1])['ok']
-if kind == ARGV[1] or kind == 'none' then return 0 end
-return redis.call('UNLINK', KEYS[1])
-""")
-"""Delete the key unless it is of the type that it should be."""
 
 
 class RedisRemovals:
@@ -172,7 +227,7 @@ class RedisRemovals:
     def remove_wrong_type_set(self, repository: bytes) -> bool:
         """See `Removals.remove_wrong_type_set`. One round trip."""
         self.require_writable()
-        is_done = self._server.script(_REMOVE_OTHER_TYPE, [keys.members(repository)], [b"set"]) == 1
+        is_done = self._server.script(UNLINK_UNLESS, [keys.members(repository)], [b"set"]) == 1
         if is_done:
             self._announce(repository, None)
         return is_done

@@ -19,6 +19,7 @@ from blobcache.figures.store import RedisFigureStore
 from blobcache.findings import Kind
 from blobcache.redis import commands, replies
 from blobcache.redis.checks import check_caches
+from blobcache.redis.clears import CLEAR_GLOBAL, CLEAR_SCOPED
 from blobcache.redis.cluster import clear_in_order
 from blobcache.redis.index import NameIndex
 from blobcache.redis.listings import RedisCatalog
@@ -27,7 +28,7 @@ from blobcache.redis.records import read_records, read_replies
 from blobcache.redis.removals import RedisRemovals
 from blobcache.redis.status import server_status
 from blobcache.redis.walk import RedisKeyWalk
-from blobcache.redis.wrong_types import unreadable_media_type_deletes, wrong_type_deletes
+from blobcache.redis.wrong_types import delete_wrong_types, unreadable_media_type_deletes
 from blobcache.reference import RepositoryName
 from blobcache.services.base import SetResult
 from blobcache.services.metrics import metered, purge_outcome, purged_number
@@ -185,7 +186,8 @@ class RedisService(BaseDescriptorService):
             return False
         calls = [call for phase in phases for call in phase]
         sent = [command for template, values in calls for command in template.commands(*values)]
-        deletes = [*wrong_type_deletes(sent, answers), *unreadable_media_type_deletes(read)]
+        delete_wrong_types(self._server, sent, answers)
+        deletes = list(unreadable_media_type_deletes(read))
         first, *others = phases
         again = self._server.transaction([(Packed(deletes), ()), *first], *others)
         if any(map(is_wrong_type, again)):
@@ -197,7 +199,7 @@ class RedisService(BaseDescriptorService):
         if repository is not None and self._server.is_cluster:
             reply = clear_in_order(self._server, repository, digest, takes_blob=takes_blob)
         else:
-            script = commands.CLEAR_GLOBAL if repository is None else commands.CLEAR_SCOPED
+            script = CLEAR_GLOBAL if repository is None else CLEAR_SCOPED
             call = commands.clear_template(repository, takes_blob=takes_blob)
             reply = self._server.script_call(script, (call, (digest,)))
         if reply is None:
@@ -213,8 +215,9 @@ class RedisBlobDescriptorCacheProvider(PurgesMany, RedisService):
     """A provider on the Redis, Sentinel or cluster behind an entry of ``CACHES``.
 
     Round trips: one for a stat, a set or a clear, and one for each chunk of a batch. A set that
-    finds a key of the wrong type or an unusable media type repairs it in a second one. On a cluster
-    a set takes three and a clear four. An index in another Redis costs a scoped set one more.
+    finds an unusable media type is repeated in a second one; one that finds keys of the wrong type
+    deletes each in one more before that. On a cluster a set takes three and a clear four. An index
+    in another Redis costs a scoped set one more.
 
     Threads can share a provider.
     """
@@ -266,8 +269,9 @@ class RedisBlobDescriptorCacheProvider(PurgesMany, RedisService):
         )
 
     def server_status(self) -> ServerStatus:
-        """Return what the server reports. Three round trips a node; raises `CacheUnavailable`."""
-        return server_status(self._server, self.rules.role)
+        """Return what the server reports and refuses. See `redis.status.server_status`."""
+        index = self.catalog.index if self.catalog.may_write else None
+        return server_status(self._server, self.rules, index)
 
     def walk(self) -> KeyWalk:
         """See `BrowsableProvider.walk`."""

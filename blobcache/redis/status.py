@@ -1,4 +1,7 @@
-"""The status of a registry's Redis, with warnings if it does not suit the registry's role."""
+"""The status of a registry's Redis.
+
+With warnings if it does not suit the registry's role, or refuses a command that the app uses.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 
 from blobcache.digest import ALGORITHMS
+from blobcache.redis import keys
 from blobcache.services.status import ServerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blobcache.conf import Role
+    from blobcache.redis.index import NameIndex
+    from blobcache.services.rules import Rules
     from blobcache.transport.server import Server
 
 __all__ = ["server_status"]
@@ -20,31 +26,40 @@ __all__ = ["server_status"]
 _DIGEST_LENGTH = len("sha256:") + ALGORITHMS["sha256"]
 
 
-def server_status(server: Server, role: Role) -> ServerStatus:
-    """Ask the server. Three round trips a node; raises `CacheUnavailable`.
+def server_status(server: Server, rules: Rules, index: NameIndex | None) -> ServerStatus:
+    """Ask the server. Three round trips a node, and up to five more; raises `CacheUnavailable`.
 
-    Values that the server does not report, as with hosted servers and proxies, are None and cause
-    no warning.
+    `index` is None if this app may not write one. Values that the server does not
+    report, as with hosted servers and proxies, are None and cause no warning.
     """
     nodes = server.info()
-    if not nodes:
-        warning = _("This Redis user may not run INFO, so the status is unknown.")
-        return ServerStatus(None, None, None, None, None, None, None, (warning,))
-    first = nodes[0]
+    first = nodes[0] if nodes else {}
     policy = _text(first.get("maxmemory_policy"))
-    is_persistent = _is_persistent(server, nodes)
+    rows = server.config("save")
+    is_persistent = _is_persistent(rows, nodes)
+    refused = {"INFO": not nodes, "CONFIG": not rows}
+    refused["SCAN"] = server.refuses_scan()
+    refused["EVAL"] = (not rules.read_only and server.refuses_scripts(keys.blob(""))) or (
+        index is not None
+        and index.server is not server
+        and index.server.refuses_scripts(index.keys.names)
+    )
+    names = tuple(sorted(name for name, is_refused in refused.items() if is_refused))
+    role = rules.role
     return ServerStatus(
-        product=str(first.get("server_name", "redis")),
+        product=str(first.get("server_name", "redis")) if nodes else None,
         version=_text(first.get("valkey_version", first.get("redis_version"))),
-        nodes=len(nodes),
+        nodes=len(nodes) or None,
         used_memory=_sum(nodes, "used_memory"),
         max_memory=_sum(nodes, "maxmemory"),
         eviction_policy=policy,
         is_persistent=is_persistent,
         warnings=(
+            *_refusals(names, role, is_persistent=is_persistent),
             *_warnings(role, policy, is_persistent=is_persistent),
             *_memory_warnings(server),
         ),
+        refused=names,
     )
 
 
@@ -54,15 +69,19 @@ def _text(value: object) -> str | None:
 
 def _sum(nodes: list[dict[str, Any]], field: str) -> int | None:
     numbers = [node[field] for node in nodes if field in node]
-    return sum(numbers) if len(numbers) == len(nodes) else None
+    return sum(numbers) if nodes and len(numbers) == len(nodes) else None
 
 
-def _is_persistent(server: Server, nodes: list[dict[str, Any]]) -> bool | None:
+def _is_persistent(
+    rows: list[dict[str | None, str | None]], nodes: list[dict[str, Any]]
+) -> bool | None:
     """Return False if a node stores nothing on disk, None if that is unknown for a node.
 
     A snapshot in the past proves nothing: it may have been taken for a replica.
     """
-    rules = [node.get("save") for node in server.config("save")]
+    if not nodes:
+        return None
+    rules = [node.get("save") for node in rows]
     if len(rules) != len(nodes):
         rules = [None] * len(nodes)
     kept = {_keeps(node.get("aof_enabled"), rule) for node, rule in zip(nodes, rules, strict=True)}
@@ -73,6 +92,29 @@ def _keeps(append_only: int | None, snapshots: str | None) -> bool | None:
     if append_only or snapshots:
         return True
     return None if append_only is None or snapshots is None else False
+
+
+def _refusals(refused: tuple[str, ...], role: Role, *, is_persistent: bool | None) -> Iterator[str]:
+    """Say what is unknown or not possible without these commands, and what to allow."""
+    if "INFO" in refused:
+        yield _("This Redis user may not run INFO, so the status is unknown. Allow it: +info.")
+    if "SCAN" in refused:
+        yield _(
+            "This Redis user may not run SCAN. So the index of repositories cannot be built, blobs "
+            "cannot be listed, and nothing can be checked or purged in the whole cache. Allow it: "
+            "+scan."
+        )
+    if "EVAL" in refused:
+        yield _(
+            "This Redis user may not run scripts. Clears and repairs use WATCH and MULTI instead, "
+            "which takes longer, and may fail if other programs write the same keys at that "
+            "moment. Allow scripts: +eval +evalsha."
+        )
+    if "CONFIG" in refused and role == "primary" and is_persistent is None:
+        yield _(
+            "This Redis user may not run CONFIG GET, so it is unknown whether the server takes "
+            "snapshots. Allow it if the user may know the configuration: +config|get."
+        )
 
 
 def _warnings(role: Role, policy: str | None, *, is_persistent: bool | None) -> Iterator[str]:

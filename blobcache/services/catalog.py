@@ -123,6 +123,9 @@ class CatalogStatus:
     begun: int
     """The serial number of the last build, which may be unfinished."""
 
+    may_scan: bool = True
+    """False if Redis has refused the command ``SCAN`` lately, without which nothing is built."""
+
     @property
     def complete(self) -> bool:
         """Whether a build has been completed."""

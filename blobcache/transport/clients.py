@@ -30,12 +30,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from blobcache.exceptions import CacheUnavailable, Reason
 from blobcache.transport import private
 from blobcache.transport.cluster import send_to_nodes
-from blobcache.transport.exchange import CLOSED, can_exchange, exchange
+from blobcache.transport.exchange import CLOSED, can_exchange, exchange, exchange_watched
 from blobcache.transport.held import Connections
-from blobcache.transport.pipeline import send_in_pipeline
+from blobcache.transport.packing import pack
+from blobcache.transport.pipeline import send_in_pipeline, watch_in_pipeline
+from blobcache.transport.refused import Refusals
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from blobcache.transport.packing import Call, Command, Reply
 
@@ -67,7 +69,7 @@ class ClientHandle:
     fails. An error that concerns one command stands in place of its reply.
     """
 
-    __slots__ = ("_connections", "_redis", "can_exchange", "is_cluster", "version")
+    __slots__ = ("_connections", "_redis", "can_exchange", "is_cluster", "refusals", "version")
 
     def __init__(self, redis: Any, version: int, hold: bool) -> None:  # noqa: FBT001 - cached
         if private.takes_pushes_for_replies(redis):
@@ -83,6 +85,9 @@ class ClientHandle:
         """Whether `send_packed` may be used."""
 
         self.is_cluster = isinstance(redis, RedisCluster)
+        self.refusals = Refusals()
+        """The commands that the server has refused lately."""
+
         if self.can_exchange:
             self._connections = registry.connections(redis.connection_pool, hold=hold)
 
@@ -134,6 +139,35 @@ class ClientHandle:
             return send_in_pipeline(self._redis, commands, _connections, repeatable=repeatable)
         except FAILURES as error:
             raise cache_unavailable(error) from error
+
+    def send_watched(
+        self, key: bytes, reads: Sequence[Command], decide: Callable[[list[Reply]], list[Command]]
+    ) -> list[Reply]:
+        """Send commands that begin with WATCH, then those that `decide` makes of their replies.
+
+        On one connection, which nobody else uses meanwhile: two round trips, or one for each
+        command where the client's pipeline is used. On a cluster it is one of the node that `key`
+        is on.
+        """
+        if self.is_cluster:
+            try:
+                node = self._redis.get_redis_connection(self._redis.get_node_from_key(key))
+            except FAILURES as error:
+                raise cache_unavailable(error) from error
+            handle = _handle_for(node, self.version, False)  # noqa: FBT003 - cached
+            return handle.send_watched(key, reads, decide)
+        try:
+            if self.can_exchange and private.CAN_HOLD:
+                return exchange_watched(
+                    self._connections, pack(reads), len(reads), lambda found: _packed(decide(found))
+                )
+            return watch_in_pipeline(self._redis, reads, decide, _connections)
+        except FAILURES as error:
+            raise cache_unavailable(error) from error
+
+
+def _packed(commands: Sequence[Command]) -> tuple[bytes, int]:
+    return pack(commands), len(commands)
 
 
 class _ClientRegistry:

@@ -20,9 +20,18 @@ from blobcache.transport import private
 from blobcache.transport.guarded import GuardedSocket, limit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blobcache.transport.held import Connections
 
-__all__ = ["CLOSED", "can_exchange", "exchange", "read_reply"]
+__all__ = [
+    "CLOSED",
+    "can_exchange",
+    "exchange",
+    "exchange_watched",
+    "read_reply",
+    "require_same_socket",
+]
 
 CLOSED = (AttributeError, TypeError, ValueError)
 """What redis-py and the socket raise if another thread closes a connection that is in use."""
@@ -56,6 +65,43 @@ def exchange(connections: Connections, packed: bytes, count: int, *, repeatable:
         raise
     connections.keep(connection)
     return replies
+
+
+def exchange_watched(
+    connections: Connections,
+    packed: bytes,
+    count: int,
+    decide: Callable[[list[Any]], tuple[bytes, int]],
+) -> list[Any]:
+    """Exchange commands that begin with WATCH, then those that `decide` makes of their replies.
+
+    Two round trips, both on one connection, which nobody else uses meanwhile. The second commands
+    must end the watch. They are sent once, and only on the connection that watches.
+    """
+    connection = connections.take()
+    try:
+        try:
+            replies = _attempt(connection, packed, count)
+        except Exception as error:  # noqa: BLE001 - the connection's policy decides
+            replies = _retry(connection, packed, count, error)
+        sock = private.socket_of(connection)
+        packed, count = decide(replies)
+        require_same_socket(connection, sock)
+        limit(connection, together=True)
+        sock.sendall(packed)
+        replies = [read_reply(connection) for _ in range(count)]
+        limit(connection, together=False)
+    except BaseException:
+        connections.drop(connection)
+        raise
+    connections.keep(connection)
+    return replies
+
+
+def require_same_socket(connection: Any, sock: Any) -> None:
+    """Raise redis-py's error if the connection was closed, and maybe opened again, meanwhile."""
+    if sock is None or sock is not private.socket_of(connection):
+        raise RedisConnectionError("The connection was closed.")
 
 
 def _attempt(connection: Any, packed: bytes, count: int) -> list[Any]:

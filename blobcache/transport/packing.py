@@ -21,10 +21,12 @@ __all__ = [
     "READS",
     "Call",
     "Command",
+    "Decision",
     "Packed",
     "Reply",
     "Script",
     "Template",
+    "Watched",
     "has_error",
     "is_wrong_type",
     "pack",
@@ -37,11 +39,33 @@ it packs one. So numbers become words here, and wherever redis-py packs a comman
 Reply: TypeAlias = "bytes | int | list[Reply] | ResponseError | None"
 
 
+class Decision(NamedTuple):
+    """What a script does after it has read."""
+
+    writes: Sequence[Command]
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What a script does, as commands, for a server that refuses scripts.
+
+    The writes are carried out only if no watched key has changed since it was read.
+    """
+
+    reads: Callable[[Sequence[bytes], Sequence[bytes]], Sequence[Command]]
+    """Returns the commands for keys and operands: ``WATCH``, then what to read."""
+
+    decide: Callable[[Sequence[bytes], Sequence[bytes], Sequence[Reply]], Decision]
+    """Takes the replies too, without that of ``WATCH``; one of them may be a `wrong type`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """A Lua script, for calls that must read before they write, and its SHA-1 for ``EVALSHA``."""
 
     body: str
+    watched: Watched
     sha: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,6 +75,13 @@ class Script:
     def call(self, keys: Sequence[bytes | str], args: Sequence[bytes | str] = ()) -> Command:
         """Return the command that runs the script if Redis has it in its script cache."""
         return ("EVALSHA", self.sha, str(len(keys)), *keys, *args)
+
+    @staticmethod
+    def operands(call: Command) -> tuple[list[bytes], list[bytes]]:
+        """Return the keys and the operands of a `call`."""
+        _, _, count, *words = call
+        raw = [word if isinstance(word, bytes) else word.encode() for word in words]
+        return raw[: int(count)], raw[int(count) :]
 
     def call_in_full(self, call: Command) -> Command:
         """Return the command that does the same as `call`, with the text of the script."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from blobcache.transport import private
+from blobcache.transport.exchange import require_same_socket
 from blobcache.transport.guarded import limit
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from blobcache.transport.held import Connections
     from blobcache.transport.packing import Command
 
-__all__ = ["send_in_pipeline"]
+__all__ = ["send_in_pipeline", "watch_in_pipeline"]
 
 _ONCE = Retry(NoBackoff(), 0)
 
@@ -51,6 +53,52 @@ def send_in_pipeline(
             raise
         pool.take_back(is_clean=True)
     return private.encode_decoded(client, replies)
+
+
+def watch_in_pipeline(
+    client: Any,
+    reads: Sequence[Command],
+    decide: Callable[[list[Any]], Sequence[Command]],
+    connections_of: Callable[[Any], Connections],
+) -> list[Any]:
+    """Send commands that begin with WATCH, then those that `decide` makes of their replies.
+
+    One round trip for each command: a pipeline that watches sends them one by one. They must end
+    the watch.
+    """
+    is_clean = False
+    pipe = client.pipeline(transaction=False)
+    pool = _LendingPool(pipe.connection_pool, connections_of, may_retry=False)
+    pipe.connection_pool = pool
+    sends_names = private.disable_callbacks(pipe)
+
+    def ask(command: Command) -> Any:
+        name, *operands = command
+        # The pipeline knows a WATCH, and what ends it, by names that are text.
+        word = name if sends_names or name in _WATCHING else str(name).encode()
+        try:
+            reply = pipe.execute_command(word, *operands, **private.raw_option())
+        except ResponseError as error:
+            return error
+        return private.encode_decoded(client, [reply])[0]
+
+    try:
+        replies = [ask(command) for command in reads]
+        sock = private.socket_of(pipe.connection)
+        writes = decide(replies)
+        if sock is not None:
+            require_same_socket(pipe.connection, sock)
+        replies = [ask(command) for command in writes]
+        is_clean = True
+    finally:
+        if not is_clean:
+            pipe.watching = False  # else it would send an UNWATCH
+        pipe.reset()
+        pool.take_back(is_clean=is_clean)
+    return replies
+
+
+_WATCHING = {"WATCH", "UNWATCH", "EXEC"}
 
 
 class _LendingPool:

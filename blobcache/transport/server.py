@@ -12,23 +12,25 @@ methods raise `CacheUnavailable`; but a key of the wrong type is data, and is re
 | `Server.transaction` | commands, isolated from other clients by MULTI and EXEC | 1 |
 | `Server.script` | a Lua script with its keys and operands | 1, the first time 2 |
 | `Server.script_call` | the same, packed by a template | 1, the first time 2 |
+| both, if scripts are refused | the same between WATCH and EXEC | 2 for each attempt |
 | `Server.scan` | one step through all keys | 1 |
 | `Server.info`, `config`, `identity` | questions about the server itself | 1 a node |
+| `Server.refuses_scan`, `refuses_scripts` | what the user may do | 1 |
 
 On a cluster there is one round trip for each node. Below this module: `clients` chooses between
 `exchange`, which sends packed commands over a pool's connection, `cluster`, and `pipeline`, which
 is redis-py's; `held` keeps a connection for a thread; `guarded` closes those that were interrupted,
-and limits their time; `packing` turns commands into bytes; `private` reads what is not public in
-other libraries.
+and limits their time; `packing` turns commands into bytes; `refused` tells what the server does not
+allow; `private` reads what is not public in other libraries.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
+from redis.exceptions import AskError, NoPermissionError, NoScriptError, ResponseError
 
-from blobcache.exceptions import CursorInvalid
+from blobcache.exceptions import CacheUnavailable, CursorInvalid, Reason
 from blobcache.transport import private
 from blobcache.transport.clients import FAILURES, cache_unavailable, handle_for, registry
 from blobcache.transport.packing import (
@@ -39,18 +41,23 @@ from blobcache.transport.packing import (
     is_wrong_type,
     pack,
 )
+from blobcache.transport.refused import refused_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from blobcache.digest import Digest
     from blobcache.transport.clients import ClientHandle
-    from blobcache.transport.packing import Call, Command, Reply, Script, Template
+    from blobcache.transport.packing import Call, Command, Decision, Reply, Script, Template
 
-__all__ = ["Server", "scan_position", "scan_progress"]
+__all__ = ["Server", "scan_position", "scan_progress", "scan_refused_error"]
 
 _MULTI: Call = (Packed([("MULTI",)]), ())
 _EXEC: Call = (Packed([("EXEC",)]), ())
+_SCRIPTING = ("EVAL", "EVALSHA")
+_ATTEMPTS = 20
+"""How often a script's keys are watched anew, if others change them at that moment."""
+
 _MAX_DIGITS = 20
 """The most digits of a scan's position, which is an unsigned number of 64 bits."""
 
@@ -165,13 +172,47 @@ class Server:
     def script_call(self, script: Script, call: Call) -> Reply:
         """Run the script by a call that was packed for it; otherwise as `script`."""
         client = self._client()
+        if client.refusals.has(*_SCRIPTING):
+            return self._run_watched(script, call)
         (reply,) = client.send_calls([call], repeatable=False)
         if isinstance(reply, NoScriptError):
             template, values = call
             (command,) = template.commands(*values)
             whole = Packed([script.call_in_full(command)])
             (reply,) = client.send_calls([(whole, ())], repeatable=False)
+        if client.refusals.note(reply) in _SCRIPTING:
+            return self._run_watched(script, call)
         return _raise_server_errors([reply])[0]
+
+    def _run_watched(self, script: Script, call: Call) -> Reply:
+        """Do what the script does between WATCH and EXEC; again if a watched key has changed."""
+        client = self._client()
+        template, values = call
+        (command,) = template.commands(*values)
+        keys, operands = script.operands(command)
+        reads = script.watched.reads(keys, operands)
+        for _ in range(_ATTEMPTS):
+            decided: list[Decision] = []
+
+            def decide(replies: list[Reply], decided: list[Decision] = decided) -> list[Command]:
+                found = _raise_server_errors(replies)[1:]
+                decided.append(script.watched.decide(keys, operands, found))
+                writes = decided[0].writes
+                return [("MULTI",), *writes, ("EXEC",)] if writes else [("UNWATCH",)]
+
+            try:
+                *queued, done = client.send_watched(keys[-1], reads, decide)
+            except CacheUnavailable as error:
+                if not isinstance(error.__cause__, AskError):
+                    raise
+                # The cluster has moved the slot: its client learns where when it asks.
+                self.batch([("EXISTS", keys[-1])])
+                continue
+            _raise_all_errors(queued)
+            if done is not None:
+                _raise_all_errors(done if isinstance(done, list) else [done])
+                return decided[0].reply
+        raise CacheUnavailable("Other programs keep changing these keys. Try again shortly.")
 
     def scan(
         self, cursor: str, match: bytes, count: int, only: str | None = None
@@ -180,8 +221,21 @@ class Server:
 
         Returns the cursor of the next step, empty at the end, and some keys, maybe none, maybe
         repeated; with `only`, those of that type. Begin with an empty cursor; one that no step
-        returned raises `CursorInvalid`.
+        returned raises `CursorInvalid`. If the server refuses ``SCAN``, the reason of
+        `CacheUnavailable` is `Reason.NO_SCAN`.
         """
+        try:
+            step = self._scan(cursor, match, count, only)
+        except CacheUnavailable as error:
+            if self._client().refusals.note(error.__cause__) == "SCAN":
+                raise scan_refused_error() from error.__cause__
+            raise
+        self._client().refusals.forget("SCAN")
+        return step
+
+    def _scan(
+        self, cursor: str, match: bytes, count: int, only: str | None
+    ) -> tuple[str, list[bytes]]:
         client = self._client()
         node, _, position = cursor.rpartition("=")
         at = str(scan_position(position))
@@ -226,6 +280,8 @@ class Server:
         except NoPermissionError:
             return []
         except FAILURES as error:
+            if refused_command(error) == "INFO":
+                return []
             raise cache_unavailable(error) from error
         return answers
 
@@ -261,6 +317,36 @@ class Server:
         return " ".join(sorted(processes))
 
     @property
+    def may_scan(self) -> bool:
+        """Whether the server has not refused ``SCAN`` lately; asks it nothing."""
+        return not self._client().refusals.has("SCAN")
+
+    def refuses_scan(self) -> bool:
+        """Ask whether the server refuses ``SCAN``: one round trip."""
+        try:
+            self.scan("", b"*", 1)
+        except CacheUnavailable as error:
+            if error.reason is not Reason.NO_SCAN:
+                raise
+        return not self.may_scan
+
+    def refuses_scripts(self, key: bytes) -> bool:
+        """Ask whether the server refuses ``EVAL`` or ``EVALSHA``: one round trip.
+
+        The `key` is one that the user may use; it is neither read nor written.
+        """
+        client = self._client()
+        bodies = ("return 1", "0" * 40)  # the second is the hash of no script
+        questions = [
+            (command, body, "1", key) for command, body in zip(_SCRIPTING, bodies, strict=True)
+        ]
+        replies = client.send_calls([(Packed(questions), ())], repeatable=True)
+        for command, reply in zip(_SCRIPTING, replies, strict=True):
+            if client.refusals.note(reply) != command:
+                client.refusals.forget(command)
+        return any(map(client.refusals.has, _SCRIPTING))
+
+    @property
     def held_connection(self) -> Any:
         """redis-py's connection that this thread holds; None if it holds none."""
         return self._client().held_connection
@@ -272,6 +358,15 @@ class Server:
             if write:
                 self._primary = client
         return client
+
+
+def scan_refused_error() -> CacheUnavailable:
+    """The error of a call that needs ``SCAN`` where the server refuses it."""
+    return CacheUnavailable(
+        "This needs a walk through all keys, which is not allowed here. The status of the service "
+        "explains what to allow.",
+        reason=Reason.NO_SCAN,
+    )
 
 
 def scan_position(cursor: str) -> int:

@@ -243,12 +243,14 @@ def test_times_are_in_utc_whatever_the_settings_are(zone: str, settings: Any) ->
             "max_memory": 0,
             "eviction_policy": "noeviction",
             "persistent": True,
+            "refused": [],
         },
         "warnings": ["careful"],
         "catalog": {
             "complete": True,
             "indexed_at": "2026-11-24T14:38:19.629688Z",
             "building": False,
+            "may_scan": True,
         },
     }
 

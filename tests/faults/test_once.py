@@ -20,9 +20,10 @@ from redis.retry import Retry
 
 from blobcache.exceptions import BlobUnknown, CacheUnavailable
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.redis.wrong_types import UNLINK_UNLESS
 from blobcache.reference import RepositoryName
 from blobcache.transport import cluster as transport
-from blobcache.transport.packing import Script
+from blobcache.transport.packing import Decision, Packed, Script, Watched
 from blobcache.transport.server import Server
 from project import embedded
 from tests.conformance import ALIAS, A, make_descriptor
@@ -310,6 +311,22 @@ def test_redirections_are_followed(
         repository.clear(A)
 
 
+def test_a_slot_that_has_moved_is_followed_where_scripts_are_refused(
+    store: Redis, nodes: embedded.Cluster
+) -> None:
+    store.set("{t}one", "text")
+    call = Packed([UNLINK_UNLESS.call([b"{t}one"], ["set"])])
+    with ExitStack() as stack:
+        slot = Slot(nodes, b"{t}", stack)
+        slot.begin()
+        slot.finish()
+        assert Server("default")._run_watched(UNLINK_UNLESS, (call, ())) == 1
+        assert not store.exists("{t}one")
+
+
+NOTHING = Watched(lambda keys, _: [("WATCH", *keys)], lambda *_: Decision([], None))
+
+
 def test_keys_that_are_on_their_way_are_waited_for(
     store: Redis, nodes: embedded.Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,7 +342,7 @@ def test_keys_that_are_on_their_way_are_waited_for(
             slot.finish()
 
         monkeypatch.setattr(transport, "sleep", pause)
-        script = Script("return redis.call('INCR', KEYS[2])")
+        script = Script("return redis.call('INCR', KEYS[2])", NOTHING)
         assert Server("default").script(script, [b"{t}one", b"{t}two"]) == 1
         assert len(pauses) == 1
 
@@ -339,5 +356,5 @@ def test_redirections_end(
         pauses: list[float] = []
         monkeypatch.setattr(transport, "sleep", pauses.append)
         with pytest.raises(CacheUnavailable):
-            Server("default").script(Script("return 1"), [b"{t}one", b"{t}two"])
+            Server("default").script(Script("return 1", NOTHING), [b"{t}one", b"{t}two"])
         assert len(pauses) == transport.MAX_ROUNDS

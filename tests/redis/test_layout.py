@@ -203,13 +203,16 @@ class TestCost:
         assert calls["hmget"] == 25
         assert calls.get("smismember", 0) == (3 if repository else 0)
 
-    def test_of_a_repair_is_a_second_round_trip(
+    def test_of_a_repair_is_a_round_trip_for_each_key_and_one_for_the_set(
         self, default_cache: Redis, observer: Redis
     ) -> None:
-        default_cache.set(b"repository::a::blobs", "text")
         repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
-        trips, calls = self.cost(observer, lambda: repository.set_descriptor(A, make_descriptor(A)))
-        assert trips == 2
+        for _ in range(2):  # the first time Redis does not know the script yet
+            default_cache.set(b"repository::a::blobs", "text")
+            trips, calls = self.cost(
+                observer, lambda: repository.set_descriptor(A, make_descriptor(A))
+            )
+        assert trips == 3
         assert calls["unlink"] == 1
         assert repository.stat(A) == make_descriptor(A)
 

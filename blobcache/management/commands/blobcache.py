@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 from blobcache.conf import DEFAULT_REGISTRY, registries
 from blobcache.doctor.repair import repair
 from blobcache.doctor.scan import Diagnosis
-from blobcache.exceptions import BlobCacheError, CatalogUnsupported
+from blobcache.exceptions import BlobCacheError, CacheUnavailable, CatalogUnsupported, Reason
 from blobcache.finding_texts import OUTCOMES, describe
 from blobcache.findings import DEFAULT_KINDS, FINDING_KINDS, Kind, Outcome
 from blobcache.services import get_browsable
@@ -97,7 +97,10 @@ class Command(BaseCommand):
                 self.reindex(registry)
         except BlobCacheError as error:
             cause = f" ({error.__cause__})" if error.__cause__ else ""
-            raise CommandError(f"{error}{cause}", returncode=failed) from error
+            hint = ""
+            if isinstance(error, CacheUnavailable) and error.reason is Reason.NO_SCAN:
+                hint = " Allow the command SCAN for this Redis user."
+            raise CommandError(f"{error}{cause}{hint}", returncode=failed) from error
 
     def reindex(self, registry: str) -> None:
         """Rebuild the index of repositories."""

@@ -1,0 +1,56 @@
+"""Commands that a server refuses: it has renamed them, or its ACL does not allow them to this user.
+
+Only the refusal of a whole command counts here. A script whose commands or keys the ACL refuses
+fails with another message, and so does a command that was refused for its keys.
+"""
+
+from __future__ import annotations
+
+import re
+from time import monotonic
+
+from redis.exceptions import ResponseError
+
+__all__ = ["Refusals", "refused_command"]
+
+SECONDS = 60.0
+"""How long a refusal is remembered, so that not every call fails first; then it is tried again."""
+
+_REFUSED = re.compile(
+    r"(?:unknown|unsupported) command[:,]? ['`\"]?(\w+)"
+    r"|command is not available:? ['`\"]?(\w+)"
+    r"|(?:user .*|this user) has no permissions to run the '(\w+)",
+    re.IGNORECASE,
+)
+"""Redis and Valkey without such a command; some hosted ones; and the ACL."""
+
+
+def refused_command(error: object) -> str | None:
+    """Return the command, in capitals, if the server refuses it; None for any other reply."""
+    found = _REFUSED.match(str(error)) if isinstance(error, ResponseError) else None
+    return next(filter(None, found.groups())).upper() if found else None
+
+
+class Refusals:
+    """What a server has refused lately."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def note(self, error: object) -> str | None:
+        """Remember the command that the error refuses, and return it; None for any other reply."""
+        command = refused_command(error)
+        if command is not None:
+            self._until[command] = monotonic() + SECONDS
+        return command
+
+    def forget(self, command: str) -> None:
+        """Forget a command, since it is allowed."""
+        self._until.pop(command, None)
+
+    def has(self, *commands: str) -> bool:
+        """Whether one of the commands was refused lately."""
+        until = self._until
+        return bool(until) and any(until.get(each, 0.0) > monotonic() for each in commands)
