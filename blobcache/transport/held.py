@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from blobcache.transport import private
 from blobcache.transport.guarded import GuardedSocket, guard, guard_connection, limit
+from blobcache.transport.sentinel import PrimaryWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,10 +42,11 @@ class Connections:
     because it must not use those of its parent.
     """
 
-    __slots__ = ("_free_slots", "_own", "_pid", "_pool", "_slot_count")
+    __slots__ = ("_free_slots", "_own", "_pid", "_pool", "_primary", "_slot_count")
 
     def __init__(self, pool: Any, *, hold: bool) -> None:
         self._pool = pool
+        self._primary = PrimaryWatch.of(pool)
         guard(pool)
         self._slot_count = 0
         if hold and private.CAN_HOLD and type(pool) is ConnectionPool:
@@ -87,6 +89,8 @@ class Connections:
                     self.drop(connection)
                     raise
                 self.drop(connection)
+        if self._primary is not None:
+            self._primary.look()
         connection = self._pool.get_connection()
         try:
             guard_connection(self._pool, connection)

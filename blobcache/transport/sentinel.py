@@ -1,0 +1,50 @@
+"""Leave a primary that Sentinels have replaced while it still answers.
+
+redis-py asks the Sentinels for the primary only when it opens a connection. A former primary that
+is alive, after a partition or a failover that somebody asked for, keeps its clients until the
+Sentinels make it a replica, some ten seconds later: what it confirms until then is lost. So the app
+asks once in a while. If the answer is new, redis-py closes the idle connections of the pool, and
+the others when they are given back.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+from redis.exceptions import RedisError
+from redis.sentinel import SentinelConnectionPool
+
+__all__ = ["ASK_SECONDS", "PrimaryWatch"]
+
+ASK_SECONDS = 1.0
+"""How often each process asks which server is the primary."""
+
+SILENT_SECONDS = 30.0
+"""How long it asks no more if no Sentinel answers: a call waits for that answer."""
+
+
+class PrimaryWatch:
+    """Asks the Sentinels of a pool for the primary, once a second."""
+
+    __slots__ = ("_next", "_pool")
+
+    def __init__(self, pool: SentinelConnectionPool) -> None:
+        self._pool = pool
+        self._next = 0.0
+
+    @classmethod
+    def of(cls, pool: Any) -> PrimaryWatch | None:
+        """Return the watch for a pool; None if it does not connect to the primary of Sentinels."""
+        return cls(pool) if isinstance(pool, SentinelConnectionPool) and pool.is_master else None
+
+    def look(self) -> None:
+        """Ask if it is time: one round trip to a Sentinel. A failure is left to the call itself."""
+        now = monotonic()
+        if now < self._next:
+            return
+        self._next = now + ASK_SECONDS  # first, so that other threads do not ask too
+        try:
+            self._pool.get_master_address()
+        except (RedisError, OSError):
+            self._next = now + SILENT_SECONDS

@@ -1,0 +1,97 @@
+"""A failover by Sentinels that leaves the former primary alive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from time import monotonic, sleep
+
+import pytest
+from django_redis import get_redis_connection
+from redis.exceptions import RedisError
+
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.transport import sentinel
+from project import embedded
+from tests.conformance import A, B, make_descriptor
+from tests.servers import Meter, cache_at
+from tests.stores import SENTINEL
+
+FAILOVER_SECONDS = 20.0
+"""How long the Sentinels may take."""
+
+
+@pytest.fixture(scope="module")
+def watched() -> Iterator[embedded.Sentinels]:
+    with embedded.sentinels() as watched:
+        yield watched
+
+
+@pytest.fixture
+def provider(watched: embedded.Sentinels) -> Iterator[RedisBlobDescriptorCacheProvider]:
+    with cache_at(watched.url, **SENTINEL, SENTINELS=watched.addresses):
+        yield RedisBlobDescriptorCacheProvider()
+
+
+def primaries(watched: embedded.Sentinels) -> set[int]:
+    """Return the ports that the Sentinels name."""
+    found = set()
+    for node in watched.nodes:
+        with node.client() as client:
+            _, port = client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", watched.name)
+            found.add(int(port))
+    return found
+
+
+def test_a_process_asks_the_sentinels_once_in_a_while(
+    watched: embedded.Sentinels, provider: RedisBlobDescriptorCacheProvider
+) -> None:
+    provider.set_descriptor(A, make_descriptor(A))
+    with watched.nodes[0].client() as client:
+        meter = Meter(client)
+        for _ in range(20):
+            provider.stat(A)
+        assert meter.read().calls["sentinel|masters"] <= 1
+
+
+def test_sentinels_that_are_gone_are_not_asked_again_soon(
+    watched: embedded.Sentinels,
+    provider: RedisBlobDescriptorCacheProvider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[None] = []
+
+    def ask() -> None:
+        asked.append(None)
+        raise RedisError
+
+    provider.set_descriptor(A, make_descriptor(A))
+    monkeypatch.setattr(sentinel, "ASK_SECONDS", 0.0)
+    pool = get_redis_connection("default").connection_pool
+    watch = sentinel.PrimaryWatch.of(pool)
+    assert watch is not None
+    monkeypatch.setattr(pool, "get_master_address", ask)
+    for _ in range(3):
+        watch.look()
+    assert len(asked) == 1
+
+
+def test_a_former_primary_that_still_answers_is_left(
+    watched: embedded.Sentinels, provider: RedisBlobDescriptorCacheProvider
+) -> None:
+    """Within a second after the Sentinels know; they leave it a primary for some ten seconds."""
+    provider.set_descriptor(A, make_descriptor(A))
+    with watched.nodes[0].client() as client:
+        client.execute_command("SENTINEL FAILOVER", watched.name)
+    deadline = monotonic() + FAILOVER_SECONDS
+    while primaries(watched) != {watched.replica.port}:
+        assert monotonic() < deadline
+        sleep(0.01)
+    with watched.primary.client() as former, watched.replica.client() as current:
+        assert former.info("replication")["role"] == "master"
+        sleep(sentinel.ASK_SECONDS)
+        provider.set_descriptor(B, make_descriptor(B))
+        assert current.exists(f"blobs::{B}")
+        assert not former.exists(f"blobs::{B}")
+        with suppress(RedisError):  # what the Sentinels do later
+            former.replicaof("127.0.0.1", watched.replica.port)
