@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,9 @@ from redis import Redis
 from project import embedded
 from tests.servers import Encrypted, cache_at, encrypted, installed
 from tests.stores import KINDS, store
+
+# redis-py looks its own version up for each connection, which takes longer than to connect.
+importlib.metadata.version = functools.cache(importlib.metadata.version)
 
 
 @pytest.fixture(scope="session")

@@ -48,17 +48,17 @@ def allowed(route: str) -> list[str]:
 
 
 @EVERY_ROW
-@pytest.mark.parametrize("query", ["dry=1", "Cursor=", "cursor%20=", "=", "a;b", "dryrun", "_=1"])
 def test_an_unknown_parameter_is_refused_and_nothing_is_written(
-    row: Row, query: str, superuser: APIClient, filled: Redis
+    row: Row, superuser: APIClient, filled: Redis
 ) -> None:
     before = content(filled)
-    response = ask(superuser, row, query)
-    refused(response, 400, "PARAMETER_INVALID")
-    (error,) = response.json()["errors"]
-    assert error["detail"]["allowed"] == allowed(row.route)
-    assert all(name in error["message"] for name in allowed(row.route))
-    assert content(filled) == before
+    for query in ("dry=1", "Cursor=", "cursor%20=", "=", "a;b", "dryrun", "_=1"):
+        response = ask(superuser, row, query)
+        refused(response, 400, "PARAMETER_INVALID")
+        (error,) = response.json()["errors"]
+        assert error["detail"]["allowed"] == allowed(row.route), query
+        assert all(name in error["message"] for name in allowed(row.route)), query
+        assert content(filled) == before, query
     assert not LogEntry.objects.exists()
 
 
@@ -164,17 +164,17 @@ def test_the_wrong_name_is_quoted_and_cut(name: str, superuser: APIClient, fille
 
 
 @EVERY_ROW
-@pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html", "application/xml"])
 @pytest.mark.parametrize("debug", [False, True])
 def test_more_parameters_than_django_reads_are_refused(
-    row: Row, accept: str, debug: bool, superuser: APIClient, filled: Redis, settings: LazySettings
+    row: Row, debug: bool, superuser: APIClient, filled: Redis, settings: LazySettings
 ) -> None:
     settings.DEBUG = debug
     before = content(filled)
     query = "&".join(f"x{number}=1" for number in range(1001))
-    response = ask(superuser, row, query, HTTP_ACCEPT=accept)
-    refused(response, 400, "PARAMETER_INVALID")
-    assert content(filled) == before
+    for accept in ("*/*", "application/json", "text/html", "application/xml"):
+        response = ask(superuser, row, query, HTTP_ACCEPT=accept)
+        refused(response, 400, "PARAMETER_INVALID")
+        assert content(filled) == before, accept
 
 
 @EVERY_ROW
