@@ -21,7 +21,7 @@ from benchmarks.machine import description
 from benchmarks.results import Section
 
 BENCHMARKS = (
-    *("operations", "batch", "metrics", "catalog", "purge", "memory"),
+    *("operations", "batch", "metrics", "catalog", "purge", "unreferenced", "growth", "memory"),
     *("http", "hostile", "startup", "scaling", "alternatives"),
 )
 """Each a module here with a function `run`. Imported late: they need Django to be set up."""

@@ -151,7 +151,7 @@ class Candidates:
     @classmethod
     def delete(cls, name: str) -> None:
         """Delete the file of that name, if there is one."""
-        with suppress(CandidatesLost):
+        with suppress(CandidatesLost, OSError):
             _delete(_path(name))
 
     def _select(self, query: str, *values: bytes | int) -> list[Digest]:

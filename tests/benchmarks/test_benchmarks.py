@@ -36,6 +36,8 @@ FIGURES = {
         "blobs of a repository, 3,000",
         "admin's page of a repository, 3,000",
     ],
+    "unreferenced among few": ["with its file: seconds", "with its file: MB", "without: seconds"],
+    "growth": ["repositories", "holders, everywhere", "admin: a repository, search"],
     "purge among": [
         "one blob: clear in all that the index knows",
         "one blob: the walk",
@@ -67,6 +69,8 @@ RATIOS = {
     ],
     "stat_many": ["original / stat_many", "one pipeline / stat_many"],
     "pages": ["repositories: time", "blobs of a repository: commands"],
+    "unreferenced among few": ["without / with its file", "memory / 64 MB"],
+    "growth": ["members: largest command or reply / 10,000"],
     "purge among": ["index / 300 ms", "walk / 300,000 keys/s", "longest command / 1 ms"],
     "memory": ["ours / the registry's"],
     "HTTP: GET": ["scoped stat / bare view, anonymous"],
@@ -160,6 +164,13 @@ def test_every_bar_is_reported_as_cleared_or_not(report: Report) -> None:
     cleared = sum(each["passed"] for each in held)
     assert f"{cleared} of {len(held)} targets reached." in report.text
     assert report.results["short"] is True
+
+
+def test_growth_is_reported_as_a_table(report: Report) -> None:
+    (section,) = report.sections("growth")
+    _, head, line, *rows = section["notes"]
+    assert {head.count("|"), line.count("|"), *(row.count("|") for row in rows)} == {8}
+    assert len(rows) == len(section["figures"])
 
 
 def test_importing_the_services_imports_nothing_of_the_upper_layers(report: Report) -> None:

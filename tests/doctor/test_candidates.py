@@ -157,6 +157,7 @@ class TestLoss:
         monkeypatch.setattr("tempfile.tempdir", str(directory / "missing"))
         with pytest.raises(CandidatesLost):
             Candidates.create()
+        Candidates.delete("a" * 32)
 
 
 class TestCleaning:
