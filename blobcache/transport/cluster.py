@@ -29,7 +29,7 @@ from blobcache.transport.guarded import limit
 from blobcache.transport.packing import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from blobcache.transport.held import Connections
     from blobcache.transport.packing import Command
@@ -141,27 +141,30 @@ def _send_and_follow(
     for _ in range(MAX_ROUNDS):
         batches = _by_node(cluster, pending, replica=replica)
         pending, replica = [], False
-        moved: dict[int, MovedError] = {}
-        is_moving = False
+        errors: dict[tuple[type[Exception], int], Any] = {}
         for each, reply in _exchange(cluster, batches, connections_of):
             replies[each.place] = reply
-            if isinstance(reply, MovedError):  # which redis-py makes a kind of AskError
-                moved[each.slot] = reply
-                pending.append(each._replace(importer=None))
-            elif isinstance(reply, AskError):
-                pending.append(each._replace(importer=_node_at(cluster, reply)))
-            elif isinstance(reply, TryAgainError):
-                is_moving = True
-                pending.append(each._replace(importer=None))
-            elif isinstance(reply, ClusterDownError):
-                _refresh(cluster)
+            if isinstance(reply, AskError | TryAgainError | ClusterDownError):
+                errors[type(reply), each.slot] = reply
+                if not isinstance(reply, ClusterDownError):
+                    pending.append(each._replace(importer=_importer(cluster, reply)))
+        if errors:
+            _learn(cluster, errors.values())
         if not pending:
             break
-        for error in moved.values():
-            private.move_slot(cluster, error)
-        if is_moving:
-            sleep(_PAUSE)
     return replies
+
+
+def _learn(cluster: Any, errors: Iterable[Exception]) -> None:
+    """Prepare the client for the next round, according to the errors of this one."""
+    for error in errors:
+        if isinstance(error, MovedError):
+            private.move_slot(cluster, error)
+    kinds = set(map(type, errors))
+    if ClusterDownError in kinds:  # perhaps of a node alone, which is not in the cluster any more
+        _refresh(cluster)
+    if TryAgainError in kinds:
+        sleep(_PAUSE)
 
 
 def _by_node(cluster: Any, pending: Sequence[_Pending], *, replica: bool) -> list[_Batch]:
@@ -210,8 +213,10 @@ def _node_of(cluster: Any, slot: int, *, replica: bool) -> Any:
         return private.node_of_slot(cluster, slot, replica=replica)
 
 
-def _node_at(cluster: Any, error: AskError) -> Any:
-    """The node that a redirection names, which may be new."""
+def _importer(cluster: Any, error: Exception) -> Any:
+    """The node that an `AskError` names, which may be new; None for other errors."""
+    if not isinstance(error, AskError) or isinstance(error, MovedError):  # a kind of the former
+        return None
     node = cluster.get_node(host=error.host, port=error.port)
     if node is None:
         _refresh(cluster)

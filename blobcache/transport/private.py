@@ -175,10 +175,13 @@ def move_slot(cluster: Any, error: Any) -> None:
     """Remember that a slot has moved to another node, as redis-py's `MovedError` says."""
     manager = cluster.nodes_manager
     move = getattr(manager, "move_slot", None) or getattr(manager, "update_moved_exception", None)
-    if move is None or not error.host:  # the server may leave the host's name out
-        manager.initialize()
-    else:
-        move(error)
+    try:
+        if move is not None and error.host:  # the server may leave the host's name out
+            move(error)
+            return
+    except KeyError:  # the slot was without a node when another thread asked for all of them
+        pass
+    manager.initialize()
 
 
 def refresh_slots(cluster: Any, failed: str | None = None) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.cluster import NodesManager
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004 - redis-py's own names
 from redis.retry import Retry
@@ -22,6 +23,7 @@ from blobcache.exceptions import BlobUnknown, CacheUnavailable
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.wrong_types import UNLINK_UNLESS
 from blobcache.reference import RepositoryName
+from blobcache.services.catalog import Budgets
 from blobcache.transport import cluster as transport
 from blobcache.transport.packing import Decision, Packed, Script, Watched
 from blobcache.transport.server import Server
@@ -59,10 +61,13 @@ def policy() -> Retry | None:
 
 
 @pytest.fixture
-def store(policy: Retry | None, proxies: Sequence[Proxy]) -> Iterator[Redis]:
-    """The cache, by way of the proxies, emptied."""
-    retry = {} if policy is None else {"retry": policy}
-    with cache_at(proxies[0].url, **CLUSTER, REDIS_CLIENT_KWARGS=retry) as client:
+def store(
+    request: pytest.FixtureRequest, policy: Retry | None, proxies: Sequence[Proxy]
+) -> Iterator[Redis]:
+    """The cache, by way of the proxies, emptied; a parameter may have options of the client."""
+    kwargs = {"retry": policy} if policy else {}
+    kwargs |= getattr(request, "param", {})
+    with cache_at(proxies[0].url, **CLUSTER, REDIS_CLIENT_KWARGS=kwargs) as client:
         client.flushall()
         yield client
 
@@ -108,7 +113,8 @@ class Calls:
 
     def __init__(self, name: RepositoryName) -> None:
         self.name = name
-        self.provider = RedisBlobDescriptorCacheProvider()
+        # A purge ends in one step, however busy the machine is.
+        self.provider = RedisBlobDescriptorCacheProvider(budgets=Budgets(purge=60))
         self.repository = self.provider.repository_scoped(name)
 
     def set(self) -> object:
@@ -245,6 +251,7 @@ class Slot:
         clients = [stack.enter_context(node.client()) for node in nodes.nodes]
         home = self.slot * 3 // 16384
         self.source, self.target = clients[home], clients[(home + 1) % 3]
+        self.target_node = nodes.nodes[(home + 1) % 3]
         self.owner = self.source
         self.clients = clients
         stack.callback(self.give_back)
@@ -285,9 +292,17 @@ class Slot:
         return bytes(answer).decode()
 
 
+@pytest.mark.parametrize("missing", [(), ("move_slot", "update_moved_exception")])
 def test_redirections_are_followed(
-    store: Redis, nodes: embedded.Cluster, count: Callable[[], Counter[str]]
+    store: Any,
+    nodes: embedded.Cluster,
+    proxies: Sequence[Proxy],
+    count: Callable[[], Counter[str]],
+    missing: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name in missing:
+        monkeypatch.delattr(NodesManager, name, raising=False)
     provider = RedisBlobDescriptorCacheProvider()
     repository = provider.repository_scoped("a")
     usual = []
@@ -299,6 +314,8 @@ def test_redirections_are_followed(
     with ExitStack() as stack:
         slot = Slot(nodes, b"blobs::" + A.encode(), stack)
         slot.begin()  # ASK: the key does not exist on its node
+        other = proxies[nodes.nodes.index(slot.target_node)]  # is not known yet
+        del store.nodes_manager.nodes_cache[f"127.0.0.1:{other.port}"]
         count()
         assert repository.set_descriptor(A, make_descriptor(A)).created
         assert count() == usual[1]
@@ -325,6 +342,64 @@ def test_a_slot_that_has_moved_is_followed_where_scripts_are_refused(
 
 
 NOTHING = Watched(lambda keys, _: [("WATCH", *keys)], lambda *_: Decision([], None))
+
+
+@pytest.mark.parametrize("knows_what_failed", [True, False])
+@pytest.mark.parametrize("store", [{"require_full_coverage": False}], indirect=True)
+def test_a_slot_without_a_node_is_looked_for_again(
+    store: Redis,
+    nodes: embedded.Cluster,
+    knows_what_failed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not knows_what_failed:
+        initialize = NodesManager.initialize
+
+        def read_all(self: NodesManager) -> None:
+            initialize(self)
+
+        monkeypatch.setattr(NodesManager, "initialize", read_all)
+    provider = RedisBlobDescriptorCacheProvider()
+    provider.set_descriptor(A, make_descriptor(A))
+    with ExitStack() as stack:
+        slot = Slot(nodes, b"blobs::" + A.encode(), stack)
+        for client in slot.clients:
+            client.config_set("cluster-require-full-coverage", "no")
+            client.execute_command("CLUSTER DELSLOTS", slot.slot)
+        for _ in range(2):  # first the node says that it has no such slot
+            with pytest.raises(CacheUnavailable):
+                provider.stat(A)
+        slot.give_to(slot.source)
+        assert provider.clear(A) == make_descriptor(A)
+
+
+def test_a_node_that_nobody_knows_is_not_asked(
+    store: Any, nodes: embedded.Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_refresh", lambda _: None)
+    with ExitStack() as stack:
+        Slot(nodes, b"blobs::" + A.encode(), stack).begin()
+        store.nodes_manager.nodes_cache.clear()
+        with pytest.raises(CacheUnavailable):
+            RedisBlobDescriptorCacheProvider().set_descriptor(A, make_descriptor(A))
+
+
+def test_a_client_without_a_free_connection_does_not_ask_for_the_topology(
+    proxies: Sequence[Proxy], nodes: embedded.Cluster
+) -> None:
+    with (
+        cache_at(proxies[0].url, **CLUSTER, REDIS_CLIENT_KWARGS={"max_connections": 1}) as client,
+        nodes.nodes[0].client() as observer,
+        ExitStack() as stack,
+    ):
+        cluster: Any = client
+        pools = [node.redis_connection.connection_pool for node in cluster.get_primaries()]
+        for pool in pools:
+            stack.callback(pool.release, pool.get_connection())
+        meter = Meter(observer)
+        with pytest.raises(CacheUnavailable):
+            RedisBlobDescriptorCacheProvider().stat(A)
+        assert not meter.read().calls["cluster|slots"]
 
 
 def test_keys_that_are_on_their_way_are_waited_for(
