@@ -29,6 +29,8 @@ from redis.connection import AbstractConnection
 
 import blobcache.transport
 from blobcache.exceptions import BlobUnknown, CacheUnavailable
+from blobcache.redis import commands
+from blobcache.redis.clears import CLEAR_GLOBAL
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.transport import held, private
@@ -118,6 +120,7 @@ def replies_are_late() -> Iterator[None]:
 def calls(provider: RedisBlobDescriptorCacheProvider) -> dict[str, Callable[[], object]]:
     """A call for each way to Redis, by name."""
     repository, server = provider.repository_scoped("a"), provider.server
+    clear = commands.clear_template(None, takes_blob=True)
     return {
         "stat": lambda: repository.stat(A),
         "stat_many": lambda: repository.stat_many([A, B]),
@@ -125,12 +128,13 @@ def calls(provider: RedisBlobDescriptorCacheProvider) -> dict[str, Callable[[], 
         "clear": lambda: repository.clear(A),
         "scan": lambda: server.scan("", b"*", 10),
         "script": lambda: provider.clear(A),
+        "watched": lambda: server._run_watched(CLEAR_GLOBAL, (clear, (A,))),
         "info": server.info,
         "config": lambda: server.config("save"),
     }
 
 
-CALLS = ("stat", "stat_many", "set", "clear", "scan", "script", "info", "config")
+CALLS = ("stat", "stat_many", "set", "clear", "scan", "script", "watched", "info", "config")
 
 
 WAYS: dict[str, dict[str, Any]] = {

@@ -85,10 +85,11 @@ def watch_in_pipeline(
     try:
         replies = [ask(command) for command in reads]
         sock = private.socket_of(pipe.connection)
-        writes = decide(replies)
-        if sock is not None:
-            require_same_socket(pipe.connection, sock)
-        replies = [ask(command) for command in writes]
+        writes, replies = decide(replies), []
+        for command in writes:
+            if sock is not None:  # else it is not known
+                require_same_socket(pipe.connection, sock)
+            replies.append(ask(command))
         is_clean = True
     finally:
         if not is_clean:
