@@ -120,14 +120,25 @@ class RedisKeyWalk:
             name for name in map(repository_text, repositories) if isinstance(name, RepositoryName)
         ]
         answers = self._server.batch([are_members(name, digests) for name in names])
-        held: list[Membership] = []
-        others: list[Membership] = []
-        for name, reply in zip(names, answers, strict=True):
-            if is_wrong_type(reply):
-                continue
-            for digest, is_member in zip(digests, cast("list[int]", reply), strict=True):
-                (held if is_member else others).append(Membership(name, digest))
-        if others and self._server.is_cluster:
-            exist = self._server.batch([("EXISTS", keys.override(*each)) for each in others])
-            held += [each for each, reply in zip(others, exist, strict=True) if reply]
-        return held
+        known = [
+            (name, cast("list[int]", reply))
+            for name, reply in zip(names, answers, strict=True)
+            if not is_wrong_type(reply)
+        ]
+        held = [
+            Membership(name, digest)
+            for name, reply in known
+            if 1 in reply
+            for digest, is_member in zip(digests, reply, strict=True)
+            if is_member
+        ]
+        if not self._server.is_cluster:
+            return held
+        others = [
+            Membership(name, digest)
+            for name, reply in known
+            for digest, is_member in zip(digests, reply, strict=True)
+            if not is_member
+        ]
+        exist = self._server.batch([("EXISTS", keys.override(*each)) for each in others])
+        return held + [each for each, reply in zip(others, exist, strict=True) if reply]
