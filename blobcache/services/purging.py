@@ -41,13 +41,13 @@ _log = logging.getLogger("blobcache.purge")
 _TOGETHER = 100
 """Clears after which a step looks at the time."""
 
-_SCANS = 32
+_SCANS = 64
 """Commands of the walk after which the found repositories are asked, however few they are."""
 
-_KEYS = STEP // 2
-"""Keys that a command of the walk looks at, at most: well under a millisecond on every server."""
+_KEYS = STEP // 4
+"""Keys that a command of the walk looks at, at most: half a millisecond of the slowest server."""
 
-_QUESTIONS = 500_000
+_QUESTIONS = 250_000
 """Questions about the repositories that one command of the walk finds, at most."""
 
 _GLOBAL, _INDEX, _WALK, _LAST, _END = "g", "i", "w", "l", ""
