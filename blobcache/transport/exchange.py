@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from blobcache.transport import private
 from blobcache.transport.guarded import GuardedSocket, limit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from blobcache.transport.held import Connections
 
@@ -29,6 +29,7 @@ __all__ = [
     "can_exchange",
     "exchange",
     "exchange_watched",
+    "is_from_replica",
     "read_reply",
     "require_same_socket",
 ]
@@ -63,8 +64,19 @@ def exchange(connections: Connections, packed: bytes, count: int, *, repeatable:
     except BaseException:
         connections.drop(connection)
         raise
-    connections.keep(connection)
+    if not repeatable and is_from_replica(replies):
+        connections.drop(connection)
+    else:
+        connections.keep(connection)
     return replies
+
+
+def is_from_replica(replies: Sequence[Any]) -> bool:
+    """Whether a server refused a write because it is a replica.
+
+    The connection is closed then: the same address may lead to the new primary by now.
+    """
+    return ReadOnlyError in map(type, replies)
 
 
 def exchange_watched(

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from blobcache.transport import private
-from blobcache.transport.exchange import require_same_socket
+from blobcache.transport.exchange import is_from_replica, require_same_socket
 from blobcache.transport.guarded import limit
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def send_in_pipeline(
         except BaseException:
             pool.take_back(is_clean=False)
             raise
-        pool.take_back(is_clean=True)
+        pool.take_back(is_clean=repeatable or not is_from_replica(replies))
     return private.encode_decoded(client, replies)
 
 

@@ -29,7 +29,7 @@ from blobcache.transport.server import Server
 from project import embedded
 from tests.conformance import A, B, make_descriptor
 from tests.proxy import CutReply, CutRequest, proxy
-from tests.servers import cache_at
+from tests.servers import Meter, cache_at
 from tests.stores import CLUSTER, OTHER_CLIENT, PYTHON_PARSER
 
 TIMEOUT = 0.5
@@ -290,6 +290,19 @@ def test_a_replica_that_lost_its_primary_refuses_writes(server: embedded.Server)
     with server.client() as client:
         client.replicaof("127.0.0.1", 1)
         assert_unavailable("set")
+        client.replicaof("NO", "ONE")
+    assert_works()
+
+
+def test_a_connection_to_a_server_that_became_a_replica_is_closed(server: embedded.Server) -> None:
+    """After a failover the same name may lead to another server: to the new primary."""
+    assert_works()
+    with server.client() as client, server.client() as observer:
+        client.replicaof("127.0.0.1", 1)
+        meter = Meter(observer)
+        for name in ("set", "scoped clear"):
+            assert_unavailable(name)
+        assert meter.read().connections == 1
         client.replicaof("NO", "ONE")
     assert_works()
 
