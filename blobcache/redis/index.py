@@ -90,12 +90,17 @@ class NameIndex:
 
         The default is `Budgets.build`. The index is due when there is none, when it is older than
         its maximum age, or not `newer_than` the build of that serial number. Never waits for
-        another builder. Four round trips at least.
+        another builder. Four round trips at least. Where Redis refuses ``SCAN``, a build that must
+        be `newer_than` another raises `CacheUnavailable`; otherwise the status says so.
         """
         if self.may_write:
             budgets = self.budgets
             deadline = budgets.deadline(budgets.build if budget is None else budget)
-            self._builder.step(deadline, budgets.step, newer_than)
+            try:
+                self._builder.step(deadline, budgets.step, newer_than)
+            except CacheUnavailable as error:
+                if newer_than is not None or error.reason is not Reason.NO_SCAN:
+                    raise
         return self.status()
 
     def reindex(self, progress: Callable[[CatalogStatus], None] | None = None) -> CatalogStatus:
@@ -117,14 +122,8 @@ class NameIndex:
     def refresh(self) -> CatalogStatus:
         """Return the status, after a step of building if the index is too old and can be built."""
         status = self.status()
-        if abs(status.age) < self._max_age or not status.may_scan:
-            return status
-        try:
-            return self.build_step()
-        except CacheUnavailable as error:
-            if error.reason is not Reason.NO_SCAN:
-                raise
-            return self.status()
+        is_due = abs(status.age) >= self._max_age and status.may_scan
+        return self.build_step() if is_due else status
 
     # Writing
 

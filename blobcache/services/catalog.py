@@ -241,7 +241,9 @@ class Catalog(Protocol):
         """Build the index for at most `budget` seconds, if it is due, and return its status.
 
         The default is `Budgets.build`. The index is due when there is none, when it is too old, or
-        when it is not `newer_than` the build of that serial number.
+        when it is not `newer_than` the build of that serial number. Where Redis refuses ``SCAN``, a
+        build that must be `newer_than` another raises `CacheUnavailable`, with `Reason.NO_SCAN`;
+        otherwise the status says so.
         """
         ...
 

@@ -113,12 +113,31 @@ def test_the_api_and_the_admin_show_what_is_refused(bare: Redis, admin_client: C
         response = admin_client.get("/api/blobs/")
         assert response.status_code == 503
         assert "walk through all keys" in response.json()["errors"][0]["message"]
+        address = f"/api/blobs/{A}/purge/"
+        started = admin_client.post(address, {}, content_type="application/json")
+        assert started.status_code == 200, started.content
+        assert started.json()["cleared"] == ["a"]
+        response = admin_client.post(
+            address, {"cursor": started.json()["next"]}, content_type="application/json"
+        )
+        assert response.status_code == 503
+        assert "walk through all keys" in response.json()["errors"][0]["message"]
     with override_settings(ROOT_URLCONF="tests.admin.urls"):
-        page = admin_client.get("/admin/blobcache/repository/").content.decode()
-        for text in ("may not run SCAN", "may not run INFO", "It cannot be built", ">a</a>"):
-            assert text in page
-        page = admin_client.get("/admin/blobcache/blob/?browse=on").content.decode()
-        assert "Redis does not allow SCAN" in page
+        RedisBlobDescriptorCacheProvider().repository_scoped("a").set_descriptor(
+            A, make_descriptor(A)
+        )
+        for query in ("", "?o=-blobs", "?m=in&q=a"):
+            page = admin_client.get(f"/admin/blobcache/repository/{query}").content.decode()
+            for text in ("may not run SCAN", "may not run INFO", "It cannot be built", ">a</a>"):
+                assert text in page, query
+        for method, address in (
+            ("get", "blob/?browse=on"),
+            ("get", "repository/consistency/?run=on"),
+            ("post", "repository/refresh/"),
+        ):
+            answer = getattr(admin_client, method)(f"/admin/blobcache/{address}", follow=True)
+            assert answer.status_code == 200
+            assert "Redis does not allow SCAN" in answer.content.decode(), address
 
 
 class TestWithoutScan:
@@ -148,7 +167,7 @@ class TestWithoutScan:
     def test_what_needs_a_walk_says_so(self, provider: RedisBlobDescriptorCacheProvider) -> None:
         for call in (
             provider.catalog.blobs,
-            provider.catalog.build_step,
+            lambda: provider.catalog.build_step(newer_than=0),
             provider.catalog.reindex,
             lambda: purge(provider, A),
             lambda: list(Diagnosis(provider).run()),
