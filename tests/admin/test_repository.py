@@ -81,7 +81,7 @@ def test_paging_shows_every_member(
 ) -> None:
     monkeypatch.setattr(django_admin.site.get_model_admin(Repository), "list_per_page", 10)
     service = provider.repository_scoped("big/one")
-    digests = {Digest(f"sha256:{number:064x}") for number in range(600)}
+    digests = {Digest(f"sha256:{number:064x}") for number in range(250)}
     for digest in digests:
         service.set_descriptor(digest, Descriptor(digest, 1, "a/b"))
     seen: set[str] = set()

@@ -138,7 +138,7 @@ def test_only_damage_is_repaired_in_random_data(
         provider = RedisBlobDescriptorCacheProvider(Rules(role=role))
 
         @settings(
-            max_examples=60 if kind == "valkey" else 25,
+            max_examples=30 if kind == "valkey" else 12,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         )

@@ -151,12 +151,12 @@ class TestSomeRepositories:
 
 
 class TestKinds:
-    @pytest.mark.parametrize("kind", sorted(DEFAULT_KINDS))
-    def test_only_the_requested_kinds_are_found(self, kind: Kind, default_cache: Redis) -> None:
+    def test_only_the_requested_kinds_are_found(self, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         sample.fill(provider)
-        found = findings(provider, kinds=[kind])
-        assert {finding.kind for finding in found.values()} == {kind}
+        for kind in DEFAULT_KINDS:
+            found = findings(provider, kinds=[kind])
+            assert {finding.kind for finding in found.values()} == {kind}
 
     def test_without_requested_kinds_nothing_is_found(self, default_cache: Redis) -> None:
         write_blob(default_cache, digest(1), "leftover")

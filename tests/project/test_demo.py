@@ -151,11 +151,32 @@ def is_signed_in(browser: OpenerDirector, demo: Demo) -> bool:
         return bool(page.url == urljoin(demo.url, "admin/"))
 
 
+OTHERS = {
+    "DJANGO_DEBUG": "1",
+    "DJANGO_HTTPS": "1",
+    "DJANGO_BEHIND_PROXY": "1",
+    "DJANGO_BASIC_AUTH": "0",
+    "DJANGO_STATIC_FINDERS": "0",
+    "DJANGO_ALLOWED_HOSTS": "portal.example",
+}
+"""Variables that the user has exported for another portal."""
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """A demo with sample data."""
+    """A demo with sample data, under the worst of circumstances.
+
+    The variables `OTHERS` are set, and its directory, which others may read, has files of an
+    earlier demo.
+    """
     directory = tmp_path_factory.mktemp("demo")
-    with running(directory / "var", directory / "log") as demo:
+    data = directory / "var"
+    data.mkdir(mode=0o755)
+    for name in ("password", "portal.sqlite3"):
+        (data / name).touch(mode=0o644)
+        (data / name).chmod(0o644)
+    env = {**OTHERS, "DJANGO_DATABASE_PATH": str(directory / "another.sqlite3")}
+    with running(data, directory / "log", **env) as demo:
         yield demo
 
 
@@ -237,46 +258,21 @@ def test_every_part_of_a_page_loads_from_the_same_host(demo: Demo, path: str) ->
         browser.open(url).close()
 
 
-OTHERS = {
-    "DJANGO_DEBUG": "1",
-    "DJANGO_HTTPS": "1",
-    "DJANGO_BEHIND_PROXY": "1",
-    "DJANGO_BASIC_AUTH": "0",
-    "DJANGO_STATIC_FINDERS": "0",
-    "DJANGO_ALLOWED_HOSTS": "portal.example",
-}
-"""Variables that the user has exported for another portal."""
-
-
-@pytest.fixture(scope="module")
-def careless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """A demo in a directory that others may read, with an earlier demo's files and `OTHERS`."""
-    directory = tmp_path_factory.mktemp("careless")
-    data = directory / "var"
-    data.mkdir(mode=0o755)
-    for name in ("password", "portal.sqlite3"):
-        (data / name).touch(mode=0o644)
-        (data / name).chmod(0o644)
-    env = {**OTHERS, "DJANGO_DATABASE_PATH": str(directory / "another.sqlite3")}
-    with running(data, directory / "log", **env) as demo:
-        yield demo
-
-
-def test_only_the_owner_can_read_the_files_that_it_writes(careless: Demo) -> None:
+def test_only_the_owner_can_read_the_files_that_it_writes(demo: Demo) -> None:
     """Under any umask, in a directory that others may read, and for files of an earlier demo."""
-    assert is_signed_in(signed_in(careless, careless.shown("Password")), careless)
-    files = [path for path in careless.data.rglob("*") if path.is_file()]
+    assert is_signed_in(signed_in(demo, demo.shown("Password")), demo)
+    files = [path for path in demo.data.rglob("*") if path.is_file()]
     assert {"lock", "password", "portal.sqlite3", "secret-key"} <= {each.name for each in files}
     assert {oct(each.stat().st_mode & 0o777) for each in files} == {"0o600"}
 
 
-def test_variables_exported_for_another_portal_are_ignored(careless: Demo) -> None:
-    assert is_signed_in(signed_in(careless, careless.shown("Password")), careless)
+def test_variables_exported_for_another_portal_are_ignored(demo: Demo) -> None:
+    assert is_signed_in(signed_in(demo, demo.shown("Password")), demo)
     with pytest.raises(HTTPError) as missed:
-        build_opener().open(urljoin(careless.url, "nowhere/"))
+        build_opener().open(urljoin(demo.url, "nowhere/"))
     with missed.value as page:
         assert "DEBUG" not in page.read().decode(), "Django's page for developers"
-    assert not (careless.data.parent / "another.sqlite3").exists()
+    assert not (demo.data.parent / "another.sqlite3").exists()
 
 
 @pytest.fixture

@@ -10,19 +10,27 @@ from blobcache.findings import RECORD_KINDS, Kind
 from blobcache.redis import keys
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
-from blobcache.services import get_provider
+from blobcache.services import get_browsable, get_provider
 from blobcache.services.records import Record
-from project import sample
+from project import embedded, sample
+from tests.servers import cache_at
 
 Contents = dict[bytes, object]
 
 
+@pytest.fixture(scope="module")
+def filled() -> Iterator[Redis]:
+    """The raw client of CACHES["default"], a server of its own with the sample data."""
+    with embedded.start() as server, cache_at(server.url) as client:
+        sample.fill(get_browsable())
+        yield client
+
+
 @pytest.fixture
-def provider(default_cache: Redis) -> RedisBlobDescriptorCacheProvider:
+def provider(filled: Redis) -> RedisBlobDescriptorCacheProvider:
     """A provider on a Redis with the sample data."""
     provider = get_provider()
     assert isinstance(provider, RedisBlobDescriptorCacheProvider)
-    sample.fill(provider)
     return provider
 
 
@@ -49,14 +57,14 @@ def records(provider: RedisBlobDescriptorCacheProvider) -> Iterator[Record]:
 
 
 def test_it_is_the_same_each_time(
-    provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
+    provider: RedisBlobDescriptorCacheProvider, filled: Redis
 ) -> None:
-    before = contents(default_cache)
+    before = contents(filled)
     sample.fill(provider)
-    assert contents(default_cache) == before, "when it is repeated"
-    default_cache.flushall()
+    assert contents(filled) == before, "when it is repeated"
+    filled.flushall()
     sample.fill(provider)
-    assert contents(default_cache) == before, "from nothing"
+    assert contents(filled) == before, "from nothing"
 
 
 def test_the_catalog_lists_every_repository(provider: RedisBlobDescriptorCacheProvider) -> None:
@@ -104,9 +112,9 @@ def test_the_global_scope_shows_every_state_of_a_blob(
 
 
 def test_there_is_an_orphan_override_and_an_unreferenced_blob(
-    provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
+    provider: RedisBlobDescriptorCacheProvider, filled: Redis
 ) -> None:
-    everything = contents(default_cache)
+    everything = contents(filled)
     members = {
         digest for value in everything.values() if isinstance(value, set) for digest in value
     }

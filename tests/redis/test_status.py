@@ -42,6 +42,8 @@ def server() -> Iterator[embedded.Server]:
     """A separate server without persistence."""
     with embedded.start("--save", "") as server, cache_at(server.url):
         yield server
+        # Otherwise it waits for what it still writes to disk.
+        server.kill()
 
 
 class TestPersistence:

@@ -7,7 +7,6 @@ repository, Redis is asked the same.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
@@ -92,15 +91,7 @@ def _path_of(thing: Callable[..., object]) -> str:
     return f"{thing.__module__}.{thing.__qualname__}"
 
 
-@pytest.fixture
-def _unlogged() -> Iterator[None]:
-    """Log nothing: no user reads the log, and each refusal would be logged with its traceback."""
-    logging.disable()
-    yield
-    logging.disable(logging.NOTSET)
-
-
-@pytest.mark.usefixtures("_unlogged")
+@pytest.mark.usefixtures("unlogged")
 @pytest.mark.django_db
 def test_two_worlds_that_differ_only_in_hidden_repositories_look_the_same(
     persona: Persona, valkey: embedded.Server, other_valkey: embedded.Server
