@@ -83,9 +83,10 @@ class _Batch:
     def receive(self) -> list[Any]:
         replies = []
         for each in self.pending:
-            if each.importer is not None:
-                read_reply(self.connection)  # to ASKING
-            replies.append(read_reply(self.connection))
+            asked = None if each.importer is None else read_reply(self.connection)
+            reply = read_reply(self.connection)
+            # Where ASKING is refused, the reply is only that the slot belongs to another node.
+            replies.append(asked if isinstance(asked, Exception) else reply)
         return replies
 
     def end(self, *, is_clean: bool) -> None:

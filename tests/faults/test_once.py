@@ -19,7 +19,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004 - redis-py's own names
 from redis.retry import Retry
 
-from blobcache.exceptions import BlobUnknown, CacheUnavailable
+from blobcache.exceptions import BlobUnknown, CacheUnavailable, Reason
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.wrong_types import UNLINK_UNLESS
 from blobcache.reference import RepositoryName
@@ -371,6 +371,22 @@ def test_a_slot_without_a_node_is_looked_for_again(
                 provider.stat(A)
         slot.give_to(slot.source)
         assert provider.clear(A) == make_descriptor(A)
+
+
+def test_a_user_who_may_not_ask_an_importing_node_is_told_so(
+    store: Redis, nodes: embedded.Cluster, proxies: Sequence[Proxy]
+) -> None:
+    with ExitStack() as stack:
+        slot = Slot(nodes, b"blobs::" + A.encode(), stack)
+        for client in slot.clients:
+            client.execute_command("ACL SETUSER", "app", "on", "nopass", "~*", "+@all", "-asking")
+            stack.callback(client.acl_deluser, "app")
+        slot.begin()
+        url = proxies[0].url.replace("://", "://app:any@")
+        stack.enter_context(cache_at(url, **CLUSTER))
+        with pytest.raises(CacheUnavailable) as caught:
+            RedisBlobDescriptorCacheProvider().set_descriptor(A, make_descriptor(A))
+        assert caught.value.reason is Reason.DENIED
 
 
 def test_a_node_that_nobody_knows_is_not_asked(
