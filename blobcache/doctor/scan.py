@@ -192,29 +192,42 @@ class Diagnosis:
 
         Raises `CursorInvalid` if no step returned the cursor, and `CacheUnavailable`.
         """
-        return self._step(cursor, budget, limit, may_repeat=bool(cursor))
+        walk = self._walk(cursor, budget, limit)
+        try:
+            walk.run()
+            return walk.saved()
+        finally:
+            # A page may be loaded again, and repeat its step: what it needs stays.
+            walk.close(delete=walk.is_done and not cursor)
 
-    def _step(
+    def run(self) -> Iterator[Step]:
+        """Take all steps to the end, with one transaction of the file of candidates."""
+        file: Candidates | None = None
+        cursor: str | None = ""
+        try:
+            while cursor is not None:
+                walk = self._walk(cursor, file=file)
+                try:
+                    step = walk.run()
+                finally:
+                    file = walk.file
+                yield step
+                cursor = step.next
+        finally:
+            if file is not None:
+                file.close()
+                Candidates.delete(file.name)
+
+    def _walk(
         self,
         cursor: str,
         budget: float | None = None,
         limit: int | None = None,
-        *,
-        may_repeat: bool,
-    ) -> Step:
-        """Take a step. A last step that may be repeated, as a page may, keeps the file for that."""
+        file: Candidates | None = None,
+    ) -> _Walk:
         budgets = self.provider.catalog.budgets
         deadline = budgets.deadline(budgets.check if budget is None else budget)
-        walk = _Walk(self, cursor, deadline, self.limits.findings if limit is None else limit)
-        return walk.run(may_repeat=may_repeat)
-
-    def run(self) -> Iterator[Step]:
-        """Take all steps to the end."""
-        cursor: str | None = ""
-        while cursor is not None:
-            step = self._step(cursor, may_repeat=False)
-            yield step
-            cursor = step.next
+        return _Walk(self, cursor, deadline, self.limits.findings if limit is None else limit, file)
 
     def phases(self, *, has_file: bool) -> list[str]:
         """The walks in their order, with a file of candidates or without."""
@@ -233,7 +246,14 @@ class Diagnosis:
 class _Walk:
     """One step of a diagnosis."""
 
-    def __init__(self, diagnosis: Diagnosis, cursor: str, deadline: Deadline, limit: int) -> None:
+    def __init__(
+        self,
+        diagnosis: Diagnosis,
+        cursor: str,
+        deadline: Deadline,
+        limit: int,
+        file: Candidates | None,
+    ) -> None:
         self._diagnosis = diagnosis
         self._limits = diagnosis.limits
         self._walk = diagnosis.provider.walk()
@@ -242,38 +262,50 @@ class _Walk:
         self._deadline = deadline
         self._limit = limit
         self._position = _Position.parse(cursor, self._walk)
-        self._file: Candidates | None = None
+        self.file = file
+        """The open file of candidates, if there is one."""
         self._findings: dict[str, Finding] = {}
         self._count = self._catalog.budgets.step
         """Keys or members that are read together."""
 
-    def run(self, *, may_repeat: bool) -> Step:
-        try:
-            self._advance()
-        finally:
-            if self._file is not None:
-                self._file.close()
-        if self._position.phase == "end" and self._file is not None and not may_repeat:
-            Candidates.delete(self._file.name)
-        following = None if self._position.phase == "end" else str(self._position)
-        return Step(tuple(self._findings.values()), following, self._progress())
+    @property
+    def is_done(self) -> bool:
+        """Whether this was the last step."""
+        return self._position.phase == "end"
 
-    def _advance(self) -> None:
+    def run(self) -> Step:
+        """Take the step; what it changes in the file is not saved yet."""
         if self._position.phase == "begin":
             self._begin()
-        elif self._position.file:
+        elif self._position.file and self.file is None:
             with self._without_file_if_lost():
-                self._file = Candidates.open(self._position.file)
-        while self._position.phase != "end":
+                self.file = Candidates.open(self._position.file)
+        while not self.is_done:
             if self._position.phase not in self._phases:
                 raise CursorInvalid("The cursor comes from another check.")
             with self._without_file_if_lost():
                 self._walk_once()
             if self._is_late():
                 break
-        if self._file is not None:
+        return self._result()
+
+    def saved(self) -> Step:
+        """Save the file, and return the step, which continues without the file if that is lost."""
+        if self.file is not None:
             with self._without_file_if_lost():
-                self._file.save()
+                self.file.save()
+        return self._result()
+
+    def close(self, *, delete: bool) -> None:
+        """Close the file, and delete it if nothing needs it any more."""
+        if self.file is not None:
+            self.file.close()
+            if delete:
+                Candidates.delete(self.file.name)
+
+    def _result(self) -> Step:
+        following = None if self.is_done else str(self._position)
+        return Step(tuple(self._findings.values()), following, self._progress())
 
     def _walk_once(self) -> None:
         position, findings = self._position, dict(self._findings)
@@ -285,25 +317,25 @@ class _Walk:
 
     @property
     def _phases(self) -> list[str]:
-        return self._diagnosis.phases(has_file=self._file is not None)
+        return self._diagnosis.phases(has_file=self.file is not None)
 
     def _begin(self) -> None:
         if Kind.UNREFERENCED in self._diagnosis.kinds:
             with self._without_file_if_lost():
-                self._file = Candidates.create()
+                self.file = Candidates.create()
         self._enter((*self._phases, "end")[0])
 
     def _enter_next(self) -> None:
         phases = [*self._phases, "end"]
         phase = phases[phases.index(self._position.phase) + 1]
-        if phase == "index" and self._file is not None:
-            self._file.remove_canonical()
-            if not self._file.after("", 1):
+        if phase == "index" and self.file is not None:
+            self.file.remove_canonical()
+            if not self.file.after("", 1):
                 phase = "end"
         self._enter(phase)
 
     def _enter(self, phase: str) -> None:
-        file = "" if self._file is None else self._file.name
+        file = "" if self.file is None else self.file.name
         self._position = _Position(phase, file=file, looked_at=self._position.looked_at)
         if phase == "index":
             self._position = replace(self._position, serial=self._catalog.status().begun)
@@ -315,9 +347,9 @@ class _Walk:
             yield
         except CandidatesLost as error:
             _log.warning("This check takes longer, without its file of candidates: %s", error)
-            if self._file is not None:
-                self._file.close()
-            self._file = None
+            if self.file is not None:
+                self.file.close()
+            self.file = None
             position = self._position
             if position.phase in {"keys", "index"}:
                 self._position = replace(position, file="")
@@ -373,8 +405,8 @@ class _Walk:
             return ""
         following, members = scanned
         digests = self._digests(Place.MEMBER, repository, members)
-        if self._file is not None:
-            self._file.remove(digests)
+        if self.file is not None:
+            self.file.remove(digests)
         if self._position.phase != "sets":
             for chunk in _chunks(digests, self._limits.records):
                 for record in self._walk.read(name, chunk):
@@ -386,11 +418,11 @@ class _Walk:
     def _members_of_invalid(self, repository: bytes, cursor: str) -> str:
         """Report the name, and remove the next members from the candidates: a doubt keeps them."""
         self._report(repository_finding(repository, Part.NAME))
-        scanned = self._file and self._walk.scan_members(repository, cursor, self._count)
-        if self._file is None or not scanned:
+        scanned = self.file and self._walk.scan_members(repository, cursor, self._count)
+        if self.file is None or not scanned:
             return ""
         following, members = scanned
-        self._file.remove(text for text in map(digest_text, members) if isinstance(text, Digest))
+        self.file.remove(text for text in map(digest_text, members) if isinstance(text, Digest))
         self._count_looked_at(len(members))
         return following
 
@@ -473,10 +505,10 @@ class _Walk:
         """Add some blobs to the candidates; return whether all are added."""
         found = self._walk.scan_blobs(self._position.at, self._count)
         digests = [text for text in map(digest_text, found.blobs) if isinstance(text, Digest)]
-        if self._file is not None:
+        if self.file is not None:
             for chunk in _chunks(digests, self._limits.records):
                 records = zip(chunk, self._walk.read(None, chunk), strict=True)
-                self._file.add(
+                self.file.add(
                     (digest, record.descriptor.digest)
                     for digest, record in records
                     if record.descriptor is not None
@@ -501,8 +533,8 @@ class _Walk:
 
     def walk_candidates(self) -> bool:
         """Ask some repositories about some blobs; return whether all blobs are done."""
-        if self._file is not None:
-            return self._ask_about(self._file)
+        if self.file is not None:
+            return self._ask_about(self.file)
         position = self._position
         if not position.candidates:
             found = self._walk.scan_blobs(position.at, self._limits.unreferenced_scan)
