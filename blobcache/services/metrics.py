@@ -16,7 +16,7 @@ Without the extra the decorators return the method unchanged.
 | ``stat_many`` | ``hit``, ``miss`` (corrupt ones included) |
 | ``set`` | ``created``, ``updated`` |
 | ``clear`` | ``cleared``, ``miss`` |
-| ``purge``, each step | ``continued``, ``purged`` at the end; the clears within count as such too |
+| ``purge``, each step and digest | ``continued``, ``purged`` at the end; its clears count too |
 
 and in each of them ``invalid`` (a value that is not valid; in a batch not counted),
 ``refused`` (the registry is read-only) and ``error`` (the cache failed).

@@ -105,6 +105,13 @@ class TestOperations:
             ("global", "purge", "purged"): 1,
         }
 
+    def test_a_purge_of_many_digests_counts_each_of_them(
+        self, rules: Rules, provider: MemoryBlobDescriptorCacheProvider
+    ) -> None:
+        provider.purge_many([A, B, A])
+        provider.purge_many([])
+        assert self.counted(rules)["global", "purge", "purged"] == 2
+
     def test_that_were_refused_are_counted_as_refused(self) -> None:
         rules = Rules(registry=uuid4().hex, read_only=True)
         provider = MemoryBlobDescriptorCacheProvider(rules)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import pytest
+from django.dispatch import Signal
 from redis import Redis
 
 from blobcache.digest import Digest
@@ -13,6 +14,7 @@ from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.base import Certainty, PurgeManyResult
 from blobcache.services.catalog import STEP, Budgets
+from blobcache.signals import blob_purged, descriptor_cleared
 from project import embedded
 from tests.budgets import counting_clock
 from tests.conformance import A, B, make_descriptor, purge
@@ -148,6 +150,36 @@ class TestCertainty:
         assert certain[-1] is Certainty.EVERYWHERE
 
 
+class TestAnnouncements:
+    @pytest.fixture
+    def sent(self) -> Iterator[list[tuple[str, str | None, Digest]]]:
+        """The event, repository and digest of each change."""
+        found: list[tuple[str, str | None, Digest]] = []
+
+        def receive(signal: Signal, repository: str | None, digest: Digest, **_: object) -> None:
+            name = "purge" if signal is blob_purged else "clear"
+            found.append((name, repository, digest))
+
+        for signal in (blob_purged, descriptor_cleared):
+            signal.connect(receive)
+        yield found
+        for signal in (blob_purged, descriptor_cleared):
+            signal.disconnect(receive)
+
+    def test_each_digest_is_announced_once_after_its_clears(
+        self, default_cache: Redis, sent: list[tuple[str, str | None, Digest]]
+    ) -> None:
+        many = digests(150)
+        hold(default_cache, many[0], ["a", "b"])
+        results = list(steps(RedisBlobDescriptorCacheProvider(budgets=SHORTEST), many))
+        assert len(results) > 4
+        assert sent == [
+            ("clear", "a", many[0]),
+            ("clear", "b", many[0]),
+            *(("purge", None, digest) for digest in many),
+        ]
+
+
 class TestSteps:
     def test_a_purge_of_many_holders_takes_several(self, default_cache: Redis) -> None:
         hold(default_cache, A, (f"r{number}" for number in range(250)))
@@ -198,14 +230,14 @@ class TestSteps:
 class TestWork:
     """What the server is asked, counted there."""
 
-    KEYS = 4000
+    KEYS = 2000
 
     @pytest.fixture
     def filled(self, default_cache: Redis) -> Redis:
-        """Two hundred repositories among many other keys."""
+        """A hundred repositories among many other keys."""
         default_cache.mset({f"blobs::{each}": "" for each in digests(self.KEYS)})
-        for digest in digests(20):
-            hold(default_cache, digest, (f"r{number}" for number in range(200)))
+        for digest in digests(6):
+            hold(default_cache, digest, (f"r{number}" for number in range(100)))
         return default_cache
 
     def asked(self, filled: Redis, observer: Redis, blobs: list[Digest]) -> Traffic:
@@ -213,17 +245,17 @@ class TestWork:
         provider.catalog.reindex()
         with commands(observer) as traffic:
             cleared = [each.cleared for each in steps(provider, blobs)]
-        assert sum(len(names) for each in cleared for names in each.values()) == 200 * len(blobs)
+        assert sum(len(names) for each in cleared for names in each.values()) == 100 * len(blobs)
         return traffic
 
     def test_one_walk_is_shared_by_all_digests(self, filled: Redis, observer: Redis) -> None:
         one = self.asked(filled, observer, digests(1))
-        many = self.asked(filled, observer, digests(20)[1:])
+        many = self.asked(filled, observer, digests(6)[1:])
         assert one.calls["scan"] >= self.KEYS / 100
         assert many.calls["scan"] <= one.calls["scan"]
         # The index and the walk ask once each, whatever the number of digests.
-        assert one.calls["smismember"] <= 400
-        assert many.calls["smismember"] <= 400
+        assert one.calls["smismember"] <= 200
+        assert many.calls["smismember"] <= 200
 
     def test_no_command_looks_at_more_than_a_thousand_keys_or_members(
         self, default_cache: Redis, observer: Redis
@@ -341,6 +373,31 @@ class TestFailures:
         client.execute_command("ACL", "SETUSER", "purger", "~*")
         last = provider.purge(A, result.next)
         assert (last.cleared, last.next) == (("b", "c"), None)
+
+    def test_a_last_step_that_fails_half_way_announces_no_digest_twice(
+        self, restricted: tuple[Redis, RedisBlobDescriptorCacheProvider]
+    ) -> None:
+        client, provider = restricted
+        provider.catalog.budgets = SHORTEST
+        many, purged = digests(3), []
+
+        def receive(digest: Digest, **_: object) -> None:
+            purged.append(digest)
+
+        walk = steps(provider, many)
+        cursor = [next(walk) for _ in range(3)][-1].next
+        assert cursor is not None
+        client.execute_command("ACL", "SETUSER", "purger", "resetkeys", f"~blobs::{many[0]}")
+        blob_purged.connect(receive)
+        result = provider.purge_many(many, cursor)
+        assert (purged, result.certain) == (many[:1], Certainty.INDEXED)
+        assert result.next is not None
+        with pytest.raises(CacheUnavailable):
+            provider.purge_many(many, result.next)
+        client.execute_command("ACL", "SETUSER", "purger", "~*")
+        assert provider.purge_many(many, result.next).next is None
+        blob_purged.disconnect(receive)
+        assert purged == many
 
     def test_the_walk_begins_again_on_another_server(self, default_cache: Redis) -> None:
         budgets = Budgets(purge=0, step=10)
