@@ -16,6 +16,7 @@ from tests.servers import Encrypted, cache_at
 __all__ = [
     "CLUSTER",
     "KINDS",
+    "NO_SCRIPTS",
     "OTHER_CLIENT",
     "PYTHON_PARSER",
     "SENTINEL",
@@ -62,8 +63,10 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """By kind: the fixture of its server, and the OPTIONS of the cache on it."""
 
+NO_SCRIPTS = "valkey, no scripts"
+
 WITHOUT_SCRIPTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "valkey, no scripts": ("unscripted", {}),
+    NO_SCRIPTS: ("unscripted", {}),
     "valkey, no scripts, other client": ("unscripted", OTHER_CLIENT),
 }
 """The kinds whose server refuses scripts, likewise; few tests need them."""

@@ -180,7 +180,7 @@ class Server:
             (command,) = template.commands(*values)
             whole = Packed([script.call_in_full(command)])
             (reply,) = client.send_calls([(whole, ())], repeatable=False)
-        if client.refusals.note(reply) in _SCRIPTING:
+        if isinstance(reply, ResponseError) and client.refusals.note(reply) in _SCRIPTING:
             return self._run_watched(script, call)
         return _raise_server_errors([reply])[0]
 

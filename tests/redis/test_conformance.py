@@ -7,11 +7,11 @@ from redis import Redis
 
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.conformance import MakeProvider, ProviderConformance
-from tests.stores import KINDS, WITHOUT_SCRIPTS, store
+from tests.stores import KINDS, NO_SCRIPTS, store
 
 
 class TestRedisProvider(ProviderConformance):
-    @pytest.fixture(params=[*KINDS, *WITHOUT_SCRIPTS])
+    @pytest.fixture(params=[*KINDS, NO_SCRIPTS])
     def any_store(self, request: pytest.FixtureRequest) -> Iterator[Redis]:
         with store(request, request.param) as client:
             yield client
