@@ -162,7 +162,7 @@ def test_a_server_that_does_not_answer(shared: embedded.Server, way: dict[str, A
 CUT_CALLS = ["scoped stat", "stat_many", "set", "scoped clear"]
 
 
-@pytest.mark.parametrize(("direction", "stride"), [(CutRequest, 17), (CutReply, 5)])
+@pytest.mark.parametrize(("direction", "stride"), [(CutRequest, 31), (CutReply, 9)])
 @pytest.mark.parametrize("name", CUT_CALLS)
 def test_a_connection_that_is_cut_anywhere(
     module_server: embedded.Server, name: str, direction: type[CutReply], stride: int

@@ -26,7 +26,8 @@ def table(
     yield "|---|---:|"
     yield f"| calls | {sum(report.calls.values()):,} |"
     for kind, count in sorted(report.calls.items()):
-        yield f"| calls: {kind} | {count:,}; the slowest {report.slowest[kind]:.1f} s |"
+        slowest = report.slowest.get(kind, 0.0)  # no call may have ended
+        yield f"| calls: {kind} | {count:,}; the slowest {slowest:.1f} s |"
     for kind, count in faults.items():
         yield f"| fault: {kind} ({FAULTS[kind].counts}) | {count:,} |"
     for outcome, count in sorted(report.outcomes.items()):

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def hunt(mode: str, *faults: str) -> subprocess.CompletedProcess[str]:
-    """Hunt for two seconds with these faults; the margin is for a busy machine."""
-    arguments = ["--minutes", "0.035", "--seed", "1", "--processes", "2", "--threads", "2"]
+    """Hunt for a second with these faults; the margin is for a busy machine."""
+    arguments = ["--minutes", "0.02", "--seed", "1", "--processes", "2", "--threads", "2"]
     arguments += ["--pause", "0.3", "--margin", "20", "--faults", ",".join(faults)]
     return subprocess.run(
         [sys.executable, "-m", "tests.hunt", mode, *arguments],
