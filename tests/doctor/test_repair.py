@@ -329,6 +329,18 @@ class TestRefusals:
             repair(provider, Finding(Kind.UNREFERENCED, subject))
         assert contents(default_cache) == before
 
+    def test_what_a_primary_store_keeps_is_refused_too_if_it_is_read_only(
+        self, default_cache: Redis
+    ) -> None:
+        damage, subject = HEALERS["a member without an override"]
+        damage(default_cache)
+        finding = Finding(Kind.DANGLING_MEMBER, subject)
+        assert repair(RedisBlobDescriptorCacheProvider(Rules(role="primary")), finding) is (
+            Outcome.KEPT
+        )
+        with pytest.raises(OperationUnsupported):
+            repair(RedisBlobDescriptorCacheProvider(Rules(role="primary", read_only=True)), finding)
+
     @pytest.mark.parametrize("what", ["blob", "member", "override", "name"])
     def test_invalid_members_of_a_read_only_registry_are_not_removed(
         self, what: str, default_cache: Redis

@@ -12,6 +12,7 @@ from blobcache.doctor.scan import Diagnosis, Limits
 from blobcache.exceptions import CursorInvalid, RepositoryNameInvalid
 from blobcache.findings import DEFAULT_KINDS, FINDING_KINDS, Kind
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.redis.walk import RedisKeyWalk
 from blobcache.services.catalog import Budgets
 from blobcache.services.rules import Rules
 from project import embedded, sample
@@ -144,6 +145,21 @@ class TestSomeRepositories:
         assert outline(findings(provider, ["b", "a"], set(FINDING_KINDS))) == found
         asked = Diagnosis(provider, ["a"], set(FINDING_KINDS))
         assert asked.kinds == set(FINDING_KINDS) - {Kind.UNREFERENCED, Kind.HUSK}
+
+    def test_a_member_that_is_cleared_after_the_scan_is_no_finding(
+        self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_member(default_cache, "a", digest(1), "no number")
+        scan = RedisKeyWalk.scan_members
+
+        def cleared(*args: object) -> object:
+            found = scan(*args)  # type: ignore[arg-type]
+            default_cache.srem("repository::a::blobs", digest(1))
+            return found
+
+        assert findings(RedisBlobDescriptorCacheProvider(), ["a"])
+        monkeypatch.setattr(RedisKeyWalk, "scan_members", cleared)
+        assert not findings(RedisBlobDescriptorCacheProvider(), ["a"])
 
     def test_an_invalid_name_is_refused(self) -> None:
         with pytest.raises(RepositoryNameInvalid):
