@@ -14,6 +14,8 @@
 #   make audit    look for known vulnerabilities (pip-audit) and for risky code (bandit)
 #   make messages   update and compile the German catalogue, after texts have changed (needs gettext)
 #   make cover    run the tests and show what they leave out
+#   make mutants  change the code at random and show what the tests do not notice;
+#                 ARGS="redis blobcache/cursors.py --number 50 --seed 2" chooses what and how much
 #   make clean    remove the environment and the caches of all tools
 #
 # PYTHON=/path/to/python chooses the interpreter, which must be 3.11 or newer.
@@ -35,7 +37,7 @@ unexport PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
 # Which interpreter the environment was made with; another one makes it anew.
 MADE_WITH := $(VENV)/made-with-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
-.PHONY: demo test test-browser bench lint types fuzz hunt audit bandit pip-audit messages cover clean
+.PHONY: demo test test-browser bench lint types fuzz hunt audit bandit pip-audit messages cover mutants clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m project.demo --port $(PORT)
@@ -79,6 +81,9 @@ messages: $(VENV)/installed
 cover: $(VENV)/installed-dev
 	$(BIN)/python -m coverage run -m pytest $(ARGS)
 	$(BIN)/python -m coverage report
+
+mutants: $(VENV)/installed-dev
+	$(BIN)/python .ci/mutants.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .coverage htmlcov .hypothesis .mypy_cache .nox .pytest_cache .ruff_cache

@@ -169,3 +169,20 @@ def test_the_service_alone_is_short() -> None:
     paths = [ROOT / "blobcache/redis" / f"{name}.py" for name in names]
     assert sum(len(path.read_text().splitlines()) for path in paths) < 800
     assert not any("socket" in path.read_text() for path in paths)
+
+
+CHANGING = {"blobcache/figures/sums.py": "a sum that grows while members are read"}
+"""Dataclasses that are no values, and why."""
+
+
+def test_every_dataclass_is_a_value_that_cannot_be_changed() -> None:
+    decorators = [
+        (path, ast.unparse(decorator))
+        for path, tree in sources("blobcache")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and path not in CHANGING
+        for decorator in node.decorator_list
+    ]
+    found = [(path, text) for path, text in decorators if text.startswith("dataclass")]
+    assert len(found) > 20
+    assert [each for each in found if "frozen=True, slots=True" not in each[1]] == []

@@ -58,7 +58,7 @@ class ClusterConnectionFactory(ConnectionFactory):
             cluster = RedisCluster.from_url(url, **self._client_kwargs(url))
             with self._lock:
                 if self._clusters.setdefault(url, cluster) is not cluster:
-                    cluster.close()
+                    self.disconnect(cluster)
         return self._clusters[url]
 
     def disconnect(self, connection: RedisCluster) -> None:  # type: ignore[override]
