@@ -14,6 +14,7 @@ import pytest
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import (
+    BlobCacheError,
     BlobUnknown,
     CursorInvalid,
     DigestInvalid,
@@ -60,6 +61,27 @@ def make_descriptor(digest: str, size: int = 1234, media_type: str | None = OCTE
     return Descriptor(digest, size, media_type)
 
 
+INVALID_DIGESTS = {
+    "": DigestInvalidFormat,
+    "sha256": DigestInvalidFormat,
+    "sha256:" + "a" * 63: DigestInvalidLength,
+    "sha256:" + "A" * 64: DigestInvalidFormat,
+    "sha256:" + "a" * 64 + "\n": DigestInvalidLength,
+    "md5:" + "a" * 32: DigestUnsupported,
+    "tarsum.v1+sha256:" + "a" * 64: DigestUnsupported,
+}
+"""How every call refuses them."""
+
+
+def refusal(call: Callable[[str], object], argument: str) -> type[Exception] | None:
+    """Return the class of the error with which the argument is refused, if it is."""
+    try:
+        call(argument)
+    except BlobCacheError as error:
+        return type(error)
+    return None
+
+
 class ProviderConformance:
     """The suite."""
 
@@ -94,36 +116,21 @@ class ProviderConformance:
 
     # Bad input
 
-    @pytest.mark.parametrize(
-        ("digest", "error"),
-        [
-            ("", DigestInvalidFormat),
-            ("sha256", DigestInvalidFormat),
-            ("sha256:" + "a" * 63, DigestInvalidLength),
-            ("sha256:" + "A" * 64, DigestInvalidFormat),
-            ("sha256:" + "a" * 64 + "\n", DigestInvalidLength),
-            ("md5:" + "a" * 32, DigestUnsupported),
-            ("tarsum.v1+sha256:" + "a" * 64, DigestUnsupported),
-        ],
-    )
-    def test_an_invalid_digest_is_refused_by_every_call(
-        self, scope: BlobDescriptorService, digest: str, error: type[DigestInvalid]
-    ) -> None:
-        for call in (
-            lambda: scope.stat(digest),
-            lambda: scope.clear(digest),
-            lambda: scope.stat_many([A, digest]),
-            lambda: scope.set_descriptor(digest, make_descriptor(A)),
-        ):
-            with pytest.raises(error):
-                call()
+    def test_an_invalid_digest_is_refused_by_every_call(self, scope: BlobDescriptorService) -> None:
+        calls: tuple[Callable[[str], object], ...] = (
+            scope.stat,
+            scope.clear,
+            lambda digest: scope.stat_many([A, digest]),
+            lambda digest: scope.set_descriptor(digest, make_descriptor(A)),
+        )
+        refused = [{digest: refusal(call, digest) for digest in INVALID_DIGESTS} for call in calls]
+        assert refused == [INVALID_DIGESTS] * len(calls)
 
-    @pytest.mark.parametrize("name", ["", "/", "Team", "team//app", "team/app/", "a::b", "x" * 256])
     def test_an_invalid_repository_name_is_refused(
-        self, provider: BlobDescriptorCacheProvider, name: str
+        self, provider: BlobDescriptorCacheProvider
     ) -> None:
-        with pytest.raises(RepositoryNameInvalid):
-            provider.repository_scoped(name)
+        for name in ("", "/", "Team", "team//app", "team/app/", "a::b", "x" * 256):
+            assert refusal(provider.repository_scoped, name) is RepositoryNameInvalid, name
 
     def test_a_name_with_a_domain_is_read_and_cleared_but_not_written(
         self, provider: BlobDescriptorCacheProvider

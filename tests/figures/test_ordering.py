@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from redis import Redis
 
@@ -42,17 +44,17 @@ class TestOrder:
 
     UNCOUNTED = ("d/uncounted", "e/uncounted", "odd")
 
-    @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-    def test_every_page_size_lists_all_repositories(self, ranked: FigureStore, limit: int) -> None:
+    def test_every_page_size_lists_all_repositories(self, ranked: FigureStore) -> None:
         names = [*sorted(name for name, *_ in self.SIZES), *self.UNCOUNTED]
-        assert self.walk(ranked, Order.NAME, limit) == names
-        assert self.walk(ranked, Order.NAME, limit, descending=True) == names[::-1]
         by_bytes = ["a/small", "c/many", "c/same", "b/big"]
-        assert self.walk(ranked, Order.BYTES, limit) == [*by_bytes, *self.UNCOUNTED]
-        down = self.walk(ranked, Order.BYTES, limit, descending=True)
-        assert down == [*by_bytes[::-1], *self.UNCOUNTED]
         by_blobs = ["b/big", "a/small", "c/many", "c/same"]
-        assert self.walk(ranked, Order.BLOBS, limit) == [*by_blobs, *self.UNCOUNTED]
+        for limit in (1, 2, 3, 100):
+            assert self.walk(ranked, Order.NAME, limit) == names
+            assert self.walk(ranked, Order.NAME, limit, descending=True) == names[::-1]
+            assert self.walk(ranked, Order.BYTES, limit) == [*by_bytes, *self.UNCOUNTED]
+            down = self.walk(ranked, Order.BYTES, limit, descending=True)
+            assert down == [*by_bytes[::-1], *self.UNCOUNTED]
+            assert self.walk(ranked, Order.BLOBS, limit) == [*by_blobs, *self.UNCOUNTED]
 
     def test_rows_have_figures_and_the_current_number_of_blobs(
         self, ranked: FigureStore, any_store: Redis
@@ -67,34 +69,32 @@ class TestOrder:
         (*_, odd) = ranked.list_ordered(Order.BYTES).rows
         assert (odd.name, odd.blobs, odd.figures) == ("odd", None, None)
 
-    @pytest.mark.parametrize("order", Order)
-    @pytest.mark.parametrize("descending", [False, True])
     def test_invisible_names_do_not_affect_whether_there_is_a_next_page(
-        self,
-        ranked: FigureStore,
-        order: Order,
-        descending: bool,
+        self, ranked: FigureStore
     ) -> None:
         """If two names are visible, the page of the second is the last."""
         names = {"b/big", "c/many"}
-        visible = Visible(None, lambda name: name in names)
-        page = ranked.list_ordered(order, "", 1, descending=descending, visible=visible)
-        assert page.next is not None
-        last = ranked.list_ordered(order, page.next, 1, descending=descending, visible=visible)
-        assert {row.name for row in (*page.rows, *last.rows)} == names
-        assert last.next is None
+        seen = Visible(None, lambda name: name in names)
+        for order, down in product(Order, (False, True)):
+            page = ranked.list_ordered(order, "", 1, descending=down, visible=seen)
+            assert page.next is not None, (order, down)
+            last = ranked.list_ordered(order, page.next, 1, descending=down, visible=seen)
+            assert {row.name for row in (*page.rows, *last.rows)} == names, (order, down)
+            assert last.next is None, (order, down)
 
-    @pytest.mark.parametrize("limit", [1, 100])
     def test_lists_only_visible_names_and_those_that_contain_a_text(
-        self, ranked: FigureStore, limit: int
+        self, ranked: FigureStore
     ) -> None:
         by_bytes = ["c/many", "c/same", "b/big"]
         seen = Visible.of(["b/", "c/"])
-        assert self.walk(ranked, Order.BYTES, limit, visible=seen) == by_bytes
         may = Visible(None, lambda name: name.startswith("e/"))
-        assert self.walk(ranked, Order.BYTES, limit, visible=may) == ["e/uncounted"]
-        assert self.walk(ranked, Order.BLOBS, limit, containing="m") == ["a/small", *by_bytes[:2]]
-        assert self.walk(ranked, Order.NAME, limit, containing="un") == list(self.UNCOUNTED[:2])
+        for limit in (1, 100):
+            assert self.walk(ranked, Order.BYTES, limit, visible=seen) == by_bytes
+            assert self.walk(ranked, Order.BYTES, limit, visible=may) == ["e/uncounted"]
+            found = self.walk(ranked, Order.BLOBS, limit, containing="m")
+            assert found == ["a/small", *by_bytes[:2]]
+            found = self.walk(ranked, Order.NAME, limit, containing="un")
+            assert found == list(self.UNCOUNTED[:2])
 
     def test_the_next_page_is_right_if_the_last_repository_has_moved(
         self, ranked: FigureStore, any_store: Redis
@@ -107,9 +107,9 @@ class TestOrder:
         assert [row.name for row in rest] == ["c/same", "b/big", "c/many", *self.UNCOUNTED]
 
     @pytest.mark.parametrize("cursor", ["x", "1", "--1/a", "nan/a", "1e5/a", "1" * 40 + "/a"])
-    def test_a_cursor_of_no_list_is_refused(self, ranked: FigureStore, cursor: str) -> None:
+    def test_a_cursor_of_no_list_is_refused(self, cursor: str, default_cache: Redis) -> None:
         with pytest.raises(CursorInvalid):
-            ranked.list_ordered(Order.BYTES, cursor)
+            RedisBlobDescriptorCacheProvider().figures.list_ordered(Order.BYTES, cursor)
 
     def test_a_cursor_of_another_order_is_refused(self, ranked: FigureStore) -> None:
         cursor = ranked.list_ordered(Order.BYTES, limit=1).next
