@@ -42,8 +42,9 @@ MADE_WITH := $(VENV)/made-with-$(shell $(PYTHON) -c 'import sys; print("%d.%d" %
 demo: $(VENV)/installed
 	@$(BIN)/python -m project.demo --port $(PORT)
 
+# Plugins that these tests do not use take a second of each process.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
+	$(BIN)/python -m pytest -p no:playwright -p no:schemathesis --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 test-browser: $(VENV)/installed
 	$(BIN)/python -m pytest tests/browser $(ARGS)

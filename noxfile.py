@@ -96,7 +96,7 @@ def pytest(session: nox.Session, *tests: str, without: tuple[str, ...] = ()) -> 
     for path in without:
         session.log(f"Left out: {path}")
     chosen = [path for path in dict.fromkeys(tests) if not path.startswith(without)]
-    options = ["--quiet", "--numprocesses=auto", "--dist=worksteal"]
+    options = ["--quiet", "-pno:playwright", "--numprocesses=auto", "--dist=worksteal"]
     options += [f"--{'deselect' if '::' in path else 'ignore'}={path}" for path in without]
     session.run("python", "-m", "pytest", *options, *chosen, *session.posargs)
 
