@@ -60,7 +60,7 @@ def test_no_page_reveals_how_many_bytes_are_shared_with_hidden_repositories(
 @pytest.mark.parametrize("query", ["", "?o=-bytes", "?count=on"])
 def test_no_list_reveals_how_many_hidden_repositories_have_figures(query: str) -> None:
     listing = addresses.repositories() + query
-    page = client("viewer").get(listing).content.decode()
+    page = client("setter").get(listing).content.decode()
     assert "There are figures of" not in page
     assert "Calculate all sizes" not in page
     assert "<h2>Memory</h2>" not in page
