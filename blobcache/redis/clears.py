@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from blobcache.redis.keys import FIELDS
 from blobcache.transport.packing import Decision, Script, Watched, is_wrong_type
+from blobcache.transport.shapes import Read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,6 +92,7 @@ if redis.call('HDEL', KEYS[1], unpack(ARGV)) == 0 then return false end
 return {fields}
 """,
     Watched(_global_reads, _clear_global),
+    Read(1, width=len(FIELDS)),
 )
 """Delete the fields in ARGV from the hash KEYS[1]. Return nil if there were none, else the values
 that a stat would have read."""
@@ -113,6 +116,7 @@ redis.call('UNLINK', KEYS[3])
 return {removed == 1 and fields, media_type}
 """,
     Watched(_scoped_reads, _clear_scoped),
+    Read(2, width=len(FIELDS)),
 )
 """Remove the digest ARGV[1] from the set KEYS[1]; if ARGV[2] is 1, delete the fields in the rest of
 ARGV from the hash KEYS[2]; delete the override KEYS[3]. A key of the wrong type is deleted whole.

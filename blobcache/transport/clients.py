@@ -35,11 +35,13 @@ from blobcache.transport.held import Connections
 from blobcache.transport.packing import pack
 from blobcache.transport.pipeline import send_in_pipeline, watch_in_pipeline
 from blobcache.transport.refused import Refusals
+from blobcache.transport.shapes import check, expect, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from blobcache.transport.packing import Call, Command, Reply
+    from blobcache.transport.shapes import Expected, Shape
 
 __all__ = ["FAILURES", "ClientHandle", "cache_unavailable", "handle_for", "registry"]
 
@@ -111,16 +113,17 @@ class ClientHandle:
         if not self.can_exchange:
             commands = [each for template, values in calls for each in template.commands(*values)]
             return self.send_commands(commands, repeatable=repeatable)
-        packed, count = [], 0
+        packed: list[bytes] = []
+        shapes: list[Shape] = []
         for template, values in calls:
             packed.append(template.pack(*values))
-            count += template.count
-        return self.send_packed(b"".join(packed), count, repeatable=repeatable)
+            shapes += template.expected.shapes
+        return self.send_packed(b"".join(packed), expect(shapes), repeatable=repeatable)
 
-    def send_packed(self, packed: bytes, count: int, *, repeatable: bool) -> list[Reply]:
-        """Send packed commands, of which there are `count`; only if `can_exchange`."""
+    def send_packed(self, packed: bytes, expected: Expected, *, repeatable: bool) -> list[Reply]:
+        """Send packed commands, whose replies are as `expected`; only if `can_exchange`."""
         try:
-            return exchange(self._connections, packed, count, repeatable=repeatable)
+            return exchange(self._connections, packed, expected, repeatable=repeatable)
         except FAILURES as error:
             raise cache_unavailable(error) from error
 
@@ -156,12 +159,20 @@ class ClientHandle:
                 raise cache_unavailable(error) from error
             handle = _handle_for(node, self.version, False)  # noqa: FBT003 - cached
             return handle.send_watched(key, reads, decide)
+
+        def decide_on(found: list[Reply]) -> Sequence[Command]:
+            check(found, expect(map(shape_of, reads)))
+            return decide(found)
+
         try:
             if self.can_exchange and private.CAN_HOLD:
                 return exchange_watched(
-                    self._connections, pack(reads), len(reads), lambda found: _packed(decide(found))
+                    self._connections,
+                    pack(reads),
+                    len(reads),
+                    lambda found: _packed(decide_on(found)),
                 )
-            return watch_in_pipeline(self._redis, reads, decide, _connections)
+            return watch_in_pipeline(self._redis, reads, decide_on, _connections)
         except FAILURES as error:
             raise cache_unavailable(error) from error
 

@@ -27,6 +27,7 @@ from blobcache.transport import private
 from blobcache.transport.exchange import read_reply
 from blobcache.transport.guarded import limit
 from blobcache.transport.packing import pack
+from blobcache.transport.shapes import check, expect, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -87,6 +88,7 @@ class _Batch:
             reply = read_reply(self.connection)
             # Where ASKING is refused, the reply is only that the slot belongs to another node.
             replies.append(asked if isinstance(asked, Exception) else reply)
+        check(replies, expect(shape_of(each.command) for each in self.pending))
         return replies
 
     def end(self, *, is_clean: bool) -> None:

@@ -18,11 +18,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from blobcache.transport import private
 from blobcache.transport.guarded import GuardedSocket, limit
+from blobcache.transport.shapes import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from blobcache.transport.held import Connections
+    from blobcache.transport.shapes import Expected
 
 __all__ = [
     "CLOSED",
@@ -46,21 +48,24 @@ def can_exchange(client: Any) -> bool:
     return private.CAN_EXCHANGE and type(client) is Redis and private.uses_pool_alone(client)
 
 
-def exchange(connections: Connections, packed: bytes, count: int, *, repeatable: bool) -> list[Any]:
-    """Send packed commands and return their `count` replies, an error in place of its reply.
+def exchange(
+    connections: Connections, packed: bytes, expected: Expected, *, repeatable: bool
+) -> list[Any]:
+    """Send packed commands and return the `expected` replies, an error in place of its reply.
 
-    One round trip. Raises redis-py's errors if the replies do not arrive. Commands
+    One round trip. Raises redis-py's errors if the replies do not arrive, or others. Commands
     that are not `repeatable` are sent once, whatever the retry policy says: retrying a write would
     report `created` wrongly.
     """
     connection = connections.take()
     try:
         try:
-            replies = _attempt(connection, packed, count)
+            replies = _attempt(connection, packed, expected.count)
         except Exception as error:
             if not repeatable:
                 raise
-            replies = _retry(connection, packed, count, error)
+            replies = _retry(connection, packed, expected.count, error)
+        check(replies, expected)
     except BaseException:
         connections.drop(connection)
         raise

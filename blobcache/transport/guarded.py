@@ -15,6 +15,7 @@ nothing else changes.
 
 from __future__ import annotations
 
+import select
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from blobcache.transport import private
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["GuardedSocket", "guard", "guard_connection", "limit"]
+__all__ = ["GuardedSocket", "guard", "limit", "prepare"]
 
 _NEARLY = 0.9
 """The share of a timeout down to which a wait may take the whole: a change takes a system call."""
@@ -40,7 +41,7 @@ class GuardedSocket:
 
     __slots__ = (
         *("_deadline", "_is_short", "_patience", "_sock", "_usual"),
-        *("fileno", "is_answered", "is_greeted", "pending"),
+        *("fileno", "is_answered", "is_greeted", "pending", "poll"),
     )
 
     def __init__(self, sock: Any) -> None:
@@ -59,13 +60,19 @@ class GuardedSocket:
         self.pending: Callable[[], int] = getattr(sock, "pending", int)
         """How many bytes were decrypted and not read yet."""
 
+        self.poll: Callable[[int], object] | None = None
+        """Whether there are bytes to read or the other end has closed, after some milliseconds.
+
+        None where the system has no such call, or where the kernel does not know of all bytes.
+        """
+
+        if hasattr(select, "poll") and self.pending is int:
+            poller = select.poll()
+            poller.register(sock, select.POLLIN)
+            self.poll = poller.poll
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
-
-    @property
-    def is_encrypted(self) -> bool:
-        """Whether there may be bytes to read that the kernel does not know of."""
-        return self.pending is not int
 
     def begin(self) -> bool:
         """From now on limit all waits together; False if they are already."""
@@ -175,6 +182,15 @@ class _Guarded:
         sock.is_answered = True
         return reply
 
+    def has_unread(self) -> bool:
+        """Whether there is data that no command asked for."""
+        parser, sock = private.parser_and_socket(self)
+        poll = getattr(sock, "poll", None)
+        if poll is not None and type(parser) is private.HiredisParser:
+            reader, _ = private.reader_and_buffer(parser)
+            return bool(reader.has_data() or poll(0))
+        return bool(self.can_read())  # type: ignore[attr-defined]
+
     def limit(self, *, together: bool) -> None:
         """Limit the time of all replies `together`, or of each alone."""
         self._is_limited = together
@@ -203,12 +219,19 @@ def guard(pool: Any) -> None:
         pool.connection_class = _guarded_class(plain)
 
 
-def guard_connection(pool: Any, connection: Any) -> None:
-    """Let a connection be guarded that the pool made before `guard`; it is connected anew."""
+def prepare(pool: Any, connection: Any) -> None:
+    """Make ready a connection that the pool has handed out; it is connected anew if need be.
+
+    That is if the pool made it before `guard`, and if it has unread data: a pool of redis-py 8 that
+    expects push messages does not care.
+    """
     plain, wanted = type(connection), getattr(pool, "connection_class", None)
     if plain is not wanted and wanted is _guarded_class(plain):
         connection.disconnect()
         connection.__class__ = wanted
+        connection.connect()
+    elif isinstance(connection, _Guarded) and connection.has_unread():
+        connection.disconnect()
         connection.connect()
 
 

@@ -8,7 +8,6 @@ returned to the pool; so is a thread's connection when the thread ends.
 
 from __future__ import annotations
 
-import select
 from contextlib import suppress
 from os import getpid
 from threading import local
@@ -18,7 +17,7 @@ from redis import ConnectionPool
 from redis.exceptions import RedisError
 
 from blobcache.transport import private
-from blobcache.transport.guarded import GuardedSocket, guard, guard_connection, limit
+from blobcache.transport.guarded import guard, limit, prepare
 from blobcache.transport.sentinel import PrimaryWatch
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ class Connections:
             self._primary.look()
         connection = self._pool.get_connection()
         try:
-            guard_connection(self._pool, connection)
+            prepare(self._pool, connection)
         except BaseException:
             self.drop(connection)
             raise
@@ -179,16 +178,11 @@ class _Watched(NamedTuple):
     def of(cls, connection: Any) -> _Watched:
         """Return that of the connection; `_NOTHING` if redis-py must tell, as with TLS."""
         parser, sock = private.parser_and_socket(connection)
-        if (
-            type(parser) is not private.HiredisParser
-            or type(sock) is not GuardedSocket
-            or sock.is_encrypted
-        ):
+        poll = getattr(sock, "poll", None)
+        if type(parser) is not private.HiredisParser or poll is None:
             return _NOTHING
         reader, _ = private.reader_and_buffer(parser)
-        poll = select.poll()
-        poll.register(sock, select.POLLIN)
-        return cls(sock, reader.has_data, poll.poll, private.reconnect_check(connection))
+        return cls(sock, reader.has_data, poll, private.reconnect_check(connection))
 
 
 _NOTHING = _Watched(None, bool, bool, bool)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from redis.exceptions import ResponseError
 
 from blobcache.digest import ALGORITHMS, Digest
+from blobcache.transport.shapes import ANY, Shape, Shapes, expect, remember_script, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -66,11 +67,13 @@ class Script:
 
     body: str
     watched: Watched
+    reply: Shape = ANY
     sha: str = field(init=False)
 
     def __post_init__(self) -> None:
         digest = sha1(self.body.encode(), usedforsecurity=False).hexdigest()
         object.__setattr__(self, "sha", digest)
+        remember_script(self.body, digest, self.reply)
 
     def call(self, keys: Sequence[bytes | str], args: Sequence[bytes | str] = ()) -> Command:
         """Return the command that runs the script if Redis has it in its script cache."""
@@ -97,14 +100,17 @@ class Template:
     packing takes 1.4 us for a scoped stat and 4 us for a set.
     """
 
-    __slots__ = ("_packed", "_words", "commands", "count")
+    __slots__ = ("_packed", "_words", "commands", "count", "expected")
 
     def __init__(self, commands: Callable[..., Sequence[Command]], *, words: int = 0) -> None:
         """`commands` returns the commands for a digest and as many words."""
         self.commands = commands
         self._packed: dict[str, _PackedTemplate] = {}
         self._words = _WORDS[:words]
-        self.count = len(commands(_PLACEHOLDERS["sha256:"], *self._words))
+        self.expected = expect(map(shape_of, commands(_PLACEHOLDERS["sha256:"], *self._words)))
+        """The shapes of the replies."""
+
+        self.count = self.expected.count
         """How many commands a call has, and so how many replies."""
 
     def pack(self, digest: Digest, *words: bytes) -> bytes:
@@ -124,12 +130,15 @@ class Template:
 class Packed:
     """Commands without variable parts, packed once."""
 
-    __slots__ = ("_commands", "_packed", "count")
+    __slots__ = ("_commands", "_packed", "count", "expected")
 
     def __init__(self, commands: Sequence[Command]) -> None:
         self._commands = commands
         self._packed: bytes | None = None
-        self.count = len(commands)
+        self.expected = Shapes([*map(shape_of, commands)])
+        """The shapes of the replies, outside of a transaction."""
+
+        self.count = self.expected.count
         """How many commands a call has, and so how many replies."""
 
     def commands(self) -> Sequence[Command]:

@@ -14,6 +14,7 @@ from redis.retry import Retry
 from blobcache.transport import private
 from blobcache.transport.exchange import is_from_replica, require_same_socket
 from blobcache.transport.guarded import limit
+from blobcache.transport.shapes import check, expect, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +49,7 @@ def send_in_pipeline(
             pipe.execute_command(word, *operands, **private.raw_option())
         try:
             replies = pipe.execute(raise_on_error=False)
+            check(replies, expect(map(shape_of, commands)))
         except BaseException:
             pool.take_back(is_clean=False)
             raise

@@ -42,6 +42,7 @@ from blobcache.transport.packing import (
     pack,
 )
 from blobcache.transport.refused import refused_command
+from blobcache.transport.shapes import Repeated, expect, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +113,7 @@ class Server:
                 client.send_commands(commands, repeatable=True, replica=replica)
             )
         return _raise_server_errors(
-            client.send_packed(template.pack(digest), template.count, repeatable=True)
+            client.send_packed(template.pack(digest), template.expected, repeatable=True)
         )
 
     def run_template_many(
@@ -134,8 +135,8 @@ class Server:
                 client.send_commands([*first, *commands], repeatable=True, replica=replica)
             )
         packed = b"".join([pack(first), *map(template.pack, digests)])
-        count = len(first) + template.count * len(digests)
-        return _raise_server_errors(client.send_packed(packed, count, repeatable=True))
+        expected = Repeated(expect(map(shape_of, first)), template.expected, len(digests))
+        return _raise_server_errors(client.send_packed(packed, expected, repeatable=True))
 
     def transaction(self, *phases: Sequence[Call]) -> list[Reply]:
         """Run the commands of all phases isolated from other clients: one round trip.
