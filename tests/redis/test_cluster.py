@@ -50,22 +50,23 @@ def test_of_two_clients_that_are_made_at_once_one_is_closed(
     url = cluster.url + "?client_name=four"
     factory = ClusterConnectionFactory({})
     from_url = RedisCluster.from_url
-    late: list[Any] = []
+    made: list[Any] = []
     before: list[set[tuple[str, int]]] = []
 
     def overtaken(url: str, **options: Any) -> RedisCluster:
         client = from_url(url, **options)
-        if not late:
-            late.append(client)
+        made.append(client)
+        if len(made) == 1:
             before.append(connections(client))
             factory.connect(url)  # as another thread does
         return client
 
     monkeypatch.setattr(RedisCluster, "from_url", overtaken)
     client = factory.connect(url)
-    assert client is factory.connect(url) is not late[0]
-    assert connections(late[0]).isdisjoint(before[0])
-    factory.disconnect(late[0])
+    assert client is factory.connect(url) is made[1]
+    assert len(made) == 2
+    assert connections(made[0]).isdisjoint(before[0])
+    factory.disconnect(made[0])
     factory.disconnect(client)
 
 
