@@ -141,19 +141,25 @@ class Expected(Protocol):
 class Shapes:
     """One shape after another."""
 
-    __slots__ = ("_inside", "_types", "count", "shapes")
+    __slots__ = ("_found", "_inside", "_types", "count", "shapes")
 
     def __init__(self, shapes: Sequence[Shape]) -> None:
         self.shapes = shapes
         self.count = len(shapes)
         self._types = [shape.types for shape in shapes]
+        self._found: list[type] | None = None
+        """The types of the last replies that fitted: those of the next are mostly the same."""
+
         self._inside = [(place, each) for place, each in enumerate(shapes) if not each.is_simple]
 
     def fit(self, replies: Sequence[Any]) -> bool:
         """See `Expected.fit`."""
-        for reply, types in zip(replies, self._types, strict=True):
-            if type(reply) not in types and not isinstance(reply, ResponseError):
-                return False
+        found = [*map(type, replies)]
+        if found != self._found:
+            for reply, types in zip(replies, self._types, strict=True):
+                if type(reply) not in types and not isinstance(reply, ResponseError):
+                    return False
+            self._found = found
         for place, shape in self._inside:
             reply = replies[place]
             if type(reply) is list and not shape.fits_inside(reply):
