@@ -119,7 +119,7 @@ class StateField(serializers.ChoiceField):
 
 
 class CertaintyField(serializers.ChoiceField):
-    """Where the blob of a purge is certain to be clear."""
+    """Where the blob of a purge has certainly been cleared."""
 
     def __init__(self, **kwargs: Any) -> None:
         # With one digest, the first step always clears the global descriptor.
@@ -462,10 +462,10 @@ class PurgeResultSerializer(ResponseSerializer):
     next = serializers.CharField(allow_null=True)
     certain = CertaintyField(
         default=_skip,
-        help_text="Not in a dry run: where the blob is certain to be clear now. `global`: in the "
+        help_text="Not in a dry run: where the blob has certainly been cleared. `global`: in the "
         "global scope; `indexed`: also in every repository that the index knew; `everywhere`: also "
-        "in every repository that held it when the search of all keys began. What is added "
-        "meanwhile may stay.",
+        "in every repository that held it when the search through all keys began. What is added "
+        "during the purge may stay.",
     )
     would_clear = serializers.ListField(
         child=serializers.CharField(),
@@ -624,7 +624,7 @@ class StatusReport:
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What does not suit the registry's role, and what a refused command leaves undone."""
+        """What does not suit the registry's role, and what a refused command makes impossible."""
         return self.server.warnings if self.server else ()
 
 

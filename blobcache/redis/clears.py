@@ -1,7 +1,7 @@
-"""The scripts of a clear, and what they do where the server refuses scripts.
+"""The scripts of a clear, and the commands that replace them if the server refuses scripts.
 
-A script is carried out whole, and no other client sees a part of it. Without scripts, the keys are
-watched from the reads to the writes; see `blobcache.transport.packing.Watched`.
+A script is carried out as a whole, and no other client sees a part of it. Without scripts, the keys
+are watched from the reads to the writes; see `blobcache.transport.packing.Watched`.
 """
 
 from __future__ import annotations

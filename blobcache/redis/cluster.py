@@ -77,10 +77,10 @@ def clear_in_order(
 ) -> Reply:
     """Do what `clears.CLEAR_SCOPED` does, slot after slot: four round trips, one if unknown.
 
-    The membership is deleted first, so that nobody can read the blob, and the override last: until
-    then it marks a clear that was interrupted, for the next one to finish. Where the override is
-    missing already, nobody can read the blob either: there the hash is deleted before as well, and
-    the membership is the mark.
+    The membership is deleted first, so that nobody can read the blob, and the override last: an
+    override without a membership marks an interrupted clear, which the next one finishes. If there
+    is no override, nobody can read the blob either. Then the hash is also deleted before the
+    membership, which is the mark in its place.
     """
     members, blob = keys.members(repository), keys.blob(digest)
     override = keys.override(repository, digest)

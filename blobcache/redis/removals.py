@@ -4,7 +4,7 @@ Between a read and a removal another client may have repaired the data. So a rem
 fingerprint of what was read to a script, which does nothing if the data has another one. On a
 cluster no script spans a blob's keys: each is removed by itself, if that key is unchanged, in the
 order of a clear; a blob that is repaired just then may end as a miss, never as a wrong answer. What
-an interrupted removal leaves is a finding again, and a clear finishes it too.
+an interrupted removal leaves is reported as a finding again, and a clear deletes it too.
 
 Each removal is a change like any other: refused if the registry is read-only, written to the audit
 log, and announced by a signal.

@@ -215,9 +215,9 @@ class RedisBlobDescriptorCacheProvider(PurgesMany, RedisService):
     """A provider on the Redis, Sentinel or cluster behind an entry of ``CACHES``.
 
     Round trips: one for a stat, a set or a clear, and one for each chunk of a batch. A set that
-    finds an unusable media type is repeated in a second one; one that finds keys of the wrong type
-    deletes each in one more before that. On a cluster a set takes three and a clear four. An index
-    in another Redis costs a scoped set one more.
+    finds an unusable media type is repeated in a second one. One that finds keys of the wrong type
+    takes one more for each of them, and is then repeated. On a cluster a set takes three and a
+    clear four. An index in another Redis costs a scoped set one more.
 
     Threads can share a provider.
     """

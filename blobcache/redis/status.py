@@ -1,6 +1,6 @@
 """The status of a registry's Redis.
 
-With warnings if it does not suit the registry's role, or refuses a command that the app uses.
+It has warnings if Redis does not suit the registry's role or refuses a command that the app uses.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _DIGEST_LENGTH = len("sha256:") + ALGORITHMS["sha256"]
 def server_status(server: Server, rules: Rules, index: NameIndex | None) -> ServerStatus:
     """Ask the server. Three round trips a node, and up to five more; raises `CacheUnavailable`.
 
-    `index` is None if this app may not write one. Values that the server does not
-    report, as with hosted servers and proxies, are None and cause no warning.
+    `index` is None if this app may not write one. Values that the server does not report, as with
+    hosted servers and proxies, are None and cause no warning.
     """
     nodes = server.info()
     first = nodes[0] if nodes else {}
@@ -95,25 +95,25 @@ def _keeps(append_only: int | None, snapshots: str | None) -> bool | None:
 
 
 def _refusals(refused: tuple[str, ...], role: Role, *, is_persistent: bool | None) -> Iterator[str]:
-    """Say what is unknown or not possible without these commands, and what to allow."""
+    """Describe what is unknown or impossible without these commands, and what to allow."""
     if "INFO" in refused:
-        yield _("This Redis user may not run INFO, so the status is unknown. Allow it: +info.")
+        yield _("This Redis user may not run INFO, so the status is unknown. Allow it with +info.")
     if "SCAN" in refused:
         yield _(
-            "This Redis user may not run SCAN. So the index of repositories cannot be built, blobs "
-            "cannot be listed, and nothing can be checked or purged in the whole cache. Allow it: "
-            "+scan."
+            "This Redis user may not run SCAN. So the index of repositories cannot be built, "
+            "global descriptors cannot be listed, and neither a check of the whole cache nor a "
+            "purge can finish. Allow it with +scan."
         )
     if "EVAL" in refused:
         yield _(
-            "This Redis user may not run scripts. Clears and repairs use WATCH and MULTI instead, "
-            "which takes longer, and may fail if other programs write the same keys at that "
-            "moment. Allow scripts: +eval +evalsha."
+            "This Redis user may not run scripts. Clears and repairs use WATCH and MULTI instead. "
+            "This takes longer, and may fail if other programs write the same keys at that "
+            "moment. Allow scripts with +eval +evalsha."
         )
     if "CONFIG" in refused and role == "primary" and is_persistent is None:
         yield _(
             "This Redis user may not run CONFIG GET, so it is unknown whether the server takes "
-            "snapshots. Allow it if the user may know the configuration: +config|get."
+            "snapshots. Allow it with +config|get if the user may know the whole configuration."
         )
 
 

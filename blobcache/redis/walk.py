@@ -44,7 +44,7 @@ class RedisKeyWalk:
 
     def scan_repositories(self, cursor: str, count: int) -> KeyPage:
         """See `KeyWalk.scan_repositories`."""
-        # To compare types costs Redis much less than to search each key for the end of a pattern.
+        # Redis compares a type much faster than it searches each key for the end of a pattern.
         return self._scan(cursor, count, keys.CACHE, only="set")
 
     def identity(self) -> str:
@@ -113,7 +113,7 @@ class RedisKeyWalk:
     def holding(self, repositories: Sequence[bytes], digests: Sequence[Digest]) -> list[Membership]:
         """See `KeyWalk.holding`.
 
-        Only on a cluster a clear has several parts, and may be interrupted between them: then the
+        Only on a cluster does a clear have several parts. If it is interrupted between them, the
         override is left.
         """
         names = [

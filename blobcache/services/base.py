@@ -51,25 +51,25 @@ class SetResult:
 
 
 class Certainty(StrEnum):
-    """Where the blobs of a purge are certain to be clear after one of its steps.
+    """Where the blobs of a purge have certainly been cleared after one of its steps.
 
-    Each value includes those before it. None of them covers what is written after that place was
-    cleared: a push or a pull through a registry adds a blob to its repository again. Begin the
-    purge again when the registry no longer serves the blob.
+    Each value includes those before it. None of them covers what is written after the clear: a push
+    or a pull through a registry adds a blob to its repository again. Start the purge again when the
+    registry no longer serves the blob.
     """
 
     NOTHING = "nothing"
-    """Not even all global descriptors; only if there are thousands of digests."""
+    """Not even all global descriptors are cleared; only if there are thousands of digests."""
 
     GLOBAL = "global"
     """The global descriptors are cleared. Without one no repository can read the blob."""
 
     INDEXED = "indexed"
-    """And every repository that the index knew when the purge came to it."""
+    """So is the blob in every repository that the index knew when the purge read it."""
 
     EVERYWHERE = "everywhere"
-    """And every repository that held the blob when the walk over all keys began, and has kept its
-    key since. The purge is complete."""
+    """So is the blob in every repository that held it when the walk over all keys began, and whose
+    key has existed since. The purge is complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class PurgeResult:
     """The cursor to call again with; None at the end."""
 
     certain: Certainty
-    """Where the blob is certain to be clear now."""
+    """Where the blob has certainly been cleared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,14 @@ class PurgeManyResult:
     """The digests of the purge, each once, sorted."""
 
     cleared: Mapping[Digest, tuple[RepositoryName, ...]]
-    """By digest: the repositories that held the blob until this step, if there are any."""
+    """By digest: the repositories that held the blob until this step. Digests without any are left
+    out."""
 
     next: str | None
     """The cursor to call again with; None at the end."""
 
     certain: Certainty
-    """Where all these blobs are certain to be clear now."""
+    """Where all these blobs have certainly been cleared."""
 
     def of(self, digest: Digest) -> PurgeResult:
         """Return the part of the result that is about one digest."""
@@ -145,9 +146,9 @@ class BlobDescriptorService(BlobStatter, Protocol):
     def clear(self, digest: str) -> Descriptor | None:
         """Clear the blob in this scope; return what a stat gave before.
 
-        None if that was corrupt, or if an interrupted clear had left something: the next clear
-        finishes it. Raises `BlobUnknown` if there was nothing to clear, `OperationUnsupported` if
-        the registry is read-only, and `CacheUnavailable`.
+        Returns None if that was corrupt, or if there was only the rest of an interrupted clear,
+        which this one finishes. Raises `BlobUnknown` if there was nothing to clear,
+        `OperationUnsupported` if the registry is read-only, and `CacheUnavailable`.
         """
         ...
 
@@ -168,14 +169,14 @@ class BlobDescriptorCacheProvider(BlobDescriptorService, Protocol):
         """Clear the blobs in every repository and globally, one bounded step a call.
 
         Start without a cursor, and call again with the same digests and `PurgeManyResult.next`
-        until that is None. The global descriptors are cleared first, and again at the end; then
-        the repositories that an index knows; then those that one walk over all keys finds, however
-        many digests there are. Each result says what is certain. An unknown blob is not an error.
+        until that is None. First the global descriptors are cleared, then the repositories that the
+        index knows, then those that a walk over all keys finds, then the global descriptors again.
+        There is one walk, however many digests there are. An unknown blob is not an error.
 
         Raises `DigestInvalid` if one of the texts is not a digest, `CursorInvalid` if the cursor
         does not come from a purge of these digests, `OperationUnsupported` if the registry is
-        read-only, and `CacheUnavailable` if Redis fails before the step has done anything. The
-        last cursor is valid after that. A purge that was interrupted can also be begun again.
+        read-only, and `CacheUnavailable` if Redis fails before the step has done anything. After
+        that, use the last cursor again, or start the purge again from the beginning.
         """
         ...
 

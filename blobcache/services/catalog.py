@@ -53,7 +53,7 @@ class Budgets:
     """The time that a list spends on building the index when that is due."""
 
     purge: float = 0.5
-    """The time of one step of a purge. It looks at the time after each hundred clears."""
+    """The time of one step of a purge, which it checks after each hundred clears."""
 
     purged_repositories: int = 3000
     """Clears after which such a step ends too: the names take less than a megabyte."""
@@ -124,7 +124,7 @@ class CatalogStatus:
     """The serial number of the last build, which may be unfinished."""
 
     may_scan: bool = True
-    """False if Redis has refused the command ``SCAN`` lately, without which nothing is built."""
+    """False if Redis has refused ``SCAN`` lately, without which the index cannot be built."""
 
     @property
     def complete(self) -> bool:
@@ -297,7 +297,7 @@ class Catalog(Protocol):
         """Return which of the digests some repositories after `after` may see.
 
         The second value is the last repository that was asked; None when all that are indexed were
-        asked, but for `besides`. Takes at most a thousand digests. With `any_name` repositories
-        with invalid names are asked too, which hold what nobody can read.
+        asked, except `besides`. Takes at most a thousand digests. With `any_name` repositories
+        with invalid names are asked too, although nobody can read what they hold.
         """
         ...

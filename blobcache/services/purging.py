@@ -6,8 +6,8 @@
 4. The global descriptors are cleared again, since a registry may have cached them meanwhile.
 
 The parts call the public `clear` of each scope, so every repository's change is announced and
-counted by itself. A part does the same again if it is repeated: what is clear already is no longer
-found. So a step may end anywhere, and its cursor may be used twice.
+counted by itself. A part may be repeated, since it no longer finds what it has cleared. So a step
+may end anywhere, and its cursor may be used twice.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _TOGETHER = 100
 """Clears after which a step looks at the time."""
 
 _SCANS = 64
-"""Commands of the walk after which the found repositories are asked, however few they are."""
+"""Commands of the walk after which the repositories that were found are asked, even if few."""
 
 _KEYS = STEP // 4
-"""Keys that a command of the walk looks at, at most: half a millisecond of the slowest server."""
+"""The most keys that a command of the walk looks at: half a millisecond on the slowest server."""
 
 _QUESTIONS = 250_000
-"""Questions about the repositories that one command of the walk finds, at most."""
+"""The most questions about the repositories that one command of the walk finds."""
 
 _GLOBAL, _INDEX, _WALK, _LAST, _END = "g", "i", "w", "l", ""
 """The parts of a purge, as they stand in its cursor."""
@@ -66,7 +66,7 @@ _FINGERPRINT = 32
 
 
 class PurgesMany:
-    """The method `purge` of a provider, by its `purge_many`."""
+    """Implements a provider's `purge` by its `purge_many`."""
 
     __slots__ = ()
 
@@ -86,17 +86,17 @@ def purge_step(
     cursor: str,
     announce: Callable[[Digest], None],
 ) -> PurgeManyResult:
-    """Go on with the purge for a bounded time; `announce` each digest that is done with.
+    """Continue the purge for a bounded time; `announce` each digest whose purge is complete.
 
-    A step ends by time (`Budgets.purge`), which it looks at after each hundred clears, or after
-    `Budgets.purged_repositories` clears. If Redis fails after the step has got on, it returns what
-    it did, and the next step raises `CacheUnavailable`.
+    A step ends after `Budgets.purge` seconds, which it checks after each hundred clears, or after
+    `Budgets.purged_repositories` clears. If Redis fails after the step has made progress, it
+    returns what it did, and the next step raises `CacheUnavailable`.
     """
     step = _Step(provider, sorted(set(digests)), cursor, announce)
     try:
         step.run()
     except CacheUnavailable:
-        if not step.has_got_on:
+        if not step.has_progressed:
             raise
         _log.warning("A step of a purge ended early, because Redis failed.", exc_info=True)
     return step.result()
@@ -108,7 +108,7 @@ def purge_memberships(
     memberships: Iterable[Membership],
     announce: Callable[[Digest], None],
 ) -> PurgeManyResult:
-    """Clear these memberships, which are all of these digests, and globally: one step."""
+    """Clear these memberships, which must be all of these digests, and then globally: one step."""
     digests = sorted(set(digests))
     cleared: dict[Digest, list[RepositoryName]] = {}
     for name, digest in memberships:
@@ -121,9 +121,9 @@ def purge_memberships(
 
 
 class _Step:
-    """One step of a purge. Its place is a part of the purge, and how far that part has come.
+    """One step of a purge. It knows the current part of the purge, and the progress of that part.
 
-    | part | how far |
+    | part | progress |
     |---|---|
     | `_GLOBAL`, `_LAST` | the number of digests that are done |
     | `_INDEX` | the last repository that is done |
@@ -147,18 +147,18 @@ class _Step:
         self._deadline = self._budgets.deadline(self._budgets.purge)
         self._walk = provider.walk()
         self._server: str | None = None
-        """The server that this step walks; None until it is asked for its name."""
+        """A hash of the server that this step walks; None until the server is asked for it."""
 
         self._cleared: dict[Digest, list[RepositoryName]] = {}
         self._count = 0
 
     @property
-    def has_got_on(self) -> bool:
+    def has_progressed(self) -> bool:
         """Whether the next step has less to do than this one had."""
         return self._count > 0 or (self._part, self._at) != self._begun
 
     def run(self) -> None:
-        """Go on until the end of the step or of the purge."""
+        """Continue until the end of the step or of the purge."""
         parts = {
             _GLOBAL: self._clear_first,
             _INDEX: self._clear_indexed,
@@ -234,7 +234,7 @@ class _Step:
         A scan's cursor belongs to one server process. After a failover it may skip keys, so the
         walk begins again.
         """
-        server = self._name_server()
+        server = self._identify_server()
         known, _, cursor = self._at.partition("/")
         if known != server:
             cursor = ""
@@ -256,30 +256,30 @@ class _Step:
             return
         if cursor:
             self._at = f"{server}/{cursor}"
-        elif self._name_server(again=True) == server:
+        elif self._identify_server(again=True) == server:
             self._enter(_LAST, "0")
         else:
             self._enter(_WALK)
 
     @property
     def _keys_a_command(self) -> int:
-        """Keys that a command looks at: fewer if each repository takes many questions."""
+        """The keys that a command looks at: fewer if each repository causes many questions."""
         return min(_KEYS, self._budgets.step, max(10, _QUESTIONS // len(self._digests)))
 
-    def _name_server(self, *, again: bool = False) -> str:
+    def _identify_server(self, *, again: bool = False) -> str:
         if self._server is None or again:
             self._server = _hash(self._walk.identity())
         return self._server
 
     def _groups(self, names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-        """Divide the names into groups that one round trip can ask about a part of the digests."""
+        """Divide the names into groups, each for one round trip with a part of the digests."""
         size = max(1, STEP // len(self._digests))
         return (names[start : start + size] for start in range(0, len(names), size))
 
     def _clear_in(self, names: Sequence[bytes]) -> bool:
-        """Clear the blobs in these repositories; return whether that was all, or the step is over.
+        """Clear the blobs in these repositories; return False if the step is over before the end.
 
-        If the step is over, it has cleared some, so that repeating it gets further.
+        Then it has cleared some, so that repeating it makes progress.
         """
         for start in range(0, len(self._digests), STEP):
             held = self._walk.holding(names, self._digests[start : start + STEP])

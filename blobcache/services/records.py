@@ -166,9 +166,9 @@ class KeyWalk(Protocol):
         ...
 
     def identity(self) -> str:
-        """Name the server processes that are walked: a cursor is worth nothing elsewhere.
+        """Identify the server processes that are walked: a cursor is valid only there.
 
-        Empty if Redis does not say it.
+        Empty if Redis does not report it.
         """
         ...
 
@@ -208,10 +208,10 @@ class KeyWalk(Protocol):
         ...
 
     def holding(self, repositories: Sequence[bytes], digests: Sequence[Digest]) -> list[Membership]:
-        """Return which of the repositories hold which of the digests, or have to be cleared of it.
+        """Return which of the repositories hold which of the digests.
 
-        The latter are those that a clear was interrupted in. Names that are not valid are skipped.
-        One round trip, or two on a cluster.
+        That includes what interrupted clears have left, so that a clear finishes them. Names that
+        are not valid are skipped. One round trip, or two on a cluster.
         """
         ...
 

@@ -29,8 +29,8 @@ class ServerStatus:
     """Whether each node writes an append-only file or takes snapshots regularly."""
 
     warnings: tuple[str, ...]
-    """What does not suit the registry's role, and what a refused command leaves undone, as
-    translated sentences."""
+    """What does not suit the registry's role, and what is not possible because the server refuses a
+    command, as translated sentences."""
 
     refused: tuple[str, ...] = ()
     """Commands that the server refuses to this user: some of ``CONFIG``, ``EVAL`` (which stands for

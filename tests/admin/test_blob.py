@@ -231,8 +231,8 @@ def test_a_long_purge_takes_several_steps(
     assert len(pages) > 1
     assert all("Continue until it is finished" in page for page in pages)
     assert any("Cleared in this step:" in page for page in pages)
-    assert "The repositories in the index are done" not in pages[0]
-    assert "The repositories in the index are done" in pages[-1]
+    assert "All repositories in the index have been checked" not in pages[0]
+    assert "All repositories in the index have been checked" in pages[-1]
     assert "globally and in 2300 repositories" in last
     assert provider.catalog.holders(LAYER).holders == ()
 
