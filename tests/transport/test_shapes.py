@@ -28,15 +28,15 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 WORDS = {
-    "numbers": b":7\r\n" * 9,
-    "statuses": b"+OK\r\n" * 9,
-    "values": b"$4\r\nsize\r\n" * 9,
-    "numbers of members": b"*4\r\n:1\r\n:1\r\n:1\r\n:1\r\n" * 9,
-    "too few values": b"*3\r\n$1\r\n1\r\n$1\r\n1\r\n$1\r\n1\r\n" * 9,
-    "steps of a scan": b"*2\r\n$1\r\n0\r\n*1\r\n:1\r\n" * 9,
-    "scans without an end": b"*2\r\n$3\r\nend\r\n*0\r\n" * 9,
-    "RESP3 maps": b"%1\r\n+a\r\n+b\r\n" * 9,
-    "RESP3 booleans": b"#t\r\n" * 9,
+    "numbers": b":7\r\n" * 40,
+    "statuses": b"+OK\r\n" * 40,
+    "values": b"$4\r\nsize\r\n" * 40,
+    "numbers of members": b"*4\r\n:1\r\n:1\r\n:1\r\n:1\r\n" * 40,
+    "too few values": b"*3\r\n$1\r\n1\r\n$1\r\n1\r\n$1\r\n1\r\n" * 40,
+    "steps of a scan": b"*2\r\n$1\r\n0\r\n*1\r\n:1\r\n" * 40,
+    "scans without an end": b"*2\r\n$3\r\nend\r\n*0\r\n" * 40,
+    "RESP3 maps": b"%1\r\n+a\r\n+b\r\n" * 40,
+    "RESP3 booleans": b"#t\r\n" * 40,
     "HTTP": b"HTTP/1.1 400 Bad Request\r\n\r\n",
 }
 UNFINISHED = {"pushes alone": b">2\r\n+a\r\n+b\r\n" * 9, "half a reply": b"*3\r\n:1\r\n"}
@@ -73,7 +73,7 @@ def calls(provider: RedisBlobDescriptorCacheProvider) -> list[Callable[[], objec
 def test_a_reply_of_another_shape_says_nothing_about_the_data(
     between: Proxy, way: str, words: str
 ) -> None:
-    with cache_at(between.url, **WAYS[way]):
+    with cache_at(between.url, **WAYS[way], SOCKET_TIMEOUT=2):
         provider = RedisBlobDescriptorCacheProvider()
         repository = provider.repository_scoped("a")
         for call in calls(provider)[:: 1 if way == "packed" else 3]:
