@@ -72,6 +72,7 @@ def receiving(
     provider: RedisBlobDescriptorCacheProvider, receive: Callable[[Receive, bytearray], int]
 ) -> Iterator[None]:
     """Let this thread's connection receive through `receive` within the block."""
+    provider.stat(A)  # redis-py 6 looks for unread data by receiving, the first time
     guarded = private.socket_of(held(provider))
     sock = guarded._sock
 

@@ -95,7 +95,8 @@ def test_an_unfinished_reply_ends_in_time(between: Proxy, way: str, words: str) 
             pytest.raises(CacheUnavailable) as caught,
         ):
             provider.stat(A)
-        assert caught.value.reason is Reason.TIMEOUT
+        # In RESP2, which redis-py 6 speaks, there are no pushes.
+        assert caught.value.reason in {Reason.TIMEOUT, Reason.OTHER}
         assert provider.stat(A) == make_descriptor(A)
 
 
