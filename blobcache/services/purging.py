@@ -252,7 +252,7 @@ class _Step:
             cursor = page.next
             if not cursor or len(names) * len(self._digests) >= STEP or self._deadline.is_over:
                 break
-        if not all(map(self._clear_in, self._groups(sorted(names)))):
+        if not self._clear_in_groups(sorted(names)):
             return
         if cursor:
             self._at = f"{server}/{cursor}"
@@ -275,6 +275,14 @@ class _Step:
         """Divide the names into groups, each for one round trip with a part of the digests."""
         size = max(1, STEP // len(self._digests))
         return (names[start : start + size] for start in range(0, len(names), size))
+
+    def _clear_in_groups(self, names: Sequence[bytes]) -> bool:
+        """Clear the blobs in all these repositories; return as `_clear_in` does."""
+        before = self._count
+        for group in self._groups(names):
+            if (self._count > before and self._is_over) or not self._clear_in(group):
+                return False
+        return True
 
     def _clear_in(self, names: Sequence[bytes]) -> bool:
         """Clear the blobs in these repositories; return False if the step is over before the end.

@@ -208,6 +208,18 @@ class TestSteps:
         assert sum(numbers) == 500
         assert max(numbers) <= 300
 
+    @pytest.mark.parametrize("budgets", [SHORTEST, Budgets(purge=600, purged_repositories=90)])
+    def test_are_limited_among_many_digests_that_no_index_knows(
+        self, default_cache: Redis, budgets: Budgets
+    ) -> None:
+        many = digests(100)  # so that ten repositories are asked together
+        for digest in many[:9]:
+            hold(default_cache, digest, (f"r{number}" for number in range(40)))
+        results = list(steps(RedisBlobDescriptorCacheProvider(budgets=budgets), many))
+        numbers = [sum(map(len, each.cleared.values())) for each in results]
+        assert sum(numbers) == 360
+        assert max(numbers) <= 90
+
     def test_a_step_may_be_repeated_with_the_same_cursor(self, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider(budgets=SHORTEST)
         hold(default_cache, A, (f"r{number}" for number in range(150)))
