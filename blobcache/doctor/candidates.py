@@ -2,8 +2,8 @@
 
 A check of ``unreferenced`` adds all blobs, removes those that it finds in repositories, and asks
 all repositories about the rest. So the file only saves questions: without it the result is the
-same, later. Any problem with it, such as a full disk or another process that removed it, raises
-`CandidatesLost`.
+same, later, but that a blob is reported too if repositories read it by an alias alone. Any problem
+with it, such as a full disk or another process that removed it, raises `CandidatesLost`.
 
 The file is a SQLite database of one index: 42 bytes for each blob. The steps of a check may run in
 several processes of one host, so the cursor holds the file's name, a random number. The directory
@@ -75,8 +75,13 @@ class Candidates:
             path = _path(name)
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         file = cls.open(name)
-        with _as_lost():
-            file._database.executescript(_SCHEMA)  # noqa: SLF001 - of this class
+        try:
+            with _as_lost():
+                file._database.executescript(_SCHEMA)  # noqa: SLF001 - of this class
+        except CandidatesLost:
+            file.close()
+            cls.delete(name)
+            raise
         return file
 
     @classmethod

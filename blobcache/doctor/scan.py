@@ -9,7 +9,8 @@ For that a walk over the blobs comes first, which puts all of them into a file; 
 the keys removes what it finds in repositories. What is left is asked of all repositories again,
 right before it is reported, so that a blob that has been cached meanwhile is not reported. That
 takes an index of all repositories, built after the walk. Without the file, which may be on another
-host, all repositories are asked about each blob: the findings are the same, but it takes longer.
+host, all repositories are asked about each blob: it takes longer, and a blob that repositories read
+by an alias alone is reported too. To repair that finding takes no blob from a repository.
 
 An override without a member can be anywhere among the keys, so a diagnosis of some repositories
 looks for ``orphan-override`` only on request.
@@ -193,12 +194,15 @@ class Diagnosis:
         Raises `CursorInvalid` if no step returned the cursor, and `CacheUnavailable`.
         """
         walk = self._walk(cursor, budget, limit)
+        step: Step | None = None
         try:
             walk.run()
-            return walk.saved()
+            step = walk.saved()
+            return step
         finally:
             # A page may be loaded again, and repeat its step: what it needs stays.
-            walk.close(delete=walk.is_done and not cursor)
+            has_next = step is not None and step.next is not None
+            walk.close(delete=not cursor and not has_next)
 
     def run(self) -> Iterator[Step]:
         """Take all steps to the end, with one transaction of the file of candidates."""
@@ -347,8 +351,7 @@ class _Walk:
             yield
         except CandidatesLost as error:
             _log.warning("This check takes longer, without its file of candidates: %s", error)
-            if self.file is not None:
-                self.file.close()
+            self.close(delete=True)  # it may have filled the disk
             self.file = None
             position = self._position
             if position.phase in {"keys", "index"}:

@@ -141,6 +141,14 @@ class TestLoss:
         with closing(Candidates.create()) as file, pytest.raises(CandidatesLost):
             file.add(with_own_names(*blobs(*range(1000))))
 
+    def test_nothing_is_left_of_a_file_that_cannot_be_begun(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(candidates, "_MAX_PAGES", 1)
+        with pytest.raises(CandidatesLost):
+            Candidates.create()
+        assert not list(path.iterdir())
+
     def test_a_damaged_file_is_lost(self, file: Candidates, path: Path) -> None:
         file.save()
         (stored,) = path.iterdir()

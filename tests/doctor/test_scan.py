@@ -8,15 +8,16 @@ import pytest
 from redis import Redis
 
 from blobcache.doctor import candidates
+from blobcache.doctor.repair import repair
 from blobcache.doctor.scan import Diagnosis, Limits
-from blobcache.exceptions import CursorInvalid, RepositoryNameInvalid
-from blobcache.findings import DEFAULT_KINDS, FINDING_KINDS, Kind
+from blobcache.exceptions import CacheUnavailable, CursorInvalid, RepositoryNameInvalid
+from blobcache.findings import DEFAULT_KINDS, FINDING_KINDS, Kind, Outcome
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.walk import RedisKeyWalk
 from blobcache.services.catalog import Budgets
 from blobcache.services.rules import Rules
 from project import embedded, sample
-from tests.conformance import A
+from tests.conformance import A, make_descriptor
 from tests.doctor.damage import (
     HASHES,
     OVERRIDES,
@@ -28,7 +29,7 @@ from tests.doctor.damage import (
     write_member,
     write_override,
 )
-from tests.servers import commands, monitor
+from tests.servers import cache_at, commands, monitor
 
 SAMPLE = {
     "blob": {"corrupt": 2, "digest-mismatch": 1, "size-mismatch": 2, "husk": 2},
@@ -246,6 +247,19 @@ class TestUnreferenced:
         default_cache.hset(f"blobs::{alias}", "digest", digest(1))
         assert not findings(RedisBlobDescriptorCacheProvider(), kinds=[Kind.UNREFERENCED])
 
+    def test_is_what_a_repository_reads_by_an_alias_alone_only_without_the_file(
+        self, default_cache: Redis, directory: Path
+    ) -> None:
+        (directory / f"blobcache-{os.geteuid()}").touch()
+        provider = RedisBlobDescriptorCacheProvider()
+        alias = "sha512:" + "a" * 128
+        write_blob(default_cache, digest(1), "whole")
+        provider.repository_scoped("r").set_descriptor(alias, make_descriptor(digest(1)))
+        default_cache.srem("repository::r::blobs", digest(1))
+        (found,) = findings(provider, kinds=[Kind.UNREFERENCED]).values()
+        assert repair(provider, found) is Outcome.REPAIRED
+        assert provider.repository_scoped("r").stat(alias).digest == digest(1)
+
     @pytest.mark.parametrize("has_file", [True, False])
     def test_is_not_a_member_of_a_repository_whose_name_is_invalid(
         self, has_file: bool, default_cache: Redis, directory: Path
@@ -283,6 +297,7 @@ class TestUnreferenced:
     def test_a_file_that_gets_full_changes_nothing(
         self,
         default_cache: Redis,
+        directory: Path,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
@@ -290,9 +305,13 @@ class TestUnreferenced:
         for number in range(1, 400):
             write_blob(default_cache, digest(number), "whole")
         monkeypatch.setattr(candidates, "_MAX_PAGES", 4)
-        found = findings(RedisBlobDescriptorCacheProvider(), kinds=[Kind.UNREFERENCED])
+        provider = RedisBlobDescriptorCacheProvider()
+        found = findings(provider, kinds=[Kind.UNREFERENCED])
         assert len(found) == 399
         assert "without its file of candidates" in caplog.text
+        # The disk may be full because of the file.
+        list(Diagnosis(provider, kinds=[Kind.UNREFERENCED]).run())
+        assert not list((directory / f"blobcache-{os.geteuid()}").iterdir())
 
     def test_the_file_is_deleted_when_no_step_can_be_repeated(
         self, default_cache: Redis, directory: Path
@@ -310,6 +329,14 @@ class TestUnreferenced:
         for _ in range(2):
             assert len(diagnosis.step(cursor, budget=10).findings) == 2
         assert len(list(own.iterdir())) == 1
+
+    def test_a_first_step_that_fails_leaves_no_file(self, directory: Path) -> None:
+        """Each of them would push out the file of another check."""
+        with cache_at("redis://127.0.0.1:1/0"):
+            diagnosis = Diagnosis(RedisBlobDescriptorCacheProvider(), kinds=[Kind.UNREFERENCED])
+            with pytest.raises(CacheUnavailable):
+                diagnosis.step()
+        assert not list((directory / f"blobcache-{os.geteuid()}").iterdir())
 
     def test_cannot_be_found_without_an_index(self, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider(Rules(read_only=True))
