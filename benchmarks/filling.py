@@ -1,4 +1,4 @@
-"""Fill a server with millions of keys: packed commands, as ``redis-cli --pipe`` sends them."""
+"""Fill a server with millions of keys, by packed commands as ``redis-cli --pipe`` sends them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.data import OCTETS, SIZE
 __all__ = ["Filler", "filler"]
 
 _BATCH = 1 << 20
-"""Bytes that are sent before the replies are read: a server keeps as many for a client."""
+"""Bytes that are sent before the replies are read: a server keeps that many for a client."""
 
 
 class Filler:
@@ -59,7 +59,7 @@ class Filler:
 
 @contextmanager
 def filler(bench: Bench) -> Iterator[Filler]:
-    """Return what fills the server of the benchmarks, empty at first."""
+    """Empty the server of the benchmarks, and return a writer for it."""
     bench.client.flushall()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(bench.socket))

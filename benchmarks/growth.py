@@ -40,13 +40,13 @@ LARGEST = 10_000
 """Elements that one reply or command may have: about a millisecond of a server's time."""
 
 MANY = 100_000
-"""Commands of a call, at the most."""
+"""The most commands that a call may have."""
 
 MAX_COUNTING = 60
 """Seconds that counting all repositories may take."""
 
 _MORE = re.compile(rb"\.\.\. \((\d+) more arguments\)")
-"""What the slow log says of arguments that it leaves out."""
+"""What the slow log writes in place of the arguments that it leaves out."""
 
 EVERYWHERE, RARE = digest(0, "everywhere"), digest(0, "rare")
 
@@ -67,7 +67,7 @@ class Cost:
 
     longest_command: str = ""
     peak: int = 0
-    """Bytes of Python's memory, at the most."""
+    """The most memory that Python's objects took, in bytes."""
 
     seconds: tuple[float, ...] = field(default=())
 
@@ -129,7 +129,7 @@ def _cost(bench: Bench, call: Call) -> Cost:
     """Make the call some times: to warm up, to count, to see its memory, and to time it."""
     if not bench.is_short:
         call()
-    # What is slow each time is a slow command, and not another process on the same core.
+    # A command that is slow each time is slow itself; others waited for the core.
     cost = min(
         (_counted(bench, call) for _ in range(bench.scaled(3, 1))), key=lambda each: each.longest
     )

@@ -26,10 +26,10 @@ TENTH, LATE = 10, 50
 """Every tenth repository holds the purged blob, and fifty that the index does not know."""
 
 LONGEST_BLOCK = 1000
-"""Microseconds: what no command may take longer than."""
+"""Microseconds that a command may take at most."""
 
 INDEX_MS, KEYS_A_SECOND = 300, 300_000
-"""Until the holders that the index knows are clear, at the most; and the walk, at the least."""
+"""The longest time until the holders that the index knows are cleared, and the slowest walk."""
 
 FILL = """
 local members = 'repository::' .. KEYS[1] .. '::blobs'
@@ -50,7 +50,7 @@ class Spent(NamedTuple):
 
     wall: float
     work: float
-    """Of the client's and the server's processor: what the part takes on an idle machine."""
+    """Processor time of client and server: the time that the part takes on an idle machine."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Purged:
 
     keys: int
     index: Spent
-    """Until the holders that the index knows were clear."""
+    """Until the holders that the index knows were cleared."""
 
     total: Spent
     cleared: int
@@ -99,12 +99,12 @@ def _section(bench: Bench, repositories: int) -> Section:
     return Section(
         f"purge among {best.keys:,} keys and {repositories:,} repositories",
         [
-            Figure("one blob: clear in all that the index knows", "ms", index),
-            Figure("one blob: to the end", "ms", whole),
+            Figure("one blob: until the repositories in the index are cleared", "ms", index),
+            Figure("one blob: until the purge is complete", "ms", whole),
             Figure("one blob: the walk", "keys/s", walk),
             Figure("one blob: the walk, by processor time", "keys/s", work),
-            Figure(f"{len(many):,} blobs: to the end", "ms", (held.total.wall * 1e3,)),
-            Figure(f"{len(many):,} unknown blobs: to the end", "ms", nothing),
+            Figure(f"{len(many):,} blobs: until complete", "ms", (held.total.wall * 1e3,)),
+            Figure(f"{len(many):,} unknown blobs: until complete", "ms", nothing),
         ],
         [
             Ratio("index / 300 ms", tuple(each / INDEX_MS for each in index), target=1),
@@ -149,9 +149,9 @@ def _purged(bench: Bench, blobs: list[str]) -> Purged:
 
 
 def _to_the_end(observer: Redis, blobs: list[str]) -> tuple[Spent, Spent, int, int]:
-    """Purge; return what the index's part took and the whole, the clears and the steps.
+    """Purge; return the times of the index's part and of the whole, the clears and the steps.
 
-    Only the steps before the walk are as short as they can be, so that their end is seen.
+    The steps before the walk are as short as possible, so that the time when they end is known.
     """
     provider = _provider(Budgets(purge=0))
     cleared, steps = 0, 0

@@ -17,7 +17,7 @@ from benchmarks.results import Figure, Ratio, Section
 __all__ = ["run"]
 
 MEMORY_MB = 64
-"""What a check may need beyond a process that has checked nothing."""
+"""The most memory that a check may add to that of the process."""
 
 UNREFERENCED = 1000
 """One blob in so many is in no repository."""
@@ -60,7 +60,7 @@ COUNTED = ("scan", "sscan", "hmget", "smismember")
 
 
 def run(bench: Bench) -> Iterator[Section]:
-    """Compare both ways where the old one is possible, and measure the other where it is not."""
+    """Compare the check with its file and without it; with many blobs measure only the former."""
     few = bench.scaled(10_000, 200), bench.scaled(100, 10)
     many = 1_000_000, 10_000
     _fill(bench, *few)

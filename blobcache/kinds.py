@@ -65,8 +65,8 @@ FINDING_KINDS: tuple[Kind, ...] = tuple(kind for kind in Kind if kind is not Kin
 """The kinds that a `Finding` can have."""
 
 DEFAULT_KINDS: frozenset[Kind] = frozenset(FINDING_KINDS) - {Kind.UNREFERENCED}
-"""What a diagnosis looks for by default: not ``unreferenced``, for which it must walk over
-all members of all repositories, and more than once over the keys."""
+"""What a diagnosis looks for by default: not ``unreferenced``, for which it must walk over all
+members of all repositories, and more than once over all keys."""
 
 
 class Severity(StrEnum):

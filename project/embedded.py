@@ -185,7 +185,7 @@ class Server:
         with suppress(RedisError), self.client() as client:
             try:
                 return bool(client.info("server")["process_id"] == pid)
-            except ResponseError as error:  # INFO is renamed: then its process cannot be asked for
+            except ResponseError as error:  # INFO is renamed, so the process id stays unknown
                 return str(error).startswith("unknown command")
         return False
 
@@ -213,7 +213,7 @@ class Cluster:
     nodes: tuple[Server, ...]
 
     replicas: tuple[Server, ...] = ()
-    """The replica of each node, in the same order, if they were asked for."""
+    """The replica of each node, in the same order; none unless the cluster is `replicated`."""
 
     @property
     def url(self) -> str:

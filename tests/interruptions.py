@@ -1,10 +1,10 @@
-"""Let something happen at each line of a call: an exception, or another thread that disconnects.
+"""Cause something at each line of a call: an exception, or a pool that is disconnected.
 
     for place in walked(call, interrupt):
         ...  # it happened there
 
-Lines of redis-py and of `blobcache.transport` count: they are all that happens between taking a
-connection and giving it back. The suite tries some lines of each call; all of them take an hour::
+Only lines of redis-py and of `blobcache.transport` count, since no other code runs between taking a
+connection and giving it back. The suite tries some lines of each call; to try all takes an hour::
 
     DJANGO_SETTINGS_MODULE=tests.settings python -m tests.interruptions
 """
@@ -64,10 +64,10 @@ def interrupt() -> None:
 def walked(
     call: Callable[[], object], act: Callable[[], object], *, first: int = 0, step: int = 1
 ) -> Iterator[tuple[str, int]]:
-    """Make the call, and `act` at one of its lines after another; yield file and line each time.
+    """Make the call again and again, each time with `act` at another line; yield file and line.
 
-    Begin with its `first` line and take each one that is `step` lines behind the last. The call may
-    end with `Interrupted`, `BlobUnknown` and `CacheUnavailable`.
+    Begin at the `first` line and go on in steps of `step` lines. The call may end with
+    `Interrupted`, `BlobUnknown` or `CacheUnavailable`.
     """
     number = first
     while place := _act_at(call, act, number):
@@ -78,7 +78,7 @@ def walked(
 def _act_at(
     call: Callable[[], object], act: Callable[[], object], number: int
 ) -> tuple[str, int] | None:
-    """Act at that line of the call; return where that was, None if it has fewer lines."""
+    """Act at that line of the call; return file and line, or None if it has fewer lines."""
     place: tuple[str, int] | None = None
     left = number
 
@@ -108,7 +108,7 @@ def _act_at(
 
 @contextmanager
 def replies_are_late() -> Iterator[None]:
-    """Within the block no check sees that a connection has unread data: it may be on its way."""
+    """Within the block no check sees unread data, as if it were still on its way."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AbstractConnection, "can_read", lambda *_, **__: False)
         patch.setattr(guarded._Guarded, "has_unread", lambda _: False)
@@ -144,12 +144,12 @@ WAYS: dict[str, dict[str, Any]] = {
     "other client": OTHER_CLIENT,
     "RESP2": {"CONNECTION_POOL_KWARGS": {"protocol": 2}},
 }
-"""The OPTIONS of a cache by the way that commands and replies take."""
+"""The OPTIONS of a cache for each way in which the app sends commands and parses replies."""
 
 
 @dataclass(frozen=True)
 class Walk:
-    """Something that happens at the lines of a call, and where."""
+    """What is caused at the lines of a call, of which call, and in which way."""
 
     way: str
     call: str
@@ -163,9 +163,9 @@ class Walk:
     """Whether the pool is disconnected; otherwise an exception is raised."""
 
     def run(self, server: embedded.Server, *, first: int = 0, step: int = 1) -> int:
-        """Let it happen; each time the next calls must answer for their own digest.
+        """Cause it at each line; after that, the next calls must answer for their own digest.
 
-        Returns at how many lines it happened. Raises AssertionError, which names the line.
+        Returns the number of lines. Raises AssertionError, which names the line.
         """
         with server.client() as other:
             other.flushall()

@@ -5,7 +5,7 @@
     assert fault.happened == 1
 
 A fault is in effect within its block, on all connections, old and new. It counts how often it
-happened, so that a test or a hunt can tell that it did.
+happened, so that a test or a hunt can check that it did.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Link:
 
 
 class Fault:
-    """What the proxy does wrong. This one does nothing wrong; each subclass is a fault."""
+    """What the proxy does with requests and replies. This class only passes them on."""
 
     def __init__(self, *, when: bytes = b"", times: int | None = None) -> None:
         """Only with requests that contain the bytes `when`, and at most so many `times`."""
@@ -105,9 +105,9 @@ class Fault:
 
 
 class LoseReply(Fault):
-    """The server executes the request and replies, and the connection is closed before that.
+    """The server executes the request, but the connection is closed before its reply has arrived.
 
-    The reply is passed on until `after` bytes of it are sent.
+    Only `after` bytes of the reply are passed on.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class CutRequest(CutReply):
 
 
 class Delay(Fault):
-    """Each reply comes so many seconds late."""
+    """Each reply comes late by so many seconds."""
 
     def __init__(self, seconds: float, *, when: bytes = b"", times: int | None = None) -> None:
         super().__init__(when=when, times=times)
@@ -317,7 +317,7 @@ def proxied(cluster: embedded.Cluster) -> Iterator[tuple[Proxy, ...]]:
 
 
 def announce(nodes: Sequence[embedded.Server], ports: Sequence[int]) -> None:
-    """Let each node announce its port, and wait until all of them know all of these."""
+    """Let each node announce its port, and wait until all nodes know all of these ports."""
     with ExitStack() as stack:
         clients = [stack.enter_context(node.client()) for node in nodes]
         for client, port in zip(clients, ports, strict=True):

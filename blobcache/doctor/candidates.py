@@ -1,13 +1,14 @@
-"""Candidates: the blobs that may be in no repository, outside Redis, in a private file.
+"""Candidates: the blobs that may be in no repository, in a private file outside of Redis.
 
-A check of ``unreferenced`` adds all blobs, removes those that it finds in repositories, and asks
-all repositories about the rest. So the file only saves questions: without it the result is the
-same, later, but that a blob is reported too if repositories read it by an alias alone. Any problem
-with it, such as a full disk or another process that removed it, raises `CandidatesLost`.
+A check for ``unreferenced`` adds all blobs, removes those that it finds in repositories, and asks
+all repositories about the rest. So the file only saves questions: without it the check takes
+longer. The findings are the same, except that a blob which repositories read only by an alias is
+reported too. Any problem with the file, such as a full disk or another process that has deleted it,
+raises `CandidatesLost`.
 
 The file is a SQLite database of one index: 42 bytes for each blob. The steps of a check may run in
-several processes of one host, so the cursor holds the file's name, a random number. The directory
-belongs to the user of this process, and nobody else can read it or write to it.
+several processes of one host, so the cursor contains the file's name, a random number. The
+directory belongs to the user of this process, and nobody else can read it or write to it.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["MAX_FILES", "Candidates", "CandidatesLost"]
 
 MAX_FILES = 8
-"""The files that are kept: those of checks that nobody continues are not removed otherwise."""
+"""The most files that are kept: nothing else deletes those of checks that nobody continues."""
 
 _MAX_AGE = 6 * 3600
-"""Seconds since the last change after which a file is removed."""
+"""Seconds since its last change after which a file is deleted."""
 
 _MAX_PAGES = 2**19
 """The maximum size of a file, in pages of 4,096 bytes: 2 GiB, for fifty million blobs."""
@@ -44,7 +45,7 @@ _CACHE = 16 * 1024
 """Kilobytes of a file that are kept in memory."""
 
 _BATCH = 10_000
-"""Removals that are made together, in the order of the index: half the work of single ones."""
+"""Removals that are made together, in the order of the index, which takes half the time."""
 
 _NAME = re.compile("[0-9a-f]{32}")
 
@@ -58,7 +59,7 @@ class CandidatesLost(Exception):
 
 
 class Candidates:
-    """The candidates of one check, until `close`. What is not followed by `save` is undone."""
+    """The candidates of one check, until `close`. Changes are lost unless `save` follows them."""
 
     def __init__(self, name: str, database: sqlite3.Connection) -> None:
         self.name = name
@@ -68,7 +69,7 @@ class Candidates:
 
     @classmethod
     def create(cls) -> Candidates:
-        """Begin a new file, and remove files that are too old or too many."""
+        """Create a new file; delete files that are too old, and the oldest if there are many."""
         with _as_lost():
             _clean(_directory())
             name = token_hex(16)
@@ -89,7 +90,7 @@ class Candidates:
         """Open the file of that name."""
         with _as_lost():
             database = sqlite3.connect(f"file:{quote(str(_path(name)))}?mode=rw", uri=True)
-            with suppress(sqlite3.Error):  # the next use raises it, if it is still there
+            with suppress(sqlite3.Error):  # if it persists, the next statement raises it
                 database.execute("PRAGMA synchronous = OFF")
                 database.execute(f"PRAGMA cache_size = -{_CACHE}")
                 database.execute(f"PRAGMA max_page_count = {_MAX_PAGES}")
@@ -113,7 +114,7 @@ class Candidates:
             )
 
     def remove(self, members: Iterable[Digest]) -> None:
-        """Remove what some repository holds."""
+        """Remove blobs that a repository holds."""
         self._members.update(map(_packed, members))
         if len(self._members) >= _BATCH:
             self._flush()
@@ -214,7 +215,7 @@ def _directory() -> Path:
         and found.st_uid == os.geteuid()
         and not stat.S_IMODE(found.st_mode) & 0o077
     )
-    # Where others may rename the directory, they could put another one in its place.
+    # If others may rename the directory, they could put another one in its place.
     is_fixed = around.st_mode & stat.S_ISVTX or not around.st_mode & 0o022
     if not (is_private and is_fixed):
         raise CandidatesLost(f"{path} is not a directory that only this user can write to.")
@@ -222,7 +223,7 @@ def _directory() -> Path:
 
 
 def _clean(directory: Path) -> None:
-    """Remove the files that are too old, and the oldest ones until another one has room."""
+    """Delete the files that are too old, and the oldest ones until there is room for a new one."""
     changed = {}
     for path in directory.glob(f"*{_SUFFIX}"):
         with suppress(OSError):  # another process has removed it

@@ -4,13 +4,14 @@ It advances in steps, each about as long as its time budget. The position is in 
 a web page can take one step for each request, in any process. It changes nothing. Data that exists
 during the whole walk is read at least once; it may be read, and reported, twice.
 
-One walk over all keys finds everything except ``unreferenced``: that a blob is in no repository.
-For that a walk over the blobs comes first, which puts all of them into a file; then the walk over
-the keys removes what it finds in repositories. What is left is asked of all repositories again,
-right before it is reported, so that a blob that has been cached meanwhile is not reported. That
-takes an index of all repositories, built after the walk. Without the file, which may be on another
-host, all repositories are asked about each blob: it takes longer, and a blob that repositories read
-by an alias alone is reported too. To repair that finding takes no blob from a repository.
+One walk over all keys finds everything except ``unreferenced``: a blob that is in no repository.
+For that a walk over the blobs comes first, which puts all of them into a file. Then the walk over
+the keys removes the blobs that it finds in repositories. All repositories are asked again about
+the blobs that are left, right before they are reported, so that a blob that has been cached since
+then is not reported. That needs an index of all repositories, which is built after the walk.
+Without the file, which may be on another host, all repositories are asked about each blob. It takes
+longer, and a blob that repositories read only by an alias is reported too. The repair of that
+finding takes no blob from a repository.
 
 An override without a member can be anywhere among the keys, so a diagnosis of some repositories
 looks for ``orphan-override`` only on request.
@@ -116,13 +117,13 @@ class _Position:
     """The serial number of an index that is too old: a newer one must be built."""
 
     candidates: Sequence[Digest] = ()
-    """Blobs that none of the repositories asked so far has, if they are in no file."""
+    """Without a file: blobs that none of the repositories asked so far has."""
 
     file: str = ""
     """The name of the file of candidates; empty if there is none."""
 
     reported: str = ""
-    """The last candidate in the file that is done."""
+    """The last candidate in the file that has been judged."""
 
     until: str = ""
     """The last candidate that the repositories are asked about now."""
@@ -200,12 +201,12 @@ class Diagnosis:
             step = walk.saved()
             return step
         finally:
-            # A page may be loaded again, and repeat its step: what it needs stays.
+            # A page that is loaded again repeats its step, so the file must stay until then.
             has_next = step is not None and step.next is not None
             walk.close(delete=not cursor and not has_next)
 
     def run(self) -> Iterator[Step]:
-        """Take all steps to the end, with one transaction of the file of candidates."""
+        """Take all steps to the end, in one transaction of the file of candidates."""
         file: Candidates | None = None
         cursor: str | None = ""
         try:
@@ -278,7 +279,7 @@ class _Walk:
         return self._position.phase == "end"
 
     def run(self) -> Step:
-        """Take the step; what it changes in the file is not saved yet."""
+        """Take the step. Its changes in the file are not saved yet."""
         if self._position.phase == "begin":
             self._begin()
         elif self._position.file and self.file is None:
@@ -294,14 +295,14 @@ class _Walk:
         return self._result()
 
     def saved(self) -> Step:
-        """Save the file, and return the step, which continues without the file if that is lost."""
+        """Save the file and return the step; if the file is lost, the next step does without it."""
         if self.file is not None:
             with self._without_file_if_lost():
                 self.file.save()
         return self._result()
 
     def close(self, *, delete: bool) -> None:
-        """Close the file, and delete it if nothing needs it any more."""
+        """Close the file, and maybe delete it."""
         if self.file is not None:
             self.file.close()
             if delete:
@@ -419,7 +420,7 @@ class _Walk:
         return following
 
     def _members_of_invalid(self, repository: bytes, cursor: str) -> str:
-        """Report the name, and remove the next members from the candidates: a doubt keeps them."""
+        """Report the name, and remove the next members from the candidates, to be safe."""
         self._report(repository_finding(repository, Part.NAME))
         scanned = self.file and self._walk.scan_members(repository, cursor, self._count)
         if self.file is None or not scanned:
@@ -607,7 +608,7 @@ class _Walk:
     def _held_after(
         self, digests: Sequence[Digest], asked: str
     ) -> tuple[set[Digest], bytes | None]:
-        """Ask the next repositories, those with invalid names included: a doubt keeps a blob."""
+        """Ask the next repositories, also those with invalid names, to be safe."""
         return self._catalog.held_elsewhere(digests, _raw(asked), any_name=True)
 
     def _intact(self, digests: Sequence[Digest]) -> list[Record]:

@@ -50,7 +50,7 @@ def _counting_reads(keys: Sequence[bytes], operands: Sequence[bytes]) -> list[Co
 
 
 def _is_changed(operands: Sequence[bytes], replies: Sequence[Reply]) -> bool:
-    """Whether another step has stored its own progress; raises an error in place of it."""
+    """Whether another step has stored its own progress; raises a reply that is an error."""
     (stored,) = replies
     if isinstance(stored, Exception):
         raise stored

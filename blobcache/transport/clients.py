@@ -130,9 +130,9 @@ class ClientHandle:
     def send_commands(
         self, commands: Sequence[Command], *, repeatable: bool, replica: bool = False
     ) -> list[Reply]:
-        """Send commands by the way that every client has; once, unless they are `repeatable`.
+        """Send commands in a way that works with every client; once, unless they are `repeatable`.
 
-        A cluster may ask a `replica`.
+        On a cluster `replica` allows to ask a replica.
         """
         try:
             if self.is_cluster:
@@ -148,9 +148,9 @@ class ClientHandle:
     ) -> list[Reply]:
         """Send commands that begin with WATCH, then those that `decide` makes of their replies.
 
-        On one connection, which nobody else uses meanwhile: two round trips, or one for each
-        command where the client's pipeline is used. On a cluster it is one of the node that `key`
-        is on.
+        All on one connection, which nobody else uses meanwhile: two round trips, or one for each
+        command if the client's pipeline is used. On a cluster it is a connection to the node that
+        has `key`.
         """
         if self.is_cluster:
             try:

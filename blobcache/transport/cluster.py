@@ -1,9 +1,9 @@
 """Commands to a cluster: each to the node of its key's slot, all nodes at once.
 
-redis-py's own pipeline for clusters sends a command again if its reply is lost, even where the
-retry policy says never. A second clear would find nothing, and a second set would report what the
-first one wrote. So this module sends the commands itself, over the connections of the nodes' pools.
-It follows redirections, since a command that is redirected was not carried out.
+redis-py's own pipeline for clusters sends a command again if its reply is lost, even if the retry
+policy forbids it. A second clear would find nothing, and a second set would report what the first
+one wrote. So this module sends the commands itself, over the connections of the nodes' pools. It
+follows redirections, since a command that is redirected was not carried out.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["MAX_ROUNDS", "send_to_nodes"]
 
 MAX_ROUNDS = 16
-"""How often the commands that were redirected are sent, the first time included."""
+"""How often a command that is redirected each time is sent, the first time included."""
 
 _PAUSE = 0.05
-"""Seconds to wait for a slot whose keys are on their way to another node."""
+"""Seconds to wait for a slot whose keys are being moved to another node."""
 
 _ASKING: Command = ("ASKING",)
 """Lets the next command use a slot that the node is importing."""
@@ -58,7 +58,7 @@ class _Pending(NamedTuple):
     slot: int
     command: Command
     importer: Any = None
-    """The node that is importing the key, if it is not that of the slot."""
+    """The node that is importing the slot, if it must be asked instead of the slot's own."""
 
 
 class _Batch:
@@ -86,7 +86,7 @@ class _Batch:
         for each in self.pending:
             asked = None if each.importer is None else read_reply(self.connection)
             reply = read_reply(self.connection)
-            # Where ASKING is refused, the reply is only that the slot belongs to another node.
+            # If ASKING is refused, the second reply is only a redirection back to the slot's node.
             replies.append(asked if isinstance(asked, Exception) else reply)
         check(replies, expect(shape_of(each.command) for each in self.pending))
         return replies
@@ -115,8 +115,8 @@ def send_to_nodes(
 
     One round trip, and one more for each redirection. Raises redis-py's errors if a reply does not
     arrive; then other commands may have been carried out. Commands that are not `repeatable` are
-    sent once, whatever the client's retry policy says. A `replica` is asked if the client is
-    configured for that.
+    sent once, whatever the client's retry policy says. With `replica` a replica may be asked, if
+    the client is configured for that.
     """
 
     def attempt() -> list[Any]:
@@ -164,7 +164,7 @@ def _learn(cluster: Any, errors: Iterable[Exception]) -> None:
         if isinstance(error, MovedError):
             private.move_slot(cluster, error)
     kinds = set(map(type, errors))
-    if ClusterDownError in kinds:  # perhaps of a node alone, which is not in the cluster any more
+    if ClusterDownError in kinds:  # maybe only this node is down, or has left the cluster
         _refresh(cluster)
     if TryAgainError in kinds:
         sleep(_PAUSE)
@@ -204,7 +204,7 @@ def _exchange(
 
 
 def _key(command: Command) -> bytes | str | int:
-    """The key that decides about the node: the first one; all others must share its slot."""
+    """The key that determines the node: the first one; all others must be in the same slot."""
     return command[3] if command[0] in {"EVAL", "EVALSHA"} else command[1]
 
 
@@ -218,18 +218,18 @@ def _node_of(cluster: Any, slot: int, *, replica: bool) -> Any:
 
 def _importer(cluster: Any, error: Exception) -> Any:
     """The node that an `AskError` names, which may be new; None for other errors."""
-    if not isinstance(error, AskError) or isinstance(error, MovedError):  # a kind of the former
+    if not isinstance(error, AskError) or isinstance(error, MovedError):  # which is a subclass
         return None
     node = cluster.get_node(host=error.host, port=error.port)
     if node is None:
         _refresh(cluster)
         node = cluster.get_node(host=error.host, port=error.port)
     if node is None:
-        raise RedisClusterException("A node redirected to another one that no node knows.")
+        raise RedisClusterException("A node redirected a command to a node that no other knows.")
     return node
 
 
 def _refresh(cluster: Any, failed: str | None = None) -> None:
-    """Ask the nodes who has which slots, the one that failed last."""
+    """Ask the nodes which of them has which slots; ask the `failed` one last."""
     with suppress(*_FAILURES):
         private.refresh_slots(cluster, failed)

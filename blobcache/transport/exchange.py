@@ -79,7 +79,7 @@ def exchange(
 def is_from_replica(replies: Sequence[Any]) -> bool:
     """Whether a server refused a write because it is a replica.
 
-    The connection is closed then: the same address may lead to the new primary by now.
+    Then the connection must be closed: by now the same address may lead to the new primary.
     """
     return ReadOnlyError in map(type, replies)
 
@@ -116,7 +116,7 @@ def exchange_watched(
 
 
 def require_same_socket(connection: Any, sock: Any) -> None:
-    """Raise redis-py's error if the connection was closed, and maybe opened again, meanwhile."""
+    """Raise redis-py's error if the connection has been closed, and maybe opened again."""
     if sock is None or sock is not private.socket_of(connection):
         raise RedisConnectionError("The connection was closed.")
 

@@ -2,15 +2,15 @@
 
 If a signal handler raises while redis-py waits for a reply, as the time limits of task queues do,
 or while it greets the server on a new connection (``HELLO``, ``AUTH``, ``SELECT``, ``CLIENT``),
-redis-py may give the connection back to its pool: without its password or its database, or with
-replies that are still on their way, which the next call would take for its own. And each time that
-redis-py waits for bytes it waits for the whole SOCKET_TIMEOUT, so a server that sends a byte now
-and then holds a caller for as long as it likes.
+redis-py may give the connection back to its pool: not authenticated, with the wrong database, or
+with replies that are still on their way, which the next call would take for its own. And each time
+that redis-py waits for bytes, it waits for up to the whole SOCKET_TIMEOUT. So a server that sends
+its reply byte by byte can block a caller without limit.
 
 `guard` makes a pool use connections of a subclass of their class. Such a connection knows whether
-it was greeted and whether its last command was answered, and is connected anew if not. It limits
-the time of each reply, of a greeting and of an exchange as a whole. For other users of the pool
-nothing else changes.
+it was greeted and whether its last command was answered; if not, it connects again. It limits the
+time of each reply, of a greeting and of an exchange as a whole. For other users of the pool nothing
+else changes.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 __all__ = ["GuardedSocket", "guard", "limit", "prepare"]
 
 _NEARLY = 0.9
-"""The share of a timeout down to which a wait may take the whole: a change takes a system call."""
+"""While more than this share of the timeout is left, a wait may take the whole timeout, because
+each change of the socket's timeout costs a system call."""
 
 
 class GuardedSocket:
-    """The socket of a connection: what is known about its use, and a limit for several waits.
+    """A connection's socket, with what is known about its use and a limit for several waits.
 
-    From `begin` to `end` all waits together take no longer than the socket's timeout. In all else
-    it is the socket itself.
+    From `begin` to `end` all waits together take no longer than the socket's timeout. Everything
+    else is passed on to the socket.
     """
 
     __slots__ = (
@@ -54,16 +55,16 @@ class GuardedSocket:
         """Whether the greeting has ended, so that commands may follow."""
 
         self.is_answered = True
-        """Whether nothing was sent since a reply was read."""
+        """Whether nothing has been sent since the last reply was read."""
 
         self.fileno = sock.fileno
         self.pending: Callable[[], int] = getattr(sock, "pending", int)
-        """How many bytes were decrypted and not read yet."""
+        """How many bytes have been decrypted and not read yet."""
 
         self.poll: Callable[[int], object] | None = None
-        """Whether there are bytes to read or the other end has closed, after some milliseconds.
+        """Whether there are bytes to read or the server has closed, within so many milliseconds.
 
-        None where the system has no such call, or where the kernel does not know of all bytes.
+        None if the system has no such call, or if bytes may be outside of the kernel, as with TLS.
         """
 
         if hasattr(select, "poll") and self.pending is int:
@@ -75,7 +76,7 @@ class GuardedSocket:
         return getattr(self._sock, name)
 
     def begin(self) -> bool:
-        """From now on limit all waits together; False if they are already."""
+        """From now on limit all waits together; return False if they already are."""
         if self._deadline is not None:
             return False
         usual = self._usual
@@ -142,7 +143,7 @@ class GuardedSocket:
 
 
 class _Guarded:
-    """A connection that the pool connects anew unless it is known to be ready for a command."""
+    """A connection that connects again unless it is known to be ready for a command."""
 
     _is_limited = False
 
@@ -183,7 +184,7 @@ class _Guarded:
         return reply
 
     def has_unread(self) -> bool:
-        """Whether there is data that no command asked for."""
+        """Whether there is data that is no reply to a command."""
         parser, sock = private.parser_and_socket(self)
         poll = getattr(sock, "poll", None)
         if poll is not None and type(parser) is private.HiredisParser:
@@ -213,17 +214,17 @@ class _Guarded:
 
 
 def guard(pool: Any) -> None:
-    """Let the pool make guarded connections from now on."""
+    """Make the pool use guarded connections from now on."""
     plain = getattr(pool, "connection_class", None)
     if private.CAN_HOLD and isinstance(plain, type) and not issubclass(plain, _Guarded):
         pool.connection_class = _guarded_class(plain)
 
 
 def prepare(pool: Any, connection: Any) -> None:
-    """Make ready a connection that the pool has handed out; it is connected anew if need be.
+    """Make a connection ready that the pool has handed out: connect it again if necessary.
 
-    That is if the pool made it before `guard`, and if it has unread data: a pool of redis-py 8 that
-    expects push messages does not care.
+    That is necessary if the pool made it before `guard`, or if it has unread data, which a pool of
+    redis-py 8 that expects push messages does not check.
     """
     plain, wanted = type(connection), getattr(pool, "connection_class", None)
     if plain is not wanted and wanted is _guarded_class(plain):

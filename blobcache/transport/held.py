@@ -167,7 +167,7 @@ class _Slot:
 
 
 class _Watched(NamedTuple):
-    """The socket of a held connection, and what tells that it is ready."""
+    """The socket of a held connection, and the functions that show whether it is ready."""
 
     socket: Any
     has_data: Callable[[], bool]
@@ -176,7 +176,7 @@ class _Watched(NamedTuple):
 
     @classmethod
     def of(cls, connection: Any) -> _Watched:
-        """Return that of the connection; `_NOTHING` if redis-py must tell, as with TLS."""
+        """Return it for a connection; `_NOTHING` if only redis-py can check it, as with TLS."""
         parser, sock = private.parser_and_socket(connection)
         poll = getattr(sock, "poll", None)
         if type(parser) is not private.HiredisParser or poll is None:

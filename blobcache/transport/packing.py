@@ -34,14 +34,14 @@ __all__ = [
 ]
 
 Command: TypeAlias = tuple[bytes | str, ...]
-"""Its words. None is an `int`: hiredis 3.5 crashes the interpreter if a signal handler raises while
-it packs one. So numbers become words here, and wherever redis-py packs a command for this app."""
+"""Its words. No word is an `int`: hiredis 3.5 crashes the interpreter if a signal handler raises
+while it packs one. So numbers are text here, and wherever redis-py packs a command for this app."""
 
 Reply: TypeAlias = "bytes | int | list[Reply] | ResponseError | None"
 
 
 class Decision(NamedTuple):
-    """What a script does after it has read."""
+    """What to do after the reads of a script."""
 
     writes: Sequence[Command]
     reply: Reply
@@ -49,7 +49,7 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What a script does, as commands, for a server that refuses scripts.
+    """The commands that replace a script if the server refuses scripts.
 
     The writes are carried out only if no watched key has changed since it was read.
     """
@@ -58,7 +58,7 @@ class Watched:
     """Returns the commands for keys and operands: ``WATCH``, then what to read."""
 
     decide: Callable[[Sequence[bytes], Sequence[bytes], Sequence[Reply]], Decision]
-    """Takes the replies too, without that of ``WATCH``; one of them may be a `wrong type`."""
+    """Takes keys, operands and replies, without that of ``WATCH``; one may be a WRONGTYPE error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ READS = frozenset(
         *("ZREVRANGE", "ZREVRANGEBYLEX", "ZREVRANK", "ZSCORE"),
     }
 )
-"""The commands that change nothing, and so may be sent again. All others count as writes."""
+"""The commands that change nothing, so they may be sent again. All others count as writes."""
 
 
 def has_error(replies: Sequence[Reply]) -> bool:

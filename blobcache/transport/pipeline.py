@@ -1,6 +1,6 @@
 """Commands in a pipeline of redis-py, for the clients that `exchange` does not know.
 
-They may do something of their own with each command, so none may go around them.
+Such a client may override how a command is sent, so all commands go through its own methods.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def watch_in_pipeline(
         sock = private.socket_of(pipe.connection)
         writes, replies = decide(replies), []
         for command in writes:
-            if sock is not None:  # else it is not known
+            if sock is not None:  # else this version of redis-py does not show it
                 require_same_socket(pipe.connection, sock)
             replies.append(ask(command))
         is_clean = True
@@ -105,7 +105,7 @@ _WATCHING = {"WATCH", "UNWATCH", "EXEC"}
 
 
 class _LendingPool:
-    """What a pipeline takes for its pool, until its replies are there.
+    """Stands in for a pipeline's pool until its replies have been read.
 
     Unless it `may_retry`, it sends its commands once, whatever the retry policy says. A connection
     whose replies may not all be read is closed before the real pool gets it back.

@@ -185,7 +185,7 @@ def move_slot(cluster: Any, error: Any) -> None:
 
 
 def refresh_slots(cluster: Any, failed: str | None = None) -> None:
-    """Ask the nodes which of them has which slots; last of all the one of the name `failed`."""
+    """Ask the nodes which of them has which slots; ask the node with the name `failed` last."""
     manager = cluster.nodes_manager
     if "last_failed_node_name" in signature(manager.initialize).parameters:
         manager.initialize(last_failed_node_name=failed)

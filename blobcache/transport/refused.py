@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 __all__ = ["Refusals", "refused_command"]
 
 SECONDS = 60.0
-"""How long a refusal is remembered, so that not every call fails first; then it is tried again."""
+"""How long a refusal is remembered, so that not every call has to fail first."""
 
 _REFUSED = re.compile(
     r"(?:unknown|unsupported) command[:,]? ['`\"]?(\w+)"
@@ -22,7 +22,7 @@ _REFUSED = re.compile(
     r"|(?:user .*|this user) has no permissions to run the '(\w+)",
     re.IGNORECASE,
 )
-"""Redis and Valkey without such a command; some hosted ones; and the ACL."""
+"""The errors of Redis and Valkey without such a command, of some hosted servers, and of the ACL."""
 
 
 def refused_command(error: object) -> str | None:
@@ -32,7 +32,7 @@ def refused_command(error: object) -> str | None:
 
 
 class Refusals:
-    """What a server has refused lately."""
+    """The commands that a server has refused within the last `SECONDS`."""
 
     __slots__ = ("_until",)
 
@@ -47,7 +47,7 @@ class Refusals:
         return command
 
     def forget(self, command: str) -> None:
-        """Forget a command, since it is allowed."""
+        """Forget a refusal, since the command is allowed."""
         self._until.pop(command, None)
 
     def has(self, *commands: str) -> bool:

@@ -1,9 +1,9 @@
 """Leave a primary that Sentinels have replaced while it still answers.
 
-redis-py asks the Sentinels for the primary only when it opens a connection. A former primary that
-is alive, after a partition or a failover that somebody asked for, keeps its clients until the
-Sentinels make it a replica, some ten seconds later: what it confirms until then is lost. So the app
-asks once in a while. If the answer is new, redis-py closes the idle connections of the pool, and
+redis-py asks the Sentinels for the primary only when it opens a connection. After a partition, or a
+failover that somebody asked for, a former primary keeps its clients until the Sentinels make it a
+replica, some ten seconds later. The writes that it confirms until then are lost. So the app asks
+once a second. If the answer is new, redis-py closes the idle connections of the pool at once, and
 the others when they are given back.
 """
 
@@ -18,10 +18,10 @@ from redis.sentinel import SentinelConnectionPool
 __all__ = ["ASK_SECONDS", "PrimaryWatch"]
 
 ASK_SECONDS = 1.0
-"""How often each process asks which server is the primary."""
+"""Seconds after which a process asks again which server is the primary."""
 
 SILENT_SECONDS = 30.0
-"""How long it asks no more if no Sentinel answers: a call waits for that answer."""
+"""The same if no Sentinel answers: then a call waits for the timeout each time."""
 
 
 class PrimaryWatch:
@@ -39,7 +39,7 @@ class PrimaryWatch:
         return cls(pool) if isinstance(pool, SentinelConnectionPool) and pool.is_master else None
 
     def look(self) -> None:
-        """Ask if it is time: one round trip to a Sentinel. A failure is left to the call itself."""
+        """Ask if it is time: one round trip to a Sentinel. If that fails, nothing is raised."""
         now = monotonic()
         if now < self._next:
             return

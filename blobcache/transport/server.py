@@ -18,10 +18,11 @@ methods raise `CacheUnavailable`; but a key of the wrong type is data, and is re
 | `Server.refuses_scan`, `refuses_scripts` | what the user may do | 1 |
 
 On a cluster there is one round trip for each node. Below this module: `clients` chooses between
-`exchange`, which sends packed commands over a pool's connection, `cluster`, and `pipeline`, which
-is redis-py's; `held` keeps a connection for a thread; `guarded` closes those that were interrupted,
-and limits their time; `packing` turns commands into bytes; `refused` tells what the server does not
-allow; `private` reads what is not public in other libraries.
+`exchange`, which sends packed commands over a pool's connection, `cluster`, which does so for each
+node, and `pipeline`, which uses redis-py's pipelines; `held` keeps a connection for a thread;
+`guarded` closes connections that were interrupted, and limits their time; `sentinel` leaves a
+former primary; `packing` turns commands into bytes; `shapes` checks replies; `refused` remembers
+what the server does not allow; `private` reads what is not public in other libraries.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ _MULTI: Call = (Packed([("MULTI",)]), ())
 _EXEC: Call = (Packed([("EXEC",)]), ())
 _SCRIPTING = ("EVAL", "EVALSHA")
 _ATTEMPTS = 20
-"""How often a script's keys are watched anew, if others change them at that moment."""
+"""How often a script's keys are watched, if others change them each time."""
 
 _MAX_DIGITS = 20
 """The most digits of a scan's position, which is an unsigned number of 64 bits."""
@@ -186,7 +187,7 @@ class Server:
         return _raise_server_errors([reply])[0]
 
     def _run_watched(self, script: Script, call: Call) -> Reply:
-        """Do what the script does between WATCH and EXEC; again if a watched key has changed."""
+        """Do the script's work between WATCH and EXEC; again if a watched key has changed."""
         client = self._client()
         template, values = call
         (command,) = template.commands(*values)
@@ -206,7 +207,7 @@ class Server:
             except CacheUnavailable as error:
                 if not isinstance(error.__cause__, AskError):
                     raise
-                # The cluster has moved the slot: its client learns where when it asks.
+                # The cluster is moving the slot. This command's redirection shows where to.
                 self.batch([("EXISTS", keys[-1])])
                 continue
             _raise_all_errors(queued)
@@ -319,7 +320,7 @@ class Server:
 
     @property
     def may_scan(self) -> bool:
-        """Whether the server has not refused ``SCAN`` lately; asks it nothing."""
+        """Whether the server has not refused ``SCAN`` lately; sends nothing."""
         return not self._client().refusals.has("SCAN")
 
     def refuses_scan(self) -> bool:

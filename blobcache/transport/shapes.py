@@ -1,7 +1,7 @@
 """What the reply to each command looks like.
 
-A reply of another shape is not the reply to that command: the connection is out of step, or what
-answers is not Redis. So it says nothing about the data, and the connection must be closed. An error
+A reply of another shape is not the reply to that command: it belongs to another command, or it does
+not come from Redis. So it shows nothing about the data, and the connection must be closed. An error
 of the server fits any command.
 """
 
@@ -31,7 +31,7 @@ __all__ = [
 
 _NONE = type(None)
 _TEXT = (bytes, str)
-"""Replies of clients that decode are encoded later."""
+"""Clients may decode replies; those are encoded again later."""
 
 
 class Shape:
@@ -48,7 +48,7 @@ class Shape:
 
     @property
     def is_simple(self) -> bool:
-        """Whether a reply of one of the types fits, whatever is in it."""
+        """Whether any reply of one of the types fits, without a look at its elements."""
         return self.elements is None
 
     def fits(self, reply: Any) -> bool:
@@ -94,7 +94,10 @@ class _Scanned(Shape):
 
 
 class Read(Shape):
-    """Nothing, or what a script has read: values, and lists of so many values (or nothing)."""
+    """What a script has read: nil, or `length` elements, each a value or a list of `width` values.
+
+    A value may be nil.
+    """
 
     __slots__ = ("_width",)
 
@@ -188,7 +191,7 @@ class Repeated:
 def check(replies: Sequence[Any], expected: Expected) -> None:
     """Raise redis-py's `InvalidResponse` if the replies are not what the commands ask for."""
     if not expected.fit(replies):
-        raise InvalidResponse("The reply is not one to the command that was sent.")
+        raise InvalidResponse("The reply does not fit the command that was sent.")
 
 
 ANY = Shape(int, float, bool, *_TEXT, list, dict, set, _NONE)
@@ -227,7 +230,7 @@ def remember_script(body: str, sha: str, shape: Shape) -> None:
 
 
 def shape_of(command: Sequence[bytes | str]) -> Shape:
-    """Return the shape of the command's reply; anything if the command is not known here."""
+    """Return the shape of the command's reply; `ANY` if the command is not known here."""
     name = command[0]
     if name in {"HMGET", "SMISMEMBER"}:
         return _list_of(str(name), len(command) - 2)
@@ -243,9 +246,10 @@ def _list_of(name: str, length: int) -> Shape:
 
 
 def expect(shapes: Iterable[Shape]) -> Shapes:
-    """Return what to expect of commands whose replies have these shapes alone, one after another.
+    """Return what to expect of commands whose replies have these shapes outside of a transaction.
 
-    In a transaction each of them is answered with a status, and at the end all of them together.
+    In a transaction the reply to each of them is a status, and their replies follow at the end, all
+    together.
     """
     return _expect(tuple(shapes))
 

@@ -39,9 +39,9 @@ FIGURES = {
     "unreferenced among few": ["with its file: seconds", "with its file: MB", "without: seconds"],
     "growth": ["repositories", "holders, everywhere", "admin: a repository, search"],
     "purge among": [
-        "one blob: clear in all that the index knows",
+        "one blob: until the repositories in the index are cleared",
         "one blob: the walk",
-        "100 blobs: to the end",
+        "100 blobs: until complete",
     ],
     "memory": ["a blobs:: hash; hash-max-listpack-value 160"],
     "HTTP: GET": [

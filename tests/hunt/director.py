@@ -1,7 +1,7 @@
 """The main process of the hunt: `python -m tests.hunt [MODE ...] [--minutes 60] [--seed N]`.
 
-The time is shared by the modes. The exit code is 1 if an answer was wrong, a call raised something
-that is not documented, took longer than its limit or did not end.
+The modes share the time equally. The exit code is 1 if an answer was wrong, or if a call raised an
+exception that is not documented, took longer than its limit or did not end.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from tests.hunt.report import table
 from tests.hunt.worker import MARGIN, Report
 
 _PAUSE = 1.0
-"""Seconds from the beginning of one fault to that of the next, if the servers are well by then."""
+"""Seconds from the beginning of one fault to that of the next, if the servers work by then."""
 
 
 def main() -> int:
-    """Hunt as the command line says, and return the exit code."""
+    """Run the hunt of the command line, and return the exit code."""
     parser = ArgumentParser(prog="python -m tests.hunt", description="Hunt for wrong answers.")
     parser.add_argument("modes", nargs="*", metavar="MODE", help=", ".join(MODES))
     parser.add_argument("--minutes", type=float, default=60.0, help="of all modes together")
-    parser.add_argument("--seed", type=int, help="of a former hunt, to make the same choices")
+    parser.add_argument("--seed", type=int, help="of an earlier hunt, to make the same choices")
     parser.add_argument("--processes", type=int, default=Size.processes)
     parser.add_argument("--threads", type=int, default=Size.threads, help="of each process")
     parser.add_argument("--pause", type=float, default=_PAUSE, help="seconds between faults")
@@ -53,7 +53,7 @@ def main() -> int:
 def _hunt(
     mode: str, size: Size, seed: int, kinds: list[str], *, seconds: float, pause: float
 ) -> int:
-    """Hunt in one mode; return how much was found."""
+    """Run the hunt in one mode; return the number of findings."""
     faults = Counter(dict.fromkeys(kinds, 0))
     notes = []
     with MODES[mode]() as ground, crew_on(ground, size, seed) as crew:
@@ -78,9 +78,12 @@ def _hunt(
             notes.append(f"| memberships executed, by the server | {executed:,} |")
             if executed > report.sent_members:
                 report.find("The server executed more writes than were sent.")
-        notes += [f"| given up: {kind} | {count} |" for kind, count in given_up.items()]
+        notes += [
+            f"| faults from which the servers did not recover: {kind} | {count} |"
+            for kind, count in given_up.items()
+        ]
         if mode != "one":
-            notes.append(f"| failovers that nobody asked for | {unplanned:,} |")
+            notes.append(f"| failovers that no fault caused | {unplanned:,} |")
     if "signal" in faults:
         faults["signal"] = report.raised
     _say(*table(f"{mode}, {seconds / 60:g} minutes", report, faults, scene.recoveries, notes))

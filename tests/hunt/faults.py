@@ -1,7 +1,7 @@
-"""What goes wrong in a hunt: each fault is caused, waited for, and counted where it happened.
+"""The faults of a hunt. Each is counted where it happens.
 
-A fault is a function of the `Scene`. It returns how often it happened, as the server or the proxy
-counted, when the servers work again.
+A fault is a function of the `Scene`. When the servers work again, it returns how often it happened,
+as the server or the proxy has counted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.proxy import CutReply, CutRequest, Delay, Fault, LoseReply, Replace, 
 __all__ = ["FAULTS", "Kind", "Recovery", "Scene"]
 
 _SETTLES = 3.0
-"""Seconds after a failover in which failures still count as its consequence."""
+"""Seconds after a failover within which failed calls still count as its effect."""
 
 _LASTS = 0.3
 """Seconds that most faults last."""
@@ -40,8 +40,8 @@ _OTHER_WORDS = (
     b"*-1\r\n",
     b"*1\r\n*1\r\n:1\r\n" * 3,
 )
-"""What comes instead of replies. The last ones are replies, but not to a command of the app: one
-that could be right is as good as an answer of the server."""
+"""What the proxy sends instead of replies. The last ones are valid replies, but not to any command
+of the app: one that fits a command could not be told from the server's own."""
 
 
 class Recovery(NamedTuple):
@@ -83,7 +83,7 @@ class Kind(NamedTuple):
 
 
 def _on_the_way(make: Callable[[Random], Fault], times: int = 1) -> Callable[[Scene], int]:
-    """Let a random proxy cause a fault, so many times one after the other."""
+    """Let a random proxy cause a fault, and another one after that, so many times."""
 
     def cause(scene: Scene) -> int:
         happened = 0
@@ -240,7 +240,7 @@ def _ask_for_failover(scene: Scene, place: int) -> None:
     words = ["SENTINEL FAILOVER", sentinels.name] if sentinels else ["CLUSTER FAILOVER"]
 
     def is_accepted() -> bool:
-        """Ask once more: Sentinels refuse for some time after another failover."""
+        """Ask again: Sentinels refuse for some time after another failover."""
         server = sentinels.nodes[0] if sentinels else replica
         with suppress(RedisError), server.client() as client:
             return bool(client.execute_command(*words))
@@ -251,7 +251,7 @@ def _ask_for_failover(scene: Scene, place: int) -> None:
 
 
 def _partition(scene: Scene, place: int) -> None:
-    """Freeze a primary until its replica has replaced it: then it still believes to be one."""
+    """Freeze a primary until its replica has replaced it; then it does not know that yet."""
     with scene.ground.primaries[place].frozen():
         wait_until(lambda: role(scene.ground.replicas[place]) == "master")
 
@@ -315,7 +315,7 @@ def _text(word: Any) -> str:
 
 
 def _plant(scene: Scene) -> int:
-    """Write wrong answers, as no fault may."""
+    """Write wrong descriptors, which no fault may cause."""
     blobs = scene.crew.blobs
     with scene.primary().client() as client:
         for number in range(blobs.shared):
@@ -351,4 +351,4 @@ FAULTS = {
     "slot moved": Kind(("cluster",), "redirections, by the servers", _move_slots),
     "planted": Kind((), "wrong descriptors", _plant),
 }
-"""By name. What has no mode happens only when it is asked for."""
+"""By name. A fault without a mode happens only if `--faults` names it."""

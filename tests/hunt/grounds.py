@@ -1,8 +1,8 @@
-"""The servers of each mode of the hunt, and what their clients are told.
+"""The servers of each mode of the hunt, and their clients' settings.
 
 Half of the processes reach a single server through a proxy, the others directly. The nodes of a
-cluster announce the ports of proxies before them, so all processes use these. A client that asks
-Sentinels connects to the servers that they name.
+cluster announce the ports of their proxies, so all processes use these. With Sentinels, clients
+connect directly to the servers that the Sentinels name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.stores import CLUSTER, SENTINEL
 __all__ = ["MODES", "Ground", "info", "is_in_sync", "role", "wait_until"]
 
 MEMORY = "4mb"
-"""What each server may use; more makes it evict keys."""
+"""The memory limit of each server: beyond it, the server evicts keys."""
 
 ARGUMENTS = (
     *("--maxmemory", MEMORY, "--maxmemory-policy", "allkeys-lru"),
@@ -35,8 +35,8 @@ WAIT_SECONDS = 60.0
 """How long the servers may take to recover from a fault, before the hunt gives up."""
 
 DOWN_MILLISECONDS = 2000
-"""How long a server may be silent before a replica replaces it. A busy machine must not cause a
-failover that the hunt does not know of: it may lose writes."""
+"""How long a server may be silent before a replica replaces it. A busy machine must not cause
+failovers by itself, since the hunt does not expect the writes that these lose."""
 
 COUNTED = "cmdstat_sadd"
 """The command that only a set sends: once for each membership."""
@@ -59,8 +59,8 @@ class Ground:
     proxies: tuple[Proxy, ...] = ()
     sentinels: embedded.Sentinels | None = None
     round_trips: int = 1
-    """Replies that one read may wait for when something fails: a cluster's client asks for its
-    nodes as well, and one of Sentinels asks these."""
+    """Replies that one read may wait for when something fails: a client also asks the nodes of a
+    cluster for their slots, or the Sentinels for the primary."""
 
     _lost_calls: int = 0
     """Calls of `COUNTED` that killed servers had counted."""
@@ -87,7 +87,7 @@ class Ground:
             announce(self.nodes, [ports[each.port or 0] for each in self.nodes])
 
     def has_changed_roles(self) -> bool:
-        """Whether a replica has replaced its primary; notes that it has."""
+        """Whether a replica has replaced its primary; if so, exchange the two."""
         changed = False
         for place, (primary, replica) in enumerate(
             zip(self.primaries, self.replicas, strict=False)

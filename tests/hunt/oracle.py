@@ -1,18 +1,18 @@
 """Which answers are right, while many threads write and anything may fail.
 
-Everything written is distinguishable: the size says which blob it belongs to and in which turn it
-was written, the media type that and the repository. So an answer that is torn, shifted, foreign or
-outdated is noticed.
+Every value that is written is unique: the size contains the blob and the turn in which it was
+written, the media type contains both and the repository. So the hunt notices if an answer mixes two
+values, belongs to another call or another blob, or is outdated.
 
-A blob is written by one thread alone, its owner, in turns that count up. `Knowledge` is shared by
-all processes: for each blob the last turn that was begun, and for each digest the last turn that
-surely took effect. A stat must answer a turn between the two. "Unknown" is always right, since the
-server may evict any key. Shared blobs are written by all threads, always with turn 0.
+Only one thread writes a blob, its owner, in turns with increasing numbers. All processes share
+`Knowledge`: for each blob the last turn that was begun, and for each digest the last turn that
+certainly took effect. A stat must answer a turn between the two. "Unknown" is always right, since
+the server may evict any key. Shared blobs are written by all threads, always with turn 0.
 
 After a set whose outcome is unknown, its write may still take effect, since it may wait in some
-buffer: no turn of its blob counts as sure for `SETTLED` seconds. A failover may lose writes that
-the former primary had confirmed, so turns from before it no longer count: `Knowledge.epoch`
-changes, and while it is odd none becomes sure.
+buffer. So no turn of its blob counts as certain for `SETTLED` seconds. A failover may lose writes
+that the former primary had confirmed, so turns from before it no longer count: `Knowledge.epoch`
+changes, and while it is odd no turn becomes certain.
 """
 
 from __future__ import annotations
@@ -71,21 +71,21 @@ class Knowledge:
     def __init__(self, context: BaseContext, blobs: Blobs) -> None:
         digests = 2 * blobs.count
         self.epoch = context.RawValue("Q", 0)
-        """Counts the failovers: odd from before one until the servers are whole again."""
+        """Counts up before each failover and after it: odd until the servers have recovered."""
 
         self.begun = context.RawArray("Q", blobs.count)
         """By blob: the last turn that was begun."""
 
         self._sizes = context.RawArray("Q", digests)
-        """By digest: the epoch and the last turn that surely wrote the size."""
+        """By digest: the epoch and the last turn that certainly wrote the size."""
 
         self._members = context.RawArray("Q", len(GRANTED) * digests)
-        """By repository and digest: the same of its override, or of a clear."""
+        """By repository and digest: the same for its override; a clear is a turn too."""
 
         self._digests = digests
 
     def limits(self, place: int, repository: str | None) -> Limits:
-        """Return the turns that a stat which begins now must not fall below."""
+        """Return the earliest turns that a stat which begins now may answer."""
         size = self._sizes[place]
         override = 0 if repository is None else self._members[self._index(place, repository)]
         return Limits(self.epoch.value, size, override)
@@ -129,10 +129,10 @@ def judge(
     *,
     before: int | None = None,
 ) -> str | None:
-    """Say what is wrong with an answer about a digest; None if nothing is.
+    """Return what is wrong with an answer about a digest; None if nothing is.
 
-    `limits` are those from before the call; `before` is the turn of a write that reports what was
-    there: it must not report itself, as it would if it was sent twice.
+    `limits` are those from before the call. `before` is the turn of a write that reports the state
+    before it: it must not report itself, as it would if it was sent twice.
     """
     blob = blobs.blob(digest)
     if repository == NEVER:
@@ -144,7 +144,7 @@ def judge(
     if size_blob != blob or (parsed and int(parsed[2]) != blob):
         return "the size or the media type of another blob"
     if parsed is None:
-        # The fields of a global hash are cleared and written apart from each other by others.
+        # Other threads clear and write the fields of a global hash separately.
         return None if repository is None and answer.media_type is None else "no media type"
     if repository is not None and parsed[1] != repository.partition("/")[2]:
         return "the media type of another repository"
@@ -162,11 +162,11 @@ def _judge_turns(
     if max(turns) > begun:
         return "a turn that was never begun"
     if before is not None and max(turns) >= before > 0:
-        return "a write that found itself: it was sent twice"
+        return "a write that reports itself as the state before: it was sent twice"
     if limits is not None:
         earliest = limits.earliest(knowledge)
         if turns[0] < earliest[0] or turns[1] < earliest[1]:
-            return f"the turns {turns} were surely overwritten or cleared by {earliest}"
+            return f"the turns {turns} were certainly overwritten or cleared by {earliest}"
     return None
 
 
@@ -178,15 +178,15 @@ def judge_set(
     turn: int,
     result: SetResult,
 ) -> str | None:
-    """Say what is wrong with the result of a set; None if nothing is."""
+    """Return what is wrong with the result of a set; None if nothing is."""
     wrote = blobs.descriptor(blobs.blob(digest), turn, repository)
-    said = result.descriptor
-    if (said.digest, said.size) != (wrote.digest, wrote.size):
+    reported = result.descriptor
+    if (reported.digest, reported.size) != (wrote.digest, wrote.size):
         return "a set reports another descriptor than it wrote"
-    if repository is not None and said.media_type != wrote.media_type:
+    if repository is not None and reported.media_type != wrote.media_type:
         return "a set reports another media type than it wrote"
     if result.created != (result.before is None):
-        return "a set created what was there before"
+        return "a set whose `created` contradicts its `before`"
     if result.before is None:
         return None
     return judge(blobs, knowledge, digest, repository, result.before, before=turn)

@@ -19,7 +19,7 @@ def table(
     recoveries: Sequence[Recovery],
     notes: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Say what was done, what went wrong on purpose, and what was found."""
+    """The calls, the faults, the outcomes and the findings of a hunt."""
     yield f"### {title}"
     yield ""
     yield "| | number |"

@@ -1,7 +1,7 @@
 """A process of the hunt: its threads call the service, and judge every answer.
 
 The first of them is the process's main thread, in which the handler of SIGUSR1 raises an exception
-in the middle of a call, as a time limit does. One more thread takes the orders of the director.
+in the middle of a call, as a time limit does. One more thread receives the director's orders.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def run(
     failures: Any,
     stopping: Any,
 ) -> None:
-    """Be the process. `failures` is where each thread leaves the time of its last failure."""
+    """Run the process. Each thread writes the time of its last failure to `failures`."""
     _set_up(plan)
     from blobcache.redis.service import (  # noqa: PLC0415 - needs Django
         RedisBlobDescriptorCacheProvider,
@@ -231,7 +231,7 @@ def _set_up(plan: Plan) -> None:
 def _take_orders(
     orders: Connection, client: Any, callers: list[Caller], done: threading.Event
 ) -> None:
-    """Disconnect the pools when told to, and report at the end, even if other threads hang."""
+    """Disconnect the pools when ordered to, and report at the end, even if other threads hang."""
     orders.send(Order.READY)
     while orders.recv() == Order.DISCONNECT:
         pools = (
@@ -429,7 +429,7 @@ class Caller:
     def _in_turn(
         self, blob: int, kind: str, call: Callable[[], object]
     ) -> tuple[Answer, int | None]:
-        """Write. The second value is the epoch, if the turn surely took effect, and as the last."""
+        """Write. The second value is the epoch if the turn certainly took effect last."""
         is_settled = monotonic() > self._unsure_until.get(blob, inf)
         epoch = self._knowledge.epoch.value
         answer = self._call(kind, call, more=2 * TIMEOUT)
@@ -439,7 +439,7 @@ class Caller:
     # All calls
 
     def _call(self, kind: str, call: Callable[[], object], *, more: float = 0.0) -> Answer:
-        """Call, count the outcome, and report what no call may do."""
+        """Call, count the outcome, and report a finding if the call did what no call may do."""
         self.report.calls[kind] += 1
         began = monotonic()
         answer = Answer(None, is_sure=False)
@@ -459,7 +459,7 @@ class Caller:
             answer, outcome = Answer(None, is_sure=True), "unknown"
         except CursorInvalid:  # the nodes of the cluster have changed
             outcome = "cursor invalid"
-        except Exception as error:  # noqa: BLE001 - what is not documented is what is hunted
+        except Exception as error:  # noqa: BLE001 - the hunt looks for undocumented ones
             outcome = f"raised {type(error).__name__}"
             self.report.find(f"{kind}: {traceback.format_exc(limit=-6, chain=False)}")
         seconds = monotonic() - began
