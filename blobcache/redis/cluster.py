@@ -15,12 +15,14 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django_redis.pool import ConnectionFactory
+from redis import ConnectionPool
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.retry import Retry
 
 from blobcache.redis import commands, keys
 from blobcache.redis.wrong_types import delete_wrong_types
+from blobcache.transport.guarded import guarded_pools
 from blobcache.transport.private import connection_params
 
 if TYPE_CHECKING:
@@ -69,7 +71,11 @@ class ClusterConnectionFactory(ConnectionFactory):
         once = {"retry": Retry(NoBackoff(), 0)}
         params = connection_params(self, url, self._options)
         pool_kwargs = self._options.get("CONNECTION_POOL_KWARGS", {})
-        return {**once, **params, **pool_kwargs, **self._options.get("REDIS_CLIENT_KWARGS", {})}
+        client_kwargs = self._options.get("REDIS_CLIENT_KWARGS", {})
+        kwargs = {**once, **params, **pool_kwargs, **client_kwargs}
+        # The client asks for the topology before any call of this app can guard its pools.
+        pool_class = guarded_pools(kwargs.get("connection_pool_class", ConnectionPool))
+        return {**kwargs, "connection_pool_class": pool_class}
 
 
 def clear_in_order(

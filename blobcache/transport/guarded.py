@@ -26,7 +26,7 @@ from blobcache.transport import private
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["GuardedSocket", "guard", "limit", "prepare"]
+__all__ = ["GuardedSocket", "guard", "guarded_pools", "limit", "prepare"]
 
 _NEARLY = 0.9
 """While more than this share of the timeout is left, a wait may take the whole timeout, because
@@ -218,6 +218,17 @@ def guard(pool: Any) -> None:
     plain = getattr(pool, "connection_class", None)
     if private.CAN_HOLD and isinstance(plain, type) and not issubclass(plain, _Guarded):
         pool.connection_class = _guarded_class(plain)
+
+
+def guarded_pools(pool_class: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what makes pools of that class, which make guarded connections from the first one."""
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        pool = pool_class(*args, **kwargs)
+        guard(pool)
+        return pool
+
+    return make
 
 
 def prepare(pool: Any, connection: Any) -> None:

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from blobcache.transport import private
 from blobcache.transport.guarded import guard, limit, prepare
-from blobcache.transport.sentinel import PrimaryWatch
+from blobcache.transport.sentinel import PrimaryWatch, limit_sentinels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +47,7 @@ class Connections:
         self._pool = pool
         self._primary = PrimaryWatch.of(pool)
         guard(pool)
+        limit_sentinels(pool)
         self._slot_count = 0
         if hold and private.CAN_HOLD and type(pool) is ConnectionPool:
             options = private.connection_options(pool)

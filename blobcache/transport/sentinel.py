@@ -12,10 +12,14 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
-__all__ = ["ASK_SECONDS", "PrimaryWatch"]
+from blobcache.transport.guarded import guard
+
+__all__ = ["ASK_SECONDS", "PrimaryWatch", "limit_sentinels"]
 
 ASK_SECONDS = 1.0
 """Seconds after which a process asks again which server is the primary."""
@@ -48,3 +52,18 @@ class PrimaryWatch:
             self._pool.get_master_address()
         except (RedisError, OSError):
             self._next = now + SILENT_SECONDS
+
+
+def limit_sentinels(pool: Any) -> None:
+    """Limit the time that the Sentinels of a pool take, if it asks any.
+
+    Each is asked once, unless ``SENTINEL_KWARGS`` contain a ``retry``: redis-py would wait for a
+    silent one four times, with pauses of seconds, before it asks the next.
+    """
+    if not isinstance(pool, SentinelConnectionPool):
+        return
+    manager = pool.sentinel_manager
+    for sentinel in manager.sentinels:
+        guard(sentinel.connection_pool)
+        if "retry" not in manager.sentinel_kwargs:
+            sentinel.set_retry(Retry(NoBackoff(), 0))

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 
 import pytest
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
+from blobcache.exceptions import CacheUnavailable
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.transport import sentinel
 from project import embedded
 from tests.conformance import A, B, make_descriptor
+from tests.proxy import Proxy, Silence, Trickle, proxy
 from tests.servers import Meter, cache_at
 from tests.stores import SENTINEL
 
 FAILOVER_SECONDS = 20.0
 """How long the Sentinels may take."""
+
+TIMEOUT = 0.3
+"""Seconds that a question to a Sentinel may take."""
+
+SLACK = 2.0
+"""Seconds that a busy machine may add."""
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +82,51 @@ def test_sentinels_that_are_gone_are_not_asked_again_soon(
     for _ in range(3):
         watch.look()
     assert len(asked) == 1
+
+
+@pytest.fixture
+def between(watched: embedded.Sentinels) -> Iterator[Proxy]:
+    """A proxy before one of the Sentinels."""
+    with proxy(watched.nodes[0].port) as between:
+        yield between
+
+
+@contextmanager
+def asking(
+    watched: embedded.Sentinels, *ports: int | None
+) -> Iterator[RedisBlobDescriptorCacheProvider]:
+    options = {
+        **SENTINEL,
+        "SENTINELS": [(embedded.HOST, port) for port in ports],
+        "SENTINEL_KWARGS": {"socket_timeout": TIMEOUT},
+    }
+    with cache_at(watched.url, **options):
+        yield RedisBlobDescriptorCacheProvider()
+
+
+def test_a_silent_sentinel_is_asked_once_and_then_the_next(
+    watched: embedded.Sentinels, between: Proxy
+) -> None:
+    silence = Silence(when=b"SENTINEL")
+    with (
+        between.causes(silence),
+        asking(watched, between.port, watched.nodes[1].port) as provider,
+    ):
+        provider.set_descriptor(A, make_descriptor(A))
+    assert silence.happened == 1
+
+
+def test_a_call_ends_in_time_although_a_sentinel_answers_byte_by_byte(
+    watched: embedded.Sentinels, between: Proxy
+) -> None:
+    trickle = Trickle(TIMEOUT / 10, when=b"SENTINEL")
+    with between.causes(trickle), asking(watched, between.port) as provider:
+        began = monotonic()
+        with pytest.raises(CacheUnavailable):
+            provider.stat(A)
+        # Once for the app's own question, and once for each attempt of redis-py to connect.
+        assert monotonic() - began < 4 * TIMEOUT + SLACK
+    assert trickle.happened
 
 
 def test_a_former_primary_that_still_answers_is_left(
