@@ -333,11 +333,12 @@ class _Walk:
     def _enter_next(self) -> None:
         phases = [*self._phases, "end"]
         phase = phases[phases.index(self._position.phase) + 1]
+        self._enter(phase)
         if phase == "index" and self.file is not None:
+            # If the file is lost only now, the walk before has been done nevertheless.
             self.file.remove_canonical()
             if not self.file.after("", 1):
-                phase = "end"
-        self._enter(phase)
+                self._enter("end")
 
     def _enter(self, phase: str) -> None:
         file = "" if self.file is None else self.file.name

@@ -330,6 +330,24 @@ class TestUnreferenced:
             assert len(diagnosis.step(cursor, budget=10).findings) == 2
         assert len(list(own.iterdir())) == 1
 
+    def test_a_walk_whose_file_is_lost_at_its_end_is_not_repeated(
+        self, default_cache: Redis, directory: Path
+    ) -> None:
+        write_blob(default_cache, digest(1), "whole")
+        write_blob(default_cache, digest(2), "leftover")
+        diagnosis = Diagnosis(RedisBlobDescriptorCacheProvider(), kinds=set(FINDING_KINDS))
+        cursor = diagnosis.step(budget=0).next
+        assert cursor is not None
+        assert '"phase":"keys"' in cursor
+        (file,) = (directory / f"blobcache-{os.geteuid()}").iterdir()
+        file.write_bytes(b"x" * 8192)
+        found = []
+        while cursor is not None:
+            step = diagnosis.step(cursor, budget=0)
+            found += [each.kind for each in step.findings]
+            cursor = step.next
+        assert found == [Kind.HUSK, Kind.UNREFERENCED]
+
     def test_a_first_step_that_fails_leaves_no_file(self, directory: Path) -> None:
         """Each of them would push out the file of another check."""
         with cache_at("redis://127.0.0.1:1/0"):
