@@ -14,8 +14,8 @@
 #   make audit    look for known vulnerabilities (pip-audit) and for risky code (bandit)
 #   make messages   update and compile the German catalogue, after texts have changed (needs gettext)
 #   make cover    run the tests and show what they leave out
-#   make mutants  change the code at random and show what the tests do not notice;
-#                 ARGS="redis blobcache/cursors.py --number 50 --seed 2" chooses what and how much
+#   make mutants  change the code at random and show which changes the tests do not notice;
+#                 ARGS="redis blobcache/cursors.py --number 50 --seed 2" chooses modules and number
 #   make clean    remove the environment and the caches of all tools
 #
 # PYTHON=/path/to/python chooses the interpreter, which must be 3.11 or newer.
@@ -30,7 +30,7 @@ INSTALL ?= $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # The caller's own environment must not leak into ours.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV DJANGO_SETTINGS_MODULE
-# Without bytecode on disk, every process compiles the tests, and what uv has installed, again.
+# Without compiled modules on disk, every process would compile the tests and uv's packages again.
 unexport PYTHONDONTWRITEBYTECODE
 unexport PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
 

@@ -1,18 +1,19 @@
 #!/usr/bin/env python
-"""Show what the tests would not notice: change the code at random, and run its tests each time.
+"""Show what the tests do not notice: change the code at random, and run tests after each change.
 
-cosmic-ray makes most of the mutants: another operator or number, a condition negated, a decorator
-removed. The rest is here: statements and halves of conditions left out, also in the scripts for
-Redis; a random sample of each group of modules; a copy of the project to change; the tests, first a
-module's own, then those of its group; a time limit; and a table.
+A changed module is a mutant. cosmic-ray makes most of them: with another operator or number, a
+negated condition, or without a decorator. This program adds mutants without a statement, a part of
+a condition, or a line of a script for Redis. It takes a random sample of each group of modules, and
+changes a copy of the project. It first runs a module's own tests, then those of its group, with a
+time limit, and ends with a table.
 
-A mutant that no test can tell from the original, or that only makes it slower, is listed in
-`equivalent.toml` with the reason. The list finds it by the text of its line. So a line that changes
-must be judged again, and an entry whose line is gone is an error.
+A mutant that no test can tell from the original, or that is only slower, is listed in
+`equivalent.toml` with the reason. An entry applies to the lines with its text. So if a line
+changes, its mutants must be judged again; an entry whose line no longer exists is an error.
 
     mutants.py                                      20 mutants of each group
     mutants.py redis doctor --number 50             more, of some groups
-    mutants.py blobcache/cursors.py --number 0      all that there are, of one module
+    mutants.py blobcache/cursors.py --number 0      all of one module
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ TARGET = 97
 """Per cent of a group's mutants that the tests must notice."""
 
 LEAST_SECONDS = 60
-"""The time limit of a run of tests, if they take less than a tenth of it without a mutant."""
+"""The time limit of a run of tests, if they take less than a tenth of it with unchanged code."""
 
 GROUPS: dict[str, list[str]] = {
     "vocabulary": [
@@ -111,7 +112,7 @@ OWN_TESTS: dict[str, list[str]] = {
         "tests/redis/test_layout.py",
     ],
 }
-"""A module's own tests, where their names do not tell: those of `a/b.py` are in `a/test_b.py`."""
+"""A module's own tests, if they are not in the module with its name: `a/test_b.py` for `a/b.py`."""
 
 GROUP_TESTS: dict[str, list[str]] = {
     "vocabulary": [
@@ -168,14 +169,14 @@ GROUP_TESTS: dict[str, list[str]] = {
         "tests/admin/test_consistency.py",
     ],
 }
-"""The tests of a group, for the mutants that pass those of their modules."""
+"""The tests of a group, for mutants that pass the tests of their modules."""
 
 LEFT_OUT = [
     "tests/doctor/test_scan.py::TestSteps::test_no_command_reads_more_than_a_thousand_keys",
     "tests/redis/test_memory.py",
     "tests/redis/test_states.py",
 ]
-"""Tests that take longer than the others together."""
+"""Tests that take longer than all others together."""
 
 PLUGINS = ["pytest_django.plugin", "_hypothesis_pytestplugin"]
 OPTIONS = [
@@ -183,7 +184,7 @@ OPTIONS = [
     *("--nomigrations", "--hypothesis-profile=mutants"),
 ]
 
-# Few examples, the same ones each time; to make a failing one smaller would take long.
+# Few examples, the same ones each time. Failing ones are not made smaller: that would take long.
 settings.register_profile(
     "mutants",
     database=None,
@@ -193,7 +194,7 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],
 )
 
-# What each run of tests would import again.
+# Modules that each run of tests would import again.
 for _name in (
     *("cachetools", "django.contrib.admin", "django.db.models", "django.test", "hiredis"),
     *("hypothesis.stateful", "prometheus_client", "redis.asyncio"),
@@ -242,7 +243,7 @@ class LeaveOutOperand(Operator):  # type: ignore[misc]
                 yield operand.start_pos, operand.end_pos
 
     def mutate(self, node: Any, index: int) -> Any:
-        """Take it out, with the word before or after it."""
+        """Remove it, and the `and` or `or` before or after it."""
         left = list(node.children)
         prefix = _prefix(node)
         del left[max(0, 2 * index - 1) : max(2, 2 * index + 1)]
@@ -257,7 +258,7 @@ class LeaveOutOperand(Operator):  # type: ignore[misc]
 
 
 class LeaveOutLineOfScript(Operator):  # type: ignore[misc]
-    """A line of a script in Lua: a call, or a condition with what it leads to."""
+    """A line of a script in Lua: a call, or a whole `if` statement."""
 
     @staticmethod
     def _lines(node: Any) -> list[int]:
@@ -297,7 +298,7 @@ NOT_USED = (
     "NoOp",
     "VariableInserter",
     "VariableReplacer",
-    # What is the same of small numbers, None and members of an Enum.
+    # These make no difference for small numbers, None and members of an Enum.
     *("Operator_Eq_Is", "Operator_Is_Eq", "Operator_NotEq_IsNot", "Operator_IsNot_NotEq"),
 )
 
@@ -309,7 +310,7 @@ OPERATORS: dict[str, Operator] = {
 
 
 NO_EFFECT = ("if TYPE_CHECKING:", "_log.", "logger.")
-"""How statements begin that are for types, or for logs."""
+"""How statements begin that are only for types or logs."""
 
 
 @dataclass(frozen=True)
@@ -359,7 +360,7 @@ def places(path: str) -> list[list[Mutant]]:
 
 
 def _ignored(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """What has no effect: annotations, protocols, imports of types, logs, "strict" of a zip."""
+    """Parts without effect: annotations, protocols, imports of types, logs, "strict" of `zip`."""
     parts: list[ast.AST | None] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.arg | ast.AnnAssign):
@@ -371,7 +372,7 @@ def _ignored(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
         elif isinstance(node, ast.Expr | ast.If) and ast.unparse(node).startswith(NO_EFFECT):
             parts.append(node)
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "zip":
-            parts += [each.value for each in node.keywords]  # "strict" only states what is so.
+            parts += [each.value for each in node.keywords]  # "strict" only checks an invariant
     return [
         ((part.lineno, part.col_offset), (part.end_lineno or 0, part.end_col_offset or 0))
         for part in parts
@@ -448,7 +449,7 @@ class Copy:
             os.setsid()
             os.chdir(self.root)
             sys.path.insert(0, str(self.root))
-            sys.dont_write_bytecode = False  # The copy keeps what is compiled for the next run.
+            sys.dont_write_bytecode = False  # the next run uses the compiled modules of the copy
             os.environ |= {"PYTHONPATH": str(self.root), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
             with self.output.open("w") as output:
                 os.dup2(output.fileno(), 1)
@@ -514,7 +515,7 @@ def group_of(path: str) -> str:
 
 
 def modules(part: str) -> list[str]:
-    """Return the modules of a path: of a package all that have code."""
+    """Return the modules of a path: of a package, all modules in it."""
     path = ROOT / part
     found = sorted(path.rglob("*.py")) if path.is_dir() else [path]
     return [str(each.relative_to(ROOT)) for each in found]
@@ -531,7 +532,7 @@ def sample(parts: Sequence[str], number: int, seed: str) -> list[Mutant]:
 
 def main() -> int:
     """Print the survivors as diffs, and the table. Return 1 if a group is below the target."""
-    parser = argparse.ArgumentParser(description="Show what the tests would not notice.")
+    parser = argparse.ArgumentParser(description="Show what the tests do not notice.")
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(GROUPS)}; or paths of modules")
     parser.add_argument("--number", type=int, default=20, help="mutants of each part; 0 for all")
     parser.add_argument("--seed", default="1")
@@ -551,7 +552,7 @@ def main() -> int:
             say(f"{outcome:10}  {mutant.path}:{mutant.line}  {mutant.operator}")
             if outcome == "survived":
                 say(mutant.diff())
-        say("", "What survived its module's tests, with the tests of its group:", "")
+        say("", "The survivors, with the tests of their groups:", "")
         for mutant in [each for each, outcome in outcomes.items() if outcome == "survived"]:
             outcome = tests.outcome(mutant, GROUP_TESTS[group_of(mutant.path)])
             outcomes[mutant] = outcome

@@ -277,7 +277,7 @@ class _Step:
         return (names[start : start + size] for start in range(0, len(names), size))
 
     def _clear_in_groups(self, names: Sequence[bytes]) -> bool:
-        """Clear the blobs in all these repositories; return as `_clear_in` does."""
+        """Clear the blobs in all these repositories; returns the same as `_clear_in`."""
         before = self._count
         for group in self._groups(names):
             if (self._count > before and self._is_over) or not self._clear_in(group):

@@ -151,7 +151,7 @@ class Shapes:
         self.count = len(shapes)
         self._types = [shape.types for shape in shapes]
         self._found: list[type] | None = None
-        """The types of the last replies that fitted: those of the next are mostly the same."""
+        """The types of the last replies that fitted; the next replies usually have the same."""
 
         self._inside = [(place, each) for place, each in enumerate(shapes) if not each.is_simple]
 

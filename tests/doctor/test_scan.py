@@ -247,7 +247,7 @@ class TestUnreferenced:
         default_cache.hset(f"blobs::{alias}", "digest", digest(1))
         assert not findings(RedisBlobDescriptorCacheProvider(), kinds=[Kind.UNREFERENCED])
 
-    def test_is_what_a_repository_reads_by_an_alias_alone_only_without_the_file(
+    def test_without_the_file_also_finds_what_is_read_only_by_an_alias(
         self, default_cache: Redis, directory: Path
     ) -> None:
         (directory / f"blobcache-{os.geteuid()}").touch()
@@ -349,7 +349,7 @@ class TestUnreferenced:
         assert found == [Kind.HUSK, Kind.UNREFERENCED]
 
     def test_a_first_step_that_fails_leaves_no_file(self, directory: Path) -> None:
-        """Each of them would push out the file of another check."""
+        """Otherwise failing steps would replace the files of other checks."""
         with cache_at("redis://127.0.0.1:1/0"):
             diagnosis = Diagnosis(RedisBlobDescriptorCacheProvider(), kinds=[Kind.UNREFERENCED])
             with pytest.raises(CacheUnavailable):

@@ -39,7 +39,7 @@ print("hangs" if os.WIFSIGNALED(status) else "works")
 def test_a_forked_process_hangs_if_the_pool_was_locked(
     valkey: embedded.Server, lock: str, outcome: str
 ) -> None:
-    """If it no longer hangs, redis-py has mended it: say so in docs/reliability.md."""
+    """If it no longer hangs, redis-py has fixed it: then change docs/reliability.md."""
     command = [sys.executable, "-W", "ignore", "-c", FORK, valkey.url, lock]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == outcome

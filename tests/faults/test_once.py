@@ -1,4 +1,4 @@
-"""A write is sent once: if its reply is lost, its outcome is unknown, and that is what is reported.
+"""A write is sent once: if its reply is lost, the call reports that its outcome is unknown.
 
 The servers count what they executed. Redirections are followed, since a node that redirects a
 command has not executed it.
@@ -43,7 +43,7 @@ def nodes() -> Iterator[embedded.Cluster]:
     """A cluster of this module's own, since its slots are moved."""
     with embedded.cluster() as cluster:
         for node in cluster.nodes:
-            with node.client() as client:  # on a busy machine they might think each other down
+            with node.client() as client:  # a busy machine must not cause a failover
                 client.config_set("cluster-node-timeout", 60_000)
         yield cluster
 
@@ -131,7 +131,7 @@ class Calls:
 
     def purge(self) -> object:
         result = self.provider.purge(A)
-        if result.next is not None:  # a step that has got on returns what it did
+        if result.next is not None:  # a step that has made progress returns what it did
             raise CacheUnavailable("The purge is not finished.")
         return result
 
@@ -258,8 +258,8 @@ class Slot:
 
     def begin(self) -> None:
         """Let the target import the slot."""
-        self._say(self.target, "IMPORTING", self._id(self.source))
-        self._say(self.source, "MIGRATING", self._id(self.target))
+        self._set_slot(self.target, "IMPORTING", self._id(self.source))
+        self._set_slot(self.source, "MIGRATING", self._id(self.target))
 
     def finish(self) -> None:
         """Move the keys and the slot."""
@@ -272,19 +272,19 @@ class Slot:
     def give_to(self, owner: Redis) -> None:
         """Tell all nodes who has the slot, which it has been importing."""
         for client in (owner, *self.clients):
-            self._say(client, "NODE", self._id(owner))
+            self._set_slot(client, "NODE", self._id(owner))
         self.owner = owner
 
     def give_back(self) -> None:
         """Delete all keys of the slot, and restore its first node."""
         for client in (self.source, self.target):
             client.flushall()
-            self._say(client, "STABLE")
+            self._set_slot(client, "STABLE")
         if self.owner is not self.source:
-            self._say(self.source, "IMPORTING", self._id(self.owner))
+            self._set_slot(self.source, "IMPORTING", self._id(self.owner))
             self.give_to(self.source)
 
-    def _say(self, client: Redis, state: str, *node: str) -> None:
+    def _set_slot(self, client: Redis, state: str, *node: str) -> None:
         client.execute_command("CLUSTER SETSLOT", self.slot, state, *node)
 
     def _id(self, client: Redis) -> str:
@@ -373,7 +373,7 @@ def test_a_slot_without_a_node_is_looked_for_again(
         assert provider.clear(A) == make_descriptor(A)
 
 
-def test_a_user_who_may_not_ask_an_importing_node_is_told_so(
+def test_without_the_right_to_asking_the_error_is_reported(
     store: Redis, nodes: embedded.Cluster, proxies: Sequence[Proxy]
 ) -> None:
     with ExitStack() as stack:
@@ -418,7 +418,7 @@ def test_a_client_without_a_free_connection_does_not_ask_for_the_topology(
         assert not meter.read().calls["cluster|slots"]
 
 
-def test_keys_that_are_on_their_way_are_waited_for(
+def test_keys_that_are_being_moved_are_waited_for(
     store: Redis, nodes: embedded.Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TRYAGAIN: one key of the script is on its old node, the other is not."""

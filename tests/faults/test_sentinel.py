@@ -51,7 +51,7 @@ def primaries(watched: embedded.Sentinels) -> set[int]:
     return found
 
 
-def test_a_process_asks_the_sentinels_once_in_a_while(
+def test_a_process_asks_the_sentinels_once_a_second(
     watched: embedded.Sentinels, provider: RedisBlobDescriptorCacheProvider
 ) -> None:
     provider.set_descriptor(A, make_descriptor(A))

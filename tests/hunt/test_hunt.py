@@ -1,4 +1,4 @@
-"""The hunt works: it finds nothing without a reason, and what is planted."""
+"""The hunt itself: it finds no fault in right answers, and it finds planted wrong answers."""
 
 from __future__ import annotations
 

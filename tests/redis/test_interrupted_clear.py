@@ -152,7 +152,7 @@ class TestMeanwhile:
                 call()
         return next(taken) > step + 1
 
-    def test_another_repository_s_refill_gives_a_cleared_blob_back_to_nobody(
+    def test_a_refill_by_another_repository_does_not_bring_back_a_cleared_blob(
         self, raw: Redis
     ) -> None:
         provider = RedisBlobDescriptorCacheProvider()

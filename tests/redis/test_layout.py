@@ -259,14 +259,14 @@ class TestRepairByAnotherProgram:
             transaction = Server.transaction
             done: list[object] = []
 
-            def mended(self: Server, *phases: Sequence[Call]) -> list[Reply]:
+            def repaired(self: Server, *phases: Sequence[Call]) -> list[Reply]:
                 answers = transaction(self, *phases)
                 if not done:
                     done.append(client.delete(key))
                     client.sadd(key, B)
                 return answers
 
-            monkeypatch.setattr(Server, "transaction", mended)
+            monkeypatch.setattr(Server, "transaction", repaired)
             repository.set_descriptor(A, make_descriptor(A))
             assert client.smembers(key) == {A.encode(), B.encode()}
 

@@ -1,4 +1,4 @@
-"""Servers that refuse scripts: the same between WATCH and EXEC."""
+"""Servers that refuse scripts: commands between WATCH and EXEC do the same."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_a_script_and_its_commands_do_the_same(default_cache: Redis, case: str) 
                 for run in (server.script_call, server._run_watched)
             ]
             if by_script[0] == watched[0] == "unavailable":
-                continue  # the script may have come further
+                continue  # the script may have written before the error
             assert by_script == watched, (operands, writes)
 
 
@@ -243,7 +243,7 @@ def between(
 
 
 class TestDisturbed:
-    def test_it_is_repeated_with_what_is_there_then(
+    def test_it_is_repeated_with_the_changed_data(
         self, plain: Redis, unscripted: embedded.Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
@@ -373,7 +373,7 @@ def test_a_clear_that_may_not_delete_fails_and_deletes_nothing(
 
 @pytest.mark.parametrize("kind", ["unscripted", "valkey", "cluster"])
 def test_everything_else_works_too(request: pytest.FixtureRequest, kind: str) -> None:
-    """And so it does for a user who may ask the server nothing about itself."""
+    """Also for a user who may send the server no question about itself."""
     server, url = request.getfixturevalue(kind), None
     if kind != "unscripted":
         url = user(server, "eval", "evalsha", "info", "config", "client")

@@ -47,18 +47,18 @@ DONE = {
 MODES_OF: dict[str, Sequence[Mode]] = {
     "stranger": ["ranges"],
     "setter": MODES,
-    # In ranges a purger may do all that a clearer may. By object a purger's right to delete is one
-    # in every repository, and a clearer's is not.
+    # With ranges a purger may do everything that a clearer may. With permissions by object, a
+    # purger may delete in every repository, and a clearer only in some.
     "clearer": ["objects"],
     "purger": MODES,
     "sweeper": ["ranges", "objects"],
 }
-"""Between them, these may do and are refused everything in each mode, so also what a user is
-refused who may only view."""
+"""In each mode, each request is allowed to one of these and refused to another. So everything that
+a user who may only view is refused is tested too."""
 
 FIRST = ("stranger", "purger", "sweeper")
-"""The roles that ask everything before the changes too. What the others see then is what a purger
-of their mode sees, with other buttons; after the changes, all ask everything."""
+"""The roles that also send all requests before the changes. What the others see then is the same as
+for a purger in their mode, with other buttons. After the changes, all roles send all requests."""
 
 PERSONAS = [Persona(role, mode) for role, modes in MODES_OF.items() for mode in modes]
 

@@ -150,7 +150,7 @@ class TestASocket:
 
 class TestACall:
     @pytest.mark.parametrize("way", WAYS)
-    def test_ends_in_time_although_a_byte_comes_now_and_then(
+    def test_ends_in_time_although_the_reply_comes_byte_by_byte(
         self, between: Proxy, way: str
     ) -> None:
         with cache_at(between.url, **WAYS[way]):

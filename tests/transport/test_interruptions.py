@@ -11,11 +11,11 @@ from project import embedded
 from tests.interruptions import CALLS, WAYS, Walk
 
 STEPS = {"info": 500}
-"""Every how many lines, where a call has thousands."""
+"""The distance of the lines that are tried, for calls with thousands of lines."""
 
 
 def walk(server: embedded.Server, way: str, name: str, *, disconnects: bool) -> None:
-    """Let it happen at some lines, with a new connection and with a used one."""
+    """Cause it at some lines, with a new connection and with a used one."""
     number = list(WAYS).index(way) + CALLS.index(name)
     for is_new, step in (True, 97), (False, 67):
         each = Walk(way, name, is_new, bool(number % 2), disconnects)
@@ -23,7 +23,7 @@ def walk(server: embedded.Server, way: str, name: str, *, disconnects: bool) -> 
 
 
 @pytest.mark.filterwarnings(
-    "ignore:.*unclosed:",  # it is closed when nobody knows it any more
+    "ignore:.*unclosed:",  # a connection that is lost is closed when it is garbage-collected
     "ignore:Exception ignored in:",  # __del__ is interrupted too
 )
 @pytest.mark.parametrize("name", CALLS)
@@ -37,8 +37,8 @@ def test_an_interrupted_call_leaves_nothing_behind(
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("way", WAYS)
-def test_a_pool_that_is_disconnected_meanwhile_makes_the_cache_unavailable_at_most(
+def test_a_pool_that_is_disconnected_during_a_call_at_most_makes_it_unavailable(
     valkey: embedded.Server, way: str, name: str
 ) -> None:
-    """By another thread, such as one that closes the host's caches; the next call works."""
+    """As another thread does that closes the host's caches; the next call works."""
     walk(valkey, way, name, disconnects=True)

@@ -1,4 +1,4 @@
-"""A reply that is none to its command makes the cache unavailable, and closes the connection."""
+"""A reply that does not fit its command is `CacheUnavailable`, and the connection is closed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def calls(provider: RedisBlobDescriptorCacheProvider) -> list[Callable[[], objec
         *product(list(WAYS)[1:], ["numbers", "too few values", "HTTP"]),
     ],
 )
-def test_a_reply_of_another_shape_says_nothing_about_the_data(
+def test_a_reply_of_another_shape_makes_the_cache_unavailable(
     between: Proxy, way: str, words: str
 ) -> None:
     with cache_at(between.url, **WAYS[way], SOCKET_TIMEOUT=2):
