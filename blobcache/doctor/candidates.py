@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +25,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from blobcache.digest import Digest
+
+try:
+    import sqlite3
+except ImportError:  # some systems have it in a package of its own
+    _HAS_SQLITE = False
+    _ERRORS: tuple[type[Exception], ...] = (OSError,)
+else:
+    _HAS_SQLITE = True
+    _ERRORS = (OSError, sqlite3.Error)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -89,7 +97,8 @@ class Candidates:
     def open(cls, name: str) -> Candidates:
         """Open the file of that name."""
         with _as_lost():
-            database = sqlite3.connect(f"file:{quote(str(_path(name)))}?mode=rw", uri=True)
+            path = _path(name)
+            database = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)
             with suppress(sqlite3.Error):  # if it persists, the next statement raises it
                 database.execute("PRAGMA synchronous = OFF")
                 database.execute(f"PRAGMA cache_size = -{_CACHE}")
@@ -191,7 +200,7 @@ CREATE TABLE aliases (alias BLOB PRIMARY KEY, canonical BLOB) WITHOUT ROWID;
 def _as_lost() -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except _ERRORS as error:
         raise CandidatesLost(str(error)) from error
 
 
@@ -203,6 +212,8 @@ def _path(name: str) -> Path:
 
 def _directory() -> Path:
     """Return the directory of this process's user, which nobody else can read or write to."""
+    if not _HAS_SQLITE:
+        raise CandidatesLost("This Python has no SQLite.")
     if not hasattr(os, "geteuid"):
         raise CandidatesLost("This system has no permissions of files by user.")
     parent = Path(gettempdir())

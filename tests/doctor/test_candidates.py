@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import runpy
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -140,6 +142,19 @@ class TestLoss:
         monkeypatch.setattr(candidates, "_MAX_PAGES", 4)
         with closing(Candidates.create()) as file, pytest.raises(CandidatesLost):
             file.add(with_own_names(*blobs(*range(1000))))
+
+    def test_without_sqlite_no_file_is_begun(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Some systems have Python's module in a package of its own."""
+        monkeypatch.setitem(sys.modules, "sqlite3", None)
+        found = runpy.run_path(candidates.__file__)
+        with pytest.raises(found["CandidatesLost"]):
+            found["Candidates"].create()
+        with pytest.raises(found["CandidatesLost"]):
+            found["Candidates"].open("a" * 32)
+        found["Candidates"].delete("a" * 32)
+        assert not path.exists()
 
     def test_nothing_is_left_of_a_file_that_cannot_be_begun(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
