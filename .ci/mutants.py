@@ -82,19 +82,35 @@ OWN_TESTS: dict[str, list[str]] = {
     "blobcache/cursors.py": ["tests/test_cursors.py", "tests/security/test_cursors.py"],
     "blobcache/doctor/judge.py": ["tests/doctor/test_findings.py", "tests/doctor/test_scan.py"],
     "blobcache/doctor/repair.py": ["tests/doctor/test_repair.py", "tests/doctor/test_losses.py"],
+    "blobcache/doctor/scan.py": ["tests/doctor/test_scan.py", "tests/doctor/test_losses.py"],
+    "blobcache/redis/clears.py": [
+        "tests/redis/test_interrupted_clear.py",
+        "tests/redis/test_unscripted.py",
+    ],
     "blobcache/redis/cluster.py": [
         "tests/redis/test_cluster.py",
         "tests/redis/test_interrupted_clear.py",
     ],
     "blobcache/redis/commands.py": ["tests/redis/test_layout.py"],
-    "blobcache/redis/index_build.py": ["tests/redis/test_index.py"],
+    "blobcache/redis/index.py": ["tests/redis/test_index.py", "tests/redis/test_refused.py"],
+    "blobcache/redis/index_build.py": [
+        "tests/redis/test_index.py",
+        "tests/redis/test_unscripted.py",
+    ],
     "blobcache/redis/keys.py": ["tests/redis/test_walk.py", "tests/redis/test_layout.py"],
     "blobcache/redis/listings.py": ["tests/redis/test_listings.py", "tests/redis/test_index.py"],
     "blobcache/redis/options.py": ["tests/redis/test_checks.py"],
-    "blobcache/redis/removals.py": ["tests/doctor/test_repair.py"],
+    "blobcache/redis/removals.py": [
+        "tests/doctor/test_repair.py",
+        "tests/redis/test_unscripted.py",
+    ],
     "blobcache/redis/replies.py": ["tests/redis/test_records.py", "tests/redis/test_layout.py"],
     "blobcache/redis/service.py": ["tests/redis/test_layout.py", "tests/redis/test_records.py"],
-    "blobcache/redis/wrong_types.py": ["tests/redis/test_layout.py"],
+    "blobcache/redis/status.py": ["tests/redis/test_status.py", "tests/redis/test_refused.py"],
+    "blobcache/redis/wrong_types.py": [
+        "tests/redis/test_layout.py",
+        "tests/redis/test_unscripted.py",
+    ],
     "blobcache/services/__init__.py": ["tests/services/test_get_provider.py"],
     "blobcache/services/catalog.py": ["tests/redis/test_members.py", "tests/redis/test_index.py"],
     "blobcache/services/figures.py": ["tests/figures"],
@@ -104,12 +120,32 @@ OWN_TESTS: dict[str, list[str]] = {
         "tests/services/test_audit.py",
     ],
     "blobcache/services/status.py": ["tests/redis/test_status.py"],
-    "blobcache/transport/cluster.py": ["tests/faults/test_once.py"],
-    "blobcache/transport/exchange.py": ["tests/transport/test_held.py"],
+    "blobcache/transport/clients.py": [
+        "tests/transport/test_clients.py",
+        "tests/transport/test_interruptions.py",
+    ],
+    "blobcache/transport/cluster.py": ["tests/faults/test_once.py", "tests/redis/test_cluster.py"],
+    "blobcache/transport/exchange.py": [
+        "tests/transport/test_held.py",
+        "tests/transport/test_interruptions.py",
+        "tests/redis/test_unscripted.py",
+    ],
+    "blobcache/transport/guarded.py": [
+        "tests/transport/test_guarded.py",
+        "tests/transport/test_interruptions.py",
+        "tests/faults/test_redis.py",
+    ],
+    "blobcache/transport/held.py": [
+        "tests/transport/test_held.py",
+        "tests/transport/test_interruptions.py",
+        "tests/faults/test_fork.py",
+    ],
     "blobcache/transport/pipeline.py": ["tests/faults/test_once.py"],
+    "blobcache/transport/sentinel.py": ["tests/faults/test_sentinel.py"],
     "blobcache/transport/server.py": [
         "tests/transport/test_server.py",
         "tests/redis/test_layout.py",
+        "tests/redis/test_refused.py",
     ],
 }
 """A module's own tests, if they are not in the module with its name: `a/test_b.py` for `a/b.py`."""

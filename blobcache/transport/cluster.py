@@ -109,7 +109,7 @@ def send_to_nodes(
     connections_of: Callable[[Any], Connections],
     *,
     repeatable: bool,
-    replica: bool = False,
+    replica: bool,
 ) -> list[Any]:
     """Send commands and return their replies, an error in place of its reply.
 

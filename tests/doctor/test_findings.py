@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
+from blobcache.doctor.judge import invalid_name_finding
 from blobcache.exceptions import DescriptorCorrupt
-from blobcache.findings import Kind, Part
+from blobcache.findings import Kind, Part, Place
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.conformance import A
 from tests.doctor.damage import findings, write_member
@@ -43,3 +44,14 @@ def test_a_finding_has_the_part_that_fails_to_parse(part: Part, default_cache: R
     assert (caught.value.kind, caught.value.part) == (Kind.CORRUPT, part)
     found = findings(provider)[f"corrupt/member/a/{A}"]
     assert found.facts == {"part": part} | ({} if reported is None else {"stored": reported})
+
+
+@pytest.mark.parametrize(
+    ("repository", "part", "reported"),
+    [("a", Part.MEMBER, "junk"), ("Not A Name", Part.NAME, "Not A Name")],
+)
+def test_of_an_invalid_member_the_name_of_its_repository_is_reported_if_invalid_too(
+    repository: str, part: Part, reported: str
+) -> None:
+    found = invalid_name_finding(Place.MEMBER, repository.encode(), b"junk")
+    assert found.facts == {"part": part, "stored": reported}

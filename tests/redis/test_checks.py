@@ -23,7 +23,7 @@ class TestE007:
         "alias",
         [
             *(None, "default", "twin", "replicated", "database", "user", "options", "port"),
-            *("number", "six", "six-long"),
+            *("number", "six", "six-long", "no host"),
         ],
     )
     def test_the_alias_or_the_server_is_the_same(self, alias: str | None) -> None:
@@ -36,6 +36,7 @@ class TestE007:
             "options": redis_cache("redis://localhost/0?protocol=3"),
             "port": redis_cache("redis://LOCALHOST:6379/0"),
             "number": redis_cache("redis://127.0.0.1/0"),
+            "no host": redis_cache("redis:///1"),
             "six": redis_cache("redis://[::1]:6379/0"),
             "six-long": redis_cache("rediss://u:p@[0:0:0:0:0:0:0:1]/1"),
         }

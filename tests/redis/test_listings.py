@@ -77,6 +77,18 @@ class TestPages:
 
         assert len(set(self.walk(page))) == 500
 
+    def test_blobs_among_many_other_keys_fill_each_page(self, default_cache: Redis) -> None:
+        default_cache.mset({f"session:{number}": "foreign" for number in range(200)})
+        for number in range(4):
+            default_cache.hset(f"blobs::sha256:{number:064x}", "size", 5)
+        catalog = RedisBlobDescriptorCacheProvider(budgets=Budgets(page=60)).catalog
+
+        def page(cursor: str) -> tuple[tuple[str, ...], str | None]:
+            result = catalog.blobs(cursor, 1)
+            return result.blobs, result.next
+
+        assert len(set(self.walk(page))) == 4
+
     def test_an_unknown_repository_has_no_members(self, any_store: Redis) -> None:
         page = RedisBlobDescriptorCacheProvider().catalog.members("nobody")
         assert (page.members, page.next, page.count) == ((), None, 0)

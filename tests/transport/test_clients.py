@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from django.test import override_settings
 from redis import exceptions
 
-from blobcache.exceptions import Reason
-from blobcache.transport.clients import cache_unavailable
+from blobcache.exceptions import CacheUnavailable, Reason
+from blobcache.transport.clients import cache_unavailable, handle_for
+from tests.stores import CLUSTER
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,14 @@ def test_the_reason_follows_from_the_error(error: Exception, reason: Reason) -> 
 
 def test_the_error_repeats_nothing_of_redis_py_s() -> None:
     assert "secret" not in str(cache_unavailable(exceptions.ConnectionError("secret:6379")))
+
+
+def test_a_client_that_cannot_be_made_is_unavailable() -> None:
+    """That of a cluster asks a node for the others when it is made."""
+    cache = {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": "redis://127.0.0.1:1",
+        "OPTIONS": {**CLUSTER, "SOCKET_CONNECT_TIMEOUT": 1},
+    }
+    with override_settings(CACHES={"default": cache}), pytest.raises(CacheUnavailable):
+        handle_for("default", write=True, hold=False)

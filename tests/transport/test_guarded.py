@@ -7,6 +7,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from itertools import repeat
 from time import monotonic
@@ -15,11 +16,14 @@ from typing import Any
 import pytest
 from redis import Redis
 from redis.connection import Connection
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from blobcache.exceptions import CacheUnavailable
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.transport.guarded import GuardedSocket
+from blobcache.transport import guarded
+from blobcache.transport.guarded import GuardedSocket, limit
+from blobcache.transport.held import Connections
 from project import embedded
 from tests.conformance import A, B, make_descriptor
 from tests.interruptions import Interrupted, replies_are_late
@@ -146,6 +150,23 @@ class TestASocket:
         assert ours.recv(1) == b"x"
         ours.finish()
         assert ours.gettimeout() is None
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_replies_of_one_exchange_share_the_time_if_they_are_limited_together(
+    valkey: embedded.Server, monkeypatch: pytest.MonkeyPatch, *, together: bool
+) -> None:
+    with valkey.client() as client:
+        connections = Connections(client.connection_pool, hold=False)
+        connection = connections.take()
+        limit(connection, together=together)
+        connection.send_command("PING")
+        assert connection.read_response() == b"PONG"
+        monkeypatch.setattr(guarded, "monotonic", lambda: monotonic() + 3600)
+        with pytest.raises(RedisTimeoutError) if together else nullcontext():
+            connection.send_command("PING")
+            assert connection.read_response() == b"PONG"
+        connections.drop(connection)
 
 
 class TestACall:

@@ -83,6 +83,16 @@ def in_module(module: str, name: str) -> Hide:
     return hide
 
 
+def other_in_module(module: str, name: str) -> Hide:
+    """Let later imports of the module find another value than the library uses."""
+
+    def replace(patch: pytest.MonkeyPatch) -> None:
+        in_module(module, name)(patch)
+        vars(sys.modules[module])[name] = object()
+
+    return replace
+
+
 def module(name: str) -> Hide:
     return lambda patch: patch.setitem(sys.modules, name, None)
 
@@ -110,6 +120,7 @@ PARTS: dict[str, Hide] = {
     "the module of redis-py's parser": module("redis._parsers.hiredis"),
     "the class of redis-py's parser": in_module("redis._parsers.hiredis", "_HiredisParser"),
     "NOT_ENOUGH_DATA": in_module("redis._parsers.hiredis", "NOT_ENOUGH_DATA"),
+    "the effect of NOT_ENOUGH_DATA": other_in_module("redis._parsers.hiredis", "NOT_ENOUGH_DATA"),
     "a connection's parser": attribute(AbstractConnection, "_parser"),
     "a connection's socket": attribute(AbstractConnection, "_sock"),
     "a parser's reader": attribute(_HiredisParser, "_reader"),
@@ -205,6 +216,7 @@ SLOWER: dict[str, str] = {
             "the module of redis-py's parser",
             "the class of redis-py's parser",
             "NOT_ENOUGH_DATA",
+            "the effect of NOT_ENOUGH_DATA",
             "a connection's parser",
             "a parser's reader",
             "a parser's buffer",
