@@ -13,6 +13,7 @@ from blobcache.exceptions import BlobUnknown, CacheUnavailable, OperationUnsuppo
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.base import BlobDescriptorService
+from blobcache.services.catalog import Budgets
 from blobcache.services.rules import Rules
 from blobcache.transport.packing import Call, Reply
 from blobcache.transport.server import Server
@@ -240,7 +241,7 @@ class TestRepairOfKeys:
 
     def test_an_index_of_the_wrong_type_is_repaired(self, any_store: Redis) -> None:
         any_store.set(NAMES, "text")
-        provider = RedisBlobDescriptorCacheProvider()
+        provider = RedisBlobDescriptorCacheProvider(budgets=Budgets(build=60))
         provider.repository_scoped("a").set_descriptor(A, make_descriptor(A))
         assert [entry.name for entry in provider.catalog.repositories().repositories] == ["a"]
 
