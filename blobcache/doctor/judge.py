@@ -119,11 +119,11 @@ def _corrupt_part(record: Record) -> Facts:
             Part.MEDIA_TYPE: fields.media_type,
         }
     if part in values:
-        return _stored(part, values[part] or b"")
+        return _stored(part, values[part])
     return {} if part is None else {"part": part}
 
 
-def _stored(part: Part, value: bytes) -> Facts:
+def _stored(part: Part, value: bytes | None) -> Facts:
     return {"part": part, "stored": _shown(value)}
 
 
