@@ -4,7 +4,7 @@
 #   make test     run the tests, in as many processes as there are cores
 #                 (WORKERS=1; ARGS="-k digest" passes an option to pytest)
 #   make test-browser   run those that need chromium, into tests/browser/screenshots/
-#   make bench    measure, for some minutes; ARGS="batch --short --json FILE" for python -m benchmarks
+#   make bench    measure, for a quarter of an hour; ARGS="batch --short --json FILE" for less
 #   make lint     ruff: rules and format
 #   make types    mypy, strict
 #   make fuzz     test the API against its schema with generated requests, for 15 minutes;
@@ -42,7 +42,7 @@ MADE_WITH := $(VENV)/made-with-$(shell $(PYTHON) -c 'import sys; print("%d.%d" %
 demo: $(VENV)/installed
 	@$(BIN)/python -m project.demo --port $(PORT)
 
-# Plugins that these tests do not use take a second of each process.
+# Each process would spend a second on loading plugins that these tests do not use.
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -p no:playwright -p no:schemathesis --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 

@@ -215,7 +215,7 @@ def _directory() -> Path:
     if not _HAS_SQLITE:
         raise CandidatesLost("This Python has no SQLite.")
     if not hasattr(os, "geteuid"):
-        raise CandidatesLost("This system has no permissions of files by user.")
+        raise CandidatesLost("This system has no file permissions for users.")
     parent = Path(gettempdir())
     path = parent / f"blobcache-{os.geteuid()}"
     with suppress(FileExistsError):

@@ -335,7 +335,7 @@ class _Walk:
         phase = phases[phases.index(self._position.phase) + 1]
         self._enter(phase)
         if phase == "index" and self.file is not None:
-            # If the file is lost only now, the walk before has been done nevertheless.
+            # Even if the file is lost only now, the walk before this is complete.
             self.file.remove_canonical()
             if not self.file.after("", 1):
                 self._enter("end")

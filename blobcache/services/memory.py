@@ -155,7 +155,7 @@ class MemoryBlobDescriptorCacheProvider(PurgesMany, _MemoryService):
         """See `BlobDescriptorCacheProvider.purge_many`: here all in one step."""
         parsed = set(self._parse_all_for_write(digests))
         if cursor:
-            raise CursorInvalid("A purge takes one step here, which has no cursor.")
+            raise CursorInvalid("This provider purges in one step, so there is no cursor.")
         with self._store.lock:
             held = sorted(each for each in self._store.overrides if each.digest in parsed)
         return purge_memberships(self, parsed, held, self._announce_purge)

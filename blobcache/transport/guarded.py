@@ -221,7 +221,7 @@ def guard(pool: Any) -> None:
 
 
 def guarded_pools(pool_class: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what makes pools of that class, which make guarded connections from the first one."""
+    """Return a factory of pools of that class, whose connections are guarded from the first one."""
 
     def make(*args: Any, **kwargs: Any) -> Any:
         pool = pool_class(*args, **kwargs)

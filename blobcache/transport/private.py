@@ -17,7 +17,7 @@ answers.
 | `ConnectionPool.connection_kwargs`, `max_connections` | no thread holds a connection |
 | `Pipeline.response_callbacks`, or its effect | names of commands are bytes, without callbacks |
 | `redis.client.NEVER_DECODE`, or its effect | decoded replies are encoded again |
-| `NodesManager.move_slot`, `update_moved_exception` (redis-py 6) | all slots are read anew |
+| `NodesManager.move_slot`, `update_moved_exception` (redis-py 6) | all slots are read again |
 | `NodesManager.initialize(last_failed_node_name)` (redis-py 8) | the failed node is made the last |
 | `ConnectionFactory.make_connection_params` of django-redis | the cache's OPTIONS are read |
 """

@@ -55,10 +55,10 @@ class PrimaryWatch:
 
 
 def limit_sentinels(pool: Any) -> None:
-    """Limit the time that the Sentinels of a pool take, if it asks any.
+    """Limit the time that a pool waits for its Sentinels, if it has any.
 
-    Each is asked once, unless ``SENTINEL_KWARGS`` contain a ``retry``: redis-py would wait for a
-    silent one four times, with pauses of seconds, before it asks the next.
+    Each is asked once, unless ``SENTINEL_KWARGS`` contains a ``retry``. By itself, redis-py would
+    wait for a silent one four times, with pauses of seconds, before it asks the next one.
     """
     if not isinstance(pool, SentinelConnectionPool):
         return
