@@ -85,10 +85,15 @@ def superuser(as_: As) -> APIClient:
     return as_("superuser")
 
 
-@pytest.fixture
-def filled(default_cache: Redis) -> Redis:
-    """A cache with one blob in two repositories and globally."""
+def fill() -> None:
+    """Write one blob in two repositories and globally."""
     provider = get_provider()
     for name in ("team/app", "other/app"):
         provider.repository_scoped(name).set_descriptor(DIGEST, Descriptor(DIGEST, 10, APP))
+
+
+@pytest.fixture
+def filled(default_cache: Redis) -> Redis:
+    """A cache with one blob in two repositories and globally."""
+    fill()
     return default_cache
