@@ -28,7 +28,7 @@ from blobcache.digest import Digest
 
 try:
     import sqlite3
-except ImportError:  # some systems have it in a package of its own
+except ImportError:  # some systems ship it as a separate package
     _HAS_SQLITE = False
     _ERRORS: tuple[type[Exception], ...] = (OSError,)
 else:

@@ -143,10 +143,10 @@ class TestLoss:
         with closing(Candidates.create()) as file, pytest.raises(CandidatesLost):
             file.add(with_own_names(*blobs(*range(1000))))
 
-    def test_without_sqlite_no_file_is_begun(
+    def test_without_sqlite_no_file_is_created(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Some systems have Python's module in a package of its own."""
+        """Some systems ship Python's `sqlite3` module as a separate package."""
         monkeypatch.setitem(sys.modules, "sqlite3", None)
         found = runpy.run_path(candidates.__file__)
         with pytest.raises(found["CandidatesLost"]):
@@ -156,7 +156,7 @@ class TestLoss:
         found["Candidates"].delete("a" * 32)
         assert not path.exists()
 
-    def test_nothing_is_left_of_a_file_that_cannot_be_begun(
+    def test_nothing_is_left_of_a_file_that_cannot_be_created(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(candidates, "_MAX_PAGES", 1)

@@ -50,7 +50,7 @@ def test_a_finding_has_the_part_that_fails_to_parse(part: Part, default_cache: R
     ("repository", "part", "reported"),
     [("a", Part.MEMBER, "junk"), ("Not A Name", Part.NAME, "Not A Name")],
 )
-def test_of_an_invalid_member_the_name_of_its_repository_is_reported_if_invalid_too(
+def test_the_invalid_name_of_a_repository_is_reported_before_its_invalid_member(
     repository: str, part: Part, reported: str
 ) -> None:
     found = invalid_name_finding(Place.MEMBER, repository.encode(), b"junk")

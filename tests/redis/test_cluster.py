@@ -91,7 +91,7 @@ def test_of_two_clients_that_are_made_at_once_one_is_closed(
 def test_other_users_of_the_client_have_the_whole_timeout_after_a_call(
     cluster: embedded.Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With what a call left of its time they would have to connect anew."""
+    """With only the rest of the call's time they would fail and have to connect again."""
     with cache_at(cluster.url, **CLUSTER, SOCKET_TIMEOUT=5) as client:
         provider = RedisBlobDescriptorCacheProvider()
         for number in range(20):

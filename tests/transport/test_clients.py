@@ -36,7 +36,7 @@ def test_the_error_repeats_nothing_of_redis_py_s() -> None:
 
 
 def test_a_client_that_cannot_be_made_is_unavailable() -> None:
-    """That of a cluster asks a node for the others when it is made."""
+    """A cluster's client asks a node for the others when it is created."""
     cache = {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": "redis://127.0.0.1:1",
