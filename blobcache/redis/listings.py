@@ -224,7 +224,7 @@ class RedisCatalog:
         asked = [
             name
             for name in names
-            if name != raw_name(besides or "")
+            if (besides is None or name != raw_name(besides))
             and (any_name or isinstance(repository_text(name), RepositoryName))
         ]
         answers = self._server.batch(

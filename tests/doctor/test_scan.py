@@ -260,15 +260,21 @@ class TestUnreferenced:
         assert repair(provider, found) is Outcome.REPAIRED
         assert provider.repository_scoped("r").stat(alias).digest == digest(1)
 
+    @pytest.mark.parametrize("name", ["Not a Name", ""])
     @pytest.mark.parametrize("has_file", [True, False])
     def test_is_not_a_member_of_a_repository_whose_name_is_invalid(
-        self, has_file: bool, default_cache: Redis, directory: Path
+        self, has_file: bool, name: str, default_cache: Redis, directory: Path
     ) -> None:
         if not has_file:
             (directory / f"blobcache-{os.geteuid()}").touch()
         write_blob(default_cache, digest(1), "whole")
-        default_cache.sadd("repository::Not a Name::blobs", digest(1), "rubbish")
-        assert not findings(RedisBlobDescriptorCacheProvider(), kinds=[Kind.UNREFERENCED])
+        provider = RedisBlobDescriptorCacheProvider()
+        (found,) = findings(provider, kinds=[Kind.UNREFERENCED]).values()
+        default_cache.sadd(f"repository::{name}::blobs", digest(1), "rubbish")
+        assert not findings(provider, kinds=[Kind.UNREFERENCED])
+        provider.catalog.reindex()
+        assert repair(provider, found) is not Outcome.REPAIRED
+        assert default_cache.exists(f"blobs::{digest(1)}")
 
     @pytest.mark.parametrize("kinds", [[Kind.UNREFERENCED], [*FINDING_KINDS]])
     def test_without_the_file_the_same_is_found(
