@@ -157,6 +157,15 @@ class TestHolders:
         assert traffic.calls["hget"] == 2
         assert traffic.calls["zrangebylex"] == 1
 
+    def test_are_looked_for_with_ten_thousand_answers_in_a_round_trip(
+        self, catalog: RedisCatalog, registry: str
+    ) -> None:
+        catalog.reindex()
+        digests = list(map(Digest, digests_of(0)))
+        with Redis.from_url(registry) as observer, commands(observer) as traffic:
+            catalog.held_elsewhere(digests, any_name=True)
+        assert traffic.calls["smismember"] == 10_000 // len(digests)
+
     def test_have_the_media_type_of_each_repository(self, any_store: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         provider.repository_scoped("one").set_descriptor(
