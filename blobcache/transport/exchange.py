@@ -111,7 +111,10 @@ def exchange_watched(
     except BaseException:
         connections.drop(connection)
         raise
-    connections.keep(connection)
+    if is_from_replica(replies):
+        connections.drop(connection)
+    else:
+        connections.keep(connection)
     return replies
 
 

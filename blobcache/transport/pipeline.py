@@ -92,7 +92,7 @@ def watch_in_pipeline(
             if sock is not None:  # else this version of redis-py does not show it
                 require_same_socket(pipe.connection, sock)
             replies.append(ask(command))
-        is_clean = True
+        is_clean = not is_from_replica(replies)
     finally:
         if not is_clean:
             pipe.watching = False  # else it would send an UNWATCH

@@ -12,7 +12,7 @@ from redis import Redis
 
 from blobcache.doctor.repair import repair
 from blobcache.doctor.scan import Diagnosis
-from blobcache.exceptions import CacheUnavailable
+from blobcache.exceptions import BlobUnknown, CacheUnavailable
 from blobcache.figures import store as figures
 from blobcache.findings import Outcome
 from blobcache.redis import index_build, keys, removals
@@ -26,7 +26,7 @@ from blobcache.transport.packing import Command, Packed, Reply, Script
 from blobcache.transport.server import Server
 from project import embedded
 from tests.conformance import A, B, make_descriptor
-from tests.servers import cache_at, commands
+from tests.servers import Meter, cache_at, commands
 from tests.stores import CLUSTER, OTHER_CLIENT, WITHOUT_SCRIPTS, store
 
 MEMBERS, BLOB = b"repository::a::blobs", b"blobs::" + A.encode()
@@ -300,6 +300,26 @@ class TestDisturbed:
                 repository.clear(A)
         assert repository.stat(A) == make_descriptor(A)
         assert repository.clear(A) == make_descriptor(A)
+
+
+def test_a_connection_to_a_server_that_became_a_replica_is_closed(
+    plain: Redis, unscripted: embedded.Server
+) -> None:
+    repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
+    repository.set_descriptor(A, make_descriptor(A))
+    with pytest.raises(BlobUnknown):
+        repository.clear(B)
+    with unscripted.client() as operator:
+        meter = Meter(operator)
+        try:
+            operator.replicaof(embedded.HOST, "1")
+            for _ in range(2):
+                with pytest.raises(CacheUnavailable):
+                    repository.clear(A)
+        finally:
+            operator.replicaof("NO", "ONE")
+        assert meter.read().connections == 1
+    assert repository.clear(A) == make_descriptor(A)
 
 
 def test_a_refusal_is_remembered(plain: Redis, unscripted: embedded.Server) -> None:
