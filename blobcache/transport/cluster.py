@@ -9,8 +9,11 @@ follows redirections, since a command that is redirected was not carried out.
 from __future__ import annotations
 
 from contextlib import suppress
-from time import sleep
+from os import getpid
+from threading import Event
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from redis.exceptions import (
     AskError,
@@ -42,6 +45,12 @@ MAX_ROUNDS = 16
 
 _PAUSE = 0.05
 """Seconds to wait for a slot whose keys are being moved to another node."""
+
+_PATIENCE = 0.5
+"""How many seconds a thread waits for another one that asks the nodes for their slots."""
+
+_MAX_SECONDS = 30.0
+"""How long another thread is expected to ask; a signal handler may have interrupted it."""
 
 _ASKING: Command = ("ASKING",)
 """Lets the next command use a slot that the node is importing."""
@@ -229,7 +238,35 @@ def _importer(cluster: Any, error: Exception) -> Any:
     return node
 
 
+class _Refresh(NamedTuple):
+    """A thread's question which node has which slots."""
+
+    pid: int
+    until: float
+    done: Event
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is; a fork has no such thread."""
+        return self.pid == getpid() and not self.done.is_set() and monotonic() < self.until
+
+
+_refreshes: WeakKeyDictionary[Any, _Refresh] = WeakKeyDictionary()
+
+
 def _refresh(cluster: Any, failed: str | None = None) -> None:
-    """Ask the nodes which of them has which slots; ask the `failed` one last."""
-    with suppress(*_FAILURES):
-        private.refresh_slots(cluster, failed)
+    """Ask the nodes which of them has which slots; ask the `failed` one last.
+
+    If another thread is asking, wait a moment for that instead. If no node answers, redis-py lets
+    one thread after another wait for the timeouts of all nodes.
+    """
+    last = _refreshes.get(cluster)
+    if last is not None and last.is_running:
+        last.done.wait(_PATIENCE)
+        return
+    own = _refreshes[cluster] = _Refresh(getpid(), monotonic() + _MAX_SECONDS, Event())
+    try:
+        with suppress(*_FAILURES):
+            private.refresh_slots(cluster, failed)
+    finally:
+        own.done.set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -416,6 +417,41 @@ def test_a_client_without_a_free_connection_does_not_ask_for_the_topology(
         with pytest.raises(CacheUnavailable):
             RedisBlobDescriptorCacheProvider().stat(A)
         assert not meter.read().calls["cluster|slots"]
+
+
+def test_while_a_thread_asks_for_the_topology_others_do_not_ask_too(
+    store: Redis, proxies: Sequence[Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py would let them wait for the timeouts of all nodes, one thread after another."""
+    asked: list[None] = []
+    begun, done = Event(), Event()
+
+    def ask(*_: object, last_failed_node_name: str | None = None) -> None:
+        asked.append(None)
+        begun.set()
+        done.wait(10)
+
+    def fail() -> None:
+        with pytest.raises(CacheUnavailable):
+            provider.set_descriptor(A, make_descriptor(A))
+
+    provider = RedisBlobDescriptorCacheProvider()
+    provider.set_descriptor(A, make_descriptor(A))
+    monkeypatch.setattr(transport, "_PATIENCE", 0.01)
+    monkeypatch.setattr(NodesManager, "initialize", ask)
+    with ExitStack() as stack:
+        stack.callback(done.set)
+        for each in proxies:
+            stack.enter_context(each.causes(LoseReply(when=b"HSET")))
+        other = Thread(target=fail)
+        other.start()
+        begun.wait()
+        fail()
+        assert len(asked) == 1
+        done.set()
+        other.join()
+        fail()
+        assert len(asked) == 2
 
 
 def test_keys_that_are_being_moved_are_waited_for(
