@@ -24,7 +24,7 @@ from redis.exceptions import ResponseError
 from blobcache.transport import private
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["GuardedSocket", "guard", "guarded_pools", "limit", "prepare"]
 
@@ -42,7 +42,7 @@ class GuardedSocket:
 
     __slots__ = (
         *("_deadline", "_is_short", "_patience", "_sock", "_usual"),
-        *("fileno", "is_answered", "is_greeted", "pending", "poll"),
+        *("fileno", "is_answered", "is_greeted", "pending", "poll", "unanswered"),
     )
 
     def __init__(self, sock: Any) -> None:
@@ -56,6 +56,9 @@ class GuardedSocket:
 
         self.is_answered = True
         """Whether nothing has been sent since the last reply was read."""
+
+        self.unanswered = 0
+        """How many of the commands that redis-py has sent have no reply yet."""
 
         self.fileno = sock.fileno
         self.pending: Callable[[], int] = getattr(sock, "pending", int)
@@ -95,6 +98,12 @@ class GuardedSocket:
         """End, after all replies were read."""
         self.is_answered = True
         self.end()
+
+    def answered(self) -> None:
+        """Count a reply that redis-py has read."""
+        if self.unanswered:
+            self.unanswered -= 1
+        self.is_answered = not self.unanswered
 
     def end(self) -> None:
         """Limit each wait alone again."""
@@ -146,6 +155,7 @@ class _Guarded:
     """A connection that connects again unless it is known to be ready for a command."""
 
     _is_limited = False
+    _packed_count = 1
 
     def connect(self) -> None:
         # The pool calls this whenever it hands out a connection.
@@ -167,6 +177,19 @@ class _Guarded:
             sock.is_greeted = False
         super().disconnect(*args, **kwargs)  # type: ignore[misc]
 
+    def pack_commands(self, commands: Iterable[Any]) -> Any:
+        # A pipeline packs its commands together, and reads one reply for each.
+        packed = [*commands]
+        self._packed_count = len(packed)
+        return super().pack_commands(packed)  # type: ignore[misc]
+
+    def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        count, self._packed_count = self._packed_count, 1
+        super().send_packed_command(*args, **kwargs)  # type: ignore[misc]
+        sock = private.socket_of(self)
+        if isinstance(sock, GuardedSocket):
+            sock.unanswered += count
+
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         sock = private.socket_of(self)
         if not isinstance(sock, GuardedSocket):
@@ -175,12 +198,12 @@ class _Guarded:
         try:
             reply = super().read_response(*args, **kwargs)  # type: ignore[misc]
         except ResponseError:
-            sock.is_answered = True
+            sock.answered()
             raise
         finally:
             if is_alone and private.socket_of(self) is sock:
                 sock.end()
-        sock.is_answered = True
+        sock.answered()
         return reply
 
     def has_unread(self) -> bool:

@@ -298,6 +298,33 @@ class TestAConnection:
                     default_cache.hmget(f"blobs::{A}", "digest", "size", "length", "mediatype")
             assert provider.stat(B) == make_descriptor(B, 2)
 
+    def test_whose_pipeline_another_program_left_unanswered_is_not_used(
+        self,
+        provider: RedisBlobDescriptorCacheProvider,
+        default_cache: Redis,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Between two of its replies."""
+        options = RedisOptions(hold_connections=False)
+        provider = RedisBlobDescriptorCacheProvider(options=options)
+        with replies_are_late():
+            with default_cache.pipeline(transaction=False) as pipe:
+                parse: Callable[..., Any] = pipe.parse_response
+                left = [1]
+
+                def interrupt(*args: Any, **kwargs: Any) -> Any:
+                    if not left[0]:
+                        raise Interrupted
+                    left[0] -= 1
+                    return parse(*args, **kwargs)
+
+                monkeypatch.setattr(pipe, "parse_response", interrupt)
+                for _ in range(3):
+                    pipe.hmget(f"blobs::{A}", "digest", "size", "length", "mediatype")
+                with pytest.raises(Interrupted):
+                    pipe.execute()
+            assert provider.stat(B) == make_descriptor(B, 2)
+
     def test_that_is_older_than_the_first_call_is_connected_anew(
         self, valkey: embedded.Server
     ) -> None:
