@@ -19,6 +19,7 @@ from blobcache.redis import index_build, keys, removals
 from blobcache.redis.clears import CLEAR_GLOBAL, CLEAR_SCOPED
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.wrong_types import UNLINK_UNLESS
+from blobcache.services.catalog import Budgets
 from blobcache.services.figures import Order
 from blobcache.transport import refused
 from blobcache.transport.clients import ClientHandle
@@ -399,7 +400,7 @@ def test_everything_else_works_too(request: pytest.FixtureRequest, kind: str) ->
         url = user(server, "eval", "evalsha", "info", "config", "client")
     with cache_at(url or server.url, **(CLUSTER if kind == "cluster" else {})) as client:
         client.flushall()
-        provider = RedisBlobDescriptorCacheProvider()
+        provider = RedisBlobDescriptorCacheProvider(budgets=Budgets(count=60))
         provider.repository_scoped("a").set_descriptor(A, make_descriptor(A))
         provider.repository_scoped("b").set_descriptor(B, make_descriptor(B))
         assert provider.clear(B) == make_descriptor(B)
