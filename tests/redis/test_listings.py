@@ -78,16 +78,20 @@ class TestPages:
         assert len(set(self.walk(page))) == 500
 
     def test_blobs_among_many_other_keys_fill_each_page(self, default_cache: Redis) -> None:
-        default_cache.mset({f"session:{number}": "foreign" for number in range(200)})
-        for number in range(4):
+        """And no page looks at further keys once it is full."""
+        default_cache.mset({f"session:{number}": "foreign" for number in range(400)})
+        for number in range(10):
             default_cache.hset(f"blobs::sha256:{number:064x}", "size", 5)
         catalog = RedisBlobDescriptorCacheProvider(budgets=Budgets(page=60)).catalog
+        pages: list[int] = []
 
         def page(cursor: str) -> tuple[tuple[str, ...], str | None]:
             result = catalog.blobs(cursor, 1)
+            pages.append(len(result.blobs))
             return result.blobs, result.next
 
-        assert len(set(self.walk(page))) == 4
+        assert len(set(self.walk(page))) == 10
+        assert pages[:-1].count(1) > 1
 
     def test_an_unknown_repository_has_no_members(self, any_store: Redis) -> None:
         page = RedisBlobDescriptorCacheProvider().catalog.members("nobody")

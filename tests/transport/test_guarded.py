@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
-from itertools import repeat
+from itertools import count, repeat
 from time import monotonic
 from typing import Any
 
@@ -22,7 +22,7 @@ from blobcache.exceptions import CacheUnavailable
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.transport import guarded
-from blobcache.transport.guarded import GuardedSocket, limit
+from blobcache.transport.guarded import GuardedSocket, limit, prepare
 from blobcache.transport.held import Connections
 from project import embedded
 from tests.conformance import A, B, make_descriptor
@@ -204,6 +204,17 @@ class TestACall:
             assert monotonic() - began < 4 * TIMEOUT + SLACK
             assert fault.happened
 
+    def test_shares_its_time_between_sending_and_receiving(
+        self, valkey: embedded.Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with cache_at(valkey.url, **WAYS["python parser"]):
+            provider = RedisBlobDescriptorCacheProvider()
+            provider.set_descriptor(A, make_descriptor(A))
+            clock = count(step=TIMEOUT * 0.6)
+            monkeypatch.setattr(guarded, "monotonic", lambda: next(clock))
+            with pytest.raises(CacheUnavailable):
+                provider.stat(A)
+
     @pytest.mark.parametrize("holds", [True, False])
     def test_ends_in_time_although_signals_come(self, valkey: embedded.Server, holds: bool) -> None:
         """In a thread that handles none: there a wait that the kernel limits would begin again."""
@@ -251,6 +262,18 @@ def provider(default_cache: Redis) -> RedisBlobDescriptorCacheProvider:
 
 
 class TestAConnection:
+    def test_with_an_unread_reply_is_connected_again(self, valkey: embedded.Server) -> None:
+        with valkey.client() as client:
+            connections = Connections(client.connection_pool, hold=False)
+            connection = connections.take()
+            connection.send_packed_command([b"PING\r\nPING\r\n"])
+            assert connection.read_response() == b"PONG"
+            assert connection.can_read(5)
+            prepare(client.connection_pool, connection)
+            connection.send_command("ECHO", "ours")
+            assert connection.read_response() == b"ours"
+            connections.drop(connection)
+
     @pytest.mark.parametrize("reply", [0, 1])
     def test_whose_greeting_was_interrupted_is_not_used(
         self,
