@@ -16,6 +16,9 @@ __all__ = ["Refusals", "refused_command"]
 SECONDS = 60.0
 """How long a refusal is remembered, so that not every call has to fail first."""
 
+_REMEMBERED = frozenset({"EVAL", "EVALSHA", "SCAN"})
+"""The commands whose refusals are remembered: not any word that a server may send."""
+
 _REFUSED = re.compile(
     r"(?:unknown|unsupported) command[:,]? ['`\"]?(\w+)"
     r"|command is not available:? ['`\"]?(\w+)"
@@ -40,9 +43,9 @@ class Refusals:
         self._until: dict[str, float] = {}
 
     def note(self, error: object) -> str | None:
-        """Remember the command that the error refuses, and return it; None for any other reply."""
+        """Return the command that the error refuses, and remember it; None for any other reply."""
         command = refused_command(error)
-        if command is not None:
+        if command in _REMEMBERED:
             self._until[command] = monotonic() + SECONDS
         return command
 

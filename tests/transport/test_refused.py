@@ -48,3 +48,10 @@ def test_a_refusal_is_forgotten_when_the_command_is_allowed() -> None:
     assert refusals.has("EVAL", "SCAN")
     refusals.forget("SCAN")
     assert not refusals.has("EVAL", "SCAN")
+
+
+def test_only_commands_that_are_asked_for_are_remembered() -> None:
+    """A server could name any number of others."""
+    refusals = Refusals()
+    assert refusals.note(ResponseError("unknown command 'X1', with args")) == "X1"
+    assert not refusals.has("X1")
