@@ -78,6 +78,14 @@ class GuardedSocket:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a command may be sent, and its reply waited for.
+
+        To look for data, redis-py 6 sets the timeout to 0, and an interruption may leave it so.
+        """
+        return self.is_greeted and self.is_answered and self._usual != 0
+
     def begin(self) -> bool:
         """From now on limit all waits together; return False if they already are."""
         if self._deadline is not None:
@@ -161,7 +169,7 @@ class _Guarded:
         # The pool calls this whenever it hands out a connection.
         sock = private.socket_of(self)
         if isinstance(sock, GuardedSocket):
-            if sock.is_greeted and sock.is_answered:
+            if sock.is_ready:
                 return
             self.disconnect()
         super().connect()  # type: ignore[misc]

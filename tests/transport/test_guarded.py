@@ -348,6 +348,19 @@ class TestAConnection:
                     pipe.execute()
             assert provider.stat(B) == make_descriptor(B, 2)
 
+    def test_that_was_left_without_a_timeout_to_wait_is_not_used(
+        self, valkey: embedded.Server
+    ) -> None:
+        """As redis-py 6 leaves one if a signal handler raises while it looks for data."""
+        with cache_at(valkey.url, **SHORT) as client:
+            options = RedisOptions(hold_connections=False)
+            provider = RedisBlobDescriptorCacheProvider(options=options)
+            provider.set_descriptor(A, make_descriptor(A))
+            (connection,) = client.connection_pool._available_connections
+            connection._sock.settimeout(0)
+            assert provider.stat(A) == make_descriptor(A)
+            assert connection._sock.gettimeout() == TIMEOUT
+
     def test_that_is_older_than_the_first_call_is_connected_anew(
         self, valkey: embedded.Server
     ) -> None:
