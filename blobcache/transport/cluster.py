@@ -47,10 +47,10 @@ _PAUSE = 0.05
 """Seconds to wait for a slot whose keys are being moved to another node."""
 
 _PATIENCE = 0.5
-"""How many seconds a thread waits for another one that asks the nodes for their slots."""
+"""Seconds that a thread waits for another one that asks the nodes for their slots."""
 
 _MAX_SECONDS = 30.0
-"""How long another thread is expected to ask; a signal handler may have interrupted it."""
+"""Seconds after which another thread no longer counts as asking: maybe it was interrupted."""
 
 _ASKING: Command = ("ASKING",)
 """Lets the next command use a slot that the node is importing."""
@@ -239,7 +239,7 @@ def _importer(cluster: Any, error: Exception) -> Any:
 
 
 class _Refresh(NamedTuple):
-    """A thread's question which node has which slots."""
+    """A thread that asks the nodes which of them has which slots."""
 
     pid: int
     until: float
@@ -247,7 +247,7 @@ class _Refresh(NamedTuple):
 
     @property
     def is_running(self) -> bool:
-        """Whether it is; a fork has no such thread."""
+        """Whether the thread is still asking; a forked process does not have it."""
         return self.pid == getpid() and not self.done.is_set() and monotonic() < self.until
 
 
@@ -257,8 +257,8 @@ _refreshes: WeakKeyDictionary[Any, _Refresh] = WeakKeyDictionary()
 def _refresh(cluster: Any, failed: str | None = None) -> None:
     """Ask the nodes which of them has which slots; ask the `failed` one last.
 
-    If another thread is asking, wait a moment for that instead. If no node answers, redis-py lets
-    one thread after another wait for the timeouts of all nodes.
+    If another thread is asking, wait a moment for it instead. redis-py itself would let one thread
+    after another ask, and if no node answers, each would wait for the timeouts of all nodes.
     """
     last = _refreshes.get(cluster)
     if last is not None and last.is_running:

@@ -80,9 +80,9 @@ class GuardedSocket:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a command may be sent, and its reply waited for.
+        """Whether a command may be sent and its reply awaited.
 
-        To look for data, redis-py 6 sets the timeout to 0, and an interruption may leave it so.
+        To look for data, redis-py 6 sets the timeout to 0; after an interruption it may stay 0.
         """
         return self.is_greeted and self.is_answered and self._usual != 0
 
@@ -186,7 +186,7 @@ class _Guarded:
         super().disconnect(*args, **kwargs)  # type: ignore[misc]
 
     def pack_commands(self, commands: Iterable[Any]) -> Any:
-        # A pipeline packs its commands together, and reads one reply for each.
+        # A pipeline packs its commands together, and reads a reply for each of them.
         packed = [*commands]
         self._packed_count = len(packed)
         return super().pack_commands(packed)  # type: ignore[misc]

@@ -17,7 +17,7 @@ SECONDS = 60.0
 """How long a refusal is remembered, so that not every call has to fail first."""
 
 _REMEMBERED = frozenset({"EVAL", "EVALSHA", "SCAN"})
-"""The commands whose refusals are remembered: not any word that a server may send."""
+"""The only commands whose refusals are remembered, since a server's error may name anything."""
 
 _REFUSED = re.compile(
     r"(?:unknown|unsupported) command[:,]? ['`\"]?(\w+)"
