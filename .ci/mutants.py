@@ -396,7 +396,7 @@ def places(path: str) -> list[list[Mutant]]:
 
 
 def _ignored(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Parts without effect: annotations, protocols, imports of types, logs, "strict" of `zip`."""
+    """Parts without effect: annotations, protocols, type imports, logs, "frozen", "slots", "strict"."""
     parts: list[ast.AST | None] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.arg | ast.AnnAssign):
@@ -407,6 +407,8 @@ def _ignored(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
             parts += [node] if "Protocol" in map(ast.unparse, node.bases) else []
         elif isinstance(node, ast.Expr | ast.If) and ast.unparse(node).startswith(NO_EFFECT):
             parts.append(node)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "dataclass":
+            parts += [each.value for each in node.keywords if each.arg in {"frozen", "slots"}]
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "zip":
             parts += [each.value for each in node.keywords]  # "strict" only checks an invariant
     return [

@@ -102,10 +102,12 @@ class ProviderConformance:
     # An empty store
 
     def test_in_an_empty_store_every_blob_is_unknown(self, scope: BlobDescriptorService) -> None:
-        with pytest.raises(BlobUnknown):
-            scope.stat(A)
-        with pytest.raises(BlobUnknown):
-            scope.clear(A)
+        for call in (scope.stat, scope.clear):
+            with pytest.raises(BlobUnknown) as caught:
+                call(A)
+            repository = getattr(scope, "repository", None)
+            names = {} if repository is None else {"repository": repository}
+            assert caught.value.detail == {"digest": A, **names}
         assert scope.stat_many([A, ALIAS]) == {}
         assert scope.stat_many([]) == {}
 
