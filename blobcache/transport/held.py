@@ -122,8 +122,10 @@ class Connections:
     def release_held(self) -> None:
         """Give the pool what this thread holds, for a call that asks the pool itself."""
         slot = self._own.slot
-        if slot is not None and slot.connection is not None and self._pid == getpid():
-            connection, slot.connection = slot.connection, None
+        if slot is None or self._pid != getpid():
+            return
+        connection, slot.connection = slot.connection, None
+        if connection is not None:
             self._pool.release(connection)
 
 
