@@ -141,6 +141,10 @@ OWN_TESTS: dict[str, list[str]] = {
         "tests/faults/test_fork.py",
     ],
     "blobcache/transport/pipeline.py": ["tests/faults/test_once.py"],
+    "blobcache/transport/private.py": [
+        "tests/transport/test_private.py",
+        "tests/faults/test_once.py",
+    ],
     "blobcache/transport/sentinel.py": ["tests/faults/test_sentinel.py"],
     "blobcache/transport/server.py": [
         "tests/transport/test_server.py",
@@ -396,7 +400,7 @@ def places(path: str) -> list[list[Mutant]]:
 
 
 def _ignored(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Parts without effect: annotations, protocols, type imports, logs, "frozen", "slots", "strict"."""
+    """Annotations, protocols, type imports, logs, "frozen", "slots" and "strict" have no effect."""
     parts: list[ast.AST | None] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.arg | ast.AnnAssign):
