@@ -69,9 +69,9 @@ OF_THE_METRICS = ("tests/project", "tests/services/test_metrics.py")
 OF_HIREDIS = (
     "tests/transport/test_private.py",
     "tests/transport/test_held.py::TestAConnection",
-    "tests/transport/test_sockets.py::TestAHeldConnection",
+    "tests/transport/test_packing.py::test_no_word_of_any_command_is_an_integer",
 )
-"""Tests of how we read replies with the parser of hiredis."""
+"""Tests of how hiredis packs commands and reads replies for us."""
 
 
 QUICK = [

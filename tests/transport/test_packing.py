@@ -3,7 +3,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import hiredis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,6 +118,8 @@ def test_no_word_of_any_command_is_an_integer(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """One that hiredis packs while a signal handler raises would crash the interpreter."""
+    import hiredis  # noqa: PLC0415 - the other tests run without it too
+
     original = hiredis.pack_command
     packed: list[tuple[bytes | str, ...]] = []
 
