@@ -38,6 +38,7 @@ __all__ = [
     "commands",
     "encrypted",
     "installed",
+    "limited_user",
     "monitor",
 ]
 
@@ -223,3 +224,19 @@ def _snapshot(client: Redis) -> Counter[str]:
         pool.release(connection)
     found = (*_CALLS.findall(info), *_TOTALS.findall(info))
     return Counter({name.decode(): int(number) for name, number in found})
+
+
+def limited_user(server: embedded.Server | embedded.Cluster, name: str, *refused: str) -> str:
+    """Make a user who may run all commands but these; return the address for this user."""
+    for node in server.nodes if isinstance(server, embedded.Cluster) else (server,):
+        with node.client() as client:
+            client.acl_setuser(
+                name,
+                enabled=True,
+                reset=True,
+                passwords=["+secret"],
+                keys=["*"],
+                categories=["+@all"],
+                commands=[f"-{command.lower()}" for command in refused],
+            )
+    return server.url.replace("://", f"://{name}:secret@")

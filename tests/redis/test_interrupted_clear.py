@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,9 +19,8 @@ from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.rules import Rules
 from blobcache.transport.clients import ClientHandle
-from project import embedded
 from tests.conformance import A, B, make_descriptor
-from tests.servers import cache_at
+from tests.servers import cache_at, limited_user
 from tests.stores import KINDS, store
 
 SET, HASH = b"repository::a::blobs", b"blobs::" + A.encode()
@@ -80,28 +79,6 @@ class TestLeftovers:
             assert exist(raw) == {HASH}
 
 
-@contextmanager
-def forbidden(nodes: list[embedded.Server], command: str) -> Iterator[None]:
-    """Within the block, the user `writer` may not use this command."""
-    for node in nodes:
-        with node.client() as client:
-            client.acl_setuser(
-                "writer",
-                enabled=True,
-                reset=True,
-                passwords=["+secret"],
-                keys=["*"],
-                categories=["+@all"],
-                commands=[f"-{command}"],
-            )
-    try:
-        yield
-    finally:
-        for node in nodes:
-            with node.client() as client:
-                client.acl_deluser("writer")
-
-
 @pytest.mark.parametrize("kind", ["valkey", "cluster"])
 @pytest.mark.parametrize("refused", ["srem", "hdel", "unlink", "eval"])
 def test_the_next_clear_finishes_one_that_was_refused_half_way(
@@ -109,9 +86,8 @@ def test_the_next_clear_finishes_one_that_was_refused_half_way(
 ) -> None:
     fixture, options = KINDS[kind]
     server = request.getfixturevalue(fixture)
-    nodes = list(server.nodes) if isinstance(server, embedded.Cluster) else [server]
-    url = server.url.replace("://", "://writer:secret@")
-    with store(request, kind) as raw, forbidden(nodes, refused), cache_at(url, "writer", **options):
+    url = limited_user(server, "writer", refused)
+    with store(request, kind) as raw, cache_at(url, "writer", **options):
         repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
         writer = RedisBlobDescriptorCacheProvider(options=RedisOptions(cache_alias="writer"))
         for name, damage in STATES.items():

@@ -19,7 +19,7 @@ from blobcache.transport.packing import Call, Reply
 from blobcache.transport.server import Server
 from project import embedded
 from tests.conformance import ALIAS, LAYER, OCTETS, A, B, make_descriptor
-from tests.servers import cache_at, commands, monitor
+from tests.servers import cache_at, commands, limited_user, monitor
 from tests.stores import KINDS, store
 
 NAMES, BUILD = b"blobcache::{catalog}::names", b"blobcache::{catalog}::build"
@@ -329,19 +329,7 @@ class TestWriterWithoutPermission:
         """A client that may do all, and a service of a user who may not do one command."""
         fixture, options = KINDS[kind]
         server = request.getfixturevalue(fixture)
-        nodes = server.nodes if isinstance(server, embedded.Cluster) else [server]
-        for node in nodes:
-            with node.client() as client:
-                client.acl_setuser(
-                    "writer",
-                    enabled=True,
-                    reset=True,
-                    passwords=["+secret"],
-                    keys=["*"],
-                    categories=["+@all"],
-                    commands=[f"-{refused}"],
-                )
-        url = server.url.replace("://", "://writer:secret@")
+        url = limited_user(server, "writer", refused)
         with store(request, kind) as raw, cache_at(url, "writer", **options):
             provider = RedisBlobDescriptorCacheProvider(options=RedisOptions(cache_alias="writer"))
             yield raw, provider.repository_scoped("a")

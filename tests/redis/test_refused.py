@@ -17,7 +17,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.rules import Rules
 from project import embedded
 from tests.conformance import A, make_descriptor, purge
-from tests.servers import cache_at, commands
+from tests.servers import cache_at, commands, limited_user
 from tests.stores import CLUSTER
 
 ALL = ("INFO", "CONFIG", "SCAN", "EVAL", "EVALSHA", "SCRIPT", "CLIENT")
@@ -44,20 +44,8 @@ def without(
     server: embedded.Server | embedded.Cluster, *refused: str, **options: Any
 ) -> Iterator[Redis]:
     """Within the block CACHES["default"] has a user who may not run these commands."""
-    nodes = server.nodes if isinstance(server, embedded.Cluster) else (server,)
-    for node in nodes:
-        with node.client() as client:
-            client.flushall()
-            client.acl_setuser(
-                "app",
-                enabled=True,
-                reset=True,
-                passwords=["+pw"],
-                keys=["*"],
-                categories=["+@all"],
-                commands=[f"-{name.lower()}" for name in refused],
-            )
-    with cache_at(server.url.replace("://", "://app:pw@"), **options) as client:
+    with cache_at(limited_user(server, "app", *refused), **options) as client:
+        client.flushall()
         yield client
 
 

@@ -27,7 +27,7 @@ from blobcache.transport.packing import Command, Packed, Reply, Script
 from blobcache.transport.server import Server
 from project import embedded
 from tests.conformance import A, B, make_descriptor
-from tests.servers import Meter, cache_at, commands
+from tests.servers import Meter, cache_at, commands, limited_user
 from tests.stores import CLUSTER, OTHER_CLIENT, WITHOUT_SCRIPTS, store
 
 MEMBERS, BLOB = b"repository::a::blobs", b"blobs::" + A.encode()
@@ -340,20 +340,11 @@ def test_a_refusal_is_remembered(plain: Redis, unscripted: embedded.Server) -> N
 
 
 def user(server: embedded.Server | embedded.Cluster, *refused: str) -> str:
-    """The address for a user who may not run these commands."""
+    """The address of the emptied server for a user who may not run these commands."""
     for node in server.nodes if isinstance(server, embedded.Cluster) else (server,):
         with node.client() as client:
             client.flushall()
-            client.acl_setuser(
-                "app",
-                enabled=True,
-                reset=True,
-                passwords=["+pw"],
-                keys=["*"],
-                categories=["+@all"],
-                commands=[f"-{name}" for name in refused],
-            )
-    return server.url.replace("://", "://app:pw@")
+    return limited_user(server, "app", *refused)
 
 
 def test_scripts_are_used_again_when_they_are_allowed(
