@@ -2,7 +2,7 @@
 
 Names and values are checked against the declarations in `blobcache.conf`. What a provider needs
 besides, it checks itself, in a class method ``check`` that gets the `RegistrySettings` and returns
-messages; `blobcache.redis.checks` has those of the provider on Redis.
+messages; `blobcache.redis.checks` has those of the provider on Redis. A backend does the same.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def _check_registry(settings: RegistrySettings) -> Iterator[CheckMessage]:
     if wrong:
         return  # The other checks need valid values.
     yield from _check_provider(settings)
+    yield from _check_backend(settings)
     yield from _check_visible_repositories(settings)
     yield from _check_permission_classes(settings)
     if settings.TTL is not None and settings.ROLE == "primary":
@@ -79,8 +80,11 @@ def _check_values(settings: RegistrySettings) -> Iterator[CheckMessage]:
     entry = settings.entry()
     for name, setting in SETTINGS.items():
         if name in entry and not setting.values.contains(entry[name]):
+            value = entry[name]
+            # The options of a dictionary may be secret.
+            shown = f"a dictionary with {list(value)}" if isinstance(value, dict) else repr(value)
             yield Error(
-                f"{settings}['{name}'] is {entry[name]!r}.",
+                f"{settings}['{name}'] is {shown}.",
                 hint=f"It should be {setting.values.description}.",
                 id="blobcache.E004",
             )
@@ -97,6 +101,23 @@ def _check_provider(settings: RegistrySettings) -> Iterator[CheckMessage]:
         )
     elif hasattr(provider, "check"):
         yield from provider.check(settings)
+
+
+def _check_backend(settings: RegistrySettings) -> Iterator[CheckMessage]:
+    if settings.TRUTH is None:
+        return
+    path = settings.TRUTH["BACKEND"]
+    backend = import_or_error(path)
+    if not hasattr(backend, "from_settings"):
+        why = f": {backend}" if isinstance(backend, Exception) else "."
+        yield Error(
+            f"{settings}['TRUTH']['BACKEND'] is {path!r}, which is not a backend{why}",
+            hint="It should be the dotted path of a class with a class method 'from_settings', "
+            "such as 'blobcache.backends.storage.StorageBackend'.",
+            id="blobcache.E020",
+        )
+    elif hasattr(backend, "check"):
+        yield from backend.check(settings)
 
 
 def _check_visible_repositories(settings: RegistrySettings) -> Iterator[CheckMessage]:

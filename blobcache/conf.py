@@ -17,7 +17,17 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from blobcache.setting import Setting, choice, flag, number, optional, some_of, text, texts
+from blobcache.setting import (
+    Setting,
+    choice,
+    dotted,
+    flag,
+    number,
+    optional,
+    some_of,
+    text,
+    texts,
+)
 
 __all__ = [
     "DEFAULTS",
@@ -157,6 +167,20 @@ class RegistrySettings:
         "The maximum number of descriptors, and of memberships, that the memory provider stores.",
         number(),
         default=100_000,
+    )
+    TRUTH = Setting(
+        "What the registry really stores: `None`, or a dictionary with `BACKEND`, the dotted path "
+        "of a class that can look, and its `OPTIONS`.",
+        optional(
+            dotted("BACKEND", "a dictionary with BACKEND, a dotted path, and OPTIONS, a dictionary")
+        ),
+        default=None,
+    )
+    REGISTRY_VERSION = Setting[Literal[2, 3]](
+        "The major version of the registry that writes the storage: `2` or `3`. It decides which "
+        "links let a repository read a manifest.",
+        choice(2, 3),
+        default=2,
     )
     VISIBLE_REPOSITORIES = Setting(
         "Dotted path of a function that takes a user and limits which repositories that user sees.",

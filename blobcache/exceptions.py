@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "BackendUnavailable",
     "BlobCacheError",
     "BlobUnknown",
     "CacheUnavailable",
@@ -201,3 +202,16 @@ class CacheUnavailable(BlobCacheError):
         super().__init__(message, detail)
         self.reason = reason
         """For operators alone: it never reaches a client of the API."""
+
+
+class BackendUnavailable(BlobCacheError):
+    """The registry's storage, or the registry itself, could not be read: nothing is known.
+
+    The cause is chained, for the log alone.
+    """
+
+    code = "UNAVAILABLE"
+    status = 503
+
+    retry_after: ClassVar[int] = 1
+    """Seconds that a client should wait before the next attempt."""

@@ -16,6 +16,7 @@ __all__ = [
     "Setting",
     "Values",
     "choice",
+    "dotted",
     "flag",
     "number",
     "optional",
@@ -154,6 +155,20 @@ def number(unit: str = "", *, maximum: int | None = None) -> Values[int]:
 def text(description: str) -> Values[str]:
     """Texts that are not empty."""
     return Values(description, _is_text)
+
+
+def dotted(name: str, description: str) -> Values[Mapping[str, Any]]:
+    """Dictionaries with a dotted path under `name`, and at most ``OPTIONS`` beside it."""
+
+    def contains(value: object) -> bool:
+        return (
+            isinstance(value, Mapping)
+            and _is_text(value.get(name))
+            and value.keys() <= {name, "OPTIONS"}
+            and isinstance(value.get("OPTIONS", {}), Mapping)
+        )
+
+    return Values(description, contains)
 
 
 def texts(description: str) -> Values[tuple[str, ...]]:

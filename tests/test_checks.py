@@ -101,6 +101,8 @@ WRONG: dict[str, list[object]] = {
     "CATALOG_ALIAS": ["", 1, b"default", False],
     "CATALOG_MAX_AGE": [None, 0, -1, 1.5, "300", True],
     "MEMORY_MAX_ENTRIES": [None, 0, -1, 1e5, "100000", True],
+    "TRUTH": ["", 1, "a.b", ["a.b"], ("a.b", {})],
+    "REGISTRY_VERSION": [None, 0, 1, 4, "2", "2.8", 2.8],
     "VISIBLE_REPOSITORIES": ["", 1, b"a.b", print, ["a.b"]],
     "API_PERMISSION_CLASSES": [None, (), [], "a.b", {"a.b"}, ("",), ("a.b", None), (object,)],
     "API_PAGE_SIZE": [None, 0, -1, 1.5, "100", True, MAX_PAGE_SIZE + 1],
@@ -143,6 +145,42 @@ def test_e006_the_path_does_not_lead_to_a_provider(path: str, why: str) -> None:
     (message,) = found({"default": {"PROVIDER": path}})
     assert message.id == "blobcache.E006"
     assert why in message.msg
+
+
+@pytest.mark.parametrize(
+    "truth",
+    [
+        {},
+        {"OPTIONS": {}},
+        {"BACKEND": "", "OPTIONS": {}},
+        {"BACKEND": object},
+        {"BACKEND": "a.b", "OPTIONS": None},
+        {"BACKEND": "a.b", "OPTION": {"password": "secret"}},
+    ],
+)
+def test_e004_the_truth_names_no_backend(truth: dict[str, object]) -> None:
+    (message,) = found({"default": {"TRUTH": truth}})
+    assert message.id == "blobcache.E004"
+    assert message.msg == f"BLOBCACHE['default']['TRUTH'] is a dictionary with {list(truth)}."
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("nowhere.Backend", "No module named 'nowhere'"),
+        ("blobcache.descriptor.Descriptor", "which is not a backend."),
+    ],
+)
+def test_e020_the_path_does_not_lead_to_a_backend(path: str, why: str) -> None:
+    (message,) = found({"default": {"TRUTH": {"BACKEND": path}}})
+    assert message.id == "blobcache.E020"
+    assert why in message.msg
+
+
+def test_a_backend_checks_its_own_options() -> None:
+    truth = {"BACKEND": f"{__name__}.ProviderWithCheck", "OPTIONS": {"root": "/srv"}}
+    (message,) = found({"default": {"TRUTH": truth}})
+    assert message.id == "portal.W001"
 
 
 class ProviderWithoutChecks:

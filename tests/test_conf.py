@@ -27,6 +27,8 @@ OTHERS: dict[str, object] = {
     "CATALOG_ALIAS": "index",
     "CATALOG_MAX_AGE": 1,
     "MEMORY_MAX_ENTRIES": 1,
+    "TRUTH": {"BACKEND": "portal.truth.Backend", "OPTIONS": {"root": "/srv"}},
+    "REGISTRY_VERSION": 3,
     "VISIBLE_REPOSITORIES": "portal.rules.visible",
     "API_PERMISSION_CLASSES": ("rest_framework.permissions.IsAdminUser",),
     "API_PAGE_SIZE": 1,

@@ -7,6 +7,7 @@ import pytest
 
 from blobcache import exceptions
 from blobcache.exceptions import (
+    BackendUnavailable,
     BlobCacheError,
     BlobUnknown,
     CacheUnavailable,
@@ -43,6 +44,7 @@ TREE: list[tuple[type[BlobCacheError], type[Exception], str, int]] = [
     (OperationUnsupported, BlobCacheError, "UNSUPPORTED", 405),
     (CatalogUnsupported, BlobCacheError, "PATH_UNKNOWN", 404),
     (CacheUnavailable, BlobCacheError, "UNAVAILABLE", 503),
+    (BackendUnavailable, BlobCacheError, "UNAVAILABLE", 503),
 ]
 
 

@@ -16,7 +16,7 @@ FLOORS = [
     {"project"},
     {"api", "admin", "management"},
     {"doctor", "history"},
-    {"figures", "redis"},
+    {"backends", "figures", "redis"},
     {"transport", "services"},
     {"access", "apps", "checks", "conf", "cursors", "models", "reporting", "setting", "signals"},
     {"finding_texts", "findings", "visibility"},

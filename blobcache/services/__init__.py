@@ -1,7 +1,7 @@
-"""`get_provider` and `get_browsable` return the service of a registry that the settings describe.
+"""The provider and the backend of a registry, as its settings describe them.
 
-This is the one place that turns the dotted path in the setting ``PROVIDER`` into a provider, and
-that asks whether a provider has a catalog.
+This is the one place that turns the dotted paths in the settings ``PROVIDER`` and ``TRUTH`` into a
+provider and a backend, and that asks whether a provider has a catalog.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
 from blobcache.exceptions import CatalogUnsupported
 
 if TYPE_CHECKING:
-    from blobcache.services.base import BlobDescriptorCacheProvider, BrowsableProvider
+    from blobcache.services.base import (
+        Backend,
+        BlobDescriptorCacheProvider,
+        BrowsableProvider,
+    )
 
-__all__ = ["get_browsable", "get_provider"]
+__all__ = ["get_backend", "get_browsable", "get_provider"]
 
 _providers: dict[str, BlobDescriptorCacheProvider] = {}
+_backends: dict[str, Backend | None] = {}
 _building = RLock()  # a provider may be made of another registry's
 
 
@@ -52,9 +57,32 @@ def get_browsable(registry: str = DEFAULT_REGISTRY) -> BrowsableProvider:
     return cast("BrowsableProvider", provider)
 
 
+def get_backend(registry: str = DEFAULT_REGISTRY) -> Backend | None:
+    """Return the backend that the setting ``TRUTH`` describes, one a process and registry.
+
+    Returns None if the setting is None. Raises `ImproperlyConfigured` if there is no such registry,
+    or if the options are wrong, and `ImportError` if the backend or what it needs is missing. Looks
+    at nothing and opens no connection.
+    """
+    try:
+        return _backends[registry]
+    except KeyError:
+        with _building:
+            if registry not in _backends:
+                settings = RegistrySettings(registry)
+                truth = settings.TRUTH
+                _backends[registry] = (
+                    None
+                    if truth is None
+                    else import_string(truth["BACKEND"]).from_settings(settings)
+                )
+            return _backends[registry]
+
+
 def _forget(*, setting: str, **_: object) -> None:
-    if setting in ("BLOBCACHE", "CACHES"):
+    if setting in ("BLOBCACHE", "CACHES", "STORAGES"):
         _providers.clear()
+        _backends.clear()
 
 
 setting_changed.connect(_forget)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from django.core.checks import CheckMessage
+
+    from blobcache.conf import RegistrySettings
     from blobcache.descriptor import Descriptor
     from blobcache.digest import Digest
     from blobcache.reference import RepositoryName
@@ -22,8 +25,10 @@ if TYPE_CHECKING:
     from blobcache.services.records import KeyWalk, Record, Removals
     from blobcache.services.rules import Rules
     from blobcache.services.status import ServerStatus
+    from blobcache.services.truth import Answer, Reachable, StoredLink, Unknown, Witness
 
 __all__ = [
+    "Backend",
     "BlobDescriptorCacheProvider",
     "BlobDescriptorService",
     "BlobStatter",
@@ -226,4 +231,77 @@ class BrowsableProvider(BrowsableService, BlobDescriptorCacheProvider, Protocol)
 
     def server_status(self) -> ServerStatus:
         """Return what the server reports about itself. Raises `CacheUnavailable`."""
+        ...
+
+
+class Backend(Protocol):
+    """What the registry really stores, read from its storage or asked over HTTP.
+
+    No method writes. An answer is `Present`, `Absent` or `Unknown`, and `stat` and `root` raise
+    nothing but `DigestInvalid` and `RepositoryNameInvalid`: whatever fails is an `Unknown`. The
+    iterators and `open` raise `BackendUnavailable` where something could not be read, so that a
+    list which ends has named everything. Methods may be called by several threads at once.
+    """
+
+    is_complete: ClassVar[bool]
+    """Whether the iterators name everything that is stored. Over HTTP they cannot."""
+
+    @classmethod
+    def from_settings(cls, settings: RegistrySettings) -> Self:
+        """Return the backend that ``TRUTH`` in one entry of the settings describes."""
+        ...
+
+    @classmethod
+    def check(cls, settings: RegistrySettings) -> Iterable[CheckMessage]:
+        """Return the system checks' messages about ``TRUTH["OPTIONS"]``. Connects to nothing."""
+        ...
+
+    def root(self) -> Reachable | Unknown:
+        """Look whether the storage or the registry is there and not empty."""
+        ...
+
+    def witness(self, cache: BlobDescriptorCacheProvider) -> Witness:
+        """Find out whether this backend is independent of the cache that it shall judge."""
+        ...
+
+    def stat(self, digest: str, repository: str | None = None) -> Answer:
+        """Look for a blob: for its data alone, or for what a repository may read.
+
+        In a repository it is present if a link of that repository leads to the data. Which links
+        count depends on ``REGISTRY_VERSION``; `Present.link` says which one was found.
+        """
+        ...
+
+    def open(
+        self,
+        digest: str,
+        repository: str | None = None,
+        *,
+        start: int = 0,
+        length: int | None = None,
+    ) -> BinaryIO:
+        """Return the blob's bytes from `start` on, at most `length` of them, as a file to close.
+
+        The bytes are not compared with the digest. Raises `BlobUnknown` if the blob is absent,
+        `BackendUnavailable` if it cannot be read, also while the file is read.
+        """
+        ...
+
+    def repositories(self, after: str = "") -> Iterator[RepositoryName]:
+        """Iterate over the repositories in a fixed order, from the one that follows `after`."""
+        ...
+
+    def members(self, repository: str, after: str = "") -> Iterator[StoredLink]:
+        """Iterate over a repository's links in a fixed order: layers first, then manifests.
+
+        `after` is the `StoredLink.position` of the last link that was seen. The links are read; the
+        data that they lead to is not looked at. A repository that is not there has no links.
+        """
+        ...
+
+    def blobs(self, after: str = "") -> Iterator[Descriptor]:
+        """Iterate over the stored blobs in a fixed order, from the one that follows `after`.
+
+        The media type of each is ``application/octet-stream``.
+        """
         ...
