@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from io import StringIO
 
 import pytest
@@ -14,11 +15,9 @@ from redis import Redis
 from benchmarks.shapes import PATHS, REQUESTS, A, send
 from blobcache.services import get_browsable
 from tests.security.looks import LOOKS
-from tests.security.work import LONGEST, Asked, pattern_calls, watch_patterns, work
+from tests.security.work import LONGEST, Asked, assert_linear, pattern_calls, watch_patterns
 
 LENGTHS = (300, 3000, 30_000)
-SLACK = 300
-"""Lines and calls: what the same request takes more or less from one time to the next."""
 
 
 def put_member(client: Redis, raw: bytes) -> None:
@@ -76,8 +75,7 @@ def grows_no_faster(call: Callable[[int], object]) -> None:
     """Assert that twice the length takes no more than twice the work."""
     call(LENGTHS[0])  # whatever is made at the first time
     for length in (LENGTHS[0], LENGTHS[-1]):
-        once, twice = (work(lambda n=n: call(n)) for n in (length, 2 * length))  # type: ignore[misc]
-        assert twice <= 2 * once + SLACK, (length, once, twice)
+        assert_linear(lambda n: lambda: call(n), length)
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -111,28 +109,23 @@ def test_data_in_redis_is_read_in_time_linear_in_its_length(
     get_browsable().catalog.reindex()
     kept = {key: default_cache.dump(key) or b"" for key in default_cache.scan_iter()}
 
-    def leave(length: int) -> None:
+    def look(path: str) -> None:
+        response = client.get(path)
+        assert response.status_code < 500 or response.status_code == 503, path
+        assert len(response.content) < 1_000_000, path
+
+    def look_at(path: str, length: int) -> Callable[[], None]:
         default_cache.flushall()
         for key, dumped in kept.items():
             default_cache.restore(key, 0, dumped)
         LEFT[place](default_cache, VALUES[value](length))
-
-    def look(path: str) -> int:
-        response = client.get(path)
-        assert response.status_code < 500 or response.status_code == 503, path
-        assert len(response.content) < 1_000_000, path
-        return response.status_code
+        return lambda: look(path)
 
     # A fifth of the looks for each pair: every place, and every value, meets every look.
     first = (list(LEFT).index(place) + list(VALUES).index(value)) % 5
     for path in list(LOOKS.values())[first::5]:
-        leave(LENGTHS[0])
-        look(path)
-        leave(LENGTHS[1])
-        once = work(lambda path=path: look(path))  # type: ignore[misc]
-        leave(2 * LENGTHS[1])
-        twice = work(lambda path=path: look(path))  # type: ignore[misc]
-        assert twice <= 2 * once + SLACK, (path, once, twice)
+        look_at(path, LENGTHS[0])()  # whatever is made at the first time
+        assert_linear(partial(look_at, path), LENGTHS[1])
     assert {each.name: each.longest for each in patterns if each.longest > LONGEST} == {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -19,14 +20,23 @@ from django.urls.resolvers import RegexPattern
 import blobcache
 from blobcache.api.urls import urlpatterns
 
-__all__ = ["LONGEST", "Asked", "pattern_calls", "watch_patterns", "work"]
+__all__ = ["LONGEST", "Asked", "assert_linear", "pattern_calls", "watch_patterns", "work"]
 
 LONGEST = 1024
 """Characters that a pattern of ours may be asked about."""
 
+SLACK = 300
+"""Lines and calls: what the same request takes more or less from one time to the next."""
+
+TRIES = 3
+"""Measurements of a request that seems to take more than twice the work for twice the length."""
+
 
 def work(call: Callable[[], object]) -> int:
-    """How many lines and calls, those into C included, one call takes in this thread."""
+    """How many lines and calls, those into C included, one call takes in this thread.
+
+    No garbage is collected meanwhile: the finalizers of former tests would be counted too.
+    """
     count = 0
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
@@ -39,6 +49,7 @@ def work(call: Callable[[], object]) -> int:
         count += event == "c_call"
 
     before = sys.gettrace(), sys.getprofile()
+    gc.disable()
     sys.setprofile(profile)
     sys.settrace(trace)
     try:
@@ -46,7 +57,21 @@ def work(call: Callable[[], object]) -> int:
     finally:
         sys.settrace(before[0])
         sys.setprofile(before[1])
+        gc.enable()
     return count
+
+
+def assert_linear(make: Callable[[int], Callable[[], object]], length: int) -> None:
+    """Assert that a call made for twice the length takes no more than twice the work.
+
+    What a process does once may fall into one measurement, while growth shows in each of them. So
+    a measurement with too much work is taken again.
+    """
+    for _ in range(TRIES):
+        once, twice = work(make(length)), work(make(2 * length))
+        if twice <= 2 * once + SLACK:
+            return
+    raise AssertionError(f"{once} lines for a length of {length}, {twice} for twice as much")
 
 
 class Asked:
