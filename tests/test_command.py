@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import override_settings
@@ -88,11 +87,11 @@ class TestReindex:
             assert run("reindex").startswith("Indexed 1 repositories")
 
     def test_an_unknown_registry_is_refused_and_the_known_ones_are_listed(self) -> None:
-        with pytest.raises(
-            CommandError, match=r"invalid choice: 'missing' \(choose from '?default"
-        ):
+        wrong = pytest.raises(CommandError, match="no registry 'missing'; there is 'default'")
+        with wrong as error:
             run("reindex", "--registry", "missing")
-        with pytest.raises(ImproperlyConfigured, match="no registry 'missing'"):
+        assert error.value.returncode == 2
+        with wrong:
             call_command("blobcache", "reindex", registry="missing")
 
     def test_a_registry_in_memory_has_no_index(self) -> None:
@@ -147,7 +146,7 @@ class TestReindex:
     def test_an_error_without_a_cause_is_reported(
         self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def changed(_: RedisCatalog) -> None:
+        def changed(_: RedisCatalog, progress: object) -> None:
             raise CursorInvalid("The cursor belongs to a cluster that has changed since.")
 
         monkeypatch.setattr(RedisCatalog, "reindex", changed)
@@ -189,10 +188,10 @@ class TestCheck:
         assert code == 1
         *rows, last = output.splitlines()
         assert sorted(rows) == [
-            f"error  size-mismatch    a {digest(1)}  The size is 0.",
-            f"error  size-mismatch    b {digest(1)}  The size is 0.",
-            f"error  size-mismatch    {digest(1)}  The size is 0.",
-            f"info   husk             {digest(2)}  Leftover fields: length",
+            f"error\tsize-mismatch\t-\t{digest(1)}\tThe size is 0.",
+            f"error\tsize-mismatch\ta\t{digest(1)}\tThe size is 0.",
+            f"error\tsize-mismatch\tb\t{digest(1)}\tThe size is 0.",
+            f"info\thusk\t-\t{digest(2)}\tLeftover fields: length",
         ]
         assert last == "4 findings, 3 of them errors."
         assert contents(damaged) == before
@@ -217,12 +216,14 @@ class TestCheck:
         assert check("--repository", "b", "--kind", "corrupt", "dangling-member")[1] == 0
         assert "unreferenced" not in check()[0]
         write_blob(damaged, digest(4), "whole")
-        assert f"{digest(4)}\n" in check("--kind", "unreferenced")[0]
+        assert f"\t{digest(4)}\t" in check("--kind", "unreferenced")[0]
 
     def test_kinds_that_cannot_be_found_in_one_repository_are_refused(self, damaged: Redis) -> None:
         err = StringIO()
         arguments = ("--repository", "c", "--kind", "husk")
-        call_command("blobcache", "check", *arguments, stdout=StringIO(), stderr=err)
+        with pytest.raises(SystemExit) as end:
+            call_command("blobcache", "check", *arguments, stdout=StringIO(), stderr=err)
+        assert end.value.code == 2
         assert err.getvalue() == "husk cannot be checked in single repositories.\n"
 
     def test_fixed_findings_are_gone(
@@ -230,7 +231,7 @@ class TestCheck:
     ) -> None:
         output, code = check("--fix")
         assert code == 0
-        assert output.count("[Repaired]") + output.count("[Already resolved, skipped]") == 4
+        assert output.count("\tRepaired\n") + output.count("\tAlready resolved, skipped\n") == 4
         assert re.search(r"^4 findings, 3 of them errors\. Repaired: \d", output, re.MULTILINE)
         assert check("--kind", *FINDING_KINDS) == check()
         assert set(contents(damaged)) == {
@@ -291,7 +292,7 @@ class TestCommandLine:
 
     def test_it_fails_in_one_line_without_a_traceback_when_redis_is_down(self) -> None:
         done = manage(None, "reindex")
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert done.stdout == ""
         assert done.stderr.startswith("CommandError: The cache is not available")
         assert done.stderr.count("\n") == 1
@@ -299,7 +300,7 @@ class TestCommandLine:
     def test_without_a_subcommand_it_exits_with_a_usage_error(self) -> None:
         done = manage(None)
         assert done.returncode == 2
-        assert "TASK" in done.stderr
+        assert "SUBCOMMAND" in done.stderr
 
     def test_help_works_without_redis(self, capsys: pytest.CaptureFixture[str]) -> None:
         with cache_at(GONE), pytest.raises(SystemExit) as end:

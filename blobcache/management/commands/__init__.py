@@ -1,1 +1,1 @@
-"""The commands, one a module."""
+"""The command that Django finds."""

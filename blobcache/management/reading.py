@@ -1,0 +1,135 @@
+"""What a subcommand is about: digests and repositories, from arguments or standard input.
+
+Everything is read and checked before anything is done. Lines come from other programs: they are
+limited in length and number, and shown in quotes.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
+
+from django.core.management.base import CommandError
+
+from blobcache.digest import Digest
+from blobcache.exceptions import DigestInvalid, RepositoryNameInvalid
+from blobcache.management.subcommand import Exit
+from blobcache.reference import RepositoryName
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+    from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
+
+    from blobcache.management.session import Session
+
+__all__ = [
+    "MAX_LINE",
+    "MAX_LINES",
+    "Target",
+    "add_digests",
+    "add_repository",
+    "read_digests",
+    "read_targets",
+]
+
+MAX_LINE = 1024
+"""Bytes of a line of standard input. A name and a digest together have at most 512."""
+
+MAX_LINES = 1_000_000
+"""Lines of standard input: they are all in memory at the same time."""
+
+_STDIN = "-"
+
+
+class Target(NamedTuple):
+    """A blob in one scope."""
+
+    repository: RepositoryName | None
+    """None in the global scope."""
+
+    digest: Digest
+
+
+def add_digests(parser: ArgumentParser, *, pairs: bool) -> None:
+    """Add the argument for `read_digests`, or with `pairs` for `read_targets`."""
+    lines = "digests, or pairs 'REPOSITORY DIGEST'," if pairs else "digests"
+    parser.add_argument(
+        "digests",
+        nargs="+",
+        metavar="DIGEST",
+        help=f"a digest, such as sha256:...; a single '-' reads {lines} from standard input, "
+        "one a line",
+    )
+
+
+def add_repository(parser: ArgumentParser, help_text: str) -> None:
+    """Add ``--repository`` for one name."""
+    parser.add_argument("--repository", metavar="NAME", help=help_text)
+
+
+def read_digests(session: Session, arguments: Sequence[str]) -> list[Digest]:
+    """Return the digests of the arguments, each once. Raises `DigestInvalid` or `CommandError`."""
+    targets = read_targets(session, arguments, None, allow_pairs=False)
+    return [target.digest for target in targets]
+
+
+def read_targets(
+    session: Session,
+    arguments: Sequence[str],
+    repository: str | None,
+    *,
+    allow_pairs: bool = True,
+) -> list[Target]:
+    """Return the blobs that the arguments name, each once, in this repository or globally.
+
+    A line of standard input may name another repository. Raises `DigestInvalid`,
+    `RepositoryNameInvalid`, or a `CommandError` that names the line.
+    """
+    name = None if repository is None else RepositoryName(repository)
+    tarsum = session.settings.ALLOW_TARSUM
+    if _STDIN not in arguments:
+        digests = Digest.all_of(arguments, allow_tarsum=tarsum)
+        return [Target(name, digest) for digest in digests]
+    if len(arguments) > 1:
+        raise _usage_error("'-' reads all digests from standard input: give no other digests.")
+    session.has_read_stdin = True
+    found: dict[Target, None] = {}
+    for number, words in _lines(session.stdin):
+        if len(words) > 1 and (not allow_pairs or name is not None):
+            reason = "leave out --repository" if allow_pairs else "only digests can be read here"
+            raise _line_error(number, f"it names a repository; {reason}.")
+        if len(words) > 2:  # noqa: PLR2004 - a pair
+            raise _line_error(number, f"it has {len(words)} words, not a repository and a digest.")
+        try:
+            scope = RepositoryName(words[0]) if len(words) > 1 else name
+            found[Target(scope, Digest(words[-1], allow_tarsum=tarsum))] = None
+        except (DigestInvalid, RepositoryNameInvalid) as error:
+            raise _line_error(number, error.message) from None
+    return list(found)
+
+
+def _lines(stream: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the words of each line that has any."""
+    source = cast("BinaryIO | TextIO", getattr(stream, "buffer", stream))
+    for number in count(1):
+        line = source.readline(MAX_LINE + 1)
+        if not line:
+            return
+        raw = line.encode("utf-8", "backslashreplace") if isinstance(line, str) else line
+        if len(raw) > MAX_LINE:
+            raise _line_error(number, f"it is longer than {MAX_LINE} bytes.")
+        if number > MAX_LINES:
+            raise _usage_error(f"Standard input has more than {MAX_LINES:,} lines.")
+        words = raw.split()
+        if words:
+            # Digests and names are ASCII, and have no backslash.
+            yield number, [word.decode("ascii", "backslashreplace") for word in words]
+
+
+def _line_error(number: int, text: str) -> CommandError:
+    return _usage_error(f"Nothing was done. Line {number} of standard input: {text}")
+
+
+def _usage_error(text: str) -> CommandError:
+    return CommandError(text, returncode=Exit.FAILED)

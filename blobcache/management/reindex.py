@@ -1,0 +1,63 @@
+"""``reindex``: build the index of repository names."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
+
+from blobcache.management.subcommand import Exit, Subcommand
+
+if TYPE_CHECKING:
+    from blobcache.management.session import Session
+    from blobcache.services.base import BrowsableProvider
+    from blobcache.services.catalog import CatalogStatus
+
+__all__ = ["Reindex", "build_index"]
+
+
+class Reindex(Subcommand):
+    """Rebuild the index of repositories."""
+
+    name = "reindex"
+    help = "rebuild the index of repositories"
+    description = """\
+Build the index of repository names again from the keys that are in Redis now.
+Lists of repositories come from that index."""
+    example = "manage.py blobcache reindex"
+
+    def run(self, session: Session, options: Namespace) -> Exit:
+        """Rebuild it to the end."""
+        provider = session.browsable
+        status = build_index(session, provider)
+        count = provider.catalog.repositories(limit=1).count
+        if status.indexed_at is None:
+            raise CommandError("The index could not be built.", returncode=Exit.FAILED)
+        as_of = f"{status.indexed_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        if session.as_json:
+            session.table((), lambda row: row).add([{"repositories": count, "indexed_at": as_of}])
+        session.say(f"Indexed {count} repositories as of {as_of}.")
+        return Exit.OK
+
+
+def build_index(session: Session, provider: BrowsableProvider) -> CatalogStatus:
+    """Build the index to the end. Raises `CommandError` if it may not be written."""
+    catalog = provider.catalog
+    if not catalog.may_write:
+        raise CommandError(
+            f"The registry '{session.registry}' is read-only and keeps its index in the same "
+            "Redis. Set CATALOG_ALIAS to an entry of CACHES that uses another Redis.",
+            returncode=Exit.FAILED,
+        )
+    steps = 0
+    with session.progress(_("Indexing")) as progress:
+
+        def show(_status: CatalogStatus) -> None:
+            nonlocal steps
+            steps += 1
+            progress.update(steps)
+
+        return catalog.reindex(show)

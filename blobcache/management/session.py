@@ -1,0 +1,157 @@
+"""A session: what one run of a subcommand gets, and what is the same for all of them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO, TypeVar
+
+from django.core.management.base import CommandError
+
+from blobcache.conf import RegistrySettings
+from blobcache.exceptions import CatalogUnsupported
+from blobcache.management.progress import Progress
+from blobcache.management.subcommand import Exit
+from blobcache.management.writing import Column, Output, Table, escaped
+from blobcache.services import get_browsable, get_provider
+from blobcache.services.audit import attributed
+
+try:
+    import pwd
+except ImportError:  # a system without accounts as POSIX has them
+    _HAS_ACCOUNTS = False
+else:
+    _HAS_ACCOUNTS = True
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from blobcache.services.base import BlobDescriptorCacheProvider, BrowsableProvider
+
+__all__ = ["Session", "system_user"]
+
+_T = TypeVar("_T")
+
+_AGREED = frozenset({"y", "yes"})
+
+
+class Session:
+    """One run of a subcommand."""
+
+    def __init__(
+        self,
+        registry: str,
+        *,
+        stdin: TextIO,
+        stdout: TextIO,
+        stderr: TextIO,
+        as_json: bool = False,
+        has_colours: bool = True,
+        yes: bool = False,
+    ) -> None:
+        """Raises `ImproperlyConfigured` if there is no such registry."""
+        self.settings = RegistrySettings(registry)
+        self.registry = registry
+        self.stdin = stdin
+        self.has_read_stdin = False
+        """Whether standard input has the list of digests, and so no answers."""
+
+        self._stderr = stderr
+        self._yes = yes
+        self._progress: Progress | None = None
+        self._output = Output(
+            stdout, as_json=as_json, has_colours=has_colours, before=self._hide_progress
+        )
+
+    # The registry
+
+    @property
+    def provider(self) -> BlobDescriptorCacheProvider:
+        """The registry's provider."""
+        return get_provider(self.registry)
+
+    @property
+    def browsable(self) -> BrowsableProvider:
+        """The provider with its catalog. Raises `CommandError` if it has none."""
+        try:
+            return get_browsable(self.registry)
+        except CatalogUnsupported:
+            raise CommandError(
+                f"The provider of the registry '{self.registry}' keeps no index.",
+                returncode=Exit.FAILED,
+            ) from None
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Attribute the changes made within to the system's user.
+
+        They go on to the end even if nobody reads the output any more.
+        """
+        self._output.must_finish = True
+        with attributed(actor=system_user(), source="command"):
+            yield
+
+    # Input and output
+
+    @property
+    def as_json(self) -> bool:
+        """Whether the output is for programs, by ``--json``."""
+        return self._output.as_json
+
+    def table(
+        self, columns: Sequence[Column[_T]], as_json: Callable[[_T], Mapping[str, object]]
+    ) -> Table[_T]:
+        """Return a table to which rows are added; `as_json` gives the JSON object of a row."""
+        return self._output.table(columns, as_json)
+
+    def say(self, text: str) -> None:
+        """Write a sentence for people to standard output, but not with ``--json``."""
+        self._output.say(text)
+
+    def warn(self, text: str) -> None:
+        """Write a sentence to standard error."""
+        self._hide_progress()
+        self._stderr.write(f"{escaped(text)}\n")
+
+    def confirm(self, question: str) -> None:
+        """Ask whether to go on, unless ``--yes`` says so. Raises `CommandError` if not."""
+        if self._yes:
+            return
+        if self.has_read_stdin or not self.stdin.isatty():
+            raise CommandError(
+                "Nothing was changed, since nobody can be asked here: use --yes.",
+                returncode=Exit.FAILED,
+            )
+        self._stderr.write(f"{escaped(question)} [y/N] ")
+        self._stderr.flush()
+        if self.stdin.readline(80).strip().lower() not in _AGREED:
+            raise CommandError("Nothing was changed.", returncode=Exit.FAILED)
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Progress]:
+        """Show progress on standard error within the block, if that is a terminal."""
+        progress = Progress(self._stderr if self._stderr.isatty() else None, label)
+        self._progress = progress
+        try:
+            yield progress
+        finally:
+            progress.hide()
+            self._progress = None
+
+    def _hide_progress(self) -> None:
+        if self._progress is not None:
+            self._progress.hide()
+
+
+def system_user() -> str:
+    """Return the name of the user that runs this process, or ``uid`` and the number.
+
+    The environment is not asked: anybody can set another name there.
+    """
+    if not _HAS_ACCOUNTS:
+        return "unknown"
+    number = os.getuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # such as in a container
+        return f"uid {number}"
