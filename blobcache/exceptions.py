@@ -30,6 +30,7 @@ __all__ = [
     "DigestInvalidLength",
     "DigestMismatch",
     "DigestUnsupported",
+    "ManifestInvalid",
     "MediaTypeInvalid",
     "OperationUnsupported",
     "Reason",
@@ -129,6 +130,13 @@ class SizeInvalid(DescriptorInvalid):
 
 class MediaTypeInvalid(DescriptorInvalid):
     """Not a media type."""
+
+
+class ManifestInvalid(BlobCacheError, ValueError):
+    """A document that does not parse as a manifest, or that programs may read in two ways."""
+
+    code = "MANIFEST_INVALID"
+    status = 400
 
 
 class CursorInvalid(BlobCacheError, ValueError):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from blobcache.descriptor import MAX_MEDIA_TYPE
 
-__all__ = ["Category", "Description", "describe"]
+__all__ = ["Category", "Description", "describe", "is_safe"]
 
 
 class Category(StrEnum):
@@ -108,6 +108,8 @@ _LAYERS = {
 
 _PACKED = re.compile(r"(?:[.+](gzip|zstd|xz|bzip2))?((?:\+[a-z0-9]+)*)")
 
+_VENDOR = re.compile(r"application/vnd\.[a-zA-Z0-9!#$&^_.+-]+")
+
 _WORDS = re.compile(r"[^a-z0-9]+")
 
 _KEYWORDS = {
@@ -134,6 +136,21 @@ def describe(media_type: str | None) -> Description:
     if not essence:
         return _UNSPECIFIED
     return _KNOWN.get(essence) or _layer(essence) or _guess(essence)
+
+
+def is_safe(media_type: str) -> bool:
+    """Whether a media type from a manifest may be sent to browsers as it is.
+
+    A registry sends a blob's cached type as its ``Content-Type``, without ``nosniff``, and whoever
+    pushes a manifest chooses the types in it. So only the vendor tree of ``application`` is safe,
+    without parameters, and without XML, which browsers render (RFC 6838, "Vendor Tree" and
+    "Naming Requirements").
+    """
+    return (
+        len(media_type) <= MAX_MEDIA_TYPE
+        and _VENDOR.fullmatch(media_type) is not None
+        and not media_type.lower().endswith("+xml")
+    )
 
 
 def _layer(essence: str) -> Description | None:

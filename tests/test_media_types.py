@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from blobcache.media_types import Category, describe
+from blobcache.media_types import Category, describe, is_safe
 
 KNOWN = {
     "application/vnd.oci.image.index.v1+json": (Category.INDEX, "OCI", ""),
@@ -80,3 +80,33 @@ def test_unknown_types_are_classified_by_keywords(media_type: str, category: Cat
 def test_the_detail_of_an_unknown_type_is_its_subtype() -> None:
     assert describe("text/plain").detail == "plain"
     assert describe("nonsense").detail == ""
+
+
+@pytest.mark.parametrize(
+    ("media_type", "expected"),
+    {
+        "application/vnd.oci.image.layer.v1.tar+gzip": True,
+        "application/vnd.cncf.helm.chart.provenance.v1.prov": True,
+        "application/vnd.acme.Rocket.config": True,
+        "application/vnd." + "a" * 239: True,
+        "application/vnd." + "a" * 240: False,
+        "application/vnd.cyclonedx+xml": False,
+        "application/vnd.mozilla.xul+XML": False,
+        "application/vnd.": False,
+        "application/vnd.oci.image.layer.v1.tar+gzip; charset=utf-8": False,
+        "application/vnd.oci\n": False,
+        "application/vnd.öci": False,
+        "application/vnd.a, text/html": False,
+        "APPLICATION/VND.A": False,
+        "application/octet-stream": False,
+        "application/javascript": False,
+        "text/html": False,
+        "image/svg+xml": False,
+        "": False,
+    }.items(),
+)
+def test_only_types_of_vendors_that_no_browser_renders_are_safe(
+    media_type: str,
+    expected: bool,
+) -> None:
+    assert is_safe(media_type) is expected
