@@ -10,7 +10,17 @@ from blobcache.digest import Digest
 from blobcache.exceptions import MediaTypeInvalid, SizeInvalid
 from blobcache.raw import excerpt, quoted
 
-__all__ = ["MAX_MEDIA_TYPE", "MAX_SIZE", "Descriptor", "parse_size", "validate_media_type"]
+__all__ = [
+    "MAX_MEDIA_TYPE",
+    "MAX_SIZE",
+    "OCTET_STREAM",
+    "Descriptor",
+    "parse_size",
+    "validate_media_type",
+]
+
+OCTET_STREAM = "application/octet-stream"
+"""The media type of content of unknown type, which registries write for nearly every blob."""
 
 MAX_SIZE = 2**63 - 1
 """Bytes: the largest size in a registry, which is a signed 64-bit number."""

@@ -235,6 +235,59 @@ class ProviderConformance:
         assert two.stat(A).media_type == OTHER
         assert provider.stat(A).media_type == LAYER
 
+    # Fill
+
+    def test_a_fill_stores_a_global_descriptor_that_no_repository_can_read(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        assert provider.fill(A, make_descriptor(A, 7, LAYER), 60)
+        assert provider.stat(A) == make_descriptor(A, 7, OCTETS)
+        assert provider.repository_scoped("team/app").stat_many([A]) == {}
+
+    def test_a_fill_keeps_what_is_there(self, provider: BlobDescriptorCacheProvider) -> None:
+        provider.set_descriptor(A, make_descriptor(A, 1, LAYER))
+        assert not provider.fill(A, make_descriptor(A, 2), 60)
+        assert provider.stat(A) == make_descriptor(A, 1, LAYER)
+
+    def test_a_fill_gives_a_member_its_descriptor_back(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        repository = provider.repository_scoped("team/app")
+        repository.set_descriptor(A, make_descriptor(A, 1, LAYER))
+        provider.clear(A)
+        assert provider.fill(A, make_descriptor(A, 2), 60)
+        assert repository.stat(A) == make_descriptor(A, 2, LAYER)
+
+    def test_a_fill_of_an_alias_does_not_change_the_canonical_digest(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        assert provider.fill(ALIAS, make_descriptor(A), 60)
+        assert provider.stat_many([ALIAS, A]) == {ALIAS: make_descriptor(A)}
+
+    def test_a_filled_blob_can_be_set_and_cleared(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        provider.fill(A, make_descriptor(A, 1), 60)
+        assert provider.set_descriptor(A, make_descriptor(A, 2)) == SetResult(
+            created=False, descriptor=make_descriptor(A, 2), before=make_descriptor(A, 1)
+        )
+        assert provider.clear(A) == make_descriptor(A, 2)
+        assert provider.fill(A, make_descriptor(A, 3), 60)
+
+    def test_a_fill_refuses_what_a_set_refuses(
+        self, provider: BlobDescriptorCacheProvider, make_provider: MakeProvider
+    ) -> None:
+        with pytest.raises(DigestMismatch):
+            provider.fill(A, make_descriptor(B), 60)
+        with pytest.raises(OperationUnsupported):
+            make_provider(Rules(read_only=True)).fill(A, make_descriptor(A), 60)
+        refused = {
+            digest: refusal(lambda text: provider.fill(text, make_descriptor(A), 60), digest)
+            for digest in INVALID_DIGESTS
+        }
+        assert refused == INVALID_DIGESTS
+        assert provider.stat_many([A]) == {}
+
     # Aliases
 
     def test_alias_and_canonical_digest_are_readable_in_both_scopes_after_one_scoped_set(

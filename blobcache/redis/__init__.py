@@ -7,7 +7,8 @@ To understand the service alone, read in this order; none of these files opens a
 3. `replies`: what the replies mean.
 4. `service`: the descriptor service and the provider, which put these together.
 
-`blobcache.transport` sends the commands; `wrong_types` and `cluster` have rare cases of a write.
+`blobcache.transport` sends the commands; `wrong_types` and `cluster` have rare cases of a write,
+and `fills` the write of read-through.
 Lists need `index` and `index_build`, the index of repository names, and `listings`, the catalog.
 Checks and repairs need `records`, `walk` and `removals`. `options`, `checks` and `status` are about
 the configuration and the server.
@@ -29,6 +30,8 @@ clear           Deletes the fields. Unknown if there  Unknown unless the digest 
                 are none.                             override is left of an interrupted clear.
                                                       Deletes the membership, in the role ``cache``
                                                       the global fields, and the override.
+fill            Writes the hash with an expiry, only  There is none.
+                if a stat cannot read one.
 stat_many       The known ones, by digest: one round  The same.
                 trip for each chunk.
 ==============  ====================================  ==============================================

@@ -12,21 +12,22 @@ log, and announced by a signal.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from blobcache.digest import Digest, digest_text
 from blobcache.redis import keys
+from blobcache.redis.fingerprints import FINGERPRINT, fingerprint, fingerprint_of_reply
 from blobcache.redis.wrong_types import UNLINK_UNLESS
 from blobcache.reference import RepositoryName, repository_text
 from blobcache.services.audit import Change, announce
 from blobcache.services.records import WRONG_TYPE
-from blobcache.transport.packing import Decision, Script, Watched, is_wrong_type
+from blobcache.transport.packing import Decision, Script, Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from blobcache.descriptor import Descriptor
-    from blobcache.services.records import Fields, Record, WrongType
+    from blobcache.services.records import Record
     from blobcache.services.rules import Rules
     from blobcache.transport.packing import Command, Reply
     from blobcache.transport.server import Server
@@ -42,7 +43,7 @@ def _remove_hash(
     found: Sequence[bytes], operands: Sequence[bytes], replies: Sequence[Reply]
 ) -> Decision:
     fields, exists = replies
-    if not exists or _fingerprint_of_reply(fields) != operands[0]:
+    if not exists or fingerprint_of_reply(fields) != operands[0]:
         return Decision([], 0)
     return Decision([("UNLINK", *found)], 1)
 
@@ -64,7 +65,7 @@ def _remove_member(
     members, blob, override = found
     member, of_blob, of_override, takes_blob, *_ = operands
     is_member, fields, media_type = replies
-    states = _fingerprint_of_reply(fields), _fingerprint_of_reply(media_type)
+    states = fingerprint_of_reply(fields), fingerprint_of_reply(media_type)
     if is_member != 1 or states != (of_blob, of_override):
         return Decision([], 0)
     writes: list[Command] = [("SREM", members, member), ("UNLINK", override)]
@@ -83,27 +84,8 @@ def _remove_orphan(
     return Decision([], 0) if is_member == 1 or not exists else Decision([("UNLINK", found[1])], 1)
 
 
-def _fingerprint_of_reply(fields: Reply) -> bytes:
-    """The fingerprint of a hash by the reply to its ``HMGET``."""
-    return _fingerprint(WRONG_TYPE if is_wrong_type(fields) else cast("list[bytes | None]", fields))
-
-
-_FINGERPRINT = """
-local function state(key, ...)
-    local kind = redis.call('TYPE', key)['ok']
-    if kind == 'none' then kind = 'hash' end
-    if kind ~= 'hash' then return 'another type' end
-    local parts = {}
-    for place, field in ipairs({...}) do
-        local stored = redis.call('HGET', key, field)
-        parts[place] = stored and ('+' .. #stored .. ':' .. stored) or '-'
-    end
-    return table.concat(parts)
-end
-"""
-
 _REMOVE_HASH = Script(
-    _FINGERPRINT
+    FINGERPRINT
     + """
 if state(KEYS[1], unpack(ARGV, 2)) ~= ARGV[1] then return 0 end
 return redis.call('UNLINK', KEYS[1])
@@ -113,7 +95,7 @@ return redis.call('UNLINK', KEYS[1])
 """Delete the key if its fields, named by the rest of ARGV, have the fingerprint ARGV[1]."""
 
 _REMOVE_MEMBER = Script(
-    _FINGERPRINT
+    FINGERPRINT
     + """
 local member, blob, override, takes_blob, media_type = unpack(ARGV)
 if redis.call('TYPE', KEYS[1])['ok'] ~= 'set' then return 0 end
@@ -169,7 +151,7 @@ class RedisRemovals:
         else:
             operands: list[bytes | str] = [
                 record.digest.encode(),
-                _fingerprint(record.fields),
+                fingerprint(record.fields),
                 _fingerprint_of_override(record),
                 str(int(record.is_blob_damaged)),
                 keys.MEDIA_TYPE,
@@ -185,7 +167,7 @@ class RedisRemovals:
         if self._server.batch([("SREM", members, record.digest)]) != [1]:
             return False
         if record.is_blob_damaged:
-            self._server.script(_REMOVE_HASH, [blob], [_fingerprint(record.fields), *keys.FIELDS])
+            self._server.script(_REMOVE_HASH, [blob], [fingerprint(record.fields), *keys.FIELDS])
         operands = [_fingerprint_of_override(record), keys.MEDIA_TYPE]
         self._server.script(_REMOVE_HASH, [override], operands)
         return True
@@ -193,7 +175,7 @@ class RedisRemovals:
     def remove_blob(self, record: Record) -> bool:
         """See `Removals.remove_blob`. One round trip."""
         self.require_writable()
-        operands = [_fingerprint(record.fields), *keys.FIELDS]
+        operands = [fingerprint(record.fields), *keys.FIELDS]
         is_done = self._server.script(_REMOVE_HASH, [keys.blob(record.digest)], operands) == 1
         if is_done:
             self._announce(None, record.digest, record.global_descriptor)
@@ -265,15 +247,5 @@ class RedisRemovals:
         )
 
 
-_WRONG_TYPE = b"another type"
-
-
 def _fingerprint_of_override(record: Record) -> bytes:
-    return _fingerprint(WRONG_TYPE if record.override is WRONG_TYPE else [record.override])
-
-
-def _fingerprint(fields: Fields | Iterable[bytes | None] | WrongType) -> bytes:
-    """What `_FINGERPRINT` returns for a hash with these fields."""
-    if fields is WRONG_TYPE:
-        return _WRONG_TYPE
-    return b"".join(b"-" if value is None else b"+%d:%b" % (len(value), value) for value in fields)
+    return fingerprint(WRONG_TYPE if record.override is WRONG_TYPE else [record.override])

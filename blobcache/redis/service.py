@@ -21,6 +21,7 @@ from blobcache.redis import commands, replies
 from blobcache.redis.checks import check_caches
 from blobcache.redis.clears import CLEAR_GLOBAL, CLEAR_SCOPED
 from blobcache.redis.cluster import clear_in_order
+from blobcache.redis.fills import fill
 from blobcache.redis.index import NameIndex
 from blobcache.redis.listings import RedisCatalog
 from blobcache.redis.options import RedisOptions
@@ -34,7 +35,12 @@ from blobcache.services.base import SetResult
 from blobcache.services.metrics import metered, purge_outcome, purged_number
 from blobcache.services.purging import PurgesMany, purge_step
 from blobcache.services.records import Record
-from blobcache.services.rules import BaseDescriptorService, Rules, blob_unknown_error
+from blobcache.services.rules import (
+    BaseDescriptorService,
+    FillsMisses,
+    Rules,
+    blob_unknown_error,
+)
 from blobcache.services.status import ServerStatus
 from blobcache.transport.packing import Packed, has_error, is_wrong_type
 from blobcache.transport.server import Server
@@ -211,13 +217,14 @@ class RedisService(BaseDescriptorService):
         return self._read_before([*member, fields, *override], digest)
 
 
-class RedisBlobDescriptorCacheProvider(PurgesMany, RedisService):
+class RedisBlobDescriptorCacheProvider(PurgesMany, FillsMisses, RedisService):
     """A provider on the Redis, Sentinel or cluster behind an entry of ``CACHES``.
 
-    Round trips: one for a stat, a set or a clear, and one for each chunk of a batch. A set that
-    finds an unusable media type is repeated in a second one. One that finds keys of the wrong type
-    takes one more for each of them, and is then repeated. On a cluster a set takes three and a
-    clear four. An index in another Redis costs a scoped set one more.
+    Round trips: one for a stat, a set, a fill or a clear, and one for each chunk of a batch. A set
+    that finds an unusable media type is repeated in a second one, and so is a fill that finds a
+    damaged hash. A set that finds keys of the wrong type takes one more for each of them, and is
+    then repeated. On a cluster a set takes three and a clear four. An index in another Redis costs
+    a scoped set one more.
 
     Threads can share a provider.
     """
@@ -266,6 +273,16 @@ class RedisBlobDescriptorCacheProvider(PurgesMany, RedisService):
     def _scope(self, name: str) -> RedisService:
         return RedisService(
             self.rules, self._options, self._server, self.catalog, RepositoryName(name)
+        )
+
+    def _fill(self, digest: Digest, descriptor: Descriptor, seconds: int) -> bool:
+        return fill(
+            self._server,
+            digest,
+            descriptor,
+            size_fields=self._options.size_fields,
+            seconds=seconds,
+            allow_tarsum=self.rules.allow_tarsum,
         )
 
     def server_status(self) -> ServerStatus:

@@ -166,6 +166,17 @@ class BlobDescriptorCacheProvider(BlobDescriptorService, Protocol):
         """Return the service of one repository's scope. Raises `RepositoryNameInvalid`."""
         ...
 
+    def fill(self, digest: str, descriptor: Descriptor, seconds: int) -> bool:
+        """Store a global descriptor that expires after so many seconds, if there is none.
+
+        The write of read-through. A descriptor that a stat can read stays as it is, with its expiry
+        or without one; a damaged one is replaced. No repository can read the blob because of it.
+        The media type is ``application/octet-stream``, and `Rules.ttl` applies if it is shorter.
+        Returns whether it was stored. Raises `DigestMismatch`, `OperationUnsupported` if the
+        registry is read-only, and `CacheUnavailable`.
+        """
+        ...
+
     def purge(self, digest: str, cursor: str = "") -> PurgeResult:
         """Clear the blob in every repository and globally: `purge_many` of one digest."""
         ...

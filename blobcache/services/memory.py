@@ -7,8 +7,10 @@ the protocols. It needs the extra ``memory`` (cachetools).
 from __future__ import annotations
 
 from importlib.util import find_spec
+from math import inf
 from threading import Lock
-from typing import TYPE_CHECKING, Self, TypeVar
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from django.core.checks import Error
 
@@ -19,7 +21,12 @@ from blobcache.services.base import SetResult
 from blobcache.services.metrics import metered, purge_outcome, purged_number
 from blobcache.services.purging import PurgesMany, purge_memberships
 from blobcache.services.records import Membership
-from blobcache.services.rules import BaseDescriptorService, Rules, blob_unknown_error
+from blobcache.services.rules import (
+    BaseDescriptorService,
+    FillsMisses,
+    Rules,
+    blob_unknown_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, MutableMapping
@@ -38,13 +45,27 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
+class _Stored(NamedTuple):
+    descriptor: Descriptor
+    expires: float = inf
+    """When it expires if read-through stored it, by `monotonic`."""
+
+
 class _Store:
     """The descriptors by digest and the overrides by membership, with one lock for both."""
 
     def __init__(self, max_entries: int, ttl: int | None) -> None:
         self.lock = Lock()
-        self.descriptors: MutableMapping[Digest, Descriptor] = _lru(max_entries, ttl)
+        self.descriptors: MutableMapping[Digest, _Stored] = _lru(max_entries, ttl)
         self.overrides: MutableMapping[Membership, str] = _lru(max_entries, ttl)
+
+    def find(self, digest: Digest) -> _Stored | None:
+        """Return what is stored of a blob globally. The caller holds the lock."""
+        found = self.descriptors.get(digest)
+        if found is not None and found.expires <= monotonic():
+            self.descriptors.pop(digest, None)
+            return None
+        return found
 
 
 def _lru(max_entries: int, ttl: int | None) -> MutableMapping[_K, _V]:
@@ -78,15 +99,17 @@ class _MemoryService(BaseDescriptorService):
         targets = [digest]
         if self.repository is not None and descriptor.digest != digest:
             targets.append(descriptor.digest)
+        restarts_expiry = self.rules.ttl is not None
         with self._store.lock:
             before = self._find(digest)
             for target in targets:
-                known = self._store.descriptors.get(target)
-                self._store.descriptors[target] = (
-                    Descriptor(descriptor.digest, descriptor.size, known.media_type)
-                    if known
-                    else descriptor
-                )
+                known = self._store.find(target)
+                new = descriptor
+                if known is not None:
+                    kept = known.descriptor.media_type
+                    new = Descriptor(descriptor.digest, descriptor.size, kept)
+                expires = inf if known is None or restarts_expiry else known.expires
+                self._store.descriptors[target] = _Stored(new, expires)
                 if self.repository is not None:
                     self._store.overrides[Membership(self.repository, target)] = media_type
             after = self._find(digest)
@@ -107,16 +130,18 @@ class _MemoryService(BaseDescriptorService):
 
     def _find(self, digest: Digest) -> Descriptor | None:
         """The descriptor in this scope. The caller holds the lock."""
-        if self.repository is None:
-            return self._store.descriptors.get(digest)
-        media_type = self._store.overrides.get(Membership(self.repository, digest))
-        descriptor = self._store.descriptors.get(digest)
-        if media_type is None or descriptor is None:
+        found = self._store.find(digest)
+        if found is None:
             return None
-        return Descriptor(descriptor.digest, descriptor.size, media_type)
+        if self.repository is None:
+            return found.descriptor
+        media_type = self._store.overrides.get(Membership(self.repository, digest))
+        if media_type is None:
+            return None
+        return Descriptor(found.descriptor.digest, found.descriptor.size, media_type)
 
 
-class MemoryBlobDescriptorCacheProvider(PurgesMany, _MemoryService):
+class MemoryBlobDescriptorCacheProvider(PurgesMany, FillsMisses, _MemoryService):
     """A provider whose descriptors are lost when the process ends.
 
     It stores at most `max_entries` global descriptors and as many memberships. Safe to share
@@ -149,6 +174,13 @@ class MemoryBlobDescriptorCacheProvider(PurgesMany, _MemoryService):
     def repository_scoped(self, name: str) -> BaseDescriptorService:
         """See `BlobDescriptorCacheProvider.repository_scoped`."""
         return _MemoryService(self.rules, self._store, RepositoryName(name))
+
+    def _fill(self, digest: Digest, descriptor: Descriptor, seconds: int) -> bool:
+        with self._store.lock:
+            if self._store.find(digest) is not None:
+                return False
+            self._store.descriptors[digest] = _Stored(descriptor, monotonic() + seconds)
+        return True
 
     @metered("purge", purge_outcome, number=purged_number)
     def purge_many(self, digests: Iterable[str], cursor: str = "") -> PurgeManyResult:

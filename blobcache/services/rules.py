@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
+from blobcache.descriptor import OCTET_STREAM, Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import (
     BlobUnknown,
@@ -26,11 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from blobcache.conf import RegistrySettings, Role
-    from blobcache.descriptor import Descriptor
     from blobcache.reference import RepositoryName
     from blobcache.services.base import SetResult
 
-__all__ = ["BaseDescriptorService", "Rules", "blob_unknown_error", "read_only_error"]
+__all__ = ["BaseDescriptorService", "FillsMisses", "Rules", "blob_unknown_error", "read_only_error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +97,7 @@ class BaseDescriptorService(ABC):
     def set_descriptor(self, digest: str, descriptor: Descriptor) -> SetResult:
         """See `BlobDescriptorService.set_descriptor`."""
         digest = self._parse_for_write(digest)
-        if descriptor.digest != digest and descriptor.digest.algorithm == digest.algorithm:
-            raise DigestMismatch(
-                f"The descriptor has the digest {descriptor.digest}, but is set for {digest}. Both "
-                f"use {digest.algorithm}, so they cannot be digests of the same content.",
-                {"digest": str(digest), "descriptor": str(descriptor.digest)},
-            )
+        _require_same_content(digest, descriptor)
         if descriptor.media_type is None:
             raise MediaTypeInvalid(
                 "A descriptor needs a media type to be stored; for content of unknown type, use "
@@ -170,6 +165,40 @@ class BaseDescriptorService(ABC):
 
     @abstractmethod
     def _clear(self, digest: Digest) -> Descriptor | None: ...
+
+
+class FillsMisses(BaseDescriptorService):
+    """Implements a provider's `fill` over one abstract method."""
+
+    __slots__ = ()
+
+    @metered("fill", lambda is_new: "created" if is_new else "kept")
+    def fill(self, digest: str, descriptor: Descriptor, seconds: int) -> bool:
+        """See `BlobDescriptorCacheProvider.fill`."""
+        digest = self._parse_for_write(digest)
+        _require_same_content(digest, descriptor)
+        filled = Descriptor.of_valid(descriptor.digest, descriptor.size, OCTET_STREAM)
+        ttl = self.rules.ttl
+        try:
+            is_new = self._fill(digest, filled, seconds if ttl is None else min(seconds, ttl))
+        except CacheUnavailable:
+            self._log_unknown_outcome("set", digest)
+            raise
+        if is_new:
+            self._announce("set", digest, None, filled)
+        return is_new
+
+    @abstractmethod
+    def _fill(self, digest: Digest, descriptor: Descriptor, seconds: int) -> bool: ...
+
+
+def _require_same_content(digest: Digest, descriptor: Descriptor) -> None:
+    if descriptor.digest != digest and descriptor.digest.algorithm == digest.algorithm:
+        raise DigestMismatch(
+            f"The descriptor has the digest {descriptor.digest}, but is set for {digest}. Both "
+            f"use {digest.algorithm}, so they cannot be digests of the same content.",
+            {"digest": str(digest), "descriptor": str(descriptor.digest)},
+        )
 
 
 def blob_unknown_error(digest: Digest, repository: RepositoryName | None) -> BlobUnknown:

@@ -17,6 +17,7 @@ from blobcache.figures import store as figures
 from blobcache.findings import Outcome
 from blobcache.redis import index_build, keys, removals
 from blobcache.redis.clears import CLEAR_GLOBAL, CLEAR_SCOPED
+from blobcache.redis.fills import FILL
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.wrong_types import UNLINK_UNLESS
 from blobcache.services.catalog import Budgets
@@ -103,6 +104,15 @@ CASES: dict[str, tuple[Script, list[bytes], list[list[bytes]], list[list[Sequenc
         [MEMBERS, BLOB, OVERRIDE],
         [[A.encode(), takes, *keys.FIELDS] for takes in (b"0", b"1")],
         [SETS, HASHES, OVERRIDES],
+    ),
+    "fill": (
+        FILL,
+        [BLOB],
+        [
+            [state, b"60", *keys.FIELDS, keys.DIGEST, A.encode(), keys.SIZE, b"8"]
+            for state in KINDS_OF_HASH
+        ],
+        [HASHES],
     ),
     "remove a hash": (
         removals._REMOVE_HASH,
