@@ -40,7 +40,7 @@ REDIS = {"redis", "transport"}
 """The packages that know Redis. Besides them, only `figures` and those below import from them."""
 
 VISITORS = {
-    "project/sample.py": "writes the demo's keys as a registry does, damaged ones included",
+    "project/damage.py": "writes the demo's keys as a registry does, damaged ones included",
     "benchmarks/": "measures each part by itself",
 }
 """Who else imports from them, and why."""

@@ -18,7 +18,8 @@ from blobcache.findings import FINDING_KINDS, Finding, Kind, Outcome, Place, Sub
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.audit import attributed
 from blobcache.services.rules import Rules
-from project import embedded, sample
+from project import embedded
+from project.damage import damage
 from tests.conformance import A, make_descriptor
 from tests.doctor.damage import (
     HASHES,
@@ -51,7 +52,7 @@ class TestSample:
         self, default_cache: Redis
     ) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        sample.fill(provider)
+        damage(default_cache)
         before = contents(default_cache)
         found = findings(provider)
         assert {each.outcome for each in repair_many(provider, found.values(), 60)} <= {

@@ -16,7 +16,9 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.walk import RedisKeyWalk
 from blobcache.services.catalog import Budgets
 from blobcache.services.rules import Rules
-from project import embedded, sample
+from project import embedded
+from project.damage import damage
+from project.pushes import DAMAGED
 from tests.conformance import A, make_descriptor
 from tests.doctor.damage import (
     HASHES,
@@ -37,7 +39,7 @@ SAMPLE = {
     "override": {"orphan-override": 1},
     "repository": {"corrupt": 2},
 }
-"""The damage in the sample data, according to `project.sample`."""
+"""The damage in the demo's cache, according to `project.damage`."""
 
 
 def counts(found: set[tuple[str, str, str | None, str | None]]) -> dict[str, dict[str, int]]:
@@ -85,11 +87,11 @@ class TestEverything:
 
     def test_finds_what_the_sample_damages_whatever_the_steps(self, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        sample.fill(provider)
+        damage(default_cache)
         whole = findings(provider)
         assert counts(outline(whole)) == SAMPLE
         assert findings(provider, budget=0) == whole
-        of_one = findings(provider, [sample.DAMAGED], budget=0)
+        of_one = findings(provider, [DAMAGED], budget=0)
         assert counts(outline(of_one)) == {"member": SAMPLE["member"]}
 
     def test_findings_have_their_facts(self, default_cache: Redis) -> None:
@@ -170,7 +172,7 @@ class TestSomeRepositories:
 class TestKinds:
     def test_only_the_requested_kinds_are_found(self, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
-        sample.fill(provider)
+        damage(default_cache)
         for kind in DEFAULT_KINDS:
             found = findings(provider, kinds=[kind])
             assert {finding.kind for finding in found.values()} == {kind}
