@@ -223,3 +223,10 @@ class BackendUnavailable(BlobCacheError):
 
     retry_after: ClassVar[int] = 1
     """Seconds that a client should wait before the next attempt."""
+
+    def __init__(
+        self, message: str, detail: Mapping[str, object] | None = None, *, reason: str = ""
+    ) -> None:
+        super().__init__(message, detail)
+        self.reason = reason
+        """What happened, with the path or the address: for operators alone, never for a client."""

@@ -13,7 +13,10 @@ from typing import NamedTuple
 
 from blobcache.descriptor import MAX_MEDIA_TYPE
 
-__all__ = ["Category", "Description", "describe", "is_safe"]
+__all__ = ["OCTET_STREAM", "Category", "Description", "describe", "is_safe"]
+
+OCTET_STREAM = "application/octet-stream"
+"""What a registry writes for nearly every blob."""
 
 
 class Category(StrEnum):
@@ -95,7 +98,7 @@ _KNOWN = {
         Category.ATTACHMENT, "CycloneDX", "bill of materials"
     ),
     "application/wasm": Description(Category.LAYER, "WebAssembly", ""),
-    "application/octet-stream": _UNSPECIFIED,
+    OCTET_STREAM: _UNSPECIFIED,
 }
 
 _LAYERS = {

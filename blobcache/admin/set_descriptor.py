@@ -21,6 +21,7 @@ from blobcache.exceptions import (
     MediaTypeInvalid,
 )
 from blobcache.history import recorded
+from blobcache.media_types import OCTET_STREAM
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from blobcache.services.base import BlobDescriptorService
 
 __all__ = ["DescriptorForm", "SetPage"]
-
-OCTET_STREAM = "application/octet-stream"
 
 
 class DescriptorForm(forms.Form):

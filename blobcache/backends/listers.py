@@ -1,0 +1,462 @@
+"""Listers: how the files of a registry's storage are read and listed.
+
+Django's `Storage` cannot say why a file is missing, and lists one folder at a time. A lister stands
+beside a Storage and can: it says `Missing` only of what is certainly not there. There is one for
+the file system, here; one for S3, in `blobcache.backends.s3`; and a slow one for any other Storage.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, cast
+
+from blobcache.backends.layout import BLOBS, REPOSITORIES
+from blobcache.exceptions import BackendUnavailable
+from blobcache.raw import quoted
+from blobcache.services.truth import Doubt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from django.core.files.storage import FileSystemStorage, Storage
+
+__all__ = [
+    "Entry",
+    "FileSystemLister",
+    "ListdirLister",
+    "Lister",
+    "Missing",
+    "NotAFile",
+    "Part",
+    "Unreadable",
+    "in_order",
+]
+
+CHUNK = 2**16
+"""Names of one folder that are held in memory; a folder with more than twice as many is read
+several times."""
+
+
+class Missing(Exception):
+    """There is certainly nothing at this path, and the storage is certainly there."""
+
+
+class NotAFile(Exception):
+    """A folder is at this path, where a file should be."""
+
+
+class Unreadable(Exception):
+    """Nobody can say what is at this path, or whether anything is."""
+
+    def __init__(self, doubt: Doubt, reason: str) -> None:
+        super().__init__(reason)
+        self.doubt = doubt
+        self.reason = reason
+
+
+class Entry(NamedTuple):
+    """A file in a list."""
+
+    path: str
+    """Relative to the folder that was listed."""
+
+    size: int | None = None
+    """Bytes, if the list says it. If not, the file may be missing or a folder as well."""
+
+    md5: str | None = None
+    """The MD5 hash of the content in hexadecimal, if the list says it."""
+
+
+class Lister(Protocol):
+    """Reads the files below the root of a registry's storage. Nothing in it writes.
+
+    Paths are relative to the root, and only what is below it is read. Every failure is `Missing`,
+    `NotAFile` or `Unreadable`; nothing else is raised. `Missing` is raised only if the path has
+    just been confirmed to be missing while the root was there and not empty.
+    """
+
+    @property
+    def place(self) -> str:
+        """The root, for people: ``/var/lib/registry/docker/registry/v2``."""
+        ...
+
+    def root(self) -> None:
+        """Raise `Unreadable` unless the root is there, with at least one repository and blob."""
+        ...
+
+    def read(self, path: str, limit: int) -> bytes:
+        """Return the content of a small file, or its first `limit` bytes if it has more."""
+        ...
+
+    def size(self, path: str) -> int:
+        """Return the size of a file in bytes."""
+        ...
+
+    def open(self, path: str, start: int, length: int | None) -> BinaryIO:
+        """Return a part of a file, to close; see `Backend.open`.
+
+        While it is read it raises `BackendUnavailable`.
+        """
+        ...
+
+    def folders(self, path: str, after: str = "") -> Iterator[str]:
+        """Iterate over the names of the folders in a folder, from the one that follows `after`.
+
+        They are in the order of their names with a slash behind, as in a list of whole paths. A
+        name that is not certainly that of a file is included. Raises `Missing`.
+        """
+        ...
+
+    def files(self, path: str, levels: int, name: str, after: str = "") -> Iterator[Entry]:
+        """Iterate over the files of one name that are exactly so many folders below a folder.
+
+        They are in the order of their paths, from the one that follows the path `after`. Nothing is
+        raised for a folder that is missing: it has no files.
+        """
+        ...
+
+
+# Parts of files, and names in order
+
+
+class Part(io.RawIOBase):
+    """A part of a file, read from another one. Failures raise `BackendUnavailable`."""
+
+    def __init__(self, file: BinaryIO, length: int | None, path: str) -> None:
+        super().__init__()
+        self._file = file
+        self._left = length
+        self._path = path
+
+    def readable(self) -> bool:
+        """Whether it can be read: always."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Read as many bytes as there are, and fit into the buffer."""
+        wanted = len(buffer) if self._left is None else min(len(buffer), self._left)
+        if not wanted:
+            return 0
+        try:
+            found = self._file.read(wanted)
+        except Exception as error:  # Any client library may be below.
+            raise unavailable(unreadable(self._path, error)) from error
+        buffer[: len(found)] = found
+        if self._left is not None:
+            self._left -= len(found)
+        return len(found)
+
+    def close(self) -> None:
+        """Close the other file as well."""
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def in_order(names: Callable[[], Iterable[str]], after: str, chunk: int = CHUNK) -> Iterator[str]:
+    """Iterate over names in the order that they have with a slash behind, from one on.
+
+    `names` is called again for each part of a long list, so that at most twice `chunk` names are
+    held at a time.
+    """
+    start = f"{after}/" if after else ""
+    while True:
+        kept: list[str] = []
+        end: str | None = None
+        for name in names():
+            key = f"{name}/"
+            if key > start and (end is None or key < end):
+                kept.append(key)
+                if len(kept) == 2 * chunk:
+                    kept.sort()
+                    del kept[chunk:]
+                    end = kept[-1]
+        kept.sort()
+        for key in kept:
+            yield key[:-1]
+        if end is None:
+            return
+        start = kept[-1]
+
+
+def files_of_tree(
+    lister: Lister, path: str, levels: int, name: str, after: str = ""
+) -> Iterator[Entry]:
+    """Iterate over files folder by folder: see `Lister.files`. They are not looked at."""
+    if levels == 0:
+        if name > after:
+            yield Entry(name)
+        return
+    first, _, rest = after.partition("/")
+    if first:
+        for entry in files_of_tree(lister, f"{path}/{first}", levels - 1, name, rest):
+            yield Entry(f"{first}/{entry.path}")
+    with suppress(Missing):
+        for folder in lister.folders(path, first):
+            if levels == 1:
+                yield Entry(f"{folder}/{name}")
+                continue
+            for entry in files_of_tree(lister, f"{path}/{folder}", levels - 1, name):
+                yield Entry(f"{folder}/{entry.path}")
+
+
+def unreadable(path: str, error: Exception) -> Unreadable:
+    """Return what an error means, other than that a file is missing."""
+    number = error.errno if isinstance(error, OSError) else None
+    why = os.strerror(number) if number else type(error).__name__
+    return Unreadable(_DOUBTS.get(number, Doubt.FAILED), f"{shown(path)}: {why}")
+
+
+def unavailable(error: Unreadable) -> BackendUnavailable:
+    """Return the error of the service for something that could not be read."""
+    return BackendUnavailable("The registry's storage could not be read.", reason=error.reason)
+
+
+def shown(path: str) -> str:
+    """Return a path for people: parts of it may be names that nobody has checked."""
+    return path if path.isascii() and path.isprintable() else quoted(path)
+
+
+_DOUBTS: dict[int | None, Doubt] = {
+    errno.EACCES: Doubt.DENIED,
+    errno.EPERM: Doubt.DENIED,
+    errno.ETIMEDOUT: Doubt.TIMEOUT,
+}
+
+
+# The file system
+
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # never waits at a named pipe
+_FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_DIRECTORY
+_LOOK = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+"""Flags to open a file or a folder without reading it; on Linux that needs no permission for it."""
+
+_ATTEMPTS = 3
+
+
+class FileSystemLister:
+    """Reads below a folder of the file system.
+
+    A symbolic link below the root is never followed: it is `Unreadable`. The root itself may be
+    reached through one.
+    """
+
+    def __init__(self, storage: FileSystemStorage, root: str) -> None:
+        self.place = os.path.join(storage.location, root).rstrip("/")  # noqa: PTH118
+        self._real_root = ""
+
+    def root(self) -> None:
+        """Raise `Unreadable` unless the root is there and not empty."""
+        with self._opened_root():
+            pass
+
+    def read(self, path: str, limit: int) -> bytes:
+        """Return the content of a small file, or its first `limit` bytes."""
+        with self._opened(path, _FILE) as descriptor:
+            content = os.read(descriptor, limit)
+            while 0 < len(content) < limit:  # A network's file system may return less than it has.
+                more = os.read(descriptor, limit - len(content))
+                if not more:
+                    break
+                content += more
+            return content
+
+    def size(self, path: str) -> int:
+        """Return the size of a file in bytes."""
+        with self._opened(path, _LOOK) as descriptor:
+            return self._size(path, descriptor)
+
+    def open(self, path: str, start: int, length: int | None) -> BinaryIO:
+        """Return a part of a file, to close."""
+        with self._opened(path, _FILE) as descriptor:
+            self._size(path, descriptor)
+            os.lseek(descriptor, start, os.SEEK_SET)
+            file = os.fdopen(os.dup(descriptor), "rb", buffering=0)
+        return io.BufferedReader(Part(file, length, f"{self.place}/{path}"))
+
+    def folders(self, path: str, after: str = "") -> Iterator[str]:
+        """Iterate over the names of the folders in a folder."""
+        return in_order(lambda: self._folders(path), after)
+
+    def files(self, path: str, levels: int, name: str, after: str = "") -> Iterator[Entry]:
+        """Iterate over the paths of files, which may be missing: nothing is looked at twice."""
+        return files_of_tree(self, path, levels, name, after)
+
+    def _folders(self, path: str) -> Iterator[str]:
+        with self._opened(path, _FOLDER) as descriptor, os.scandir(descriptor) as entries:
+            for entry in entries:
+                if not entry.is_file(follow_symlinks=False):
+                    yield entry.name
+
+    def _size(self, path: str, descriptor: int) -> int:
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode):
+            return found.st_size
+        if stat.S_ISDIR(found.st_mode):
+            raise NotAFile(path)
+        reason = f"{self.place}/{path}: it is neither a file nor a folder"
+        raise Unreadable(Doubt.FAILED, reason)
+
+    @contextmanager
+    def _opened(self, path: str, flags: int) -> Iterator[int]:
+        descriptor = -1
+        try:
+            descriptor = self._open(path, flags)
+            yield descriptor
+        except IsADirectoryError as error:
+            raise NotAFile(path) from error
+        except OSError as error:
+            raise unreadable(f"{self.place}/{path}", error) from error
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _open(self, path: str, flags: int) -> int:
+        """Return a descriptor of what is exactly at this path, and not elsewhere by some link."""
+        for _ in range(_ATTEMPTS):
+            try:
+                descriptor = os.open(f"{self.place}/{path}", flags)
+            except FileNotFoundError:
+                return self._open_by_steps(path, flags)
+            if self._is_at(descriptor, path):
+                return descriptor
+            os.close(descriptor)  # Perhaps it was replaced just now.
+        reason = f"{shown(f'{self.place}/{path}')}: it is reached through a symbolic link"
+        raise Unreadable(Doubt.FAILED, reason)
+
+    def _is_at(self, descriptor: int, path: str) -> bool:
+        found = _real_path(descriptor, f"{self.place}/{path}")
+        if found == f"{self._real_root}/{path}":
+            return True
+        self._real_root = os.path.realpath(self.place)
+        return found == f"{self._real_root}/{path}"
+
+    def _open_by_steps(self, path: str, flags: int) -> int:
+        """Open a path folder by folder, from a root that is certainly there.
+
+        So a missing file is told from a symbolic link that leads nowhere, and from a root that has
+        disappeared in the meantime.
+        """
+        first, *folders = path.split("/")
+        last = folders.pop() if folders else "."
+        with self._opened_root() as opened, ExitStack() as stack:
+            here = opened[first]
+            try:
+                for folder in folders:
+                    here = os.open(folder, _LOOK | os.O_DIRECTORY, dir_fd=here)
+                    stack.callback(os.close, here)
+                return os.open(last, flags, dir_fd=here)
+            except FileNotFoundError as error:
+                raise Missing(path) from error
+
+    @contextmanager
+    def _opened_root(self) -> Iterator[dict[str, int]]:
+        """Return descriptors of the two folders in the root, which are there and not empty."""
+        with ExitStack() as stack:
+            opened = {}
+            for name in (REPOSITORIES, BLOBS):
+                folder = f"{self.place}/{name}"
+                try:
+                    opened[name] = os.open(folder, _FOLDER)
+                    stack.callback(os.close, opened[name])
+                    with os.scandir(opened[name]) as entries:
+                        is_empty = next(entries, None) is None
+                except FileNotFoundError as error:
+                    reason = f"{folder} is missing: is the storage mounted, and is this its root?"
+                    raise Unreadable(Doubt.NO_ROOT, reason) from error
+                except OSError as error:
+                    raise unreadable(folder, error) from error
+                if is_empty:
+                    raise Unreadable(Doubt.NO_ROOT, f"{folder} is empty: is the storage mounted?")
+            yield opened
+
+
+def _real_path(descriptor: int, path: str) -> str:
+    """Return the path of an open file, without symbolic links."""
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115  # Linux alone
+    except OSError:
+        return os.path.realpath(path)
+
+
+# Any other Storage
+
+
+class ListdirLister:
+    """Reads any Storage by `open` and `listdir`, which is slow.
+
+    A file is missing if `open` says so and the list of its folder does not have it.
+    """
+
+    def __init__(self, storage: Storage, root: str) -> None:
+        self.place = root
+        self._storage = storage
+
+    def root(self) -> None:
+        """Raise `Unreadable` unless the root is there and not empty."""
+        for name in (REPOSITORIES, BLOBS):
+            folders, files = self._listed(name)
+            if not folders and not files:
+                reason = f"{self._full(name)} is missing or empty: is this the storage's root?"
+                raise Unreadable(Doubt.NO_ROOT, reason)
+
+    def read(self, path: str, limit: int) -> bytes:
+        """Return the content of a small file, or its first `limit` bytes."""
+        with self._failures(path), self._storage.open(self._full(path), "rb") as file:
+            return bytes(file.read(limit))
+
+    def size(self, path: str) -> int:
+        """Return the size of a file in bytes."""
+        with self._failures(path):
+            return self._storage.size(self._full(path))
+
+    def open(self, path: str, start: int, length: int | None) -> BinaryIO:
+        """Return a part of a file, to close."""
+        with self._failures(path):
+            file = cast("BinaryIO", self._storage.open(self._full(path), "rb"))
+            file.seek(start)
+        return io.BufferedReader(Part(file, length, self._full(path)))
+
+    def folders(self, path: str, after: str = "") -> Iterator[str]:
+        """Iterate over the names of the folders in a folder."""
+        with self._failures(path):
+            names, _ = self._storage.listdir(self._full(path))
+        return in_order(lambda: names, after)
+
+    def files(self, path: str, levels: int, name: str, after: str = "") -> Iterator[Entry]:
+        """Iterate over the paths of files, which may be missing: nothing is looked at twice."""
+        return files_of_tree(self, path, levels, name, after)
+
+    def _full(self, path: str) -> str:
+        return f"{self.place}/{path}" if self.place else path
+
+    @contextmanager
+    def _failures(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            folder, _, name = path.rpartition("/")
+            folders, files = self._listed(folder)
+            if name in folders:
+                raise NotAFile(path) from error
+            if name in files:
+                raise unreadable(self._full(path), error) from error
+            self.root()
+            raise Missing(path) from error
+        except IsADirectoryError as error:
+            raise NotAFile(path) from error
+        except Exception as error:  # Each Storage has errors of its own.
+            raise unreadable(self._full(path), error) from error
+
+    def _listed(self, path: str) -> tuple[list[str], list[str]]:
+        """Return the names of the folders and of the files in a folder, which may be missing."""
+        try:
+            return self._storage.listdir(self._full(path))
+        except FileNotFoundError:
+            return [], []
+        except Exception as error:  # Each Storage has errors of its own.
+            raise unreadable(self._full(path), error) from error
