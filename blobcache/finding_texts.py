@@ -9,11 +9,11 @@ from django.utils.translation import gettext_lazy as _
 from blobcache.findings import SEVERITIES, Kind, Outcome, Part, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from django.utils.functional import _StrPromise
 
-    from blobcache.findings import Finding
+    from blobcache.findings import Facts, Finding
 
 __all__ = [
     "EXPLANATIONS",
@@ -89,7 +89,10 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
         Explanation(
             Kind.SIZE_MISMATCH,
             _("Wrong size"),
-            _("Two stored sizes differ, or the size is 0 although the content is not empty."),
+            _(
+                "Two stored sizes differ, or the size is not that of the content: 0 although there "
+                "is content, or another size than that of the stored data."
+            ),
             _("It ends too early, with an unexpected end of file."),
             _SKIPS,
             _CLEARS,
@@ -129,6 +132,72 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             _MISS,
             _("Deletes the leftover fields."),
         ),
+        Explanation(
+            Kind.UNLINKED_MEMBER,
+            _("Not linked in the storage"),
+            _(
+                "The cache lets the repository read a blob that the storage does not give to it, "
+                "as after a delete. This can make a deleted blob readable again."
+            ),
+            _(
+                "The registry serves the blob although the repository may not read it. If the blob "
+                "is mounted in another repository, that one can read it for good."
+            ),
+            _SKIPS,
+            _("Clears the blob in the repository. Other repositories are not affected."),
+        ),
+        Explanation(
+            Kind.MISSING_DATA,
+            _("Data is missing"),
+            _("The blob is not in the storage any more, as after a garbage collection."),
+            _("It ends without any content, although the registry reports the blob's full size."),
+            _SKIPS,
+            _("Clears the blob; the next push uploads it again."),
+        ),
+        Explanation(
+            Kind.STALE_MANIFEST,
+            _("Next push loses data"),
+            _(
+                "The descriptor belongs to a blob that is not in the storage and in no repository, "
+                "such as a deleted manifest."
+            ),
+            _("It fails, because there is no such blob."),
+            _(
+                "If it is a manifest, the registry accepts it and does not store its content. A "
+                "later pull fails."
+            ),
+            _("Clears the descriptor; the next push is stored."),
+        ),
+        Explanation(
+            Kind.UNSAFE_MEDIA_TYPE,
+            _("Unsafe media type"),
+            _(
+                "The media type is one that a browser may run or display. The registry sends it "
+                "together with the content, which anybody who pushes can choose."
+            ),
+            _("Container clients ignore the media type. A browser may run the content."),
+            _("No effect."),
+            _("Clears the blob; the registry sets application/octet-stream again."),
+        ),
+        Explanation(
+            Kind.CORRUPT_LINK,
+            _("Corrupt link in the storage"),
+            _(
+                "The repository's link to the blob in the storage contains no digest, or the "
+                "digest of another blob."
+            ),
+            _("It fails with a registry error, or returns another blob, once the cache is empty."),
+            _SKIPS,
+            _("Nothing: this app never writes to the storage. Push the image again."),
+        ),
+        Explanation(
+            Kind.STORAGE_DAMAGE,
+            _("Damaged data in the storage"),
+            _("What is stored in the place of the blob cannot be its content."),
+            _("It fails, or the client rejects the content."),
+            _SKIPS,
+            _("Nothing: this app never writes to the storage. Restore the data from a backup."),
+        ),
     )
 }
 
@@ -152,6 +221,7 @@ OUTCOMES: Mapping[Outcome, _StrPromise] = {
     Outcome.REPAIRED: _("Repaired"),
     Outcome.HEALED: _("Already resolved, skipped"),
     Outcome.KEPT: _("Skipped, because its data could not be restored"),
+    Outcome.DOUBTFUL: _("Skipped, because the storage could not be asked again"),
 }
 
 _PARTS: Mapping[Part, _StrPromise] = {
@@ -173,25 +243,53 @@ _MISSING = {
 
 def describe(finding: Finding) -> str:
     """Return one line with the finding's facts; empty if there are none."""
-    facts = finding.facts
-    if finding.kind is Kind.CORRUPT and facts:
-        return _PARTS[Part(str(facts["part"]))] % {"stored": facts.get("stored", "")}
-    if finding.kind is Kind.DIGEST_MISMATCH and facts:
-        return _("The descriptor contains the digest %(names)s.") % {"names": facts["names"]}
-    if finding.kind is Kind.SIZE_MISMATCH and facts:
-        return _sizes(finding)
-    if "missing" in facts:
-        return str(_MISSING[str(facts["missing"])])
-    if facts.get("left"):
-        return _("Leftover fields: %(fields)s") % {"fields": facts["left"]}
-    return ""
+    return _DESCRIBE.get(finding.kind, _evidence)(finding.facts) if finding.facts else ""
 
 
-def _sizes(finding: Finding) -> str:
-    size, length = finding.facts["size"], finding.facts["length"]
+def _corrupt(facts: Facts) -> str:
+    return _PARTS[Part(str(facts["part"]))] % {"stored": facts.get("stored", "")}
+
+
+def _mismatch(facts: Facts) -> str:
+    return _("The descriptor contains the digest %(names)s.") % {"names": facts["names"]}
+
+
+def _sizes(facts: Facts) -> str:
+    size, length = facts["size"], facts["length"]
+    if "data" in facts:
+        return _("The size is %(size)s, but %(data)s bytes are stored.") % {
+            "size": size,
+            "data": facts["data"],
+        }
     if size is None or length is None or size == length:
         return _("The size is %(size)s.") % {"size": length if size is None else size}
     return _("The size is %(size)s, but the length is %(length)s.") % {
         "size": size,
         "length": length,
     }
+
+
+def _missing(facts: Facts) -> str:
+    return str(_MISSING[str(facts["missing"])])
+
+
+def _left(facts: Facts) -> str:
+    return _("Leftover fields: %(fields)s") % {"fields": facts["left"]} if facts["left"] else ""
+
+
+def _media_type(facts: Facts) -> str:
+    return _("The media type is %(type)s.") % {"type": facts["mediaType"]}
+
+
+def _evidence(facts: Facts) -> str:
+    return str(facts.get("evidence") or "")
+
+
+_DESCRIBE: Mapping[Kind, Callable[[Facts], str]] = {
+    Kind.CORRUPT: _corrupt,
+    Kind.DIGEST_MISMATCH: _mismatch,
+    Kind.SIZE_MISMATCH: _sizes,
+    Kind.DANGLING_MEMBER: _missing,
+    Kind.HUSK: _left,
+    Kind.UNSAFE_MEDIA_TYPE: _media_type,
+}

@@ -17,7 +17,9 @@ from blobcache.kinds import (
     DEFAULT_KINDS,
     FINDING_KINDS,
     RECORD_KINDS,
+    REPORT_ONLY_KINDS,
     SEVERITIES,
+    TRUTH_KINDS,
     Kind,
     Part,
     Severity,
@@ -32,7 +34,9 @@ __all__ = [
     "DEFAULT_KINDS",
     "FINDING_KINDS",
     "RECORD_KINDS",
+    "REPORT_ONLY_KINDS",
     "SEVERITIES",
+    "TRUTH_KINDS",
     "Facts",
     "Finding",
     "Kind",
@@ -120,7 +124,8 @@ class Finding:
 
     ``part``: the `Part` that does not parse, and ``stored``: its value; ``size`` and ``length``;
     ``names``: the digest of another blob; ``missing``: ``descriptor`` or ``override``;
-    ``mediaType``; ``left``: the names of a husk's fields."""
+    ``mediaType``; ``left``: the names of a husk's fields; ``data``: the size of the stored data;
+    ``evidence``: where the backend looked, and what it found."""
 
     is_repairable: bool = True
     """Whether a repair would change anything: not if the data lost could not be filled again."""
@@ -186,7 +191,11 @@ class Outcome(StrEnum):
     """It was already resolved: nothing changed."""
 
     KEPT = "kept"
-    """It was confirmed, but the data could not be filled again: nothing changed."""
+    """It was confirmed, but the data could not be filled again, or it is the storage that is
+    damaged: nothing changed."""
+
+    DOUBTFUL = "doubtful"
+    """The storage could not be asked again: nothing changed."""
 
 
 def _identity(raw: bytes) -> str:

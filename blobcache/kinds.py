@@ -16,7 +16,9 @@ __all__ = [
     "DEFAULT_KINDS",
     "FINDING_KINDS",
     "RECORD_KINDS",
+    "REPORT_ONLY_KINDS",
     "SEVERITIES",
+    "TRUTH_KINDS",
     "Kind",
     "Part",
     "Severity",
@@ -24,7 +26,11 @@ __all__ = [
 
 
 class Kind(StrEnum):
-    """The state of a blob in the cache, as far as the cache alone can tell."""
+    """The state of a blob in the cache.
+
+    The first ones can be told from the cache alone, those from `UNLINKED_MEMBER` on only by a
+    comparison with what the registry really stores.
+    """
 
     OK = "ok"
     """A stat gives the descriptor, and nothing contradicts it."""
@@ -36,7 +42,8 @@ class Kind(StrEnum):
     """The hash names another blob: a registry would serve the wrong bytes."""
 
     SIZE_MISMATCH = "size-mismatch"
-    """``size`` and ``length`` differ, or a size is 0 and the content is not empty."""
+    """``size`` and ``length`` differ, a size is 0 and the content is not empty, or the size is not
+    that of the stored data."""
 
     DANGLING_MEMBER = "dangling-member"
     """A member without a descriptor or without an override: a miss."""
@@ -50,6 +57,41 @@ class Kind(StrEnum):
     HUSK = "husk"
     """A hash without a usable descriptor, with leftover fields at most: a miss."""
 
+    UNLINKED_MEMBER = "unlinked-member"
+    """A member, although no link of the repository leads to the blob: the cache alone lets the
+    repository read it."""
+
+    MISSING_DATA = "missing-data"
+    """The blob's data is not stored."""
+
+    STALE_MANIFEST = "stale-manifest"
+    """The data is not stored, and no repository has the blob as a member, as it is with manifests
+    that were deleted: the registry does not store the content when it is pushed again."""
+
+    UNSAFE_MEDIA_TYPE = "unsafe-media-type"
+    """A media type that a browser could run or display as a page."""
+
+    CORRUPT_LINK = "corrupt-link"
+    """The repository's link in the storage is no digest, or leads to another blob."""
+
+    STORAGE_DAMAGE = "storage-damage"
+    """The stored data cannot be what its digest says."""
+
+
+TRUTH_KINDS: frozenset[Kind] = frozenset(
+    {
+        Kind.UNLINKED_MEMBER,
+        Kind.MISSING_DATA,
+        Kind.STALE_MANIFEST,
+        Kind.UNSAFE_MEDIA_TYPE,
+        Kind.CORRUPT_LINK,
+        Kind.STORAGE_DAMAGE,
+    }
+)
+"""The kinds that only a comparison with what the registry really stores can find."""
+
+REPORT_ONLY_KINDS: frozenset[Kind] = frozenset({Kind.CORRUPT_LINK, Kind.STORAGE_DAMAGE})
+"""The kinds that are wrong in the storage, which nothing here repairs."""
 
 RECORD_KINDS: tuple[Kind, ...] = (
     Kind.OK,
@@ -90,6 +132,12 @@ SEVERITIES: Mapping[Kind, Severity] = {
     Kind.ORPHAN_OVERRIDE: Severity.INFO,
     Kind.UNREFERENCED: Severity.INFO,
     Kind.HUSK: Severity.INFO,
+    Kind.UNLINKED_MEMBER: Severity.ERROR,
+    Kind.MISSING_DATA: Severity.ERROR,
+    Kind.STALE_MANIFEST: Severity.ERROR,
+    Kind.UNSAFE_MEDIA_TYPE: Severity.ERROR,
+    Kind.CORRUPT_LINK: Severity.ERROR,
+    Kind.STORAGE_DAMAGE: Severity.ERROR,
 }
 
 

@@ -36,14 +36,16 @@ from blobcache.doctor.judge import (
     repository_finding,
     unreferenced_finding,
 )
+from blobcache.doctor.truth import Comparison
 from blobcache.exceptions import CursorInvalid
-from blobcache.findings import DEFAULT_KINDS, Finding, Kind, Part, Place
+from blobcache.findings import DEFAULT_KINDS, TRUTH_KINDS, Finding, Kind, Part, Place
 from blobcache.reference import RepositoryName, repository_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from blobcache.services.base import BrowsableProvider
+    from blobcache.doctor.truth import Doubtful
+    from blobcache.services.base import Backend, BrowsableProvider
     from blobcache.services.catalog import Deadline
     from blobcache.services.records import KeyPage, KeyWalk, OverrideKey, Record
 
@@ -83,6 +85,9 @@ class Progress(NamedTuple):
     share: float | None
     """The share of the walk that is done, from 0 to 1; None if unknown, as on a cluster."""
 
+    doubtful: int = 0
+    """Of those, how many could not be judged, because the backend did not know."""
+
 
 class Step(NamedTuple):
     """The result of one step."""
@@ -91,6 +96,9 @@ class Step(NamedTuple):
     next: str | None
     """The cursor of the next step; None at the end."""
     progress: Progress
+
+    doubtful: tuple[Doubtful, ...] = ()
+    """What could not be judged in this step; only the first ones, if there are many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,9 @@ class _Position:
 
     looked_at: int = 0
 
+    doubtful: int = 0
+    """How many of them the backend could not answer for."""
+
     @classmethod
     def parse(cls, cursor: str, walk: KeyWalk) -> _Position:
         try:
@@ -146,7 +157,8 @@ class _Position:
                 Digest(digest, allow_tarsum=True)
             if position.file and not Candidates.is_name(position.file):
                 raise CursorInvalid(cursor)
-            if position.number < 0 or position.serial < 0 or position.looked_at < 0:
+            numbers = (position.number, position.serial, position.looked_at, position.doubtful)
+            if any(number < 0 for number in numbers):
                 raise CursorInvalid(cursor)
         except (ValueError, TypeError, AttributeError):
             raise CursorInvalid("The cursor does not come from this check.") from None
@@ -167,23 +179,36 @@ class Diagnosis:
         repositories: Iterable[str] = (),
         kinds: Collection[Kind] | None = None,
         *,
+        backend: Backend | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.provider = provider
+        self.backend = backend
+        """What the registry really stores; None to look at the cache alone."""
+
         self.limits = limits or Limits()
         self.repositories = tuple(sorted({RepositoryName(name) for name in repositories}))
         if kinds is None:
             kinds = DEFAULT_KINDS - {Kind.ORPHAN_OVERRIDE} if self.repositories else DEFAULT_KINDS
         self.kinds = frozenset(kinds) - self._out_of_reach()
         """The kinds to look for, without those that cannot be found: ``unreferenced`` and ``husk``
-        in some repositories alone, and ``unreferenced`` if no index can be kept."""
+        in some repositories alone, ``unreferenced`` if no index can be kept, and `TRUTH_KINDS` if
+        there is no backend."""
 
     def _out_of_reach(self) -> frozenset[Kind]:
+        kinds = frozenset() if self.backend is not None else TRUTH_KINDS
         if self.repositories:
-            return frozenset({Kind.UNREFERENCED, Kind.HUSK})
+            return kinds | {Kind.UNREFERENCED, Kind.HUSK, Kind.STALE_MANIFEST}
         if not self.provider.catalog.may_write:
-            return frozenset({Kind.UNREFERENCED})
-        return frozenset()
+            return kinds | {Kind.UNREFERENCED}
+        return kinds
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the cache is compared with the backend."""
+        return self.backend is not None and not self.kinds.isdisjoint(
+            TRUTH_KINDS | {Kind.SIZE_MISMATCH}
+        )
 
     def step(self, cursor: str = "", budget: float | None = None, limit: int | None = None) -> Step:
         """Continue for `budget` seconds, by default `Budgets.check`, but read at least once.
@@ -264,6 +289,12 @@ class _Walk:
         self._walk = diagnosis.provider.walk()
         self._catalog = diagnosis.provider.catalog
         self._role = diagnosis.provider.rules.role
+        self._comparison = (
+            Comparison(diagnosis.provider, diagnosis.backend)
+            if diagnosis.backend is not None and diagnosis.is_compared
+            else None
+        )
+        self._doubtful: list[Doubtful] = []
         self._deadline = deadline
         self._limit = limit
         self._position = _Position.parse(cursor, self._walk)
@@ -310,13 +341,15 @@ class _Walk:
 
     def _result(self) -> Step:
         following = None if self.is_done else str(self._position)
-        return Step(tuple(self._findings.values()), following, self._progress())
+        findings = tuple(self._findings.values())
+        return Step(findings, following, self._progress(), tuple(self._doubtful[: self._limit]))
 
     def _walk_once(self) -> None:
-        position, findings = self._position, dict(self._findings)
+        position, findings, doubtful = self._position, dict(self._findings), [*self._doubtful]
         is_done = _WALKS[position.phase](self)
         if len(self._findings) > len(findings) + self._limit and self._count > self._limit:
             self._count, self._position, self._findings = self._limit, position, findings
+            self._doubtful = doubtful
         elif is_done:
             self._enter_next()
 
@@ -342,7 +375,10 @@ class _Walk:
 
     def _enter(self, phase: str) -> None:
         file = "" if self.file is None else self.file.name
-        self._position = _Position(phase, file=file, looked_at=self._position.looked_at)
+        position = self._position
+        self._position = _Position(
+            phase, file=file, looked_at=position.looked_at, doubtful=position.doubtful
+        )
         if phase == "index":
             self._position = replace(self._position, serial=self._catalog.status().begun)
 
@@ -367,8 +403,9 @@ class _Walk:
 
     def _progress(self) -> Progress:
         position, phases = self._position, self._phases
+        looked_at, doubtful = position.looked_at, position.doubtful
         if position.phase == "end":
-            return Progress(position.looked_at, 1.0)
+            return Progress(looked_at, 1.0, doubtful)
         if position.phase == "members":
             inside = self._walk.progress_of_members(position.at)
             share: float | None = (position.number + inside) / len(self._diagnosis.repositories)
@@ -377,12 +414,26 @@ class _Walk:
         else:
             share = self._walk.progress(position.at)
         if share is None:
-            return Progress(position.looked_at, None)
-        return Progress(position.looked_at, (phases.index(position.phase) + share) / len(phases))
+            return Progress(looked_at, None, doubtful)
+        done = (phases.index(position.phase) + share) / len(phases)
+        return Progress(looked_at, done, doubtful)
 
     def _report(self, finding: Finding | None) -> None:
         if finding is not None and finding.kind in self._diagnosis.kinds:
             self._findings.setdefault(finding.id, finding)
+
+    def _judge(self, records: Sequence[Record]) -> None:
+        """Judge records by themselves, and by what the backend says."""
+        for record in records:
+            self._report(judge(record, self._role))
+        if self._comparison is None:
+            return
+        with_blobs = bool(self._diagnosis.repositories)
+        findings, doubtful = self._comparison.judge(records, with_blobs=with_blobs)
+        for finding in findings:
+            self._report(finding)
+        self._doubtful += doubtful
+        self._position = replace(self._position, doubtful=self._position.doubtful + len(doubtful))
 
     def _count_looked_at(self, count: int) -> None:
         self._position = replace(self._position, looked_at=self._position.looked_at + count)
@@ -414,9 +465,9 @@ class _Walk:
             self.file.remove(digests)
         if self._position.phase != "sets":
             for chunk in _chunks(digests, self._limits.records):
-                for record in self._walk.read(name, chunk):
-                    if record.is_member:  # it may have been removed since the scan
-                        self._report(judge(record, self._role))
+                records = self._walk.read(name, chunk)
+                # A member may have been removed since the scan.
+                self._judge([record for record in records if record.is_member])
         self._count_looked_at(len(members))
         return following
 
@@ -453,8 +504,7 @@ class _Walk:
     def _blobs(self, raw: Sequence[bytes]) -> None:
         digests = self._digests(Place.BLOB, None, raw)
         for chunk in _chunks(digests, self._limits.records):
-            for record in self._walk.read_existing(chunk):
-                self._report(judge(record, self._role))
+            self._judge(self._walk.read_existing(chunk))
 
     def _digests(
         self, place: Place, repository: bytes | None, raw: Sequence[bytes]

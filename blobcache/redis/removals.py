@@ -137,9 +137,10 @@ class RedisRemovals:
         """See `Removals.require_writable`; asks Redis nothing."""
         self._rules.require_writable()
 
-    def remove_member(self, record: Record) -> bool:
+    def remove_member(self, record: Record, *, with_blob: bool = False) -> bool:
         """See `Removals.remove_member`. One round trip; on a cluster two or three."""
         self.require_writable()
+        takes_blob = with_blob or record.is_blob_damaged
         repository = (record.repository or "").encode()
         all_keys = [
             keys.members(repository),
@@ -147,13 +148,13 @@ class RedisRemovals:
             keys.override(repository, record.digest),
         ]
         if self._server.is_cluster:
-            is_done = self._remove_in_order(all_keys, record)
+            is_done = self._remove_in_order(all_keys, record, takes_blob=takes_blob)
         else:
             operands: list[bytes | str] = [
                 record.digest.encode(),
                 fingerprint(record.fields),
                 _fingerprint_of_override(record),
-                str(int(record.is_blob_damaged)),
+                str(int(takes_blob)),
                 keys.MEDIA_TYPE,
                 *keys.FIELDS,
             ]
@@ -162,11 +163,11 @@ class RedisRemovals:
             self._announce(repository, record.digest, record.descriptor)
         return is_done
 
-    def _remove_in_order(self, all_keys: list[bytes], record: Record) -> bool:
+    def _remove_in_order(self, all_keys: list[bytes], record: Record, *, takes_blob: bool) -> bool:
         members, blob, override = all_keys
         if self._server.batch([("SREM", members, record.digest)]) != [1]:
             return False
-        if record.is_blob_damaged:
+        if takes_blob:
             self._server.script(_REMOVE_HASH, [blob], [fingerprint(record.fields), *keys.FIELDS])
         operands = [_fingerprint_of_override(record), keys.MEDIA_TYPE]
         self._server.script(_REMOVE_HASH, [override], operands)

@@ -228,8 +228,11 @@ class Removals(Protocol):
         """Raise `OperationUnsupported` if the registry is read-only."""
         ...
 
-    def remove_member(self, record: Record) -> bool:
-        """Remove a member and its override, and the blob's hash if `Record.is_blob_damaged`."""
+    def remove_member(self, record: Record, *, with_blob: bool = False) -> bool:
+        """Remove a member and its override.
+
+        Delete the blob's hash too if `Record.is_blob_damaged`, or `with_blob`.
+        """
         ...
 
     def remove_blob(self, record: Record) -> bool:

@@ -11,7 +11,7 @@ from blobcache.doctor import candidates
 from blobcache.doctor.repair import repair
 from blobcache.doctor.scan import Diagnosis, Limits
 from blobcache.exceptions import CacheUnavailable, CursorInvalid, RepositoryNameInvalid
-from blobcache.findings import DEFAULT_KINDS, FINDING_KINDS, Kind, Outcome
+from blobcache.findings import DEFAULT_KINDS, FINDING_KINDS, TRUTH_KINDS, Kind, Outcome
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.walk import RedisKeyWalk
 from blobcache.services.catalog import Budgets
@@ -147,7 +147,7 @@ class TestSomeRepositories:
         found.add(("orphan-override", "override", "a", digest(2)))
         assert outline(findings(provider, ["b", "a"], set(FINDING_KINDS))) == found
         asked = Diagnosis(provider, ["a"], set(FINDING_KINDS))
-        assert asked.kinds == set(FINDING_KINDS) - {Kind.UNREFERENCED, Kind.HUSK}
+        assert asked.kinds == set(FINDING_KINDS) - TRUTH_KINDS - {Kind.UNREFERENCED, Kind.HUSK}
 
     def test_a_member_that_is_cleared_after_the_scan_is_no_finding(
         self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
@@ -173,7 +173,7 @@ class TestKinds:
     def test_only_the_requested_kinds_are_found(self, default_cache: Redis) -> None:
         provider = RedisBlobDescriptorCacheProvider()
         damage(default_cache)
-        for kind in DEFAULT_KINDS:
+        for kind in DEFAULT_KINDS - TRUTH_KINDS:
             found = findings(provider, kinds=[kind])
             assert {finding.kind for finding in found.values()} == {kind}
 
@@ -369,7 +369,7 @@ class TestUnreferenced:
         write_blob(default_cache, digest(1), "whole")
         write_blob(default_cache, digest(2), "leftover")
         diagnosis = Diagnosis(provider, kinds=set(FINDING_KINDS))
-        assert diagnosis.kinds == DEFAULT_KINDS
+        assert diagnosis.kinds == DEFAULT_KINDS - TRUTH_KINDS
         assert len(findings(provider, kinds=set(FINDING_KINDS))) == 1
         assert not list(default_cache.scan_iter("blobcache::*"))
 

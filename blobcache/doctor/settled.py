@@ -1,0 +1,270 @@
+"""Repair by what the storage says: after two looks, and never too much at once.
+
+A registry's delete clears the cache first and the link second, and its push writes the cache first
+and the link second. So one look proves nothing: a blob must be absent in a second one too, at least
+``SETTLE`` seconds later, and the storage must certainly be there at that moment. If more entries
+than a share of the cache would be cleared, nothing is: a wrong bucket, or another registry's
+storage, looks like that.
+
+Nothing but the cache is ever changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from blobcache.digest import Digest
+from blobcache.doctor.repair import Repair
+from blobcache.doctor.truth import Comparison, is_unsafe
+from blobcache.exceptions import BlobCacheError, CatalogUnsupported, DescriptorCorrupt
+from blobcache.findings import TRUTH_KINDS, Finding, Kind, Outcome
+from blobcache.reference import RepositoryName
+from blobcache.services.truth import Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from blobcache.doctor.scan import Diagnosis
+    from blobcache.services.records import Record
+
+__all__ = [
+    "ALWAYS_ALLOWED",
+    "MAX_SHARE",
+    "RepairRefused",
+    "Safety",
+    "SettledRepair",
+    "needs_settling",
+]
+
+MAX_SHARE = 10
+"""Percent of the entries that were looked at, of the whole run and of each repository, that a
+repair may clear by default."""
+
+ALWAYS_ALLOWED = 20
+"""Entries that it may clear whatever their share is, so that small repositories can be repaired."""
+
+_BATCH = 500
+"""Findings that are looked at again, and cleared, together."""
+
+_TRIES = 3
+"""How often a removal is tried again, each time after another look, when its blob has changed."""
+
+_ABSENT = frozenset({Kind.UNLINKED_MEMBER, Kind.MISSING_DATA, Kind.STALE_MANIFEST})
+"""The kinds that two looks must show."""
+
+
+class RepairRefused(BlobCacheError):
+    """A repair that would not be safe. What it has done before that stays done."""
+
+    code = "UNSUPPORTED"
+    status = 409
+
+
+def needs_settling(finding: Finding) -> bool:
+    """Whether the finding comes from a comparison with the storage, and is repaired here."""
+    return finding.kind in TRUTH_KINDS or "data" in finding.facts
+
+
+class _Seen(NamedTuple):
+    """What a second look at a finding has shown."""
+
+    record: Record | None
+    """None if the digest is no member any more."""
+
+    is_still_true: bool
+    is_doubtful: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Safety:
+    """What keeps a repair from clearing what is true."""
+
+    settle: float = 10
+    """Seconds between two looks at the storage: the setting ``SETTLE``."""
+
+    max_share: int = MAX_SHARE
+    """See `MAX_SHARE`."""
+
+    force: bool = False
+    """Clear more than that."""
+
+    force_primary: bool = False
+    """Repair a registry with the role ``primary``, although nothing fills its descriptors again."""
+
+
+class SettledRepair:
+    """Collects the findings of one diagnosis, and repairs them after a second look.
+
+    `now` and `wait` are a clock that never goes back and a way to wait, both in seconds.
+    """
+
+    def __init__(
+        self,
+        diagnosis: Diagnosis,
+        safety: Safety,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if diagnosis.backend is None:
+            raise CatalogUnsupported("There is no backend, so nothing is compared with it.")
+        self._provider = diagnosis.provider
+        self._backend = diagnosis.backend
+        self._safety = safety
+        self._now = now
+        self._wait = wait
+        self._walk = self._provider.walk()
+        self._removals = self._provider.removals()
+        self._comparison = Comparison(self._provider, self._backend)
+        self._pending: dict[str, Finding] = {}
+        self._first_look = now()
+
+    def add(self, finding: Finding) -> None:
+        """Keep a finding that `needs_settling` for the second look, which begins now."""
+        self._pending[finding.id] = finding
+        self._first_look = self._now()
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    @property
+    def clears(self) -> int:
+        """How many entries the repair would clear."""
+        return len(self._repairable())
+
+    def require_allowed(self, looked_at: int) -> None:
+        """Raise `RepairRefused` if the repair may not begin, `OperationUnsupported` if read-only.
+
+        `looked_at` is the number of entries that the diagnosis has looked at.
+        """
+        self._removals.require_writable()
+        if self._provider.rules.role == "primary" and not self._safety.force_primary:
+            raise RepairRefused(
+                "This registry is a primary store, so nothing fills in again what a repair clears. "
+                "Use --force-primary if the storage is known to be right."
+            )
+        witness = self._backend.witness(self._provider)
+        if not witness.is_independent:
+            raise RepairRefused(f"The backend is no witness against this cache. {witness.reason}")
+        if not self._safety.force:
+            self._require_share(looked_at)
+
+    def _require_share(self, looked_at: int) -> None:
+        repairable = self._repairable()
+        self._require_part(len(repairable), looked_at, "the entries")
+        for name, count in Counter(each.repository for each in repairable).items():
+            if isinstance(name, RepositoryName) and count > ALWAYS_ALLOWED:
+                self._require_part(count, self._members(name), f"the members of {name}")
+
+    def _require_part(self, count: int, whole: int, what: str) -> None:
+        if count > max(ALWAYS_ALLOWED, whole * self._safety.max_share // 100):
+            raise RepairRefused(
+                f"The repair would clear {count} of {whole} of {what}, which is more than "
+                f"{self._safety.max_share} %. Nothing was cleared by it. Is this the storage of "
+                "this registry, and is all of it there? If so, use --force or --max-share."
+            )
+
+    def _members(self, name: RepositoryName) -> int:
+        try:
+            return self._provider.catalog.members(name, limit=1).count
+        except DescriptorCorrupt:
+            return 0
+
+    def _repairable(self) -> list[Finding]:
+        # With --force-primary, what a primary store would keep is cleared too.
+        return [
+            each
+            for each in self._pending.values()
+            if each.is_repairable or (self._safety.force_primary and each.kind in _REMOVES)
+        ]
+
+    def run(self) -> Iterator[Repair]:
+        """Look a second time, and clear what is still wrong; see `require_allowed`.
+
+        Raises `RepairRefused` when the storage is not there any more, and `CacheUnavailable`.
+        """
+        pending = list(self._pending.values())
+        if any(each.kind in _ABSENT for each in pending):
+            self._wait(max(0.0, self._first_look + self._safety.settle - self._now()))
+        repairable = {each.id for each in self._repairable()}
+        for start in range(0, len(pending), _BATCH):
+            batch = pending[start : start + _BATCH]
+            outcomes = self._repair(batch, repairable)
+            yield from map(Repair, batch, outcomes)
+
+    def _repair(self, batch: Sequence[Finding], repairable: set[str]) -> list[Outcome]:
+        seen = self._look_again(batch)
+        root = self._backend.root()
+        if isinstance(root, Unknown):
+            raise RepairRefused(
+                f"Nothing more was cleared, because the storage cannot be read any more: "
+                f"{root.reason}"
+            )
+        return [self._outcome(each, seen[each.id], each.id in repairable) for each in batch]
+
+    def _outcome(self, finding: Finding, seen: _Seen, is_repairable: bool) -> Outcome:  # noqa: FBT001
+        for _ in range(_TRIES):
+            if seen.is_doubtful:
+                return Outcome.DOUBTFUL
+            if seen.record is None or not seen.is_still_true:
+                return Outcome.HEALED
+            if not is_repairable:
+                return Outcome.KEPT
+            if _REMOVES[finding.kind](self, seen.record):
+                return Outcome.REPAIRED
+            # Another repository's repair, or another client, has changed the blob since.
+            seen = self._look_again([finding])[finding.id]
+        return Outcome.DOUBTFUL
+
+    def _look_again(self, batch: Sequence[Finding]) -> dict[str, _Seen]:
+        """Read the records again, and ask the backend again; by the ids of the findings."""
+        scopes: dict[str | None, list[Finding]] = defaultdict(list)
+        for each in batch:
+            scopes[each.repository].append(each)
+        seen: dict[str, _Seen] = {}
+        for name, findings in scopes.items():
+            repository = None if name is None else RepositoryName(name)
+            digests = sorted({Digest(str(each.digest), allow_tarsum=True) for each in findings})
+            records = {
+                record.digest: record
+                for record in self._walk.read(repository, digests)
+                if repository is None or record.is_member
+            }
+            judged = self._comparison.judge([*records.values()])
+            still = {each.id for each in judged.findings}
+            doubtful = {each.subject for each in judged.doubtful}
+            for each in findings:
+                seen[each.id] = _Seen(
+                    records.get(str(each.digest)), each.id in still, each.subject in doubtful
+                )
+        return seen
+
+    def _remove(self, record: Record) -> bool:
+        if record.repository is None:
+            return self._removals.remove_blob(record)
+        return self._removals.remove_member(record)
+
+    def _remove_with_blob(self, record: Record) -> bool:
+        if record.repository is None:
+            return self._removals.remove_blob(record)
+        return self._removals.remove_member(record, with_blob=True)
+
+    def _remove_media_type(self, record: Record) -> bool:
+        # A registry copies the global media type into each repository that it fills again.
+        media_type = record.global_media_type
+        if media_type is not None and is_unsafe(media_type):
+            return self._remove_with_blob(record)
+        return self._remove(record)
+
+
+_REMOVES: dict[Kind, Callable[[SettledRepair, Record], bool]] = {
+    Kind.UNLINKED_MEMBER: SettledRepair._remove,  # noqa: SLF001 - the methods of this module
+    Kind.MISSING_DATA: SettledRepair._remove_with_blob,  # noqa: SLF001
+    Kind.STALE_MANIFEST: SettledRepair._remove,  # noqa: SLF001
+    Kind.SIZE_MISMATCH: SettledRepair._remove_with_blob,  # noqa: SLF001
+    Kind.UNSAFE_MEDIA_TYPE: SettledRepair._remove_media_type,  # noqa: SLF001
+}
+"""How each kind is repaired; the others are only reported."""

@@ -1,0 +1,196 @@
+"""Hold what the cache says against what a backend says.
+
+Only an `Absent` leads to a finding whose repair clears something because of the storage. An
+`Unknown` leads to none, but for a link that is corrupt: it is counted, and a check with such
+answers has not seen everything.
+
+Nothing is stored under an alias: it is judged by its canonical digest, which its descriptor names.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from blobcache.digest import Digest
+from blobcache.findings import REPORT_ONLY_KINDS, Finding, Kind, Place, Subject
+from blobcache.media_types import OCTET_STREAM, is_safe
+from blobcache.raw import printable
+from blobcache.services.truth import Absent, Damage, Present, Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from blobcache.findings import Facts
+    from blobcache.services.base import Backend, BrowsableProvider
+    from blobcache.services.records import Record
+    from blobcache.services.truth import Answer
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+__all__ = ["Comparison", "Doubtful", "Judged", "is_unsafe"]
+
+
+class Doubtful(NamedTuple):
+    """Something that could not be judged, since the backend does not know."""
+
+    subject: Subject
+    reason: str
+
+
+class Judged(NamedTuple):
+    """What is wrong with some records, and what could not be judged."""
+
+    findings: Sequence[Finding]
+    doubtful: Sequence[Doubtful]
+
+
+class Comparison:
+    """Compares records of one registry's cache with its backend. May be used by one thread."""
+
+    def __init__(self, provider: BrowsableProvider, backend: Backend) -> None:
+        self._catalog = provider.catalog
+        self._role = provider.rules.role
+        self._backend = backend
+        self._calls = max(1, getattr(backend, "concurrency", 1))
+
+    def judge(self, records: Sequence[Record], *, with_blobs: bool = True) -> Judged:
+        """Judge records of one scope: the global one, or one repository's with its members.
+
+        `with_blobs` says whether members are judged by their global descriptors too, for a walk
+        that does not come to these by itself. Raises `CacheUnavailable`.
+        """
+        found = [each for each in records if _is_judged(each)]
+        answers = self._all(self._answer, found)
+        absent = [
+            each for each, answer in zip(found, answers, strict=True) if isinstance(answer, Absent)
+        ]
+        reasons = dict(
+            zip(
+                (each.digest for each in absent),
+                self._why_absent(absent),
+                strict=True,
+            )
+        )
+        findings: list[Finding] = []
+        doubtful: list[Doubtful] = []
+        for record, answer in zip(found, answers, strict=True):
+            subject = _subject(record)
+            if unsafe := _unsafe(record):
+                findings.append(self._finding(Kind.UNSAFE_MEDIA_TYPE, subject, unsafe))
+            if isinstance(answer, Absent):
+                facts = {"evidence": _shown(answer.evidence)}
+                kind = reasons[record.digest]
+                if isinstance(kind, Unknown):
+                    doubtful.append(Doubtful(subject, _shown(kind.reason)))
+                else:
+                    findings.append(self._finding(kind, subject, facts))
+            elif isinstance(answer, Present):
+                if with_blobs or record.repository is None:
+                    findings.extend(self._stored(record, subject, answer))
+            elif answer.damage is not None:
+                facts = {"evidence": _shown(answer.reason)}
+                findings.append(self._finding(Kind(answer.damage.value), subject, facts))
+            else:
+                doubtful.append(Doubtful(subject, _shown(answer.reason)))
+        return Judged(findings, doubtful)
+
+    def _answer(self, record: Record) -> Answer:
+        if record.repository is None:
+            return self._backend.stat(_canonical(record))
+        return self._backend.stat(record.digest, record.repository)
+
+    def _why_absent(self, absent: Sequence[Record]) -> Sequence[Kind | Unknown]:
+        """The kind of each record whose blob is absent in its scope."""
+        if not absent:
+            return []
+        if absent[0].repository is not None:
+            answers = self._all(lambda each: self._backend.stat(_canonical(each)), absent)
+            return [_why_absent_in_repository(answer) for answer in answers]
+        held = self._held([Digest(each.digest, allow_tarsum=True) for each in absent])
+        return [
+            Kind.MISSING_DATA if held is None or each.digest in held else Kind.STALE_MANIFEST
+            for each in absent
+        ]
+
+    def _held(self, digests: Sequence[Digest]) -> set[Digest] | None:
+        """Which of them some repository has as members; None if nobody can tell."""
+        if not self._catalog.may_write:
+            return None
+        held: set[Digest] = set()
+        after: bytes | None = b""
+        while after is not None:
+            more, after = self._catalog.held_elsewhere(digests, after, any_name=True)
+            held |= more
+        return held
+
+    def _stored(self, record: Record, subject: Subject, answer: Present) -> Iterator[Finding]:
+        """What is wrong with a blob whose data is there."""
+        cached = record.global_descriptor
+        if answer.damage is Damage.STORAGE_DAMAGE:
+            # The cached size may be the correct one.
+            facts: Facts = {"evidence": _shown(answer.evidence), "data": answer.descriptor.size}
+            yield self._finding(Kind.STORAGE_DAMAGE, subject, facts)
+        elif cached is not None and cached.size != answer.descriptor.size:
+            facts = {"size": cached.size, "length": None, "data": answer.descriptor.size}
+            yield self._finding(Kind.SIZE_MISMATCH, subject, facts)
+
+    def _finding(self, kind: Kind, subject: Subject, facts: Facts) -> Finding:
+        is_repairable = kind not in REPORT_ONLY_KINDS and self._role == "cache"
+        return Finding(kind, subject, facts, is_repairable=is_repairable)
+
+    def _all(self, call: Callable[[_T], _R], items: Sequence[_T]) -> Sequence[_R]:
+        if self._calls == 1 or len(items) < 2:  # noqa: PLR2004
+            return [call(each) for each in items]
+        with ThreadPoolExecutor(self._calls) as pool:
+            return list(pool.map(call, items))
+
+
+def _is_judged(record: Record) -> bool:
+    """Whether the record claims something about the storage.
+
+    A member does so even without a descriptor: the registry fills that, and the membership is what
+    lets the repository read the blob.
+    """
+    if not isinstance(record.digest, Digest):
+        return False
+    if record.repository is None:
+        return record.kind is Kind.OK
+    return record.kind in {Kind.OK, Kind.DANGLING_MEMBER}
+
+
+def _subject(record: Record) -> Subject:
+    digest = record.digest.encode()
+    if record.repository is None:
+        return Subject(Place.BLOB, None, digest)
+    return Subject(Place.MEMBER, record.repository.encode(), digest)
+
+
+def _canonical(record: Record) -> str:
+    return record.global_descriptor.digest if record.global_descriptor else record.digest
+
+
+def _why_absent_in_repository(data: Answer) -> Kind | Unknown:
+    """The kind of a member that the repository may not read, by what is said of the blob's data."""
+    if isinstance(data, Present):
+        return Kind.UNLINKED_MEMBER
+    return Kind.MISSING_DATA if isinstance(data, Absent) else data
+
+
+def _unsafe(record: Record) -> Facts | None:
+    """The media type that is not safe, if there is one: a member's own, else the global one."""
+    if record.repository is None:
+        media_type = record.global_media_type
+    else:
+        media_type = printable(record.override) if isinstance(record.override, bytes) else None
+    return {"mediaType": media_type} if media_type and is_unsafe(media_type) else None
+
+
+def is_unsafe(media_type: str) -> bool:
+    """Whether a browser might run or display content of this cached type."""
+    return media_type.lower() != OCTET_STREAM and not is_safe(media_type)
+
+
+def _shown(text: str) -> str:
+    return printable(text.encode("utf-8", "backslashreplace"))
