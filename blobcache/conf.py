@@ -182,6 +182,18 @@ class RegistrySettings:
         choice(2, 3),
         default=2,
     )
+    PROXY = Setting(
+        "Whether the registry is a pull-through cache of another one. There a missing link says "
+        "nothing, so only data that is gone counts.",
+        flag(),
+        default=False,
+    )
+    SETTLE = Setting(
+        "Seconds between two looks at what the registry stores. Only what both of them show is "
+        "believed, since a registry changes its cache and its storage one after the other.",
+        number("seconds", maximum=3600),
+        default=10,
+    )
     VISIBLE_REPOSITORIES = Setting(
         "Dotted path of a function that takes a user and limits which repositories that user sees.",
         optional(text("the dotted path of a function")),

@@ -103,6 +103,8 @@ WRONG: dict[str, list[object]] = {
     "MEMORY_MAX_ENTRIES": [None, 0, -1, 1e5, "100000", True],
     "TRUTH": ["", 1, "a.b", ["a.b"], ("a.b", {})],
     "REGISTRY_VERSION": [None, 0, 1, 4, "2", "2.8", 2.8],
+    "PROXY": [None, 0, 1, "no"],
+    "SETTLE": [None, 0, -1, 1.5, "10", True, 3601],
     "VISIBLE_REPOSITORIES": ["", 1, b"a.b", print, ["a.b"]],
     "API_PERMISSION_CLASSES": [None, (), [], "a.b", {"a.b"}, ("",), ("a.b", None), (object,)],
     "API_PAGE_SIZE": [None, 0, -1, 1.5, "100", True, MAX_PAGE_SIZE + 1],

@@ -29,6 +29,8 @@ OTHERS: dict[str, object] = {
     "MEMORY_MAX_ENTRIES": 1,
     "TRUTH": {"BACKEND": "portal.truth.Backend", "OPTIONS": {"root": "/srv"}},
     "REGISTRY_VERSION": 3,
+    "PROXY": True,
+    "SETTLE": 1,
     "VISIBLE_REPOSITORIES": "portal.rules.visible",
     "API_PERMISSION_CLASSES": ("rest_framework.permissions.IsAdminUser",),
     "API_PAGE_SIZE": 1,

@@ -60,7 +60,7 @@ class RepairRefused(BlobCacheError):
     """A repair that would not be safe. What it has done before that stays done."""
 
     code = "UNSUPPORTED"
-    status = 409
+    status = 405
 
 
 def needs_settling(finding: Finding) -> bool:

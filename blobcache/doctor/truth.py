@@ -12,6 +12,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from blobcache.conf import RegistrySettings
 from blobcache.digest import Digest
 from blobcache.findings import REPORT_ONLY_KINDS, Finding, Kind, Place, Subject
 from blobcache.media_types import OCTET_STREAM, is_safe
@@ -52,6 +53,7 @@ class Comparison:
     def __init__(self, provider: BrowsableProvider, backend: Backend) -> None:
         self._catalog = provider.catalog
         self._role = provider.rules.role
+        self._is_proxy = RegistrySettings(provider.rules.registry).PROXY
         self._backend = backend
         self._calls = max(1, getattr(backend, "concurrency", 1))
 
@@ -62,6 +64,9 @@ class Comparison:
         that does not come to these by itself. Raises `CacheUnavailable`.
         """
         found = [each for each in records if _is_judged(each)]
+        if self._is_proxy and not self._backend.is_complete:
+            reason = "A pull-through registry downloads what it is asked for: ask its storage."
+            return Judged([], [Doubtful(_subject(each), reason) for each in found])
         answers = self._all(self._answer, found)
         absent = [
             each for each, answer in zip(found, answers, strict=True) if isinstance(answer, Absent)
@@ -84,7 +89,7 @@ class Comparison:
                 kind = reasons[record.digest]
                 if isinstance(kind, Unknown):
                     doubtful.append(Doubtful(subject, _shown(kind.reason)))
-                else:
+                elif kind is not Kind.UNLINKED_MEMBER or not self._is_proxy:
                     findings.append(self._finding(kind, subject, facts))
             elif isinstance(answer, Present):
                 if with_blobs or record.repository is None:

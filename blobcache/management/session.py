@@ -13,7 +13,7 @@ from blobcache.exceptions import CatalogUnsupported
 from blobcache.management.progress import Progress
 from blobcache.management.subcommand import Exit
 from blobcache.management.writing import Column, Output, Table, escaped
-from blobcache.services import get_browsable, get_provider
+from blobcache.services import get_backend, get_browsable, get_provider
 from blobcache.services.audit import attributed
 
 try:
@@ -26,7 +26,11 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from blobcache.services.base import BlobDescriptorCacheProvider, BrowsableProvider
+    from blobcache.services.base import (
+        Backend,
+        BlobDescriptorCacheProvider,
+        BrowsableProvider,
+    )
 
 __all__ = ["Session", "system_user"]
 
@@ -80,6 +84,11 @@ class Session:
                 f"The provider of the registry '{self.registry}' keeps no index.",
                 returncode=Exit.FAILED,
             ) from None
+
+    @property
+    def backend(self) -> Backend | None:
+        """What the registry really stores; None if the setting ``TRUTH`` is None."""
+        return get_backend(self.registry)
 
     @contextmanager
     def changing(self) -> Iterator[None]:

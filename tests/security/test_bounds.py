@@ -181,7 +181,7 @@ def test_a_member_of_two_megabytes_costs_no_more_than_an_excerpt(
         assert len(client.get(path).content) < sizes[path] + 12_000, path
     output = StringIO()
     with caplog.at_level(logging.INFO, "blobcache"):
-        for options in (["--json"], ["--fix"]):
+        for options in (["--json"], ["--fix", "--yes"]):
             with suppress(SystemExit):
                 call_command("blobcache", "check", *options, stdout=output)
     assert len(output.getvalue()) < 12_000

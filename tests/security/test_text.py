@@ -96,7 +96,7 @@ def test_text_in_redis_is_never_raw_in_pages_lists_headers_or_logs(
                 assert unprintable(str(response.headers)) == set()
         said = StringIO()
         with suppress(SystemExit):
-            call_command("blobcache", "check", "--fix", stdout=said, stderr=said)
+            call_command("blobcache", "check", "--fix", "--yes", stdout=said, stderr=said)
     for line in (*said.getvalue().splitlines(), *(each.getMessage() for each in caplog.records)):
         assert line.isprintable()
 

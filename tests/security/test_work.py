@@ -137,7 +137,7 @@ def test_the_command_checks_whatever_is_in_redis(
     LEFT[place](default_cache, VALUES[value](100_000))
     said = StringIO()
     with suppress(SystemExit):  # something is left
-        call_command("blobcache", "check", "--fix", stdout=said, stderr=said)
+        call_command("blobcache", "check", "--fix", "--yes", stdout=said, stderr=said)
     text = said.getvalue()
     assert text
     assert len(text) < 10_000
