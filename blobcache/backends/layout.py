@@ -31,6 +31,7 @@ __all__ = [
     "data_path",
     "followed_kinds",
     "is_empty",
+    "link_entry",
     "link_path",
     "link_target",
     "linked_digest",
@@ -98,7 +99,13 @@ def links_folder(repository: RepositoryName, kind: LinkKind) -> str:
 
 def link_path(repository: RepositoryName, kind: LinkKind, digest: Digest) -> str:
     """Return the path of a repository's link to a blob."""
-    return f"{links_folder(repository, kind)}/{digest.algorithm}/{digest.encoded}/{LINK}"
+    return f"{links_folder(repository, kind)}/{link_entry(digest)}"
+
+
+def link_entry(digest: Digest) -> str:
+    """Return the path of a link below `links_folder`."""
+    algorithm, _, encoded = digest.partition(":")
+    return f"{algorithm}/{encoded}/{LINK}"
 
 
 def linked_digest(path: str) -> Digest | None:
@@ -114,13 +121,13 @@ def link_target(content: bytes, digest: Digest) -> Digest | None:
     exactly a digest, such as an empty one or one with a newline. It follows a link to another blob
     of the same algorithm, and serves wrong bytes; this is never followed here.
     """
-    if len(content) > MAX_LINK:
-        return None
+    if content == digest.encode():  # The usual case.
+        return digest
     try:
         target = Digest(content.decode("ascii"))
     except (DigestInvalid, UnicodeDecodeError):
         return None
-    return target if target == digest or target.algorithm != digest.algorithm else None
+    return target if target.algorithm != digest.algorithm else None
 
 
 def followed_kinds(version: int) -> tuple[LinkKind, ...]:

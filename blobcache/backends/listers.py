@@ -12,7 +12,7 @@ import io
 import os
 import stat
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, TypeVar, cast
 
 from blobcache.backends.layout import BLOBS, REPOSITORIES
 from blobcache.exceptions import BackendUnavailable
@@ -35,6 +35,8 @@ __all__ = [
     "Unreadable",
     "in_order",
 ]
+
+_T = TypeVar("_T")
 
 CHUNK = 2**16
 """Names of one folder that are held in memory; a folder with more than twice as many is read
@@ -69,6 +71,9 @@ class Entry(NamedTuple):
 
     md5: str | None = None
     """The MD5 hash of the content in hexadecimal, if the list says it."""
+
+    content: bytes | None = None
+    """The content, if the list was asked to read it and could do so for less than `read`."""
 
 
 class Lister(Protocol):
@@ -111,11 +116,15 @@ class Lister(Protocol):
         """
         ...
 
-    def files(self, path: str, levels: int, name: str, after: str = "") -> Iterator[Entry]:
+    def files(
+        self, path: str, levels: int, name: str, after: str = "", *, limit: int | None = None
+    ) -> Iterator[Entry]:
         """Iterate over the files of one name that are exactly so many folders below a folder.
 
         They are in the order of their paths, from the one that follows the path `after`. Nothing is
-        raised for a folder that is missing: it has no files.
+        raised for a folder that is missing: it has no files. With a `limit` the content is wanted,
+        up to so many bytes, and else the size; what an entry does not have is looked up by `read`
+        or `size`.
         """
         ...
 
@@ -184,24 +193,17 @@ def in_order(names: Callable[[], Iterable[str]], after: str, chunk: int = CHUNK)
 
 
 def files_of_tree(
-    lister: Lister, path: str, levels: int, name: str, after: str = ""
+    lister: Lister, path: str, levels: int, name: str, after: str, *, limit: int | None
 ) -> Iterator[Entry]:
-    """Iterate over files folder by folder: see `Lister.files`. They are not looked at."""
-    if levels == 0:
-        if name > after:
-            yield Entry(name)
-        return
+    """Iterate over files, folder by folder, down to the last level: see `Lister.files`."""
     first, _, rest = after.partition("/")
     if first:
-        for entry in files_of_tree(lister, f"{path}/{first}", levels - 1, name, rest):
-            yield Entry(f"{first}/{entry.path}")
+        for entry in lister.files(f"{path}/{first}", levels - 1, name, rest, limit=limit):
+            yield Entry(f"{first}/{entry.path}", *entry[1:])
     with suppress(Missing):
         for folder in lister.folders(path, first):
-            if levels == 1:
-                yield Entry(f"{folder}/{name}")
-                continue
-            for entry in files_of_tree(lister, f"{path}/{folder}", levels - 1, name):
-                yield Entry(f"{folder}/{entry.path}")
+            for entry in lister.files(f"{path}/{folder}", levels - 1, name, limit=limit):
+                yield Entry(f"{folder}/{entry.path}", *entry[1:])
 
 
 def unreadable(path: str, error: Exception) -> Unreadable:
@@ -256,41 +258,48 @@ class FileSystemLister:
 
     def read(self, path: str, limit: int) -> bytes:
         """Return the content of a small file, or its first `limit` bytes."""
-        with self._opened(path, _FILE) as descriptor:
-            content = os.read(descriptor, limit)
-            while 0 < len(content) < limit:  # A network's file system may return less than it has.
-                more = os.read(descriptor, limit - len(content))
-                if not more:
-                    break
-                content += more
-            return content
+        return self._used(path, _FILE, lambda descriptor: os.read(descriptor, limit))
 
     def size(self, path: str) -> int:
         """Return the size of a file in bytes."""
-        with self._opened(path, _LOOK) as descriptor:
-            return self._size(path, descriptor)
+        return self._used(path, _LOOK, lambda descriptor: self._size(path, descriptor))
 
     def open(self, path: str, start: int, length: int | None) -> BinaryIO:
         """Return a part of a file, to close."""
-        with self._opened(path, _FILE) as descriptor:
+
+        def opened(descriptor: int) -> BinaryIO:
             self._size(path, descriptor)
             os.lseek(descriptor, start, os.SEEK_SET)
-            file = os.fdopen(os.dup(descriptor), "rb", buffering=0)
+            return os.fdopen(os.dup(descriptor), "rb", buffering=0)
+
+        file = self._used(path, _FILE, opened)
         return io.BufferedReader(Part(file, length, f"{self.place}/{path}"))
 
     def folders(self, path: str, after: str = "") -> Iterator[str]:
         """Iterate over the names of the folders in a folder."""
-        return in_order(lambda: self._folders(path), after)
+        with self._folder(path) as descriptor:
+            yield from in_order(lambda: _names(descriptor, set()), after)
 
-    def files(self, path: str, levels: int, name: str, after: str = "") -> Iterator[Entry]:
-        """Iterate over the paths of files, which may be missing: nothing is looked at twice."""
-        return files_of_tree(self, path, levels, name, after)
-
-    def _folders(self, path: str) -> Iterator[str]:
-        with self._opened(path, _FOLDER) as descriptor, os.scandir(descriptor) as entries:
-            for entry in entries:
-                if not entry.is_file(follow_symlinks=False):
-                    yield entry.name
+    def files(
+        self, path: str, levels: int, name: str, after: str = "", *, limit: int | None = None
+    ) -> Iterator[Entry]:
+        """Iterate over files, which may be missing, with their sizes or their content."""
+        if levels > 1:
+            yield from files_of_tree(self, path, levels, name, after, limit=limit)
+            return
+        first, _, rest = after.partition("/")
+        if first and rest < name:
+            yield Entry(f"{first}/{name}")
+        with suppress(Missing), self._folder(path) as descriptor:
+            others: set[str] = set()
+            for folder in in_order(lambda: _names(descriptor, others), first):
+                file = f"{folder}/{name}"
+                if folder in others:
+                    yield Entry(file)
+                elif limit is None:
+                    yield Entry(file, size=_size_at(descriptor, file))
+                else:
+                    yield Entry(file, content=_content_at(descriptor, file, limit))
 
     def _size(self, path: str, descriptor: int) -> int:
         found = os.fstat(descriptor)
@@ -301,19 +310,28 @@ class FileSystemLister:
         reason = f"{self.place}/{path}: it is neither a file nor a folder"
         raise Unreadable(Doubt.FAILED, reason)
 
-    @contextmanager
-    def _opened(self, path: str, flags: int) -> Iterator[int]:
-        descriptor = -1
+    def _used(self, path: str, flags: int, use: Callable[[int], _T]) -> _T:
+        """Return what a function makes of a descriptor of a path."""
         try:
             descriptor = self._open(path, flags)
-            yield descriptor
+            try:
+                return use(descriptor)
+            finally:
+                os.close(descriptor)
         except IsADirectoryError as error:
             raise NotAFile(path) from error
         except OSError as error:
             raise unreadable(f"{self.place}/{path}", error) from error
+
+    @contextmanager
+    def _folder(self, path: str) -> Iterator[int]:
+        descriptor = self._used(path, _FOLDER, os.dup)
+        try:
+            yield descriptor
+        except OSError as error:
+            raise unreadable(f"{self.place}/{path}", error) from error
         finally:
-            if descriptor >= 0:
-                os.close(descriptor)
+            os.close(descriptor)
 
     def _open(self, path: str, flags: int) -> int:
         """Return a descriptor of what is exactly at this path, and not elsewhere by some link."""
@@ -375,6 +393,38 @@ class FileSystemLister:
             yield opened
 
 
+def _names(folder: int, others: set[str]) -> Iterator[str]:
+    """Iterate over the names in a folder, without those of files; those of no folder are noted."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield entry.name
+            elif not entry.is_file(follow_symlinks=False):
+                others.add(entry.name)
+                yield entry.name
+
+
+def _size_at(folder: int, path: str) -> int | None:
+    """Return the size of a file below a folder; None if it is no file, or cannot be read."""
+    try:
+        found = os.stat(path, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _content_at(folder: int, path: str, limit: int) -> bytes | None:
+    """Return the beginning of a file below a folder; None if it cannot be read."""
+    try:
+        descriptor = os.open(path, _FILE, dir_fd=folder)
+        try:
+            return os.read(descriptor, limit)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+
+
 def _real_path(descriptor: int, path: str) -> str:
     """Return the path of an open file, without symbolic links."""
     try:
@@ -427,9 +477,19 @@ class ListdirLister:
             names, _ = self._storage.listdir(self._full(path))
         return in_order(lambda: names, after)
 
-    def files(self, path: str, levels: int, name: str, after: str = "") -> Iterator[Entry]:
-        """Iterate over the paths of files, which may be missing: nothing is looked at twice."""
-        return files_of_tree(self, path, levels, name, after)
+    def files(
+        self, path: str, levels: int, name: str, after: str = "", *, limit: int | None = None
+    ) -> Iterator[Entry]:
+        """Iterate over the paths of files, which may be missing."""
+        if levels > 1:
+            yield from files_of_tree(self, path, levels, name, after, limit=limit)
+            return
+        first, _, rest = after.partition("/")
+        if first and rest < name:
+            yield Entry(f"{first}/{name}")
+        with suppress(Missing):
+            for folder in self.folders(path, first):
+                yield Entry(f"{folder}/{name}")
 
     def _full(self, path: str) -> str:
         return f"{self.place}/{path}" if self.place else path

@@ -20,7 +20,7 @@ from django.core.files.storage import Storage, storages
 from django.utils.module_loading import import_string
 
 from blobcache.backends import layout
-from blobcache.backends.listers import Entry, Lister, Missing, NotAFile, Unreadable, unavailable
+from blobcache.backends.listers import Lister, Missing, NotAFile, Unreadable, unavailable
 from blobcache.conf import RegistrySettings, import_or_error
 from blobcache.descriptor import Descriptor
 from blobcache.digest import ALGORITHMS, Digest
@@ -180,7 +180,7 @@ class StorageBackend:
         if after:
             kind, digest = _position(after)
             kinds = kinds[kinds.index(kind) :]
-            start = f"{digest.algorithm}/{digest.encoded}/{layout.LINK}"
+            start = layout.link_entry(digest)
         with _translated():
             for kind in kinds:
                 yield from self._links(name, kind, start)
@@ -214,10 +214,10 @@ class StorageBackend:
         return next((each for each in answers if isinstance(each, Unknown)), answers[0])
 
     def _stat_link(self, name: RepositoryName, kind: LinkKind, digest: Digest) -> Answer:
+        path = layout.link_path(name, kind, digest)
         try:
-            link = self._read_link(name, kind, digest)
+            link = self._link(kind, digest, path)
         except Missing:
-            path = layout.link_path(name, kind, digest)
             return Absent(f"{self._full(path)} is missing")
         except Unreadable as error:
             return Unknown(error.doubt, error.reason)
@@ -256,28 +256,29 @@ class StorageBackend:
         return Absent(f"{evidence} is a folder", Damage.STORAGE_DAMAGE)
 
     def _links(self, name: RepositoryName, kind: LinkKind, after: str) -> Iterator[StoredLink]:
-        for entry in self._lister.files(layout.links_folder(name, kind), 2, layout.LINK, after):
+        folder = layout.links_folder(name, kind)
+        limit = layout.MAX_LINK + 1
+        for entry in self._lister.files(folder, 2, layout.LINK, after, limit=limit):
             digest = layout.linked_digest(entry.path)
-            if digest is not None:
-                with suppress(Missing):  # The folder of a deleted link may stay.
-                    yield self._read_link(name, kind, digest, entry)
+            if digest is None:
+                continue
+            content = entry.content
+            if content is None and entry.md5 is not None and entry.md5 == _md5(digest):
+                content = digest.encode()
+            path = f"{folder}/{entry.path}"
+            with suppress(Missing):  # The folder of a deleted link may stay.
+                yield self._link(kind, digest, path, content)
 
-    def _read_link(
-        self, name: RepositoryName, kind: LinkKind, digest: Digest, entry: Entry | None = None
+    def _link(
+        self, kind: LinkKind, digest: Digest, path: str, content: bytes | None = None
     ) -> StoredLink:
-        """Read a link, unless a list has shown that it holds the digest that it is filed under.
-
-        Raises `Missing` and `Unreadable`.
-        """
-        path = layout.link_path(name, kind, digest)
-        target: Digest | None
-        if entry is not None and entry.md5 is not None and entry.md5 == _md5(digest):
-            target = digest
-        else:
-            try:
-                target = layout.link_target(self._lister.read(path, layout.MAX_LINK + 1), digest)
-            except NotAFile:
-                target = None
+        """Return what a link says, read now if need be. Raises `Missing` and `Unreadable`."""
+        target: Digest | None = None
+        if content is None:
+            with suppress(NotAFile):
+                content = self._lister.read(path, layout.MAX_LINK + 1)
+        if content is not None:
+            target = layout.link_target(content, digest)
         damage = Damage.CORRUPT_LINK if target is None else None
         return StoredLink(kind, digest, target, self._full(path), damage)
 
