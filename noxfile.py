@@ -39,7 +39,7 @@ WITH_DJANGO = [
     *("tests/admin", "tests/api", "tests/security/admin", "tests/security/api"),
     *("tests/services/test_audit.py", "tests/services/test_get_provider.py"),
     *("tests/test_access.py", "tests/test_audit.py", "tests/test_checks.py"),
-    *("tests/test_command.py", "tests/test_conf.py", "tests/test_history.py"),
+    *("tests/management", "tests/test_conf.py", "tests/test_history.py"),
     "tests/test_models.py",
 ]
 """Tests of what Django does for us: pages, requests, permissions, settings, models, commands."""
@@ -53,7 +53,7 @@ WITH_REDIS = ["tests/redis", "tests/transport", "tests/figures", "tests/services
 THROUGH_THE_SERVICE = [
     *("tests/services", "tests/redis/test_conformance.py", "tests/admin/test_blob.py"),
     *("tests/admin/test_site.py", "tests/api/test_blobs.py", "tests/test_checks.py"),
-    *("tests/test_command.py", "tests/test_models.py"),
+    *("tests/management", "tests/test_models.py"),
 ]
 """Tests of each way to call the service: every call is counted and timed where metrics are kept."""
 
@@ -80,7 +80,7 @@ QUICK = [
     *("tests/redis/test_conformance.py", "tests/redis/test_layout.py"),
     *("tests/transport/test_packing.py", "tests/transport/test_private.py"),
     *("tests/services/test_audit.py", "tests/services/test_get_provider.py"),
-    *("tests/test_checks.py", "tests/test_command.py", "tests/test_conf.py"),
+    *("tests/test_checks.py", "tests/management", "tests/test_conf.py"),
     *("tests/test_history.py", "tests/test_models.py"),
 ]
 """Tests of each way into the app: pages, requests, commands, settings, and the service itself."""

@@ -99,6 +99,23 @@ class RunningSums:
                 self.others[0] += 1
                 self.others[1] += size
 
+    def add_sums(self, sums: Sums) -> None:
+        """Add the sums of other members, such as those of the next part of a repository."""
+        self.members += sums.blobs
+        self.states.update(sums.states)
+        for each in sums.media_types:
+            if each.media_type in self.blobs or len(self.blobs) < MAX_MEDIA_TYPES:
+                self.blobs[each.media_type] += each.blobs
+                self.sizes[each.media_type] += each.bytes
+            else:
+                self._add_others(each)
+        if sums.other_media_types is not None:
+            self._add_others(sums.other_media_types)
+
+    def _add_others(self, total: MediaTypeTotal) -> None:
+        self.others[0] += total.blobs
+        self.others[1] += total.bytes
+
     def as_json(self) -> dict[str, Any]:
         """Return the sums as values of JSON."""
         return {

@@ -140,7 +140,7 @@ class _Run:
 
     def check(self) -> None:
         """Write the findings, and repair those of the cache alone."""
-        with self._session.progress(_("Checking")) as progress:
+        with self._session.progress(_("Checking")) as progress, self._table:
             for step in self._diagnosis.run():
                 for finding in step.findings:
                     self._found[finding.severity] += 1
@@ -149,7 +149,7 @@ class _Run:
                     elif self._fix:
                         self._write(Repair(finding, repair(self._diagnosis.provider, finding)))
                     else:
-                        self._table.add([_Row(finding, None)])
+                        self._table.append(_Row(finding, None))
                 if self._first_doubt is None and step.doubtful:
                     self._first_doubt = step.doubtful[0]
                 self._looked_at, self.doubtful = step.progress.looked_at, step.progress.doubtful
@@ -160,7 +160,7 @@ class _Run:
         if not self.settled:
             return
         self.settled.require_allowed(self._looked_at)
-        with self._session.progress(_("Looking again")) as progress:
+        with self._session.progress(_("Looking again")) as progress, self._table:
             for number, done in enumerate(self.settled.run(), 1):
                 self._write(done)
                 progress.update(number, number / len(self.settled))
@@ -168,7 +168,7 @@ class _Run:
     def _write(self, done: Repair) -> None:
         self._outcomes[done.outcome] += 1
         self.doubtful += done.outcome is Outcome.DOUBTFUL
-        self._table.add([_Row(done.finding, done.outcome)])
+        self._table.append(_Row(done.finding, done.outcome))
 
     def say_sum(self) -> None:
         """Write the sums, and what could not be judged."""

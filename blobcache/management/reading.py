@@ -6,20 +6,23 @@ limited in length and number, and shown in quotes.
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
-
-from django.core.management.base import CommandError
+from typing import TYPE_CHECKING, NamedTuple, TextIO, TypeVar, cast
 
 from blobcache.digest import Digest
 from blobcache.exceptions import DigestInvalid, RepositoryNameInvalid
-from blobcache.management.subcommand import Exit
+from blobcache.management.subcommand import usage_error
+from blobcache.parsing import whole_number
+from blobcache.raw import quoted
 from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
     from collections.abc import Iterator, Sequence
     from typing import BinaryIO
+
+    from django.core.management.base import CommandError
 
     from blobcache.management.session import Session
 
@@ -28,10 +31,15 @@ __all__ = [
     "MAX_LINES",
     "Target",
     "add_digests",
+    "add_limit",
     "add_repository",
+    "chunked",
+    "parse_number",
     "read_digests",
     "read_targets",
 ]
+
+_T = TypeVar("_T")
 
 MAX_LINE = 1024
 """Bytes of a line of standard input. A name and a digest together have at most 512."""
@@ -40,6 +48,9 @@ MAX_LINES = 1_000_000
 """Lines of standard input: they are all in memory at the same time."""
 
 _STDIN = "-"
+
+_GLOBAL = "-"
+"""In the place of a repository: the global scope, as in the output."""
 
 
 class Target(NamedTuple):
@@ -68,6 +79,33 @@ def add_repository(parser: ArgumentParser, help_text: str) -> None:
     parser.add_argument("--repository", metavar="NAME", help=help_text)
 
 
+def add_limit(parser: ArgumentParser) -> None:
+    """Add ``--limit``: a whole number from 1 on, or None."""
+    parser.add_argument(
+        "--limit", type=_parse_limit, metavar="N", help="write at most that many rows"
+    )
+
+
+def parse_number(text: str) -> int:
+    """Return a whole number of at most 19 digits, for a ``type`` of argparse."""
+    number = whole_number(text, max_digits=19)
+    if number is None:
+        raise ArgumentTypeError(f"{quoted(text)} is not a whole number")
+    return number
+
+
+def _parse_limit(text: str) -> int:
+    number = parse_number(text)
+    if number == 0:
+        raise ArgumentTypeError("at least 1 row must be written")
+    return number
+
+
+def chunked(items: Sequence[_T], size: int = 1000) -> Iterator[Sequence[_T]]:
+    """Yield the items, up to `size` at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
 def read_digests(session: Session, arguments: Sequence[str]) -> list[Digest]:
     """Return the digests of the arguments, each once. Raises `DigestInvalid` or `CommandError`."""
     targets = read_targets(session, arguments, None, allow_pairs=False)
@@ -92,7 +130,7 @@ def read_targets(
         digests = Digest.all_of(arguments, allow_tarsum=tarsum)
         return [Target(name, digest) for digest in digests]
     if len(arguments) > 1:
-        raise _usage_error("'-' reads all digests from standard input: give no other digests.")
+        raise usage_error("'-' reads all digests from standard input: give no other digests.")
     session.has_read_stdin = True
     found: dict[Target, None] = {}
     for number, words in _lines(session.stdin):
@@ -102,7 +140,9 @@ def read_targets(
         if len(words) > 2:  # noqa: PLR2004 - a pair
             raise _line_error(number, f"it has {len(words)} words, not a repository and a digest.")
         try:
-            scope = RepositoryName(words[0]) if len(words) > 1 else name
+            scope = name
+            if len(words) > 1:
+                scope = None if words[0] == _GLOBAL else RepositoryName(words[0])
             found[Target(scope, Digest(words[-1], allow_tarsum=tarsum))] = None
         except (DigestInvalid, RepositoryNameInvalid) as error:
             raise _line_error(number, error.message) from None
@@ -120,7 +160,7 @@ def _lines(stream: TextIO) -> Iterator[tuple[int, list[str]]]:
         if len(raw) > MAX_LINE:
             raise _line_error(number, f"it is longer than {MAX_LINE} bytes.")
         if number > MAX_LINES:
-            raise _usage_error(f"Standard input has more than {MAX_LINES:,} lines.")
+            raise usage_error(f"Standard input has more than {MAX_LINES:,} lines.")
         words = raw.split()
         if words:
             # Digests and names are ASCII, and have no backslash.
@@ -128,8 +168,4 @@ def _lines(stream: TextIO) -> Iterator[tuple[int, list[str]]]:
 
 
 def _line_error(number: int, text: str) -> CommandError:
-    return _usage_error(f"Nothing was done. Line {number} of standard input: {text}")
-
-
-def _usage_error(text: str) -> CommandError:
-    return CommandError(text, returncode=Exit.FAILED)
+    return usage_error(f"Nothing was done. Line {number} of standard input: {text}")

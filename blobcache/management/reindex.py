@@ -6,17 +6,16 @@ from argparse import Namespace
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 
-from blobcache.management.subcommand import Exit, Subcommand
+from blobcache.management.subcommand import Exit, Subcommand, usage_error
 
 if TYPE_CHECKING:
     from blobcache.management.session import Session
     from blobcache.services.base import BrowsableProvider
     from blobcache.services.catalog import CatalogStatus
 
-__all__ = ["Reindex", "build_index"]
+__all__ = ["Reindex", "require_index"]
 
 
 class Reindex(Subcommand):
@@ -32,10 +31,10 @@ Lists of repositories come from that index."""
     def run(self, session: Session, options: Namespace) -> Exit:
         """Rebuild it to the end."""
         provider = session.browsable
-        status = build_index(session, provider)
+        status = _build(session, provider)
         count = provider.catalog.repositories(limit=1).count
         if status.indexed_at is None:
-            raise CommandError("The index could not be built.", returncode=Exit.FAILED)
+            raise usage_error("The index could not be built.")
         as_of = f"{status.indexed_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
         if session.as_json:
             session.table((), lambda row: row).add([{"repositories": count, "indexed_at": as_of}])
@@ -43,14 +42,30 @@ Lists of repositories come from that index."""
         return Exit.OK
 
 
-def build_index(session: Session, provider: BrowsableProvider) -> CatalogStatus:
+def require_index(session: Session, provider: BrowsableProvider) -> bool:
+    """Build the index to the end if it is missing or too old; return whether it is complete.
+
+    If it is not, a warning is written: a list that comes from it may lack names.
+    """
+    catalog = provider.catalog
+    status = catalog.status()
+    if abs(status.age) >= session.settings.CATALOG_MAX_AGE and catalog.may_write:
+        status = _build(session, provider)
+    if not status.complete:
+        session.warn(
+            "The index of repositories is not complete and cannot be written here, so names may "
+            "be missing."
+        )
+    return status.complete
+
+
+def _build(session: Session, provider: BrowsableProvider) -> CatalogStatus:
     """Build the index to the end. Raises `CommandError` if it may not be written."""
     catalog = provider.catalog
     if not catalog.may_write:
-        raise CommandError(
+        raise usage_error(
             f"The registry '{session.registry}' is read-only and keeps its index in the same "
-            "Redis. Set CATALOG_ALIAS to an entry of CACHES that uses another Redis.",
-            returncode=Exit.FAILED,
+            "Redis. Set CATALOG_ALIAS to an entry of CACHES that uses another Redis."
         )
     steps = 0
     with session.progress(_("Indexing")) as progress:

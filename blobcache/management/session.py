@@ -6,15 +6,14 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
-from django.core.management.base import CommandError
-
 from blobcache.conf import RegistrySettings
 from blobcache.exceptions import CatalogUnsupported
 from blobcache.management.progress import Progress
-from blobcache.management.subcommand import Exit
+from blobcache.management.subcommand import usage_error
 from blobcache.management.writing import Column, Output, Table, escaped
 from blobcache.services import get_backend, get_browsable, get_provider
 from blobcache.services.audit import attributed
+from blobcache.services.rules import read_only_error
 
 try:
     import pwd
@@ -80,15 +79,28 @@ class Session:
         try:
             return get_browsable(self.registry)
         except CatalogUnsupported:
-            raise CommandError(
-                f"The provider of the registry '{self.registry}' keeps no index.",
-                returncode=Exit.FAILED,
+            raise usage_error(
+                f"The provider of the registry '{self.registry}' keeps no index."
             ) from None
 
     @property
     def backend(self) -> Backend | None:
         """What the registry really stores; None if the setting ``TRUTH`` is None."""
         return get_backend(self.registry)
+
+    @property
+    def is_browsable(self) -> bool:
+        """Whether the provider has a catalog."""
+        try:
+            get_browsable(self.registry)
+        except CatalogUnsupported:
+            return False
+        return True
+
+    def require_writable(self) -> None:
+        """Raise `OperationUnsupported` if the registry is read-only."""
+        if self.settings.READ_ONLY:
+            raise read_only_error(self.registry)
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -127,14 +139,11 @@ class Session:
         if self._yes:
             return
         if self.has_read_stdin or not self.stdin.isatty():
-            raise CommandError(
-                "Nothing was changed, since nobody can be asked here: use --yes.",
-                returncode=Exit.FAILED,
-            )
+            raise usage_error("Nothing was changed, since nobody can be asked here: use --yes.")
         self._stderr.write(f"{escaped(question)} [y/N] ")
         self._stderr.flush()
         if self.stdin.readline(80).strip().lower() not in _AGREED:
-            raise CommandError("Nothing was changed.", returncode=Exit.FAILED)
+            raise usage_error("Nothing was changed.")
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Progress]:

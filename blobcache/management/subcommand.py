@@ -7,10 +7,12 @@ from argparse import ArgumentParser, Namespace
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
 
+from django.core.management.base import CommandError
+
 if TYPE_CHECKING:
     from blobcache.management.session import Session
 
-__all__ = ["EXIT_CODES", "Exit", "Subcommand", "add_confirmation"]
+__all__ = ["EXIT_CODES", "Exit", "Subcommand", "add_confirmation", "usage_error"]
 
 
 class Exit(IntEnum):
@@ -61,3 +63,8 @@ def add_confirmation(parser: ArgumentParser) -> None:
         "--yes", action="store_true", help="do not ask; needed where nobody can answer"
     )
     parser.add_argument("--dry-run", action="store_true", help="only print what would be changed")
+
+
+def usage_error(text: str) -> CommandError:
+    """Return the error that ends the process with `Exit.FAILED` and this sentence."""
+    return CommandError(text, returncode=Exit.FAILED)

@@ -16,7 +16,8 @@ import shutil
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Generic, TextIO, TypeVar
+from time import monotonic
+from typing import TYPE_CHECKING, Generic, Self, TextIO, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,13 @@ _GAP = 2
 
 _MIN_WRAPPED = 16
 """Characters: a column that may wrap is at least that wide."""
+
+
+_TOGETHER = 500
+"""Rows that are written together, if they come one by one."""
+
+_SECONDS = 0.2
+"""The time after which they are written although they are fewer."""
 
 
 def escaped(text: str) -> str:
@@ -129,6 +137,25 @@ class Table(Generic[_T]):
         self._as_json = as_json
         self._widths = [0] * len(columns)
         self._is_begun = False
+        self._waiting: list[_T] = []
+        self._written_at = monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+
+    def append(self, row: _T) -> None:
+        """Write a row, soon or when the block of a ``with`` ends."""
+        self._waiting.append(row)
+        if len(self._waiting) >= _TOGETHER or monotonic() >= self._written_at + _SECONDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        rows, self._waiting = self._waiting, []
+        self._written_at = monotonic()
+        self.add(rows)
 
     def add(self, rows: Sequence[_T]) -> None:
         """Write some rows. Columns only get wider, so that rows of several calls align."""

@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     from blobcache.reference import RepositoryName
     from blobcache.services.base import SetResult
 
-__all__ = ["BaseDescriptorService", "FillsMisses", "Rules", "blob_unknown_error", "read_only_error"]
+__all__ = [
+    "BaseDescriptorService",
+    "FillsMisses",
+    "Rules",
+    "blob_unknown_error",
+    "read_only_error",
+    "require_storable",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,16 +104,9 @@ class BaseDescriptorService(ABC):
     def set_descriptor(self, digest: str, descriptor: Descriptor) -> SetResult:
         """See `BlobDescriptorService.set_descriptor`."""
         digest = self._parse_for_write(digest)
-        _require_same_content(digest, descriptor)
-        if descriptor.media_type is None:
-            raise MediaTypeInvalid(
-                "A descriptor needs a media type to be stored; for content of unknown type, use "
-                "'application/octet-stream'."
-            )
-        if self.repository is not None:
-            self.repository.require_oci()
+        media_type = require_storable(digest, descriptor, self.repository)
         try:
-            result = self._set(digest, descriptor, descriptor.media_type)
+            result = self._set(digest, descriptor, media_type)
         except CacheUnavailable:
             self._log_unknown_outcome("set", digest)
             raise
@@ -199,6 +199,24 @@ def _require_same_content(digest: Digest, descriptor: Descriptor) -> None:
             f"use {digest.algorithm}, so they cannot be digests of the same content.",
             {"digest": str(digest), "descriptor": str(descriptor.digest)},
         )
+
+
+def require_storable(
+    digest: Digest, descriptor: Descriptor, repository: RepositoryName | None
+) -> str:
+    """Return the media type, if the descriptor may be stored for the digest in that scope.
+
+    Raises `MediaTypeInvalid`, `DigestMismatch` or `RepositoryNameInvalid` otherwise.
+    """
+    _require_same_content(digest, descriptor)
+    if descriptor.media_type is None:
+        raise MediaTypeInvalid(
+            "A descriptor needs a media type to be stored; for content of unknown type, use "
+            "'application/octet-stream'."
+        )
+    if repository is not None:
+        repository.require_oci()
+    return descriptor.media_type
 
 
 def blob_unknown_error(digest: Digest, repository: RepositoryName | None) -> BlobUnknown:

@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 from argparse import SUPPRESS, Namespace, RawDescriptionHelpFormatter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import (
@@ -23,9 +23,13 @@ from django.core.management.base import (
 from blobcache.conf import DEFAULT_REGISTRY
 from blobcache.exceptions import BlobCacheError, CacheUnavailable, Reason
 from blobcache.management.check import Check
+from blobcache.management.descriptors import Clear, Set, Stat
+from blobcache.management.facts import Status, Summary
+from blobcache.management.lists import Blobs, Holders, Repositories
+from blobcache.management.purge import Purge
 from blobcache.management.reindex import Reindex
 from blobcache.management.session import Session
-from blobcache.management.subcommand import EXIT_CODES, Exit, Subcommand
+from blobcache.management.subcommand import EXIT_CODES, Exit, Subcommand, usage_error
 from blobcache.management.writing import escaped, give_up_stdout
 from blobcache.raw import quoted
 
@@ -34,7 +38,19 @@ if TYPE_CHECKING:
 
 __all__ = ["SUBCOMMANDS", "Command"]
 
-SUBCOMMANDS: tuple[type[Subcommand], ...] = (Reindex, Check)
+SUBCOMMANDS: tuple[type[Subcommand], ...] = (
+    Stat,
+    Set,
+    Clear,
+    Purge,
+    Repositories,
+    Blobs,
+    Holders,
+    Summary,
+    Status,
+    Reindex,
+    Check,
+)
 """All subcommands, in the order of the help."""
 
 _EVERYWHERE: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -144,6 +160,12 @@ class _Parser(CommandParser):
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(map(quoted, unknown))}")
         return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """End with the usage and the message; in `call_command` raise it as a `CommandError`."""
+        if self.called_from_command_line:
+            super().error(message)
+        raise usage_error(f"Error: {message}")
 
 
 def _sentence(error: Exception) -> str:

@@ -1,0 +1,309 @@
+"""``stat``, ``set`` and ``clear``: single blobs, globally or in a repository."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, NamedTuple
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from blobcache.descriptor import Descriptor
+from blobcache.digest import Digest
+from blobcache.exceptions import BlobUnknown, DescriptorCorrupt
+from blobcache.findings import SEVERITIES, Kind, Severity
+from blobcache.management.reading import (
+    Target,
+    add_digests,
+    add_repository,
+    chunked,
+    parse_number,
+    read_targets,
+)
+from blobcache.management.subcommand import Exit, Subcommand, add_confirmation
+from blobcache.management.writing import Column
+from blobcache.reference import RepositoryName
+from blobcache.services.rules import require_storable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from blobcache.management.session import Session
+    from blobcache.services.base import BlobDescriptorService
+
+__all__ = ["Clear", "Set", "Stat"]
+
+
+class _Row(NamedTuple):
+    """A blob, and what is said about it."""
+
+    target: Target
+
+    descriptor: Descriptor | None
+    """What a stat gives, or gave before the change; None if the blob is unknown."""
+
+    state: str
+    """The state, or the result of the change."""
+
+    facts: dict[str, object]
+    """What else is in the JSON."""
+
+
+def _canonical(row: _Row) -> Digest | None:
+    found = row.descriptor
+    return found.digest if found and found.digest != row.target.digest else None
+
+
+def _columns(last: Column[_Row]) -> tuple[Column[_Row], ...]:
+    return (
+        Column(gettext_lazy("Repository"), lambda row: row.target.repository),
+        Column(gettext_lazy("Digest"), lambda row: row.target.digest),
+        Column(
+            gettext_lazy("Size"),
+            lambda row: row.descriptor.size if row.descriptor else None,
+            is_number=True,
+        ),
+        Column(
+            gettext_lazy("Media type"),
+            lambda row: row.descriptor.media_type if row.descriptor else None,
+            may_wrap=True,
+        ),
+        Column(gettext_lazy("Canonical digest"), _canonical),
+        last,
+    )
+
+
+def _json(row: _Row) -> dict[str, object]:
+    found = row.descriptor
+    return {
+        "repository": row.target.repository,
+        "digest": row.target.digest,
+        "size": found.size if found else None,
+        "mediaType": found.media_type if found else None,
+        "canonical": _canonical(row),
+        **row.facts,
+    }
+
+
+class Stat(Subcommand):
+    """Show the descriptors of blobs."""
+
+    name = "stat"
+    help = "show the descriptors of blobs"
+    description = """\
+Show the descriptor of each blob: in the global scope, or in a repository's,
+with the repository's own media type. The exit code is 1 if one is unknown."""
+    example = (
+        "manage.py blobcache stat --repository team/app "
+        "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the digests and their scope."""
+        add_digests(parser, pairs=True)
+        add_repository(parser, "the repository in whose scope to look (default: global)")
+
+    def run(self, session: Session, options: Namespace) -> Exit:
+        """Write a row for each blob, in the order of the input."""
+        targets = read_targets(session, options.digests, options.repository)
+        result = Exit.OK
+        state: Column[_Row] = Column(
+            gettext_lazy("State"),
+            lambda row: row.state,
+            is_alarming=lambda row: SEVERITIES.get(_kind(row.state)) is Severity.ERROR,
+        )
+        with session.table(_columns(state), _json) as table, session.progress("stat") as progress:
+            done = 0
+            for chunk in chunked(targets):
+                rows = [
+                    _Row(target, found, state, {"state": state})
+                    for target, found, state in _looked_up(session, chunk)
+                ]
+                table.add(rows)
+                done += len(rows)
+                progress.update(done, done / len(targets))
+                if any(row.descriptor is None for row in rows):
+                    result = Exit.NO
+        return result
+
+
+_UNKNOWN = "unknown"
+
+
+def _kind(state: str) -> Kind:
+    return Kind.HUSK if state == _UNKNOWN else Kind(state)
+
+
+def _looked_up(
+    session: Session, targets: Sequence[Target]
+) -> Iterator[tuple[Target, Descriptor | None, str]]:
+    """Yield the descriptor and the state of each, some round trips for each repository."""
+    scopes: dict[RepositoryName | None, list[Digest]] = {}
+    for target in targets:
+        scopes.setdefault(target.repository, []).append(target.digest)
+    found: dict[Target, Descriptor] = {}
+    states: dict[Target, Kind] = {}
+    for name, digests in scopes.items():
+        service = _scope(session, name)
+        found |= {Target(name, each): got for each, got in service.stat_many(digests).items()}
+        if session.is_browsable:
+            browsable = session.browsable
+            reader = browsable if name is None else browsable.repository_scoped(name)
+            for record in reader.records(digests):
+                if record.is_member is not False:
+                    states[Target(name, Digest(record.digest, allow_tarsum=True))] = record.kind
+    for target in targets:
+        descriptor = found.get(target)
+        state = states.get(target, Kind.HUSK)
+        if state is Kind.HUSK:
+            # Also if the blob was cached, or evicted, between the two questions.
+            state = Kind.OK if descriptor else Kind.HUSK
+        is_unknown = descriptor is None and state in {Kind.OK, Kind.HUSK}
+        yield target, descriptor, _UNKNOWN if is_unknown else state.value
+
+
+def _scope(session: Session, name: RepositoryName | None) -> BlobDescriptorService:
+    provider = session.provider
+    return provider if name is None else provider.repository_scoped(name)
+
+
+def _before(service: BlobDescriptorService, digest: Digest) -> tuple[bool, Descriptor | None]:
+    """Return whether there is something to clear, and what a stat gives."""
+    try:
+        return True, service.stat(digest)
+    except DescriptorCorrupt:
+        return True, None
+    except BlobUnknown:
+        return False, None
+
+
+_RESULT: Column[_Row] = Column(gettext_lazy("Result"), lambda row: row.state)
+
+
+class Set(Subcommand):
+    """Set the descriptor of a blob."""
+
+    name = "set"
+    help = "set the descriptor of a blob"
+    description = """\
+Set a blob's descriptor. In a repository this lets the repository read the
+blob: make sure that the registry's storage has it there."""
+    example = (
+        "manage.py blobcache set --repository team/app --size 5 --media-type text/plain --yes "
+        "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the parts of the descriptor, and its scope."""
+        parser.add_argument("digest", metavar="DIGEST", help="a digest, such as sha256:...")
+        parser.add_argument(
+            "--size", type=parse_number, required=True, metavar="BYTES", help="the blob's size"
+        )
+        parser.add_argument(
+            "--media-type",
+            required=True,
+            metavar="TYPE",
+            help="for content of unknown type, use application/octet-stream",
+        )
+        parser.add_argument(
+            "--canonical",
+            metavar="DIGEST",
+            help="the canonical digest, of another algorithm, if DIGEST is an alias",
+        )
+        add_repository(parser, "the repository in whose scope to set it (default: global)")
+        add_confirmation(parser)
+
+    def run(self, session: Session, options: Namespace) -> Exit:
+        """Set it, and write what a stat now gives."""
+        tarsum = session.settings.ALLOW_TARSUM
+        name = None if options.repository is None else RepositoryName(options.repository)
+        target = Target(name, Digest(options.digest, allow_tarsum=tarsum))
+        canonical = Digest(options.canonical or target.digest, allow_tarsum=tarsum)
+        descriptor = Descriptor(canonical, options.size, options.media_type)
+        session.require_writable()
+        require_storable(target.digest, descriptor, name)
+        service = _scope(session, name)
+        if options.dry_run:
+            _known, before = _before(service, target.digest)
+            is_new, after = before is None, descriptor
+        else:
+            session.confirm(_("Set the descriptor of %(digest)s?") % {"digest": target.digest})
+            with session.changing():
+                is_new, after, before = _set(service, target.digest, descriptor)
+        done = "created" if is_new else "updated"
+        facts: dict[str, object] = {
+            "created": is_new,
+            "before": before and {"size": before.size, "mediaType": before.media_type},
+            "dry_run": options.dry_run,
+        }
+        state = f"would be {done}" if options.dry_run else done
+        session.table(_columns(_RESULT), _json).add([_Row(target, after, state, facts)])
+        return Exit.OK
+
+
+def _set(
+    service: BlobDescriptorService, digest: Digest, descriptor: Descriptor
+) -> tuple[bool, Descriptor, Descriptor | None]:
+    result = service.set_descriptor(digest, descriptor)
+    return result.created, result.descriptor, result.before
+
+
+class Clear(Subcommand):
+    """Clear blobs in one scope."""
+
+    name = "clear"
+    help = "clear blobs, globally or in a repository"
+    description = """\
+Clear each blob in one scope: the global one, or a repository's. With the role
+'cache', a clear in a repository deletes the global descriptor too. To clear a
+blob in every repository, use purge. The exit code is 1 if one was unknown."""
+    example = (
+        "manage.py blobcache clear --repository team/app --yes "
+        "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the digests and their scope."""
+        add_digests(parser, pairs=True)
+        add_repository(parser, "the repository in whose scope to clear them (default: global)")
+        add_confirmation(parser)
+
+    def run(self, session: Session, options: Namespace) -> Exit:
+        """Clear one after another, and write what a stat gave before."""
+        session.require_writable()
+        targets = read_targets(session, options.digests, options.repository)
+        if not options.dry_run and targets:
+            session.confirm(
+                ngettext("Clear %(count)d blob?", "Clear %(count)d blobs?", len(targets))
+                % {"count": len(targets)}
+            )
+        result = Exit.OK
+        with (
+            session.changing(),
+            session.progress(_("Clearing")) as progress,
+            session.table(_columns(_RESULT), _json) as table,
+        ):
+            for number, target in enumerate(targets, start=1):
+                row = _cleared(session, target, dry_run=options.dry_run)
+                table.append(row)
+                progress.update(number, number / len(targets))
+                if not row.facts["cleared"] and not row.facts["would_clear"]:
+                    result = Exit.NO
+        return result
+
+
+def _cleared(session: Session, target: Target, *, dry_run: bool) -> _Row:
+    service = _scope(session, target.repository)
+    if dry_run:
+        is_known, before = _before(service, target.digest)
+    else:
+        try:
+            is_known, before = True, service.clear(target.digest)
+        except BlobUnknown:
+            is_known, before = False, None
+    done = "would be cleared" if dry_run else "cleared"
+    facts: dict[str, object] = {
+        "cleared": is_known and not dry_run,
+        "would_clear": is_known and dry_run,
+    }
+    return _Row(target, before, done if is_known else _UNKNOWN, facts)

@@ -1,0 +1,196 @@
+"""``summary`` and ``status``: a few facts about a repository, or about the service."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from datetime import UTC
+from typing import TYPE_CHECKING, NamedTuple
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from blobcache.exceptions import CacheUnavailable
+from blobcache.figures.sums import RunningSums
+from blobcache.finding_texts import EXPLANATIONS
+from blobcache.findings import RECORD_KINDS
+from blobcache.management.subcommand import Exit, Subcommand
+from blobcache.management.writing import Column
+from blobcache.reference import RepositoryName
+from blobcache.services.figures import MediaTypeTotal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from blobcache.management.session import Session
+    from blobcache.services.catalog import CatalogStatus
+    from blobcache.services.figures import Sums
+    from blobcache.services.status import ServerStatus
+
+__all__ = ["Status", "Summary"]
+
+
+class _Fact(NamedTuple):
+    name: str
+    value: object
+
+
+_FACTS: tuple[Column[_Fact], ...] = (
+    Column(gettext_lazy("Name"), lambda fact: fact.name),
+    Column(gettext_lazy("Value"), lambda fact: fact.value, may_wrap=True),
+)
+
+
+def _write_facts(session: Session, facts: list[_Fact]) -> None:
+    session.table(_FACTS, _Fact._asdict).add(facts)
+
+
+def _write_object(session: Session, row: dict[str, object]) -> None:
+    columns: tuple[Column[dict[str, object]], ...] = ()
+    session.table(columns, lambda each: each).add([row])
+
+
+def _time(moment: datetime | None) -> str | None:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if moment else None
+
+
+class Summary(Subcommand):
+    """Sum up the blobs of a repository."""
+
+    name = "summary"
+    help = "sum up the blobs of a repository"
+    description = """\
+Count the blobs of a repository and their bytes, by media type and by state.
+The exit code is 1 if the repository has no blobs."""
+    example = "manage.py blobcache summary team/app"
+
+    _COLUMNS: tuple[Column[MediaTypeTotal], ...] = (
+        Column(gettext_lazy("Media type"), lambda row: row.media_type, may_wrap=True),
+        Column(gettext_lazy("Blobs"), lambda row: row.blobs, is_number=True),
+        Column(gettext_lazy("Bytes"), lambda row: row.bytes, is_number=True),
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the name."""
+        parser.add_argument("name", metavar="NAME", help="the name of a repository")
+
+    def run(self, session: Session, options: Namespace) -> Exit:
+        """Add up all of its blobs."""
+        name, store = RepositoryName(options.name), session.browsable.figures
+        running = RunningSums()
+        count, cursor = 0, ""
+        with session.progress(_("Adding up")) as progress:
+            while True:
+                part = store.summarize(name, cursor)
+                running.add_sums(part.sums)
+                count = part.count
+                progress.update(running.members, running.members / count if count else None)
+                if part.next is None:
+                    break
+                cursor = part.next
+        sums = running.value()
+        if session.as_json:
+            kept = store.get(name).figures
+            facts: dict[str, object] = {"name": name, "count": count, "counted": sums.blobs}
+            facts |= _sums_json(sums)
+            facts["kept"] = kept and {
+                "count": kept.sums.blobs,
+                "counted_at": _time(kept.counted_at),
+                **_sums_json(kept.sums),
+            }
+            _write_object(session, facts)
+        else:
+            rows = [_Fact(_("Blobs"), sums.blobs), _Fact(_("Bytes"), sums.bytes)]
+            rows += [
+                _Fact(str(EXPLANATIONS[kind].label), sums.states[kind])
+                for kind in RECORD_KINDS
+                if sums.states.get(kind)
+            ]
+            _write_facts(session, rows)
+            others = sums.other_media_types
+            rest = [others._replace(media_type=_("others"))] if others else []
+            if sums.media_types:
+                session.say("")
+            session.table(self._COLUMNS, MediaTypeTotal._asdict).add([*sums.media_types, *rest])
+        return Exit.OK if count else Exit.NO
+
+
+def _sums_json(sums: Sums) -> dict[str, object]:
+    others = sums.other_media_types
+    return {
+        "bytes": sums.bytes,
+        "media_types": [
+            {"mediaType": each.media_type, "count": each.blobs, "bytes": each.bytes}
+            for each in sums.media_types
+        ],
+        "other_media_types": others and {"count": others.blobs, "bytes": others.bytes},
+        "states": {kind.value: sums.states.get(kind, 0) for kind in RECORD_KINDS},
+    }
+
+
+class Status(Subcommand):
+    """Show the status of the service."""
+
+    name = "status"
+    help = "show the status of Redis and of the index"
+    description = """\
+Show what Redis reports about itself, and how old the index of repositories is.
+Warnings do not change the exit code. It is 2 if Redis does not answer."""
+    example = "manage.py blobcache status --json"
+
+    def run(self, session: Session, options: Namespace) -> Exit:
+        """Ask Redis."""
+        role, read_only = session.settings.ROLE, session.settings.READ_ONLY
+        facts: dict[str, object] = {"reachable": True, "role": role, "read_only": read_only}
+        server, catalog = None, None
+        try:
+            if session.is_browsable:
+                server = session.browsable.server_status()
+                catalog = session.browsable.catalog.status()
+        except CacheUnavailable:
+            if session.as_json:
+                _write_object(session, facts | {"reachable": False})
+            raise
+        facts["server"] = server and _server_json(server)
+        facts["warnings"] = list(server.warnings) if server else []
+        facts["catalog"] = catalog and _catalog_json(catalog)
+        if session.as_json:
+            _write_object(session, facts)
+        else:
+            _write_facts(session, list(_flat(facts)))
+        return Exit.OK
+
+
+def _server_json(server: ServerStatus) -> dict[str, object]:
+    return {
+        "product": server.product,
+        "version": server.version,
+        "nodes": server.nodes,
+        "used_memory": server.used_memory,
+        "max_memory": server.max_memory,
+        "eviction_policy": server.eviction_policy,
+        "persistent": server.is_persistent,
+        "refused": list(server.refused),
+    }
+
+
+def _catalog_json(catalog: CatalogStatus) -> dict[str, object]:
+    return {
+        "complete": catalog.complete,
+        "indexed_at": _time(catalog.indexed_at),
+        "age": round(catalog.age, 3) if catalog.complete else None,
+        "building": catalog.building,
+        "may_scan": catalog.may_scan,
+    }
+
+
+def _flat(facts: dict[str, object]) -> list[_Fact]:
+    """The facts in lines: parts of the server and the index by ``server.version`` and so on."""
+    rows = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            rows += [_Fact(f"{name}.{fact}", text) for fact, text in _flat(value)]
+        elif isinstance(value, list):
+            rows += [_Fact(name, each) for each in value]
+        else:
+            rows.append(_Fact(name, str(value).lower() if isinstance(value, bool) else value))
+    return rows

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from django.test import override_settings
+from redis import Redis
+
+from blobcache.findings import FINDING_KINDS, TRUTH_KINDS
+from tests.doctor.damage import contents, digest, write_blob, write_member
+from tests.management.running import GONE, MEMORY, run
+from tests.servers import cache_at
+
+
+@pytest.fixture
+def damaged(default_cache: Redis) -> Redis:
+    """A wrong size in two repositories, and leftover fields."""
+    for name in ("a", "b"):
+        write_member(default_cache, name, digest(1), "size 0")
+    write_blob(default_cache, digest(2), "leftover")
+    write_member(default_cache, "a", digest(3))
+    return default_cache
+
+
+def test_an_undamaged_cache_has_no_findings(default_cache: Redis) -> None:
+    write_member(default_cache, "a", digest(1))
+    assert run("check") == (
+        0,
+        "No problems found inside the cache. The registry's storage was not checked.\n",
+        "",
+    )
+    assert run("check", "--json") == (0, "", "")
+
+
+def test_each_finding_is_a_row(damaged: Redis) -> None:
+    before = contents(damaged)
+    done = run("check")
+    assert done.code == 1
+    *rows, last = done.rows
+    assert sorted(rows) == [
+        ["error", "size-mismatch", "-", digest(1), "The size is 0."],
+        ["error", "size-mismatch", "a", digest(1), "The size is 0."],
+        ["error", "size-mismatch", "b", digest(1), "The size is 0."],
+        ["info", "husk", "-", digest(2), "Leftover fields: length"],
+    ]
+    assert last == ["4 findings, 3 of them errors."]
+    assert contents(damaged) == before
+
+
+def test_each_finding_is_a_line_of_json_if_asked_for(damaged: Redis) -> None:
+    done = run("check", "--json", "--kind", "husk")
+    assert done.code == 1
+    assert json.loads(done.out) == {
+        "id": f"husk/blob//{digest(2)}",
+        "kind": "husk",
+        "severity": "info",
+        "place": "blob",
+        "repository": None,
+        "digest": digest(2),
+        "facts": {"left": "length"},
+        "repairable": True,
+    }
+
+
+def test_a_check_can_be_limited_to_repositories_and_kinds(damaged: Redis) -> None:
+    assert len(run("check", "--repository", "b", "--json").objects) == 1
+    assert run("check", "--repository", "b", "--repository", "a").out.startswith("error")
+    assert run("check", "--repository", "b", "--kind", "corrupt", "dangling-member").code == 0
+    assert "unreferenced" not in run("check").out
+    write_blob(damaged, digest(4), "whole")
+    assert f"\t{digest(4)}\t" in run("check", "--kind", "unreferenced").out
+
+
+def test_kinds_that_cannot_be_judged_in_one_repository_are_a_failure(damaged: Redis) -> None:
+    done = run("check", "--repository", "c", "--kind", "husk")
+    assert done.err == "husk cannot be checked in single repositories.\n"
+    assert done.code == 2
+    # Findings of other kinds are reported, but they do not hide that.
+    done = run("check", "--repository", "a", "--kind", "husk", "size-mismatch")
+    assert len(done.rows) == 2
+    assert done.code == 2
+
+
+def test_fixed_findings_are_gone(damaged: Redis) -> None:
+    done = run("check", "--fix", "--yes")
+    assert done.code == 0
+    assert done.out.count("\tRepaired\n") + done.out.count("\tAlready resolved, skipped\n") == 4
+    assert re.search(r"^4 findings, 3 of them errors\. Repaired: \d", done.out, re.MULTILINE)
+    assert run("check", "--kind", *(frozenset(FINDING_KINDS) - TRUTH_KINDS)) == run("check")
+    assert set(contents(damaged)) == {
+        f"blobs::{digest(3)}".encode(),
+        b"repository::a::blobs",
+        f"repository::a::blobs::{digest(3)}".encode(),
+    }
+
+
+def test_what_a_fix_keeps_is_still_a_finding(default_cache: Redis) -> None:
+    write_member(default_cache, "a", digest(1), override="absent")
+    with override_settings(BLOBCACHE={"default": {"ROLE": "primary"}}):
+        done = run("check", "--fix", "--yes", "--json")
+    assert (json.loads(done.out)["outcome"], done.code) == ("kept", 1)
+
+
+def test_invalid_arguments_are_refused(default_cache: Redis) -> None:
+    done = run("check", "--kind", "wrong\x1b[31m")
+    assert "argument --kind: " in done.err
+    assert "\x1b" not in done.err
+    assert done.code == 2
+    assert "expected at least one argument" in run("check", "--repository").err
+    done = run("check", "--repository", "Not a Name")
+    assert "not a valid repository name" in done.err
+    assert done.code == 2
+
+
+def test_a_read_only_registry_is_checked_and_not_fixed(damaged: Redis) -> None:
+    with override_settings(BLOBCACHE={"default": {"READ_ONLY": True}}):
+        assert run("check").code == 1
+        done = run("check", "--fix", "--yes")
+    assert "read-only" in done.err
+    assert done.code == 2
+
+
+def test_a_registry_in_memory_cannot_be_checked() -> None:
+    with override_settings(BLOBCACHE={"default": MEMORY}):
+        done = run("check")
+    assert "'default' keeps no index" in done.err
+    assert done.code == 2
+
+
+def test_a_check_that_redis_does_not_answer_has_failed() -> None:
+    with cache_at(GONE):
+        done = run("check")
+    assert "The cache is not available" in done.err
+    assert done.code == 2

@@ -1,0 +1,38 @@
+"""The help of each subcommand, and its example."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from blobcache.management.commands.blobcache import SUBCOMMANDS
+from blobcache.management.subcommand import EXIT_CODES, Subcommand
+from tests.management.running import HELLO, run, run_line, write_sample
+
+
+@pytest.mark.parametrize("subcommand", SUBCOMMANDS, ids=lambda each: each.name)
+class TestEach:
+    def test_the_example_runs(self, default_cache: Redis, subcommand: type[Subcommand]) -> None:
+        write_sample(default_cache)
+        for line in subcommand.example.splitlines():
+            done = run_line(line, stdin=f"{HELLO}\n")
+            assert done.code == (1 if subcommand.name == "check" else 0), done.err
+            assert done.out
+            assert done.err == ""
+
+    def test_the_help_ends_with_exit_codes_and_the_example(
+        self, capsys: pytest.CaptureFixture[str], subcommand: type[Subcommand]
+    ) -> None:
+        assert run(subcommand.name, "--help").code == 0
+        text = capsys.readouterr().out
+        assert EXIT_CODES in text
+        lines = subcommand.example.splitlines()
+        assert [line.strip() for line in text.splitlines()[-len(lines) :]] == lines
+        assert all(len(line) < 80 for line in subcommand.description.splitlines())
+
+
+def test_the_help_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    run("--help")
+    text = capsys.readouterr().out
+    assert [each.name for each in SUBCOMMANDS if f"    {each.name} " not in text] == []
+    assert EXIT_CODES in text
