@@ -8,7 +8,7 @@ To understand the service alone, read in this order; none of these files opens a
 4. `service`: the descriptor service and the provider, which put these together.
 
 `blobcache.transport` sends the commands; `wrong_types` and `cluster` have rare cases of a write,
-and `fills` the write of read-through.
+`fills` has the write of read-through, and `additions` that of a warm, whose notes `work` keeps.
 Lists need `index` and `index_build`, the index of repository names, and `listings`, the catalog.
 Checks and repairs need `records`, `walk` and `removals`. `options`, `checks` and `status` are about
 the configuration and the server.
@@ -30,6 +30,8 @@ clear           Deletes the fields. Unknown if there  Unknown unless the digest 
                 are none.                             override is left of an interrupted clear.
                                                       Deletes the membership, in the role ``cache``
                                                       the global fields, and the override.
+add_many        Writes the hash if it is missing.     Writes what is missing: the hash, the
+                Changes nothing that is there.        override, the membership.
 fill            Writes the hash with an expiry, only  There is none.
                 if a stat cannot read one.
 stat_many       The known ones, by digest: one round  The same.

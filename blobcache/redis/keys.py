@@ -145,6 +145,12 @@ class CatalogKeys(NamedTuple):
     by_bytes: bytes
     """A sorted set: names by their counted bytes."""
 
+    warm: bytes
+    """A hash: the notes of a warm, to go on where it stopped."""
+
+    warm_lock: bytes
+    """A string with an expiry: the token of the process that warms."""
+
     @classmethod
     def of(cls, registry: str = "") -> CatalogKeys:
         """Return the keys beside the registry's own, or of one `registry` in another Redis."""

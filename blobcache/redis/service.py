@@ -18,6 +18,7 @@ from blobcache.exceptions import CacheUnavailable, DescriptorCorrupt
 from blobcache.figures.store import RedisFigureStore
 from blobcache.findings import Kind
 from blobcache.redis import commands, replies
+from blobcache.redis.additions import add
 from blobcache.redis.checks import check_caches
 from blobcache.redis.clears import CLEAR_GLOBAL, CLEAR_SCOPED
 from blobcache.redis.cluster import clear_in_order
@@ -29,6 +30,7 @@ from blobcache.redis.records import read_records, read_replies
 from blobcache.redis.removals import RedisRemovals
 from blobcache.redis.status import server_status
 from blobcache.redis.walk import RedisKeyWalk
+from blobcache.redis.work import RedisWork
 from blobcache.redis.wrong_types import delete_wrong_types, unreadable_media_type_deletes
 from blobcache.reference import RepositoryName
 from blobcache.services.base import SetResult
@@ -36,6 +38,7 @@ from blobcache.services.metrics import metered, purge_outcome, purged_number
 from blobcache.services.purging import PurgesMany, purge_step
 from blobcache.services.records import Record
 from blobcache.services.rules import (
+    AddsMany,
     BaseDescriptorService,
     FillsMisses,
     Rules,
@@ -51,10 +54,12 @@ if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
     from blobcache.conf import RegistrySettings
+    from blobcache.services.additions import Addition
     from blobcache.services.base import PurgeManyResult
     from blobcache.services.catalog import Budgets
     from blobcache.services.figures import FigureStore
     from blobcache.services.records import KeyWalk, Removals
+    from blobcache.services.work import Work
     from blobcache.transport.packing import Call, Reply
 
 _D = TypeVar("_D", bound=str)
@@ -65,7 +70,7 @@ _SCOPES = 4096
 __all__ = ["RedisBlobDescriptorCacheProvider", "RedisOptions", "RedisService"]
 
 
-class RedisService(BaseDescriptorService):
+class RedisService(AddsMany, BaseDescriptorService):
     """The service of one scope. `RedisBlobDescriptorCacheProvider` is that of the global one."""
 
     __slots__ = ("_options", "_server", "_stat_template", "catalog")
@@ -200,6 +205,10 @@ class RedisService(BaseDescriptorService):
             raise CacheUnavailable("Another program keeps writing keys of the wrong type here.")
         return True
 
+    def _add_many(self, additions: Sequence[Addition]) -> list[Addition]:
+        fields, ttl, index = self._options.size_fields, self.rules.ttl, self.catalog.index
+        return add(self._server, self.repository, additions, index, size_fields=fields, ttl=ttl)
+
     def _clear(self, digest: Digest) -> Descriptor | None:
         repository, takes_blob = self.repository, self.rules.role == "cache"
         if repository is not None and self._server.is_cluster:
@@ -297,6 +306,11 @@ class RedisBlobDescriptorCacheProvider(PurgesMany, FillsMisses, RedisService):
     def removals(self) -> Removals:
         """See `BrowsableProvider.removals`."""
         return RedisRemovals(self._server, self.rules, type(self))
+
+    def warm_work(self) -> Work:
+        """See `BrowsableProvider.warm_work`."""
+        index = self.catalog.index
+        return RedisWork(index.server, index.keys.warm, index.keys.warm_lock)
 
     @metered("purge", purge_outcome, number=purged_number)
     def purge_many(self, digests: Iterable[str], cursor: str = "") -> PurgeManyResult:

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from blobcache.descriptor import Descriptor
     from blobcache.digest import Digest
     from blobcache.reference import RepositoryName
+    from blobcache.services.additions import Addition
     from blobcache.services.catalog import Catalog
     from blobcache.services.figures import FigureStore
     from blobcache.services.records import KeyWalk, Record, Removals
     from blobcache.services.rules import Rules
     from blobcache.services.status import ServerStatus
     from blobcache.services.truth import Answer, Reachable, StoredLink, Unknown, Witness
+    from blobcache.services.work import Work
 
 __all__ = [
     "Backend",
@@ -219,6 +221,18 @@ class BrowsableService(BlobDescriptorService, Protocol):
         """See `RecordReader.records`."""
         ...
 
+    def add_many(self, additions: Sequence[Addition]) -> list[Addition]:
+        """Write the missing parts of descriptors, each only if it is still missing.
+
+        `services.additions.plan` says what is missing. Returns for each addition what was created.
+        An addition for an alias adds nothing for its canonical digest. One round trip; on a cluster
+        up to four, with the membership last.
+
+        Raises `DigestMismatch`, `RepositoryNameInvalid`, `OperationUnsupported` and
+        `CacheUnavailable` as `set_descriptor` does.
+        """
+        ...
+
 
 class BrowsableProvider(BrowsableService, BlobDescriptorCacheProvider, Protocol):
     """A provider that can list what it holds."""
@@ -238,6 +252,10 @@ class BrowsableProvider(BrowsableService, BlobDescriptorCacheProvider, Protocol)
 
     def removals(self) -> Removals:
         """Return the guarded removals of damaged data, for repairs."""
+        ...
+
+    def warm_work(self) -> Work:
+        """Return the notes of a warm of this registry."""
         ...
 
     def server_status(self) -> ServerStatus:

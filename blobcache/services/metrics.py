@@ -15,6 +15,7 @@ Without the extra the decorators return the method unchanged.
 | ``stat`` | ``hit``, ``miss``, ``corrupt`` |
 | ``stat_many`` | ``hit``, ``miss`` (corrupt ones included) |
 | ``set`` | ``created``, ``updated`` |
+| ``add``, by a warm | ``created``, each descriptor |
 | ``fill``, by read-through | ``created``, ``kept`` |
 | ``clear`` | ``cleared``, ``miss`` |
 | ``purge``, each step and digest | ``continued``, ``purged`` at the end; its clears count too |
@@ -65,7 +66,7 @@ with suppress(ImportError):  # without the extra
     prometheus = import_module("prometheus_client")
     import_module("prometheus_client.core")
 
-Operation = Literal["stat", "stat_many", "set", "fill", "clear", "purge"]
+Operation = Literal["stat", "stat_many", "set", "add", "fill", "clear", "purge"]
 
 BUCKETS = (
     *(0.00005, 0.0001, 0.00015, 0.00025, 0.0005),

@@ -20,17 +20,19 @@ from blobcache.exceptions import (
     MediaTypeInvalid,
     OperationUnsupported,
 )
+from blobcache.services.additions import Addition, created_number
 from blobcache.services.audit import Change, announce, is_observed, log_unknown_outcome
 from blobcache.services.metrics import metered, metered_batch, set_outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from blobcache.conf import RegistrySettings, Role
     from blobcache.reference import RepositoryName
     from blobcache.services.base import SetResult
 
 __all__ = [
+    "AddsMany",
     "BaseDescriptorService",
     "FillsMisses",
     "Rules",
@@ -190,6 +192,34 @@ class FillsMisses(BaseDescriptorService):
 
     @abstractmethod
     def _fill(self, digest: Digest, descriptor: Descriptor, seconds: int) -> bool: ...
+
+
+class AddsMany(BaseDescriptorService):
+    """Implements a service's `add_many` over one abstract method."""
+
+    __slots__ = ()
+
+    @metered("add", lambda _: "created", number=created_number)
+    def add_many(self, additions: Sequence[Addition]) -> list[Addition]:
+        """See `BrowsableService.add_many`."""
+        self.rules.require_writable()
+        if self.repository is not None:
+            self.repository.require_oci()
+        for addition in additions:
+            _require_same_content(addition.digest, addition.descriptor)
+        try:
+            added = self._add_many(additions)
+        except CacheUnavailable:
+            for addition in additions:
+                self._log_unknown_outcome("set", addition.digest)
+            raise
+        for addition in added:
+            if addition.is_missing:
+                self._announce("set", addition.digest, None, addition.descriptor)
+        return added
+
+    @abstractmethod
+    def _add_many(self, additions: Sequence[Addition]) -> list[Addition]: ...
 
 
 def _require_same_content(digest: Digest, descriptor: Descriptor) -> None:
