@@ -328,6 +328,9 @@ class FileSystemLister:
         descriptor = self._used(path, _FOLDER, os.dup)
         try:
             yield descriptor
+        except FileNotFoundError as error:  # It was deleted meanwhile.
+            self.root()
+            raise Missing(path) from error
         except OSError as error:
             raise unreadable(f"{self.place}/{path}", error) from error
         finally:
