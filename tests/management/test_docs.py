@@ -1,0 +1,89 @@
+"""The commands of the documentation: each runs, and writes what the page shows."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+from redis import Redis
+
+from blobcache.management.commands.blobcache import SUBCOMMANDS
+from tests.doctor.damage import contents, digest
+from tests.management.running import HELLO, ROOT, Terminal, run, run_line, write_sample
+
+PAGE = (ROOT / "docs" / "command-line.md").read_text()
+SESSIONS = re.findall(r"^```console\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+VOLATILE = ("status", "reindex")
+"""Subcommands whose output has times and versions."""
+
+
+def shown(output: str, command: str) -> list[str]:
+    """The lines in an order of their own: lists have none. Some numbers are as good as others."""
+    if command.split()[3] in VOLATILE:
+        output = re.sub(r"\d[\d.:TZ-]*", "0", output)
+    return sorted(output.splitlines())
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=lambda text: text.split()[4])
+def test_a_session_shows_what_a_terminal_shows(
+    default_cache: Redis, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blobcache.management.writing.find_spec", lambda _: None)
+    write_sample(default_cache)
+    run("reindex")
+    for part in session.split("$ ")[1:]:
+        command, _, expected = part.partition("\n")
+        done = run_line(command, out=Terminal())
+        assert shown(done.out, command) == shown(expected, command)
+
+
+def test_every_subcommand_has_a_section_with_a_session() -> None:
+    sections = re.findall(r"^## (.+)$", PAGE, re.MULTILINE)[1:]
+    assert sections == [each.name for each in SUBCOMMANDS]
+    assert [
+        name
+        for name in sections
+        if f"$ python manage.py blobcache {name}" not in PAGE.partition(f"\n## {name}\n")[2]
+    ] == []
+
+
+def pipeline(page: str, word: str) -> list[str]:
+    """The commands of the only pipeline on the page that has this word."""
+    text = (ROOT / "docs" / page).read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    (block,) = [each for each in blocks if word in each and "|" in each]
+    return [part.strip() for part in re.split(r" \|\s", block)]
+
+
+def run_pipeline(commands: list[str], output: str = "") -> str:
+    """Run ours in this process and the others in a shell; `output` is what comes in."""
+    for command in commands:
+        if command.startswith("python manage.py "):
+            done = run_line(command, stdin=output)
+            assert done.code == 0, done.err
+            output = done.out
+        else:
+            output = subprocess.run(
+                ["/bin/sh", "-c", command], input=output, capture_output=True, text=True, check=True
+            ).stdout
+    return output
+
+
+def test_what_is_damaged_can_be_cleared_by_a_pipeline(default_cache: Redis) -> None:
+    write_sample(default_cache)
+    run_pipeline(pipeline("command-line.md", "awk"))
+    kept = contents(default_cache)[b"repository::team/app::blobs"]
+    assert kept == {HELLO.encode()}
+
+
+def test_what_a_garbage_collection_deleted_can_be_purged_by_a_pipeline(
+    default_cache: Redis,
+) -> None:
+    write_sample(default_cache)
+    registry, *commands = pipeline("operating.md", "garbage-collect")
+    assert registry.startswith("registry garbage-collect")
+    printed = f"team/app\n2 blobs marked\nblob eligible for deletion: {HELLO}\n"
+    run_pipeline(commands, printed)
+    assert default_cache.keys(f"*{HELLO}*") == []
+    assert default_cache.exists(f"blobs::{digest(1)}")
