@@ -24,9 +24,8 @@ from blobcache.backends.listers import Lister, Missing, NotAFile, Unreadable, un
 from blobcache.conf import RegistrySettings, import_or_error
 from blobcache.descriptor import Descriptor
 from blobcache.digest import ALGORITHMS, Digest
-from blobcache.exceptions import BackendUnavailable, BlobUnknown, DigestInvalidFormat
+from blobcache.exceptions import BackendUnavailable, BlobUnknown
 from blobcache.media_types import OCTET_STREAM
-from blobcache.raw import quoted
 from blobcache.reference import RepositoryName
 from blobcache.services.base import BlobDescriptorCacheProvider
 from blobcache.services.truth import (
@@ -40,6 +39,7 @@ from blobcache.services.truth import (
     StoredLink,
     Unknown,
     Witness,
+    parse_position,
 )
 
 __all__ = ["LISTERS", "StorageBackend"]
@@ -178,7 +178,7 @@ class StorageBackend:
         kinds = list(LinkKind)
         start = ""
         if after:
-            kind, digest = _position(after)
+            kind, digest = parse_position(after)
             kinds = kinds[kinds.index(kind) :]
             start = layout.link_entry(digest)
         with _translated():
@@ -315,14 +315,6 @@ def _md5(digest: Digest) -> str:
 
 def _unknown(digest: Digest) -> BlobUnknown:
     return BlobUnknown(f"The registry does not store {digest}.", {"digest": str(digest)})
-
-
-def _position(after: str) -> tuple[LinkKind, Digest]:
-    """Parse a `StoredLink.position`. Raises `DigestInvalid`."""
-    kind, _, digest = after.partition("/")
-    if kind not in set(LinkKind):
-        raise DigestInvalidFormat(f"{quoted(after)} does not have the form 'layer/sha256:…'.")
-    return LinkKind(kind), Digest(digest)
 
 
 @contextmanager

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
+from blobcache.digest import Digest
+from blobcache.exceptions import DigestInvalidFormat
+from blobcache.raw import quoted
+
 if TYPE_CHECKING:
     from blobcache.descriptor import Descriptor
-    from blobcache.digest import Digest
 
 __all__ = [
     "Absent",
@@ -26,6 +29,7 @@ __all__ = [
     "StoredLink",
     "Unknown",
     "Witness",
+    "parse_position",
 ]
 
 
@@ -153,3 +157,11 @@ class StoredLink:
     def position(self) -> str:
         """Where the link is in the list of its repository's links: see `Backend.members`."""
         return f"{self.kind}/{self.digest}"
+
+
+def parse_position(position: str) -> tuple[LinkKind, Digest]:
+    """Parse a `StoredLink.position`. Raises `DigestInvalid`."""
+    kind, _, digest = position.partition("/")
+    if kind not in set(LinkKind):
+        raise DigestInvalidFormat(f"{quoted(position)} does not have the form 'layer/sha256:…'.")
+    return LinkKind(kind), Digest(digest)

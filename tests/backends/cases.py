@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from blobcache.services.truth import (
@@ -187,6 +187,13 @@ def _damaged(
     )
 
 
+def _other_blob(case: Case, other: str) -> Case:
+    """Link the other blob too: a registry serves it only to a repository that has it."""
+    assert case.repository is not None
+    link = {layer_link(case.repository, other): other.encode()}
+    return replace(case, files={**case.files, **link})
+
+
 def _of_links() -> list[Case]:
     def own(name: str) -> str:
         return digest_of(_content(name))
@@ -203,7 +210,7 @@ def _of_links() -> list[Case]:
         _layer("long-link", own("long-link") + "0" * 10_000, unknown(), 500),
         _layer("two-digests", own("two-digests") + own("two-digests"), unknown(), 500),
         _layer("path", "sha256:../../../../../../../../etc/passwd", unknown(), 500),
-        _layer("other-blob", other, unknown(), 200),
+        _other_blob(_layer("other-blob", other, unknown(), 200), other),
         _layer("link-is-folder", None, unknown(), 500),
         _damaged("data-missing", absent(), 404),
         _damaged("data-is-folder", absent(Damage.STORAGE_DAMAGE), 404, folder=True),

@@ -1,4 +1,4 @@
-"""CNCF distribution 2.x, as Debian's `docker-registry`, with its descriptor cache in a Redis.
+"""CNCF distribution 2.x, as Debian's `docker-registry`, its descriptor cache in a Redis or none.
 
 The registry picks its own port and logs it, so that two never use the same one.
 """
@@ -17,7 +17,7 @@ from tests.interop.processes import Server, run
 from tests.servers import installed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["Registry", "running_registry"]
@@ -31,14 +31,23 @@ class Registry:
     `stop` and `start` again is a restart: storage and cache stay, the address changes.
     """
 
-    def __init__(self, directory: Path, redis: embedded.Server, *, pool_max_idle: int = 16) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        redis: embedded.Server | None,
+        *,
+        pool_max_idle: int = 16,
+        storage: Path | None = None,
+        auth: Mapping[str, object] | None = None,
+    ) -> None:
         self._program = str(installed("docker-registry"))
         self._directory = directory
         self._config = directory / "config.json"
-        self._config.write_text(json.dumps(self._settings(redis, pool_max_idle)))
         self._server: Server | None = None
-        self.storage = directory / "storage"
+        self.storage = storage or directory / "storage"
         """The root of the registry's file system layout (`docker/registry/v2/…`)."""
+        settings = self._settings(redis, pool_max_idle)
+        self._config.write_text(json.dumps(settings | ({"auth": auth} if auth else {})))
         self.client = RegistryClient("")
         """Requests to this registry; a new one with each start."""
 
@@ -80,31 +89,42 @@ class Registry:
         command = [self._program, "garbage-collect", *flags, str(self._config)]
         return run(command, _environment())
 
-    def _settings(self, redis: embedded.Server, pool_max_idle: int) -> dict[str, object]:
-        return {
+    def _settings(self, redis: embedded.Server | None, pool_max_idle: int) -> dict[str, object]:
+        storage: dict[str, object] = {
+            "filesystem": {"rootdirectory": str(self.storage)},
+            "delete": {"enabled": True},
+            "maintenance": {"uploadpurging": {"enabled": False}},
+        }
+        settings: dict[str, object] = {
             "version": "0.1",
             "log": {"level": "info"},
-            "storage": {
-                "filesystem": {"rootdirectory": str(self._directory / "storage")},
-                "delete": {"enabled": True},
-                "cache": {"blobdescriptor": "redis"},
-                "maintenance": {"uploadpurging": {"enabled": False}},
-            },
-            "redis": {
+            "storage": storage,
+            "http": {"addr": "127.0.0.1:0", "secret": "interop"},
+        }
+        if redis is not None:
+            storage["cache"] = {"blobdescriptor": "redis"}
+            settings["redis"] = {
                 "addr": f"127.0.0.1:{redis.port}",
                 "db": 0,
                 "pool": {"maxidle": pool_max_idle},
-            },
-            "http": {"addr": "127.0.0.1:0", "secret": "interop"},
-        }
+            }
+        return settings
 
 
 @contextmanager
 def running_registry(
-    directory: Path, redis: embedded.Server, *, pool_max_idle: int = 16
+    directory: Path,
+    redis: embedded.Server | None = None,
+    *,
+    pool_max_idle: int = 16,
+    storage: Path | None = None,
+    auth: Mapping[str, object] | None = None,
 ) -> Iterator[Registry]:
-    """Run a registry in `directory` for as long as the context lasts."""
-    registry = Registry(directory, redis, pool_max_idle=pool_max_idle)
+    """Run a registry in `directory` for as long as the context lasts.
+
+    `storage` is another directory for its storage, `auth` its section of the configuration.
+    """
+    registry = Registry(directory, redis, pool_max_idle=pool_max_idle, storage=storage, auth=auth)
     try:
         registry.start()
         yield registry

@@ -1,0 +1,427 @@
+"""What answers prove nothing: all that a server may send that is not a registry's own word."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from collections.abc import Iterator
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from blobcache.backends.registry import RegistryBackend
+from blobcache.backends.registry_http import USER_AGENT, Client
+from blobcache.backends.registry_options import RegistryOptions
+from blobcache.exceptions import BackendUnavailable
+from blobcache.services.truth import Absent, Damage, Doubt, Present, Unknown
+from tests.backends.hostile import Request, Script, response, serving
+from tests.interop.oci import digest_of
+
+CONTENT = b"the bytes of a blob"
+DIGEST = digest_of(CONTENT)
+OTHER = digest_of(b"others")
+NAME = "team/app"
+HTML = "<!doctype html><title>Welcome</title>"
+
+
+def backend_of(url: str, version: int = 2, **options: Any) -> RegistryBackend:
+    """Return a backend that repeats nothing."""
+    return RegistryBackend(Client(RegistryOptions({"url": url, "retries": 0, **options})), version)
+
+
+def errors(*codes: str) -> str:
+    return json.dumps({"errors": [{"code": code, "message": "m"} for code in codes]})
+
+
+def first_byte(size: int = len(CONTENT), **headers: str) -> bytes:
+    """Return what a registry answers to a request for the first byte."""
+    named = {"Docker_Content_Digest": DIGEST, "Content_Range": f"bytes 0-0/{size}"}
+    return response(206, CONTENT[:1], **{**named, **headers})
+
+
+def refusing(answer: bytes) -> Script:
+    return lambda _: answer
+
+
+def forever(chunk: bytes, begin: bytes = b"") -> Script:
+    return lambda _: itertools.chain([begin], itertools.repeat(chunk))
+
+
+def redirecting(target: str) -> Script:
+    return refusing(response(307, Location=target))
+
+
+DEEP = "[" * 20_000
+
+USELESS: dict[str, tuple[Script, Doubt]] = {
+    "401 without a challenge": (refusing(response(401, errors("UNAUTHORIZED"))), Doubt.DENIED),
+    "403": (refusing(response(403, errors("DENIED"))), Doubt.DENIED),
+    "407": (refusing(response(407)), Doubt.FAILED),
+    "429": (refusing(response(429, errors("TOOMANYREQUESTS"))), Doubt.THROTTLED),
+    "500": (refusing(response(500, errors("UNKNOWN"))), Doubt.FAILED),
+    "500 that says blob unknown": (refusing(response(500, errors("BLOB_UNKNOWN"))), Doubt.FAILED),
+    "502": (refusing(response(502, HTML)), Doubt.FAILED),
+    "503": (refusing(response(503)), Doubt.FAILED),
+    "504": (refusing(response(504)), Doubt.TIMEOUT),
+    "410 that says blob unknown": (refusing(response(410, errors("BLOB_UNKNOWN"))), Doubt.FAILED),
+    "204": (refusing(response(204)), Doubt.FAILED),
+    "a page": (refusing(response(404, HTML, Content_Type="text/html")), Doubt.FAILED),
+    "a plain 404": (refusing(response(404, "404 page not found\n")), Doubt.FAILED),
+    "an empty 404": (refusing(response(404)), Doubt.FAILED),
+    "name unknown": (refusing(response(404, errors("NAME_UNKNOWN"))), Doubt.FAILED),
+    "another error too": (refusing(response(404, errors("BLOB_UNKNOWN", "DENIED"))), Doubt.FAILED),
+    "no error": (refusing(response(404, errors())), Doubt.FAILED),
+    "a code that is a number": (refusing(response(404, '{"errors":[{"code":1}]}')), Doubt.FAILED),
+    "errors that are none": (refusing(response(404, '{"errors":"BLOB_UNKNOWN"}')), Doubt.FAILED),
+    "a list": (refusing(response(404, '["BLOB_UNKNOWN"]')), Doubt.FAILED),
+    "nested too deeply": (refusing(response(404, DEEP)), Doubt.FAILED),
+    "an error that is cut": (
+        refusing(response(404, errors("BLOB_UNKNOWN"), Content_Length="500")),
+        Doubt.FAILED,
+    ),
+    "an error that is too long": (
+        refusing(response(404, errors("BLOB_UNKNOWN") + " " * 70_000)),
+        Doubt.FAILED,
+    ),
+    "a body that is cut": (refusing(first_byte()[:-1]), Doubt.FAILED),
+    "a body that is too long": (refusing(first_byte(Content_Length="2") + b"x"), Doubt.FAILED),
+    "200 whose body is cut": (
+        refusing(response(200, Content_Length="19", Docker_Content_Digest=DIGEST)),
+        Doubt.FAILED,
+    ),
+    "200 without a length": (
+        refusing(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nbody"),
+        Doubt.FAILED,
+    ),
+    "a length that is no number": (
+        refusing(response(200, HTML, Content_Length="+19")),
+        Doubt.FAILED,
+    ),
+    "a length of many digits": (
+        refusing(response(200, HTML, Content_Length="9" * 5000)),
+        Doubt.FAILED,
+    ),
+    "a length beyond all": (
+        refusing(response(200, CONTENT, Content_Length="9" * 19)),
+        Doubt.FAILED,
+    ),
+    "two lengths": (
+        refusing(response(200, CONTENT, Content_Length="19\r\nContent-Length: 20")),
+        Doubt.FAILED,
+    ),
+    "another range": (refusing(first_byte(Content_Range="bytes 5-5/19")), Doubt.FAILED),
+    "a range of unknown size": (refusing(first_byte(Content_Range="bytes 0-0/*")), Doubt.FAILED),
+    "a range of nothing": (refusing(first_byte(size=0)), Doubt.FAILED),
+    "a range that is none": (refusing(first_byte(Content_Range="bytes 0-0/1e9")), Doubt.FAILED),
+    "a page for everything": (
+        refusing(response(200, HTML, Content_Type="text/html; charset=utf-8")),
+        Doubt.FAILED,
+    ),
+    "something encoded": (
+        refusing(
+            response(200, gzip.compress(bytes(10**6)), Content_Encoding="gzip", Content_Type="a/b")
+        ),
+        Doubt.FAILED,
+    ),
+    "no HTTP": (refusing(b"SSH-2.0-OpenSSH\r\n"), Doubt.FAILED),
+    "nothing": (refusing(b""), Doubt.FAILED),
+    "half a head": (refusing(b"HTTP/1.1 404 Not Found\r\nContent-Le"), Doubt.FAILED),
+    "a head without an end": (
+        forever(b"X: " + b"x" * 1000 + b"\r\n", b"HTTP/1.1 200 OK\r\n"),
+        Doubt.FAILED,
+    ),
+    "a line without an end": (forever(b"x" * 1000, b"HTTP/1.1 200 OK\r\nX: "), Doubt.FAILED),
+    "continue without an end": (forever(b"HTTP/1.1 100 Continue\r\n\r\n"), Doubt.FAILED),
+    "a redirect without an end": (
+        lambda request: response(302, Location=request.target),
+        Doubt.FAILED,
+    ),
+    "a redirect to a file": (redirecting("file:///etc/passwd"), Doubt.FAILED),
+    "a redirect to a user": (redirecting("http://user:pw@127.0.0.1/"), Doubt.FAILED),
+    "a redirect to nothing": (redirecting("http://"), Doubt.FAILED),
+    "a redirect to a wrong port": (redirecting("http://127.0.0.1:99999/"), Doubt.FAILED),
+    "a redirect with a new line": (redirecting("http://127.0.0.1/\x0bX:y"), Doubt.FAILED),
+    "a redirect without a target": (refusing(response(307)), Doubt.FAILED),
+}
+
+
+@pytest.mark.parametrize("name", USELESS)
+@pytest.mark.parametrize("version", [2, 3])
+def test_an_answer_that_proves_nothing_is_unknown(name: str, version: int) -> None:
+    script, doubt = USELESS[name]
+    with serving(script) as server:
+        answer = backend_of(server.url, version).stat(DIGEST, NAME)
+    assert isinstance(answer, Unknown)
+    assert answer.doubt is doubt
+    assert answer.damage is None
+    assert answer.reason.isprintable()
+    assert len(answer.reason) < 1000
+
+
+def test_a_registry_that_is_not_there_is_unknown() -> None:
+    with serving(refusing(b"")) as server:
+        url = server.url
+    answer = backend_of(url).stat(DIGEST, NAME)
+    assert answer == Unknown(Doubt.FAILED, f"GET {url}/v2/{NAME}/blobs/{DIGEST}: no connection.")
+
+
+@pytest.mark.parametrize("code", ["BLOB_UNKNOWN", "MANIFEST_UNKNOWN"])
+def test_absent_is_what_the_registry_says_to_a_get(code: str) -> None:
+    with serving(refusing(response(404, errors(code)))) as server:
+        answer = backend_of(server.url, 3).stat(DIGEST, NAME)
+    assert isinstance(answer, Absent)
+    assert f"404 {code}" in answer.evidence
+    assert [request.method for request in server.requests] == ["GET", "GET"]
+    blob, manifest = server.requests
+    assert blob.path == f"/v2/{NAME}/blobs/{DIGEST}"
+    assert blob.headers["Range"] == "bytes=0-0"
+    assert manifest.path == f"/v2/{NAME}/manifests/{DIGEST}"
+    assert manifest.headers["Accept"].count("application/vnd.") == 4
+    for request in server.requests:
+        assert request.headers["User-Agent"] == USER_AGENT
+        assert request.headers["Accept-Encoding"] == "identity"
+        assert request.headers["Authorization"] is None
+
+
+def test_a_blob_is_present_by_its_first_byte() -> None:
+    with serving(refusing(first_byte())) as server:
+        answer = backend_of(server.url).stat(DIGEST, NAME)
+    assert isinstance(answer, Present)
+    assert answer.descriptor.size == len(CONTENT)
+
+
+def test_of_a_registry_without_ranges_no_more_than_a_byte_is_read() -> None:
+    def script(_: Request) -> Iterator[bytes]:
+        yield response(200, Content_Length=str(2**40), Docker_Content_Digest=DIGEST)
+        while True:
+            yield bytes(2**16)
+
+    with serving(script) as server:
+        answer = backend_of(server.url).stat(DIGEST, NAME)
+    assert isinstance(answer, Present)
+    assert answer.descriptor.size == 2**40
+
+
+def test_an_empty_blob_may_have_no_first_byte() -> None:
+    empty = digest_of(b"")
+
+    def script(request: Request) -> bytes:
+        return response(416) if "Range" in request.headers else response(200)
+
+    with serving(script) as server:
+        answer = backend_of(server.url).stat(empty, NAME)
+        damaged = backend_of(server.url).stat(DIGEST, NAME)
+    assert isinstance(answer, Present)
+    assert (answer.descriptor.size, answer.damage) == (0, None)
+    assert isinstance(damaged, Present)
+    assert damaged.damage is Damage.STORAGE_DAMAGE
+
+
+def test_another_blob_of_the_same_algorithm_is_a_corrupt_link() -> None:
+    with serving(refusing(first_byte(Docker_Content_Digest=OTHER))) as server:
+        answer = backend_of(server.url).stat(DIGEST, NAME)
+    assert isinstance(answer, Unknown)
+    assert (answer.doubt, answer.damage) == (Doubt.LINK, Damage.CORRUPT_LINK)
+
+
+@pytest.mark.parametrize("header", ["sha256:beef", "x" * 5000, "sha512:" + "0" * 128])
+def test_a_digest_that_names_nothing_useful_is_ignored(header: str) -> None:
+    with serving(refusing(first_byte(Docker_Content_Digest=header))) as server:
+        answer = backend_of(server.url).stat(DIGEST, NAME)
+    assert isinstance(answer, Present)
+    assert answer.descriptor.digest == DIGEST
+
+
+def test_a_manifest_has_to_have_its_digest() -> None:
+    def script(request: Request) -> bytes:
+        if "/blobs/" in request.path:
+            return response(404, errors("BLOB_UNKNOWN"))
+        return response(200, b"something else", Docker_Content_Digest=DIGEST)
+
+    with serving(script) as server:
+        answer = backend_of(server.url, 3).stat(DIGEST, NAME)
+    assert isinstance(answer, Unknown)
+    assert answer.doubt is Doubt.FAILED
+
+
+def test_a_manifest_is_not_read_beyond_its_largest_size() -> None:
+    def script(request: Request) -> Iterator[bytes]:
+        if "/blobs/" in request.path:
+            yield response(404, errors("BLOB_UNKNOWN"))
+            return
+        yield response(200, Content_Length=str(2**40))
+        while True:
+            yield bytes(2**18)
+
+    with serving(script) as server:
+        answer = backend_of(server.url, 3).stat(DIGEST, NAME)
+    assert isinstance(answer, Unknown)
+    assert "more than 4194304 bytes" in answer.reason
+
+
+def test_a_redirect_is_followed_to_where_the_data_is() -> None:
+    with serving(refusing(response(206, b"t", Content_Range="bytes 0-0/19"))) as storage:
+        target = f"{storage.url}/bucket/key?signature=secret"
+        with serving(redirecting(target)) as server:
+            answer = backend_of(server.url).stat(DIGEST, NAME)
+    assert isinstance(answer, Present)
+    assert answer.descriptor.size == 19
+    assert "secret" not in answer.evidence
+    assert storage.requests[0].headers["Range"] == "bytes=0-0"
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        response(404, errors("BLOB_UNKNOWN")),
+        response(404, "<Error><Code>NoSuchKey</Code></Error>"),
+        response(200, HTML, Content_Type="text/html", Docker_Content_Digest=DIGEST),
+    ],
+)
+def test_where_a_redirect_leads_nobody_says_absent(gone: bytes) -> None:
+    with (
+        serving(refusing(gone)) as storage,
+        serving(redirecting(f"{storage.url}/bucket/key?signature=secret")) as server,
+    ):
+        answer = backend_of(server.url).stat(DIGEST, NAME)
+    assert isinstance(answer, Unknown)
+    assert "secret" not in answer.reason
+    assert storage.url in answer.reason
+
+
+class Clock:
+    """A clock that goes on a second with each look at it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"",
+        b"HTTP/1.1 404 Not Found\r\nX: ",
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 60000\r\n\r\n",
+        b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\nea60\r\n",
+        b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 60000\r\n\r\n",
+    ],
+)
+def test_a_server_that_drips_ends_in_time(begin: bytes) -> None:
+    """Each byte comes at once, so that no limit for a single read is ever reached."""
+    with serving(forever(b"x", begin)) as server:
+        options = RegistryOptions({"url": server.url, "timeout": 60, "retries": 0})
+        answer = RegistryBackend(Client(options, clock=Clock())).stat(DIGEST, NAME)
+    assert isinstance(answer, Unknown)
+    assert answer.doubt in {Doubt.TIMEOUT, Doubt.DENIED}
+
+
+def test_a_server_that_is_silent_ends_in_time() -> None:
+    def script(_: Request) -> Iterator[bytes]:
+        server.ended.wait(20)
+        yield b""
+
+    times = itertools.chain([0.0], itertools.repeat(0.95))
+    with serving(script) as server:
+        options = RegistryOptions({"url": server.url, "timeout": 1, "retries": 0})
+        answer = RegistryBackend(Client(options, clock=lambda: next(times))).stat(DIGEST, NAME)
+        assert isinstance(answer, Unknown)
+        assert answer.doubt is Doubt.TIMEOUT
+
+
+class TestBusy:
+    def test_a_request_is_repeated_when_the_registry_asks_for_it(self) -> None:
+        answers = [response(429, Retry_After="0"), response(503, Retry_After="0"), first_byte()]
+        with serving(lambda _: answers[len(server.requests) - 1]) as server:
+            answer = backend_of(server.url, retries=2).stat(DIGEST, NAME)
+        assert isinstance(answer, Present)
+        assert len(server.requests) == 3
+
+    def test_and_no_more_often_than_the_options_say(self) -> None:
+        with serving(refusing(response(429, Retry_After="0"))) as server:
+            answer = backend_of(server.url, retries=1).stat(DIGEST, NAME)
+        assert isinstance(answer, Unknown)
+        assert answer.doubt is Doubt.THROTTLED
+        assert len(server.requests) == 2
+
+    @pytest.mark.parametrize(
+        "header", ["3600", "9" * 9, formatdate(4_000_000_000, usegmt=True)], ids=len
+    )
+    def test_a_registry_that_asks_for_more_time_is_left_alone_for_it(self, header: str) -> None:
+        now = 0.0
+        with serving(refusing(response(429, Retry_After=header))) as server:
+            options = RegistryOptions({"url": server.url})
+            backend = RegistryBackend(Client(options, clock=lambda: now))
+            for _ in range(3):
+                answer = backend.stat(DIGEST, NAME)
+                assert isinstance(answer, Unknown)
+                assert answer.doubt is Doubt.THROTTLED
+            assert len(server.requests) == 1
+            now = 61.0  # at most a minute, whatever it says
+            backend.stat(DIGEST, NAME)
+            assert len(server.requests) == 2
+
+    @pytest.mark.parametrize(
+        "header",
+        ["soon", "-1", "1.5", "9" * 100, "Mon, 99 Foo 2026 00:00:00 GMT", "\xb2"],
+        ids=ascii,
+    )
+    def test_a_time_that_does_not_parse_is_ignored(self, header: str) -> None:
+        with serving(refusing(response(429, Retry_After=header))) as server:
+            backend = backend_of(server.url)
+            backend.stat(DIGEST, NAME)
+            backend.stat(DIGEST, NAME)
+        assert len(server.requests) == 2
+
+    def test_a_connection_that_breaks_is_made_again(self) -> None:
+        answers = [b"", first_byte()]
+        with serving(lambda _: answers[len(server.requests) - 1]) as server:
+            answer = backend_of(server.url, retries=1).stat(DIGEST, NAME)
+        assert isinstance(answer, Present)
+
+
+class TestOpen:
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            response(403),
+            response(404, HTML),
+            response(206, b"ytes", Content_Range="bytes 2-5/19"),
+            response(206, b"ytes", Content_Range="bytes 1-4/19", Docker_Content_Digest=OTHER),
+            response(416, Content_Range="bytes */19"),
+            response(200, CONTENT),
+        ],
+    )
+    def test_what_is_not_that_part_is_unavailable(self, answer: bytes) -> None:
+        with serving(refusing(answer)) as server, pytest.raises(BackendUnavailable):
+            backend_of(server.url).open(DIGEST, NAME, start=1, length=4)
+
+    def test_a_body_that_is_cut_is_unavailable_while_it_is_read(self) -> None:
+        answer = response(206, b"yt", Content_Range="bytes 1-4/19", Content_Length="4")
+        with (
+            serving(refusing(answer)) as server,
+            backend_of(server.url).open(DIGEST, NAME, start=1, length=4) as file,
+            pytest.raises(BackendUnavailable),
+        ):
+            file.read()
+
+    def test_a_body_that_drips_is_unavailable(self) -> None:
+        begin = response(200, Content_Length=str(10**6))
+        with serving(forever(b"x", begin)) as server:
+            options = RegistryOptions({"url": server.url, "timeout": 60, "retries": 0})
+            backend = RegistryBackend(Client(options, clock=Clock()))
+            with backend.open(DIGEST, NAME) as file, pytest.raises(BackendUnavailable):
+                file.read()
+
+    def test_a_part_behind_the_end_is_empty(self) -> None:
+        answer = response(416, Content_Range="bytes */19")
+        with (
+            serving(refusing(answer)) as server,
+            backend_of(server.url).open(DIGEST, NAME, start=19) as file,
+        ):
+            assert file.read() == b""
