@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING
 import pytest
 from django.core.files.storage import FileSystemStorage
 
-from blobcache.backends.layout import ROOT
+from blobcache.backends import layout
 from blobcache.backends.listers import FileSystemLister
 from blobcache.backends.storage import StorageBackend
 from blobcache.services.truth import Absent, LinkKind, Present, Unknown
+from tests.interop.client import RegistryClient
+from tests.interop.processes import Server
+from tests.interop.registry import LISTENING, _environment
+from tests.servers import installed
+from tests.test_docs import ROOT, blocks
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import redis
+
     from tests.interop.copying import Pushed
     from tests.interop.registry import Registry
 
@@ -24,7 +33,7 @@ def backend(registry: Registry) -> StorageBackend:
 
 def backend_of(registry: Registry, version: int = 2) -> StorageBackend:
     storage = FileSystemStorage(registry.storage)
-    return StorageBackend(FileSystemLister(storage, ROOT), version)
+    return StorageBackend(FileSystemLister(storage, layout.ROOT), version)
 
 
 def test_before_the_first_push_nothing_is_known(
@@ -89,3 +98,35 @@ def test_what_was_deleted_and_collected_is_absent(
     # The collection leaves the links of what it deletes, and their repository.
     assert own in {each.target for each in backend.members(app.repository)}
     assert list(backend.repositories()) == [app.repository, web.repository]
+
+
+def test_the_second_registry_of_the_docs_reads_the_storage_and_changes_nothing(
+    pushed: tuple[Pushed, Pushed],
+    registry: Registry,
+    redis_client: redis.Redis,
+    tmp_path: Path,
+) -> None:
+    app, _ = pushed
+    redis_client.flushall()
+    (config,) = blocks(ROOT / "docs" / "truth.md", "yaml")
+    assert "cache" not in config
+    file = tmp_path / "witness.yml"
+    config = config.replace("/var/lib/registry", str(registry.storage))
+    file.write_text(config.replace("127.0.0.1:5001", "127.0.0.1:0"))
+    program = str(installed("docker-registry"))
+    server = Server([program, "serve", str(file)], tmp_path / "witness.log", _environment())
+    try:
+        server.wait_until(lambda: LISTENING.search(server.log) is not None)
+        match = LISTENING.search(server.log)
+        assert match is not None
+        witness = RegistryClient(match[1])
+        server.wait_until(witness.is_up)
+        digest = app.image.layers[1].digest
+        assert witness.get_blob(app.repository, digest).body == app.image.layers[1].content
+        assert witness.delete_blob(app.repository, digest).status == 405
+        assert witness.request("POST", f"/v2/{app.repository}/blobs/uploads/").status == 405
+        assert redis_client.dbsize() == 0
+        assert registry.client.delete_blob(app.repository, digest).status == 202
+        assert witness.head_blob(app.repository, digest).status == 404
+    finally:
+        server.stop()
