@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.apps import apps
-from django.core.checks import Error
+from django.conf import settings as django_settings
+from django.core.checks import Error, Warning  # noqa: A004 - Django's own name
 from django.core.exceptions import ImproperlyConfigured
+from django.urls import NoReverseMatch, reverse
 
 from blobcache.conf import (
     DEFAULT_REGISTRY,
@@ -22,7 +24,7 @@ from blobcache.conf import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from django.core.checks import CheckMessage
 
@@ -49,7 +51,25 @@ def check_settings(**_: object) -> list[CheckMessage]:
                 id="blobcache.E002",
             )
         ]
-    return [message for name in configured for message in _check_registry(RegistrySettings(name))]
+    found = [message for name in configured for message in _check_registry(RegistrySettings(name))]
+    return [*found, *_check_notifications(configured)]
+
+
+def _check_notifications(configured: Iterable[str]) -> Iterator[CheckMessage]:
+    """Warn if notifications are mounted, and all of them are refused."""
+    if not getattr(django_settings, "ROOT_URLCONF", None):
+        return
+    try:
+        address = reverse("blobcache-notifications:events")
+    except NoReverseMatch:
+        return
+    if not any(RegistrySettings(name).NOTIFICATIONS_TOKEN for name in configured):
+        yield Warning(
+            f"Notifications are mounted at {address}, but no registry has a NOTIFICATIONS_TOKEN, "
+            "so all of them are refused.",
+            hint="Set the same secret there and in the registry's configuration.",
+            id="blobcache.W010",
+        )
 
 
 def _check_registry(settings: RegistrySettings) -> Iterator[CheckMessage]:
@@ -81,8 +101,11 @@ def _check_values(settings: RegistrySettings) -> Iterator[CheckMessage]:
     for name, setting in SETTINGS.items():
         if name in entry and not setting.values.contains(entry[name]):
             value = entry[name]
-            # The options of a dictionary may be secret.
-            shown = f"a dictionary with {list(value)}" if isinstance(value, dict) else repr(value)
+            shown = repr(value)
+            if isinstance(value, dict):  # its options may be secret
+                shown = f"a dictionary with {list(value)}"
+            elif setting.is_secret:
+                shown = f"a value of the type {type(value).__name__}"
             yield Error(
                 f"{settings}['{name}'] is {shown}.",
                 hint=f"It should be {setting.values.description}.",

@@ -194,6 +194,14 @@ class RegistrySettings:
         number("seconds", maximum=3600),
         default=10,
     )
+    NOTIFICATIONS_TOKEN = Setting(
+        "The secret that the registry sends with its notifications, as "
+        "`Authorization: Bearer SECRET`. `None`: no notification is accepted.",
+        optional(text("a text that is not empty")),
+        default=None,
+        see="docs/notifications.md",
+        is_secret=True,
+    )
     VISIBLE_REPOSITORIES = Setting(
         "Dotted path of a function that takes a user and limits which repositories that user sees.",
         optional(text("the dotted path of a function")),

@@ -60,7 +60,13 @@ class Setting(Generic[_T_co]):
 
     @overload
     def __init__(
-        self, meaning: str, values: Values[_T_co], *, default: _T_co, see: str = ""
+        self,
+        meaning: str,
+        values: Values[_T_co],
+        *,
+        default: _T_co,
+        see: str = "",
+        is_secret: bool = False,
     ) -> None: ...
 
     @overload
@@ -81,6 +87,7 @@ class Setting(Generic[_T_co]):
         default: _T_co | None = None,
         same_as: Setting[_T_co] | None = None,
         see: str = "",
+        is_secret: bool = False,
     ) -> None:
         self.meaning = meaning
         """What the setting does, with the unit of its values: Markdown for the README."""
@@ -94,6 +101,9 @@ class Setting(Generic[_T_co]):
         self.see = see
         """The part of the documentation that says more: a path from the project's root, with an
         anchor."""
+
+        self.is_secret = is_secret
+        """Whether no message may show a value."""
 
         self.__doc__ = meaning
 

@@ -12,7 +12,7 @@ from django.test import override_settings
 from redis import Redis
 
 from blobcache.checks import check_settings
-from blobcache.conf import DEFAULTS, MAX_PAGE_SIZE, RegistrySettings
+from blobcache.conf import DEFAULTS, MAX_PAGE_SIZE, SETTINGS, RegistrySettings
 from project import embedded
 from tests.servers import cache_at, commands
 
@@ -104,6 +104,7 @@ WRONG: dict[str, list[object]] = {
     "TRUTH": ["", 1, "a.b", ["a.b"], ("a.b", {})],
     "REGISTRY_VERSION": [None, 0, 1, 4, "2", "2.8", 2.8],
     "PROXY": [None, 0, 1, "no"],
+    "NOTIFICATIONS_TOKEN": ["", 1, b"secret"],
     "SETTLE": [None, 0, -1, 1.5, "10", True, 3601],
     "VISIBLE_REPOSITORIES": ["", 1, b"a.b", print, ["a.b"]],
     "API_PERMISSION_CLASSES": [None, (), [], "a.b", {"a.b"}, ("",), ("a.b", None), (object,)],
@@ -120,7 +121,9 @@ def test_e004_a_value_is_wrong(name: str) -> None:
     for value in WRONG[name]:
         (message,) = found({"default": {name: value}})
         assert message.id == "blobcache.E004"
-        assert message.msg == f"BLOBCACHE['default']['{name}'] is {value!r}."
+        is_secret = SETTINGS[name].is_secret
+        shown = f"a value of the type {type(value).__name__}" if is_secret else repr(value)
+        assert message.msg == f"BLOBCACHE['default']['{name}'] is {shown}."
 
 
 def test_e004_is_reported_for_each_wrong_value() -> None:

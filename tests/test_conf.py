@@ -31,6 +31,7 @@ OTHERS: dict[str, object] = {
     "REGISTRY_VERSION": 3,
     "PROXY": True,
     "SETTLE": 1,
+    "NOTIFICATIONS_TOKEN": "secret",
     "VISIBLE_REPOSITORIES": "portal.rules.visible",
     "API_PERMISSION_CLASSES": ("rest_framework.permissions.IsAdminUser",),
     "API_PAGE_SIZE": 1,

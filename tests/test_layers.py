@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"benchmarks"},
     {"project"},
-    {"api", "admin", "management"},
+    {"api", "admin", "management", "notifications"},
     {"doctor", "history"},
     {"backends", "figures", "redis"},
     {"transport", "services"},

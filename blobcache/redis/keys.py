@@ -157,6 +157,10 @@ class CatalogKeys(NamedTuple):
         prefix = b"blobcache::{catalog%b}::" % (b":" + registry.encode() if registry else b"")
         return cls(*(prefix + name.encode() for name in cls._fields))
 
+    def note(self, name: str) -> bytes:
+        """Return the key of a note: see `blobcache.services.notes`."""
+        return self.names.removesuffix(b"names") + b"note::" + name.encode()
+
 
 def _raw(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode()

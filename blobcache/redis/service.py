@@ -25,6 +25,7 @@ from blobcache.redis.cluster import clear_in_order
 from blobcache.redis.fills import fill
 from blobcache.redis.index import NameIndex
 from blobcache.redis.listings import RedisCatalog
+from blobcache.redis.notes import RedisNotes
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.records import read_records, read_replies
 from blobcache.redis.removals import RedisRemovals
@@ -298,6 +299,11 @@ class RedisBlobDescriptorCacheProvider(PurgesMany, FillsMisses, RedisService):
         """Return what the server reports and refuses. See `redis.status.server_status`."""
         index = self.catalog.index if self.catalog.may_write else None
         return server_status(self._server, self.rules, index)
+
+    def notes(self) -> RedisNotes | None:
+        """See `BrowsableProvider.notes`."""
+        index = self.catalog.index
+        return RedisNotes(index.server, index.keys) if self.catalog.may_write else None
 
     def walk(self) -> KeyWalk:
         """See `BrowsableProvider.walk`."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from blobcache.services.additions import Addition
     from blobcache.services.catalog import Catalog
     from blobcache.services.figures import FigureStore
+    from blobcache.services.notes import Notes
     from blobcache.services.records import KeyWalk, Record, Removals
     from blobcache.services.rules import Rules
     from blobcache.services.status import ServerStatus
@@ -256,6 +257,8 @@ class BrowsableProvider(BrowsableService, BlobDescriptorCacheProvider, Protocol)
 
     def warm_work(self) -> Work:
         """Return the notes of a warm of this registry."""
+    def notes(self) -> Notes | None:
+        """Return the registry's notes; None if nothing may be written beside its index."""
         ...
 
     def server_status(self) -> ServerStatus:
