@@ -211,7 +211,19 @@ class StorageBackend:
                 damage = next((each.damage for each in answers if each.damage), answer.damage)
                 return replace(answer, damage=damage)
             answers.append(answer)
-        return next((each for each in answers if isinstance(each, Unknown)), answers[0])
+        doubt = next((each for each in answers if isinstance(each, Unknown)), None)
+        return doubt or self._with_other_link(name, digest, answers[0])
+
+    def _with_other_link(self, name: RepositoryName, digest: Digest, absent: Answer) -> Answer:
+        """Say whether a link that does not count leads to the data."""
+        for kind in LinkKind:
+            if (
+                kind not in self._followed
+                and isinstance(absent, Absent)
+                and isinstance(self._stat_link(name, kind, digest), Present)
+            ):
+                return replace(absent, other_link=kind)
+        return absent
 
     def _stat_link(self, name: RepositoryName, kind: LinkKind, digest: Digest) -> Answer:
         path = layout.link_path(name, kind, digest)

@@ -231,7 +231,13 @@ class Diagnosis:
             walk.close(delete=not cursor and not has_next)
 
     def run(self) -> Iterator[Step]:
-        """Take all steps to the end, in one transaction of the file of candidates."""
+        """Take all steps to the end, in one transaction of the file of candidates.
+
+        If the cache is compared with a backend, the index is built first: it tells which blobs are
+        in no repository.
+        """
+        if Kind.STALE_MANIFEST in self.kinds and self.provider.catalog.may_write:
+            self.provider.catalog.reindex()
         file: Candidates | None = None
         cursor: str | None = ""
         try:

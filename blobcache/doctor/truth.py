@@ -33,6 +33,10 @@ _R = TypeVar("_R")
 __all__ = ["Comparison", "Doubtful", "Judged", "is_unsafe"]
 
 
+_OF_BLOBS = frozenset({Kind.SIZE_MISMATCH, Kind.STORAGE_DAMAGE})
+"""Kinds that are about a blob itself, whatever repository it is in."""
+
+
 class Doubtful(NamedTuple):
     """Something that could not be judged, since the backend does not know."""
 
@@ -68,38 +72,36 @@ class Comparison:
             reason = "A pull-through registry downloads what it is asked for: ask its storage."
             return Judged([], [Doubtful(_subject(each), reason) for each in found])
         answers = self._all(self._answer, found)
-        absent = [
-            each for each, answer in zip(found, answers, strict=True) if isinstance(answer, Absent)
-        ]
-        reasons = dict(
-            zip(
-                (each.digest for each in absent),
-                self._why_absent(absent),
-                strict=True,
-            )
-        )
+        absent = [each for each, answer in zip(found, answers, strict=True) if _is_gone(answer)]
+        kinds = dict(zip((each.digest for each in absent), self._why_absent(absent), strict=True))
         findings: list[Finding] = []
         doubtful: list[Doubtful] = []
         for record, answer in zip(found, answers, strict=True):
-            subject = _subject(record)
-            if unsafe := _unsafe(record):
-                findings.append(self._finding(Kind.UNSAFE_MEDIA_TYPE, subject, unsafe))
-            if isinstance(answer, Absent):
-                facts = {"evidence": _shown(answer.evidence)}
-                kind = reasons[record.digest]
-                if isinstance(kind, Unknown):
-                    doubtful.append(Doubtful(subject, _shown(kind.reason)))
-                elif kind is not Kind.UNLINKED_MEMBER or not self._is_proxy:
-                    findings.append(self._finding(kind, subject, facts))
-            elif isinstance(answer, Present):
-                if with_blobs or record.repository is None:
-                    findings.extend(self._stored(record, subject, answer))
-            elif answer.damage is not None:
-                facts = {"evidence": _shown(answer.reason)}
-                findings.append(self._finding(Kind(answer.damage.value), subject, facts))
-            else:
-                doubtful.append(Doubtful(subject, _shown(answer.reason)))
+            for each in self._judge(record, answer, kinds.get(record.digest)):
+                if isinstance(each, Doubtful):
+                    doubtful.append(each)
+                elif with_blobs or record.repository is None or each.kind not in _OF_BLOBS:
+                    findings.append(each)
         return Judged(findings, doubtful)
+
+    def _judge(
+        self, record: Record, answer: Answer, why_absent: Kind | Unknown | None
+    ) -> Iterator[Finding | Doubtful]:
+        subject = _subject(record)
+        if unsafe := _unsafe(record):
+            yield self._finding(Kind.UNSAFE_MEDIA_TYPE, subject, unsafe)
+        if isinstance(answer, Absent):
+            if isinstance(why_absent, Unknown):
+                yield Doubtful(subject, _shown(why_absent.reason))
+            elif why_absent and not (self._is_proxy and why_absent is Kind.UNLINKED_MEMBER):
+                yield self._finding(why_absent, subject, {"evidence": _shown(answer.evidence)})
+        elif isinstance(answer, Present):
+            yield from self._stored(record, subject, answer)
+        elif answer.damage is not None:
+            facts: Facts = {"evidence": _shown(answer.reason)}
+            yield self._finding(Kind(answer.damage.value), subject, facts)
+        else:
+            yield Doubtful(subject, _shown(answer.reason))
 
     def _answer(self, record: Record) -> Answer:
         if record.repository is None:
@@ -121,7 +123,7 @@ class Comparison:
 
     def _held(self, digests: Sequence[Digest]) -> set[Digest] | None:
         """Which of them some repository has as members; None if nobody can tell."""
-        if not self._catalog.may_write:
+        if not self._catalog.may_write or not self._catalog.status().complete:
             return None
         held: set[Digest] = set()
         after: bytes | None = b""
@@ -150,6 +152,11 @@ class Comparison:
             return [call(each) for each in items]
         with ThreadPoolExecutor(self._calls) as pool:
             return list(pool.map(call, items))
+
+
+def _is_gone(answer: Answer) -> bool:
+    """Whether the blob is absent, and no other link lets the repository read it."""
+    return isinstance(answer, Absent) and answer.other_link is None
 
 
 def _is_judged(record: Record) -> bool:

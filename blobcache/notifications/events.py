@@ -41,6 +41,9 @@ class Action(StrEnum):
     DELETE = "delete"
 
 
+_ACTIONS = frozenset(each.value for each in Action)
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One event."""
@@ -89,7 +92,7 @@ def _read(found: object) -> Event | Malformed:
     event = _object(found)
     target, request = _object(event.get("target")), _object(event.get("request"))
     action, identity = event.get("action"), event.get("id")
-    if action not in {each.value for each in Action if isinstance(action, str)}:
+    if not isinstance(action, str) or action not in _ACTIONS:
         return Malformed(f"the action is {_value(action)}")
     if not isinstance(identity, str) or not 0 < len(identity) <= _MAX_ID:
         return Malformed(f"the id is {_value(identity)}")

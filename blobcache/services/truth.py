@@ -104,6 +104,10 @@ class Absent:
 
     damage: Damage | None = None
 
+    other_link: LinkKind | None = None
+    """A link that does lead to the data, but makes no member of the blob in this version of the
+    registry: on version 2 that of a manifest, which the repository may read by other means."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
