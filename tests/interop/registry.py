@@ -39,6 +39,7 @@ class Registry:
         pool_max_idle: int = 16,
         storage: Path | None = None,
         auth: Mapping[str, object] | None = None,
+        events: Mapping[str, object] | None = None,
     ) -> None:
         self._program = str(installed("docker-registry"))
         self._directory = directory
@@ -47,7 +48,11 @@ class Registry:
         self.storage = storage or directory / "storage"
         """The root of the registry's file system layout (`docker/registry/v2/…`)."""
         settings = self._settings(redis, pool_max_idle)
-        self._config.write_text(json.dumps(settings | ({"auth": auth} if auth else {})))
+        if auth is not None:
+            settings["auth"] = auth
+        if events is not None:
+            settings["notifications"] = {"endpoints": [events]}
+        self._config.write_text(json.dumps(settings))
         self.client = RegistryClient("")
         """Requests to this registry; a new one with each start."""
 
@@ -119,12 +124,16 @@ def running_registry(
     pool_max_idle: int = 16,
     storage: Path | None = None,
     auth: Mapping[str, object] | None = None,
+    events: Mapping[str, object] | None = None,
 ) -> Iterator[Registry]:
     """Run a registry in `directory` for as long as the context lasts.
 
-    `storage` is another directory for its storage, `auth` its section of the configuration.
+    `storage` is another directory for its storage, `auth` its section of the configuration, and
+    `events` that of an endpoint that it sends its notifications to.
     """
-    registry = Registry(directory, redis, pool_max_idle=pool_max_idle, storage=storage, auth=auth)
+    registry = Registry(
+        directory, redis, pool_max_idle=pool_max_idle, storage=storage, auth=auth, events=events
+    )
     try:
         registry.start()
         yield registry
