@@ -27,7 +27,11 @@ from blobcache.services.truth import Doubt, Present, Unknown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from blobcache.services.base import Backend, BrowsableProvider
+    from blobcache.services.base import (
+        Backend,
+        BlobDescriptorCacheProvider,
+        BrowsableProvider,
+    )
     from blobcache.services.truth import Answer
 
 __all__ = [
@@ -36,8 +40,8 @@ __all__ = [
     "Collection",
     "Link",
     "ask_backend",
+    "clear_links",
     "find_aliases",
-    "purge_collection",
     "read_collection",
 ]
 
@@ -174,29 +178,18 @@ def find_aliases(provider: BrowsableProvider, digests: Iterable[Digest]) -> Iter
         cursor = page.next or None
 
 
-def purge_collection(provider: BrowsableProvider, collection: Collection) -> Iterator[int]:
-    """Clear the blobs everywhere, with their aliases, and the links in their repositories.
+def clear_links(provider: BlobDescriptorCacheProvider, links: Iterable[Link]) -> Iterator[Link]:
+    """Clear each blob in the repository whose link to it is gone; yield those that were there.
 
-    One walk over the cache's keys finds the aliases, and one more the repositories, however many
-    blobs there are. Yields the number of memberships that each step has cleared. It can be repeated
-    after a failure. Raises `OperationUnsupported` if the registry is read-only, `CacheUnavailable`.
+    Can be repeated after a failure. Raises `OperationUnsupported` if the registry is read-only, and
+    `CacheUnavailable`.
     """
-    if collection.blobs:
-        digests = [*collection.blobs, *find_aliases(provider, collection.blobs)]
-        cursor: str | None = ""
-        while cursor is not None:
-            result = provider.purge_many(digests, cursor)
-            yield sum(map(len, result.cleared.values()))
-            cursor = result.next
-    purged = frozenset(collection.blobs)
-    for repository, digest in collection.links:
-        if digest in purged:
-            continue
+    for link in links:
         try:
-            provider.repository_scoped(repository).clear(digest)
+            provider.repository_scoped(link.repository).clear(link.digest)
         except BlobUnknown:
             continue
-        yield 1
+        yield link
 
 
 def _digest(raw: bytes) -> Digest:

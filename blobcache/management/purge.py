@@ -5,10 +5,13 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, NamedTuple
 
+from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from blobcache.doctor.collection import clear_links
 from blobcache.findings import Kind
+from blobcache.management.collected import Collected, read_collected
 from blobcache.management.reading import add_digests, chunked, read_digests
 from blobcache.management.reindex import require_index
 from blobcache.management.subcommand import Exit, Subcommand, add_confirmation
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from blobcache.digest import Digest
+    from blobcache.doctor.collection import Link
     from blobcache.management.session import Session
     from blobcache.reference import RepositoryName
     from blobcache.services.base import BrowsableProvider
@@ -61,21 +65,38 @@ class Purge(Subcommand):
 Clear each blob globally and in every repository, in one walk over all keys for
 all of them, such as after a garbage collection. Writes a row for each
 repository that held a blob. An unknown blob is not an error. If a purge is
-interrupted, run it again."""
-    example = "manage.py blobcache purge - --yes < digests.txt"
+interrupted, run it again.
+
+With --gc-log the blobs are those that a garbage collection has printed, with
+their aliases, and the links that it deleted are cleared in their repository.
+If the setting TRUTH names a backend, what is still stored is not cleared."""
+    example = """\
+manage.py blobcache purge - --yes < digests.txt
+manage.py blobcache purge --gc-log - --yes < gc.log"""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the digests."""
-        add_digests(parser, pairs=False)
+        """Add the digests, or the log of a collection."""
+        add_digests(parser, pairs=False, is_needed=False)
+        parser.add_argument(
+            "--gc-log",
+            metavar="FILE",
+            help="the output of 'registry garbage-collect'; '-' reads it from standard input",
+        )
         add_confirmation(parser)
 
     def run(self, session: Session, options: Namespace) -> Exit:
         """Purge to the end."""
         session.require_writable()
-        digests = read_digests(session, options.digests)
+        if (options.gc_log is None) == (not options.digests):
+            raise CommandError("Give digests, or --gc-log and no digests.", returncode=Exit.FAILED)
+        if options.gc_log is not None:
+            found = read_collected(session, options.gc_log)
+        else:
+            found = Collected(read_digests(session, options.digests))
+        digests, links = found.digests, found.links
         if options.dry_run:
-            return _try(session, digests)
-        if digests:
+            return max(_try(session, digests, links), found.exit)
+        if digests or links:
             session.confirm(
                 ngettext(
                     "Clear %(count)d blob in every repository and globally?",
@@ -84,7 +105,7 @@ interrupted, run it again."""
                 )
                 % {"count": len(digests)}
             )
-        cleared = _purge(session, digests)
+        cleared = _purge(session, digests, links)
         text = ngettext("Purged %(count)d blob.", "Purged %(count)d blobs.", len(digests))
         more = ngettext(
             "Removed from a repository %(count)d time.",
@@ -92,17 +113,17 @@ interrupted, run it again."""
             cleared,
         )
         session.say(f"{text % {'count': len(digests)}} {more % {'count': cleared}}")
-        return Exit.OK
+        return found.exit
 
 
-def _purge(session: Session, digests: Sequence[Digest]) -> int:
+def _purge(session: Session, digests: Sequence[Digest], links: Sequence[Link]) -> int:
     """Purge, write what was cleared, and return how many memberships that were."""
     count, certain = 0, Certainty.NOTHING
     cursor: str | None = ""
     with session.changing(), session.progress(_("Purging")) as progress:
         table = session.table(_COLUMNS, _json)
         try:
-            while cursor is not None:
+            while digests and cursor is not None:
                 result = session.provider.purge_many(digests, cursor)
                 rows = [
                     _Row(name, each) for each, names in result.cleared.items() for name in names
@@ -110,6 +131,10 @@ def _purge(session: Session, digests: Sequence[Digest]) -> int:
                 count += len(rows)
                 cursor, certain = result.next, result.certain
                 table.add(rows)
+                progress.update(count)
+            for link in clear_links(session.provider, links):
+                count += 1
+                table.add([_Row(*link)])
                 progress.update(count)
         except BaseException:
             session.warn(
@@ -120,7 +145,7 @@ def _purge(session: Session, digests: Sequence[Digest]) -> int:
     return count
 
 
-def _try(session: Session, digests: Sequence[Digest]) -> Exit:
+def _try(session: Session, digests: Sequence[Digest], links: Sequence[Link]) -> Exit:
     """Write what a purge would clear, as far as the index knows the repositories."""
     provider = session.browsable
     is_complete = require_index(session, provider)
@@ -132,6 +157,9 @@ def _try(session: Session, digests: Sequence[Digest]) -> Exit:
         for count, row in enumerate(_held(provider, digests), start=1):
             table.append(row)
             progress.update(count)
+        for link in links:
+            if provider.walk().holding([link.repository.encode()], [link.digest]):
+                table.append(_Row(*link))
     return Exit.OK if is_complete else Exit.FAILED
 
 

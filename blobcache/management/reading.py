@@ -62,12 +62,12 @@ class Target(NamedTuple):
     digest: Digest
 
 
-def add_digests(parser: ArgumentParser, *, pairs: bool) -> None:
+def add_digests(parser: ArgumentParser, *, pairs: bool, is_needed: bool = True) -> None:
     """Add the argument for `read_digests`, or with `pairs` for `read_targets`."""
     lines = "digests, or pairs 'REPOSITORY DIGEST'," if pairs else "digests"
     parser.add_argument(
         "digests",
-        nargs="+",
+        nargs="+" if is_needed else "*",
         metavar="DIGEST",
         help=f"a digest, such as sha256:...; a single '-' reads {lines} from standard input, "
         "one a line",

@@ -257,6 +257,8 @@ class BrowsableProvider(BrowsableService, BlobDescriptorCacheProvider, Protocol)
 
     def warm_work(self) -> Work:
         """Return the notes of a warm of this registry."""
+        ...
+
     def notes(self) -> Notes | None:
         """Return the registry's notes; None if nothing may be written beside its index."""
         ...

@@ -12,11 +12,10 @@ from blobcache.doctor.collection import (
     MAX_UNKNOWN,
     Collection,
     Link,
+    clear_links,
     find_aliases,
-    purge_collection,
     read_collection,
 )
-from blobcache.exceptions import BlobUnknown
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
 from tests.conformance import A, B, make_descriptor
@@ -92,23 +91,24 @@ def test_only_the_first_unknown_lines_are_kept() -> None:
     assert collection.unknown_count == 1000
 
 
-def test_blobs_are_purged_with_their_aliases_and_links_in_their_repository(
+def test_aliases_are_found_by_the_blobs_that_they_name(
     provider: RedisBlobDescriptorCacheProvider, any_store: Redis
 ) -> None:
-    descriptor = make_descriptor(A)
-    for name in ("a", "b"):
-        provider.repository_scoped(name).set_descriptor(A, descriptor)
-        provider.repository_scoped(name).set_descriptor(B, make_descriptor(B))
-    provider.repository_scoped("c").set_descriptor(SHA512, descriptor)
+    provider.repository_scoped("c").set_descriptor(SHA512, make_descriptor(A))
+    provider.set_descriptor(B, make_descriptor(B))
+    any_store.hset(f"blobs::sha512:{'6' * 128}", "digest", "rubbish")
     assert list(find_aliases(provider, [Digest(A)])) == [SHA512]
-    collection = Collection((Digest(A),), (Link(RepositoryName("a"), Digest(B)),))
-    assert sum(purge_collection(provider, collection)) == 5
-    for name in ("a", "b", "c"):
-        for digest in (A, SHA512):
-            with pytest.raises(BlobUnknown):
-                provider.repository_scoped(name).stat(digest)
-    assert not any_store.exists(f"blobs::{A}", f"blobs::{SHA512}")
-    with pytest.raises(BlobUnknown):
-        provider.repository_scoped("a").stat(B)
+    assert list(find_aliases(provider, [Digest(B)])) == []
+    assert list(find_aliases(provider, [])) == []
+
+
+def test_a_link_is_cleared_in_its_repository_alone(
+    provider: RedisBlobDescriptorCacheProvider, any_store: Redis
+) -> None:
+    for name in ("a", "b"):
+        provider.repository_scoped(name).set_descriptor(B, make_descriptor(B))
+    link = Link(RepositoryName("a"), Digest(B))
+    assert list(clear_links(provider, [link, Link(RepositoryName("c"), Digest(B))])) == [link]
+    assert not any_store.sismember("repository::a::blobs", B)
     assert any_store.sismember("repository::b::blobs", B)
-    assert sum(purge_collection(provider, collection)) == 0, "again"
+    assert list(clear_links(provider, [link])) == [], "again"

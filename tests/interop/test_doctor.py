@@ -176,3 +176,20 @@ def test_a_stale_member_cannot_be_made_permanent_by_a_mount_any_more(
     assert client.mount_blob("c/before", base.digest, app.repository).status == 201
     assert fix() == 0
     assert client.mount_blob("c/after", base.digest, app.repository).status == 202
+
+
+def test_the_output_of_a_collection_is_enough_to_cure_the_cache(
+    pushed: tuple[Pushed, Pushed], registry: Registry, redis_client: Redis, tmp_path: Path
+) -> None:
+    """Without any backend: what it printed is cleared, and nothing else."""
+    app, web = pushed
+    client, layer = registry.client, app.image.layers[1]
+    client.delete_manifest(app.repository, app.image.manifest.digest)
+    log = tmp_path / "gc.log"
+    log.write_text(registry.garbage_collect())
+    assert client.get_blob(app.repository, layer.digest).status == 200
+    with override_settings(BLOBCACHE={"default": {}}):
+        call_command("blobcache", "purge", "--gc-log", str(log), "--yes", stdout=StringIO())
+    assert client.get_blob(app.repository, layer.digest).status == 404
+    assert redis_client.sismember(members_key(web.repository), web.image.layers[0].digest)
+    assert {kind for kind, _, _ in check()[0]} <= {"unlinked-member", "dangling-member"}
