@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -77,13 +78,17 @@ def test_what_is_damaged_can_be_cleared_by_a_pipeline(default_cache: Redis) -> N
     assert kept == {HELLO.encode()}
 
 
-def test_what_a_garbage_collection_deleted_can_be_purged_by_a_pipeline(
-    default_cache: Redis,
+@pytest.mark.parametrize("page", ["operating.md", "command-line.md"])
+def test_what_a_garbage_collection_deleted_can_be_purged(
+    page: str, default_cache: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_sample(default_cache)
-    registry, *commands = pipeline("operating.md", "garbage-collect")
-    assert registry.startswith("registry garbage-collect")
+    monkeypatch.chdir(tmp_path)
+    tee = pipeline(page, "garbage-collect")[-1]
+    tee, purge = tee.splitlines()
     printed = f"team/app\n2 blobs marked\nblob eligible for deletion: {HELLO}\n"
-    run_pipeline(commands, printed)
+    run_pipeline([tee], printed)
+    assert (tmp_path / "gc.log").read_text() == printed
+    run_pipeline([purge])
     assert default_cache.keys(f"*{HELLO}*") == []
     assert default_cache.exists(f"blobs::{digest(1)}")
