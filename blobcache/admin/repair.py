@@ -201,7 +201,9 @@ class RepairPage(FindingsPageBase):
         )
 
     def _finish(self, tally: dict[Outcome, int]) -> HttpResponse:
-        repaired, healed, kept = (tally[outcome] for outcome in Outcome)
+        repaired, healed, kept = (
+            tally[outcome] for outcome in (Outcome.REPAIRED, Outcome.HEALED, Outcome.KEPT)
+        )
         if repaired or not (healed or kept):
             text = ngettext("Repaired %(count)d finding.", "Repaired %(count)d findings.", repaired)
             self.add_message(text % {"count": repaired}, messages.SUCCESS)
