@@ -88,6 +88,7 @@ def _check_registry(settings: RegistrySettings) -> Iterator[CheckMessage]:
     yield from _check_backend(settings)
     yield from _check_visible_repositories(settings)
     yield from _check_permission_classes(settings)
+    yield from _check_read_through(settings)
     if settings.TTL is not None and settings.ROLE == "primary":
         yield Error(
             f"{settings} has a TTL, but with ROLE 'primary' nothing refills what expires.",
@@ -141,6 +142,39 @@ def _check_backend(settings: RegistrySettings) -> Iterator[CheckMessage]:
         )
     elif hasattr(backend, "check"):
         yield from backend.check(settings)
+
+
+def _check_read_through(settings: RegistrySettings) -> Iterator[CheckMessage]:
+    if not settings.READ_THROUGH:
+        return
+    if settings.TRUTH is None:
+        yield Error(
+            f"{settings} has READ_THROUGH, but no TRUTH, so there is no backend to ask.",
+            hint="Set TRUTH, or remove READ_THROUGH.",
+            id="blobcache.E040",
+        )
+    elif settings.PROXY and not getattr(
+        import_or_error(settings.TRUTH["BACKEND"]), "is_complete", True
+    ):
+        yield Error(
+            f"{settings} has READ_THROUGH and PROXY, and its backend asks the registry itself: "
+            "each question would make the registry download the blob.",
+            hint="Remove READ_THROUGH, or let TRUTH name the registry's storage.",
+            id="blobcache.E043",
+        )
+    if settings.ROLE == "primary":
+        yield Error(
+            f"{settings} has READ_THROUGH, but with ROLE 'primary' nothing refills the descriptors "
+            "that it writes when they expire.",
+            hint="Remove READ_THROUGH, or set ROLE to 'cache'.",
+            id="blobcache.E041",
+        )
+    if not hasattr(import_or_error(settings.PROVIDER), "fill"):
+        yield Error(
+            f"{settings} has READ_THROUGH, but its PROVIDER has no method 'fill'.",
+            hint="See 'fill' in blobcache.services.base.BlobDescriptorCacheProvider.",
+            id="blobcache.E042",
+        )
 
 
 def _check_visible_repositories(settings: RegistrySettings) -> Iterator[CheckMessage]:

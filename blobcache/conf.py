@@ -202,6 +202,22 @@ class RegistrySettings:
         see="docs/notifications.md",
         is_secret=True,
     )
+    READ_THROUGH = Setting(
+        "Let a stat ask the backend about a blob that the cache does not know. Needs `TRUTH`.",
+        flag(),
+        default=False,
+        see="docs/service.md#read-through",
+    )
+    READ_THROUGH_TTL = Setting(
+        "Seconds after which a global descriptor that read-through has written expires.",
+        number("seconds", maximum=_MAX_TTL),
+        default=3600,
+    )
+    BACKEND_TTL = Setting(
+        "Seconds for which a process remembers what the backend said of a blob.",
+        number("seconds", maximum=300),
+        default=5,
+    )
     VISIBLE_REPOSITORIES = Setting(
         "Dotted path of a function that takes a user and limits which repositories that user sees.",
         optional(text("the dotted path of a function")),

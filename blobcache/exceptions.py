@@ -221,12 +221,17 @@ class BackendUnavailable(BlobCacheError):
     code = "UNAVAILABLE"
     status = 503
 
-    retry_after: ClassVar[int] = 1
-    """Seconds that a client should wait before the next attempt."""
-
     def __init__(
-        self, message: str, detail: Mapping[str, object] | None = None, *, reason: str = ""
+        self,
+        message: str,
+        detail: Mapping[str, object] | None = None,
+        *,
+        reason: str = "",
+        retry_after: int = 1,
     ) -> None:
         super().__init__(message, detail)
         self.reason = reason
         """What happened, with the path or the address: for operators alone, never for a client."""
+
+        self.retry_after = retry_after
+        """Seconds that a client should wait before the next attempt."""

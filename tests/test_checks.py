@@ -106,6 +106,9 @@ WRONG: dict[str, list[object]] = {
     "PROXY": [None, 0, 1, "no"],
     "NOTIFICATIONS_TOKEN": ["", 1, b"secret"],
     "SETTLE": [None, 0, -1, 1.5, "10", True, 3601],
+    "READ_THROUGH": [None, 0, 1, "yes"],
+    "READ_THROUGH_TTL": [None, 0, -1, 1.5, "3600", True, 2**31 + 1],
+    "BACKEND_TTL": [None, 0, -1, 1.5, "5", True, 301],
     "VISIBLE_REPOSITORIES": ["", 1, b"a.b", print, ["a.b"]],
     "API_PERMISSION_CLASSES": [None, (), [], "a.b", {"a.b"}, ("",), ("a.b", None), (object,)],
     "API_PAGE_SIZE": [None, 0, -1, 1.5, "100", True, MAX_PAGE_SIZE + 1],
@@ -186,6 +189,44 @@ def test_a_backend_checks_its_own_options() -> None:
     truth = {"BACKEND": f"{__name__}.ProviderWithCheck", "OPTIONS": {"root": "/srv"}}
     (message,) = found({"default": {"TRUTH": truth}})
     assert message.id == "portal.W001"
+
+
+class Storage:
+    """A backend of a host project."""
+
+    @classmethod
+    def from_settings(cls, _: RegistrySettings) -> Storage:
+        return cls()
+
+
+class Remote(Storage):
+    """One that cannot list what is stored, as over HTTP."""
+
+    is_complete = False
+
+
+STORED, REMOTE = ({"BACKEND": f"{__name__}.{name}"} for name in ("Storage", "Remote"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({}, ["blobcache.E040"]),
+        ({"TRUTH": STORED}, []),
+        ({"TRUTH": REMOTE}, []),
+        ({"TRUTH": STORED, "READ_ONLY": True, "CATALOG_ALIAS": "index"}, []),
+        ({"TRUTH": STORED, "ROLE": "primary"}, ["blobcache.E041"]),
+        ({"TRUTH": STORED, "PROVIDER": f"{__name__}.ProviderWithoutChecks"}, ["blobcache.E042"]),
+        ({"TRUTH": STORED, "PROXY": True}, []),
+        ({"TRUTH": REMOTE, "PROXY": True}, ["blobcache.E043"]),
+    ],
+)
+def test_e040_to_e043_what_read_through_needs(
+    entry: dict[str, object], expected: list[str]
+) -> None:
+    caches = {**GOOD, "index": redis_cache("redis://elsewhere")}
+    assert ids({"default": {"READ_THROUGH": True, **entry}}, caches) == expected
+    assert "blobcache.E04" not in str(ids({"default": entry}, caches))
 
 
 class ProviderWithoutChecks:

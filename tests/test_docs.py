@@ -244,6 +244,8 @@ def write_everything(root: Redis) -> None:
     scoped.clear(DIGEST)
     service.set_descriptor(DIGEST, DESCRIPTOR)
     service.clear(DIGEST)
+    assert service.fill(DIGEST, DESCRIPTOR, 60)
+    assert not service.fill(DIGEST, DESCRIPTOR, 60)
     for scope, key in ((service, f"blobs::{ALIAS}"), (scoped, f"repository::{NAME}::blobs")):
         root.delete(key)
         root.set(key, "of another type")

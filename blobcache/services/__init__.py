@@ -1,31 +1,41 @@
 """The provider and the backend of a registry, as its settings describe them.
 
 This is the one place that turns the dotted paths in the settings ``PROVIDER`` and ``TRUTH`` into a
-provider and a backend, and that asks whether a provider has a catalog.
+provider and a backend, that asks whether a provider has a catalog, and that joins both for
+read-through.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from threading import RLock
 from typing import TYPE_CHECKING, cast
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
 from blobcache.exceptions import CatalogUnsupported
+from blobcache.services.cached import CachedBlobStatter
+from blobcache.services.lookups import Lookups
+from blobcache.services.metrics import CacheMetrics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blobcache.services.base import (
         Backend,
         BlobDescriptorCacheProvider,
+        BlobStatter,
         BrowsableProvider,
     )
 
-__all__ = ["get_backend", "get_browsable", "get_provider"]
+__all__ = ["get_backend", "get_browsable", "get_provider", "get_read_through", "get_statter"]
 
 _providers: dict[str, BlobDescriptorCacheProvider] = {}
 _backends: dict[str, Backend | None] = {}
+_read_throughs: dict[str, Callable[[str | None], CachedBlobStatter] | None] = {}
 _building = RLock()  # a provider may be made of another registry's
 
 
@@ -79,10 +89,57 @@ def get_backend(registry: str = DEFAULT_REGISTRY) -> Backend | None:
             return _backends[registry]
 
 
+def get_read_through(
+    registry: str = DEFAULT_REGISTRY, repository: str | None = None
+) -> CachedBlobStatter | None:
+    """Return what asks the cache and then the backend, in one scope; None without READ_THROUGH.
+
+    Raises what `get_provider` and `get_backend` raise, and `RepositoryNameInvalid`. Asks nothing.
+    """
+    try:
+        made = _read_throughs[registry]
+    except KeyError:
+        with _building:
+            if registry not in _read_throughs:
+                _read_throughs[registry] = _read_through(registry)
+            made = _read_throughs[registry]
+    return None if made is None else made(repository)
+
+
+def get_statter(registry: str = DEFAULT_REGISTRY, repository: str | None = None) -> BlobStatter:
+    """Return what answers a stat in one scope: the cache, with READ_THROUGH the backend as well.
+
+    For the cache alone use `get_provider`. Raises what `get_read_through` raises.
+    """
+    found = get_read_through(registry, repository)
+    if found is not None:
+        return found
+    provider = get_provider(registry)
+    return provider if repository is None else provider.repository_scoped(repository)
+
+
+def _read_through(registry: str) -> Callable[[str | None], CachedBlobStatter] | None:
+    settings = RegistrySettings(registry)
+    if not settings.READ_THROUGH:
+        return None
+    backend = get_backend(registry)
+    if backend is None:
+        raise ImproperlyConfigured(f"{settings} has READ_THROUGH, but no TRUTH.")
+    lookups = Lookups(backend, registry=registry, seconds=settings.BACKEND_TTL)
+    return partial(
+        CachedBlobStatter,
+        get_provider(registry),
+        lookups,
+        seconds=settings.READ_THROUGH_TTL,
+        metrics=CacheMetrics(),
+    )
+
+
 def _forget(*, setting: str, **_: object) -> None:
     if setting in ("BLOBCACHE", "CACHES", "STORAGES"):
         _providers.clear()
         _backends.clear()
+        _read_throughs.clear()
 
 
 setting_changed.connect(_forget)

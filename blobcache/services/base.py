@@ -38,6 +38,7 @@ __all__ = [
     "BrowsableProvider",
     "BrowsableService",
     "Certainty",
+    "Looks",
     "PurgeManyResult",
     "PurgeResult",
     "SetResult",
@@ -268,7 +269,15 @@ class BrowsableProvider(BrowsableService, BlobDescriptorCacheProvider, Protocol)
         ...
 
 
-class Backend(Protocol):
+class Looks(Protocol):
+    """What can look for a blob: a `Backend`, or the part of it that read-through needs."""
+
+    def stat(self, digest: str, repository: str | None = None) -> Answer:
+        """See `Backend.stat`."""
+        ...
+
+
+class Backend(Looks, Protocol):
     """What the registry really stores, read from its storage or asked over HTTP.
 
     No method writes. An answer is `Present`, `Absent` or `Unknown`, and `stat` and `root` raise

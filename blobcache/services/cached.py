@@ -1,74 +1,231 @@
-"""Read-through: a cache of descriptors in front of a backend that knows the blobs."""
+"""Read-through: a cache of descriptors in front of a backend that knows what is really stored."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from enum import StrEnum
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
 
+from blobcache.digest import Digest
 from blobcache.exceptions import (
     BlobCacheError,
     BlobUnknown,
     CacheUnavailable,
     OperationUnsupported,
-    RepositoryNameInvalid,
 )
+from blobcache.reference import RepositoryName
+from blobcache.services.audit import attributed
+from blobcache.services.lookups import unavailable
 from blobcache.services.metrics import CacheMetrics
+from blobcache.services.rules import blob_unknown_error
+from blobcache.services.truth import Absent, Doubt, Present, Unknown
 
 if TYPE_CHECKING:
-    from blobcache.descriptor import Descriptor
-    from blobcache.services.base import BlobDescriptorService, BlobStatter, SetResult
+    from collections.abc import Iterable
 
-__all__ = ["CachedBlobStatter"]
+    from blobcache.descriptor import Descriptor
+    from blobcache.services.base import BlobDescriptorCacheProvider, SetResult
+    from blobcache.services.lookups import Look, Lookups
+    from blobcache.services.truth import Answer
+
+__all__ = ["FILL_SECONDS", "CachedBlobStatter", "Found", "FoundMany", "Source"]
 
 _log = logging.getLogger("blobcache.cached")
 
+FILL_SECONDS = 3600
+"""Seconds after which a hash that read-through created expires, by default."""
+
+
+class Source(StrEnum):
+    """Where the answer to a stat came from."""
+
+    HIT = "hit"
+    """The cache."""
+
+    MISS = "miss"
+    """Nowhere: the cache does not know the blob, and neither does the backend if it was asked."""
+
+    BACKEND = "backend"
+    """The backend."""
+
+
+class Found(NamedTuple):
+    """A descriptor, and where it came from."""
+
+    descriptor: Descriptor
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class FoundMany:
+    """The result of a batch: each digest is in `descriptors`, in `unknown` or in `unchecked`."""
+
+    descriptors: dict[Digest, Descriptor]
+
+    from_backend: tuple[Digest, ...]
+    """The digests of `descriptors` that the cache did not know."""
+
+    unknown: tuple[Digest, ...]
+    """The cache does not know them, and neither does the backend, if it answers in this scope."""
+
+    unchecked: tuple[Digest, ...]
+    """The cache does not know them, and the backend was not asked or could not say."""
+
+    @property
+    def source(self) -> Source:
+        """`Source.BACKEND` if any descriptor came from it, `Source.MISS` if there is none."""
+        if self.from_backend:
+            return Source.BACKEND
+        return Source.HIT if self.descriptors else Source.MISS
+
 
 class CachedBlobStatter:
-    """Asks `cache` first, then `backend`, whose answer it stores in `cache`.
+    """Asks the cache first, and the backend about what the cache does not know, in one scope.
 
-    Both must have the same scope. If the cache fails, the backend is asked and nothing is written,
-    so that a Redis in trouble does not get many writes. A blob that the backend does not know is
-    not stored. A descriptor that could not be stored causes a log message, never an exception. The
-    level of that message is debug if the cache can never store it, because the cache is read-only
-    or the repository's name cannot be written to.
+    A descriptor that the backend has is stored as the global one, for `seconds`, if there is none.
+    Nothing else is ever written: no membership and no override, since they let a repository read
+    the blob. So a blob that is not a member is looked up in the backend each time, until a registry
+    makes it one. An absence is not written either.
+
+    If the cache fails, the backend is asked and nothing is written, so that a Redis in trouble does
+    not get many writes. A descriptor that could not be stored causes a log message, never an error.
     """
 
     def __init__(
         self,
-        cache: BlobDescriptorService,
-        backend: BlobStatter,
+        cache: BlobDescriptorCacheProvider,
+        lookups: Lookups,
+        repository: str | None = None,
+        *,
+        seconds: int = FILL_SECONDS,
         metrics: CacheMetrics | None = None,
     ) -> None:
+        """Raises `RepositoryNameInvalid`."""
         self.cache = cache
-        self.backend = backend
+        self.lookups = lookups
+        self.repository = None if repository is None else RepositoryName(repository)
+        self.seconds = seconds
         self.metrics = metrics or CacheMetrics()
+        self._scope = cache if repository is None else cache.repository_scoped(repository)
 
     def stat(self, digest: str) -> Descriptor:
-        """Return the blob's descriptor. Raises what the backend raises, and `DigestInvalid`."""
+        """Return the blob's descriptor.
+
+        Raises `BlobUnknown` if neither the cache nor the backend knows it, and `DigestInvalid`. If
+        the cache does not know it and the backend cannot say, raises `BackendUnavailable`; if
+        the cache failed and the backend does not answer in this scope, `CacheUnavailable`.
+        """
+        return self.find(digest).descriptor
+
+    def find(self, digest: str) -> Found:
+        """Return the blob's descriptor, and where it came from. Raises what `stat` raises."""
+        failure: BlobUnknown | CacheUnavailable
         try:
-            descriptor = self.cache.stat(digest)
-        except BlobUnknown:
+            descriptor = self._scope.stat(digest)
+        except BlobUnknown as error:
             self.metrics.miss()
-        except CacheUnavailable:
+            failure = error
+        except CacheUnavailable as error:
             self.metrics.error()
             _log.warning("The cache failed; asked the backend for %s.", digest, exc_info=True)
-            return self.backend.stat(digest)
+            failure = error
         else:
             self.metrics.hit()
-            return descriptor
-        descriptor = self.backend.stat(digest)
+            return Found(descriptor, Source.HIT)
+        look = self.lookups.look(digest, self.repository)
+        found = _descriptor_in(look.answer)
+        if found is not None:
+            if isinstance(failure, BlobUnknown):
+                self._fill(digest, look)
+            return Found(found, Source.BACKEND)
+        raise self._error(digest, look.answer, failure)
+
+    def stat_many(self, digests: Iterable[str]) -> dict[Digest, Descriptor]:
+        """Return the descriptors that were found: see `find_many`. Raises `DigestInvalid`."""
+        return self.find_many(Digest.all_of(digests, allow_tarsum=True)).descriptors
+
+    def find_many(self, digests: list[Digest]) -> FoundMany:
+        """Return the descriptors of a batch; the backend is asked about some of the others.
+
+        One batch causes at most `Limits.batch` calls of the backend, several at the same time. If
+        the cache fails, nothing is unknown, but much is unchecked.
+        """
+        has_failed = False
         try:
-            self.cache.set_descriptor(digest, descriptor)
-        except (OperationUnsupported, RepositoryNameInvalid) as error:
-            _log.debug("The descriptor of %s is not cached: %s", digest, error)
-        except BlobCacheError:
-            _log.warning("The descriptor of %s could not be cached.", digest, exc_info=True)
-        return descriptor
+            found = self._scope.stat_many(digests)
+        except CacheUnavailable:
+            has_failed = True
+            _log.warning("The cache failed; asked the backend for a batch.", exc_info=True)
+            found = {}
+        missing = [digest for digest in digests if digest not in found]
+        looks = self.lookups.look_many(missing, self.repository)
+        from_backend, unknown, unchecked = list[Digest](), list[Digest](), list[Digest]()
+        for digest in missing:
+            look = looks.get(digest)
+            descriptor = None if look is None else _descriptor_in(look.answer)
+            if look is not None and descriptor is not None:
+                found[digest] = descriptor
+                from_backend.append(digest)
+                if not has_failed:
+                    self._fill(digest, look)
+            elif look is not None and _is_unknown(look.answer, is_asked=not has_failed):
+                unknown.append(digest)
+            else:
+                unchecked.append(digest)
+        return FoundMany(found, tuple(from_backend), tuple(unknown), tuple(unchecked))
 
     def set_descriptor(self, digest: str, descriptor: Descriptor) -> SetResult:
         """Store a descriptor in the cache alone; see `BlobDescriptorService.set_descriptor`."""
-        return self.cache.set_descriptor(digest, descriptor)
+        return self._scope.set_descriptor(digest, descriptor)
 
     def clear(self, digest: str) -> Descriptor | None:
         """Forget a descriptor in the cache alone; see `BlobDescriptorService.clear`."""
-        return self.cache.clear(digest)
+        return self._scope.clear(digest)
+
+    def _fill(self, digest: str, look: Look) -> None:
+        """Store what was found just now: not what others look up, and not what is remembered.
+
+        A look that began before a clear must not undo it much later: so none is stored that is
+        older than a caller waits.
+        """
+        answer = look.answer
+        age = monotonic() - look.began
+        if not look.is_own or not isinstance(answer, Present) or age > self.lookups.limits.patience:
+            return
+        if self.repository is not None and answer.link is None:
+            return  # The data alone was looked at, not the repository's link.
+        try:
+            with attributed(actor=None, source="read-through"):
+                self.cache.fill(digest, answer.descriptor, self.seconds)
+        except OperationUnsupported as error:
+            _log.debug("The descriptor of %s is not cached: %s", digest, error)
+        except BlobCacheError:
+            _log.warning("The descriptor of %s could not be cached.", digest, exc_info=True)
+
+    def _error(
+        self, digest: str, answer: Answer, failure: BlobUnknown | CacheUnavailable
+    ) -> BlobCacheError:
+        if _is_unknown(answer, is_asked=isinstance(failure, BlobUnknown)):
+            if isinstance(failure, BlobUnknown):
+                return failure
+            return blob_unknown_error(Digest(digest, allow_tarsum=True), self.repository)
+        if isinstance(answer, Unknown) and answer.doubt is Doubt.SCOPE:
+            return failure
+        return unavailable(digest, self.repository)
+
+
+def _descriptor_in(answer: Answer) -> Descriptor | None:
+    """The descriptor of a blob that is stored as it should be."""
+    return answer.descriptor if isinstance(answer, Present) and answer.damage is None else None
+
+
+def _is_unknown(answer: Answer, *, is_asked: bool) -> bool:
+    """Whether nobody knows the blob. A backend that does not answer here has no say.
+
+    `is_asked` is whether the cache could be asked.
+    """
+    if isinstance(answer, Unknown):
+        return is_asked and answer.doubt is Doubt.SCOPE
+    return isinstance(answer, Absent)

@@ -22,13 +22,23 @@ Without the extra the decorators return the method unchanged.
 
 and in each of them ``invalid`` (a value that is not valid; in a batch not counted),
 ``refused`` (the registry is read-only) and ``error`` (the cache failed).
+
+With read-through there are more, which the library keeps:
+
+| metric | labels |
+|---|---|
+| ``blobcache_backend_calls_total``: calls of the backend | registry, scope, answer |
+| ``blobcache_backend_call_duration_seconds``: calls of the backend, by their time | registry |
+| ``blobcache_backend_circuit_open``: 1 while the backend is left alone, else 0 | registry |
+
+An answer is ``present``, ``absent``, or the `Doubt` of an unknown one.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from contextlib import suppress
-from functools import wraps
+from functools import cache, wraps
 from importlib import import_module
 from itertools import accumulate
 from os import environ
@@ -52,6 +62,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUCKETS",
+    "BackendMetrics",
     "CacheMetrics",
     "Operation",
     "metered",
@@ -104,6 +115,52 @@ class CacheMetrics:
         """The cache could not be asked."""
         with self._lock:
             self.errors += 1
+
+
+class BackendMetrics:
+    """Counts and times the calls of one registry's backend; without the extra it does nothing."""
+
+    def __init__(self, registry: str) -> None:
+        self._registry = registry
+        self.show_circuit(is_open=False)
+
+    def record(self, repository: str | None, answer: str, seconds: float) -> None:
+        """Count one call by its answer, and note how long it took."""
+        if prometheus is not None:
+            scope = "global" if repository is None else "repository"
+            calls, durations, _ = _backend_families()
+            calls.labels(self._registry, scope, answer).inc()
+            durations.labels(self._registry).observe(seconds)
+
+    def show_circuit(self, *, is_open: bool) -> None:
+        """Show whether the backend is left alone."""
+        if prometheus is not None:
+            *_, circuit = _backend_families()
+            circuit.labels(self._registry).set(int(is_open))
+
+
+@cache
+def _backend_families() -> tuple[Any, Any, Any]:
+    """The library's metrics of backends, which appear when a backend is used."""
+    return (
+        prometheus.Counter(
+            "blobcache_backend_calls",
+            "Calls of the backend by answer.",
+            ["registry", "scope", "answer"],
+        ),
+        prometheus.Histogram(
+            "blobcache_backend_call_duration_seconds",
+            "How long calls of the backend took.",
+            ["registry"],
+            buckets=BUCKETS,
+        ),
+        prometheus.Gauge(
+            "blobcache_backend_circuit_open",
+            "Whether the backend is left alone, since it kept failing.",
+            ["registry"],
+            multiprocess_mode="livemax",
+        ),
+    )
 
 
 class _HasRegistry(Protocol):
