@@ -18,7 +18,12 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from blobcache.exceptions import BlobCacheError, CacheUnavailable, OperationUnsupported
+from blobcache.exceptions import (
+    BackendUnavailable,
+    BlobCacheError,
+    CacheUnavailable,
+    OperationUnsupported,
+)
 from blobcache.raw import excerpt, quoted
 
 if TYPE_CHECKING:
@@ -90,6 +95,8 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
     if isinstance(error, CacheUnavailable):
         # Quoted: a path may contain line breaks, which would inject lines into the log.
         _log.warning("Not available: %s", quoted(context["request"].path), exc_info=exc)
+        headers["Retry-After"] = str(error.retry_after)
+    elif isinstance(error, BackendUnavailable):  # `services.lookups` has logged why
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, exceptions.APIException):
         if authenticate := getattr(error, "auth_header", None):

@@ -52,6 +52,7 @@ __all__ = [
     "PurgeRequestSerializer",
     "PurgeResultSerializer",
     "PurgeStep",
+    "ReadThroughResult",
     "RecordSerializer",
     "RepositorySerializer",
     "ResponseSerializer",
@@ -393,6 +394,14 @@ class BatchResult:
     invalid: Sequence[InvalidDigest]
 
 
+@dataclass(frozen=True, slots=True)
+class ReadThroughResult(BatchResult):
+    """The result of a batch stat for which the backend may have been asked."""
+
+    from_backend: Sequence[Digest]
+    unchecked: Sequence[Digest]
+
+
 class InvalidDigestSerializer(ResponseSerializer):
     """A string that is not a valid digest."""
 
@@ -405,19 +414,38 @@ class InvalidDigestSerializer(ResponseSerializer):
 
 
 class BatchResultSerializer(ResponseSerializer):
-    """The result of a batch stat: each digest is in one of the three."""
+    """The result of a batch stat: each digest is in one of the first four."""
 
     descriptors = serializers.DictField(
         child=DescriptorSerializer(), help_text="The key is the digest in the request."
     )
     unknown = serializers.ListField(child=serializers.CharField())
     invalid = InvalidDigestSerializer(many=True)
+    unchecked = serializers.ListField(
+        child=serializers.CharField(),
+        default=_skip,
+        help_text="With read-through: the cache does not know them, and the backend was not asked "
+        "or could not say. Ask for them again.",
+    )
+    from_backend = serializers.ListField(
+        child=serializers.CharField(),
+        default=_skip,
+        help_text="With read-through: those in `descriptors` that the cache did not know.",
+    )
 
     class Meta:
         ref_name = "BlobCacheBatchResult"
 
     def represent(self, instance: BatchResult) -> dict[str, Any]:
         """Return the result."""
+        more = (
+            {
+                "unchecked": list(instance.unchecked),
+                "from_backend": list(instance.from_backend),
+            }
+            if isinstance(instance, ReadThroughResult)
+            else {}
+        )
         return {
             "descriptors": {
                 digest: _descriptor(found) for digest, found in instance.descriptors.items()
@@ -427,6 +455,7 @@ class BatchResultSerializer(ResponseSerializer):
                 {"digest": each.digest, "code": each.code, "message": each.message}
                 for each in instance.invalid
             ],
+            **more,
         }
 
 

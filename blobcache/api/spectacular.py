@@ -13,6 +13,7 @@ from blobcache.descriptor import MAX_MEDIA_TYPE, MAX_SIZE
 from blobcache.digest import ALGORITHMS, TARSUM_PATTERN
 from blobcache.findings import RECORD_KINDS
 from blobcache.reference import MAX_LENGTH, OCI_PATTERN
+from blobcache.services.cached import Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,8 @@ _ERRORS = {
     414: "The path is too long.",
     415: "The media type of the body is not supported.",
     429: "Too many requests; `Retry-After` gives the seconds to wait.",
-    503: "The cache is not available; `Retry-After` gives the seconds to wait.",
+    503: "The cache is not available; or, with read-through, it does not know the blob and the "
+    "backend cannot say. `Retry-After` gives the seconds to wait.",
 }
 _EVERYWHERE, _WITH_BODY, _OF_WRITES = (400, 401, 403, 406, 414, 429, 503), (413, 415), (405,)
 
@@ -49,6 +51,16 @@ _CONTENT_DIGEST = OpenApiParameter(
     "header",
     response=[200, 201],
     description="The canonical digest.",
+)
+
+_SOURCE = OpenApiParameter(
+    "X-Cache",
+    str,
+    "header",
+    response=[200, 404, 503],
+    enum=[source.value for source in Source],
+    description="With read-through: whether the cache knew the blob (`hit`), or the backend did "
+    "(`backend`), or neither (`miss`). For a batch `backend` if any descriptor came from there.",
 )
 
 
@@ -103,6 +115,8 @@ class _Described:
             OpenApiParameter(name, schema, description=description)
             for name, schema, description in self.view.query_parameters.get(self._action, ())
         ]
+        if self._action in {"retrieve", "stat"}:
+            found.append(_SOURCE)
         return [*found, _CONTENT_DIGEST] if self.names_digest else found
 
     def get_request_serializer(self) -> dict[str, type[BaseSerializer[Any]]] | None:

@@ -39,7 +39,7 @@ from blobcache.api.schema import Parameter, described
 from blobcache.api.serializers import StatusReport, StatusSerializer
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
 from blobcache.digest import Digest
-from blobcache.exceptions import CacheUnavailable, CatalogUnsupported
+from blobcache.exceptions import BackendUnavailable, CacheUnavailable, CatalogUnsupported
 from blobcache.history import recorded
 from blobcache.models import Blob, Repository
 from blobcache.raw import excerpt, quoted
@@ -312,7 +312,7 @@ class RegistryView(APIView):
         """Return the response to an error. It is JSON if a page could not be rendered either."""
         response = super().handle_exception(exc)
         if response.status_code == status.HTTP_503_SERVICE_UNAVAILABLE and not isinstance(
-            exc, CacheUnavailable
+            exc, CacheUnavailable | BackendUnavailable
         ):
             renderer = AsciiJSONRenderer()
             self.request.accepted_renderer = renderer

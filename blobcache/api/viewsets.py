@@ -38,9 +38,16 @@ from blobcache.api.schema import Parameter, described
 from blobcache.api.views import LIST, STAT, WRITE, RegistryView
 from blobcache.descriptor import Descriptor
 from blobcache.digest import MAX_LENGTH, Digest
-from blobcache.exceptions import BlobUnknown, DescriptorCorrupt, DigestInvalid
+from blobcache.exceptions import (
+    BackendUnavailable,
+    BlobUnknown,
+    DescriptorCorrupt,
+    DigestInvalid,
+)
 from blobcache.models import Repository
 from blobcache.raw import excerpt, quoted
+from blobcache.services import get_read_through
+from blobcache.services.cached import Source
 from blobcache.services.rules import read_only_error
 
 if TYPE_CHECKING:
@@ -53,6 +60,7 @@ if TYPE_CHECKING:
     from rest_framework.serializers import BaseSerializer
 
     from blobcache.api.permissions import Rule
+    from blobcache.services.base import BlobDescriptorService
 
     Tables = ClassVar[Mapping[str, Any]]
 
@@ -133,6 +141,13 @@ class RegistryViewSet(RegistryView, GenericViewSet[Any]):
         return self.get_paginated_response(self.get_serializer(rows, many=True).data)
 
 
+CACHED = Parameter(
+    "cached",
+    {"type": "string", "enum": ["only"]},
+    "If `only`, the backend is not asked about what the cache does not know.",
+)
+
+
 class DescriptorViewSet(RegistryViewSet):
     """What both viewsets of blobs do, each in its own scope: stat, set, clear and batch stat."""
 
@@ -155,6 +170,10 @@ class DescriptorViewSet(RegistryViewSet):
         "destroy": WRITE,
         "stat": STAT,
     }
+    query_parameters: ClassVar[Mapping[str, Sequence[Parameter]]] = {
+        "retrieve": (CACHED,),
+        "stat": (CACHED,),
+    }
     serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
         "list": serializers.RecordSerializer,
         "retrieve": serializers.DescriptorSerializer,
@@ -165,6 +184,9 @@ class DescriptorViewSet(RegistryViewSet):
         "update": serializers.DescriptorSerializer,
         "stat": serializers.BatchResultSerializer,
     }
+
+    source: Source | None = None
+    """Where the answer came from, with read-through; see `find`."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Answer a program's stat by a short path, which skips what only other requests need.
@@ -188,7 +210,7 @@ class DescriptorViewSet(RegistryViewSet):
             self.check_permissions(asked)
             self.check_throttles(asked)
             self.check_query_parameters(asked)
-            found = self.service.stat(kwargs["digest"])
+            found = self.find(kwargs["digest"])
         except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
             self.headers = self.default_response_headers
             asked.accepted_renderer, asked.accepted_media_type = self.perform_content_negotiation(
@@ -196,7 +218,7 @@ class DescriptorViewSet(RegistryViewSet):
             )
             self.response = self.handle_exception(error)
             return self.finalize_response(asked, self.response, *args, **kwargs)
-        headers = self.default_response_headers | _content_digest_header(found)
+        headers = self.default_response_headers | self._stat_headers(found)
         headers["Content-Type"] = "application/json"
         return HttpResponse(serializers.descriptor_json(found), headers=headers)
 
@@ -204,13 +226,47 @@ class DescriptorViewSet(RegistryViewSet):
         """Return the blob's descriptor. Raises `BlobUnknown`."""
         if self.action == "metadata":  # OPTIONS, which only asks whether the user may PUT
             return None
-        return self.service.stat(self.kwargs["digest"])
+        return self.find(self.kwargs["digest"])
+
+    def find(self, digest: str) -> Descriptor:
+        """Stat a blob in the scope of the address: in the cache and, with read-through, behind it.
+
+        Raises what `CachedBlobStatter.stat` raises. With read-through, `source` is set.
+        """
+        only = self.asks_cache_alone()
+        through = get_read_through(self.registry, self.repository)
+        if through is None:
+            return self.service.stat(digest)
+        self.source = Source.MISS
+        if only:
+            descriptor, source = self.service.stat(digest), Source.HIT
+        else:
+            descriptor, source = through.find(digest)
+        self.source = source
+        return descriptor
+
+    def asks_cache_alone(self) -> bool:
+        """Whether the request says ``cached=only``. Raises `ParameterInvalid` for another value."""
+        if not self.request.META.get("QUERY_STRING"):
+            return False
+        return _choice(self.request, CACHED) is not None
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Return the response to an error, with the source of an answer that there is no blob."""
+        response = super().handle_exception(exc)
+        if self.source is not None and isinstance(exc, BlobUnknown | BackendUnavailable):
+            response.headers[_SOURCE] = self.source.value
+        return response
 
     def _stat(self) -> Response:
         found = self.get_object()
-        return Response(
-            self.get_response_serializer(found).data, headers=_content_digest_header(found)
-        )
+        return Response(self.get_response_serializer(found).data, headers=self._stat_headers(found))
+
+    def _stat_headers(self, found: Descriptor) -> dict[str, str]:
+        headers = _content_digest_header(found)
+        if self.source is not None:
+            headers[_SOURCE] = self.source.value
+        return headers
 
     def _set(self, request: Request) -> Response:
         service, digest, body = self.service, self.digest, self.get_validated_data(request)
@@ -247,16 +303,38 @@ class DescriptorViewSet(RegistryViewSet):
             except DigestInvalid as error:
                 shown = text if len(text) <= MAX_LENGTH else excerpt(text)
                 invalid.append(serializers.InvalidDigest(shown, error.code, error.message))
+        result = self._look_up(service, digests, invalid)
+        headers = {} if self.source is None else {_SOURCE: self.source.value}
+        return Response(self.get_response_serializer(result).data, headers=headers)
+
+    def _look_up(
+        self,
+        service: BlobDescriptorService,
+        digests: list[Digest],
+        invalid: list[serializers.InvalidDigest],
+    ) -> serializers.BatchResult:
+        only = self.asks_cache_alone()
+        through = get_read_through(self.registry, self.repository)
+        if through is not None and not only:
+            many = through.find_many(digests)
+            self.source = many.source
+            return serializers.ReadThroughResult(
+                many.descriptors, many.unknown, invalid, many.from_backend, many.unchecked
+            )
         found = service.stat_many(digests)
+        if through is not None:
+            self.source = Source.HIT if found else Source.MISS
         unknown = [digest for digest in digests if digest not in found]
-        result = serializers.BatchResult(found, unknown, invalid)
-        return Response(self.get_response_serializer(result).data)
+        return serializers.BatchResult(found, unknown, invalid)
 
 
 def _content_digest_header(found: Descriptor) -> dict[str, str]:
     # A header is a str and nothing derived from it (PEP 3333); wsgiref insists.
     return {"Docker-Content-Digest": str(found.digest)}
 
+
+_SOURCE = "X-Cache"
+"""The header with the `Source` of an answer."""
 
 _DRY_RUN = Parameter(
     "dry_run",
@@ -279,7 +357,10 @@ class BlobViewSet(DescriptorViewSet):
         "repositories": LIST,
         "purge": WRITE,
     }
-    query_parameters: ClassVar[Mapping[str, Sequence[Parameter]]] = {"purge": (_DRY_RUN,)}
+    query_parameters: ClassVar[Mapping[str, Sequence[Parameter]]] = {
+        **DescriptorViewSet.query_parameters,
+        "purge": (_DRY_RUN,),
+    }
     repository = None  # whatever variables the prefix of the address has
     list_actions = frozenset({"list", "repositories"})
     serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
@@ -346,7 +427,7 @@ class BlobViewSet(DescriptorViewSet):
 
         Only repositories that the user may view are named; the others are cleared as well.
         """
-        is_dry = _flag(request, _DRY_RUN.name)
+        is_dry = _flag(request, _DRY_RUN)
         digest, token = self.digest, self.get_validated_data(request).get("cursor")
         step = self._dry_run(digest, token) if is_dry else self._purge(digest, token)
         return Response(self.get_response_serializer(step).data)
@@ -388,15 +469,22 @@ class BlobViewSet(DescriptorViewSet):
         return True
 
 
-def _flag(request: Request, name: str) -> bool:
+def _flag(request: Request, parameter: Parameter) -> bool:
     """Return the value of a boolean parameter, false by default. Raises `ParameterInvalid`."""
-    text = request.query_params.get(name, "0")
-    if text not in _FLAGS:
+    return _FLAGS[_choice(request, parameter) or "0"]
+
+
+def _choice(request: Request, parameter: Parameter) -> str | None:
+    """Return one of the values that a parameter may have, or None. Raises `ParameterInvalid`."""
+    name, allowed = parameter.name, parameter.schema["enum"]
+    text = request.query_params.get(name)
+    if text is not None and text not in allowed:
+        wanted = f"be one of {', '.join(allowed)}" if len(allowed) > 1 else f"be {allowed[0]}"
         raise ParameterInvalid(
-            f"The parameter {name!a} must be one of {', '.join(_FLAGS)}, not {quoted(text)}.",
-            {"parameter": name, "value": excerpt(text), "allowed": list(_FLAGS)},
+            f"The parameter {name!a} must {wanted}, not {quoted(text)}.",
+            {"parameter": name, "value": excerpt(text), "allowed": allowed},
         )
-    return _FLAGS[text]
+    return text
 
 
 class RepositoryViewSet(RegistryViewSet):
