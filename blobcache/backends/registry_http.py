@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -187,7 +187,9 @@ class Reply:
     headers: Mapping[str, str]
     """A name is found in any case; repeated ones are joined by commas."""
 
-    body: bytes
+    body: bytes = field(repr=False)
+    """It may be a token."""
+
     is_whole: bool
     """Whether the body ended within the limit. It is cut at the limit if not."""
 
@@ -285,7 +287,7 @@ class Client:
             self._fetch_token,
         )
         self._lock = Lock()
-        self._pools: dict[bool, PoolManager] = {}
+        self._pools: dict[tuple[bool, bool], PoolManager] = {}
         self._process = os.getpid()
         self._busy_until = 0.0
 
@@ -330,7 +332,9 @@ class Client:
 
         Raises `NoAnswer` if there is no answer, or none in time, or if we may not log in.
         """
-        url = path if path.startswith(("http://", "https://")) else f"{self.url}{path}"
+        url = f"{self.url}{path}" if path.startswith("/") else path
+        if Origin.of(url) != self.origin:
+            raise ValueError("Only the registry itself is asked.")
         limit = Limit(deadline or self.deadline(), self._options.read_timeout)
         own = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **(headers or {})}
         request = _Request(method, url, own, limit, f"{method} {url}")
@@ -406,7 +410,7 @@ class Client:
         try:
             with _explained(request.shown):
                 left = request.limit.left()
-                return self._pool(is_own=is_own).urlopen(
+                return self._pool(request.url, is_own=is_own).urlopen(
                     request.method,
                     request.url,
                     headers=dict(request.headers),
@@ -444,20 +448,27 @@ class Client:
         try:
             length = whole_number(response.headers.get("Content-Length", ""), max_digits=5)
             if length is not None and length <= _MAX_ERROR:
-                response.read(length, decode_content=False)
+                response.read(length + 1, decode_content=False)  # Reading 0 bytes ends nothing.
             else:
                 response.close()
         except (HTTPError, OSError):
             response.close()
         response.release_conn()
 
-    def _pool(self, *, is_own: bool) -> PoolManager:
+    def _pool(self, url: str, *, is_own: bool) -> PoolManager:
+        """Return the connections to the registry, or those to others: these get no certificate."""
+        is_secure = Origin.of(url).scheme == "https"
         with self._lock:
             if self._process != os.getpid():  # Two processes must not share a connection.
                 self._pools, self._process = {}, os.getpid()
-            if is_own not in self._pools:
-                self._pools[is_own] = _pools(self._options, is_own=is_own)
-            return self._pools[is_own]
+            pool = self._pools.get((is_own, is_secure))
+            if pool is None:
+                # To load the system's certificates takes some 20 ms.
+                context = _tls(self._options, is_own=is_own) if is_secure else None
+                pool = PoolManager(maxsize=_POOL, ssl_context=context)
+                pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
+                self._pools[is_own, is_secure] = pool
+            return pool
 
 
 def next_page(reply: Reply, url: str) -> str | None:
@@ -550,13 +561,6 @@ def _retry_after(header: str | None) -> float | None:
         return max((date - datetime.fromtimestamp(time(), UTC)).total_seconds(), 0.0)
     except OverflowError:
         return None
-
-
-def _pools(options: RegistryOptions, *, is_own: bool) -> PoolManager:
-    """Return the connections to the registry, or those to all others: these get no certificate."""
-    manager = PoolManager(maxsize=_POOL, ssl_context=_tls(options, is_own=is_own))
-    manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
-    return manager
 
 
 def _tls(options: RegistryOptions, *, is_own: bool) -> ssl.SSLContext:

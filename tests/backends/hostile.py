@@ -23,6 +23,8 @@ class Request(NamedTuple):
     """The path with its query."""
 
     headers: Message
+    has_certificate: bool
+    """Whether the client has shown one."""
 
     @property
     def path(self) -> str:
@@ -80,10 +82,14 @@ class _Handler(socketserver.BaseRequestHandler):
         connection = self.request
         connection.settimeout(20)
         if self.server.context is not None:
-            connection = self.server.context.wrap_socket(connection, server_side=True)
+            try:
+                connection = self.server.context.wrap_socket(connection, server_side=True)
+            except OSError:  # The client does not trust us.
+                return
+        has_certificate = isinstance(connection, ssl.SSLSocket) and bool(connection.getpeercert())
         with connection, connection.makefile("rb") as stream:
             method, target, _ = stream.readline().decode("latin-1").split(" ", 2)
-            request = Request(method, target, parse_headers(stream))
+            request = Request(method, target, parse_headers(stream), has_certificate)
             self.server.requests.append(request)
             answer = self.server.script(request)
             with suppress(OSError):

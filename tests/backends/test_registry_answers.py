@@ -385,6 +385,96 @@ class TestBusy:
         assert isinstance(answer, Present)
 
 
+class TestPages:
+    """The catalog, page by page."""
+
+    def names(self, links: list[str | None]) -> tuple[list[str], list[Request]]:
+        """Return the names on pages that each have one name, and such a link to the next."""
+
+        def script(request: Request) -> bytes:
+            number = len(server.requests) - 1
+            link = links[min(number, len(links) - 1)]
+            more = {} if link is None else {"Link": link.replace("SERVER", server.url)}
+            return response(200, json.dumps({"repositories": [f"team/app{number}"]}), **more)
+
+        with serving(script) as server:
+            return list(map(str, backend_of(server.url).repositories())), server.requests
+
+    @pytest.mark.parametrize(
+        "link",
+        [
+            '</v2/_catalog?last=a&n=1>; rel="next"',
+            "<_catalog?last=a&n=1>;rel=next",
+            '<SERVER/v2/_catalog?last=a&n=1> ; rel = "next" ',
+            '<?last=a&n=1>; rel="next"',
+        ],
+    )
+    def test_they_are_followed(self, link: str) -> None:
+        names, requests = self.names([link, None])
+        assert names == ["team/app0", "team/app1"]
+        assert requests[0].query == [("n", "1000")]
+        assert requests[1].path == "/v2/_catalog"
+        assert requests[1].query == [("last", "a"), ("n", "1")]
+
+    @pytest.mark.parametrize(
+        "link",
+        [
+            '<http://registry.example.com/v2/_catalog?last=a>; rel="next"',
+            '<//127.0.0.1:1/v2/_catalog?last=a>; rel="next"',
+            '<http://127.0.0.1/>; rel="next"',
+            '<file:///etc/passwd>; rel="next"',
+            '<http://[>; rel="next"',
+            '</v2/_catalog>; rel="prev"',
+            "</v2/_catalog",
+            "<" * 8000,
+            "</" + "a" * 9000 + '>; rel="next"',
+            '</v2/_catalog?n=1000>; rel="next"',
+        ],
+        ids=lambda link: link[:24],
+    )
+    def test_but_not_elsewhere_nor_in_a_circle(self, link: str) -> None:
+        with pytest.raises(BackendUnavailable):
+            self.names([link])
+
+    @pytest.mark.parametrize(
+        "body",
+        ["", "[]", "null", '{"repositories": "a"}', '{"repositories": [1]}', "{}", DEEP, HTML],
+        ids=lambda body: body[:24],
+    )
+    def test_a_page_that_is_none_is_unavailable(self, body: str) -> None:
+        with (
+            serving(refusing(response(200, body))) as server,
+            pytest.raises(BackendUnavailable),
+        ):
+            list(backend_of(server.url).repositories())
+
+    def test_names_that_are_none_are_left_out(self) -> None:
+        names = ["a", "../b", "c" * 300, "d\x00", "", "e"]
+        body = json.dumps({"repositories": names})
+        with serving(refusing(response(200, body))) as server:
+            assert list(backend_of(server.url).repositories()) == ["a", "e"]
+
+    @pytest.mark.parametrize("tag", ["../../_catalog", "a b", "", "a" * 129, "v1?x=y"])
+    def test_a_tag_that_is_none_is_not_asked_for(self, tag: str) -> None:
+        with (
+            serving(refusing(response(200, json.dumps({"tags": [tag]})))) as server,
+            pytest.raises(BackendUnavailable),
+        ):
+            list(backend_of(server.url).members(NAME))
+        assert len(server.requests) == 1
+
+    def test_an_error_in_the_middle_is_unavailable(self) -> None:
+        answers = [
+            response(200, json.dumps({"repositories": ["a"]}), Link='<?last=a>; rel="next"'),
+            response(500),
+        ]
+        with serving(lambda _: answers[len(server.requests) - 1]) as server:
+            found = backend_of(server.url).repositories()
+            assert next(found) == "a"
+            with pytest.raises(BackendUnavailable):
+                next(found)
+
+
 class TestOpen:
     @pytest.mark.parametrize(
         "answer",
