@@ -194,6 +194,13 @@ class RegistrySettings:
         number("seconds", maximum=3600),
         default=10,
     )
+    WARM_MEDIA_TYPES = Setting(
+        "Let `warm` write the media types that manifests say, if they begin with "
+        "`application/vnd.` and do not end in `+xml`. The registry sends them to browsers as they "
+        "are.",
+        flag(),
+        default=False,
+    )
     NOTIFICATIONS_TOKEN = Setting(
         "The secret that the registry sends with its notifications, as "
         "`Authorization: Bearer SECRET`. `None`: no notification is accepted.",

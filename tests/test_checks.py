@@ -106,6 +106,7 @@ WRONG: dict[str, list[object]] = {
     "PROXY": [None, 0, 1, "no"],
     "NOTIFICATIONS_TOKEN": ["", 1, b"secret"],
     "SETTLE": [None, 0, -1, 1.5, "10", True, 3601],
+    "WARM_MEDIA_TYPES": [None, 0, 1, "yes"],
     "READ_THROUGH": [None, 0, 1, "yes"],
     "READ_THROUGH_TTL": [None, 0, -1, 1.5, "3600", True, 2**31 + 1],
     "BACKEND_TTL": [None, 0, -1, 1.5, "5", True, 301],

@@ -31,6 +31,7 @@ OTHERS: dict[str, object] = {
     "REGISTRY_VERSION": 3,
     "PROXY": True,
     "SETTLE": 1,
+    "WARM_MEDIA_TYPES": True,
     "NOTIFICATIONS_TOKEN": "secret",
     "READ_THROUGH": True,
     "READ_THROUGH_TTL": 60,

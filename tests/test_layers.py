@@ -15,7 +15,7 @@ FLOORS = [
     {"benchmarks"},
     {"project"},
     {"api", "admin", "management", "notifications"},
-    {"doctor", "history"},
+    {"doctor", "history", "warming"},
     {"backends", "figures", "redis"},
     {"transport", "services"},
     {"access", "apps", "checks", "conf", "cursors", "models", "reporting", "setting", "signals"},
