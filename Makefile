@@ -1,6 +1,9 @@
 # The commands. Each creates the virtual environment if it is missing.
 #
-#   make demo     run the portal on 127.0.0.1:8000, with sample data   (PORT=8001; data in var/)
+#   make demo     run the portal on 127.0.0.1:8000, with the storage of a registry as sample data
+#                 (PORT=8001; data in var/)
+#   make registry   serve the demo's storage on 127.0.0.1:5000, with the demo's Valkey as cache
+#                 (REGISTRY_PORT=5001; needs docker-registry, and a running demo)
 #   make test     run the tests, in as many processes as there are cores
 #                 (WORKERS=1; ARGS="-k digest" passes an option to pytest)
 #   make test-browser   run those that need chromium, into tests/browser/screenshots/
@@ -25,6 +28,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PORT ?= 8000
+REGISTRY_PORT ?= 5000
 WORKERS ?= auto
 INSTALL ?= $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -37,10 +41,13 @@ unexport PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
 # Which interpreter the environment was made with; another one makes it anew.
 MADE_WITH := $(VENV)/made-with-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
-.PHONY: demo test test-browser bench lint types fuzz hunt audit bandit pip-audit messages cover mutants clean
+.PHONY: demo registry test test-browser bench lint types fuzz hunt audit bandit pip-audit messages cover mutants clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m project.demo --port $(PORT)
+
+registry: $(VENV)/installed
+	@$(BIN)/python -m project.registry --port $(REGISTRY_PORT)
 
 # Each process would spend a second on loading plugins that these tests do not use.
 test: $(VENV)/installed

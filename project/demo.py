@@ -2,13 +2,14 @@
 
     python -m project.demo [--port 8000] [--data var]
 
-It starts an embedded Valkey, creates the database, a superuser and sample data, and serves on the
-loopback interface. Its files are in the data directory; without that directory it starts with new
-data. Ctrl-C and SIGTERM stop everything.
+It starts an embedded Valkey, creates the database and a superuser, writes the storage of a registry
+with sample data, fills the cache from it, and serves on the loopback interface. Its files are in
+the data directory; without that directory it starts with new data. Ctrl-C and SIGTERM stop
+everything. `project.registry` serves the same storage with the same Valkey as a registry.
 
-It uses the Redis variables of `project.settings`. If `BLOBCACHE_REDIS_URL` is not set, the demo
-uses its embedded Valkey. If it is set, the demo writes no sample data to that server, and nothing
-at all unless `BLOBCACHE_READ_ONLY=0` is set too: the index is then in the embedded Valkey.
+It uses the variables of `project.settings`. If `BLOBCACHE_REDIS_URL` is not set, the demo uses its
+embedded Valkey. If it is set, the demo writes no storage, and to that server no sample data, and
+nothing at all unless `BLOBCACHE_READ_ONLY=0` is set too: the index is then in the embedded Valkey.
 `DJANGO_SUPERUSER_PASSWORD` is the password of `admin`; without it the demo generates one, stores it
 and prints it.
 """
@@ -19,11 +20,10 @@ import fcntl
 import os
 import signal
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import mkstemp
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -46,14 +46,13 @@ from blobcache.findings import Kind
 from blobcache.reference import RepositoryName
 from blobcache.services import get_browsable
 from blobcache.services.base import BrowsableProvider
-from project import embedded, sample
+from project import embedded, registry, sample
+from project.files import OWNER_ONLY, PORTS, VAR, port_number, read_or_create, say
 
 __all__ = ["main"]
 
 HOST = "127.0.0.1"
-PORTS = range(65_536)
 USER = "admin"
-VAR = Path(__file__).parent.parent / "var"
 
 VALKEY = (
     *("--appendonly", "yes", "--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru"),
@@ -64,8 +63,8 @@ VALKEY = (
 HELLO = Digest("sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")
 """The digest of the five bytes ``hello``."""
 
-_OWNER_ONLY, _OTHERS = 0o600, 0o077
-"""The mode of the files that the demo writes, and the mode bits of group and others."""
+_OTHERS = 0o077
+"""The mode bits of group and others."""
 
 
 class DemoError(RuntimeError):
@@ -90,13 +89,6 @@ def main() -> None:
         sys.exit(str(error))
 
 
-def port_number(text: str) -> int:
-    """Parse a port number."""
-    if text.isdecimal() and int(text) in PORTS:
-        return int(text)
-    raise ArgumentTypeError(f"{text!r} is not a port: use a number from 0 to {PORTS[-1]}.")
-
-
 def run(port: int, data: Path) -> None:
     """Prepare everything, and serve until an exception stops it."""
     is_ours = not os.environ.get("BLOBCACHE_REDIS_URL")
@@ -109,7 +101,13 @@ def run(port: int, data: Path) -> None:
         call_command("migrate", verbosity=0)
         provider = get_browsable()
         try:
-            prepare(provider, is_ours=is_ours)
+            if is_ours:
+                prepare(provider, registry.storage_in(data))
+                redis_url = os.environ["BLOBCACHE_REDIS_URL"]
+                stack.enter_context(registry.configured(data, redis_url))
+            else:
+                say("Indexing the repositories ...")
+                provider.catalog.reindex()
             example = find_example(provider)
         except CacheUnavailable as error:
             say(f"{error} ({error.__cause__})")
@@ -122,12 +120,6 @@ def run(port: int, data: Path) -> None:
         server.set_app(get_internal_wsgi_application())
         welcome(url, redis, create_superuser(data), examples)
         server.serve_forever()
-
-
-def say(text: str) -> None:
-    """Write a line to standard output, and flush it."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 @contextmanager
@@ -155,14 +147,18 @@ def locked(data: Path) -> Iterator[None]:
             raise DemoError(f"Another demo is running with the data in {data}.") from error
         # An earlier version of the demo made these files readable for others.
         for database in data.glob("portal.sqlite3*"):
-            database.chmod(_OWNER_ONLY)
+            database.chmod(OWNER_ONLY)
         yield
 
 
 @contextmanager
 def valkey_in(data: Path) -> Iterator[embedded.Server]:
-    """Run an embedded Valkey within the block, with its data in the directory."""
-    with embedded.start("--dir", str(data), *VALKEY, unix=True) as server:
+    """Run an embedded Valkey within the block, with its data in the directory.
+
+    It listens on a port, since a registry cannot use unix sockets, and so it needs a password.
+    """
+    password = read_or_create(data / "redis-password", lambda: get_random_string(32))
+    with embedded.start("--dir", str(data), *VALKEY, password=password) as server:
         yield server
 
 
@@ -187,49 +183,26 @@ def set_environment(data: Path, start_valkey: Callable[[], str]) -> None:
         "DJANGO_SECRET_KEY": read_or_create(data / "secret-key", get_random_secret_key),
     }
     if not os.environ.get("BLOBCACHE_REDIS_URL"):
-        os.environ |= {"BLOBCACHE_REDIS_URL": start_valkey(), "BLOBCACHE_READ_ONLY": "0"}
+        os.environ |= {
+            "BLOBCACHE_REDIS_URL": start_valkey(),
+            "BLOBCACHE_READ_ONLY": "0",
+            "BLOBCACHE_STORAGE": str(registry.storage_in(data)),
+        }
     elif os.environ.get("BLOBCACHE_READ_ONLY") != "0" and "BLOBCACHE_CATALOG_URL" not in os.environ:
         os.environ["BLOBCACHE_CATALOG_URL"] = start_valkey()
 
 
-def read_or_create(path: Path, make: Callable[[], str]) -> str:
-    """Return the secret in the file; if there is none, create it and write it there.
-
-    Only the owner may read the file. It is never half written.
-    """
-    try:
-        path.chmod(_OWNER_ONLY)
-        text = path.read_text()
-    except FileNotFoundError:
-        text = ""
-    return text.strip() or write_secret(path, make())
-
-
-def write_secret(path: Path, secret: str) -> str:
-    """Write the secret to the file in one step, and return it."""
-    # mkstemp uses mode 0600, whatever the umask is.
-    descriptor, name = mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    draft = Path(name)
-    try:
-        with open(descriptor, "w") as file:  # noqa: PTH123 - an open file
-            file.write(secret)
-            file.flush()
-            os.fsync(descriptor)
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    return secret
-
-
-def prepare(provider: BrowsableProvider, *, is_ours: bool) -> None:
-    """Write the sample data into the demo's own Redis; in any other one, only build the index."""
-    if not is_ours:
-        say("Indexing the repositories ...")
-        provider.catalog.reindex()
-    elif not provider.catalog.status().complete:
-        say("Writing sample data ...")
-        sample.fill(provider)
+def prepare(provider: BrowsableProvider, storage: Path) -> None:
+    """Write the sample data: the storage of a registry, and the demo's own Redis as its cache."""
+    if storage.exists() and provider.catalog.status().complete:
+        return
+    if not storage.exists():
+        # An earlier version of the demo filled the cache without a storage.
+        sample.empty()
+    say("Writing the storage of a registry ...")
+    sample.write(storage)
+    say("Filling the cache from it ...")
+    sample.fill(provider)
 
 
 class Account(NamedTuple):
@@ -272,6 +245,7 @@ def welcome(url: str, redis: str, account: Account, examples: Iterable[str]) -> 
   API         {url}/api/repositories/
   Swagger UI  {url}/api/docs/
   Redis       {redis}
+  Storage     {os.environ.get("BLOBCACHE_STORAGE") or "unknown"}
 
 From a shell:
 """

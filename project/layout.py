@@ -1,7 +1,8 @@
 """Write a registry's storage, as distribution 2.8.3 does on a file system.
 
 What a push, a delete and a garbage collection leave there is compared with what the registry itself
-leaves, file by file, in ``tests/project/test_layout.py``.
+leaves, file by file, in ``tests/project/test_layout.py``. So this is a second proof of the paths in
+`blobcache.backends.layout`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from hashlib import sha512
 from pathlib import Path
 from shutil import rmtree
 
+from blobcache.backends.layout import LINK, ROOT, data_path, link_path, repository_folder
+from blobcache.digest import Digest
+from blobcache.reference import RepositoryName
+from blobcache.services.truth import LinkKind
 from project.images import Blob
+from project.pushes import Push
 
 __all__ = ["Layout"]
 
@@ -25,78 +31,93 @@ class Layout:
     """
 
     def __init__(self, rootdirectory: Path) -> None:
-        self.root = rootdirectory / "docker" / "registry" / "v2"
-        self.root.mkdir(parents=True, exist_ok=True)
-        self._root = str(self.root)
+        self._root = rootdirectory / ROOT
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._prefix = f"{self._root}/"
         self._directories = {""}
-        self._blobs: set[str] = set()
+        self._stored: set[str] = set()
+
+    def store(self, push: Push) -> None:
+        """Store what was pushed, a manifest or another blob."""
+        if push.tags is None:
+            self.push(push.repository, push.blob)
+        else:
+            self.put_manifest(push.repository, push.blob, *push.tags)
 
     def push(self, repository: str, blob: Blob) -> None:
         """Upload a layer or a configuration."""
         self._store(blob)
-        self._directory(f"repositories/{repository}/_uploads")
-        self._link(f"repositories/{repository}/_layers", blob.digest, blob.digest)
+        # The registry deletes uploads that are complete, but not the directory that they were in.
+        self._directory(f"{repository_folder(repository)}/_uploads")
+        self._link(repository, LinkKind.LAYER, blob.digest, blob.digest)
 
     def push_sha512(self, repository: str, blob: Blob) -> str:
         """Upload a blob by its SHA-512 digest, and return that. It is stored by the other one."""
         alias = f"sha512:{sha512(blob.content).hexdigest()}"
         self.push(repository, blob)
-        self._link(f"repositories/{repository}/_layers", alias, blob.digest)
+        self._link(repository, LinkKind.LAYER, alias, blob.digest)
         return alias
 
     def put_manifest(self, repository: str, manifest: Blob, *tags: str) -> None:
         """Store a manifest or an index, and point the tags to it."""
+        digest = manifest.digest
         self._store(manifest)
-        manifests = f"repositories/{repository}/_manifests"
-        self._link(f"{manifests}/revisions", manifest.digest, manifest.digest)
+        self._link(repository, LinkKind.MANIFEST, digest, digest)
         for tag in tags:
-            self._link(f"{manifests}/tags/{tag}/index", manifest.digest, manifest.digest)
-            self._write(f"{manifests}/tags/{tag}/current", "link", manifest.digest.encode())
+            folder = _tag_folder(repository, tag)
+            # All that the tag has ever pointed to, and what it points to now.
+            self._write(f"{folder}/index/{digest.replace(':', '/')}/{LINK}", digest.encode())
+            self._write(f"{folder}/current/{LINK}", digest.encode())
 
     def delete_blob(self, repository: str, digest: str) -> None:
         """Delete a layer or a configuration from the repository. The data stays."""
-        self._unlink(f"repositories/{repository}/_layers", digest)
+        self._unlink(repository, LinkKind.LAYER, digest)
 
     def delete_manifest(self, repository: str, digest: str, *tags: str) -> None:
         """Delete a manifest or an index from the repository, and the tags that point to it."""
-        manifests = f"repositories/{repository}/_manifests"
-        self._unlink(f"{manifests}/revisions", digest)
+        self._unlink(repository, LinkKind.MANIFEST, digest)
         for tag in tags:
-            rmtree(self.root / manifests / "tags" / tag, ignore_errors=True)
+            self._remove(_tag_folder(repository, tag))
 
     def collect(self, digest: str) -> None:
         """Delete the data, as a garbage collection does. Links to layers stay."""
-        rmtree(self.root / _data(digest), ignore_errors=True)
-        self._directories.discard(_data(digest))
-        self._blobs.discard(digest)
+        self._remove(_folder(data_path(Digest(digest))))
+        self._stored.discard(digest)
 
     def _store(self, blob: Blob) -> None:
-        if blob.digest not in self._blobs:
-            self._blobs.add(blob.digest)
-            self._write(_data(blob.digest), "data", blob.content)
+        if blob.digest not in self._stored:
+            self._stored.add(blob.digest)
+            self._write(data_path(Digest(blob.digest)), blob.content)
 
-    def _link(self, directory: str, digest: str, target: str) -> None:
-        self._write(f"{directory}/{digest.replace(':', '/')}", "link", target.encode())
+    def _link(self, repository: str, kind: LinkKind, digest: str, target: str) -> None:
+        self._write(link_path(RepositoryName(repository), kind, Digest(digest)), target.encode())
 
-    def _unlink(self, directory: str, digest: str) -> None:
-        (self.root / directory / digest.replace(":", "/") / "link").unlink(missing_ok=True)
+    def _unlink(self, repository: str, kind: LinkKind, digest: str) -> None:
+        path = link_path(RepositoryName(repository), kind, Digest(digest))
+        (self._root / path).unlink(missing_ok=True)
 
-    def _write(self, directory: str, name: str, content: bytes) -> None:
-        self._directory(directory)
+    def _write(self, path: str, content: bytes) -> None:
+        self._directory(_folder(path))
         # Not pathlib: it would take most of the time of writing thousands of small files.
-        with open(f"{self._root}/{directory}/{name}", "wb", buffering=0) as file:  # noqa: PTH123
+        with open(self._prefix + path, "wb", buffering=0) as file:  # noqa: PTH123
             file.write(content)
 
-    def _directory(self, directory: str) -> None:
-        """Create the directory and those above it, each once."""
-        if directory not in self._directories:
-            self._directory(directory.rpartition("/")[0])
+    def _directory(self, path: str) -> None:
+        """Create a directory and those above it, each once."""
+        if path not in self._directories:
+            self._directory(_folder(path))
             with suppress(FileExistsError):
-                os.mkdir(f"{self._root}/{directory}")  # noqa: PTH102 - see above
-            self._directories.add(directory)
+                os.mkdir(self._prefix + path)  # noqa: PTH102 - as above
+            self._directories.add(path)
+
+    def _remove(self, path: str) -> None:
+        rmtree(self._root / path, ignore_errors=True)
+        self._directories = {each for each in self._directories if not each.startswith(path)}
 
 
-def _data(digest: str) -> str:
-    """Return the directory of a blob's data."""
-    algorithm, _, encoded = digest.partition(":")
-    return f"blobs/{algorithm}/{encoded[:2]}/{encoded}"
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _tag_folder(repository: str, tag: str) -> str:
+    return f"{repository_folder(repository)}/_manifests/tags/{tag}"

@@ -18,26 +18,31 @@ from blobcache.services.audit import attributed
 from blobcache.services.base import BrowsableProvider
 from project.damage import damage, put
 from project.layout import Layout
-from project.pushes import ALIASED, Push, collected, damaged, pushes
+from project.pushes import ALIASED, collected, damaged, pushes
 
-__all__ = ["fill", "write"]
+__all__ = ["empty", "fill", "write"]
 
 
 def write(rootdirectory: Path) -> None:
     """Write the storage of the demo's registry. Writing it again changes nothing."""
     layout = Layout(rootdirectory)
     for push in (*pushes(), *damaged()):
-        _store(layout, push)
-    layout.push_sha512(*ALIASED[:2])
+        layout.store(push)
+    layout.push_sha512(ALIASED.repository, ALIASED.blob)
     gone = collected()
     for push in gone:
-        _store(layout, push)
+        layout.store(push)
     image, base = gone[-1], gone[0]
     layout.delete_manifest(image.repository, image.blob.digest, *image.tags or ())
     # The base's data stays, since other images need it.
     layout.delete_blob(base.repository, base.blob.digest)
     for push in gone[1:]:
         layout.collect(push.blob.digest)
+
+
+def empty() -> None:
+    """Delete everything in the Redis of the registry ``default``."""
+    get_redis_connection(RegistrySettings().CACHE_ALIAS).flushdb()
 
 
 def fill(provider: BrowsableProvider) -> None:
@@ -56,10 +61,3 @@ def fill(provider: BrowsableProvider) -> None:
         provider.repository_scoped(repository).set_descriptor(alias, content)
     damage(client)
     provider.catalog.reindex()
-
-
-def _store(layout: Layout, push: Push) -> None:
-    if push.tags is None:
-        layout.push(push.repository, push.blob)
-    else:
-        layout.put_manifest(push.repository, push.blob, *push.tags)

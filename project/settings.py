@@ -25,6 +25,7 @@ each process signs with a random key of its own.
 | `BLOBCACHE_REDIS_URL` | redis://127.0.0.1:6379/0 | the Redis or Valkey of the descriptors |
 | `BLOBCACHE_READ_ONLY` | 1 if `BLOBCACHE_REDIS_URL` is set, else 0 | never write to that Redis |
 | `BLOBCACHE_CATALOG_URL` | none | a Redis or Valkey for the index; required if read-only |
+| `BLOBCACHE_STORAGE` | none | the registry's storage on this machine: its `rootdirectory` |
 
 So it is safe to set `BLOBCACHE_REDIS_URL` to the Redis of a running registry: nothing is written
 there unless `BLOBCACHE_READ_ONLY=0` is set too.
@@ -39,6 +40,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
@@ -187,11 +189,22 @@ CACHES: dict[str, dict[str, object]] = {
 if _catalog_url:
     CACHES["catalog"] = _redis(_catalog_url)
 
+_storage = os.environ.get("BLOBCACHE_STORAGE")
+
 BLOBCACHE: dict[str, dict[str, object]] = {
     "default": {
         "CACHE_ALIAS": "blobs",
         "CATALOG_ALIAS": "catalog" if _catalog_url else None,
         "READ_ONLY": _read_only,
+        # As the registry beside it: it would leave any other field behind.
+        "SIZE_FIELDS": ("size",),
+        # The registry's storage is only read.
+        "TRUTH": {
+            "BACKEND": "blobcache.backends.storage.StorageBackend",
+            "OPTIONS": {"storage": "registry"},
+        }
+        if _storage
+        else None,
     },
 }
 
@@ -280,7 +293,7 @@ STATIC_ROOT = (
     None if _finders else Path(os.environ.get("DJANGO_STATIC_ROOT", BASE_DIR / "staticfiles"))
 )
 WHITENOISE_USE_FINDERS = DEBUG or _finders
-STORAGES = {
+STORAGES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
@@ -288,6 +301,11 @@ STORAGES = {
         else "whitenoise.storage.CompressedManifestStaticFilesStorage",
     },
 }
+if _storage:
+    STORAGES["registry"] = {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": _storage},
+    }
 
 # HTTPS. One variable for all, because with secure cookies nobody could log in over plain HTTP.
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
+from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -76,6 +78,21 @@ def test_a_server_can_listen_only_on_a_unix_socket() -> None:
         assert server.port is None
         assert server.url == f"unix://{server.socket}?db=0"
         assert client.config_get("port") == {"port": "0"}
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_a_server_with_a_password_refuses_others(unix: bool) -> None:
+    with embedded.start(unix=unix, password="s3cret") as server:
+        with server.client() as client:
+            assert client.ping()
+        stranger = Redis.from_url(server.url.replace("s3cret", "other"))
+        with stranger, pytest.raises(AuthenticationError):
+            stranger.ping()
+        assert not any("s3cret" in each for each in server.arguments)
+        server.kill()
+        with pytest.raises(embedded.ServerError) as stopped:
+            _ = server.pid
+        assert "s3cret" not in str(stopped.value)
 
 
 def test_nothing_is_left_after_the_block() -> None:

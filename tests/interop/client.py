@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from http.client import HTTPConnection, IncompleteRead
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from tests.interop.oci import INDEX_TYPE, MANIFEST_TYPE
 
@@ -45,17 +45,24 @@ class RegistryClient:
 
     address: str
 
-    def request(self, method: str, path: str, *, headers: dict[str, str] | None = None) -> Response:
-        """Send one request without a body; `path` starts with a slash."""
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Response:
+        """Send one request; `path` starts with a slash."""
         connection = HTTPConnection(self.address, timeout=TIMEOUT_SECONDS)
         try:
-            connection.request(method, path, headers=headers or {})
+            connection.request(method, path, body, headers or {})
             reply = connection.getresponse()
             try:
-                body, complete = reply.read(), True
+                content, complete = reply.read(), True
             except IncompleteRead as error:
-                body, complete = error.partial, False
-            return Response(reply.status, reply.headers, body, complete)
+                content, complete = error.partial, False
+            return Response(reply.status, reply.headers, content, complete)
         finally:
             connection.close()
 
@@ -77,6 +84,20 @@ class RegistryClient:
     def delete_blob(self, repository: str, digest: str) -> Response:
         """202 if the blob was in the repository."""
         return self.request("DELETE", f"/v2/{repository}/blobs/{digest}")
+
+    def push_blob(self, repository: str, digest: str, content: bytes) -> Response:
+        """201 once the content is stored; the digest is in any algorithm."""
+        begun = self.request("POST", f"/v2/{repository}/blobs/uploads/")
+        location = urlsplit(begun.headers["Location"])
+        query = urlencode({"digest": digest})
+        return self.request("PUT", f"{location.path}?{location.query}&{query}", body=content)
+
+    def put_manifest(
+        self, repository: str, reference: str, content: bytes, media_type: str
+    ) -> Response:
+        """201 once the manifest is stored, under a tag or its digest."""
+        path = f"/v2/{repository}/manifests/{reference}"
+        return self.request("PUT", path, headers={"Content-Type": media_type}, body=content)
 
     def mount_blob(self, repository: str, digest: str, source: str) -> Response:
         """201 if `repository` now has the blob of `source`; 202 offers an upload instead."""

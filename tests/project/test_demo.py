@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from html.parser import HTMLParser
 from http.client import HTTPResponse
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import Any
+from stat import S_IMODE
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urljoin
 from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_opener
@@ -24,13 +27,20 @@ import pytest
 from redis import Redis
 
 from blobcache.redis import keys
-from project import embedded
-from project.demo import DemoError, address_of, main, read_or_create, write_secret
+from blobcache.services import get_browsable
+from project import embedded, sample
+from project.demo import DemoError, address_of, main, prepare
 from project.demo import run as run_demo
-from tests.interop.processes import wait_until
+from project.files import read_or_create, write_secret
+from project.pushes import collected
+from tests.interop.client import RegistryClient
+from tests.interop.copying import Skopeo
+from tests.interop.oci import read_layout
+from tests.interop.processes import Server, wait_until
 from tests.servers import commands, installed
 
 ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 OURS = ("DJANGO_", "BLOBCACHE_")
 SECONDS = 30
 
@@ -162,21 +172,53 @@ OTHERS = {
 """Variables that the user has exported for another portal."""
 
 
+class First(NamedTuple):
+    """A demo that has been stopped, and what it left."""
+
+    demo: Demo
+    browser: OpenerDirector
+    """Has signed in."""
+
+    password: str
+    token: str
+
+
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """A demo with sample data, under the worst of circumstances.
+def directory() -> Iterator[Path]:
+    """A directory in memory, where the system has one: the demo writes thousands of files."""
+    memory = Path("/dev/shm")  # noqa: S108 - a new directory in it
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as path:
+        yield Path(path)
+
+
+@pytest.fixture(scope="module")
+def first(directory: Path) -> First:
+    """The first start of a demo, under the worst of circumstances.
 
     The variables `OTHERS` are set, and its directory, which others may read, has files of an
     earlier demo.
     """
-    directory = tmp_path_factory.mktemp("demo")
     data = directory / "var"
     data.mkdir(mode=0o755)
     for name in ("password", "portal.sqlite3"):
         (data / name).touch(mode=0o644)
         (data / name).chmod(0o644)
-    env = {**OTHERS, "DJANGO_DATABASE_PATH": str(directory / "another.sqlite3")}
-    with running(data, directory / "log", **env) as demo:
+    OTHERS["DJANGO_DATABASE_PATH"] = str(directory / "another.sqlite3")
+    OTHERS["BLOBCACHE_STORAGE"] = str(directory / "another")
+    with running(data, directory / "log", signal.SIGHUP, **OTHERS) as demo:
+        if sys.platform == "linux":
+            assert len(processes_in(data)) == 1, "its Valkey"
+        put = next(line for line in demo.curls if "-X PUT" in line)
+        run(put.replace("demo/hello", "demo/kept"))
+        browser = signed_in(demo, demo.shown("Password"))
+        return First(demo, browser, demo.shown("Password"), demo.token)
+
+
+@pytest.fixture(scope="module")
+def demo(first: First) -> Iterator[Demo]:
+    """The second start, with the same data."""
+    data = first.demo.data
+    with running(data, data.parent / "log2", signal.SIGTERM, **OTHERS) as demo:
         yield demo
 
 
@@ -261,9 +303,12 @@ def test_every_part_of_a_page_loads_from_the_same_host(demo: Demo, path: str) ->
 def test_only_the_owner_can_read_the_files_that_it_writes(demo: Demo) -> None:
     """Under any umask, in a directory that others may read, and for files of an earlier demo."""
     assert is_signed_in(signed_in(demo, demo.shown("Password")), demo)
-    files = [path for path in demo.data.rglob("*") if path.is_file()]
-    assert {"lock", "password", "portal.sqlite3", "secret-key"} <= {each.name for each in files}
-    assert {oct(each.stat().st_mode & 0o777) for each in files} == {"0o600"}
+    modes = {}
+    for folder, _, names in os.walk(demo.data):  # pathlib takes long for thousands of files
+        for name in names:
+            modes[name] = S_IMODE(os.stat(f"{folder}/{name}").st_mode)  # noqa: PTH116 - as above
+    assert {"lock", "password", "portal.sqlite3", "registry.json", "secret-key"} <= modes.keys()
+    assert {oct(mode) for mode in modes.values()} == {"0o600"}
 
 
 def test_variables_exported_for_another_portal_are_ignored(demo: Demo) -> None:
@@ -273,6 +318,7 @@ def test_variables_exported_for_another_portal_are_ignored(demo: Demo) -> None:
     with missed.value as page:
         assert "DEBUG" not in page.read().decode(), "Django's page for developers"
     assert not (demo.data.parent / "another.sqlite3").exists()
+    assert not (demo.data.parent / "another").exists()
 
 
 @pytest.fixture
@@ -336,21 +382,108 @@ class TestASecret:
         assert path.read_text() == "made up"
 
 
-def test_a_second_start_keeps_everything(tmp_path: Path) -> None:
-    data = tmp_path / "var"
-    with running(data, tmp_path / "log", signal.SIGHUP) as first:
-        if sys.platform == "linux":
-            assert len(processes_in(data)) == 1, "its Valkey"
-        run(next(line for line in first.curls if "-X PUT" in line))
-        browser = signed_in(first, first.shown("Password"))
-    with running(data, tmp_path / "log2", signal.SIGTERM) as second:
-        assert "Writing sample data" not in second.printed
-        assert second.shown("Password") == first.shown("Password")
-        assert second.token == first.token
-        assert second.get("api/repositories/?prefix=demo/")["count"] == 1
-        assert is_signed_in(browser, second), "still"
-    assert oct((data / "password").stat().st_mode)[-3:] == "600"
-    assert oct((data / "secret-key").stat().st_mode)[-3:] == "600"
+def test_a_second_start_keeps_everything(first: First, demo: Demo) -> None:
+    assert "Writing the storage" in first.demo.printed
+    assert "Writing the storage" not in demo.printed
+    assert demo.shown("Password") == first.password
+    assert demo.token == first.token
+    assert demo.get("api/repositories/?prefix=demo/kept")["count"] == 1
+    assert is_signed_in(first.browser, demo), "still"
+
+
+def test_a_cache_of_an_earlier_version_is_emptied(
+    default_cache: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was filled without a storage, so nothing in it would be in the storage."""
+    default_cache.sadd(keys.members("old"), "x")
+    written = iter([True, False])
+    monkeypatch.setattr(sample, "write", lambda storage: storage.mkdir())
+    monkeypatch.setattr(sample, "fill", lambda provider: next(written))
+    prepare(get_browsable(), tmp_path / "storage")
+    assert not default_cache.exists(keys.members("old"))
+    default_cache.sadd(keys.members("new"), "x")
+    monkeypatch.setattr(sample, "write", lambda storage: None)
+    prepare(get_browsable(), tmp_path / "storage")
+    assert default_cache.exists(keys.members("new")), "after an interrupted start"
+
+
+@pytest.fixture(scope="module")
+def registry(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryClient]:
+    """The demo's registry, as README says in "With a registry", on another port."""
+    installed("docker-registry")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    arguments = ["-m", "project.registry", "--data", str(demo.data), "--port", str(port)]
+    log = tmp_path_factory.mktemp("registry") / "log"
+    server = Server([sys.executable, *arguments], log, {**os.environ, "PYTHONPATH": str(ROOT)})
+    client = RegistryClient(f"127.0.0.1:{port}")
+    server.wait_until(client.is_up)
+    yield client
+    server.stop()
+
+
+def follow(block: str, demo: Demo, registry: RegistryClient, home: Path) -> str:
+    """Run the commands of a block, and return what they print."""
+    places = {
+        "http://127.0.0.1:8000/": demo.url,
+        "127.0.0.1:5000": registry.address,
+        "admin:letmein": f"admin:{demo.shown('Password')}",
+    }
+    for written, meant in places.items():
+        block = block.replace(written, meant)
+    env = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
+    done = subprocess.run(  # noqa: S602 - our own
+        block, shell=True, cwd=home, env=env, capture_output=True, text=True, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def test_a_pull_and_a_push_do_what_the_readme_says(
+    demo: Demo, registry: RegistryClient, tmp_path: Path
+) -> None:
+    installed("skopeo")
+    _, copies, _ = blocks_of("With a registry")
+    assert "skopeo copy" in copies
+    follow(copies, demo, registry, tmp_path)
+    pushed = demo.get("api/repositories/demo/cart/blobs/")["results"]
+    assert len(pushed) == 9
+    assert {each["mediaType"] for each in pushed} == {"application/octet-stream"}
+    image = json.loads(registry.get_manifest("demo/cart", "1").body)
+    parts = [image["config"], *image["layers"]]
+    assert {each["digest"] for each in pushed} == {each["digest"] for each in parts}
+    browser = signed_in(demo, demo.shown("Password"))
+    (address,) = re.findall(r"`http://127.0.0.1:8000/(admin/\S+)`", README.read_text())
+    with browser.open(urljoin(demo.url, address)) as page:
+        text = page.read().decode()
+    assert all(each["digest"] in text for each in pushed)
+
+
+def test_a_collected_blob_does_what_the_readme_says(
+    demo: Demo, registry: RegistryClient, tmp_path: Path
+) -> None:
+    installed("curl")
+    *_, requests = blocks_of("With a registry")
+    (digest,) = re.findall(r"^BLOB=(\S+)$", requests, re.MULTILINE)
+    assert digest in {push.blob.digest for push in collected()}
+    printed = follow(requests, demo, registry, tmp_path)
+    assert re.findall(r"HTTP/1.1 (\d+)", printed) == ["200", "404"]
+    assert "bytes missing" in printed or "bytes remaining" in printed
+    assert '"certain":"everywhere"' in printed
+
+
+def test_every_image_can_be_pulled(registry: RegistryClient, tmp_path: Path) -> None:
+    """Of each kind one: an index of OCI, one of Docker, a manifest, layers of zstd."""
+    skopeo = Skopeo(tmp_path / "home")
+    for name in ("shop/backend/api", "ops/node-exporter", "data/etl-nightly", "shop/search"):
+        tag = "nightly" if name == "data/etl-nightly" else "latest"
+        skopeo.pull(registry.address, name, tag, tmp_path / name)
+        assert len(read_layout(tmp_path / name)) > 2
+
+
+def blocks_of(heading: str) -> list[str]:
+    """Return the shell commands of a section of the README."""
+    _, _, rest = README.read_text().partition(f"\n### {heading}\n")
+    return re.findall(r"^```sh\n(.*?)^```$", rest.partition("\n##")[0], re.DOTALL | re.MULTILINE)
 
 
 def test_a_port_in_use_is_reported_before_anything_starts(demo: Demo, tmp_path: Path) -> None:

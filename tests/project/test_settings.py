@@ -30,6 +30,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from blobcache.api.views import LIST, STAT, WRITE
+from blobcache.checks import check_settings
 from project import embedded
 from project import settings as portal_settings
 from tests.servers import cache_at
@@ -150,9 +151,23 @@ def test_the_deployment_check_finds_nothing(env: Mapping[str, str], settings: La
 def test_a_redis_of_a_registry_is_read_only_by_default(
     env: Mapping[str, str], read_only: bool, index: str | None
 ) -> None:
-    assert read(**env)["BLOBCACHE"] == {
-        "default": {"CACHE_ALIAS": "blobs", "CATALOG_ALIAS": index, "READ_ONLY": read_only}
-    }
+    entry = read(**env)["BLOBCACHE"]["default"]
+    expected = {"CACHE_ALIAS": "blobs", "CATALOG_ALIAS": index, "READ_ONLY": read_only}
+    assert {name: entry[name] for name in expected} == expected
+
+
+def test_a_storage_is_the_truth_and_passes_the_checks() -> None:
+    assert read()["BLOBCACHE"]["default"]["TRUTH"] is None
+    found = read(BLOBCACHE_STORAGE="/registry")
+    storage = found["STORAGES"]["registry"]
+    assert storage["OPTIONS"] == {"location": "/registry"}
+    assert found["BLOBCACHE"]["default"]["TRUTH"]["OPTIONS"] == {"storage": "registry"}
+    with override_settings(**{name: found[name] for name in ("BLOBCACHE", "CACHES", "STORAGES")}):
+        assert check_settings() == []
+
+
+def test_beside_a_registry_a_size_has_one_field() -> None:
+    assert read()["BLOBCACHE"]["default"]["SIZE_FIELDS"] == ("size",)
 
 
 def test_the_portals_own_cache_is_not_the_registrys() -> None:
