@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import User
 from django.test import Client
 from redis import Redis
@@ -24,7 +25,13 @@ def unlogged() -> Iterator[None]:
 
 
 @pytest.fixture
-def client(default_cache: Redis, db: None) -> Client:
+def no_sidebar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the list beside each page of the admin, which is that of its index."""
+    monkeypatch.setattr(admin.site, "enable_nav_sidebar", False)
+
+
+@pytest.fixture
+def client(default_cache: Redis, db: None, no_sidebar: None) -> Client:
     """A client of a superuser, with a repository in the cache."""
     get_provider().repository_scoped("team/app").set_descriptor(A, Descriptor(A, 10, "a/b"))
     found = Client(raise_request_exception=False)

@@ -12,7 +12,6 @@ from typing import cast
 
 import pytest
 from django.conf import LazySettings
-from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
@@ -71,11 +70,7 @@ def other_valkey() -> Iterator[embedded.Server]:
 
 
 @pytest.fixture(params=PERSONAS, ids=lambda persona: persona.name)
-def persona(
-    request: pytest.FixtureRequest, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
-) -> Persona:
-    # The list beside each page of the admin is that of its index.
-    monkeypatch.setattr(admin.site, "enable_nav_sidebar", False)
+def persona(request: pytest.FixtureRequest, settings: LazySettings, no_sidebar: None) -> Persona:
     found = cast("Persona", request.param)
     RememberingBackend.forget()
     settings.AUTHENTICATION_BACKENDS = [

@@ -136,7 +136,7 @@ def test_every_route_of_the_portal_is_in_the_table() -> None:
 
 
 @pytest.fixture
-def portal(db: None, default_cache: Redis, unlogged: None) -> None:
+def portal(db: None, default_cache: Redis, unlogged: None, no_sidebar: None) -> None:
     """A portal in which every address of the table leads somewhere."""
     provider = get_provider()
     provider.repository_scoped("team/app").set_descriptor(DIGEST, Descriptor(DIGEST, 5, "x/y"))

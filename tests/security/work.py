@@ -7,7 +7,9 @@ import gc
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from pkgutil import walk_packages
 from types import FrameType, ModuleType
@@ -33,32 +35,35 @@ TRIES = 3
 
 
 def work(call: Callable[[], object]) -> int:
-    """How many lines and calls, those into C included, one call takes in this thread.
+    """How many lines, calls (those into C included) and returns one call takes in this thread.
 
     No garbage is collected meanwhile: the finalizers of former tests would be counted too.
     """
-    count = 0
+    counter = count()
+    tick = counter.__next__
 
-    def trace(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal count
-        count += event in {"line", "call"}
-        return trace
+    def trace_call(frame: FrameType, event: str, argument: object) -> Any:
+        tick()
+        return trace_line
+
+    def trace_line(frame: FrameType, event: str, argument: object) -> None:
+        tick()
 
     def profile(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal count
-        count += event == "c_call"
+        if event == "c_call":
+            tick()
 
     before = sys.gettrace(), sys.getprofile()
     gc.disable()
     sys.setprofile(profile)
-    sys.settrace(trace)
+    sys.settrace(trace_call)
     try:
         call()
     finally:
         sys.settrace(before[0])
         sys.setprofile(before[1])
         gc.enable()
-    return count
+    return tick()
 
 
 def assert_linear(make: Callable[[int], Callable[[], object]], length: int) -> None:
@@ -95,10 +100,10 @@ class Asked:
         return ask
 
 
-def modules() -> Iterator[ModuleType]:
+@cache
+def modules() -> list[ModuleType]:
     """All modules of the app."""
-    for found in walk_packages(blobcache.__path__, "blobcache."):
-        yield import_module(found.name)
+    return [import_module(each.name) for each in walk_packages(blobcache.__path__, "blobcache.")]
 
 
 def pattern_calls() -> Iterator[tuple[str, bool]]:
