@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from email.utils import formatdate
 from typing import Any
 
 import pytest
 
+from blobcache.backends import registry
 from blobcache.backends.registry import RegistryBackend
 from blobcache.backends.registry_http import USER_AGENT, Client
 from blobcache.backends.registry_options import RegistryOptions
@@ -436,6 +438,17 @@ class TestPages:
         with pytest.raises(BackendUnavailable):
             self.names([link])
 
+    def test_pages_that_do_not_end_are_unavailable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(registry, "_MAX_PAGES", 5)
+
+        def script(_: Request) -> bytes:
+            link = f'<?last={len(server.requests)}>; rel="next"'
+            return response(200, '{"repositories": null}', Link=link)
+
+        with serving(script) as server, pytest.raises(BackendUnavailable):
+            list(backend_of(server.url).repositories())
+        assert len(server.requests) == 5
+
     @pytest.mark.parametrize(
         "body",
         ["", "[]", "null", '{"repositories": "a"}', '{"repositories": [1]}', "{}", DEEP, HTML],
@@ -473,6 +486,17 @@ class TestPages:
             assert next(found) == "a"
             with pytest.raises(BackendUnavailable):
                 next(found)
+
+
+def test_a_process_that_is_forked_does_not_share_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serving(refusing(first_byte())) as server:
+        client = Client(RegistryOptions({"url": server.url}))
+        parents = client._pool(server.url, is_own=True)
+        assert client._pool(server.url, is_own=True) is parents
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        assert client._pool(server.url, is_own=True) is not parents
 
 
 class TestOpen:

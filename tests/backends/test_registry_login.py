@@ -8,6 +8,7 @@ import ssl
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,15 @@ class TestTokens:
             now = float(seconds)
             assert isinstance(backend.stat(HEALTHY.digest, HEALTHY.repository), Present)
         assert with_tokens.tokens.issued == 2
+
+    def test_threads_that_need_the_same_token_share_it(self, with_tokens: WithTokens) -> None:
+        backend = backend_of(with_tokens.url)
+        with ThreadPoolExecutor(8) as threads:
+            looks = [
+                threads.submit(backend.stat, HEALTHY.digest, HEALTHY.repository) for _ in range(24)
+            ]
+        assert all(isinstance(look.result(), Present) for look in looks)
+        assert with_tokens.tokens.issued == 1
 
     def test_a_token_may_have_another_name(self, with_tokens: WithTokens) -> None:
         with_tokens.tokens.name = "access_token"

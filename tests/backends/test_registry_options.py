@@ -160,3 +160,8 @@ def test_where_a_password_may_be_sent(url: str, *, keeps: bool) -> None:
 def test_secrets_have_no_representation() -> None:
     assert SECRET not in repr({"password": Secret(SECRET)})
     assert SECRET not in repr(RegistryOptions({"url": URL, "password": SECRET}))
+
+
+def test_the_docs_list_the_options() -> None:
+    docs = Path(__file__).parents[2] / "docs" / "truth.md"
+    assert "".join(f"{each.row()}\n" for each in OPTIONS.values()) in docs.read_text()
