@@ -44,6 +44,8 @@ FIGURES = {
         "100 blobs: until complete",
     ],
     "memory": ["a blobs:: hash; hash-max-listpack-value 160"],
+    "truth: one blob": ["stat of a link", "stat of nothing", "bare: read, stat"],
+    "truth: lists": ["a link in a list", "bare: scandir and read", "memory of both lists"],
     "HTTP: GET": [
         "bare view, anonymous",
         "scoped stat, session, superuser",
@@ -73,6 +75,8 @@ RATIOS = {
     "growth": ["members: largest command or reply / 10,000"],
     "purge among": ["index / 300 ms", "walk / 300,000 keys/s", "longest command / 1 ms"],
     "memory": ["ours / the registry's"],
+    "truth: one blob": ["stat of a link / bare"],
+    "truth: lists": ["a link / bare", "links / 15,000 a second", "memory / 32 MB"],
     "HTTP: GET": ["scoped stat / bare view, anonymous"],
     "HTTP: HEAD": ["scoped stat / bare view"],
     "hostile requests": ["the slowest / 50 ms"],
