@@ -22,6 +22,7 @@ from blobcache.findings import FINDING_KINDS, Finding, Kind, Place
 from blobcache.models import Blob, Repository
 from blobcache.parsing import parse_each
 from blobcache.reference import RepositoryName
+from blobcache.services import get_backend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from django.http import HttpResponse
 
     from blobcache.doctor.scan import Progress, Step
+    from blobcache.services.base import Backend
 
 __all__ = ["ConsistencyPage", "FindingsPageBase"]
 
@@ -99,7 +101,12 @@ class FindingsPageBase(Page):
 
     def diagnosis(self, kinds: Sequence[Kind] | None = None) -> Diagnosis:
         """The check to run."""
-        return Diagnosis(self.provider, self.names, kinds)
+        return Diagnosis(self.provider, self.names, kinds, backend=self.backend)
+
+    @property
+    def backend(self) -> Backend | None:
+        """What the registry really stores, to compare the cache with."""
+        return get_backend(self.settings.registry)
 
     def may_view_finding(self, finding: Finding) -> bool:
         """Whether the user may view the finding."""
@@ -171,7 +178,7 @@ class ConsistencyPage(FindingsPageBase):
             with self.catch_redis_errors():
                 step = self.diagnosis().step(report.cursor)
                 findings = list(filter(self.may_view_finding, step.findings))
-                report, progress = report.plus(findings, step.next), step.progress
+                report, progress = report.plus(findings, step), step.progress
         is_done = report.cursor is None
         next_step_url = self.address(**{RUN: seal(str(report), "admin", *cursor_scope)})
         shows_all = is_done and is_first and len(findings) <= 2 * _ROWS
@@ -188,6 +195,8 @@ class ConsistencyPage(FindingsPageBase):
             is_done=is_done,
             shows_all=shows_all,
             progress=progress,
+            is_compared=self.diagnosis().is_compared,
+            doubtful=report.doubtful,
             share=_percent(progress),
             refresh_url="" if is_done or self.banners_stop else next_step_url,
             next_step_url=next_step_url,

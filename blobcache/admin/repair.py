@@ -19,7 +19,13 @@ from blobcache.admin.consistency import FindingsPageBase
 from blobcache.admin.pages import CURSOR
 from blobcache.admin.reports import groups
 from blobcache.cursors import seal, unseal
-from blobcache.doctor.repair import repair_many
+from blobcache.doctor.settled import (
+    ALWAYS_ALLOWED,
+    RepairRefused,
+    is_allowed_share,
+    needs_two_looks,
+)
+from blobcache.doctor.steps import RepairStep, repair_step
 from blobcache.finding_texts import EXPLANATIONS
 from blobcache.findings import FINDING_KINDS, Finding, Kind, Outcome
 from blobcache.history import recorded
@@ -42,8 +48,8 @@ class _Count(NamedTuple):
     is_all: bool
     """Whether there was time to count all of them."""
 
-
-_NOTHING = _Count(0, is_all=True)
+    looked_at: int = 0
+    """Entries among which they were counted."""
 
 
 class RepairPage(FindingsPageBase):
@@ -74,6 +80,12 @@ class RepairPage(FindingsPageBase):
 
     def post(self) -> HttpResponse:
         """Ask for confirmation or, if it is confirmed, take a step."""
+        try:
+            return self._post()
+        except RepairRefused as error:
+            return self.redirect_with_message(error.message, messages.ERROR)
+
+    def _post(self) -> HttpResponse:
         is_confirmed = "confirmed" in self.request.POST
         kind = self.request.POST.get("kind", "")
         if kind in FINDING_KINDS:
@@ -115,9 +127,17 @@ class RepairPage(FindingsPageBase):
             if count.is_all and not has_grown(shown, count.found):
                 return self._walk(kind)
             self.add_message(_not_as_shown(shown, count))
-        if count == _NOTHING:
+        if count is not None and count.is_all and not count.found:
             return self.redirect_with_message(
                 _("There are no findings of this kind to repair."), messages.INFO
+            )
+        if needs_two_looks(kind) and count is not None and not _is_allowed(count):
+            return self.redirect_with_message(
+                _(
+                    "The storage contradicts so many entries that it may be the wrong one. If it "
+                    "is not, repair them on the command line, with --max-share or --force."
+                ),
+                messages.ERROR,
             )
         number = "" if count is None else str(count.found) if count.is_all else UNCOUNTED
         return self.render(
@@ -134,44 +154,52 @@ class RepairPage(FindingsPageBase):
         """Count the findings that the user may repair; None if Redis fails."""
         found: set[str] = set()
         cursor: str | None = ""
+        looked_at = 0
         budgets = self.provider.catalog.budgets
         deadline = budgets.deadline(budgets.preview)
         with self.catch_redis_errors():
             while cursor is not None and (left := deadline.left) > 0:
                 step = self.diagnosis([kind]).step(cursor, left)
                 found.update(each.id for each in step.findings if self.may_repair(each))
-                cursor = step.next
-            return _Count(len(found), cursor is None)
+                cursor, looked_at = step.next, step.progress.looked_at
+            return _Count(len(found), cursor is None, looked_at)
         return None
 
     def _repair(self, findings: list[Finding]) -> HttpResponse:
-        done: list[Repair] = []
-        failed = True
+        absent = [each for each in findings if needs_two_looks(each.kind)]
+        if len(absent) > ALWAYS_ALLOWED:
+            return self.redirect_with_message(
+                _("Select at most %(count)d findings about what the storage does not have.")
+                % {"count": ALWAYS_ALLOWED},
+                messages.WARNING,
+            )
+        step: RepairStep | None = None
         with self.catch_redis_errors(), recorded(self.request.user, source="admin"):
-            done = repair_many(self.provider, findings)
-            failed = False
-        tally = self._add(done)
-        left = findings[len(done) :]
+            step = repair_step(self.provider, findings, self.backend)
+        tally = self._add(step.done if step else ())
+        left = step.left if step else findings
         if not left:
             return self._finish(tally)
-        return self._show_progress(tally, left=left, is_stuck=failed)
+        return self._show_progress(
+            tally, left=left, is_stuck=step is None, wait=step.wait if step else 0
+        )
 
     def _walk(self, kind: Kind) -> HttpResponse:
         cursor_scope = ("admin", "repair", kind, *self.names)
         token = self.request.POST.get(CURSOR, "")
         cursor = unseal(token, *cursor_scope) if token else ""
-        done: list[Repair] = []
+        done = RepairStep([], [])
         next_cursor: str | None = cursor
         failed = True
         with self.catch_redis_errors(), recorded(self.request.user, source="admin"):
             step = self.diagnosis([kind]).step(cursor)
             findings = list(filter(self.may_repair, step.findings))
             if findings:
-                done = repair_many(self.provider, findings)
-            if len(done) == len(findings):  # else the same step again, for the rest
+                done = repair_step(self.provider, findings, self.backend)
+            if not done.left:  # else the same step again, for the rest
                 next_cursor = step.next
             failed = False
-        tally = self._add(done)
+        tally = self._add(done.done)
         if next_cursor is None:
             return self._finish(tally)
         return self._show_progress(
@@ -179,6 +207,7 @@ class RepairPage(FindingsPageBase):
             kind=kind,
             cursor=seal(next_cursor, *cursor_scope) if next_cursor else "",
             is_stuck=failed,
+            wait=done.wait,
         )
 
     def _add(self, done: Iterable[Repair]) -> dict[Outcome, int]:
@@ -201,10 +230,8 @@ class RepairPage(FindingsPageBase):
         )
 
     def _finish(self, tally: dict[Outcome, int]) -> HttpResponse:
-        repaired, healed, kept = (
-            tally[outcome] for outcome in (Outcome.REPAIRED, Outcome.HEALED, Outcome.KEPT)
-        )
-        if repaired or not (healed or kept):
+        repaired, healed, kept, doubtful = (tally[outcome] for outcome in Outcome)
+        if repaired or not (healed or kept or doubtful):
             text = ngettext("Repaired %(count)d finding.", "Repaired %(count)d findings.", repaired)
             self.add_message(text % {"count": repaired}, messages.SUCCESS)
         if healed:
@@ -221,7 +248,19 @@ class RepairPage(FindingsPageBase):
                 kept,
             )
             self.add_message(text % {"count": kept})
+        if doubtful:
+            text = ngettext(
+                "%(count)d finding was skipped because the storage could not be asked again.",
+                "%(count)d findings were skipped because the storage could not be asked again.",
+                doubtful,
+            )
+            self.add_message(text % {"count": doubtful})
         return HttpResponseRedirect(self.return_url)
+
+
+def _is_allowed(count: _Count) -> bool:
+    """Whether so many entries may be cleared because of the storage."""
+    return count.is_all and is_allowed_share(count.found, count.looked_at)
 
 
 def _not_as_shown(shown: int, count: _Count) -> str:

@@ -14,6 +14,7 @@ from blobcache.findings import FINDING_KINDS, SEVERITIES, Kind, Severity
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from blobcache.doctor.scan import Step
     from blobcache.finding_texts import Explanation
     from blobcache.findings import Finding
 
@@ -28,21 +29,26 @@ class Report(NamedTuple):
 
     counts: Mapping[Kind, int] = {}
 
+    doubtful: int = 0
+    """Entries that could not be judged, because the backend did not know."""
+
     def __str__(self) -> str:
-        return json.dumps([self.cursor, self.counts], separators=(",", ":"))
+        return json.dumps([self.cursor, self.counts, self.doubtful], separators=(",", ":"))
 
     @classmethod
     def parse(cls, text: str) -> Report:
         """Parse what `str` returns. The text was signed, but perhaps by an older version."""
         try:
-            cursor, counts = json.loads(text)
-            return cls(cursor, {Kind(kind): int(count) for kind, count in counts.items()})
+            cursor, counts, *more = json.loads(text)
+            doubtful = int(more[0]) if more else 0
+            return cls(cursor, {Kind(kind): int(count) for kind, count in counts.items()}, doubtful)
         except (ValueError, TypeError, AttributeError):
             raise CursorInvalid("The report comes from another version of the app.") from None
 
-    def plus(self, findings: Iterable[Finding], cursor: str | None) -> Report:
-        """This report and one more step."""
-        return Report(cursor, Counter(self.counts) + Counter(each.kind for each in findings))
+    def plus(self, findings: Iterable[Finding], step: Step) -> Report:
+        """This report and one more step, of whose findings these may be shown."""
+        counts = Counter(self.counts) + Counter(each.kind for each in findings)
+        return Report(step.next, counts, step.progress.doubtful)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from blobcache.digest import Digest
 from blobcache.doctor.repair import Repair
 from blobcache.doctor.truth import Comparison, is_unsafe
-from blobcache.exceptions import BlobCacheError, CatalogUnsupported, DescriptorCorrupt
+from blobcache.exceptions import BlobCacheError, DescriptorCorrupt
 from blobcache.findings import TRUTH_KINDS, Finding, Kind, Outcome
 from blobcache.reference import RepositoryName
 from blobcache.services.truth import Unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from blobcache.doctor.scan import Diagnosis
+    from blobcache.services.base import Backend, BrowsableProvider
     from blobcache.services.records import Record
 
 __all__ = [
@@ -36,7 +36,9 @@ __all__ = [
     "RepairRefused",
     "Safety",
     "SettledRepair",
+    "is_allowed_share",
     "needs_settling",
+    "needs_two_looks",
 ]
 
 MAX_SHARE = 10
@@ -56,6 +58,11 @@ _ABSENT = frozenset({Kind.UNLINKED_MEMBER, Kind.MISSING_DATA, Kind.STALE_MANIFES
 """The kinds that two looks must show."""
 
 
+def is_allowed_share(count: int, whole: int, max_share: int = MAX_SHARE) -> bool:
+    """Whether so many of all entries may be cleared."""
+    return count <= max(ALWAYS_ALLOWED, whole * max_share // 100)
+
+
 class RepairRefused(BlobCacheError):
     """A repair that would not be safe. What it has done before that stays done."""
 
@@ -66,6 +73,11 @@ class RepairRefused(BlobCacheError):
 def needs_settling(finding: Finding) -> bool:
     """Whether the finding comes from a comparison with the storage, and is repaired here."""
     return finding.kind in TRUTH_KINDS or "data" in finding.facts
+
+
+def needs_two_looks(kind: Kind) -> bool:
+    """Whether findings of the kind say that something is absent, which one look does not prove."""
+    return kind in _ABSENT
 
 
 class _Seen(NamedTuple):
@@ -103,16 +115,15 @@ class SettledRepair:
 
     def __init__(
         self,
-        diagnosis: Diagnosis,
+        provider: BrowsableProvider,
+        backend: Backend,
         safety: Safety,
         *,
         now: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        if diagnosis.backend is None:
-            raise CatalogUnsupported("There is no backend, so nothing is compared with it.")
-        self._provider = diagnosis.provider
-        self._backend = diagnosis.backend
+        self._provider = provider
+        self._backend = backend
         self._safety = safety
         self._now = now
         self._wait = wait
@@ -133,34 +144,41 @@ class SettledRepair:
     @property
     def clears(self) -> int:
         """How many entries the repair would clear."""
-        return len(self._repairable())
+        return len(self._repairable(self._pending.values()))
 
     def require_allowed(self, looked_at: int) -> None:
         """Raise `RepairRefused` if the repair may not begin, `OperationUnsupported` if read-only.
 
         `looked_at` is the number of entries that the diagnosis has looked at.
         """
-        self._removals.require_writable()
         if self._provider.rules.role == "primary" and not self._safety.force_primary:
             raise RepairRefused(
                 "This registry is a primary store, so nothing fills in again what a repair clears. "
                 "Use --force-primary if the storage is known to be right."
             )
-        witness = self._backend.witness(self._provider)
-        if not witness.is_independent:
-            raise RepairRefused(f"The backend is no witness against this cache. {witness.reason}")
+        self.require_witness()
         if not self._safety.force:
             self._require_share(looked_at)
 
+    def require_witness(self) -> None:
+        """Raise `RepairRefused` if the backend may not be used against this cache.
+
+        Raises `OperationUnsupported` if the registry is read-only.
+        """
+        self._removals.require_writable()
+        witness = self._backend.witness(self._provider)
+        if not witness.is_independent:
+            raise RepairRefused(f"The backend is no witness against this cache. {witness.reason}")
+
     def _require_share(self, looked_at: int) -> None:
-        repairable = self._repairable()
+        repairable = self._repairable(self._pending.values())
         self._require_part(len(repairable), looked_at, "the entries")
         for name, count in Counter(each.repository for each in repairable).items():
             if isinstance(name, RepositoryName) and count > ALWAYS_ALLOWED:
                 self._require_part(count, self._members(name), f"the members of {name}")
 
     def _require_part(self, count: int, whole: int, what: str) -> None:
-        if count > max(ALWAYS_ALLOWED, whole * self._safety.max_share // 100):
+        if not is_allowed_share(count, whole, self._safety.max_share):
             raise RepairRefused(
                 f"The repair would clear {count} of {whole} of {what}, which is more than "
                 f"{self._safety.max_share} %. Nothing was cleared by it. Is this the storage of "
@@ -173,13 +191,9 @@ class SettledRepair:
         except DescriptorCorrupt:
             return 0
 
-    def _repairable(self) -> list[Finding]:
-        # With --force-primary, what a primary store would keep is cleared too.
-        return [
-            each
-            for each in self._pending.values()
-            if each.is_repairable or (self._safety.force_primary and each.kind in _REMOVES)
-        ]
+    def _repairable(self, findings: Iterable[Finding]) -> list[Finding]:
+        is_allowed = self._provider.rules.role == "cache" or self._safety.force_primary
+        return [each for each in findings if is_allowed and each.kind in _REMOVES]
 
     def run(self) -> Iterator[Repair]:
         """Look a second time, and clear what is still wrong; see `require_allowed`.
@@ -189,13 +203,12 @@ class SettledRepair:
         pending = list(self._pending.values())
         if any(each.kind in _ABSENT for each in pending):
             self._wait(max(0.0, self._first_look + self._safety.settle - self._now()))
-        repairable = {each.id for each in self._repairable()}
         for start in range(0, len(pending), _BATCH):
             batch = pending[start : start + _BATCH]
-            outcomes = self._repair(batch, repairable)
-            yield from map(Repair, batch, outcomes)
+            yield from map(Repair, batch, self.repair_now(batch))
 
-    def _repair(self, batch: Sequence[Finding], repairable: set[str]) -> list[Outcome]:
+    def repair_now(self, batch: Sequence[Finding]) -> list[Outcome]:
+        """Take the second look now, and clear what is still wrong; see `run`."""
         seen = self._look_again(batch)
         root = self._backend.root()
         if isinstance(root, Unknown):
@@ -203,7 +216,18 @@ class SettledRepair:
                 f"Nothing more was cleared, because the storage cannot be read any more: "
                 f"{root.reason}"
             )
+        repairable = {each.id for each in self._repairable(batch)}
         return [self._outcome(each, seen[each.id], each.id in repairable) for each in batch]
+
+    def look(self, batch: Sequence[Finding]) -> list[Outcome | None]:
+        """Look, and clear nothing: the outcomes of what needs no repair, and None for the rest."""
+        seen = self._look_again(batch)
+        return [
+            Outcome.DOUBTFUL
+            if seen[each.id].is_doubtful
+            else (None if seen[each.id].is_still_true else Outcome.HEALED)
+            for each in batch
+        ]
 
     def _outcome(self, finding: Finding, seen: _Seen, is_repairable: bool) -> Outcome:  # noqa: FBT001
         for _ in range(_TRIES):

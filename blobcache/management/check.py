@@ -123,14 +123,14 @@ class _Run:
         self.settled: SettledRepair | None = None
         """The repair of what the storage contradicts, if there is a backend."""
 
-        if self._fix and diagnosis.is_compared:
+        if self._fix and diagnosis.is_compared and diagnosis.backend is not None:
             safety = Safety(
                 settle=session.settings.SETTLE,
                 max_share=options.max_share,
                 force=options.force,
                 force_primary=options.force_primary,
             )
-            self.settled = SettledRepair(diagnosis, safety)
+            self.settled = SettledRepair(diagnosis.provider, diagnosis.backend, safety)
 
     @property
     def left(self) -> int:

@@ -76,7 +76,7 @@ def handle(event: Event, registry: str) -> Outcome:
     if event.digest is None or event.action is Action.PULL:
         return Outcome.NOTHING
     notes, name = _notes(registry), _note_name(event)
-    if notes is not None and _is_handled(notes.get(name), event):
+    if notes is not None and _is_handled(notes.read([name])[0], event):
         return Outcome.REPEATED
     with attributed(actor=None, source="notification"):
         try:
@@ -87,7 +87,7 @@ def handle(event: Event, registry: str) -> Outcome:
         except (OperationUnsupported, RepositoryNameInvalid):
             return Outcome.REFUSED
     if notes is not None and outcome is not Outcome.UNKNOWN:
-        notes.put(name, f"{event.timestamp!r} {event.id}", _REMEMBERED)
+        notes.write({name: f"{event.timestamp!r} {event.id}"}, _REMEMBERED)
     return outcome
 
 

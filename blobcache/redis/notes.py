@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 from blobcache.services.notes import MAX_NOTE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from blobcache.redis.keys import CatalogKeys
+    from blobcache.transport.packing import Command, Reply
     from blobcache.transport.server import Server
 
 __all__ = ["RedisNotes"]
@@ -20,23 +23,27 @@ class RedisNotes:
         self._server = server
         self._keys = keys
 
-    def get(self, name: str) -> str | None:
-        """See `Notes.get`."""
-        (found,) = self._server.batch([("GET", self._keys.note(name))])
-        if not isinstance(found, bytes) or len(found) > MAX_NOTE:
-            return None
-        try:
-            return found.decode()
-        except UnicodeDecodeError:
-            return None
+    def read(self, names: Sequence[str]) -> list[str | None]:
+        """See `Notes.read`."""
+        commands = [("GET", self._keys.note(name)) for name in names]
+        return [_text(found) for found in self._server.batch(commands)] if commands else []
 
-    def put(self, name: str, text: str, seconds: int) -> None:
-        """See `Notes.put`."""
-        raw = text.encode()
-        if len(raw) > MAX_NOTE:
-            raise ValueError(f"A note has at most {MAX_NOTE} bytes, not {len(raw)}.")
-        self._server.batch([("SET", self._keys.note(name), raw, "EX", str(seconds))])
+    def write(self, notes: Mapping[str, str], seconds: int) -> None:
+        """See `Notes.write`."""
+        commands: list[Command] = []
+        for name, text in notes.items():
+            raw = text.encode()
+            if len(raw) > MAX_NOTE:
+                raise ValueError(f"A note has at most {MAX_NOTE} bytes, not {len(raw)}.")
+            commands.append(("SET", self._keys.note(name), raw, "EX", str(seconds)))
+        if commands:
+            self._server.batch(commands, own=True)
 
-    def remove(self, name: str) -> None:
-        """See `Notes.remove`."""
-        self._server.batch([("UNLINK", self._keys.note(name))])
+
+def _text(found: Reply) -> str | None:
+    if not isinstance(found, bytes) or len(found) > MAX_NOTE:
+        return None
+    try:
+        return found.decode()
+    except UnicodeDecodeError:
+        return None

@@ -7,7 +7,10 @@ be deleted or granted because of a note alone.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["MAX_NOTE", "Notes"]
 
@@ -18,14 +21,10 @@ MAX_NOTE = 4096
 class Notes(Protocol):
     """The notes of one registry. Every call is one round trip, and may raise `CacheUnavailable`."""
 
-    def get(self, name: str) -> str | None:
-        """Return a note; None if there is none, or if it is no text of at most `MAX_NOTE` bytes."""
+    def read(self, names: Sequence[str]) -> list[str | None]:
+        """Return notes; None for one that is missing, or no text of at most `MAX_NOTE` bytes."""
         ...
 
-    def put(self, name: str, text: str, seconds: int) -> None:
-        """Store a note for so many seconds, in the place of one with the same name."""
-        ...
-
-    def remove(self, name: str) -> None:
-        """Remove a note, if there is one."""
+    def write(self, notes: Mapping[str, str], seconds: int) -> None:
+        """Store notes by name for so many seconds, in the place of those with the same names."""
         ...

@@ -92,7 +92,8 @@ def repair(
 
     asked = diagnosis(world, role=role, read_only=read_only)
     settled = SettledRepair(
-        asked,
+        asked.provider,
+        world.backend,
         Safety(**safety),  # type: ignore[arg-type]
         now=lambda: 100.0,
         wait=wait,
@@ -183,7 +184,9 @@ def test_a_lie_is_found_and_cured_and_nothing_else_is_touched(
 def repair_truth(world: World) -> list[Repair]:
     """Repair what the storage contradicts, and leave the rest."""
     asked = diagnosis(world)
-    settled = SettledRepair(asked, Safety(), now=lambda: 0.0, wait=lambda _: None)
+    settled = SettledRepair(
+        asked.provider, world.backend, Safety(), now=lambda: 0.0, wait=lambda _: None
+    )
     for step in asked.run():
         for finding in filter(needs_settling, step.findings):
             settled.add(finding)
