@@ -19,11 +19,11 @@ from blobcache.doctor.settled import RepairRefused, Safety, SettledRepair, needs
 from blobcache.findings import TRUTH_KINDS, Finding, Kind, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from blobcache.services.base import Backend, BrowsableProvider
 
-__all__ = ["MAX_AGE", "RepairStep", "note_first_looks", "repair_step"]
+__all__ = ["MAX_AGE", "RepairStep", "repair_step"]
 
 MAX_AGE = 600
 """Seconds after which a first look does not count any more."""
@@ -46,11 +46,12 @@ def repair_step(
     findings: Sequence[Finding],
     backend: Backend | None = None,
     *,
-    now: Callable[[], float] = time.time,
+    now: float | None = None,
 ) -> RepairStep:
     """Repair findings for a bounded time: by the cache alone, or after a second look.
 
-    The facts of the findings are not used. `now` is a clock that all processes share. Raises
+    The facts of the findings are not used. `now` is the time in seconds since 1970, by the clock of
+    this computer if it is None. Raises
     `RepairRefused` if the storage cannot be used against this cache, `OperationUnsupported` if the
     registry is read-only, and `CacheUnavailable`.
     """
@@ -67,19 +68,8 @@ def repair_step(
         return RepairStep(done, left)
     if backend is None:
         raise RepairRefused("There is no backend to look again: see the setting TRUTH.")
-    step = _repair_by_storage(provider, backend, by_storage, now)
+    step = _repair_by_storage(provider, backend, by_storage, time.time() if now is None else now)
     return RepairStep([*done, *step.done], [*left, *step.left], step.wait)
-
-
-def note_first_looks(
-    provider: BrowsableProvider,
-    findings: Sequence[Finding],
-    *,
-    now: Callable[[], float] = time.time,
-) -> None:
-    """Note that a check has just shown these findings: it counts as their first look."""
-    absent = [each for each in findings if needs_two_looks(each.kind)]
-    _Looks(provider, now).note(absent)
 
 
 def _is_size_of_data(repair: Repair) -> bool:
@@ -90,7 +80,7 @@ def _repair_by_storage(
     provider: BrowsableProvider,
     backend: Backend,
     findings: Sequence[Finding],
-    now: Callable[[], float],
+    now: float,
 ) -> RepairStep:
     settle = RegistrySettings(provider.rules.registry).SETTLE
     settled = SettledRepair(provider, backend, Safety(settle=settle))
@@ -118,7 +108,7 @@ def _repair_by_storage(
 class _Looks:
     """The first looks at findings, in the registry's notes."""
 
-    def __init__(self, provider: BrowsableProvider, now: Callable[[], float]) -> None:
+    def __init__(self, provider: BrowsableProvider, now: float) -> None:
         self._notes = provider.notes()
         self._now = now
 
@@ -130,7 +120,7 @@ class _Looks:
 
     def _age(self, note: str | None) -> float | None:
         try:
-            age = self._now() - float(note or "")
+            age = self._now - float(note or "")
         except ValueError:
             return None
         return age if 0 <= age <= MAX_AGE else None
@@ -143,7 +133,7 @@ class _Looks:
             raise RepairRefused(
                 "Nothing can be noted beside the index, so no first look can be remembered."
             )
-        self._notes.write({_name(each): repr(self._now()) for each in findings}, MAX_AGE)
+        self._notes.write({_name(each): repr(self._now) for each in findings}, MAX_AGE)
 
 
 def _name(finding: Finding) -> str:

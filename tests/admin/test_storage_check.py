@@ -1,0 +1,179 @@
+"""The check of the cache beside a storage, and repairs that need two looks at it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client, override_settings
+from redis import Redis
+
+from blobcache.doctor import steps
+from blobcache.findings import Finding, Kind, Place, Subject
+from tests.admin import addresses
+from tests.admin.forms import hidden, press
+from tests.backends.cases import ROOT, digest_of, layer_link
+from tests.doctor.test_truth import World
+
+Text = Callable[[Any], str]
+
+CHECK, REPAIR = addresses.repositories("consistency"), addresses.repositories("repair")
+
+
+@pytest.fixture
+def world(tmp_path: Path, default_cache: Redis) -> Iterator[World]:
+    world = World(tmp_path, default_cache)
+    truth = {
+        "BACKEND": "blobcache.backends.storage.StorageBackend",
+        "OPTIONS": {"storage": "registry", "root": ROOT},
+    }
+    storages = {
+        "registry": {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {"location": tmp_path},
+        },
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+    with override_settings(BLOBCACHE={"default": {"TRUTH": truth}}, STORAGES=storages):
+        yield world
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(steps, "time", clock)
+    return clock
+
+
+def unlinked(world: World, count: int = 1) -> list[str]:
+    """Remove the links of some blobs, and return the ids of the findings."""
+    found = []
+    for number in range(count):
+        digest = world.push("team/app", b"%d" % number)
+        world.remove(layer_link("team/app", digest))
+        subject = Subject(Place.MEMBER, b"team/app", digest.encode())
+        found.append(Finding(Kind.UNLINKED_MEMBER, subject).id)
+    return found
+
+
+def is_member(world: World, content: bytes = b"0") -> bool:
+    return bool(world.cache.sismember("repository::team/app::blobs", digest_of(content)))
+
+
+def test_a_healthy_cache_agrees_with_the_storage(world: World, admin: Client, text: Text) -> None:
+    page = text(admin.get(CHECK))
+    assert "No problems found: the cache agrees with the registry's storage." in unescape(page)
+
+
+def test_what_the_storage_contradicts_is_shown_with_its_meaning(
+    world: World, admin: Client, text: Text
+) -> None:
+    (identity,) = unlinked(world)
+    page = unescape(text(admin.get(CHECK)))
+    assert f'value="{identity}"' in page
+    assert "Not linked in the storage" in page
+    assert "link is missing" in page
+
+
+def test_what_could_not_be_judged_is_said_and_is_no_success(
+    world: World, admin: Client, text: Text
+) -> None:
+    shutil.rmtree(world.root)
+    page = unescape(text(admin.get(CHECK)))
+    assert "could not be judged, because the storage could not be asked" in page
+    assert "No problems found" not in page
+
+
+def test_a_repair_takes_two_looks(world: World, admin: Client, clock: Clock, text: Text) -> None:
+    identities = unlinked(world)
+    page = admin.post(REPAIR, {"finding": identities})
+    waiting = press(admin, REPAIR, page)
+    assert "Wait 10 seconds, then continue." in text(waiting)
+    assert is_member(world)
+    clock.now += 4
+    waiting = press(admin, REPAIR, waiting)
+    assert "Wait 6 seconds, then continue." in text(waiting)
+    assert is_member(world)
+    clock.now += 6
+    assert "Repaired 1 finding." in text(press(admin, REPAIR, waiting))
+    assert not is_member(world)
+    (entry,) = LogEntry.objects.all()
+    assert digest_of(b"0") in entry.change_message
+
+
+def test_a_first_look_of_long_ago_does_not_count(
+    world: World, admin: Client, clock: Clock, text: Text
+) -> None:
+    page = admin.post(REPAIR, {"finding": unlinked(world)})
+    waiting = press(admin, REPAIR, page)
+    clock.now += steps.MAX_AGE + 1
+    assert "Wait 10 seconds" in text(press(admin, REPAIR, waiting))
+    assert is_member(world)
+
+
+def test_a_push_between_the_looks_is_left_alone(
+    world: World, admin: Client, clock: Clock, text: Text
+) -> None:
+    waiting = press(admin, REPAIR, admin.post(REPAIR, {"finding": unlinked(world)}))
+    world.push("team/app", b"0")
+    clock.now += 10
+    assert "already been resolved" in text(press(admin, REPAIR, waiting))
+    assert is_member(world)
+
+
+def test_all_findings_of_a_kind_are_repaired(
+    world: World, admin: Client, clock: Clock, text: Text
+) -> None:
+    unlinked(world, 3)
+    page = admin.post(REPAIR, {"kind": Kind.UNLINKED_MEMBER})
+    assert "There are 3 findings of this kind now." in text(page)
+    waiting = press(admin, REPAIR, page)
+    assert hidden(waiting)["kind"] == [Kind.UNLINKED_MEMBER]
+    clock.now += 10
+    assert "Repaired 3 findings." in text(press(admin, REPAIR, waiting))
+
+
+def test_so_many_findings_are_not_repaired_here(
+    world: World, admin: Client, clock: Clock, text: Text
+) -> None:
+    identities = unlinked(world, 21)
+    page = text(admin.post(REPAIR, {"kind": Kind.UNLINKED_MEMBER}, follow=True))
+    assert "The storage contradicts so many entries that it may be the wrong one." in page
+    page = text(press(admin, REPAIR, admin.post(REPAIR, {"finding": identities})))
+    assert "Select at most 20 findings" in page
+    assert is_member(world)
+
+
+def test_nothing_is_repaired_while_the_storage_is_gone(
+    world: World, admin: Client, clock: Clock, text: Text
+) -> None:
+    waiting = press(admin, REPAIR, admin.post(REPAIR, {"finding": unlinked(world)}))
+    clock.now += 10
+    world.root.rename(world.root.parent / "elsewhere")
+    assert "Nothing more was cleared" in text(press(admin, REPAIR, waiting))
+    assert is_member(world)
+
+
+def test_a_wrong_size_is_repaired_at_once(
+    world: World, admin: Client, clock: Clock, text: Text
+) -> None:
+    digest = world.push("team/app", b"content")
+    world.cache_blob(digest, 3)
+    identity = Finding(Kind.SIZE_MISMATCH, Subject(Place.BLOB, None, digest.encode())).id
+    page = press(admin, REPAIR, admin.post(REPAIR, {"finding": [identity]}))
+    assert "Repaired 1 finding." in text(page)
+    assert not world.cache.exists(f"blobs::{digest}")
