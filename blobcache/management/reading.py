@@ -19,7 +19,7 @@ from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import BinaryIO
 
     from django.core.management.base import CommandError
@@ -92,6 +92,18 @@ def parse_number(text: str) -> int:
     if number is None:
         raise ArgumentTypeError(f"{quoted(text)} is not a whole number")
     return number
+
+
+def number_up_to(maximum: int) -> Callable[[str], int]:
+    """Return a function that parses an argument: a whole number from 1 to the maximum."""
+
+    def parse(text: str) -> int:
+        number = parse_number(text)
+        if not 1 <= number <= maximum:
+            raise ArgumentTypeError(f"{number} is not from 1 to {maximum}")
+        return number
+
+    return parse
 
 
 def _parse_limit(text: str) -> int:

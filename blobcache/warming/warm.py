@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from blobcache.services.truth import Answer, Present
     from blobcache.warming.reading import Candidate
 
-__all__ = ["MAX_WAITING", "Warm"]
+__all__ = ["MAX_THREADS", "MAX_WAITING", "THREADS", "Warm"]
+
+THREADS = 4
+"""Threads that read the storage, unless another number is given."""
+
+MAX_THREADS = 64
 
 MAX_WAITING = 100_000
 """Descriptors that may wait for their second looks, some 500 bytes each. Then reading waits too."""
@@ -76,10 +81,10 @@ class Warm:
         version: int = 2,
         with_types: bool = False,
         settle: float = 10,
-        threads: int = 4,
+        threads: int = THREADS,
         dry_run: bool = False,
-        clock: Callable[[], float] = monotonic,
-        pause: Callable[[float], object] = sleep,
+        clock: Callable[[], float] | None = None,
+        pause: Callable[[float], object] | None = None,
     ) -> None:
         """`settle` is the time between the two looks, in seconds.
 
@@ -93,8 +98,8 @@ class Warm:
         self._settle = settle
         self._threads = threads
         self._dry_run = dry_run
-        self._clock = clock
-        self._pause = pause
+        self._clock = clock or monotonic
+        self._pause = pause or sleep
         self._waiting: deque[_Waiting] = deque()
         self._waiting_count = 0
         self._root_seen = -_ROOT
@@ -103,11 +108,12 @@ class Warm:
         self._progress = Progress(Place())
         self._names: list[RepositoryName] = []
         self._read_count = 0
+        self._interrupted: Callable[[int], object] | None = None
         self.report = Report()
 
     @classmethod
     def from_settings(
-        cls, registry: str = "default", *, threads: int = 4, dry_run: bool = False
+        cls, registry: str = "default", *, threads: int = THREADS, dry_run: bool = False
     ) -> Self:
         """Return the warm that the settings of a registry describe. Raises `WarmRefused`."""
         settings = RegistrySettings(registry)
@@ -135,14 +141,16 @@ class Warm:
         self,
         repositories: Sequence[str] = (),
         progress: Callable[[int, float | None], object] | None = None,
+        interrupted: Callable[[int], object] | None = None,
     ) -> Report:
         """Warm these repositories, or all of them, to the end.
 
         Calls `progress` with the number of links that were read, and the share of repositories
         that are done, if it is known. A `KeyboardInterrupt` ends the reading, makes the second
         looks that are due within the next `settle` seconds, and is raised then; another one is
-        raised at once.
+        raised at once. `interrupted` is called with the number of descriptors that wait for them.
         """
+        self._interrupted = interrupted
         names = self._names = [RepositoryName(name) for name in dict.fromkeys(repositories)]
         if not self._dry_run:
             self._provider.rules.require_writable()
@@ -211,6 +219,8 @@ class Warm:
                         progress(self.report.links, share)
             except KeyboardInterrupt:
                 reading.stop()
+                if self._interrupted is not None and self._waiting_count:
+                    self._interrupted(self._waiting_count)
                 self._drain(pool)
                 raise
             self._drain(pool)

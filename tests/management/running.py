@@ -7,17 +7,22 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.test import override_settings
 from redis import Redis
 
 from project import embedded
 from tests.doctor.damage import digest, write_blob, write_member
+from tests.warming.worlds import Clock, World
 
 __all__ = [
     "GONE",
@@ -28,6 +33,7 @@ __all__ = [
     "manage",
     "run",
     "run_line",
+    "stored",
     "write_sample",
 ]
 
@@ -116,6 +122,32 @@ def environment(server: embedded.Server | None) -> dict[str, str]:
         "BLOBCACHE_READ_ONLY": "0",
         "DJANGO_LOG_LEVEL": "ERROR",
     }
+
+
+@contextmanager
+def stored(directory: Path, **settings: object) -> Iterator[World]:
+    """Let the default registry's storage be there, with what the examples expect in it."""
+    world = World(directory)
+    for name in ("team/app", "team/web"):
+        world.layer(b"hello", name)
+    world.layer(b"world", "team/app")
+    clock = Clock()
+    truth = {
+        "BACKEND": "blobcache.backends.storage.StorageBackend",
+        "OPTIONS": {"storage": "registry"},
+    }
+    storage = {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": directory},
+    }
+    with (
+        override_settings(
+            BLOBCACHE={"default": {"TRUTH": truth, **settings}}, STORAGES={"registry": storage}
+        ),
+        patch("blobcache.warming.warm.monotonic", clock),
+        patch("blobcache.warming.warm.sleep", clock.pause),
+    ):
+        yield world
 
 
 def write_sample(client: Redis) -> None:

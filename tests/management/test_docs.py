@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from redis import Redis
 
 from blobcache.management.commands.blobcache import SUBCOMMANDS
 from tests.doctor.damage import contents, digest
-from tests.management.running import HELLO, ROOT, Terminal, run, run_line, write_sample
+from tests.management.running import HELLO, ROOT, Terminal, run, run_line, stored, write_sample
 
 PAGE = (ROOT / "docs" / "command-line.md").read_text()
 SESSIONS = re.findall(r"^```console\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
@@ -28,14 +29,16 @@ def shown(output: str, command: str) -> list[str]:
 
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda text: text.split()[4])
 def test_a_session_shows_what_a_terminal_shows(
-    default_cache: Redis, session: str, monkeypatch: pytest.MonkeyPatch
+    default_cache: Redis, session: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("blobcache.management.writing.find_spec", lambda _: None)
     write_sample(default_cache)
     run("reindex")
     for part in session.split("$ ")[1:]:
         command, _, expected = part.partition("\n")
-        done = run_line(command, out=Terminal())
+        needed = stored(tmp_path) if "blobcache warm" in command else nullcontext()
+        with needed:
+            done = run_line(command, out=Terminal())
         assert shown(done.out, command) == shown(expected, command)
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
 from redis import Redis
 
 from blobcache.management.commands.blobcache import SUBCOMMANDS
 from blobcache.management.subcommand import EXIT_CODES, Subcommand
-from tests.management.running import HELLO, run, run_line, write_sample
+from tests.management.running import HELLO, run, run_line, stored, write_sample
 
 
 @pytest.mark.parametrize("subcommand", SUBCOMMANDS, ids=lambda each: each.name)
 class TestEach:
-    def test_the_example_runs(self, default_cache: Redis, subcommand: type[Subcommand]) -> None:
+    def test_the_example_runs(
+        self, default_cache: Redis, subcommand: type[Subcommand], tmp_path: Path
+    ) -> None:
         write_sample(default_cache)
+        needed = stored(tmp_path) if subcommand.name == "warm" else nullcontext()
         for line in subcommand.example.splitlines():
-            done = run_line(line, stdin=f"{HELLO}\n")
+            with needed:
+                done = run_line(line, stdin=f"{HELLO}\n")
             assert done.code == (1 if subcommand.name == "check" else 0), done.err
             assert done.out
             assert done.err == ""

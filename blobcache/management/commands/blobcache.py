@@ -30,6 +30,7 @@ from blobcache.management.purge import Purge
 from blobcache.management.reindex import Reindex
 from blobcache.management.session import Session
 from blobcache.management.subcommand import EXIT_CODES, Exit, Subcommand, usage_error
+from blobcache.management.warm import Warming
 from blobcache.management.writing import escaped, give_up_stdout
 from blobcache.raw import quoted
 
@@ -50,6 +51,7 @@ SUBCOMMANDS: tuple[type[Subcommand], ...] = (
     Status,
     Reindex,
     Check,
+    Warming,
 )
 """All subcommands, in the order of the help."""
 
