@@ -48,6 +48,7 @@ LISTERS = {
     "django.core.files.storage.filesystem.FileSystemStorage": (
         "blobcache.backends.listers.FileSystemLister"
     ),
+    "storages.backends.s3.S3Storage": "blobcache.backends.s3.S3Lister",
     "django.core.files.storage.base.Storage": "blobcache.backends.listers.ListdirLister",
 }
 """The lister of each class of Storage and of its subclasses, as dotted paths."""
@@ -401,6 +402,8 @@ def _check_storage(
             "for each folder and each link: use FileSystemStorage or S3Storage, or write a lister.",
             id="blobcache.W020",
         )
+    elif hasattr(found, "check"):
+        yield from found.check(alias, f"{where}['storage']")
 
 
 def _lister_path(storage: type) -> str:
