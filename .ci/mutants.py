@@ -104,6 +104,11 @@ OWN_TESTS: dict[str, list[str]] = {
         "tests/doctor/test_repair.py",
         "tests/redis/test_unscripted.py",
     ],
+    "blobcache/redis/fills.py": ["tests/redis/test_fills.py", "tests/redis/test_unscripted.py"],
+    "blobcache/redis/fingerprints.py": [
+        "tests/redis/test_fills.py",
+        "tests/redis/test_unscripted.py",
+    ],
     "blobcache/redis/replies.py": ["tests/redis/test_records.py", "tests/redis/test_layout.py"],
     "blobcache/redis/service.py": ["tests/redis/test_layout.py", "tests/redis/test_records.py"],
     "blobcache/redis/status.py": ["tests/redis/test_status.py", "tests/redis/test_refused.py"],
@@ -111,7 +116,10 @@ OWN_TESTS: dict[str, list[str]] = {
         "tests/redis/test_layout.py",
         "tests/redis/test_unscripted.py",
     ],
-    "blobcache/services/__init__.py": ["tests/services/test_get_provider.py"],
+    "blobcache/services/__init__.py": [
+        "tests/services/test_get_provider.py",
+        "tests/services/test_read_through.py",
+    ],
     "blobcache/services/catalog.py": ["tests/redis/test_members.py", "tests/redis/test_index.py"],
     "blobcache/services/figures.py": ["tests/figures"],
     "blobcache/services/records.py": ["tests/redis/test_records.py", "tests/doctor/test_repair.py"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from rest_framework.throttling import ScopedRateThrottle
 
 from blobcache.backends.storage import StorageBackend
 from blobcache.descriptor import Descriptor
-from blobcache.services import get_backend, get_provider
+from blobcache.services import get_backend, get_provider, lookups
 from blobcache.services.truth import Answer, Doubt, Unknown
 from tests.api.conftest import APP, As
 from tests.backends.cases import data, digest_of, layer_link
@@ -55,6 +56,7 @@ def registry(
         digest = digest_of(content)
         write(tmp_path, data(digest), content)
         write(tmp_path, layer_link(name, digest), digest.encode())
+    monkeypatch.setattr(lookups, "Limits", partial(lookups.Limits, patience=60))
     monkeypatch.setattr(CountedBackend, "asked", [])
     monkeypatch.setattr(CountedBackend, "doubt", None)
     with override_settings(
@@ -275,7 +277,7 @@ def test_a_dead_backend_does_not_change_what_the_cache_answers(superuser: APICli
     missing = [digest_of(b"%d" % number) for number in range(8)]
     refused = [superuser.get(f"/api/blobs/{digest}/") for digest in missing]
     assert {each.status_code for each in refused} == {503}
-    assert refused[-1].headers["Retry-After"] == "10"
+    assert 1 < int(refused[-1].headers["Retry-After"]) <= 10
     assert len(asked()) == 5
     response = superuser.get(f"/api/blobs/{CACHED}/")
     assert (response.status_code, response.headers["X-Cache"]) == (200, "hit")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event
+from threading import Event, Semaphore
 
 from blobcache.services.truth import Absent, Answer, LinkKind, Present
 from tests.conformance import make_descriptor
@@ -25,8 +25,8 @@ class StubBackend:
         self.answers: dict[tuple[str, str | None], Answer | BaseException] = {}
         self.default: Callable[[str, str | None], Answer | BaseException] = lambda *_: Absent("x")
         self.asked: list[tuple[str, str | None]] = []
-        self.is_busy = Event()
-        """Set while a call is held."""
+        self.calls = Semaphore(0)
+        """Released by each call when it begins."""
 
         self._gate = Event()
         self._gate.set()
@@ -36,6 +36,10 @@ class StubBackend:
         for repository in (None, *repositories):
             self.answers[digest, repository] = present(digest, size, linked=repository is not None)
 
+    def release(self) -> None:
+        """Let the calls return that are held."""
+        self._gate.set()
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Within the block no call returns."""
@@ -44,12 +48,16 @@ class StubBackend:
             yield
         finally:
             self._gate.set()
-            self.is_busy.clear()
+
+    def wait_for(self, number: int) -> None:
+        """Wait until so many more calls have begun."""
+        for _ in range(number):
+            assert self.calls.acquire(timeout=30)
 
     def stat(self, digest: str, repository: str | None = None) -> Answer:
         """See `Backend.stat`."""
         self.asked.append((digest, repository))
-        self.is_busy.set()
+        self.calls.release()
         assert self._gate.wait(30)
         answer = self.answers.get((digest, repository)) or self.default(digest, repository)
         if isinstance(answer, BaseException):

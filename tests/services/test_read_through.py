@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 from redis import Redis
 
+from blobcache.backends.storage import StorageBackend
 from blobcache.exceptions import BackendUnavailable, BlobUnknown, RepositoryNameInvalid
-from blobcache.services import get_provider, get_read_through, get_statter
+from blobcache.services import get_provider, get_read_through, get_statter, lookups
 from blobcache.services.cached import CachedBlobStatter, Found, Source
+from blobcache.services.truth import Answer
 from tests.backends.cases import ROOT, data, digest_of, layer_link
 from tests.conformance import make_descriptor
 
@@ -45,8 +51,11 @@ def write(directory: Path, path: str, content: bytes) -> None:
 
 
 @pytest.fixture
-def registry(tmp_path: Path, default_cache: Redis) -> Iterator[Path]:
+def registry(
+    tmp_path: Path, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """Read-through over a folder where the repository ``a`` has the blob and a dangling link."""
+    monkeypatch.setattr(lookups, "Limits", partial(lookups.Limits, patience=60))
     write(tmp_path, data(DIGEST), BLOB)
     write(tmp_path, layer_link("a", DIGEST), DIGEST.encode())
     write(tmp_path, layer_link("a", GONE), GONE.encode())
@@ -146,6 +155,44 @@ def test_each_registry_asks_its_own_backend(registry: Path) -> None:
             with pytest.raises(BlobUnknown):
                 get_statter(name).stat(digest)
         assert get_read_through("off") is None
+
+
+class Appending(StorageBackend):
+    """The same backend; writes a byte into a file for each call, so that processes can count."""
+
+    def stat(self, digest: str, repository: str | None = None) -> Answer:
+        with Path(os.environ["COUNTED_CALLS"]).open("ab", buffering=0) as file:
+            file.write(b"x")
+        return super().stat(digest, repository)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.parametrize("repository", [None, "a"])
+def test_a_hundred_threads_of_each_process_cause_at_most_one_call_a_process(
+    registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: str | None
+) -> None:
+    calls = tmp_path / "calls"
+    monkeypatch.setenv("COUNTED_CALLS", str(calls))
+    truth = {**TRUTH, "BACKEND": f"{__name__}.Appending"}
+    threads, processes = 100, 3
+    forking = multiprocessing.get_context("fork")
+    start = forking.Barrier(processes)
+
+    def ask() -> None:
+        start.wait(60)
+        with ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(lambda _: find(DIGEST, repository), range(threads)))
+        os._exit(0 if {each.descriptor.size for each in found} == {len(BLOB)} else 1)
+
+    with override_settings(BLOBCACHE={"default": {"TRUTH": truth, "READ_THROUGH": True}}):
+        get_statter()
+        children = [forking.Process(target=ask) for _ in range(processes)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join(120)
+    assert [child.exitcode for child in children] == [0] * processes
+    assert 1 <= calls.stat().st_size <= processes
 
 
 def test_without_a_backend_it_is_an_error(default_cache: Redis) -> None:
