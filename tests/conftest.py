@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from django.utils.translation import get_language, override
+from hypothesis import HealthCheck, settings
 from redis import Redis
 
 from project import embedded
@@ -18,12 +19,18 @@ from tests.stores import KINDS, store
 # redis-py looks its own version up for each connection, which takes longer than to connect.
 importlib.metadata.version = functools.cache(importlib.metadata.version)
 
+# A busy machine is no error: examples of hypothesis may take any time.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
+# Garbage is looked for less often: little of it is left by a test.
+gc.set_threshold(10_000, 20, 20)
+
 
 def pytest_collection_finish() -> None:
-    """Spend less time on garbage: keep aside what all tests share, and collect less often."""
+    """Look for no garbage among the modules and tests, which live until the end."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

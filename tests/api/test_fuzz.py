@@ -17,7 +17,6 @@ from tests.api.conftest import DIGEST
 # `make fuzz` sends many more requests.
 several = settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

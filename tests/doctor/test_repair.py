@@ -140,7 +140,6 @@ def test_only_damage_is_repaired_in_random_data(
 
         @settings(
             max_examples=30 if kind == "valkey" else 12,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         )
         @given(world=worlds)

@@ -189,7 +189,7 @@ class TestHolders:
 
 
 class TestPrefixes:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(prefix=st.text(max_size=6))
     def test_any_text_can_be_searched_for(self, valkey: embedded.Server, prefix: str) -> None:
         with cache_at(valkey.url) as client:

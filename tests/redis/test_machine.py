@@ -146,7 +146,6 @@ def run(provider: BlobDescriptorCacheProvider, role: Role) -> None:
         settings=settings(
             max_examples=15,
             stateful_step_count=25,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
