@@ -121,10 +121,10 @@ class Lister(Protocol):
     ) -> Iterator[Entry]:
         """Iterate over the files of one name that are exactly so many folders below a folder.
 
-        They are in the order of their paths, from the one that follows the path `after`. Nothing is
-        raised for a folder that is missing: it has no files. With a `limit` the content is wanted,
-        up to so many bytes, and else the size; what an entry does not have is looked up by `read`
-        or `size`.
+        They are in the order of their paths, from the one that follows `after`, which is the path
+        of a file of that name. Nothing is raised for a folder that is missing: it has no files.
+        With a `limit` the content is wanted, up to so many bytes, and else the size; what an entry
+        does not have is looked up by `read` or `size`.
         """
         ...
 
@@ -287,9 +287,7 @@ class FileSystemLister:
         if levels > 1:
             yield from files_of_tree(self, path, levels, name, after, limit=limit)
             return
-        first, _, rest = after.partition("/")
-        if first and rest < name:
-            yield Entry(f"{first}/{name}")
+        first, _, _ = after.partition("/")
         with suppress(Missing), self._folder(path) as descriptor:
             others: set[str] = set()
             for folder in in_order(lambda: _names(descriptor, others), first):
@@ -325,12 +323,17 @@ class FileSystemLister:
 
     @contextmanager
     def _folder(self, path: str) -> Iterator[int]:
+        """Return a descriptor of a folder that is still at its path after the block.
+
+        A folder that was deleted has no names, and so would end a list too early.
+        """
         descriptor = self._used(path, _FOLDER, os.dup)
         try:
             yield descriptor
-        except FileNotFoundError as error:  # It was deleted meanwhile.
-            self.root()
-            raise Missing(path) from error
+            if not self._is_at(descriptor, path):
+                self._used(path, _FOLDER, _nothing)
+                reason = f"{shown(f'{self.place}/{path}')}: it was replaced while it was listed"
+                raise Unreadable(Doubt.FAILED, reason)
         except OSError as error:
             raise unreadable(f"{self.place}/{path}", error) from error
         finally:
@@ -394,6 +397,10 @@ class FileSystemLister:
                 if is_empty:
                     raise Unreadable(Doubt.NO_ROOT, f"{folder} is empty: is the storage mounted?")
             yield opened
+
+
+def _nothing(descriptor: int) -> None:
+    """Do nothing with a descriptor: it could be opened."""
 
 
 def _names(folder: int, others: set[str]) -> Iterator[str]:
@@ -487,9 +494,7 @@ class ListdirLister:
         if levels > 1:
             yield from files_of_tree(self, path, levels, name, after, limit=limit)
             return
-        first, _, rest = after.partition("/")
-        if first and rest < name:
-            yield Entry(f"{first}/{name}")
+        first, _, _ = after.partition("/")
         with suppress(Missing):
             for folder in self.folders(path, first):
                 yield Entry(f"{folder}/{name}")

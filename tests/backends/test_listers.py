@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -19,10 +20,17 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, InMemoryStorage
 
 from blobcache.backends import listers
-from blobcache.backends.listers import FileSystemLister, ListdirLister, Part, in_order, unreadable
+from blobcache.backends.listers import (
+    Entry,
+    FileSystemLister,
+    ListdirLister,
+    Part,
+    in_order,
+    unreadable,
+)
 from blobcache.backends.storage import StorageBackend
 from blobcache.exceptions import BackendUnavailable
-from blobcache.services.truth import Absent, Answer, Doubt, Present, Unknown
+from blobcache.services.truth import Absent, Answer, Damage, Doubt, Present, Unknown
 from tests.backends.cases import CASES, ROOT, WORLD, data, digest_of, layer_link, write_tree
 
 BLOB = digest_of(b"the bytes of own-digest")
@@ -391,12 +399,83 @@ def test_a_folder_of_many_names_is_read_in_parts(
     assert [each.target for each in backend(own).members("cases/many")] == digests
 
 
-def test_a_folder_that_is_deleted_while_it_is_listed(own: Path) -> None:
+def test_a_folder_that_is_deleted_while_it_is_listed_has_no_more_names(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listers.in_order, "__defaults__", (1,))
+    (own / ROOT / "repositories/other/_layers").mkdir(parents=True)
     names = backend(own).repositories()
     assert next(names) == "cases/alias"
     shutil.rmtree(own / ROOT / "repositories/cases")
-    (own / ROOT / "repositories/other/_layers").mkdir(parents=True)
-    assert set(names) <= {each.repository for each in CASES} | {"other"}
+    assert list(names) == ["other"]
+    for name in ("other-2", "other-3", "other-4"):
+        (own / ROOT / f"repositories/{name}/_layers").mkdir(parents=True)
+    names = backend(own).repositories()
+    assert next(names) == "other-2"
+    empty_repositories(own / ROOT)
+    with pytest.raises(BackendUnavailable):
+        list(names)
+
+
+def test_a_folder_that_is_replaced_while_it_is_listed_is_unreadable(own: Path) -> None:
+    names = backend(own).repositories()
+    assert next(names) == "cases/alias"
+    shutil.move(own / ROOT / "repositories", own / "away")
+    (own / ROOT / "repositories/cases/other").mkdir(parents=True)
+    with pytest.raises(BackendUnavailable) as unavailable:
+        list(names)
+    assert "replaced" in unavailable.value.reason
+
+
+def test_folders_of_blobs_without_data_are_left_out(own: Path) -> None:
+    (own / ROOT / data(GONE)).parent.mkdir(parents=True)
+    os.mkfifo(own / ROOT / SHARD / "pipe")
+    assert GONE not in {each.digest for each in backend(own).blobs()}
+
+
+class Hashed(FileSystemLister):
+    """A lister that says hashes, as that of S3 does, and counts what it reads."""
+
+    def __init__(self, storage: FileSystemStorage, root: str) -> None:
+        super().__init__(storage, root)
+        self.reads: list[str] = []
+
+    def read(self, path: str, limit: int) -> bytes:
+        self.reads.append(path)
+        return super().read(path, limit)
+
+    def files(
+        self, path: str, levels: int, name: str, after: str = "", *, limit: int | None = None
+    ) -> Iterator[Entry]:
+        for entry in super().files(path, levels, name, after, limit=limit):
+            if entry.content is not None:
+                md5 = hashlib.md5(entry.content, usedforsecurity=False)
+                yield Entry(entry.path, md5=md5.hexdigest())
+            else:
+                yield entry
+
+
+def test_a_link_with_the_right_hash_is_not_read(tree: Path) -> None:
+    lister = Hashed(FileSystemStorage(tree), ROOT)
+    found = StorageBackend(lister, 3)
+    for case in CASES:
+        if case.repository and case.name != "unlinked":
+            lister.reads.clear()
+            links = list(found.members(case.repository))
+            assert links == list(backend(tree).members(case.repository))
+            wrong = [each for each in links if each.target != each.digest]
+            assert len(lister.reads) == len(wrong)
+
+
+def test_a_system_without_proc_resolves_paths(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(os, "readlink", missing)
+    assert isinstance(backend(own).stat(BLOB, REPOSITORY), Present)
+    monkeypatch.undo()
+    replaced(own / ROOT / DATA, own / "moved")
+    assert doubt(backend(own).stat(BLOB)) == Doubt.FAILED
 
 
 # Any Storage
@@ -446,6 +525,31 @@ def test_a_storage_lists_the_same_as_the_file_system(tree: Path) -> None:
             ]
     blobs = list(expected.blobs())
     assert list(found.blobs(blobs[3].digest)) == blobs[4:]
+
+
+def test_a_folder_in_a_storage_is_no_file() -> None:
+    storage = InMemoryStorage()
+    link = layer_link("team/app", GONE)
+    storage.save(f"{ROOT}/{data(GONE)}/below", ContentFile(b""))
+    storage.save(f"{ROOT}/{link}/below", ContentFile(b""))
+    found = StorageBackend(ListdirLister(storage, ROOT), 3)
+    answer = found.stat(GONE)
+    assert isinstance(answer, Absent)
+    assert answer.damage == Damage.STORAGE_DAMAGE
+    assert doubt(found.stat(GONE, "team/app")) == Doubt.LINK
+    assert [each.target for each in found.members("team/app")] == [None]
+    assert list(found.blobs()) == []
+
+
+class Forgetful(InMemoryStorage):
+    """A Storage that lists more than it can open, as after a delete that has not reached it all."""
+
+    def _open(self, name: str, mode: str = "rb") -> Any:
+        raise FileNotFoundError(name)
+
+
+def test_a_file_that_is_listed_and_cannot_be_opened_is_unknown() -> None:
+    assert doubt(memory(Forgetful()).stat(BLOB, REPOSITORY)) == Doubt.FAILED
 
 
 def test_a_storage_reads_a_part_of_a_blob() -> None:

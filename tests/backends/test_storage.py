@@ -10,8 +10,9 @@ from django.core.files.storage import FileSystemStorage, InMemoryStorage
 
 from blobcache.backends.listers import FileSystemLister, ListdirLister
 from blobcache.backends.storage import StorageBackend
+from blobcache.digest import Digest
 from blobcache.exceptions import BackendUnavailable, BlobUnknown, DigestInvalid
-from blobcache.services.truth import Damage, LinkKind, Reachable, StoredLink
+from blobcache.services.truth import Damage, Doubt, LinkKind, Reachable, StoredLink, Unknown
 from tests.backends.cases import CASES, ROOT, WORLD, Case, data, digest_of
 
 
@@ -149,6 +150,14 @@ def test_only_what_is_there_can_be_read(tree: Path) -> None:
     for start, length in ((-1, None), (0, -1)):
         with pytest.raises(ValueError, match="not negative"):
             backend(tree).open(digest_of(b""), start=start, length=length)
+
+
+def test_a_digest_of_old_registries_is_stored_nowhere(tree: Path) -> None:
+    tarsum = Digest("tarsum.v1+sha256:abcdef", allow_tarsum=True)
+    for repository in (None, "cases/alias"):
+        answer = backend(tree).stat(tarsum, repository)
+        assert isinstance(answer, Unknown)
+        assert answer.doubt == Doubt.SCOPE
 
 
 def test_the_root_is_there(tree: Path) -> None:
