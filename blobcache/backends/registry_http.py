@@ -524,7 +524,7 @@ def _explained(shown: str) -> Iterator[None]:
         failure = NoAnswer(Doubt.FAILED, f"{shown}: no answer that can be read.")
     else:
         return
-    raise failure
+    raise failure from None
 
 
 def _has_cause(error: BaseException, kind: type[BaseException]) -> bool:
