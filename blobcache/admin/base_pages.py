@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from blobcache.admin import member_query, repository_list
 from blobcache.admin.labels import label
 from blobcache.admin.pages import CURSOR, KEPT, NUMBER, Page
+from blobcache.descriptor import OCTET_STREAM
 from blobcache.models import Blob, Repository
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ class BlobPageBase(Page):
                 "reference": f"{holder.name}@{self.subject}",
                 "media_type": holder.media_type,
                 "label": label(holder.media_type).text,
-                "differs": known is not None and holder.media_type not in (None, "", known),
+                "differs": known not in (None, OCTET_STREAM)
+                and holder.media_type not in (None, "", known),
             }
             for holder in (page.holders if page else ())
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.admin.labels import label
+from blobcache.descriptor import OCTET_STREAM
 from blobcache.digest import Digest
 from blobcache.finding_texts import EXPLANATIONS, NOT_CACHED, Explanation
 from blobcache.findings import Kind
@@ -32,7 +33,7 @@ class Row(NamedTuple):
     """The name of the media type; empty if there is no descriptor."""
 
     global_media_type: str | None
-    """The media type of the global scope, if it differs."""
+    """The media type of the global scope, if it differs and says more than `OCTET_STREAM`."""
 
     canonical: str | None
     """The canonical digest, if this one is an alias."""
@@ -47,7 +48,8 @@ class Row(NamedTuple):
         media_type = descriptor.media_type if descriptor else None
         alias = descriptor is not None and descriptor.digest != record.digest
         canonical = descriptor.digest if descriptor and alias else None
-        differs = descriptor is not None and record.global_media_type != media_type
+        same = (media_type, OCTET_STREAM)
+        differs = descriptor is not None and record.global_media_type not in same
         return cls(
             digest=record.digest,
             url=url(record.digest) if is_digest else "",

@@ -14,7 +14,7 @@ from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.test import Client, override_settings
 from redis import Redis
 
-from blobcache.descriptor import Descriptor
+from blobcache.descriptor import OCTET_STREAM, Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown
 from blobcache.models import Blob
@@ -91,6 +91,9 @@ def test_the_page_shows_the_descriptor_and_the_holders(
     assert LAYER_TYPE in page
     assert _HOLDER.findall(page) == [GRANTED, HIDDEN]
     assert page.count(">differs</span>") == 1
+
+    default_cache.hset(f"blobs::{LAYER}", "mediatype", OCTET_STREAM)
+    assert "differs" not in text(admin.get(addresses.blob(LAYER)))
 
     default_cache.delete(f"repository::{HIDDEN}::blobs::{LAYER}")
     default_cache.hset(f"repository::{GRANTED}::blobs::{LAYER}", "mediatype", "")

@@ -14,7 +14,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client, override_settings
 from redis import Redis
 
-from blobcache.descriptor import Descriptor
+from blobcache.descriptor import OCTET_STREAM, Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown
 from blobcache.models import Repository
@@ -43,12 +43,14 @@ def test_the_table_shows_each_blob(
 
 
 def test_the_media_type_of_the_repository_is_shown_beside_the_global_one(
-    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+    filled: RedisBlobDescriptorCacheProvider, default_cache: Redis, admin: Client, text: Text
 ) -> None:
     filled.repository_scoped(GRANTED).set_descriptor(LAYER, Descriptor(LAYER, 30_000_000, "my/own"))
     page = text(admin.get(addresses.repository(GRANTED)))
     assert "my/own" in page
     assert f'global: <span class="bc-type">{LAYER_TYPE}' in page
+    default_cache.hset(f"blobs::{LAYER}", "mediatype", OCTET_STREAM)
+    assert "global:" not in text(admin.get(addresses.repository(GRANTED)))
 
 
 def test_an_alias_names_its_canonical_digest(
