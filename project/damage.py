@@ -1,9 +1,8 @@
 """Damage a cache, each entry in its own way, as evictions, deletes and other programs do.
 
-Every kind of finding of a look at the cache alone is there, most of them in the repository
-`DAMAGED`. In the repository `COLLECTED` is what only a look at the registry's storage can find: the
-cache still knows blobs that a garbage collection has taken, among them a manifest, and a membership
-whose link was deleted.
+Every kind of finding is there, most of them in the repository `DAMAGED`. What only a look at the
+registry's storage can find is in the repository `COLLECTED`: the cache still knows blobs that a
+garbage collection has taken, among them a manifest, and a membership whose link was deleted.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 from redis import Redis
 from redis.client import Pipeline
 
+from blobcache.descriptor import OCTET_STREAM
 from blobcache.digest import Digest
 from blobcache.redis import keys
 from project.images import blob
@@ -18,29 +18,26 @@ from project.pushes import DAMAGED, Push, collected, damaged
 
 __all__ = ["damage", "put"]
 
-OCTETS = "application/octet-stream"
-"""The media type that a registry writes for every blob."""
-
 
 def damage(client: Redis) -> None:
     """Damage the cache behind a client. Doing it again changes nothing."""
     with client.pipeline(transaction=False) as pipe:
         _damage_layers(pipe)
         for push in collected():
-            put(pipe, push)
+            put(pipe, push, push.blob.media_type)
         pipe.execute()
 
 
-def put(pipe: Pipeline, push: Push) -> None:
-    """Write what the cache has of a blob: as a registry 2.x does, no membership of a manifest."""
+def put(pipe: Pipeline, push: Push, media_type: str = OCTET_STREAM) -> None:
+    """Write what a registry 2.x does, which makes a manifest no member of a repository.
+
+    `media_type` is the repository's own; a registry writes no other than the default.
+    """
     digest = Digest(push.blob.digest)
     hash_key = keys.blob(digest)
     pipe.hset(hash_key, items=[keys.DIGEST, digest, keys.SIZE, len(push.blob.content)])
-    pipe.hsetnx(hash_key, keys.MEDIA_TYPE, OCTETS)
+    pipe.hsetnx(hash_key, keys.MEDIA_TYPE, OCTET_STREAM)
     if push.tags is None:
-        media_type = push.blob.media_type
-        if not media_type.startswith("application/vnd."):
-            media_type = OCTETS
         pipe.hset(keys.override(push.repository, digest), keys.MEDIA_TYPE, media_type)
         pipe.sadd(keys.members(push.repository), digest)
 
@@ -50,7 +47,7 @@ def _damage_layers(pipe: Pipeline) -> None:
     digests = [Digest(push.blob.digest) for push in damaged()]
     for push, digest in zip(damaged(), digests, strict=True):
         pipe.delete(keys.blob(digest), keys.override(DAMAGED, digest))
-        put(pipe, push)
+        put(pipe, push, push.blob.media_type)
     rest = iter(digests)
     members = keys.members(DAMAGED)
 
@@ -61,7 +58,7 @@ def _damage_layers(pipe: Pipeline) -> None:
     pipe.set(keys.blob(next(rest)), "overwritten")
     pipe.sadd(members, "latest")
     # digest-mismatch: the hash has the digest of another blob
-    pipe.hset(keys.blob(next(rest)), keys.DIGEST, blob(b"another blob", OCTETS).digest)
+    pipe.hset(keys.blob(next(rest)), keys.DIGEST, blob(b"another blob", OCTET_STREAM).digest)
     # size-mismatch: a second size, as another program writes it, and a size of 0
     pipe.hset(keys.blob(next(rest)), keys.LENGTH, 4_096)
     pipe.hset(keys.blob(next(rest)), keys.SIZE, 0)
@@ -82,6 +79,8 @@ def _damage_layers(pipe: Pipeline) -> None:
     pipe.srem(members, husk)
     pipe.delete(keys.blob(husk), keys.override(DAMAGED, husk))
     pipe.hset(keys.blob(husk), keys.LENGTH, 4_096)
+    # unsafe-media-type: browsers would run it as a page of the registry
+    pipe.hset(keys.override(DAMAGED, next(rest)), keys.MEDIA_TYPE, "text/html")
     # corrupt repositories: an invalid name, and a key of the wrong type
     pipe.sadd(keys.members("Not a Name!"), digests[-1])
     pipe.set(keys.members("old/not-a-set"), "overwritten")

@@ -17,6 +17,7 @@ and prints it.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import signal
 import sys
@@ -43,6 +44,7 @@ from django.utils.crypto import get_random_string
 from blobcache.digest import Digest
 from blobcache.exceptions import CacheUnavailable
 from blobcache.findings import Kind
+from blobcache.management.progress import Progress
 from blobcache.reference import RepositoryName
 from blobcache.services import get_browsable
 from blobcache.services.base import BrowsableProvider
@@ -202,7 +204,20 @@ def prepare(provider: BrowsableProvider, storage: Path) -> None:
     say("Writing the storage of a registry ...")
     sample.write(storage)
     say("Filling the cache from it ...")
-    sample.fill(provider)
+    stream = sys.stderr if sys.stderr.isatty() else None
+    with unaudited():
+        sample.fill(provider, Progress(stream, "Filling"))
+
+
+@contextmanager
+def unaudited() -> Iterator[None]:
+    """Log no changes of the cache within the block: there are thousands of them."""
+    audit = logging.getLogger("blobcache.audit")
+    audit.disabled = True
+    try:
+        yield
+    finally:
+        audit.disabled = False
 
 
 class Account(NamedTuple):

@@ -84,6 +84,14 @@ class Layout:
         self._remove(_folder(data_path(Digest(digest))))
         self._stored.discard(digest)
 
+    def lose_data(self, digest: str) -> None:
+        """Leave an empty file in place of the data, as a crash of the machine can do."""
+        self._write(data_path(Digest(digest)), b"")
+
+    def lose_link(self, repository: str, digest: str) -> None:
+        """Leave an empty file in place of a link to a layer, as a crash of the machine can do."""
+        self._link(repository, LinkKind.LAYER, digest, "")
+
     def _store(self, blob: Blob) -> None:
         if blob.digest not in self._stored:
             self._stored.add(blob.digest)

@@ -35,6 +35,7 @@ __all__ = [
     "CHARTS",
     "COLLECTED",
     "DAMAGED",
+    "FOREIGN",
     "IMAGES",
     "Push",
     "collected",
@@ -57,6 +58,10 @@ DAMAGED = "old/2019-import"
 
 COLLECTED = "old/2018-shop"
 """The repository of an image that was deleted, and then collected: the cache still knows it."""
+
+FOREIGN = "MyTeam/app"
+"""A name that is invalid for OCI and that a registry accepts: it is read and cleared, but not set,
+so that nothing but the registry itself fills the cache with it."""
 
 B, KB = 1, 1_000
 
@@ -133,8 +138,7 @@ IMAGES = (
     Image("mirror/ghcr.io/acme/widget", "alpine", "oci", 4, 3),
     Image("mirror/quay.io/prometheus/node-exporter", "alpine", "oci", 4, 2),
     Image("mirror/registry.k8s.io/pause", "distroless", "oci", 3, 0),
-    # An invalid name for OCI that a registry can write: it can be read and cleared, but not set.
-    Image("MyTeam/app", "node", "docker", 3, 3, ("amd64",)),
+    Image(FOREIGN, "node", "docker", 3, 3, ("amd64",)),
 )
 
 CHARTS = ("charts/shop", "charts/platform/observability")
@@ -169,7 +173,7 @@ def collected() -> list[Push]:
 
 
 def damaged() -> list[Push]:
-    """Return the pushes of the image whose descriptors are damaged; 16 layers are first."""
+    """Return the pushes of the image whose descriptors are damaged; its 16 layers are first."""
     layers = [_layer(f"{DAMAGED} layer {number}", "docker") for number in range(16)]
     return _image(f"{DAMAGED}:1", "docker", layers, ("1",))
 

@@ -6,19 +6,18 @@ wrong with it.
 
 from __future__ import annotations
 
-from hashlib import sha512
-from itertools import islice
 from pathlib import Path
 
 from django_redis import get_redis_connection
 
+from blobcache.backends.storage import StorageBackend
 from blobcache.conf import RegistrySettings
-from blobcache.descriptor import Descriptor
-from blobcache.services.audit import attributed
+from blobcache.management.progress import Progress
 from blobcache.services.base import BrowsableProvider
+from blobcache.warming.warm import Warm
 from project.damage import damage, put
 from project.layout import Layout
-from project.pushes import ALIASED, collected, damaged, pushes
+from project.pushes import ALIASED, FOREIGN, collected, damaged, pushes
 
 __all__ = ["empty", "fill", "write"]
 
@@ -38,6 +37,9 @@ def write(rootdirectory: Path) -> None:
     layout.delete_blob(base.repository, base.blob.digest)
     for push in gone[1:]:
         layout.collect(push.blob.digest)
+    *_, without_data, without_link = damaged()[:16]
+    layout.lose_data(without_data.blob.digest)
+    layout.lose_link(without_link.repository, without_link.blob.digest)
 
 
 def empty() -> None:
@@ -45,19 +47,25 @@ def empty() -> None:
     get_redis_connection(RegistrySettings().CACHE_ALIAS).flushdb()
 
 
-def fill(provider: BrowsableProvider) -> None:
-    """Fill the cache of the registry ``default``, damage it and index it. It can be repeated."""
-    client = get_redis_connection(RegistrySettings().CACHE_ALIAS)
-    rest = pushes()
-    while chunk := [*islice(rest, 1_000)]:
-        with client.pipeline(transaction=False) as pipe:
-            for push in chunk:
+def fill(provider: BrowsableProvider, progress: Progress | None = None) -> None:
+    """Fill the cache of the registry ``default`` from its storage, damage it and index it.
+
+    It can be repeated. `Warm` does what ``manage.py blobcache warm`` does, but for the wait between
+    its two looks: nobody deletes anything from this storage meanwhile.
+    """
+    settings = RegistrySettings()
+    backend = StorageBackend.from_settings(settings)
+    warm = Warm(provider, backend, with_types=True, settle=0)
+    try:
+        warm.run(progress=progress.update if progress else None)
+    finally:
+        if progress:
+            progress.hide()
+    client = get_redis_connection(settings.CACHE_ALIAS)
+    with client.pipeline(transaction=False) as pipe:
+        for push in pushes():
+            if push.repository == FOREIGN:
                 put(pipe, push)
-            pipe.execute()
-    repository, pushed, _ = ALIASED
-    content = Descriptor(pushed.digest, len(pushed.content), pushed.media_type)
-    with attributed(actor=None, source="demo"):
-        alias = f"sha512:{sha512(pushed.content).hexdigest()}"
-        provider.repository_scoped(repository).set_descriptor(alias, content)
+        pipe.execute()
     damage(client)
     provider.catalog.reindex()

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -37,6 +38,7 @@ __all__ = [
     "cache_at",
     "commands",
     "encrypted",
+    "in_memory",
     "installed",
     "limited_user",
     "monitor",
@@ -224,6 +226,14 @@ def _snapshot(client: Redis) -> Counter[str]:
         pool.release(connection)
     found = (*_CALLS.findall(info), *_TOTALS.findall(info))
     return Counter({name.decode(): int(number) for name, number in found})
+
+
+@contextmanager
+def in_memory() -> Iterator[Path]:
+    """A directory within the block, in memory where the system has that, for thousands of files."""
+    memory = Path("/dev/shm")  # noqa: S108 - a new directory in it
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as path:
+        yield Path(path)
 
 
 def limited_user(server: embedded.Server | embedded.Cluster, name: str, *refused: str) -> str:

@@ -17,7 +17,6 @@ from http.client import HTTPResponse
 from http.cookiejar import CookieJar
 from pathlib import Path
 from stat import S_IMODE
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urljoin
@@ -37,7 +36,7 @@ from tests.interop.client import RegistryClient
 from tests.interop.copying import Skopeo
 from tests.interop.oci import read_layout
 from tests.interop.processes import Server, wait_until
-from tests.servers import commands, installed
+from tests.servers import commands, in_memory, installed
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -185,10 +184,9 @@ class First(NamedTuple):
 
 @pytest.fixture(scope="module")
 def directory() -> Iterator[Path]:
-    """A directory in memory, where the system has one: the demo writes thousands of files."""
-    memory = Path("/dev/shm")  # noqa: S108 - a new directory in it
-    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as path:
-        yield Path(path)
+    """A directory for the demo's thousands of files."""
+    with in_memory() as path:
+        yield path
 
 
 @pytest.fixture(scope="module")

@@ -1,28 +1,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from hashlib import sha256
 
 import pytest
+from django.conf import settings
+from django.test import override_settings
 from redis import Redis
 
 from blobcache.digest import Digest
-from blobcache.findings import RECORD_KINDS, Kind
+from blobcache.doctor.scan import Diagnosis
+from blobcache.findings import FINDING_KINDS, RECORD_KINDS, Kind
 from blobcache.redis import keys
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
-from blobcache.services import get_browsable, get_provider
+from blobcache.services import get_backend, get_browsable, get_provider
 from blobcache.services.records import Record
 from project import embedded, pushes, sample
-from tests.servers import cache_at
+from tests.servers import cache_at, in_memory
+
+STORAGE_BACKEND = "blobcache.backends.storage.StorageBackend"
+FILES = "django.core.files.storage.FileSystemStorage"
 
 Contents = dict[bytes, object]
 
 
 @pytest.fixture(scope="module")
 def filled() -> Iterator[Redis]:
-    """The raw client of CACHES["default"], a server of its own with the sample data."""
-    with embedded.start() as server, cache_at(server.url) as client:
+    """The raw client of CACHES["default"], a server of its own with the sample data.
+
+    The settings name the storage that it was filled from.
+    """
+    with ExitStack() as stack:
+        directory = stack.enter_context(in_memory())
+        server = stack.enter_context(embedded.start())
+        client = stack.enter_context(cache_at(server.url))
+        truth = {"BACKEND": STORAGE_BACKEND, "OPTIONS": {"storage": "registry"}}
+        storage = {"BACKEND": FILES, "OPTIONS": {"location": str(directory)}}
+        stack.enter_context(
+            override_settings(
+                BLOBCACHE={"default": {"TRUTH": truth}},
+                STORAGES={**settings.STORAGES, "registry": storage},
+            )
+        )
+        sample.write(directory)
         sample.fill(get_browsable())
         yield client
 
@@ -63,6 +85,17 @@ def test_it_is_the_same_on_every_machine() -> None:
     for push in (*pushes.pushes(), *pushes.damaged(), *pushes.collected()):
         digests.update(push.blob.digest.encode())
     assert digests.hexdigest() == "5e40dcddf99e6eabc672941fa18c7d08e112a912c89519089c400fc27cb613aa"
+
+
+def test_a_check_finds_every_kind_and_nothing_elsewhere(
+    provider: RedisBlobDescriptorCacheProvider,
+) -> None:
+    diagnosis = Diagnosis(provider, kinds=FINDING_KINDS, backend=get_backend())
+    found = [each for step in diagnosis.run() for each in step.findings]
+    assert {each.kind for each in found} == set(FINDING_KINDS)
+    assert {each.repository for each in found} == {
+        *(None, pushes.DAMAGED, pushes.COLLECTED, "old/not-a-set", "Not a Name!")
+    }
 
 
 def test_filling_the_cache_again_changes_nothing(
