@@ -14,6 +14,7 @@ from blobcache.exceptions import CursorInvalid, DescriptorCorrupt, RepositoryNam
 from blobcache.redis.listings import RedisCatalog
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.catalog import Budgets
+from blobcache.visibility import Visible
 from project import embedded
 from tests.conformance import ALIAS, LAYER, A, make_descriptor
 from tests.redis.keyspace import (
@@ -186,6 +187,54 @@ class TestHolders:
             "three": None,
         }
         assert [holder.name for holder in provider.catalog.holders(ALIAS).holders] == ["one"]
+
+
+class TestVisible:
+    """Lists for a user who may see some of the names."""
+
+    NAMES = tuple(f"r/{number}" for number in range(8))
+    SEEN = ("r/1", "r/2", "r/5")
+
+    @pytest.fixture(params=[0.0, 60.0], ids=["one name at a time", "all at once"])
+    def filled(self, request: pytest.FixtureRequest, default_cache: Redis) -> RedisCatalog:
+        provider = RedisBlobDescriptorCacheProvider(budgets=Budgets(page=request.param))
+        for name in self.NAMES:
+            provider.repository_scoped(name).set_descriptor(A, make_descriptor(A))
+        provider.catalog.reindex()
+        return provider.catalog
+
+    def walk(self, page: Callable[[str], tuple[list[str], str | None]], limit: int) -> list[str]:
+        found: list[str] = []
+        cursor: str | None = ""
+        for _ in range(len(self.NAMES) + 1):
+            assert cursor is not None
+            names, cursor = page(cursor)
+            assert len(names) <= limit
+            found += names
+            if cursor is None:
+                return found
+        raise AssertionError("It goes on without new names.")
+
+    @pytest.mark.parametrize("limit", [1, 2, 3, 10])
+    def test_each_visible_repository_is_listed_once(self, filled: RedisCatalog, limit: int) -> None:
+        visible = Visible(None, lambda name: name in self.SEEN)
+
+        def page(cursor: str) -> tuple[list[str], str | None]:
+            result = filled.repositories(cursor=cursor, limit=limit, visible=visible)
+            assert result.count is None
+            return [row.name for row in result.repositories], result.next
+
+        assert self.walk(page, limit) == [*self.SEEN]
+
+    @pytest.mark.parametrize("limit", [1, 2, 3, 10])
+    def test_each_visible_holder_is_listed_once(self, filled: RedisCatalog, limit: int) -> None:
+        visible = Visible(None, lambda name: name in self.SEEN)
+
+        def page(cursor: str) -> tuple[list[str], str | None]:
+            result = filled.holders(Digest(A), cursor, limit, visible)
+            return [holder.name for holder in result.holders], result.next
+
+        assert self.walk(page, limit) == [*self.SEEN]
 
 
 class TestPrefixes:
