@@ -406,6 +406,12 @@ class TestAllOf:
             lambda: list(dict.fromkeys(map(Digest, values)))
         )
 
+    def test_what_is_a_digest_already_is_not_checked_again(self) -> None:
+        given = [Digest(TARSUM, allow_tarsum=True), Digest(SHA256), Digest(SHA256)]
+        found = Digest.all_of(given)  # a check would refuse the first
+        assert found == [TARSUM, SHA256]
+        assert found[0] is given[0]
+
     def test_accepts_tarsums_if_they_are_allowed(self) -> None:
         assert Digest.all_of([TARSUM, SHA256, TARSUM], allow_tarsum=True) == [TARSUM, SHA256]
 

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
-from blobcache.exceptions import BlobUnknown, DescriptorCorrupt
+from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrupt
 from blobcache.findings import SEVERITIES, Kind, Severity
 from blobcache.management.reading import (
     Target,
@@ -23,13 +23,16 @@ from blobcache.management.reading import (
 from blobcache.management.subcommand import Exit, Subcommand, add_confirmation
 from blobcache.management.writing import Column
 from blobcache.reference import RepositoryName
+from blobcache.services import get_read_through
+from blobcache.services.cached import FoundMany, Source
 from blobcache.services.rules import require_storable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from blobcache.management.session import Session
     from blobcache.services.base import BlobDescriptorService
+    from blobcache.services.cached import CachedBlobStatter
 
 __all__ = ["Clear", "Set", "Stat"]
 
@@ -92,7 +95,10 @@ class Stat(Subcommand):
     help = "show the descriptors of blobs"
     description = """\
 Show the descriptor of each blob: in the global scope, or in a repository's,
-with the repository's own media type. The exit code is 1 if one is unknown."""
+with the repository's own media type. The exit code is 1 if one is unknown.
+
+With the setting READ_THROUGH the backend is asked about what the cache does
+not know. The exit code is 2 if it could not say whether a blob is stored."""
     example = (
         "manage.py blobcache stat --repository team/app "
         "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
@@ -102,64 +108,112 @@ with the repository's own media type. The exit code is 1 if one is unknown."""
         """Add the digests and their scope."""
         add_digests(parser, pairs=True)
         add_repository(parser, "the repository in whose scope to look (default: global)")
+        parser.add_argument(
+            "--cached-only",
+            action="store_true",
+            help="do not ask the backend about what the cache does not know, with READ_THROUGH",
+        )
 
     def run(self, session: Session, options: Namespace) -> Exit:
         """Write a row for each blob, in the order of the input."""
         targets = read_targets(session, options.digests, options.repository)
-        result = Exit.OK
-        state: Column[_Row] = Column(
-            gettext_lazy("State"),
-            lambda row: row.state,
-            is_alarming=lambda row: SEVERITIES.get(_kind(row.state)) is Severity.ERROR,
-        )
-        with session.table(_columns(state), _json) as table, session.progress("stat") as progress:
-            done = 0
+        reads_through = session.settings.READ_THROUGH and not options.cached_only
+        columns = (*_columns(_STATE), _SOURCE) if reads_through else _columns(_STATE)
+        result, done = Exit.OK, 0
+        with session.table(columns, _json) as table, session.progress("stat") as progress:
             for chunk in chunked(targets):
-                rows = [
-                    _Row(target, found, state, {"state": state})
-                    for target, found, state in _looked_up(session, chunk)
-                ]
+                rows = _look_up(session, chunk, cached_only=options.cached_only)
                 table.add(rows)
                 done += len(rows)
                 progress.update(done, done / len(targets))
-                if any(row.descriptor is None for row in rows):
-                    result = Exit.NO
+                states = {row.state for row in rows if row.descriptor is None}
+                if states:
+                    result = max(result, Exit.FAILED if _UNCHECKED in states else Exit.NO)
         return result
 
 
 _UNKNOWN = "unknown"
 
+_UNCHECKED = "unchecked"
+"""The cache does not know the blob, and the backend could not say."""
 
-def _kind(state: str) -> Kind:
-    return Kind.HUSK if state == _UNKNOWN else Kind(state)
+_ERRORS: frozenset[str] = frozenset(
+    {_UNCHECKED, *(kind.value for kind in Kind if SEVERITIES[kind] is Severity.ERROR)}
+)
+
+_STATE: Column[_Row] = Column(
+    gettext_lazy("State"),
+    lambda row: row.state,
+    is_alarming=lambda row: row.state in _ERRORS,
+)
+
+_SOURCE: Column[_Row] = Column(gettext_lazy("Source"), lambda row: row.facts["source"])
 
 
-def _looked_up(
-    session: Session, targets: Sequence[Target]
-) -> Iterator[tuple[Target, Descriptor | None, str]]:
-    """Yield the descriptor and the state of each, some round trips for each repository."""
+def _look_up(session: Session, targets: Sequence[Target], *, cached_only: bool) -> list[_Row]:
+    """Return the rows of these, after some round trips for each repository."""
     scopes: dict[RepositoryName | None, list[Digest]] = {}
     for target in targets:
         scopes.setdefault(target.repository, []).append(target.digest)
-    found: dict[Target, Descriptor] = {}
-    states: dict[Target, Kind] = {}
+    rows: dict[Target, _Row] = {}
     for name, digests in scopes.items():
-        service = _scope(session, name)
-        found |= {Target(name, each): got for each, got in service.stat_many(digests).items()}
-        if session.is_browsable:
-            browsable = session.browsable
-            reader = browsable if name is None else browsable.repository_scoped(name)
-            for record in reader.records(digests):
-                if record.is_member is not False:
-                    states[Target(name, Digest(record.digest, allow_tarsum=True))] = record.kind
-    for target in targets:
-        descriptor = found.get(target)
-        state = states.get(target, Kind.HUSK)
-        if state is Kind.HUSK:
-            # Also if the blob was cached, or evicted, between the two questions.
-            state = Kind.OK if descriptor else Kind.HUSK
-        is_unknown = descriptor is None and state in {Kind.OK, Kind.HUSK}
-        yield target, descriptor, _UNKNOWN if is_unknown else state.value
+        through = None if cached_only else get_read_through(session.registry, name)
+        if through is None:
+            found = FoundMany(_scope(session, name).stat_many(digests), (), (), ())
+        else:
+            found = _read_through(through, digests)
+        kinds = _kinds(session, name, digests, may_fail=through is not None)
+        for digest in digests:
+            descriptor = found.descriptors.get(digest)
+            kind = kinds.get(digest, Kind.HUSK)
+            source: Source | None = Source.HIT if descriptor else Source.MISS
+            if digest in found.from_backend:
+                state, source = Kind.OK.value, Source.BACKEND
+            elif digest in found.unchecked:
+                state, source = _UNCHECKED, None
+            elif descriptor is not None:
+                # It may have been evicted between the two questions, or the reverse.
+                state = Kind.OK.value if kind is Kind.HUSK else kind.value
+            else:
+                state = _UNKNOWN if kind in {Kind.OK, Kind.HUSK} else kind.value
+            target = Target(name, digest)
+            rows[target] = _Row(target, descriptor, state, {"state": state, "source": source})
+    return [rows[target] for target in targets]
+
+
+def _read_through(through: CachedBlobStatter, digests: list[Digest]) -> FoundMany:
+    """Ask about all of them: one call asks the backend about a limited number."""
+    found = through.find_many(digests)
+    left: Sequence[Digest] = found.unchecked
+    while left:
+        more = through.find_many(list(left))
+        found = FoundMany(
+            found.descriptors | more.descriptors,
+            (*found.from_backend, *more.from_backend),
+            (*found.unknown, *more.unknown),
+            more.unchecked,
+        )
+        if len(more.unchecked) == len(left):
+            break
+        left = more.unchecked
+    return found
+
+
+def _kinds(
+    session: Session, name: RepositoryName | None, digests: Sequence[Digest], *, may_fail: bool
+) -> dict[str, Kind]:
+    """The states of what the cache has in that scope; without those that are no members."""
+    if not session.is_browsable:
+        return {}
+    provider = session.browsable
+    reader = provider if name is None else provider.repository_scoped(name)
+    try:
+        records = reader.records(digests)
+    except CacheUnavailable:
+        if not may_fail:
+            raise
+        return {}
+    return {each.digest: each.kind for each in records if each.is_member is not False}
 
 
 def _scope(session: Session, name: RepositoryName | None) -> BlobDescriptorService:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from django.test import override_settings
@@ -9,10 +11,13 @@ from redis import Redis
 from blobcache.management.session import system_user
 from blobcache.services import get_provider
 from project import embedded
+from tests.backends.cases import data, layer_link
 from tests.conformance import ALIAS, A, B, make_descriptor
 from tests.doctor.damage import contents, digest, write_blob, write_member
+from tests.management.running import GONE as GONE_REDIS
 from tests.management.running import HELLO, MEMORY, Terminal, run, write_sample
-from tests.servers import commands
+from tests.servers import cache_at, commands
+from tests.services.test_read_through import BLOB, DIGEST, GONE, TRUTH, storages, write
 
 
 class TestStat:
@@ -37,6 +42,7 @@ class TestStat:
                 "mediaType": "a/b",
                 "canonical": None,
                 "state": "ok",
+                "source": "hit",
             }
         ]
 
@@ -89,6 +95,56 @@ class TestStat:
             done = run("stat", "-", stdin=lines)
         assert len(done.rows) == 3000
         assert traffic.round_trips < 100
+
+
+class TestStatWithReadThrough:
+    @pytest.fixture(autouse=True)
+    def _registry(self, tmp_path: Path, default_cache: Redis) -> Iterator[None]:
+        write(tmp_path, data(DIGEST), BLOB)
+        write(tmp_path, layer_link("a", DIGEST), DIGEST.encode())
+        entry = {"TRUTH": TRUTH, "READ_THROUGH": True}
+        with override_settings(STORAGES=storages(tmp_path), BLOBCACHE={"default": entry}):
+            yield
+
+    def test_the_backend_is_asked_about_what_the_cache_does_not_know(
+        self, default_cache: Redis
+    ) -> None:
+        write_sample(default_cache)
+        done = run("stat", DIGEST, GONE, HELLO)
+        assert [row[5:] for row in done.rows] == [
+            ["ok", "backend"],
+            ["unknown", "miss"],
+            ["ok", "hit"],
+        ]
+        assert done.rows[0][2] == str(len(BLOB))
+        assert done.code == 1
+        assert [each["source"] for each in run("stat", DIGEST, "--json").objects] == ["hit"]
+
+    def test_the_cache_alone_can_be_asked(self, default_cache: Redis) -> None:
+        done = run("stat", DIGEST, "--cached-only")
+        assert done.rows == [["-", DIGEST, "-", "-", "-", "unknown"]]
+        assert done.code == 1
+        assert default_cache.keys("blobs::*") == []
+
+    def test_all_are_looked_up_although_a_batch_asks_the_backend_about_few(self) -> None:
+        done = run("stat", "-", stdin="".join(f"{digest(number)}\n" for number in range(150)))
+        assert {row[5] for row in done.rows} == {"unknown"}
+        assert done.code == 1
+
+    def test_what_the_backend_cannot_say_is_a_failure(self, default_cache: Redis) -> None:
+        entry = {"TRUTH": TRUTH, "READ_THROUGH": True}
+        write_sample(default_cache)
+        with override_settings(
+            STORAGES=storages(Path("/nonexistent")), BLOBCACHE={"default": entry}
+        ):
+            done = run("stat", DIGEST, HELLO)
+        assert [row[5:] for row in done.rows] == [["unchecked", "-"], ["ok", "hit"]]
+        assert done.code == 2
+
+    def test_a_cache_that_is_down_does_not_stop_the_backend(self) -> None:
+        with cache_at(GONE_REDIS):
+            done = run("stat", DIGEST)
+        assert done.rows[0][5:] == ["ok", "backend"]
 
 
 class TestSet:

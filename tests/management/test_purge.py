@@ -74,8 +74,8 @@ def test_a_dry_run_names_what_would_be_cleared_and_changes_nothing(default_cache
     # Leftover fields are cleared too.
     done = run("purge", "--dry-run", HELLO, digest(2), digest(9))
     assert done.rows == [
-        ["-", HELLO],
         ["-", digest(2)],
+        ["-", HELLO],
         ["team/app", HELLO],
         ["team/web", HELLO],
     ]

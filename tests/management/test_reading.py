@@ -89,6 +89,12 @@ def test_one_repository_is_enough(default_cache: Redis) -> None:
     assert "Line 1 of standard input: it names a repository; leave out --repository" in done.err
 
 
+def test_a_path_is_shown_with_escapes(default_cache: Redis) -> None:
+    done = run("purge", "--gc-log", "/nonexistent/\x1b[31m", "--yes")
+    assert r"/nonexistent/\x1b[31m" in done.err
+    assert done.code == 2
+
+
 def test_each_is_asked_for_once(default_cache: Redis) -> None:
     assert len(run("stat", digest(1), digest(1)).rows) == 1
     assert len(run("stat", "-", stdin=f"{digest(1)}\n" * 5).rows) == 1

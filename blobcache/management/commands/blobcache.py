@@ -145,6 +145,9 @@ class Command(BaseCommand):
                 yes=options.get("yes", False),
             )
             code = options["run"](session, Namespace(**options))
+        except CommandError as error:
+            error.args = (escaped(str(error)),)
+            raise
         except (BlobCacheError, ImproperlyConfigured) as error:
             raise CommandError(_sentence(error), returncode=Exit.FAILED) from error
         if code != Exit.OK:
