@@ -175,12 +175,14 @@ class RegistrySettings:
             dotted("BACKEND", "a dictionary with BACKEND, a dotted path, and OPTIONS, a dictionary")
         ),
         default=None,
+        see="docs/truth.md",
     )
     REGISTRY_VERSION = Setting[Literal[2, 3]](
         "The major version of the registry that writes the storage: `2` or `3`. It decides which "
         "links let a repository read a manifest.",
         choice(2, 3),
         default=2,
+        see="docs/truth.md#which-links-count",
     )
     PROXY = Setting(
         "Whether the registry is a pull-through cache of another one. There a missing link says "
