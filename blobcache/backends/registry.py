@@ -22,7 +22,6 @@ from django.core.checks import CheckMessage
 
 from blobcache.backends import canary, images
 from blobcache.backends.registry_http import (
-    MAX_DOCUMENT,
     Client,
     Received,
     next_page,
@@ -93,6 +92,9 @@ _CHUNK = 64 * 1024
 _WITHOUT_MANIFESTS = 2
 """The version whose repositories may read a blob by a layer's link alone."""
 
+_NO_CATALOG = {403, 404, 405, 501}
+"""What registries answer that have no catalog, or none for us."""
+
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
@@ -102,6 +104,9 @@ class RegistryBackend:
     `stat` sends one or two requests and needs a repository. `repositories` are those of the
     registry's catalog, if it lets us read that, and `members` what the tags of a repository lead
     to, each confirmed by a look of its own. `blobs` cannot be listed.
+
+    A registry 3 with a cache serves a manifest as a blob too, once it was pulled. `Present.link` is
+    then that of a layer.
     """
 
     is_complete: ClassVar[bool] = False
@@ -149,7 +154,7 @@ class RegistryBackend:
             if failure.doubt is not Doubt.DENIED:
                 raise
             return Reachable(f"{where}; its catalog may not be read")
-        if reply.status != HTTPStatus.OK:
+        if reply.status in _NO_CATALOG:
             return Reachable(f"{where}; its catalog is not served: {reply.status}")
         if not texts(document(reply), "repositories") and "Link" not in reply.headers:
             return Unknown(Doubt.NO_ROOT, f"{reply.where}: the registry has no repository.")
@@ -251,7 +256,8 @@ class RegistryBackend:
             raise refusal(reply)
         if not reply.is_whole:
             raise NoAnswer(
-                Doubt.FAILED, f"{reply.where}: the manifest has more than {MAX_DOCUMENT} bytes."
+                Doubt.FAILED,
+                f"{reply.where}: the manifest has more than {images.MAX_DOCUMENT} bytes.",
             )
         named = reply.headers.get("Docker-Content-Digest")
         digest = reference if isinstance(reference, Digest) else parsed_digest(named)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin
 
 from blobcache import __version__
+from blobcache.backends.images import MAX_DOCUMENT
 from blobcache.backends.registry_options import RegistryOptions
 from blobcache.backends.remote import NoAnswer, Origin, Secret
 from blobcache.backends.tokens import Challenge, Credentials, Login, challenges
@@ -54,13 +55,10 @@ except ImportError as error:
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["MAX_DOCUMENT", "USER_AGENT", "Client", "Received", "Reply", "next_page"]
+__all__ = ["USER_AGENT", "Client", "Received", "Reply", "next_page"]
 
 USER_AGENT = f"blobcache/{__version__}"
 """What a registry's log and its notifications call us."""
-
-MAX_DOCUMENT = 4 * 1024 * 1024
-"""Bytes of the largest manifest that a registry accepts, and of any list that is read."""
 
 _MAX_ERROR = 64 * 1024
 _MAX_HEAD = 64 * 1024

@@ -14,6 +14,7 @@ __all__ = ["NoAnswer", "Origin", "Secret", "is_url"]
 
 _PORTS = {"http": 80, "https": 443}
 _MAX_URL = 8192
+_MAX_HOST = 255
 _PRINTABLE = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
@@ -51,7 +52,9 @@ class Origin(NamedTuple):
             raise ValueError("not an address")
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port  # lower case; a wrong port raises
-        if parts.scheme not in _PORTS or not host or not _HOST.fullmatch(host):
+        if parts.scheme not in _PORTS or not host or len(host) > _MAX_HOST:
+            raise ValueError("not an address")
+        if not _HOST.fullmatch(host):
             raise ValueError("not an address")
         if "@" in parts.netloc or "\\" in url or port == 0:
             raise ValueError("an address that may mislead")

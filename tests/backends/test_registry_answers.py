@@ -17,7 +17,7 @@ from blobcache.backends.registry import RegistryBackend
 from blobcache.backends.registry_http import USER_AGENT, Client
 from blobcache.backends.registry_options import RegistryOptions
 from blobcache.exceptions import BackendUnavailable
-from blobcache.services.truth import Absent, Damage, Doubt, Present, Unknown
+from blobcache.services.truth import Absent, Damage, Doubt, Present, Reachable, Unknown
 from tests.backends.hostile import Request, Script, response, serving
 from tests.interop.oci import digest_of
 
@@ -142,6 +142,7 @@ USELESS: dict[str, tuple[Script, Doubt]] = {
     ),
     "a redirect to a file": (redirecting("file:///etc/passwd"), Doubt.FAILED),
     "a redirect to a user": (redirecting("http://user:pw@127.0.0.1/"), Doubt.FAILED),
+    "a redirect to a long name": (redirecting(f"http://{'a' * 300}/"), Doubt.FAILED),
     "a redirect to nothing": (redirecting("http://"), Doubt.FAILED),
     "a redirect to a wrong port": (redirecting("http://127.0.0.1:99999/"), Doubt.FAILED),
     "a redirect with a new line": (redirecting("http://127.0.0.1/\x0bX:y"), Doubt.FAILED),
@@ -291,6 +292,37 @@ def test_where_a_redirect_leads_nobody_says_absent(gone: bytes) -> None:
     assert isinstance(answer, Unknown)
     assert "secret" not in answer.reason
     assert storage.url in answer.reason
+
+
+class TestRoot:
+    """The registry answers at all; the second answer is about its catalog."""
+
+    def root_of(self, catalog: bytes, base: bytes | None = None) -> object:
+        answers = [response(200, "{}") if base is None else base, catalog]
+        with serving(lambda _: answers[len(server.requests) - 1]) as server:
+            return backend_of(server.url).root()
+
+    @pytest.mark.parametrize("status", [401, 403, 404, 405, 501])
+    def test_a_registry_without_a_catalog_for_us_is_there(self, status: int) -> None:
+        assert isinstance(self.root_of(response(status)), Reachable)
+
+    @pytest.mark.parametrize("body", ['{"repositories": []}', '{"repositories": null}'])
+    def test_an_empty_catalog_may_be_a_missing_storage(self, body: str) -> None:
+        answer = self.root_of(response(200, body))
+        assert isinstance(answer, Unknown)
+        assert answer.doubt is Doubt.NO_ROOT
+
+    @pytest.mark.parametrize(
+        "catalog", [response(429), response(500), response(503), response(200, HTML), b""]
+    )
+    def test_a_catalog_that_fails_is_no_root(self, catalog: bytes) -> None:
+        assert isinstance(self.root_of(catalog), Unknown)
+
+    @pytest.mark.parametrize(
+        "base", [response(404), response(500), response(302, Location="/login"), b""]
+    )
+    def test_what_is_no_registry_is_no_root(self, base: bytes) -> None:
+        assert isinstance(self.root_of(response(200, HTML), base), Unknown)
 
 
 class Clock:
