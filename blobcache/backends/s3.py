@@ -68,7 +68,7 @@ _MAX_EMPTY_PAGES = 1000
 
 
 class S3Lister:
-    """Reads the keys below a prefix of a bucket. Methods may be called by several threads at once.
+    """Reads the keys below a prefix of a bucket. Several threads may use it at once.
 
     The bucket has to return keys in the order of their bytes, as all buckets of S3 do except
     directory buckets; `Unreadable` is raised otherwise.
@@ -90,6 +90,7 @@ class S3Lister:
         """Check an entry of STORAGES: its bucket and its time limits. Connects to nothing."""
         try:
             storage = storages[alias]
+            longest = _longest(_limited(getattr(storage, "client_config", None)))
         except ImproperlyConfigured as error:
             yield Error(
                 f"{where} names STORAGES[{alias!r}], which cannot be made: {error}",
@@ -103,7 +104,6 @@ class S3Lister:
                 hint="Set 'bucket_name' in its OPTIONS.",
                 id="blobcache.E026",
             )
-        longest = _longest(_limited(getattr(storage, "client_config", None)))
         if longest > MAX_SECONDS:
             yield Caution(
                 f"{where} names STORAGES[{alias!r}], whose requests may take "
@@ -175,9 +175,10 @@ class S3Lister:
             for each in page.get("CommonPrefixes", ()):
                 is_empty = False
                 yield each["Prefix"][len(prefix) : -1]
-        if is_empty and not after:
-            self.root()
-            raise Missing(path)
+        if is_empty:
+            self.root()  # An empty list must not be that of a wrong bucket or prefix.
+            if not after:
+                raise Missing(path)
 
     def files(
         self, path: str, levels: int, name: str, after: str = "", *, limit: int | None = None
@@ -192,7 +193,7 @@ class S3Lister:
                     is_empty = False
                     yield Entry(found, each.get("Size"), _md5(each.get("ETag", "")))
         if is_empty:
-            self.root()  # An empty list must not be that of a wrong bucket or prefix.
+            self.root()  # See `folders`.
 
     def _get(self, path: str, **wanted: str) -> dict[str, Any]:
         answer: dict[str, Any] = self._client().get_object(
@@ -407,17 +408,25 @@ def _status(error: Exception) -> int:
 
 
 def _limited(config: Any) -> Any:
-    """Return a configuration of the client with time limits where it has none of its own."""
+    """Return a configuration of the client with time limits where it has none of its own.
+
+    Raises `ImproperlyConfigured`.
+    """
     config = config or Config()
+    if not isinstance(config, Config):
+        raise ImproperlyConfigured(
+            f"'client_config' is not a botocore.config.Config, but a {type(config).__name__}."
+        )
+    given: Any = config  # Its attributes are set at run time.
     limits: dict[str, Any] = {}
-    if config.connect_timeout == _DEFAULT_TIMEOUT:
+    if given.connect_timeout == _DEFAULT_TIMEOUT:
         limits["connect_timeout"] = CONNECT_TIMEOUT
-    if config.read_timeout == _DEFAULT_TIMEOUT:
+    if given.read_timeout == _DEFAULT_TIMEOUT:
         limits["read_timeout"] = READ_TIMEOUT
-    retries = config.retries or {}
+    retries = given.retries or {}
     if not retries.keys() & {"max_attempts", "total_max_attempts"}:
         limits["retries"] = {"mode": "standard", **retries, "total_max_attempts": ATTEMPTS}
-    return config.merge(Config(**limits))
+    return given.merge(Config(**limits))
 
 
 def _longest(config: Any) -> float:

@@ -38,6 +38,10 @@ Answer = Callable[[Request], Response | None]
 ACCOUNT = "123456789012"
 
 
+_NUMBERS = itertools.count()
+"""Of buckets: the servers of one process have the same ones."""
+
+
 def config(seconds: float) -> Config:
     """Return a configuration of the client with a time limit, and without a second attempt."""
     return Config(
@@ -64,7 +68,6 @@ class S3:
 
         self._clients: dict[int, Any] = {}
         self._application = DomainDispatcherApplication(create_backend_app)
-        self._names = (f"registry-{number}" for number in itertools.count())
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request, as a WSGI application."""
@@ -79,7 +82,7 @@ class S3:
 
     def bucket(self, files: Mapping[str, bytes]) -> str:
         """Make a bucket with these objects, and return its name."""
-        name = next(self._names)
+        name = f"registry-{next(_NUMBERS)}"
         store = s3_backends[ACCOUNT]["aws"]
         store.create_bucket(name, "us-east-1")
         for key, content in files.items():

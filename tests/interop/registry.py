@@ -38,6 +38,7 @@ class Registry:
         *,
         pool_max_idle: int = 16,
         storage: Path | None = None,
+        s3: Mapping[str, object] | None = None,
         auth: Mapping[str, object] | None = None,
         events: Mapping[str, object] | None = None,
     ) -> None:
@@ -47,7 +48,8 @@ class Registry:
         self._server: Server | None = None
         self.storage = storage or directory / "storage"
         """The root of the registry's file system layout (`docker/registry/v2/…`)."""
-        settings = self._settings(redis, pool_max_idle)
+        driver = {"filesystem": {"rootdirectory": str(self.storage)}} if s3 is None else {"s3": s3}
+        settings = self._settings(driver, redis, pool_max_idle)
         if auth is not None:
             settings["auth"] = auth
         if events is not None:
@@ -94,9 +96,11 @@ class Registry:
         command = [self._program, "garbage-collect", *flags, str(self._config)]
         return run(command, _environment())
 
-    def _settings(self, redis: embedded.Server | None, pool_max_idle: int) -> dict[str, object]:
+    def _settings(
+        self, driver: Mapping[str, object], redis: embedded.Server | None, pool_max_idle: int
+    ) -> dict[str, object]:
         storage: dict[str, object] = {
-            "filesystem": {"rootdirectory": str(self.storage)},
+            **driver,
             "delete": {"enabled": True},
             "maintenance": {"uploadpurging": {"enabled": False}},
         }
@@ -123,16 +127,23 @@ def running_registry(
     *,
     pool_max_idle: int = 16,
     storage: Path | None = None,
+    s3: Mapping[str, object] | None = None,
     auth: Mapping[str, object] | None = None,
     events: Mapping[str, object] | None = None,
 ) -> Iterator[Registry]:
     """Run a registry in `directory` for as long as the context lasts.
 
-    `storage` is another directory for its storage, `auth` its section of the configuration, and
-    `events` that of an endpoint that it sends its notifications to.
+    `storage` is another directory for its storage, `s3` the section of a storage on S3 instead,
+    `auth` that of logins, and `events` that of an endpoint that it sends its notifications to.
     """
     registry = Registry(
-        directory, redis, pool_max_idle=pool_max_idle, storage=storage, auth=auth, events=events
+        directory,
+        redis,
+        pool_max_idle=pool_max_idle,
+        storage=storage,
+        s3=s3,
+        auth=auth,
+        events=events,
     )
     try:
         registry.start()
