@@ -198,6 +198,28 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             _SKIPS,
             _("Nothing: this app never writes to the storage. Restore the data from a backup."),
         ),
+        Explanation(
+            Kind.MISSING_CONTENT,
+            _("Incomplete image in the storage"),
+            _(
+                "A manifest in the storage names a blob or another manifest that the repository "
+                "does not have, as when a garbage collection deleted a part of an image."
+            ),
+            _("It fails, because a part of the image is missing."),
+            _("A push of the whole image stores the missing part again."),
+            _("Nothing: this app never writes to the storage. Push the image again."),
+        ),
+        Explanation(
+            Kind.MEDIA_TYPE_DRIFT,
+            _("Another media type"),
+            _("The cached media type says something else about the content than a manifest does."),
+            _("No effect on container clients: they read the manifest."),
+            _("No effect."),
+            _(
+                "Clears the blob in the repository; the registry sets application/octet-stream "
+                "again."
+            ),
+        ),
     )
 }
 
@@ -281,6 +303,20 @@ def _media_type(facts: Facts) -> str:
     return _("The media type is %(type)s.") % {"type": facts["mediaType"]}
 
 
+def _drift(facts: Facts) -> str:
+    return _("The media type is %(type)s, but a manifest says %(claimed)s.") % {
+        "type": facts["mediaType"],
+        "claimed": facts["names"],
+    }
+
+
+def _named(facts: Facts) -> str:
+    return _("The manifest names %(digest)s: %(evidence)s") % {
+        "digest": facts["names"],
+        "evidence": facts["evidence"],
+    }
+
+
 def _evidence(facts: Facts) -> str:
     return str(facts.get("evidence") or "")
 
@@ -292,4 +328,6 @@ _DESCRIBE: Mapping[Kind, Callable[[Facts], str]] = {
     Kind.DANGLING_MEMBER: _missing,
     Kind.HUSK: _left,
     Kind.UNSAFE_MEDIA_TYPE: _media_type,
+    Kind.MEDIA_TYPE_DRIFT: _drift,
+    Kind.MISSING_CONTENT: _named,
 }

@@ -14,6 +14,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from blobcache.digest import digest_text
 from blobcache.kinds import (
+    CONTENT_KINDS,
     DEFAULT_KINDS,
     FINDING_KINDS,
     RECORD_KINDS,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "CONTENT_KINDS",
     "DEFAULT_KINDS",
     "FINDING_KINDS",
     "RECORD_KINDS",
@@ -123,9 +125,9 @@ class Finding:
     """Details: printable, without the names of any keys.
 
     ``part``: the `Part` that does not parse, and ``stored``: its value; ``size`` and ``length``;
-    ``names``: the digest of another blob; ``missing``: ``descriptor`` or ``override``;
-    ``mediaType``; ``left``: the names of a husk's fields; ``data``: the size of the stored data;
-    ``evidence``: where the backend looked, and what it found."""
+    ``names``: the digest of another blob, or what a manifest says; ``missing``: ``descriptor`` or
+    ``override``; ``mediaType``; ``left``: the names of a husk's fields; ``data``: the size of the
+    stored data; ``evidence``: where the backend looked, and what it found."""
 
     is_repairable: bool = True
     """Whether a repair would change anything: not if the data lost could not be filled again."""

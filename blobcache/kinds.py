@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "CONTENT_KINDS",
     "DEFAULT_KINDS",
     "FINDING_KINDS",
     "RECORD_KINDS",
@@ -77,6 +78,12 @@ class Kind(StrEnum):
     STORAGE_DAMAGE = "storage-damage"
     """The stored data cannot be what its digest says."""
 
+    MISSING_CONTENT = "missing-content"
+    """A stored manifest names a blob or a manifest that its repository does not have."""
+
+    MEDIA_TYPE_DRIFT = "media-type-drift"
+    """The cached media type says what the content is, and a manifest says otherwise."""
+
 
 TRUTH_KINDS: frozenset[Kind] = frozenset(
     {
@@ -86,11 +93,18 @@ TRUTH_KINDS: frozenset[Kind] = frozenset(
         Kind.UNSAFE_MEDIA_TYPE,
         Kind.CORRUPT_LINK,
         Kind.STORAGE_DAMAGE,
+        Kind.MISSING_CONTENT,
+        Kind.MEDIA_TYPE_DRIFT,
     }
 )
 """The kinds that only a comparison with what the registry really stores can find."""
 
-REPORT_ONLY_KINDS: frozenset[Kind] = frozenset({Kind.CORRUPT_LINK, Kind.STORAGE_DAMAGE})
+CONTENT_KINDS: frozenset[Kind] = frozenset({Kind.MISSING_CONTENT, Kind.MEDIA_TYPE_DRIFT})
+"""Of these, the kinds for which the stored manifests must be read."""
+
+REPORT_ONLY_KINDS: frozenset[Kind] = frozenset(
+    {Kind.CORRUPT_LINK, Kind.STORAGE_DAMAGE, Kind.MISSING_CONTENT}
+)
 """The kinds that are wrong in the storage, which nothing here repairs."""
 
 RECORD_KINDS: tuple[Kind, ...] = (
@@ -138,6 +152,8 @@ SEVERITIES: Mapping[Kind, Severity] = {
     Kind.UNSAFE_MEDIA_TYPE: Severity.ERROR,
     Kind.CORRUPT_LINK: Severity.ERROR,
     Kind.STORAGE_DAMAGE: Severity.ERROR,
+    Kind.MISSING_CONTENT: Severity.ERROR,
+    Kind.MEDIA_TYPE_DRIFT: Severity.INFO,
 }
 
 

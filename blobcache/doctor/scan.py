@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from blobcache.digest import Digest, digest_text
 from blobcache.doctor.candidates import Candidates, CandidatesLost
+from blobcache.doctor.contents import Contents
 from blobcache.doctor.judge import (
     invalid_name_finding,
     judge,
@@ -36,15 +37,22 @@ from blobcache.doctor.judge import (
     repository_finding,
     unreferenced_finding,
 )
-from blobcache.doctor.truth import Comparison
-from blobcache.exceptions import CursorInvalid
-from blobcache.findings import DEFAULT_KINDS, TRUTH_KINDS, Finding, Kind, Part, Place
+from blobcache.doctor.truth import Comparison, Doubtful, evidence
+from blobcache.exceptions import BackendUnavailable, CursorInvalid
+from blobcache.findings import (
+    CONTENT_KINDS,
+    DEFAULT_KINDS,
+    TRUTH_KINDS,
+    Finding,
+    Kind,
+    Part,
+    Place,
+)
 from blobcache.reference import RepositoryName, repository_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from blobcache.doctor.truth import Doubtful
     from blobcache.services.base import Backend, BrowsableProvider
     from blobcache.services.catalog import Deadline
     from blobcache.services.records import KeyPage, KeyWalk, OverrideKey, Record
@@ -54,6 +62,17 @@ _T = TypeVar("_T")
 __all__ = ["Diagnosis", "Limits", "Progress", "Step"]
 
 _log = logging.getLogger("blobcache.doctor")
+
+_OF_MEMBERS = frozenset(
+    {
+        Kind.DANGLING_MEMBER,
+        Kind.ORPHAN_OVERRIDE,
+        Kind.UNREFERENCED,
+        Kind.UNLINKED_MEMBER,
+        Kind.CORRUPT_LINK,
+    }
+)
+"""Kinds that the global descriptors alone do not show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +107,9 @@ class Progress(NamedTuple):
     doubtful: int = 0
     """Of those, how many could not be judged, because the backend did not know."""
 
+    uncached: int = 0
+    """Links in the storage whose blobs the cache does not have there: misses, and no problem."""
+
 
 class Step(NamedTuple):
     """The result of one step."""
@@ -115,6 +137,9 @@ class _Position:
     inside: str = ""
     """The cursor of the scan of the members of the next repository, if that has begun."""
 
+    link: str = ""
+    """The last link in the storage, of the next repository, that was looked at."""
+
     asked: str = ""
     """The last repository that was asked about the candidates."""
 
@@ -141,6 +166,9 @@ class _Position:
     doubtful: int = 0
     """How many of them the backend could not answer for."""
 
+    uncached: int = 0
+    """Links in the storage whose blobs the cache does not have there."""
+
     @classmethod
     def parse(cls, cursor: str, walk: KeyWalk) -> _Position:
         try:
@@ -157,12 +185,15 @@ class _Position:
                 Digest(digest, allow_tarsum=True)
             if position.file and not Candidates.is_name(position.file):
                 raise CursorInvalid(cursor)
-            numbers = (position.number, position.serial, position.looked_at, position.doubtful)
-            if any(number < 0 for number in numbers):
+            if position.number < 0 or any(number < 0 for number in position.counts()):
                 raise CursorInvalid(cursor)
         except (ValueError, TypeError, AttributeError):
             raise CursorInvalid("The cursor does not come from this check.") from None
         return position
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """The numbers that grow during the walk."""
+        return self.serial, self.looked_at, self.doubtful, self.uncached
 
     def __str__(self) -> str:
         start = asdict(_Position())
@@ -180,11 +211,19 @@ class Diagnosis:
         kinds: Collection[Kind] | None = None,
         *,
         backend: Backend | None = None,
+        deep: int = 0,
+        is_quick: bool = False,
         limits: Limits | None = None,
     ) -> None:
         self.provider = provider
         self.backend = backend
         """What the registry really stores; None to look at the cache alone."""
+
+        self.deep = deep
+        """The percentage of the blobs whose data is read, to compare it with their digests."""
+
+        self.is_quick = is_quick
+        """Whether only the global descriptors are judged."""
 
         self.limits = limits or Limits()
         self.repositories = tuple(sorted({RepositoryName(name) for name in repositories}))
@@ -197,6 +236,10 @@ class Diagnosis:
 
     def _out_of_reach(self) -> frozenset[Kind]:
         kinds = frozenset() if self.backend is not None else TRUTH_KINDS
+        if self.is_quick:
+            kinds |= CONTENT_KINDS | _OF_MEMBERS
+        elif self.backend is not None and not self.backend.is_complete:
+            kinds |= CONTENT_KINDS
         if self.repositories:
             return kinds | {Kind.UNREFERENCED, Kind.HUSK, Kind.STALE_MANIFEST}
         if not self.provider.catalog.may_write:
@@ -230,8 +273,10 @@ class Diagnosis:
             has_next = step is not None and step.next is not None
             walk.close(delete=not cursor and not has_next)
 
-    def run(self) -> Iterator[Step]:
+    def run(self, cursor: str = "") -> Iterator[Step]:
         """Take all steps to the end, in one transaction of the file of candidates.
+
+        With the cursor of a step, go on after it: raises `CursorInvalid` if no step returned it.
 
         If the cache is compared with a backend, the index is built first: it tells which blobs are
         in no repository.
@@ -239,16 +284,16 @@ class Diagnosis:
         if Kind.STALE_MANIFEST in self.kinds and self.provider.catalog.may_write:
             self.provider.catalog.reindex()
         file: Candidates | None = None
-        cursor: str | None = ""
+        at: str | None = cursor
         try:
-            while cursor is not None:
-                walk = self._walk(cursor, file=file)
+            while at is not None:
+                walk = self._walk(at, file=file)
                 try:
                     step = walk.run()
                 finally:
                     file = walk.file
                 yield step
-                cursor = step.next
+                at = step.next
         finally:
             if file is not None:
                 file.close()
@@ -268,15 +313,18 @@ class Diagnosis:
     def phases(self, *, has_file: bool) -> list[str]:
         """The walks in their order, with a file of candidates or without."""
         kinds = self.kinds
+        contents = ["contents"] * bool(kinds & CONTENT_KINDS)
+        if self.is_quick:
+            return ["globals"]
         if self.repositories:
-            phases = ["members"] if kinds - {Kind.ORPHAN_OVERRIDE} else []
-            return phases + ["keys"] * (Kind.ORPHAN_OVERRIDE in kinds)
-        phases = ["keys"] if kinds - {Kind.UNREFERENCED} else []
+            phases = ["members"] if kinds - {Kind.ORPHAN_OVERRIDE} - CONTENT_KINDS else []
+            return [*phases, *["keys"] * (Kind.ORPHAN_OVERRIDE in kinds), *contents]
+        phases = ["keys"] if kinds - {Kind.UNREFERENCED} - CONTENT_KINDS else []
         if Kind.UNREFERENCED in kinds:
             if has_file:
                 phases = ["blobs", *(phases or ["sets"])]
             phases += ["index", "candidates"]
-        return phases
+        return phases + contents
 
 
 class _Walk:
@@ -296,8 +344,13 @@ class _Walk:
         self._catalog = diagnosis.provider.catalog
         self._role = diagnosis.provider.rules.role
         self._comparison = (
-            Comparison(diagnosis.provider, diagnosis.backend)
+            Comparison(diagnosis.provider, diagnosis.backend, deep=diagnosis.deep)
             if diagnosis.backend is not None and diagnosis.is_compared
+            else None
+        )
+        self._contents = (
+            Contents(diagnosis.provider, diagnosis.backend)
+            if diagnosis.backend is not None and diagnosis.kinds & CONTENT_KINDS
             else None
         )
         self._doubtful: list[Doubtful] = []
@@ -383,7 +436,11 @@ class _Walk:
         file = "" if self.file is None else self.file.name
         position = self._position
         self._position = _Position(
-            phase, file=file, looked_at=position.looked_at, doubtful=position.doubtful
+            phase,
+            file=file,
+            looked_at=position.looked_at,
+            doubtful=position.doubtful,
+            uncached=position.uncached,
         )
         if phase == "index":
             self._position = replace(self._position, serial=self._catalog.status().begun)
@@ -409,9 +466,9 @@ class _Walk:
 
     def _progress(self) -> Progress:
         position, phases = self._position, self._phases
-        looked_at, doubtful = position.looked_at, position.doubtful
+        looked_at, *rest = position.looked_at, position.doubtful, position.uncached
         if position.phase == "end":
-            return Progress(looked_at, 1.0, doubtful)
+            return Progress(looked_at, 1.0, *rest)
         if position.phase == "members":
             inside = self._walk.progress_of_members(position.at)
             share: float | None = (position.number + inside) / len(self._diagnosis.repositories)
@@ -420,9 +477,9 @@ class _Walk:
         else:
             share = self._walk.progress(position.at)
         if share is None:
-            return Progress(looked_at, None, doubtful)
+            return Progress(looked_at, None, *rest)
         done = (phases.index(position.phase) + share) / len(phases)
-        return Progress(looked_at, done, doubtful)
+        return Progress(looked_at, done, *rest)
 
     def _report(self, finding: Finding | None) -> None:
         if finding is not None and finding.kind in self._diagnosis.kinds:
@@ -438,6 +495,9 @@ class _Walk:
         findings, doubtful = self._comparison.judge(records, with_blobs=with_blobs)
         for finding in findings:
             self._report(finding)
+        self._doubt(doubtful)
+
+    def _doubt(self, doubtful: Sequence[Doubtful]) -> None:
         self._doubtful += doubtful
         self._position = replace(self._position, doubtful=self._position.doubtful + len(doubtful))
 
@@ -560,6 +620,51 @@ class _Walk:
                 return False
         return True
 
+    def walk_globals(self) -> bool:
+        """Judge some blobs in the global scope; return whether all are judged."""
+        found = self._walk.scan_blobs(self._position.at, self._count)
+        self._blobs(found.blobs)
+        self._count_looked_at(found.key_count)
+        self._position = replace(self._position, at=found.next)
+        return not found.next
+
+    # What is stored
+
+    def walk_contents(self) -> bool:
+        """Look at some links of a repository in the storage; return whether all are done."""
+        contents, position = self._contents, self._position
+        if contents is None:
+            return True
+        try:
+            name = self._next_stored(contents)
+            page = None if name is None else contents.step(name, position.link)
+        except BackendUnavailable as error:
+            self._doubt([Doubtful(None, _reason(error))])
+            return True
+        if name is None or page is None:
+            return True
+        for finding in page.findings:
+            self._report(finding)
+        self._doubt(page.doubtful)
+        self._count_looked_at(page.looked_at)
+        self._position = replace(
+            self._position,
+            link=page.next or "",
+            uncached=self._position.uncached + page.uncached,
+        )
+        if page.next is None:
+            self._position = replace(
+                self._position, after=_text(name.encode()), number=position.number + 1
+            )
+        return False
+
+    def _next_stored(self, contents: Contents) -> RepositoryName | None:
+        """The repository in the storage that is looked at now; None at the end."""
+        names, position = self._diagnosis.repositories, self._position
+        if names:
+            return names[position.number] if position.number < len(names) else None
+        return contents.next_repository(_raw(position.after or "").decode())
+
     # What is in no repository
 
     def walk_blobs(self) -> bool:
@@ -681,11 +786,18 @@ _WALKS = {
     "sets": _Walk.walk_sets,
     "index": _Walk.walk_index,
     "candidates": _Walk.walk_candidates,
+    "globals": _Walk.walk_globals,
+    "contents": _Walk.walk_contents,
 }
 
 
 def _chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _reason(error: BackendUnavailable) -> str:
+    """Why something could not be read, as the cause says it."""
+    return evidence(str(error.__cause__ or error.message))
 
 
 def _is_name(raw: bytes) -> bool:

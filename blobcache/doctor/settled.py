@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.digest import Digest
+from blobcache.doctor.contents import specific_type
 from blobcache.doctor.repair import Repair
 from blobcache.doctor.truth import Comparison, is_unsafe
 from blobcache.exceptions import BlobCacheError, DescriptorCorrupt
-from blobcache.findings import TRUTH_KINDS, Finding, Kind, Outcome
+from blobcache.findings import REPORT_ONLY_KINDS, TRUTH_KINDS, Finding, Kind, Outcome
 from blobcache.reference import RepositoryName
 from blobcache.services.truth import Unknown
 
@@ -107,6 +108,10 @@ class Safety:
     """Repair a registry with the role ``primary``, although nothing fills its descriptors again."""
 
 
+def _wait(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 class SettledRepair:
     """Collects the findings of one diagnosis, and repairs them after a second look.
 
@@ -120,13 +125,13 @@ class SettledRepair:
         safety: Safety,
         *,
         now: Callable[[], float] = time.monotonic,
-        wait: Callable[[float], None] = time.sleep,
+        wait: Callable[[float], object] | None = None,
     ) -> None:
         self._provider = provider
         self._backend = backend
         self._safety = safety
         self._now = now
-        self._wait = wait
+        self._wait = wait or _wait
         self._walk = self._provider.walk()
         self._removals = self._provider.removals()
         self._comparison = Comparison(self._provider, self._backend)
@@ -142,9 +147,14 @@ class SettledRepair:
         return len(self._pending)
 
     @property
+    def pending(self) -> list[Finding]:
+        """The findings that were added."""
+        return list(self._pending.values())
+
+    @property
     def clears(self) -> int:
         """How many entries the repair would clear."""
-        return len(self._repairable(self._pending.values()))
+        return len(self._repairable(self.pending))
 
     def require_allowed(self, looked_at: int) -> None:
         """Raise `RepairRefused` if the repair may not begin, `OperationUnsupported` if read-only.
@@ -171,7 +181,7 @@ class SettledRepair:
             raise RepairRefused(f"The backend is no witness against this cache. {witness.reason}")
 
     def _require_share(self, looked_at: int) -> None:
-        repairable = self._repairable(self._pending.values())
+        repairable = self._repairable(self.pending)
         self._require_part(len(repairable), looked_at, "the entries")
         for name, count in Counter(each.repository for each in repairable).items():
             if isinstance(name, RepositoryName) and count > ALWAYS_ALLOWED:
@@ -200,7 +210,7 @@ class SettledRepair:
 
         Raises `RepairRefused` when the storage is not there any more, and `CacheUnavailable`.
         """
-        pending = list(self._pending.values())
+        pending = self.pending
         if any(each.kind in _ABSENT for each in pending):
             self._wait(max(0.0, self._first_look + self._safety.settle - self._now()))
         for start in range(0, len(pending), _BATCH):
@@ -230,6 +240,8 @@ class SettledRepair:
         ]
 
     def _outcome(self, finding: Finding, seen: _Seen, is_repairable: bool) -> Outcome:  # noqa: FBT001
+        if finding.kind in REPORT_ONLY_KINDS:
+            return Outcome.KEPT
         for _ in range(_TRIES):
             if seen.is_doubtful:
                 return Outcome.DOUBTFUL
@@ -261,9 +273,11 @@ class SettledRepair:
             still = {each.id for each in judged.findings}
             doubtful = {each.subject for each in judged.doubtful}
             for each in findings:
-                seen[each.id] = _Seen(
-                    records.get(str(each.digest)), each.id in still, each.subject in doubtful
+                record = records.get(str(each.digest))
+                is_still_true = each.id in still or (
+                    each.kind is Kind.MEDIA_TYPE_DRIFT and _has_type(record, each)
                 )
+                seen[each.id] = _Seen(record, is_still_true, each.subject in doubtful)
         return seen
 
     def _remove(self, record: Record) -> bool:
@@ -283,6 +297,16 @@ class SettledRepair:
             return self._remove_with_blob(record)
         return self._remove(record)
 
+    def _remove_drift(self, record: Record) -> bool:
+        is_global = record.global_media_type == specific_type(record)
+        return self._remove_with_blob(record) if is_global else self._remove(record)
+
+
+def _has_type(record: Record | None, finding: Finding) -> bool:
+    """Whether the media type that contradicts a manifest is still there."""
+    stored = None if record is None else specific_type(record)
+    return stored is not None and stored == finding.facts.get("mediaType", stored)
+
 
 _REMOVES: dict[Kind, Callable[[SettledRepair, Record], bool]] = {
     Kind.UNLINKED_MEMBER: SettledRepair._remove,  # noqa: SLF001 - the methods of this module
@@ -290,5 +314,6 @@ _REMOVES: dict[Kind, Callable[[SettledRepair, Record], bool]] = {
     Kind.STALE_MANIFEST: SettledRepair._remove,  # noqa: SLF001
     Kind.SIZE_MISMATCH: SettledRepair._remove_with_blob,  # noqa: SLF001
     Kind.UNSAFE_MEDIA_TYPE: SettledRepair._remove_media_type,  # noqa: SLF001
+    Kind.MEDIA_TYPE_DRIFT: SettledRepair._remove_drift,  # noqa: SLF001
 }
 """How each kind is repaired; the others are only reported."""

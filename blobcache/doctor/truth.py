@@ -9,11 +9,13 @@ Nothing is stored under an alias: it is judged by its canonical digest, which it
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from blobcache.conf import RegistrySettings
 from blobcache.digest import Digest
+from blobcache.exceptions import BackendUnavailable, BlobUnknown
 from blobcache.findings import REPORT_ONLY_KINDS, Finding, Kind, Place, Subject
 from blobcache.media_types import OCTET_STREAM, is_safe
 from blobcache.raw import printable
@@ -30,8 +32,11 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-__all__ = ["Comparison", "Doubtful", "Judged", "is_unsafe"]
+__all__ = ["Comparison", "Doubtful", "Judged", "evidence", "is_unsafe"]
 
+
+_CHUNK = 1024 * 1024
+"""Bytes of data that are read at a time."""
 
 _OF_BLOBS = frozenset({Kind.SIZE_MISMATCH, Kind.STORAGE_DAMAGE})
 """Kinds that are about a blob itself, whatever repository it is in."""
@@ -40,7 +45,9 @@ _OF_BLOBS = frozenset({Kind.SIZE_MISMATCH, Kind.STORAGE_DAMAGE})
 class Doubtful(NamedTuple):
     """Something that could not be judged, since the backend does not know."""
 
-    subject: Subject
+    subject: Subject | None
+    """None if it is all that follows."""
+
     reason: str
 
 
@@ -54,11 +61,13 @@ class Judged(NamedTuple):
 class Comparison:
     """Compares records of one registry's cache with its backend. May be used by one thread."""
 
-    def __init__(self, provider: BrowsableProvider, backend: Backend) -> None:
+    def __init__(self, provider: BrowsableProvider, backend: Backend, *, deep: int = 0) -> None:
+        """`deep` is the percentage of the blobs whose data is read and compared with the digest."""
         self._catalog = provider.catalog
         self._role = provider.rules.role
         self._is_proxy = RegistrySettings(provider.rules.registry).PROXY
         self._backend = backend
+        self._deep = deep
         self._calls = max(1, getattr(backend, "concurrency", 1))
 
     def judge(self, records: Sequence[Record], *, with_blobs: bool = True) -> Judged:
@@ -92,16 +101,16 @@ class Comparison:
             yield self._finding(Kind.UNSAFE_MEDIA_TYPE, subject, unsafe)
         if isinstance(answer, Absent):
             if isinstance(why_absent, Unknown):
-                yield Doubtful(subject, _shown(why_absent.reason))
+                yield Doubtful(subject, evidence(why_absent.reason))
             elif why_absent and not (self._is_proxy and why_absent is Kind.UNLINKED_MEMBER):
-                yield self._finding(why_absent, subject, {"evidence": _shown(answer.evidence)})
+                yield self._finding(why_absent, subject, {"evidence": evidence(answer.evidence)})
         elif isinstance(answer, Present):
             yield from self._stored(record, subject, answer)
         elif answer.damage is not None:
-            facts: Facts = {"evidence": _shown(answer.reason)}
+            facts: Facts = {"evidence": evidence(answer.reason)}
             yield self._finding(Kind(answer.damage.value), subject, facts)
         else:
-            yield Doubtful(subject, _shown(answer.reason))
+            yield Doubtful(subject, evidence(answer.reason))
 
     def _answer(self, record: Record) -> Answer:
         if record.repository is None:
@@ -132,16 +141,43 @@ class Comparison:
             held |= more
         return held
 
-    def _stored(self, record: Record, subject: Subject, answer: Present) -> Iterator[Finding]:
+    def _stored(
+        self, record: Record, subject: Subject, answer: Present
+    ) -> Iterator[Finding | Doubtful]:
         """What is wrong with a blob whose data is there."""
         cached = record.global_descriptor
         if answer.damage is Damage.STORAGE_DAMAGE:
             # The cached size may be the correct one.
-            facts: Facts = {"evidence": _shown(answer.evidence), "data": answer.descriptor.size}
+            facts: Facts = {"evidence": evidence(answer.evidence), "data": answer.descriptor.size}
             yield self._finding(Kind.STORAGE_DAMAGE, subject, facts)
         elif cached is not None and cached.size != answer.descriptor.size:
             facts = {"size": cached.size, "length": None, "data": answer.descriptor.size}
             yield self._finding(Kind.SIZE_MISMATCH, subject, facts)
+        elif self._deep and record.repository is None and self._is_sampled(answer):
+            yield from self._hashed(subject, answer)
+
+    def _is_sampled(self, answer: Present) -> bool:
+        """Whether the blob is part of the sample: always the same blobs for one percentage."""
+        return int(answer.descriptor.digest.encoded[:8], 16) % 100 < self._deep
+
+    def _hashed(self, subject: Subject, answer: Present) -> Iterator[Finding | Doubtful]:
+        """Read the data, and compare it with the digest."""
+        digest = answer.descriptor.digest
+        hashed = hashlib.new(digest.algorithm)
+        try:
+            with self._backend.open(digest) as file:
+                while chunk := file.read(_CHUNK):
+                    hashed.update(chunk)
+        except BlobUnknown:
+            return  # it has just been deleted
+        except BackendUnavailable as error:
+            yield Doubtful(subject, evidence(error.message))
+            return
+        if hashed.hexdigest() != digest.encoded:
+            facts: Facts = {
+                "evidence": evidence(f"{answer.evidence} has the content of {hashed.hexdigest()}")
+            }
+            yield self._finding(Kind.STORAGE_DAMAGE, subject, facts)
 
     def _finding(self, kind: Kind, subject: Subject, facts: Facts) -> Finding:
         is_repairable = kind not in REPORT_ONLY_KINDS and self._role == "cache"
@@ -204,5 +240,6 @@ def is_unsafe(media_type: str) -> bool:
     return media_type.lower() != OCTET_STREAM and not is_safe(media_type)
 
 
-def _shown(text: str) -> str:
+def evidence(text: str) -> str:
+    """Return what a backend says, printable and of a bounded length."""
     return printable(text.encode("utf-8", "backslashreplace"))

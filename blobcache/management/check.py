@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import Counter
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
+from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from blobcache.doctor.repair import Repair, repair
+from blobcache.doctor.saved import SavedCheck
 from blobcache.doctor.scan import Diagnosis
 from blobcache.doctor.settled import MAX_SHARE, Safety, SettledRepair, needs_settling
+from blobcache.exceptions import BlobCacheError
 from blobcache.finding_texts import OUTCOMES, describe
 from blobcache.findings import DEFAULT_KINDS, FINDING_KINDS, TRUTH_KINDS, Kind, Outcome, Severity
 from blobcache.management.subcommand import Exit, Subcommand
 from blobcache.management.writing import Column
+from blobcache.raw import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +69,24 @@ least SETTLE seconds later, and never if it is too much: see --max-share."""
             f"{', '.join(sorted(frozenset(FINDING_KINDS) - DEFAULT_KINDS))}, which checks every "
             "blob in every repository)",
         )
+        parser.add_argument(
+            "--quick", action="store_true", help="judge the global descriptors alone"
+        )
+        parser.add_argument(
+            "--deep",
+            nargs="?",
+            type=_percent,
+            const=100,
+            default=0,
+            metavar="PERCENT",
+            help="also read the data of so many blobs, and compare it with their digests "
+            "(default without a number: 100)",
+        )
+        parser.add_argument(
+            "--resume",
+            action="store_true",
+            help="go on where the last check with the same options was interrupted",
+        )
         parser.add_argument("--fix", action="store_true", help="repair the findings")
         parser.add_argument(
             "--yes", action="store_true", help="do not ask; needed where nobody can answer"
@@ -87,7 +109,20 @@ least SETTLE seconds later, and never if it is too much: see --max-share."""
     def run(self, session: Session, options: Namespace) -> Exit:
         """Write each finding. `Exit.NO` if some are not repaired."""
         provider, backend = session.browsable, session.backend
-        diagnosis = Diagnosis(provider, options.repositories or (), options.kinds, backend=backend)
+        if options.resume and options.fix:
+            raise CommandError("--resume and --fix do not go together.", returncode=Exit.FAILED)
+        if options.deep and backend is None:
+            raise CommandError(
+                "--deep needs a backend: see the setting TRUTH.", returncode=Exit.FAILED
+            )
+        diagnosis = Diagnosis(
+            provider,
+            options.repositories or (),
+            options.kinds,
+            backend=backend,
+            deep=options.deep,
+            is_quick=options.quick,
+        )
         unjudged = frozenset(options.kinds or ()) - diagnosis.kinds
         for kind in sorted(unjudged):
             session.warn(_unjudged(kind, has_backend=backend is not None) % {"kind": kind})
@@ -96,7 +131,7 @@ least SETTLE seconds later, and never if it is too much: see --max-share."""
         run = _Run(session, diagnosis, options)
         changing = session.changing() if options.fix else nullcontext()
         with changing:
-            run.check()
+            run.check(resume=options.resume)
             if run.settled:
                 run.repair_settled()
         run.say_sum()
@@ -116,6 +151,8 @@ class _Run:
         self._found: Counter[str] = Counter()
         self._outcomes: Counter[Outcome] = Counter()
         self._looked_at = 0
+        self._uncached = 0
+        self._saved = SavedCheck(diagnosis)
         self._first_doubt: Doubtful | None = None
         self.doubtful = 0
         """How many entries could not be judged."""
@@ -138,10 +175,12 @@ class _Run:
         outcomes = self._outcomes
         return self._found.total() - outcomes[Outcome.REPAIRED] - outcomes[Outcome.HEALED]
 
-    def check(self) -> None:
+    def check(self, *, resume: bool) -> None:
         """Write the findings, and repair those of the cache alone."""
+        cursor, found = self._saved.read() if resume else ("", {})
+        self._found.update(found)
         with self._session.progress(_("Checking")) as progress, self._table:
-            for step in self._diagnosis.run():
+            for step in self._diagnosis.run(cursor):
                 for finding in step.findings:
                     self._found[finding.severity] += 1
                     if self.settled is not None and needs_settling(finding):
@@ -152,14 +191,24 @@ class _Run:
                         self._table.append(_Row(finding, None))
                 if self._first_doubt is None and step.doubtful:
                     self._first_doubt = step.doubtful[0]
-                self._looked_at, self.doubtful = step.progress.looked_at, step.progress.doubtful
-                progress.update(step.progress.looked_at, step.progress.share)
+                now = step.progress
+                self._looked_at, self.doubtful = now.looked_at, now.doubtful
+                self._uncached = now.uncached
+                progress.update(now.looked_at, now.share)
+                if not self._fix:
+                    self._saved.write(step.next, self._found)
 
     def repair_settled(self) -> None:
         """Look at what the storage contradicts a second time, and clear it."""
         if not self.settled:
             return
-        self.settled.require_allowed(self._looked_at)
+        try:
+            self.settled.require_allowed(self._looked_at)
+        except BlobCacheError:
+            with self._table:
+                for finding in self.settled.pending:
+                    self._table.append(_Row(finding, None))
+            raise
         with self._session.progress(_("Looking again")) as progress, self._table:
             for number, done in enumerate(self.settled.run(), 1):
                 self._write(done)
@@ -176,7 +225,8 @@ class _Run:
             self._session.say(text)
         if self._first_doubt is not None:
             subject, reason = self._first_doubt
-            about = " ".join(filter(None, (subject.repository, subject.digest)))
+            parts = (subject.repository, subject.digest) if subject else (_("the storage"),)
+            about = " ".join(filter(None, parts))
             self._session.warn(
                 ngettext(
                     "%(count)d entry could not be judged: %(about)s: %(reason)s",
@@ -197,6 +247,14 @@ class _Run:
             outcomes = self._outcomes.items()
             done = ", ".join(f"{OUTCOMES[outcome]}: {number}" for outcome, number in outcomes)
             yield f"{text} {done}." if self._fix else text
+        if self._uncached:
+            yield ngettext(
+                "%(count)d link in the storage is not cached. The registry caches it when it is "
+                "asked for it.",
+                "%(count)d links in the storage are not cached. The registry caches them when it "
+                "is asked for them.",
+                self._uncached,
+            ) % {"count": self._uncached}
         if not self._diagnosis.is_compared:
             if not count:
                 yield _(
@@ -207,10 +265,10 @@ class _Run:
 
 
 def _percent(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 100:  # noqa: PLR2004 - percent
-        raise ValueError(text)
-    return number
+    digits = text.removesuffix("%")
+    if not (digits.isascii() and digits.isdigit()) or int(digits[:4]) > 100:  # noqa: PLR2004
+        raise ArgumentTypeError(f"{quoted(text)} is not a number from 0 to 100.")
+    return int(digits)
 
 
 def _unjudged(kind: Kind, *, has_backend: bool) -> str:

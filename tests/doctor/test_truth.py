@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,6 +23,8 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.rules import Rules
 from tests.backends.cases import ROOT, data, digest_of, layer_link, manifest_link
 from tests.doctor.damage import OCTETS, contents, outline
+
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 class World:
@@ -283,7 +286,7 @@ def test_nothing_is_cleared_when_the_storage_is_gone_between_the_looks(world: Wo
     assert contents(world.cache) == before
 
 
-@pytest.mark.parametrize(("name", "doubtful"), [("blobs", 4), ("repositories", 2)])
+@pytest.mark.parametrize(("name", "doubtful"), [("blobs", 5), ("repositories", 3)])
 def test_a_storage_that_is_not_there_proves_nothing(name: str, doubtful: int, world: World) -> None:
     world.push("a", b"content")
     shutil.rmtree(world.root / name)
@@ -360,3 +363,132 @@ def test_fifty_lies_among_many_entries_are_fifty_findings(world: World) -> None:
     for number in range(50):
         world.remove(layer_link(f"team/{number % 10}", digest_of(b"%d" % number)))
     assert len(find(world)) == 50
+
+
+class TestContents:
+    """What the stored manifests name."""
+
+    def image(self, world: World, layers: list[bytes], media_type: str = OCI_LAYER) -> str:
+        """Store a manifest that names these layers; return its digest."""
+        config = b"{}"
+        world.push("a", config)
+        manifest = json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "config": {
+                    "mediaType": "application/vnd.oci.image.config.v1+json",
+                    "digest": digest_of(config),
+                    "size": len(config),
+                },
+                "layers": [
+                    {"mediaType": media_type, "digest": digest_of(each), "size": len(each)}
+                    for each in layers
+                ],
+            }
+        ).encode()
+        digest = digest_of(manifest)
+        world.write(data(digest), manifest)
+        world.write(manifest_link("a", digest), digest.encode())
+        return digest
+
+    def test_a_whole_image_is_no_finding(self, world: World) -> None:
+        world.push("a", b"layer")
+        self.image(world, [b"layer"])
+        assert find(world) == {}
+
+    def test_an_image_without_one_of_its_layers_is_reported(self, world: World) -> None:
+        """Version 2.8.3 collects parts of images that are still tagged."""
+        manifest = self.image(world, [b"never pushed"])
+        (finding,) = find(world).values()
+        assert (finding.kind, finding.digest) == (Kind.MISSING_CONTENT, manifest)
+        assert finding.facts["names"] == digest_of(b"never pushed")
+        (done,) = repair(world)
+        assert done.outcome is Outcome.KEPT
+        assert find(world) == {finding.id: finding}
+
+    def test_a_size_that_a_manifest_contradicts_is_damage_in_the_storage(
+        self, world: World
+    ) -> None:
+        layer = world.push("a", b"layer")
+        self.image(world, [b"layer"])
+        world.write(data(layer), b"cut")
+        world.cache_blob(layer, 3)
+        found = find(world)
+        assert outline(found) == {("storage-damage", "member", "a", layer)}
+
+    @pytest.mark.parametrize(
+        ("cached", "is_drift"),
+        [
+            (OCTETS, False),
+            (OCI_LAYER, False),
+            ("application/vnd.docker.image.rootfs.diff.tar.gzip", False),
+            ("application/vnd.oci.image.config.v1+json", True),
+        ],
+    )
+    def test_a_type_that_contradicts_the_manifest_is_cleared(
+        self, cached: str, is_drift: bool, world: World
+    ) -> None:
+        layer = world.push("a", b"layer")
+        self.image(world, [b"layer"])
+        world.cache_member("a", layer, 5, cached)
+        found = find(world)
+        assert {each.kind for each in found.values()} == (
+            {Kind.MEDIA_TYPE_DRIFT} if is_drift else set()
+        )
+        repair(world)
+        assert world.cache.sismember("repository::a::blobs", layer) is not is_drift
+
+    def test_what_is_not_cached_is_only_counted(self, world: World) -> None:
+        for number in range(3):
+            digest = world.push("a", b"%d" % number)
+            world.cache.delete(f"blobs::{digest}")
+        world.cache.delete("repository::a::blobs")
+        for digest in (digest_of(b"%d" % number) for number in range(3)):
+            world.cache.delete(f"repository::a::blobs::{digest}")
+        *_, last = diagnosis(world).run()
+        assert last.progress.uncached == 3
+        assert find(world) == {}
+
+    def test_the_same_is_found_in_steps_of_any_length(self, world: World) -> None:
+        self.image(world, [b"one", b"two"])
+        world.remove(layer_link("keep", digest_of(b"something that stays")))
+        whole = find(world)
+        found: dict[str, Finding] = {}
+        cursor: str | None = ""
+        while cursor is not None:
+            step = diagnosis(world).step(cursor, budget=0)
+            found |= {each.id: each for each in step.findings}
+            cursor = step.next
+        assert found.keys() == whole.keys()
+        assert len(found) == 2
+
+
+def test_deep_reads_the_data(world: World) -> None:
+    digest = world.push("a", b"content")
+    world.write(data(digest), b"CONTENT")
+    assert find(world) == {}
+    asked = Diagnosis(RedisBlobDescriptorCacheProvider(), backend=world.backend, deep=100)
+    (finding,) = [each for step in asked.run() for each in step.findings]
+    assert (finding.kind, finding.digest) == (Kind.STORAGE_DAMAGE, digest)
+
+
+def test_quick_judges_the_global_descriptors_alone(world: World) -> None:
+    world.remove(layer_link("a", world.push("a", b"unlinked")))
+    gone = world.push("a", b"gone")
+    world.remove(data(gone))
+    asked = Diagnosis(RedisBlobDescriptorCacheProvider(), backend=world.backend, is_quick=True)
+    found = {each.id: each for step in asked.run() for each in step.findings}
+    assert outline(found) == {("missing-data", "blob", None, gone)}
+
+
+def test_many_links_of_a_repository_are_walked_in_steps(world: World) -> None:
+    for number in range(600):
+        digest = digest_of(b"%d" % number)
+        world.write(data(digest), b"%d" % number)
+        world.write(layer_link("a", digest), digest.encode())
+    cursor: str | None = ""
+    while cursor is not None:
+        step = diagnosis(world).step(cursor, budget=0)
+        cursor = step.next
+    assert step.progress.uncached == 600

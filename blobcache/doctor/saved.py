@@ -1,0 +1,51 @@
+"""Where an interrupted check was: noted beside the index, for a later one with the same options."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from blobcache.services.notes import MAX_NOTE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from blobcache.doctor.scan import Diagnosis
+
+__all__ = ["KEPT", "SavedCheck"]
+
+KEPT = 24 * 3600
+"""Seconds that the position of a check is kept."""
+
+
+class SavedCheck:
+    """The position of a check, and how many findings of each severity there were before it."""
+
+    def __init__(self, diagnosis: Diagnosis) -> None:
+        self._notes = diagnosis.provider.notes()
+        options = (
+            diagnosis.repositories,
+            sorted(diagnosis.kinds),
+            diagnosis.deep,
+            diagnosis.is_quick,
+        )
+        self._name = f"check:{sha256(repr(options).encode()).hexdigest()}"
+
+    def read(self) -> tuple[str, dict[str, int]]:
+        """Return the cursor to go on from, and the numbers; from the beginning if there is none."""
+        note = self._notes.read([self._name])[0] if self._notes is not None else None
+        try:
+            cursor, found = json.loads(note or "")
+            return str(cursor), {str(key): max(0, int(value)) for key, value in found.items()}
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            return "", {}
+
+    def write(self, cursor: str | None, found: Mapping[str, int]) -> None:
+        """Note where the check is; None at its end."""
+        if self._notes is None:
+            return
+        text = json.dumps([cursor or "", dict(found)], separators=(",", ":"))
+        if cursor is None or len(text) > MAX_NOTE:
+            text = ""
+        self._notes.write({self._name: text}, KEPT)

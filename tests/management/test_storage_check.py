@@ -1,0 +1,147 @@
+"""``check`` with a backend, on the command line."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.test import override_settings
+from redis import Redis
+
+from blobcache.doctor import settled
+from blobcache.doctor.saved import SavedCheck
+from blobcache.doctor.scan import Diagnosis
+from blobcache.services import get_backend, get_browsable
+from tests.backends.cases import ROOT, data, layer_link
+from tests.doctor.test_truth import World
+from tests.management.running import run
+
+
+@pytest.fixture
+def world(tmp_path: Path, default_cache: Redis) -> Iterator[World]:
+    world = World(tmp_path, default_cache)
+    truth = {
+        "BACKEND": "blobcache.backends.storage.StorageBackend",
+        "OPTIONS": {"storage": "registry", "root": ROOT},
+    }
+    storages = {
+        "registry": {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {"location": tmp_path},
+        }
+    }
+    entry = {"TRUTH": truth, "SETTLE": 1}
+    with override_settings(BLOBCACHE={"default": entry}, STORAGES=storages):
+        yield world
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The times that a repair waits, which it does not do here."""
+    found: list[float] = []
+    monkeypatch.setattr(settled, "_wait", found.append)
+    return found
+
+
+def unlinked(world: World, count: int = 1) -> list[str]:
+    digests = [world.push("team/app", b"%d" % number) for number in range(count)]
+    for digest in digests:
+        world.remove(layer_link("team/app", digest))
+    return digests
+
+
+def test_a_cache_that_agrees_is_said_to(world: World) -> None:
+    assert run("check") == (
+        0,
+        "No problems found: the cache agrees with the registry's storage.\n",
+        "",
+    )
+
+
+def test_a_lie_is_found_and_cured(world: World, waits: list[float]) -> None:
+    (digest,) = unlinked(world)
+    done = run("check")
+    assert done.rows[0][:4] == ["error", "unlinked-member", "team/app", digest]
+    assert "link is missing" in done.rows[0][4]
+    assert done.code == 1
+    done = run("check", "--fix", "--yes")
+    assert done.rows[0][5] == "Repaired"
+    assert (done.code, len(waits)) == (0, 1)
+    assert run("check").code == 0
+
+
+def test_too_much_is_refused_and_shown(world: World, waits: list[float]) -> None:
+    digests = unlinked(world, 21)
+    done = run("check", "--fix", "--yes")
+    assert done.code == 2
+    assert "which is more than 10 %. Nothing was cleared by it." in done.err
+    assert {row[3] for row in done.rows} == set(digests)
+    assert waits == []
+    assert run("check", "--fix", "--yes", "--max-share", "100").code == 0
+
+
+def test_what_cannot_be_judged_is_a_failure(world: World) -> None:
+    shutil.rmtree(world.root)
+    done = run("check", "--fix", "--yes")
+    assert done.code == 2
+    assert "3 entries could not be judged." in done.err
+    assert "No problems found" not in done.out
+
+
+def test_an_interrupted_check_goes_on(world: World) -> None:
+    unlinked(world)
+    world.remove(data(world.push("team/web", b"gone")))
+    diagnosis = Diagnosis(get_browsable(), backend=get_backend())
+    step = diagnosis.step("", budget=0)
+    before = len(step.findings)
+    SavedCheck(diagnosis).write(step.next, {"error": before})
+    done = run("check", "--resume", "--json")
+    assert len(done.objects) + before == 3
+    assert done.code == 1
+    assert len(run("check", "--resume", "--json").objects) == 3, "the end is no place to go on from"
+
+
+def test_a_check_goes_on_only_with_the_same_options(world: World) -> None:
+    diagnosis = Diagnosis(get_browsable(), backend=get_backend())
+    SavedCheck(diagnosis).write(diagnosis.step("", budget=0).next, {"error": 5})
+    assert run("check", "--resume", "--quick").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--resume", "--fix", "--yes"], "--resume and --fix do not go together."),
+        (["--deep", "101"], "'101' is not a number from 0 to 100."),
+        (["--max-share", "many"], "'many' is not a number from 0 to 100."),
+    ],
+)
+def test_wrong_options_are_said(arguments: list[str], error: str, world: World) -> None:
+    done = run("check", *arguments)
+    assert done.code == 2
+    assert error in done.err
+
+
+def test_deep_reads_the_data(world: World) -> None:
+    digest = world.push("team/app", b"content")
+    world.write(data(digest), b"CONTENT")
+    assert run("check").code == 0
+    done = run("check", "--deep")
+    assert done.rows[0][:4] == ["error", "storage-damage", "-", digest]
+    assert run("check", "--deep", "0%").code == 0
+
+
+def test_quick_looks_at_the_global_descriptors_alone(world: World) -> None:
+    unlinked(world)
+    assert run("check", "--quick").code == 0
+
+
+def test_without_a_backend_the_storage_was_not_checked(default_cache: Redis) -> None:
+    assert "The registry's storage was not checked." in run("check").out
+    done = run("check", "--kind", "missing-data")
+    assert (done.code, done.err) == (
+        2,
+        "missing-data cannot be checked without a backend: see the setting TRUTH.\n",
+    )
+    assert run("check", "--deep").code == 2
