@@ -278,6 +278,8 @@ def import_or_error(path: str) -> object:
         return import_string(path)
     except (ImportError, TypeError, ValueError) as error:  # The latter two for leading dots.
         return error
+    except ImproperlyConfigured as error:  # A module that misses what it needs may raise this.
+        return error
 
 
 if __name__ == "__main__":

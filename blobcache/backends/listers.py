@@ -232,9 +232,9 @@ _DOUBTS: dict[int | None, Doubt] = {
 
 # The file system
 
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # never waits at a named pipe
-_FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_DIRECTORY
-_LOOK = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # never waits at a named pipe
+_FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY
+_LOOK = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK
 """Flags to open a file or a folder without reading it; on Linux that needs no permission for it."""
 
 _ATTEMPTS = 3
@@ -388,14 +388,15 @@ class FileSystemLister:
                     opened[name] = os.open(folder, _FOLDER)
                     stack.callback(os.close, opened[name])
                     with os.scandir(opened[name]) as entries:
-                        is_empty = next(entries, None) is None
+                        is_empty = not any(each.is_dir(follow_symlinks=False) for each in entries)
                 except FileNotFoundError as error:
                     reason = f"{folder} is missing: is the storage mounted, and is this its root?"
                     raise Unreadable(Doubt.NO_ROOT, reason) from error
                 except OSError as error:
                     raise unreadable(folder, error) from error
                 if is_empty:
-                    raise Unreadable(Doubt.NO_ROOT, f"{folder} is empty: is the storage mounted?")
+                    reason = f"{folder} has no folders: is the storage mounted?"
+                    raise Unreadable(Doubt.NO_ROOT, reason)
             yield opened
 
 
@@ -459,9 +460,9 @@ class ListdirLister:
     def root(self) -> None:
         """Raise `Unreadable` unless the root is there and not empty."""
         for name in (REPOSITORIES, BLOBS):
-            folders, files = self._listed(name)
-            if not folders and not files:
-                reason = f"{self._full(name)} is missing or empty: is this the storage's root?"
+            folders, _ = self._listed(name)
+            if not folders:
+                reason = f"{self._full(name)} has no folders: is this the storage's root?"
                 raise Unreadable(Doubt.NO_ROOT, reason)
 
     def read(self, path: str, limit: int) -> bytes:

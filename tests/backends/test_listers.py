@@ -85,8 +85,13 @@ def empty_blobs(root: Path) -> None:
     (root / "blobs").mkdir()
 
 
+def a_lone_file(root: Path) -> None:
+    empty_repositories(root)
+    (root / "repositories" / "not-mounted").touch()
+
+
 @pytest.mark.parametrize(
-    "damage", [no_mount, empty_mount, no_repositories, empty_repositories, empty_blobs]
+    "damage", [no_mount, empty_mount, no_repositories, empty_repositories, empty_blobs, a_lone_file]
 )
 def test_nothing_is_absent_without_a_root(own: Path, damage: Callable[[Path], None]) -> None:
     found = backend(own)
@@ -561,6 +566,8 @@ def test_a_storage_reads_a_part_of_a_blob() -> None:
 def test_nothing_is_absent_in_a_storage_without_a_root(folder: str) -> None:
     storage = InMemoryStorage()
     storage.save(f"{ROOT}/{folder}/some/file", ContentFile(b""))
+    for each in ("repositories", "blobs"):
+        storage.save(f"{ROOT}/{each}/not-mounted", ContentFile(b""))
     found = StorageBackend(ListdirLister(storage, ROOT), 3)
     assert doubt(found.root()) == Doubt.NO_ROOT
     assert doubt(found.stat(GONE)) == Doubt.NO_ROOT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,15 @@ def test_e022_the_storage_is_none(storages: dict[str, object], words: str) -> No
     (message,) = found({"storage": "registry"}, **storages)
     assert message.id == "blobcache.E022"
     assert words in message.msg
+
+
+def test_e022_the_storage_misses_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "storages.backends.s3", raising=False)
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    s3 = {"BACKEND": "storages.backends.s3.S3Storage"}
+    (message,) = found({"storage": "registry"}, registry=s3)
+    assert message.id == "blobcache.E022"
+    assert "boto3" in message.msg.lower()
 
 
 @pytest.mark.parametrize("lister", ["nowhere.Lister", "blobcache.backends.layout.ROOT"])
