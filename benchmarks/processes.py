@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.data import REPOSITORY
 from project import embedded
 
-__all__ = ["portal", "registry"]
+__all__ = ["portal", "registry", "serving"]
 
 HOST = "127.0.0.1"
 START_SECONDS = 20.0
@@ -54,22 +54,31 @@ def registry(redis: embedded.Server, directory: Path, blob: bytes, digest: str) 
     for path, content in ((data, blob), (link, digest.encode())):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+    with serving(storage, directory, redis) as address:
+        yield address
+
+
+@contextmanager
+def serving(storage: Path, directory: Path, redis: embedded.Server | None = None) -> Iterator[str]:
+    """Run a registry on that storage within the block; yield `host:port`.
+
+    Its descriptor cache is in that Redis; without one it has none.
+    """
+    stored: dict[str, object] = {
+        "filesystem": {"rootdirectory": str(storage)},
+        "maintenance": {"uploadpurging": {"enabled": False}},
+    }
+    settings: dict[str, object] = {
+        "version": "0.1",
+        "log": {"level": "info", "accesslog": {"disabled": True}},
+        "storage": stored,
+        "http": {"addr": f"{HOST}:0", "secret": "benchmarks"},
+    }
+    if redis is not None:
+        stored["cache"] = {"blobdescriptor": "redis"}
+        settings["redis"] = {"addr": f"{HOST}:{redis.port}", "db": 0, "pool": {"maxidle": 16}}
     config = directory / "registry.json"
-    config.write_text(
-        json.dumps(
-            {
-                "version": "0.1",
-                "log": {"level": "info", "accesslog": {"disabled": True}},
-                "storage": {
-                    "filesystem": {"rootdirectory": str(storage)},
-                    "cache": {"blobdescriptor": "redis"},
-                    "maintenance": {"uploadpurging": {"enabled": False}},
-                },
-                "redis": {"addr": f"{HOST}:{redis.port}", "db": 0, "pool": {"maxidle": 16}},
-                "http": {"addr": f"{HOST}:0", "secret": "benchmarks"},
-            }
-        )
-    )
+    config.write_text(json.dumps(settings))
     # What would override the file, or trouble a storage driver that is not used.
     environment = {
         name: value

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from django.core.files.storage import FileSystemStorage
 
+from benchmarks import truth_http
 from benchmarks.bench import Bench
 from benchmarks.data import digests
 from benchmarks.measuring import Case, figures, interleaved
@@ -39,6 +40,7 @@ def run(bench: Bench) -> Iterator[Section]:
     backend = StorageBackend(FileSystemLister(storage, ROOT), 2)
     yield _looks(bench, directory / ROOT, backend)
     yield _lists(bench, directory / ROOT, backend)
+    yield from truth_http.looks(bench, directory, backend)
     shutil.rmtree(directory)
 
 
