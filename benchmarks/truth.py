@@ -14,6 +14,7 @@ from benchmarks import truth_http
 from benchmarks.bench import Bench
 from benchmarks.data import digests
 from benchmarks.measuring import Case, figures, interleaved
+from benchmarks.reading_through import read_through
 from benchmarks.results import Figure, Ratio, Section, ratio
 from blobcache.backends.layout import BLOBS, REPOSITORIES, ROOT, data_path, link_path
 from blobcache.backends.listers import FileSystemLister
@@ -39,6 +40,7 @@ def run(bench: Bench) -> Iterator[Section]:
     storage = FileSystemStorage(directory)
     backend = StorageBackend(FileSystemLister(storage, ROOT), 2)
     yield _looks(bench, directory / ROOT, backend)
+    yield read_through(bench, backend)
     yield _lists(bench, directory / ROOT, backend)
     yield from truth_http.looks(bench, directory, backend)
     shutil.rmtree(directory)

@@ -46,6 +46,7 @@ FIGURES = {
     ],
     "memory": ["a blobs:: hash; hash-max-listpack-value 160"],
     "truth: one blob": ["stat of a link", "stat of nothing", "bare: read, stat"],
+    "truth: read-through": ["miss in a repository", "its steps there", "hit"],
     "truth: lists": ["a link in a list", "bare: scandir and read", "memory of both lists"],
     "HTTP: GET": [
         "bare view, anonymous",
@@ -80,6 +81,7 @@ RATIOS = {
     "purge among": ["index / 300 ms", "walk / 300,000 keys/s", "longest command / 1 ms"],
     "memory": ["ours / the registry's"],
     "truth: one blob": ["stat of a link / bare"],
+    "truth: read-through": ["miss / its steps"],
     "truth: lists": ["a link / bare", "links / 15,000 a second", "memory / 32 MB"],
     "HTTP: GET": ["scoped stat / bare view, anonymous"],
     "HTTP: HEAD": ["scoped stat / bare view"],
