@@ -6,6 +6,7 @@ import json
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from blobcache.findings import Kind
 from blobcache.services.notes import MAX_NOTE
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ KEPT = 24 * 3600
 
 
 class SavedCheck:
-    """The position of a check, and how many findings of each severity there were before it."""
+    """The position of a check, and how many findings of each kind there were before it."""
 
     def __init__(self, diagnosis: Diagnosis) -> None:
         self._notes = diagnosis.provider.notes()
@@ -32,16 +33,16 @@ class SavedCheck:
         )
         self._name = f"check:{sha256(repr(options).encode()).hexdigest()}"
 
-    def read(self) -> tuple[str, dict[str, int]]:
+    def read(self) -> tuple[str, dict[Kind, int]]:
         """Return the cursor to go on from, and the numbers; from the beginning if there is none."""
         note = self._notes.read([self._name])[0] if self._notes is not None else None
         try:
             cursor, found = json.loads(note or "")
-            return str(cursor), {str(key): max(0, int(value)) for key, value in found.items()}
+            return str(cursor), {Kind(kind): max(0, int(count)) for kind, count in found.items()}
         except (ValueError, TypeError, AttributeError, RecursionError):
             return "", {}
 
-    def write(self, cursor: str | None, found: Mapping[str, int]) -> None:
+    def write(self, cursor: str | None, found: Mapping[Kind, int]) -> None:
         """Note where the check is; None at its end."""
         if self._notes is None:
             return

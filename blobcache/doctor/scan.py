@@ -247,6 +247,15 @@ class Diagnosis:
         return kinds
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it looks for every kind that can be found by default, in the whole cache."""
+        return (
+            not self.repositories
+            and not self.is_quick
+            and self.kinds >= DEFAULT_KINDS - self._out_of_reach()
+        )
+
+    @property
     def is_compared(self) -> bool:
         """Whether the cache is compared with the backend."""
         return self.backend is not None and not self.kinds.isdisjoint(

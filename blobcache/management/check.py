@@ -5,19 +5,29 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import Counter
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from blobcache.doctor.last_run import LastRun
 from blobcache.doctor.repair import Repair, repair
 from blobcache.doctor.saved import SavedCheck
 from blobcache.doctor.scan import Diagnosis
 from blobcache.doctor.settled import MAX_SHARE, Safety, SettledRepair, needs_settling
 from blobcache.exceptions import BlobCacheError
 from blobcache.finding_texts import OUTCOMES, describe
-from blobcache.findings import DEFAULT_KINDS, FINDING_KINDS, TRUTH_KINDS, Kind, Outcome, Severity
+from blobcache.findings import (
+    DEFAULT_KINDS,
+    FINDING_KINDS,
+    SEVERITIES,
+    TRUTH_KINDS,
+    Kind,
+    Outcome,
+    Severity,
+)
 from blobcache.management.subcommand import Exit, Subcommand
 from blobcache.management.writing import Column
 from blobcache.raw import quoted
@@ -134,6 +144,7 @@ least SETTLE seconds later, and never if it is too much: see --max-share."""
             run.check(resume=options.resume)
             if run.settled:
                 run.repair_settled()
+        run.note()
         run.say_sum()
         if unjudged or run.doubtful:
             return Exit.FAILED
@@ -148,7 +159,10 @@ class _Run:
         self._diagnosis = diagnosis
         self._fix = options.fix
         self._table: Table[_Row] = session.table(_COLUMNS if self._fix else _COLUMNS[:-1], _json)
-        self._found: Counter[str] = Counter()
+        self._found: Counter[Kind] = Counter()
+        self._solved: Counter[Kind] = Counter()
+        """Findings that are repaired, or have gone by themselves."""
+
         self._outcomes: Counter[Outcome] = Counter()
         self._looked_at = 0
         self._uncached = 0
@@ -172,8 +186,7 @@ class _Run:
     @property
     def left(self) -> int:
         """How many findings remain."""
-        outcomes = self._outcomes
-        return self._found.total() - outcomes[Outcome.REPAIRED] - outcomes[Outcome.HEALED]
+        return self._found.total() - self._solved.total()
 
     def check(self, *, resume: bool) -> None:
         """Write the findings, and repair those of the cache alone."""
@@ -182,7 +195,7 @@ class _Run:
         with self._session.progress(_("Checking")) as progress, self._table:
             for step in self._diagnosis.run(cursor):
                 for finding in step.findings:
-                    self._found[finding.severity] += 1
+                    self._found[finding.kind] += 1
                     if self.settled is not None and needs_settling(finding):
                         self.settled.add(finding)
                     elif self._fix:
@@ -214,8 +227,23 @@ class _Run:
                 self._write(done)
                 progress.update(number, number / len(self.settled))
 
+    def note(self) -> None:
+        """Note the result beside the index, if it is about the whole cache."""
+        if self._diagnosis.is_whole:
+            run = LastRun(
+                datetime.now(UTC),
+                self._diagnosis.is_compared,
+                self._looked_at,
+                self.doubtful,
+                self._uncached,
+                self._found - self._solved,
+            )
+            run.write(self._diagnosis.provider)
+
     def _write(self, done: Repair) -> None:
         self._outcomes[done.outcome] += 1
+        if done.outcome in {Outcome.REPAIRED, Outcome.HEALED}:
+            self._solved[done.finding.kind] += 1
         self.doubtful += done.outcome is Outcome.DOUBTFUL
         self._table.append(_Row(done.finding, done.outcome))
 
@@ -238,12 +266,13 @@ class _Run:
 
     def _sums(self) -> Iterator[str]:
         count = self._found.total()
+        errors = sum(self._found[kind] for kind in Kind if SEVERITIES[kind] is Severity.ERROR)
         if count:
             text = ngettext(
                 "%(count)d finding, %(errors)d of them an error.",
                 "%(count)d findings, %(errors)d of them errors.",
                 count,
-            ) % {"count": count, "errors": self._found["error"]}
+            ) % {"count": count, "errors": errors}
             outcomes = self._outcomes.items()
             done = ", ".join(f"{OUTCOMES[outcome]}: {number}" for outcome, number in outcomes)
             yield f"{text} {done}." if self._fix else text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from django.test import override_settings
 from redis import Redis
 
 from blobcache.doctor import settled
+from blobcache.doctor.last_run import LastRun
 from blobcache.doctor.saved import SavedCheck
 from blobcache.doctor.scan import Diagnosis
+from blobcache.findings import Kind
 from blobcache.services import get_backend, get_browsable
 from tests.backends.cases import ROOT, data, layer_link
 from tests.doctor.test_truth import World
@@ -96,7 +99,7 @@ def test_an_interrupted_check_goes_on(world: World) -> None:
     diagnosis = Diagnosis(get_browsable(), backend=get_backend())
     step = diagnosis.step("", budget=0)
     before = len(step.findings)
-    SavedCheck(diagnosis).write(step.next, {"error": before})
+    SavedCheck(diagnosis).write(step.next, Counter(each.kind for each in step.findings))
     done = run("check", "--resume", "--json")
     assert len(done.objects) + before == 3
     assert done.code == 1
@@ -105,7 +108,7 @@ def test_an_interrupted_check_goes_on(world: World) -> None:
 
 def test_a_check_goes_on_only_with_the_same_options(world: World) -> None:
     diagnosis = Diagnosis(get_browsable(), backend=get_backend())
-    SavedCheck(diagnosis).write(diagnosis.step("", budget=0).next, {"error": 5})
+    SavedCheck(diagnosis).write(diagnosis.step("", budget=0).next, {Kind.MISSING_DATA: 5})
     assert run("check", "--resume", "--quick").code == 0
 
 
@@ -145,3 +148,32 @@ def test_without_a_backend_the_storage_was_not_checked(default_cache: Redis) -> 
         "missing-data cannot be checked without a backend: see the setting TRUTH.\n",
     )
     assert run("check", "--deep").code == 2
+
+
+def test_the_result_of_a_whole_check_is_kept(world: World, waits: list[float]) -> None:
+    assert LastRun.read(get_browsable()) is None
+    unlinked(world)
+    run("check", "--quick")
+    run("check", "--repository", "team/app")
+    run("check", "--kind", "unlinked-member")
+    assert LastRun.read(get_browsable()) is None, "these have not looked at everything"
+    run("check")
+    last = LastRun.read(get_browsable())
+    assert last is not None
+    assert last.is_compared
+    assert last.counts == {Kind.UNLINKED_MEMBER: 1}
+    assert (last.errors, last.doubtful) == (1, 0)
+    assert last.looked_at > 0
+    assert last.age < 60
+    run("check", "--fix", "--yes")
+    last = LastRun.read(get_browsable())
+    assert last is not None
+    assert last.counts == {}
+
+
+@pytest.mark.parametrize("note", ["", "[]", "[1e99, 1, 1, 1, 1, {}]", '["x", 1, 1, 1, 1, {}]', "1"])
+def test_a_damaged_note_is_as_good_as_none(note: str, default_cache: Redis) -> None:
+    notes = get_browsable().notes()
+    assert notes is not None
+    notes.write({"last-check": note}, 60)
+    assert LastRun.read(get_browsable()) is None
