@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from blobcache.findings import SEVERITIES, Severity
@@ -181,8 +182,10 @@ is built first. The exit code is 1 if no repository may read one of the blobs.""
         provider = session.browsable
         digests = read_digests(session, options.digests)
         result = Exit.OK if require_index(session, provider) else Exit.FAILED
-        with session.table(self._COLUMNS, _holder_json) as table:
-            for digest in digests:
+        table = session.table(self._COLUMNS, _holder_json)
+        with table, session.progress(_("Searching")) as progress:
+            for number, digest in enumerate(digests):
+                progress.update(number, number / len(digests))
                 is_held = False
                 for holder in _holders(provider, digest):
                     table.append(_HolderRow(digest, holder))

@@ -19,6 +19,8 @@ from importlib.util import find_spec
 from time import monotonic
 from typing import TYPE_CHECKING, Generic, Self, TextIO, TypeVar
 
+from blobcache.management.subcommand import usage_error
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -121,6 +123,10 @@ class Output:
             if not self.must_finish:
                 raise
             self._is_broken = True
+        except OSError as error:  # such as a full disk
+            give_up_stdout()
+            self._is_broken = True
+            raise usage_error(f"The output cannot be written: {error.strerror}.") from error
 
 
 class Table(Generic[_T]):
@@ -233,13 +239,13 @@ class Table(Generic[_T]):
 
 
 def give_up_stdout() -> None:
-    """Let the process's standard output lead nowhere, if its reader has gone.
+    """Let the process's standard output lead nowhere, if it cannot be written to.
 
     Python writes what is left of it when the process ends, and would complain.
     """
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)

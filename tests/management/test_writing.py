@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import importlib.util
 import io
 import json
+import os
 from io import StringIO
 
 import pytest
@@ -115,6 +117,25 @@ def test_a_change_goes_on_when_nobody_reads_the_output(default_cache: Redis) -> 
     assert not default_cache.exists(f"blobs::{HELLO}", "repository::team/app::blobs")
     with pytest.raises(BrokenPipeError):
         run("stat", HELLO, out=Closed())
+
+
+class Full(StringIO):
+    """A file on a disk that is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("arguments", [("stat", HELLO), ("purge", HELLO, "--yes")])
+def test_a_disk_that_is_full_is_a_failure_in_one_sentence(
+    default_cache: Redis, arguments: tuple[str, ...]
+) -> None:
+    write_sample(default_cache)
+    done = run(*arguments, out=Full())
+    assert done.err.endswith(
+        "CommandError: The output cannot be written: No space left on device.\n"
+    )
+    assert done.code == 2
 
 
 def test_escaping_takes_linear_time_and_keeps_what_is_printable() -> None:
