@@ -41,6 +41,7 @@ __all__ = [
     "collected",
     "damaged",
     "pushes",
+    "pushes_of",
 ]
 
 
@@ -158,11 +159,18 @@ BUILD_CACHE_STEP = 25
 def pushes() -> Iterator[Push]:
     """Yield all that was pushed to the registry, except for what `collected` and `damaged` give."""
     for image in IMAGES:
-        for version in range(1, image.versions + 1):
-            yield from _version(image, version)
+        yield from pushes_of(image.name)
     for chart in CHARTS:
         yield from _chart(chart)
     yield from _build_cache()
+
+
+def pushes_of(name: str) -> Iterator[Push]:
+    """Yield what was pushed of one of the `IMAGES`."""
+    for image in IMAGES:
+        if image.name == name:
+            for version in range(1, image.versions + 1):
+                yield from _version(image, version)
 
 
 def collected() -> list[Push]:

@@ -17,7 +17,7 @@ from blobcache.services.base import BrowsableProvider
 from blobcache.warming.warm import Warm
 from project.damage import damage, put
 from project.layout import Layout
-from project.pushes import ALIASED, FOREIGN, collected, damaged, pushes
+from project.pushes import ALIASED, FOREIGN, collected, damaged, pushes, pushes_of
 
 __all__ = ["empty", "fill", "write"]
 
@@ -63,9 +63,8 @@ def fill(provider: BrowsableProvider, progress: Progress | None = None) -> None:
             progress.hide()
     client = get_redis_connection(settings.CACHE_ALIAS)
     with client.pipeline(transaction=False) as pipe:
-        for push in pushes():
-            if push.repository == FOREIGN:
-                put(pipe, push)
+        for push in pushes_of(FOREIGN):
+            put(pipe, push)
         pipe.execute()
     damage(client)
     provider.catalog.reindex()
