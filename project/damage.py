@@ -1,8 +1,8 @@
 """Damage a cache, each entry in its own way, as evictions, deletes and other programs do.
 
-Every kind of finding is there, most of them in the repository `DAMAGED`. What only a look at the
-registry's storage can find is in the repository `COLLECTED`: the cache still knows blobs that a
-garbage collection has taken, among them a manifest, and a membership whose link was deleted.
+Every kind of finding is there, most of them in the repository `DAMAGED`, some of whose files are
+damaged too. In the repository `COLLECTED` the cache still knows blobs that a garbage collection has
+taken, among them a manifest, and a membership whose link was deleted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from redis.client import Pipeline
 from blobcache.descriptor import OCTET_STREAM
 from blobcache.digest import Digest
 from blobcache.redis import keys
-from project.images import blob
+from project.images import DIALECTS, blob
 from project.pushes import DAMAGED, Push, collected, damaged
 
 __all__ = ["damage", "put"]
@@ -79,6 +79,8 @@ def _damage_layers(pipe: Pipeline) -> None:
     pipe.srem(members, husk)
     pipe.delete(keys.blob(husk), keys.override(DAMAGED, husk))
     pipe.hset(keys.blob(husk), keys.LENGTH, 4_096)
+    # media-type-drift: the manifest has another one
+    pipe.hset(keys.override(DAMAGED, next(rest)), keys.MEDIA_TYPE, DIALECTS["zstd"].layer)
     # unsafe-media-type: browsers would run it as a page of the registry
     pipe.hset(keys.override(DAMAGED, next(rest)), keys.MEDIA_TYPE, "text/html")
     # corrupt repositories: an invalid name, and a key of the wrong type

@@ -17,7 +17,6 @@ and prints it.
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import signal
 import sys
@@ -205,19 +204,7 @@ def prepare(provider: BrowsableProvider, storage: Path) -> None:
     sample.write(storage)
     say("Filling the cache from it ...")
     stream = sys.stderr if sys.stderr.isatty() else None
-    with unaudited():
-        sample.fill(provider, Progress(stream, "Filling"))
-
-
-@contextmanager
-def unaudited() -> Iterator[None]:
-    """Log no changes of the cache within the block: there are thousands of them."""
-    audit = logging.getLogger("blobcache.audit")
-    audit.disabled = True
-    try:
-        yield
-    finally:
-        audit.disabled = False
+    sample.fill(provider, Progress(stream, "Filling"))
 
 
 class Account(NamedTuple):

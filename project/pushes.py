@@ -181,8 +181,8 @@ def collected() -> list[Push]:
 
 
 def damaged() -> list[Push]:
-    """Return the pushes of the image whose descriptors are damaged; its 16 layers are first."""
-    layers = [_layer(f"{DAMAGED} layer {number}", "docker") for number in range(16)]
+    """Return the pushes of the image whose descriptors are damaged; its 17 layers are first."""
+    layers = [_layer(f"{DAMAGED} layer {number}", "docker") for number in range(17)]
     return _image(f"{DAMAGED}:1", "docker", layers, ("1",))
 
 

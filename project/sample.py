@@ -6,6 +6,7 @@ wrong with it.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from django_redis import get_redis_connection
@@ -37,9 +38,10 @@ def write(rootdirectory: Path) -> None:
     layout.delete_blob(base.repository, base.blob.digest)
     for push in gone[1:]:
         layout.collect(push.blob.digest)
-    *_, without_data, without_link = damaged()[:16]
-    layout.lose_data(without_data.blob.digest)
-    layout.lose_link(without_link.repository, without_link.blob.digest)
+    missing, empty, unlinked = damaged()[-5:-2]  # layers; a configuration and a manifest follow
+    layout.collect(missing.blob.digest)
+    layout.lose_data(empty.blob.digest)
+    layout.lose_link(unlinked.repository, unlinked.blob.digest)
 
 
 def empty() -> None:
@@ -56,9 +58,12 @@ def fill(provider: BrowsableProvider, progress: Progress | None = None) -> None:
     settings = RegistrySettings()
     backend = StorageBackend.from_settings(settings)
     warm = Warm(provider, backend, with_types=True, settle=0)
+    audit = logging.getLogger("blobcache.audit")
+    audit.disabled = True
     try:
         warm.run(progress=progress.update if progress else None)
     finally:
+        audit.disabled = False
         if progress:
             progress.hide()
     client = get_redis_connection(settings.CACHE_ALIAS)
