@@ -43,6 +43,12 @@ def first_byte(size: int = len(CONTENT), **headers: str) -> bytes:
     return response(206, CONTENT[:1], **{**named, **headers})
 
 
+def chunked(body: str) -> bytes:
+    """Return a response in chunks, but for the empty one at its end."""
+    head = b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    return head + b"".join(b"1\r\n%c\r\n" % byte for byte in body.encode())
+
+
 def refusing(answer: bytes) -> Script:
     return lambda _: answer
 
@@ -87,6 +93,7 @@ USELESS: dict[str, tuple[Script, Doubt]] = {
         refusing(response(404, errors("BLOB_UNKNOWN") + " " * 70_000)),
         Doubt.FAILED,
     ),
+    "an error without its last chunk": (refusing(chunked(errors("BLOB_UNKNOWN"))), Doubt.FAILED),
     "a body that is cut": (refusing(first_byte()[:-1]), Doubt.FAILED),
     "a body that is too long": (refusing(first_byte(Content_Length="2") + b"x"), Doubt.FAILED),
     "200 whose body is cut": (
@@ -186,6 +193,11 @@ def test_absent_is_what_the_registry_says_to_a_get(code: str) -> None:
         assert request.headers["User-Agent"] == USER_AGENT
         assert request.headers["Accept-Encoding"] == "identity"
         assert request.headers["Authorization"] is None
+
+
+def test_the_registrys_word_may_come_in_chunks() -> None:
+    with serving(refusing(chunked(errors("BLOB_UNKNOWN")) + b"0\r\n\r\n")) as server:
+        assert isinstance(backend_of(server.url).stat(DIGEST, NAME), Absent)
 
 
 def test_a_blob_is_present_by_its_first_byte() -> None:

@@ -262,6 +262,11 @@ class TestChallenges:
         assert tokens.requests[0].query[0] == ("a", "b")
         assert headers_of(server) == [None, "Bearer abc.def-_~+/=="]
 
+    def test_and_then_over_tls_alone(self) -> None:
+        with serving(asking("http://auth.invalid/token")) as server:
+            backend = backend_of(server.url, token_hosts=["auth.invalid:80"])
+            assert "without TLS" in assert_denied(backend.stat(DIGEST, NAME))
+
     def test_more_than_reading_is_never_requested(self) -> None:
         scope = "repository:team/secret:pull repository:team/app:pull,push,delete"
         with (
