@@ -24,6 +24,7 @@ from threading import Lock
 from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin
+from weakref import WeakSet
 
 from blobcache import __version__
 from blobcache.backends.images import MAX_DOCUMENT
@@ -284,10 +285,18 @@ class Client:
             options.token_hosts,
             self._fetch_token,
         )
+        self._busy_until = 0.0
+        self._begin()
+        _clients.add(self)
+
+    def _begin(self) -> None:
         self._lock = Lock()
         self._pools: dict[tuple[bool, bool], PoolManager] = {}
-        self._process = os.getpid()
-        self._busy_until = 0.0
+
+    def begin_anew(self) -> None:
+        """Leave connections and locks to the process that this one was forked from."""
+        self._begin()
+        self._login.begin_anew()
 
     def deadline(self) -> Deadline:
         """Return the time limit of a look that begins now."""
@@ -457,8 +466,6 @@ class Client:
         """Return the connections to the registry, or those to others: these get no certificate."""
         is_secure = Origin.of(url).scheme == "https"
         with self._lock:
-            if self._process != os.getpid():  # Two processes must not share a connection.
-                self._pools, self._process = {}, os.getpid()
             pool = self._pools.get((is_own, is_secure))
             if pool is None:
                 # To load the system's certificates takes some 20 ms.
@@ -467,6 +474,17 @@ class Client:
                 pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
                 self._pools[is_own, is_secure] = pool
             return pool
+
+
+_clients: WeakSet[Client] = WeakSet()
+
+
+def _begin_anew_in_child() -> None:
+    for client in list(_clients):
+        client.begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_child)
 
 
 def next_page(reply: Reply, url: str) -> str | None:

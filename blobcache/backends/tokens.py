@@ -147,6 +147,10 @@ class Login:
         self._fetch = fetch
         self._is_basic = False
         self._tokens: OrderedDict[str, _Token] = OrderedDict()
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Make the locks, also in a process that was forked while one of them was held."""
         self._lock = Lock()
         self._fetching = [Lock() for _ in range(_LOCKS)]
 

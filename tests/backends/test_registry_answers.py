@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import os
+import signal
 from collections.abc import Iterator
 from email.utils import formatdate
 from typing import Any
@@ -532,15 +533,23 @@ class TestPages:
                 next(found)
 
 
-def test_a_process_that_is_forked_does_not_share_a_connection(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_process_that_is_forked_has_connections_and_locks_of_its_own() -> None:
     with serving(refusing(first_byte())) as server:
         client = Client(RegistryOptions({"url": server.url}))
-        parents = client._pool(server.url, is_own=True)
-        assert client._pool(server.url, is_own=True) is parents
-        monkeypatch.setattr(os, "getpid", lambda: -1)
-        assert client._pool(server.url, is_own=True) is not parents
+        backend = RegistryBackend(client)
+        backend.stat(DIGEST, NAME)
+        with client._lock, client._login._lock:
+            child = os.fork()
+            if child == 0:
+                status = 1
+                signal.alarm(20)  # rather than to hang
+                try:
+                    status = 0 if isinstance(backend.stat(DIGEST, NAME), Present) else 1
+                finally:
+                    os._exit(status)
+            status = os.waitpid(child, 0)[1]
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert isinstance(backend.stat(DIGEST, NAME), Present)
 
 
 class TestOpen:
