@@ -16,6 +16,7 @@ from benchmarks.data import digests
 from benchmarks.measuring import Case, figures, interleaved
 from benchmarks.reading_through import read_through
 from benchmarks.results import Figure, Ratio, Section, ratio
+from benchmarks.warming import warm
 from blobcache.backends.layout import BLOBS, REPOSITORIES, ROOT, data_path, link_path
 from blobcache.backends.listers import FileSystemLister
 from blobcache.backends.storage import StorageBackend
@@ -43,6 +44,7 @@ def run(bench: Bench) -> Iterator[Section]:
     yield read_through(bench, backend)
     yield _lists(bench, directory / ROOT, backend)
     yield from truth_http.looks(bench, directory, backend)
+    yield warm(bench, backend)
     shutil.rmtree(directory)
 
 

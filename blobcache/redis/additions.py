@@ -8,7 +8,6 @@ missing, and its reply says so.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blobcache.descriptor import OCTET_STREAM
@@ -72,7 +71,7 @@ def add(
         is_new = blob or override or member
         standing = Standing.MISSING if is_new else Standing.KNOWN
         created.append(
-            replace(addition, standing=standing, blob=blob, override=override, member=member)
+            Addition(addition.digest, addition.descriptor, standing, blob, override, member)
         )
     return created
 

@@ -48,6 +48,7 @@ FIGURES = {
     "truth: one blob": ["stat of a link", "stat of nothing", "bare: read, stat"],
     "truth: read-through": ["miss in a repository", "its steps there", "hit"],
     "truth: lists": ["a link in a list", "bare: scandir and read", "memory of both lists"],
+    "truth: a warm": ["a new descriptor", "a known one", "memory of a warm"],
     "HTTP: GET": [
         "bare view, anonymous",
         "scoped stat, session, superuser",
@@ -83,6 +84,7 @@ RATIOS = {
     "truth: one blob": ["stat of a link / bare"],
     "truth: read-through": ["miss / its steps"],
     "truth: lists": ["a link / bare", "links / 15,000 a second", "memory / 32 MB"],
+    "truth: a warm": ["descriptors / 5,000 a second", "memory / 200 MB"],
     "HTTP: GET": ["scoped stat / bare view, anonymous"],
     "HTTP: HEAD": ["scoped stat / bare view"],
     "hostile requests": ["the slowest / 50 ms"],

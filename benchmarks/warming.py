@@ -1,0 +1,83 @@
+"""A warm of the cache from a storage on the file system."""
+
+from __future__ import annotations
+
+import tracemalloc
+from time import perf_counter, process_time
+from typing import TYPE_CHECKING
+
+from benchmarks.bench import ALIAS, Bench
+from benchmarks.results import Figure, Ratio, Section
+from blobcache.redis.options import RedisOptions
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.warming.warm import Warm
+
+if TYPE_CHECKING:
+    from blobcache.services.base import Backend
+
+__all__ = ["warm"]
+
+OPTIONS = RedisOptions(cache_alias=ALIAS, size_fields=("size",))
+
+WARMED_PER_SECOND = 5_000
+"""Descriptors that a warm must look at twice, and write, in a second, at least."""
+
+WARM_MEMORY_MB = 200
+"""The most memory that a warm may take."""
+
+
+def warm(bench: Bench, backend: Backend) -> Section:
+    """Warm an empty cache, and then a full one. Both looks are made, without a pause."""
+
+    def once() -> tuple[int, float, float]:
+        run = Warm(RedisBlobDescriptorCacheProvider(options=OPTIONS), backend, settle=0)
+        begun, work = perf_counter(), _work(bench)
+        report = run.run()
+        if not report.is_judged:
+            raise ValueError(report.counts)
+        return report.links, perf_counter() - begun, _work(bench) - work
+
+    new: list[tuple[int, float, float]] = []
+    known: list[tuple[int, float, float]] = []
+    for _ in range(bench.scaled(3, 1)):
+        bench.client.flushall()
+        new.append(once())
+        known.append(once())
+    bench.client.flushall()
+    tracemalloc.start()
+    links, *_ = once()
+    peak = tracemalloc.get_traced_memory()[1] / 1e6
+    tracemalloc.stop()
+    bench.client.flushall()
+    return Section(
+        f"truth: a warm of {links:,} links",
+        [
+            Figure("a new descriptor", "us", tuple(1e6 * wall / each for each, wall, _ in new)),
+            Figure(
+                "a new descriptor: work", "us", tuple(1e6 * work / each for each, _, work in new)
+            ),
+            Figure("a known one", "us", tuple(1e6 * wall / each for each, wall, _ in known)),
+            Figure("a known one: work", "us", tuple(1e6 * work / each for each, _, work in known)),
+            Figure("memory of a warm", "MB", (peak,)),
+        ],
+        [
+            Ratio(
+                f"descriptors / {WARMED_PER_SECOND:,} a second",
+                tuple(each / work / WARMED_PER_SECOND for each, _, work in new),
+                target=1,
+                at_least=True,
+            ),
+            Ratio(f"memory / {WARM_MEMORY_MB} MB", (peak / WARM_MEMORY_MB,), target=1),
+        ],
+        [
+            (
+                "Work is the processor time of the process and of Redis together: the time that it "
+                "takes on a machine that has nothing else to do."
+            )
+        ],
+    )
+
+
+def _work(bench: Bench) -> float:
+    used = bench.client.info("cpu")
+    return process_time() + float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
