@@ -396,24 +396,3 @@ def test_the_settings_name_it(served: Registry) -> None:
         answer = backend.stat(HEALTHY.digest, HEALTHY.repository)
     assert isinstance(answer, Present)
     assert repr(backend) == f"RegistryBackend('http://{served.address}')"
-
-
-def test_the_registry_that_the_docs_advise_is_a_witness(
-    tree: Path, tmp_path: Path, provider: RedisBlobDescriptorCacheProvider
-) -> None:
-    docs = Path(__file__).parents[2] / "docs" / "truth.md"
-    advised = docs.read_text().partition("```yaml\n")[2].partition("```")[0]
-    assert "cache" not in advised
-    registry = Registry(tmp_path, None)
-    registry._config.write_text(
-        advised.replace("/var/lib/registry", str(tree)).replace("127.0.0.1:5001", "127.0.0.1:0")
-    )
-    registry.start()
-    try:
-        backend = backend_of(registry)
-        assert isinstance(backend.root(), Reachable)
-        assert isinstance(backend.stat(HEALTHY.digest, HEALTHY.repository), Present)
-        assert backend.witness(provider).is_independent
-        assert registry.client.delete_blob(str(HEALTHY.repository), HEALTHY.digest).status == 405
-    finally:
-        registry.stop()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from blobcache.backends.registry import RegistryBackend
+from blobcache.backends.registry_http import Client
+from blobcache.backends.registry_options import RegistryOptions
 from blobcache.backends.storage import StorageBackend
 from blobcache.services.truth import Absent, LinkKind, Present
 from tests.backends.cases import ROOT
@@ -49,7 +52,19 @@ def test_what_a_registry_stores_on_s3_is_present_until_it_is_deleted(
                 assert answer.descriptor.size == blob.size
                 assert backend.open(blob.digest, "team/app").read() == blob.content
 
+            # The registry redirects to the bucket.
+            asked = RegistryBackend(
+                Client(RegistryOptions({"url": f"http://{registry.address}"})), 3
+            )
+            for blob in image.content:
+                answer = asked.stat(blob.digest, "team/app")
+                assert isinstance(answer, Present)
+                assert answer.descriptor.size == blob.size
+                assert asked.open(blob.digest, "team/app", start=3).read() == blob.content[3:]
+                assert "Signature" not in answer.evidence
+
             layer = image.blobs[0]
             client.delete_blob("team/app", layer.digest)
             assert isinstance(backend.stat(layer.digest, "team/app"), Absent)
             assert isinstance(backend.stat(layer.digest), Present)
+            assert isinstance(asked.stat(layer.digest, "team/app"), Absent)

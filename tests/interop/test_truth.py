@@ -9,8 +9,11 @@ from django.core.files.storage import FileSystemStorage
 
 from blobcache.backends import layout
 from blobcache.backends.listers import FileSystemLister
+from blobcache.backends.registry import RegistryBackend
+from blobcache.backends.registry_http import Client
+from blobcache.backends.registry_options import RegistryOptions
 from blobcache.backends.storage import StorageBackend
-from blobcache.services.truth import Absent, LinkKind, Present, Unknown
+from blobcache.services.truth import Absent, LinkKind, Present, Reachable, Unknown
 from tests.interop.client import RegistryClient
 from tests.interop.processes import Server
 from tests.interop.registry import LISTENING, _environment
@@ -124,9 +127,13 @@ def test_the_second_registry_of_the_docs_reads_the_storage_and_changes_nothing(
         digest = app.image.layers[1].digest
         assert witness.get_blob(app.repository, digest).body == app.image.layers[1].content
         assert witness.delete_blob(app.repository, digest).status == 405
+        asked = RegistryBackend(Client(RegistryOptions({"url": f"http://{match[1]}"})))
+        assert isinstance(asked.root(), Reachable)
+        assert isinstance(asked.stat(digest, app.repository), Present)
         assert witness.request("POST", f"/v2/{app.repository}/blobs/uploads/").status == 405
         assert redis_client.dbsize() == 0
         assert registry.client.delete_blob(app.repository, digest).status == 202
         assert witness.head_blob(app.repository, digest).status == 404
+        assert isinstance(asked.stat(digest, app.repository), Absent)
     finally:
         server.stop()
