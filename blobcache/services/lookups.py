@@ -15,7 +15,7 @@ import os
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from math import ceil
-from threading import Condition, Event, Lock, Thread
+from threading import Condition, Event, RLock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
@@ -143,7 +143,7 @@ class Lookups:
 
     def _begin_anew(self) -> None:
         limits = self.limits
-        self._lock = Lock()
+        self._lock = RLock()  # a signal handler may ask within a question
         self._flights: dict[_Question, _Flight] = {}
         self._remembered: OrderedDict[_Question, _Flight] = OrderedDict()
         self._circuit = Circuit(limits.failures, limits.pause)
@@ -157,10 +157,10 @@ class Lookups:
             if flight is not None and now < flight.expires:
                 return flight, False
             flight = self._flights.get(question)
-            if flight is not None:
-                if flight.is_late:  # others have waited long enough
-                    raise unavailable(*question)
+            if flight is not None and not flight.is_late:
                 return flight, False
+            if flight is not None and now < flight.expires:  # others have waited long enough
+                raise unavailable(*question)
             if not may_call or len(self._flights) >= self.limits.waiting + self.limits.calls:
                 raise unavailable(*question)
             flight = _Flight(question)
@@ -182,6 +182,7 @@ class Lookups:
             with self._lock:
                 if flight.answer is None and not flight.is_late:
                     flight.is_late = True
+                    flight.expires = monotonic() + self.limits.pause
                     self._note_failure(flight, flight)
         answer = flight.answer
         if answer is None:
@@ -199,7 +200,8 @@ class Lookups:
             seconds = monotonic() - flight.began
             self._metrics.record(flight.question.repository, _word(answer), seconds)
         with self._lock:
-            self._flights.pop(flight.question, None)
+            if self._flights.get(flight.question) is flight:
+                del self._flights[flight.question]
             flight.answer = answer
             if isinstance(answer, Present | Absent):
                 self._remember(flight)
@@ -285,6 +287,8 @@ class _Flight:
         """Whether somebody has given up waiting for it."""
 
         self.began = self.expires = 0.0
+        """When the backend was asked; and until when the answer is remembered, or nobody waits for
+        another call if this one is late."""
 
 
 class _Threads:

@@ -117,6 +117,34 @@ def test_declares_the_format_of_a_name(schema: Any) -> None:
     assert not re.match(pattern, "host:5000/app")
 
 
+STATS = {"stat_blob", "stat_blobs", "stat_repository_blob", "stat_repository_blobs"}
+
+
+def test_declares_where_the_answer_to_a_stat_may_come_from(schema: Any) -> None:
+    operations = [each for path in schema["paths"].values() for each in path.values()]
+    cached = {
+        operation["operationId"]: parameter["schema"]["enum"]
+        for operation in operations
+        for parameter in operation.get("parameters", [])
+        if parameter["name"] == "cached"
+    }
+    assert cached == {name: ["only"] for name in STATS}
+    for operation in operations:
+        sources = {
+            code: response["headers"]["X-Cache"]["schema"]["enum"]
+            for code, response in operation["responses"].items()
+            if "X-Cache" in response.get("headers", {})
+        }
+        codes = {"200", "404", "503"} & operation["responses"].keys()
+        is_stat = operation["operationId"] in STATS
+        values = ["backend", "hit", "miss"]
+        assert {code: sorted(each) for code, each in sources.items()} == (
+            dict.fromkeys(codes, values) if is_stat else {}
+        )
+    batch = schema["components"]["schemas"]["BlobCacheBatchResult"]
+    assert {"unchecked", "from_backend"} <= batch["properties"].keys() - set(batch["required"])
+
+
 def test_declares_the_fields_of_a_body(settings: LazySettings) -> None:
     settings.BLOBCACHE = {"default": {"API_MAX_BATCH": 7}}
     schema: Any = SchemaGenerator().get_schema(request=None, public=True)

@@ -184,12 +184,26 @@ class TestPatience:
             assert caught.value.detail == {"digest": A, "repository": "a"}
             assert caught.value.retry_after == 1
 
-    def test_nobody_else_waits_for_a_call_that_is_late(self, backend: StubBackend) -> None:
-        lookups = Lookups(backend, limits=QUICK)
-        with backend.held():
+    def test_nobody_waits_for_a_call_that_is_late_and_after_a_pause_another_is_made(
+        self, backend: StubBackend, clock: Callable[[float], None]
+    ) -> None:
+        lookups = Lookups(backend, limits=LONG)
+        with backend.held(), ThreadPoolExecutor(2) as pool:
+            first = pool.submit(lookups.look, A)
+            backend.wait_for(1)
+            lookups.limits = QUICK
             assert is_refused(lookups, A)
             lookups.limits = LONG
+            clock(LONG.pause - 0.1)
             assert is_refused(lookups, A)
+            assert len(backend.asked) == 1
+            clock(0.1)
+            again = pool.submit(lookups.look, A)
+            backend.wait_for(1)
+            backend.release()
+            assert first.result().is_own
+            assert again.result().is_own
+        assert lookups._flights == {}
 
     def test_a_late_answer_is_remembered(self, backend: StubBackend) -> None:
         lookups = Lookups(backend, limits=LONG)
@@ -240,7 +254,7 @@ class TestPatience:
     ) -> None:
         monkeypatch.setattr(module, "_IDLE", 0.01)
         name = uuid4().hex
-        lookups = Lookups(backend, registry=name, limits=LONG)
+        lookups = Lookups(backend, registry=name, limits=replace(LONG, calls=1))
 
         def threads() -> list[threading.Thread]:
             return [each for each in threading.enumerate() if each.name.endswith(name)]
