@@ -108,7 +108,7 @@ Ctrl-C stops the registry.
     os.umask(0o077)
     command = [program, "serve", str(_configuration(data))]
     env["REGISTRY_HTTP_ADDR"] = address
-    # Without a shell: both programs that look for such calls only want a second look.
+    # No shell is involved, and `which` has found the program.
     os.execve(program, command, env)  # noqa: S606 # nosec B606
 
 

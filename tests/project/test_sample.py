@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from hashlib import sha256
@@ -93,6 +94,8 @@ def test_a_check_finds_every_kind_and_nothing_elsewhere(
     diagnosis = Diagnosis(provider, kinds=FINDING_KINDS, backend=get_backend())
     found = [each for step in diagnosis.run() for each in step.findings]
     assert {each.kind for each in found} == set(FINDING_KINDS)
+    collected = Counter(each.kind for each in found if each.repository == pushes.COLLECTED)
+    assert collected == {Kind.MISSING_DATA: 4, Kind.UNLINKED_MEMBER: 1}  # as the README says
     assert {each.repository for each in found} == {
         *(None, pushes.DAMAGED, pushes.COLLECTED, "old/not-a-set", "Not a Name!")
     }
