@@ -84,7 +84,7 @@ class Output:
         self.as_json = as_json
         self.is_terminal = stream.isatty() and not as_json
         self.has_rich = (
-            self.is_terminal and os.environ.get("TERM") != "dumb" and _is_installed("rich")
+            self.is_terminal and os.environ.get("TERM") != "dumb" and find_spec("rich") is not None
         )
         self.has_colours = has_colours and "NO_COLOR" not in os.environ
         self.must_finish = False
@@ -264,10 +264,3 @@ def _shown(value: object) -> str:
 def _json(row: Mapping[str, object]) -> str:
     # ASCII, so that it has no character to escape but this one, which is only in strings.
     return json.dumps(row).replace("\x7f", r"\u007f")
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except (ImportError, ValueError):
-        return False

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -242,6 +243,13 @@ class TestClear:
         )
         assert record.getMessage().endswith(f"actor={system_user()!r} source='command'")
         assert system_user() != "somebody else"
+
+    def test_a_user_without_a_name_is_a_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def unknown(_: int) -> None:
+            raise KeyError
+
+        monkeypatch.setattr("pwd.getpwuid", unknown)
+        assert system_user() == f"uid {os.getuid()}"
 
 
 class TestQuestions:

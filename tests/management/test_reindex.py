@@ -13,7 +13,7 @@ from blobcache.services import get_provider
 from project import embedded
 from tests.conformance import A, make_descriptor
 from tests.management.running import GONE, MEMORY, Terminal, run
-from tests.servers import cache_at, commands
+from tests.servers import cache_at, commands, limited_user
 
 
 def test_it_indexes_what_a_registry_wrote_and_prints_the_number(default_cache: Redis) -> None:
@@ -102,6 +102,15 @@ def test_a_redis_that_is_down_is_reported_with_the_cause() -> None:
     with cache_at(GONE):
         done = run("reindex")
     assert re.search(r"not available .*\(.*127\.0\.0\.1:1.*\)\n$", done.err)
+    assert done.code == 2
+
+
+def test_what_to_do_about_a_redis_without_scan_is_said(
+    default_cache: Redis, valkey: embedded.Server
+) -> None:
+    with cache_at(limited_user(valkey, "no-scan", "SCAN")):
+        done = run("reindex")
+    assert done.err.endswith("Allow the command SCAN for this Redis user.\n")
     assert done.code == 2
 
 
