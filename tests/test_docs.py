@@ -30,6 +30,7 @@ from blobcache.findings import FINDING_KINDS, RECORD_KINDS, SEVERITIES
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
 from blobcache.services import get_provider
+from blobcache.services.additions import plan
 from blobcache.services.figures import Order
 from project import embedded
 from tests.doctor.damage import HASHES, digest, write_member, write_override
@@ -254,6 +255,14 @@ def write_everything(root: Redis) -> None:
     cursor: str | None = ""
     while cursor is not None:
         cursor = service.purge(DIGEST, cursor).next
+    (record,) = scoped.records([DIGEST])
+    (added,) = scoped.add_many([plan(record, DIGEST, DESCRIPTOR)])
+    assert added.member
+    work = service.warm_work()
+    assert work.begin()
+    assert work.note({"a": "1"}, ["b"])
+    assert work.read(["a", "b"]) == [b"1", None]
+    work.end()
     root.flushdb()
     for number, state in enumerate(HASHES):
         write_member(root, NAME, digest(number), state)

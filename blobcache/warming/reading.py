@@ -206,6 +206,9 @@ class Reading:
         digest, target = link.digest, link.target
         if target is None or (target != digest and target.algorithm == digest.algorithm):
             return Case(Outcome.CORRUPT_LINK, repository, digest, f"{link.evidence} is corrupt.")
+        is_member = link.kind is LinkKind.LAYER or self._version >= 3  # noqa: PLR2004
+        if not (is_member or self._backend.is_complete):
+            return Case(Outcome.OUT_OF_REACH, repository, digest)
         answer = self._stat(repository, digest, target)
         if not isinstance(answer, Present):
             return _case(repository, digest, answer)
@@ -216,7 +219,6 @@ class Reading:
             return Case(
                 Outcome.UNKNOWN, repository, digest, f"{answer.evidence} is of another blob."
             )
-        is_member = link.kind is LinkKind.LAYER or self._version >= 3  # noqa: PLR2004
         media_type = types.get(digest) or OCTET_STREAM
         return Candidate(digest, Descriptor.of_valid(target, found.size, media_type), is_member)
 
@@ -284,9 +286,7 @@ def look(
     backend: Backend, repository: str, digest: Digest, target: Digest, *, is_member: bool
 ) -> Answer:
     """Look at what was written: the link and the data of a membership, else the data."""
-    if is_member or not backend.is_complete:
-        return backend.stat(digest, repository)
-    return backend.stat(target)
+    return backend.stat(digest, repository) if is_member else backend.stat(target)
 
 
 def _case(repository: str, digest: Digest, answer: Answer) -> Case:

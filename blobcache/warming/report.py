@@ -48,6 +48,9 @@ class Outcome(StrEnum):
     UNREADABLE = "unreadable"
     """The links of a repository, or the list of repositories, could not be read to the end."""
 
+    OUT_OF_REACH = "out-of-reach"
+    """A manifest of version 2, over HTTP, which answers for the blobs of a repository alone."""
+
     SKIPPED_NAME = "skipped-name"
     """A repository whose name the OCI distribution-spec does not allow."""
 
@@ -68,7 +71,7 @@ _UNREMARKABLE = frozenset({Outcome.ADDED, Outcome.KNOWN})
 _OF_LINKS = frozenset(
     {
         *(Outcome.ADDED, Outcome.KNOWN, Outcome.DIFFERS, Outcome.ABSENT),
-        *(Outcome.CORRUPT_LINK, Outcome.DAMAGED, Outcome.UNKNOWN),
+        *(Outcome.CORRUPT_LINK, Outcome.DAMAGED, Outcome.UNKNOWN, Outcome.OUT_OF_REACH),
     }
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -122,6 +122,11 @@ class Warm:
             raise WarmRefused(
                 f"{settings}['TRUTH'] does not say what the registry '{registry}' stores."
             )
+        if settings.PROXY and not backend.is_complete:
+            raise WarmRefused(
+                "A pull-through registry downloads each blob that it is asked for. Let TRUTH name "
+                "its storage."
+            )
         return cls(
             get_browsable(registry),
             backend,
@@ -197,7 +202,7 @@ class Warm:
             threads=self._threads,
         )
         is_whole = True
-        with reading, ThreadPoolExecutor(self._threads) as pool:
+        with reading, _pool(self._threads) as pool:
             reading.start(
                 names or self._backend.repositories(start.after), start.within, start.position
             )
@@ -384,6 +389,16 @@ class Warm:
         """Tell apart what is warmed from where: a place in another list means nothing."""
         facts = f"{place} {self._version} {self._with_types}"
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for second looks; those that have not begun at the end are left out."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _written(batch: Batch, scope: BrowsableService, addition: Addition) -> Written:
