@@ -432,17 +432,17 @@ def trusted(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def context(authority: trustme.CA) -> ssl.SSLContext:
+def tls(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     return context
 
 
-def requiring(context: ssl.SSLContext, authority: trustme.CA) -> ssl.SSLContext:
+def requiring(tls: ssl.SSLContext, authority: trustme.CA) -> ssl.SSLContext:
     """Let the server ask for a client's certificate."""
-    context.verify_mode = ssl.CERT_OPTIONAL
-    authority.configure_trust(context)
-    return context
+    tls.verify_mode = ssl.CERT_OPTIONAL
+    authority.configure_trust(tls)
+    return tls
 
 
 def failed(answer: Answer) -> str:
@@ -452,10 +452,8 @@ def failed(answer: Answer) -> str:
 
 
 class TestTls:
-    def test_a_registry_is_known_by_its_authority(
-        self, context: ssl.SSLContext, trusted: str
-    ) -> None:
-        with serving(lambda _: first_byte(), context) as server:
+    def test_a_registry_is_known_by_its_authority(self, tls: ssl.SSLContext, trusted: str) -> None:
+        with serving(lambda _: first_byte(), tls) as server:
             assert isinstance(backend_of(server.url, ca=trusted).stat(DIGEST, NAME), Present)
             assert "TLS failed" in failed(backend_of(server.url).stat(DIGEST, NAME))
             elsewhere = f"https://localhost:{server.port}"
@@ -475,21 +473,21 @@ class TestTls:
             assert "cannot be read" in failed(backend.stat(DIGEST, NAME))
 
     def test_a_redirect_without_tls_is_not_followed(
-        self, context: ssl.SSLContext, trusted: str
+        self, tls: ssl.SSLContext, trusted: str
     ) -> None:
         with serving(lambda _: first_byte()) as other:
             target = response(307, Location=f"{other.url}/key")
-            with serving(lambda _: target, context) as server:
+            with serving(lambda _: target, tls) as server:
                 answer = backend_of(server.url, ca=trusted).stat(DIGEST, NAME)
         assert "without TLS" in failed(answer)
         assert other.requests == []
 
     def test_only_the_registry_gets_the_certificate(
-        self, authority: trustme.CA, context: ssl.SSLContext, trusted: str, tmp_path: Path
+        self, authority: trustme.CA, tls: ssl.SSLContext, trusted: str, tmp_path: Path
     ) -> None:
         own = authority.issue_cert("client.example.com")
         own.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
-        asking = requiring(context, authority)
+        asking = requiring(tls, authority)
         with serving(lambda _: first_byte(), asking) as other:
             target = response(307, Location=f"{other.url}/key")
             with serving(lambda _: target, asking) as server:

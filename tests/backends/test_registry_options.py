@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,15 @@ def test_where_a_password_may_be_sent(url: str, *, keeps: bool) -> None:
 def test_secrets_have_no_representation() -> None:
     assert SECRET not in repr({"password": Secret(SECRET)})
     assert SECRET not in repr(RegistryOptions({"url": URL, "password": SECRET}))
+
+
+def test_without_urllib3_the_check_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("blobcache.backends.registry", "blobcache.backends.registry_http"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "urllib3", None)
+    ((found, text),) = messages(url=URL)
+    assert found == "blobcache.E020"
+    assert "django-blobcache[registry]" in text
 
 
 def test_the_docs_list_the_options() -> None:
