@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from copy import copy
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 
 from botocore.config import Config
 from botocore.exceptions import (
@@ -73,6 +73,10 @@ class S3Lister:
     The bucket has to return keys in the order of their bytes, as all buckets of S3 do except
     directory buckets; `Unreadable` is raised otherwise.
     """
+
+    concurrency: ClassVar[int] = 8
+    """Requests to make at once: most of the time each of them waits for the network. The client
+    keeps 10 connections, unless `client_config` says something else."""
 
     def __init__(self, storage: S3Storage, root: str) -> None:
         # A copy has a client of its own, whose configuration is nobody else's.

@@ -76,6 +76,9 @@ class StorageBackend:
 
     def __init__(self, lister: Lister, version: int) -> None:
         self._lister = lister
+        self.concurrency: int = getattr(lister, "concurrency", 1)
+        """How many questions a check may ask at once."""
+
         self._followed = layout.followed_kinds(version)
 
     @classmethod

@@ -137,6 +137,10 @@ def test_only_links_that_the_list_cannot_vouch_for_are_read(s3: S3, lister: S3Li
     assert seen == ["LIST", "GET", "LIST", "LIST", "LIST"]
 
 
+def test_several_questions_are_asked_at_once(backend: StorageBackend) -> None:
+    assert backend.concurrency == 8
+
+
 # Lists
 
 
@@ -391,26 +395,30 @@ def test_what_the_list_has_is_not_absent(s3: S3, backend: StorageBackend) -> Non
 
 def contents(*keys: str, more: str = "<IsTruncated>false</IsTruncated>") -> Answer:
     prefix = f"<Prefix>{ROOT}/blobs/</Prefix>"
-    found = "".join(f"<Contents><Key>{ROOT}/{key}</Key></Contents>" for key in keys)
+    found = "".join(f"<Contents><Key>{ROOT}/{key}</Key><Size>1</Size></Contents>" for key in keys)
     return document("ListBucketResult", prefix + more + found)
+
+
+FIRST, SECOND = (data(f"sha256:{digit * 64}") for digit in "12")
+AND_MORE = "<IsTruncated>true</IsTruncated>"
+TOKEN = "<NextContinuationToken>1</NextContinuationToken>"
+
+
+def test_a_list_in_order_is_not_refused(s3: S3, backend: StorageBackend) -> None:
+    with s3.answering(contents(FIRST, SECOND)):
+        assert [each.size for each in backend.blobs()] == [1, 1]
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        contents("blobs/b", "blobs/a"),
-        contents("blobs/a", "other/b"),
-        contents("aaa", "blobs/b"),
-        contents("blobs/a", more=""),
-        contents("blobs/a", more="<IsTruncated>true</IsTruncated>"),
-        # The same page again and again, and empty pages.
-        contents(
-            "blobs/a",
-            more="<IsTruncated>true</IsTruncated><NextContinuationToken>1</NextContinuationToken>",
-        ),
-        contents(
-            more="<IsTruncated>true</IsTruncated><NextContinuationToken>1</NextContinuationToken>"
-        ),
+        contents(SECOND, FIRST),
+        contents(FIRST, "other/key"),
+        contents("a/key", FIRST),
+        contents(FIRST, more=""),
+        contents(FIRST, more=AND_MORE),
+        contents(FIRST, more=AND_MORE + TOKEN),  # the same page again and again
+        contents(more=AND_MORE + TOKEN),  # empty pages
     ],
 )
 def test_a_list_that_is_not_in_order_is_refused(
