@@ -12,8 +12,8 @@ from blobcache.backends.listers import FileSystemLister, ListdirLister
 from blobcache.backends.storage import StorageBackend
 from blobcache.digest import Digest
 from blobcache.exceptions import BackendUnavailable, BlobUnknown, DigestInvalid
-from blobcache.services.truth import Damage, Doubt, LinkKind, Reachable, StoredLink, Unknown
-from tests.backends.cases import CASES, FOLDERS, ROOT, WORLD, Case, data, digest_of
+from blobcache.services.truth import Absent, Damage, Doubt, LinkKind, Reachable, StoredLink, Unknown
+from tests.backends.cases import CASES, FOLDERS, ROOT, WORLD, Case, data, digest_of, write_tree
 
 WITHOUT_FOLDERS = [
     each for each in CASES if not {data(each.digest), *each.folders}.intersection(FOLDERS)
@@ -120,6 +120,21 @@ def test_repositories_may_be_below_others(tmp_path: Path) -> None:
     assert found == sorted(names, key=lambda name: f"{name}/_")
     for number, name in enumerate(found):
         assert list(backend(tmp_path).repositories(name)) == found[number + 1 :]
+
+
+def test_what_is_in_a_wrong_place_is_left_out(tmp_path: Path) -> None:
+    blob = digest_of(b"there")
+    encoded = blob.removeprefix("sha256:")
+    misplaced = f"blobs/sha256/zz/{encoded}/data"
+    files = {misplaced: b"there", "repositories/a/_layers/sha256/link": b""}
+    root = write_tree(tmp_path, files, [])
+    # Nobody looks below a name that no repository can begin with, whatever is there.
+    (root / "repositories" / "lost+found").symlink_to(tmp_path)
+    found = backend(tmp_path)
+    assert list(found.blobs()) == []
+    assert list(found.members("a")) == []
+    assert list(found.repositories()) == ["a"]
+    assert isinstance(found.stat(blob), Absent)
 
 
 def test_a_position_that_is_none_is_an_error(tree: Path) -> None:
