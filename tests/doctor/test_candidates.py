@@ -129,6 +129,17 @@ class TestSafety:
         with pytest.raises(CandidatesLost):
             Candidates.create()
 
+    def test_a_file_that_exists_is_neither_used_nor_deleted(
+        self, file: Candidates, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file.add(with_own_names(*blobs(1)))
+        file.save()
+        monkeypatch.setattr(candidates, "token_hex", lambda _: file.name)
+        with pytest.raises(CandidatesLost):
+            Candidates.create()
+        with closing(Candidates.open(file.name)) as other:
+            assert other.after("", 10) == blobs(1)
+
 
 class TestLoss:
     def test_a_deleted_file_is_lost(self, file: Candidates, path: Path) -> None:

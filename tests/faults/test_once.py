@@ -180,6 +180,7 @@ def test_a_write_whose_reply_is_lost_was_sent_once(
             usual = count()
         for command in CALLS[call]:
             prepare()
+            caplog.clear()
             with lost(proxies, command) as faults:
                 if command == "zadd":
                     getattr(calls, call)()

@@ -11,14 +11,22 @@ import pytest
 from django.dispatch import Signal
 
 from blobcache.digest import Digest
-from blobcache.exceptions import BlobUnknown, DigestMismatch, OperationUnsupported
+from blobcache.exceptions import (
+    BlobUnknown,
+    CacheUnavailable,
+    DigestMismatch,
+    OperationUnsupported,
+)
+from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.reference import RepositoryName
 from blobcache.services.audit import Change, announce, attributed
-from blobcache.services.base import BlobDescriptorCacheProvider
+from blobcache.services.base import BlobDescriptorCacheProvider, BlobDescriptorService
 from blobcache.services.memory import MemoryBlobDescriptorCacheProvider
 from blobcache.services.rules import Rules
 from blobcache.signals import blob_purged, descriptor_cleared, descriptor_set
+from project import embedded
 from tests.conformance import ALIAS, LAYER, OCTETS, A, B, make_descriptor
+from tests.servers import cache_at
 
 SIGNALS = {"set": descriptor_set, "clear": descriptor_cleared, "purge": blob_purged}
 
@@ -271,3 +279,28 @@ class TestLog:
             f"set registry=QUOTED repository=- digest={A} before=- after={A},1,QUOTED "
             "actor=QUOTED source=QUOTED"
         )
+
+
+@pytest.mark.parametrize(
+    ("event", "write"),
+    [
+        ("set", lambda repository: repository.set_descriptor(A, make_descriptor(A))),
+        ("clear", lambda repository: repository.clear(A)),
+    ],
+)
+def test_a_write_that_gets_no_reply_is_logged_with_an_unknown_outcome(
+    event: str,
+    write: Callable[[BlobDescriptorService], object],
+    log: pytest.LogCaptureFixture,
+    sent: list[dict[str, Any]],
+) -> None:
+    with embedded.start() as server, cache_at(server.url):
+        server.stop()
+        repository = RedisBlobDescriptorCacheProvider(Rules(registry="hub")).repository_scoped("a")
+        with pytest.raises(CacheUnavailable), attributed(actor="alice", source="api"):
+            write(repository)
+    (record,) = log.records
+    assert record.getMessage() == (
+        f"{event} registry='hub' repository=a digest={A} outcome=unknown actor='alice' source='api'"
+    )
+    assert sent == []

@@ -386,6 +386,22 @@ class TestFailures:
         last = provider.purge(A, result.next)
         assert (last.cleared, last.next) == (("b", "c"), None)
 
+    def test_a_step_that_fails_before_its_place_changes_returns_what_it_cleared(
+        self, restricted: tuple[Redis, RedisBlobDescriptorCacheProvider]
+    ) -> None:
+        client, provider = restricted
+        hold(client, A, ["a", "b"])
+        provider.catalog.reindex()
+        provider.catalog.budgets = SHORTEST
+        first = provider.purge(A)
+        assert (first.cleared, first.certain) == ((), Certainty.GLOBAL)
+        assert first.next is not None
+        provider.catalog.budgets = Budgets()
+        allowed = ("~blobs::*", "~blobcache::*", "~repository::a::*", "%R~repository::*")
+        client.execute_command("ACL", "SETUSER", "purger", "resetkeys", *allowed)
+        result = provider.purge(A, first.next)
+        assert (result.cleared, result.next) == (("a",), first.next)
+
     def test_a_last_step_that_fails_half_way_announces_no_digest_twice(
         self, restricted: tuple[Redis, RedisBlobDescriptorCacheProvider]
     ) -> None:
