@@ -7,6 +7,7 @@ check are listed at once; those of a long one are listed per kind, by a walk of 
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from django.http import HttpResponseRedirect
@@ -17,8 +18,10 @@ from blobcache.admin.pages import CURSOR, Page
 from blobcache.admin.reports import Report, groups
 from blobcache.cursors import seal, unseal
 from blobcache.digest import Digest
+from blobcache.doctor.last_run import LastRun
+from blobcache.doctor.permissions import CheckAccess
 from blobcache.doctor.scan import Diagnosis
-from blobcache.findings import FINDING_KINDS, Finding, Kind, Place
+from blobcache.findings import FINDING_KINDS, Finding, Kind
 from blobcache.models import Blob, Repository
 from blobcache.parsing import parse_each
 from blobcache.reference import RepositoryName
@@ -44,9 +47,6 @@ _ROWS = 75
 """How many findings a page of one kind aims at; it may show up to twice as many. So it stays below
 a megabyte, whatever other programs have written to Redis."""
 
-_NEED_FULL_WALK = frozenset({Kind.ORPHAN_OVERRIDE, Kind.UNREFERENCED})
-"""Kinds that only a walk through all keys or all repositories finds."""
-
 
 class FindingsPageBase(Page):
     """A page about the findings in the repositories that the address names, or in all."""
@@ -62,20 +62,16 @@ class FindingsPageBase(Page):
         """The repositories to check; empty for all."""
         return sorted(parse_each(self.repository_params, RepositoryName))[:MAX_REPOSITORIES]
 
-    def is_allowed(self) -> bool:
-        """Whether the user may view each named repository, or everything if none is named.
+    @property
+    def check_access(self) -> CheckAccess:
+        """What the user may do with findings."""
+        return CheckAccess(self.access, read_only=self.settings.READ_ONLY)
 
-        Some kinds are found only by a walk through the whole cache, even for one repository. How
-        long the walk takes shows how much there is, so these kinds need the right to view
-        everything.
-        """
-        if self.access.sees_all:
-            return bool(self.names) or not self.repository_params
-        return (
-            bool(self.names)
-            and all(self.access.may_in_repository("view", name) for name in self.names)
-            and self.kind_param not in _NEED_FULL_WALK
-        )
+    def is_allowed(self) -> bool:
+        """Whether the user may view each named repository, or everything if none is named."""
+        # Names that are all invalid do not stand for everything.
+        is_about_something = bool(self.names) or not self.repository_params
+        return is_about_something and self.check_access.may_check(self.names, [self.kind_param])
 
     @property
     def kind_param(self) -> str:
@@ -110,19 +106,11 @@ class FindingsPageBase(Page):
 
     def may_view_finding(self, finding: Finding) -> bool:
         """Whether the user may view the finding."""
-        if finding.kind is Kind.UNREFERENCED and not self.access.sees_all:
-            return False  # it depends on all repositories, hidden ones included
-        if finding.repository is None:
-            return self.access.may_globally("view")
-        return self.access.may_in_repository("view", finding.repository)
+        return self.check_access.may_view(finding)
 
     def may_repair(self, finding: Finding) -> bool:
         """Whether the user may repair the finding."""
-        if self.settings.READ_ONLY or not self.may_view_finding(finding):
-            return False
-        if finding.place is Place.BLOB:
-            return self.access.may_clear(None)
-        return self.access.may_clear(finding.repository)
+        return self.check_access.may_repair(finding)
 
     def row(self, finding: Finding, text: str) -> Mapping[str, object]:
         """A finding as the row of a table."""
@@ -145,11 +133,9 @@ class FindingsPageBase(Page):
     @property
     def may_repair_any(self) -> bool:
         """Whether the user may repair any finding of this check."""
-        if self.settings.READ_ONLY:
+        if self.repository_params and not self.names:
             return False
-        if self.repository_params:
-            return any(self.access.may_clear(name) for name in self.names)
-        return self.access.may_in_every_repository("delete")
+        return self.check_access.may_repair_any(self.names)
 
 
 class ConsistencyPage(FindingsPageBase):
@@ -179,6 +165,8 @@ class ConsistencyPage(FindingsPageBase):
                 step = self.diagnosis().step(report.cursor)
                 findings = list(filter(self.may_view_finding, step.findings))
                 report, progress = report.plus(findings, step), step.progress
+                if step.next is None:
+                    self._note(report, step.progress)
         is_done = report.cursor is None
         next_step_url = self.address(**{RUN: seal(str(report), "admin", *cursor_scope)})
         shows_all = is_done and is_first and len(findings) <= 2 * _ROWS
@@ -209,6 +197,19 @@ class ConsistencyPage(FindingsPageBase):
             else self.address(kind=Kind.UNREFERENCED),
             blobs_url=self.url(Blob, "changelist"),
         )
+
+    def _note(self, report: Report, progress: Progress) -> None:
+        """Note the result beside the index, if it is about everything and nothing is hidden."""
+        diagnosis = self.diagnosis()
+        if diagnosis.is_whole and self.access.sees_all and self.access.may_globally("view"):
+            LastRun(
+                datetime.now(UTC),
+                diagnosis.is_compared,
+                progress.looked_at,
+                progress.doubtful,
+                progress.uncached,
+                report.counts,
+            ).write(self.provider)
 
     def _list(self, kind: Kind) -> HttpResponse:
         """Search for findings of the kind, for a bounded time."""

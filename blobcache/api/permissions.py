@@ -22,8 +22,10 @@ __all__ = [
     "clear",
     "list_",
     "purge",
+    "repair",
     "set_",
     "view",
+    "view_all",
     "view_any",
 ]
 
@@ -69,6 +71,8 @@ class BlobCachePermission(BasePermission):
     | DELETE | `view` and `delete` of the repository, or of blobs in the global scope |
     | purge | `view` and `delete` of blobs, and `delete` of every repository |
     | status | `view` of repositories or of blobs |
+    | check, and the last check | `view` of blobs and of every repository |
+    | repair | the same, and what a purge needs |
 
     For a repository, the model-level permission or the object-level one is enough; for the rest, it
     must be the model-level one. `blobcache.access` decides.
@@ -126,6 +130,16 @@ def purge(access: Access, _: str | None) -> bool:
 def list_(access: Access, _: str | None) -> bool:
     """List repositories; the list shows those that the user may view."""
     return access.may_list_repositories()
+
+
+def view_all(access: Access, _: str | None) -> bool:
+    """Read what depends on everything that the cache holds."""
+    return access.sees_all and access.may_globally("view")
+
+
+def repair(access: Access, repository: str | None) -> bool:
+    """Clear whatever is wrong, wherever it is."""
+    return view_all(access, repository) and access.may_purge()
 
 
 def view_any(access: Access, _: str | None) -> bool:

@@ -119,6 +119,14 @@ class StateField(serializers.ChoiceField):
         super().__init__([state.value for state in RECORD_KINDS], **kwargs)
 
 
+class NamedChoiceField(serializers.ChoiceField):
+    """One of some values, with a name of its own in the schema."""
+
+    def __init__(self, component: str, choices: Sequence[str], **kwargs: Any) -> None:
+        self.component = component
+        super().__init__(choices, **kwargs)
+
+
 class CertaintyField(serializers.ChoiceField):
     """Where the blob of a purge has certainly been cleared."""
 

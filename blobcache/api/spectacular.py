@@ -36,6 +36,7 @@ _ERRORS = {
     404: "The blob or the path is unknown here.",
     405: "The registry is read-only.",
     406: "The response is not available in an accepted media type.",
+    409: "The repair is refused, because it might clear what is true.",
     413: "The body is too long.",
     414: "The path is too long.",
     415: "The media type of the body is not supported.",
@@ -202,6 +203,16 @@ class _StateExtension(OpenApiSerializerFieldExtension):
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
         return {"type": "string", "enum": [state.value for state in RECORD_KINDS]}
+
+
+class _NamedChoiceExtension(OpenApiSerializerFieldExtension):
+    target_class = serializers.NamedChoiceField
+
+    def get_name(self) -> str:
+        return str(self.target.component)
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.target.choices)}
 
 
 class _CertaintyExtension(OpenApiSerializerFieldExtension):

@@ -67,8 +67,8 @@ def is_allowed_share(count: int, whole: int, max_share: int = MAX_SHARE) -> bool
 class RepairRefused(BlobCacheError):
     """A repair that would not be safe. What it has done before that stays done."""
 
-    code = "UNSUPPORTED"
-    status = 405
+    code = "REPAIR_REFUSED"
+    status = 409
 
 
 def needs_settling(finding: Finding) -> bool:

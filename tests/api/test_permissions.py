@@ -34,6 +34,9 @@ DESCRIPTOR = {"size": 10, "mediaType": APP}
 
 TABLE = [
     Row("status", "GET", VIEW),
+    Row("doctor", "GET", VIEW),
+    Row("doctor-check", "POST", VIEW, body={}),
+    Row("doctor-repair", "POST", DELETE, body={"findings": [f"husk/blob//{DIGEST}"]}),
     Row("blobs", "GET", VIEW),
     Row("blobs-stat", "POST", VIEW, body={"digests": [DIGEST]}),
     Row("blob", "GET", VIEW),

@@ -14,6 +14,9 @@ from django.core.management import call_command
 from drf_spectacular.generators import SchemaGenerator
 
 OPERATIONS = {
+    "get_doctor",
+    "check_cache",
+    "repair_cache",
     "get_blobcache_status",
     "list_blobs",
     "stat_blobs",
@@ -56,7 +59,7 @@ def test_names_every_operation(schema: Any) -> None:
 
 
 def test_lists_each_address_once_with_its_slash(schema: Any) -> None:
-    assert len(schema["paths"]) == 11
+    assert len(schema["paths"]) == 14
     assert all(path.endswith("/") for path in schema["paths"])
 
 

@@ -54,6 +54,11 @@ def _page(view: str, path: str, method: str = "GET", data: Any = None, **facts: 
 def _api() -> Iterator[Ask]:
     """The requests to the API that change nothing."""
     yield from _asks("status", "status/", is_brief=True)
+    yield from _asks("doctor", "doctor/")
+    for data in ({}, {"repositories": ["team/app", "secret/vault"]}, {"kinds": ["unreferenced"]}):
+        yield _ask("doctor-check", "doctor/check/", "POST", data, walks=True)
+    yield _ask("doctor-check", "doctor/check/", "OPTIONS")
+    yield _ask("doctor-repair", "doctor/repair/", "OPTIONS")
     yield from _asks("blobs", "blobs/", is_unordered=True, walks=True)
     yield _ask("blobs", "blobs/?page_size=2", is_unordered=True, walks=True)
     yield _ask("blobs-stat", "blobs/stat/", "POST", {"digests": [*_DIGESTS, "x"]})
@@ -204,6 +209,8 @@ def _writes() -> Iterator[Ask]:
     yield _ask("blob-purge", f"blobs/{UNKNOWN}/purge/", "POST", {}, walks=True)
     yield _ask("blob", f"blobs/{SECRET}/", "DELETE")
     yield _page("blob_delete", addresses.blob(LOOSE, "delete"), "POST", yes)
+    for finding in (*_UNREFERENCED, f"size-mismatch/blob//{BROKEN}"):
+        yield _ask("doctor-repair", "doctor/repair/", "POST", {"findings": [finding]}, walks=True)
 
 
 WRITES = [*_writes()]

@@ -1,0 +1,293 @@
+"""The doctor: check the cache, by itself and beside what is stored, and repair what is wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.response import Response
+
+from blobcache.api import permissions
+from blobcache.api.exceptions import BodyInvalid
+from blobcache.api.pagination import CursorScope
+from blobcache.api.schema import described
+from blobcache.api.serializers import (
+    NamedChoiceField,
+    ResponseSerializer,
+    StrictSerializer,
+    StrictStringField,
+    TimeField,
+)
+from blobcache.api.views import LIST, WRITE
+from blobcache.api.viewsets import RegistryViewSet
+from blobcache.doctor.last_run import LastRun
+from blobcache.doctor.scan import Diagnosis
+from blobcache.doctor.settled import ALWAYS_ALLOWED, needs_two_looks
+from blobcache.doctor.steps import repair_step
+from blobcache.finding_texts import describe
+from blobcache.findings import FINDING_KINDS, Finding, Kind, Outcome, Place, Severity
+from blobcache.raw import quoted
+from blobcache.reference import RepositoryName
+from blobcache.services import get_backend
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rest_framework.request import Request
+    from rest_framework.serializers import BaseSerializer
+
+    from blobcache.api.permissions import Rule
+    from blobcache.doctor.steps import RepairStep
+
+__all__ = ["MAX_FINDINGS", "MAX_REPOSITORIES", "DoctorViewSet"]
+
+MAX_FINDINGS = 100
+"""Findings that one request may repair."""
+
+MAX_REPOSITORIES = 100
+"""Repositories that one check may name; without names it is about the whole cache."""
+
+
+_KINDS = [kind.value for kind in FINDING_KINDS]
+
+
+class CountsField(serializers.DictField):
+    """The number of findings of each kind; kinds without any are left out."""
+
+    child = serializers.IntegerField(min_value=1)
+
+
+class LastRunSerializer(ResponseSerializer):
+    """The last check of the whole cache that went to its end."""
+
+    at = TimeField(help_text="When it ended.")
+    compared = serializers.BooleanField(
+        source="is_compared",
+        help_text="Whether the cache was compared with what the registry really stores.",
+    )
+    looked_at = serializers.IntegerField(help_text="Entries that it looked at.")
+    doubtful = serializers.IntegerField(
+        help_text="Entries that could not be judged, because the backend did not know."
+    )
+    uncached = serializers.IntegerField(
+        help_text="Links in the storage whose blobs were not cached there."
+    )
+    counts = CountsField(help_text="Findings that were left at its end, by kind.")
+
+    class Meta:
+        ref_name = "BlobCacheLastCheck"
+
+
+class Overview(NamedTuple):
+    """What is configured, and what the last check has shown."""
+
+    compares: bool
+    last: LastRun | None
+
+
+class OverviewSerializer(ResponseSerializer):
+    """What a check looks at, and what the last one has shown."""
+
+    compares = serializers.BooleanField(
+        help_text="Whether a backend is configured, so that checks look at the storage too."
+    )
+    last = LastRunSerializer(allow_null=True, help_text="Null if there was none.")
+
+    class Meta:
+        ref_name = "BlobCacheDoctor"
+
+
+class CheckRequestSerializer(StrictSerializer):
+    """What to look for, and where. Without names in the whole cache, without kinds for all."""
+
+    repositories = serializers.ListField(
+        child=StrictStringField(), required=False, max_length=MAX_REPOSITORIES
+    )
+    kinds = serializers.ListField(child=StrictStringField(), required=False)
+    cursor = StrictStringField(
+        required=False, allow_null=True, help_text="The cursor in `next` of the step before."
+    )
+
+    class Meta:
+        ref_name = "BlobCacheCheck"
+
+
+class FindingSerializer(ResponseSerializer):
+    """Something that was wrong when it was found."""
+
+    id = serializers.CharField(help_text="Names the finding in a repair.")
+    kind = NamedChoiceField("BlobCacheKind", _KINDS)
+    severity = NamedChoiceField(
+        "BlobCacheSeverity", [each.value for each in Severity if each is not Severity.OK]
+    )
+    place = NamedChoiceField("BlobCachePlace", [each.value for each in Place])
+    repository = serializers.CharField(allow_null=True)
+    digest = serializers.CharField(allow_null=True)
+    facts = serializers.DictField(help_text="Details for programs, by name.")
+    details = serializers.CharField(help_text="The same in a sentence; may be empty.")
+    repairable = serializers.BooleanField(help_text="Whether a repair would change anything.")
+
+    class Meta:
+        ref_name = "BlobCacheFinding"
+
+    def represent(self, instance: Finding) -> dict[str, Any]:
+        """Return the finding."""
+        return {**instance.as_json(), "details": describe(instance)}
+
+
+class CheckStepSerializer(ResponseSerializer):
+    """One step of a check. Repeat the request with `next` as the cursor until it is null."""
+
+    findings = FindingSerializer(many=True)
+    next = serializers.CharField(allow_null=True)
+    compared = serializers.BooleanField(
+        help_text="Whether the cache is compared with what the registry really stores. If not, "
+        "nothing is known about blobs that were deleted there."
+    )
+    looked_at = serializers.IntegerField(help_text="Entries looked at so far.")
+    share = serializers.FloatField(
+        allow_null=True, help_text="The share that is done, from 0 to 1; null if it is not known."
+    )
+    doubtful = serializers.IntegerField(
+        help_text="Entries so far that could not be judged, because the backend did not know."
+    )
+    uncached = serializers.IntegerField(
+        help_text="Links in the storage so far whose blobs are not cached there."
+    )
+
+    class Meta:
+        ref_name = "BlobCacheCheckStep"
+
+
+class RepairRequestSerializer(StrictSerializer):
+    """The findings to repair, by their ids. Each is checked again first."""
+
+    findings = serializers.ListField(child=StrictStringField(), max_length=MAX_FINDINGS)
+
+    class Meta:
+        ref_name = "BlobCacheRepair"
+
+
+class RepairedSerializer(ResponseSerializer):
+    """What became of a finding."""
+
+    id = serializers.CharField(source="finding.id")
+    outcome = NamedChoiceField("BlobCacheOutcome", [each.value for each in Outcome])
+
+    class Meta:
+        ref_name = "BlobCacheRepaired"
+
+
+class RepairStepSerializer(ResponseSerializer):
+    """What one request has repaired. Repeat it with the ids in `left`, after `wait` seconds."""
+
+    done = RepairedSerializer(many=True)
+    left = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="Ids that there was no time for, or that need a second look at the storage.",
+    )
+    wait = serializers.IntegerField(help_text="Seconds until the second look is due; else 0.")
+
+    class Meta:
+        ref_name = "BlobCacheRepairStep"
+
+
+class DoctorViewSet(RegistryViewSet):
+    """Check the cache, and repair what a check has found."""
+
+    requires: ClassVar[Mapping[str, Rule]] = {
+        "list": permissions.view_all,
+        "check": permissions.view_all,
+        "repair": permissions.repair,
+    }
+    throttle_scopes: ClassVar[Mapping[str, str]] = {"list": LIST, "check": LIST, "repair": WRITE}
+    list_actions = frozenset()
+    serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
+        "list": OverviewSerializer,
+        "check": CheckRequestSerializer,
+        "repair": RepairRequestSerializer,
+    }
+    response_serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
+        "check": CheckStepSerializer,
+        "repair": RepairStepSerializer,
+    }
+    repository = None
+
+    @described("get_doctor", "Get what the last check has shown")
+    def list(self, request: Request, **_: str) -> Response:
+        """Return what a check looks at, and what the last check of the whole cache has shown."""
+        overview = Overview(get_backend(self.registry) is not None, LastRun.read(self.browsable))
+        return Response(OverviewSerializer(overview).data)
+
+    @described("check_cache", "Check the cache, step by step")
+    @action(detail=False, methods=["post"])
+    def check(self, request: Request, **_: str) -> Response:
+        """Do one step of a check. Repeat it with `next` as the cursor until that is null.
+
+        It changes nothing. If a backend is configured, the cache is compared with what the registry
+        really stores. Findings may be reported twice.
+        """
+        body = self.get_validated_data(request)
+        names = sorted({RepositoryName(name) for name in body.get("repositories", ())})
+        kinds = _kinds(body.get("kinds"))
+        backend = get_backend(self.registry)
+        diagnosis = Diagnosis(self.browsable, names, kinds, backend=backend)
+        scope = CursorScope(self.registry, "doctor", *names, "", *sorted(diagnosis.kinds))
+        step = diagnosis.step(scope.open(body.get("cursor")))
+        facts = {"next": scope.seal(step.next), "compared": diagnosis.is_compared}
+        findings = FindingSerializer(step.findings, many=True).data
+        return Response({"findings": findings, **facts, **step.progress._asdict()})
+
+    @described("repair_cache", "Repair findings of a check", errors=[409])
+    @action(detail=False, methods=["post"])
+    def repair(self, request: Request, **_: str) -> Response:
+        """Check findings again, and clear what is still wrong.
+
+        What the storage contradicts is cleared only after a second look, in another request: repeat
+        the request with the ids in `left`, after `wait` seconds. At most 20 such findings are taken
+        at a time; the command line repairs more.
+        """
+        findings = _findings(self.get_validated_data(request)["findings"])
+        absent = sum(needs_two_looks(each.kind) for each in findings)
+        if absent > ALWAYS_ALLOWED:
+            raise BodyInvalid(
+                f"The body has {absent} findings about what the storage does not have; at most "
+                f"{ALWAYS_ALLOWED} are allowed.",
+                {"maximum": ALWAYS_ALLOWED},
+            )
+        with self.recorded():
+            step = repair_step(self.browsable, findings, get_backend(self.registry))
+        return Response(_represent_repair(step))
+
+
+def _represent_repair(step: RepairStep) -> dict[str, Any]:
+    return {
+        "done": RepairedSerializer(step.done, many=True).data,
+        "left": [each.id for each in step.left],
+        "wait": step.wait,
+    }
+
+
+def _kinds(texts: Sequence[str] | None) -> list[Kind] | None:
+    if texts is None:
+        return None
+    for text in texts:
+        if text not in FINDING_KINDS:
+            raise BodyInvalid(
+                f"The body has the unknown kind {quoted(text)}; there are "
+                f"{', '.join(FINDING_KINDS)}."
+            )
+    return [Kind(text) for text in texts]
+
+
+def _findings(texts: Sequence[str]) -> list[Finding]:
+    found = []
+    for text in dict.fromkeys(texts):
+        try:
+            found.append(Finding.parse(text))
+        except ValueError:
+            raise BodyInvalid(
+                f"The body has {quoted(text)} where the id of a finding is required."
+            ) from None
+    return found

@@ -1,0 +1,211 @@
+"""The doctor over HTTP: checks in steps, repairs with two looks, and the last check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+from redis import Redis
+from rest_framework.test import APIClient
+
+from blobcache.doctor import steps
+from tests.api.test_bodies import refused
+from tests.backends.cases import ROOT, layer_link
+from tests.budgets import limit
+from tests.doctor.test_truth import World
+from tests.management.running import run
+
+CHECK, REPAIR = "/api/doctor/check/", "/api/doctor/repair/"
+
+
+@pytest.fixture
+def world(tmp_path: Path, default_cache: Redis) -> Iterator[World]:
+    world = World(tmp_path, default_cache)
+    truth = {
+        "BACKEND": "blobcache.backends.storage.StorageBackend",
+        "OPTIONS": {"storage": "registry", "root": ROOT},
+    }
+    storages = {
+        "registry": {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {"location": tmp_path},
+        }
+    }
+    with override_settings(BLOBCACHE={"default": {"TRUTH": truth}}, STORAGES=storages):
+        yield world
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, which a test changes."""
+    times = [1000.0]
+
+    class Clock:
+        def time(self) -> float:
+            return times[0]
+
+    monkeypatch.setattr(steps, "time", Clock())
+    return times
+
+
+def unlinked(world: World, count: int = 1) -> list[str]:
+    digests = [world.push("team/app", b"%d" % number) for number in range(count)]
+    for digest in digests:
+        world.remove(layer_link("team/app", digest))
+    return [f"unlinked-member/member/team%2Fapp/{digest}" for digest in digests]
+
+
+def check(client: APIClient, **body: Any) -> dict[str, Any]:
+    response = client.post(CHECK, body, format="json")
+    assert response.status_code == 200, response.content
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def repair(client: APIClient, findings: list[str]) -> dict[str, Any]:
+    response = client.post(REPAIR, {"findings": findings}, format="json")
+    assert response.status_code == 200, response.content
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def test_a_check_shows_what_the_storage_contradicts(world: World, superuser: APIClient) -> None:
+    (identity,) = unlinked(world)
+    body = check(superuser)
+    (finding,) = body.pop("findings")
+    assert body == {
+        "next": None,
+        "compared": True,
+        "looked_at": body["looked_at"],
+        "share": 1.0,
+        "doubtful": 0,
+        "uncached": 0,
+    }
+    assert "link is missing" in finding.pop("details")
+    assert finding.pop("facts").keys() == {"evidence"}
+    assert finding == {
+        "id": identity,
+        "kind": "unlinked-member",
+        "severity": "error",
+        "place": "member",
+        "repository": "team/app",
+        "digest": identity.rpartition("/")[2],
+        "repairable": True,
+    }
+
+
+def test_without_a_backend_nothing_is_compared(default_cache: Redis, superuser: APIClient) -> None:
+    assert check(superuser)["compared"] is False
+
+
+def test_a_check_goes_on_with_its_cursor(
+    world: World, superuser: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identities = unlinked(world, 3)
+    limit(monkeypatch, check=0)
+    found: set[str] = set()
+    cursor: str | None = None
+    count = 0
+    while count == 0 or cursor is not None:
+        body = check(superuser, cursor=cursor)
+        found |= {each["id"] for each in body["findings"]}
+        cursor = body["next"]
+        count += 1
+    assert count > 1
+    assert found == set(identities)
+
+
+def test_a_cursor_belongs_to_its_check(
+    world: World, superuser: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(monkeypatch, check=0)
+    cursor = check(superuser)["next"]
+    for body in (
+        {"repositories": ["team/app"], "cursor": cursor},
+        {"kinds": ["corrupt"], "cursor": cursor},
+        {"cursor": "x"},
+    ):
+        refused(superuser.post(CHECK, body, format="json"), 400, "CURSOR_INVALID")
+
+
+def test_some_repositories_and_kinds_can_be_checked(world: World, superuser: APIClient) -> None:
+    (identity,) = unlinked(world)
+    assert check(superuser, repositories=["keep"])["findings"] == []
+    found = check(superuser, repositories=["team/app", "keep"])["findings"]
+    assert [each["id"] for each in found] == [identity]
+    assert check(superuser, kinds=["missing-data"])["findings"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"kinds": ["wrong"]}, "BODY_INVALID"),
+        ({"kinds": "corrupt"}, "BODY_INVALID"),
+        ({"repositories": ["Not A Name"]}, "NAME_INVALID"),
+        ({"repositories": ["a"] * 101}, "BODY_INVALID"),
+        ({"fix": True}, "BODY_INVALID"),
+    ],
+)
+def test_a_wrong_body_is_refused(
+    body: dict[str, object], code: str, superuser: APIClient, default_cache: Redis
+) -> None:
+    refused(superuser.post(CHECK, body, format="json"), 400, code)
+
+
+def test_a_repair_takes_two_requests(world: World, superuser: APIClient, now: list[float]) -> None:
+    identities = unlinked(world)
+    first = {"done": [], "left": identities, "wait": 10}
+    assert repair(superuser, identities) == first
+    now[0] += 9
+    assert repair(superuser, identities) == {**first, "wait": 1}
+    now[0] += 1
+    done = [{"id": identities[0], "outcome": "repaired"}]
+    assert repair(superuser, identities) == {"done": done, "left": [], "wait": 0}
+    assert not world.cache.exists("repository::team/app::blobs")
+
+
+def test_a_list_from_a_client_is_checked_again(
+    world: World, superuser: APIClient, now: list[float]
+) -> None:
+    """A list names findings, never what is wrong with them."""
+    digest = world.push("team/app", b"healthy")
+    for kind in ("unlinked-member", "missing-data", "corrupt", "size-mismatch"):
+        body = repair(superuser, [f"{kind}/member/team%2Fapp/{digest}"])
+        assert [each["outcome"] for each in body["done"]] == ["healed"]
+    assert world.cache.sismember("repository::team/app::blobs", digest)
+
+
+def test_too_many_at_once_are_refused(world: World, superuser: APIClient) -> None:
+    response = superuser.post(REPAIR, {"findings": unlinked(world, 21)}, format="json")
+    refused(response, 400, "BODY_INVALID")
+
+
+@pytest.mark.parametrize("identity", ["", "x", "ok/blob//x", "corrupt/blob/a/b"])
+def test_what_is_no_finding_is_refused(
+    identity: str, superuser: APIClient, default_cache: Redis
+) -> None:
+    refused(superuser.post(REPAIR, {"findings": [identity]}, format="json"), 400, "BODY_INVALID")
+
+
+def test_a_repair_that_is_not_safe_is_refused(default_cache: Redis, superuser: APIClient) -> None:
+    finding = f"missing-data/blob//sha256:{'0' * 64}"
+    response = superuser.post(REPAIR, {"findings": [finding]}, format="json")
+    refused(response, 409, "REPAIR_REFUSED")
+
+
+def test_the_last_check_of_the_whole_cache_is_kept(world: World, superuser: APIClient) -> None:
+    assert superuser.get("/api/doctor/").json() == {"compares": True, "last": None}
+    unlinked(world)
+    run("check")
+    last = superuser.get("/api/doctor/").json()["last"]
+    assert last.pop("at").endswith("Z")
+    assert last.pop("looked_at") > 0
+    assert last == {
+        "compared": True,
+        "doubtful": 0,
+        "uncached": 0,
+        "counts": {"unlinked-member": 1},
+    }
