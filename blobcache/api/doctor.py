@@ -197,14 +197,17 @@ class DoctorViewSet(RegistryViewSet):
     """Check the cache, and repair what a check has found."""
 
     requires: ClassVar[Mapping[str, Rule]] = {
-        "list": permissions.view_all,
+        "overview": permissions.view_all,
         "check": permissions.view_all,
         "repair": permissions.repair,
     }
-    throttle_scopes: ClassVar[Mapping[str, str]] = {"list": LIST, "check": LIST, "repair": WRITE}
-    list_actions = frozenset()
+    throttle_scopes: ClassVar[Mapping[str, str]] = {
+        "overview": LIST,
+        "check": LIST,
+        "repair": WRITE,
+    }
     serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
-        "list": OverviewSerializer,
+        "overview": OverviewSerializer,
         "check": CheckRequestSerializer,
         "repair": RepairRequestSerializer,
     }
@@ -215,7 +218,7 @@ class DoctorViewSet(RegistryViewSet):
     repository = None
 
     @described("get_doctor", "Get what the last check has shown")
-    def list(self, request: Request, **_: str) -> Response:
+    def overview(self, request: Request, **_: str) -> Response:
         """Return what a check looks at, and what the last check of the whole cache has shown."""
         overview = Overview(get_backend(self.registry) is not None, LastRun.read(self.browsable))
         return Response(OverviewSerializer(overview).data)

@@ -47,6 +47,11 @@ unknown.login_required = False  # type: ignore[attr-defined]
 urlpatterns: list[URLPattern] = [
     URLPattern(BelowPattern(*_HEADS, longer_than=MAX_PATH), too_long),
     *cast("list[URLPattern]", router.urls),
+    URLPattern(
+        LinearPattern("doctor", "doctor"),
+        DoctorViewSet.as_view({"get": "overview"}),
+        name="doctor",
+    ),
     URLPattern(LinearPattern("status", "status"), StatusView.as_view(), name="status"),
     URLPattern(BelowPattern(*_HEADS), unknown),
 ]
