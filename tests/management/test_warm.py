@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -91,8 +92,11 @@ def test_an_interrupt_says_what_it_waits_for(
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("blobcache.management.progress.Progress.update", interrupt)
+    err = StringIO()
     with stored(tmp_path), pytest.raises(KeyboardInterrupt):
-        run("warm")
+        run("warm", err=err)
+    assert err.getvalue().startswith("Stopping.")
+    assert "at most 10 seconds" in err.getvalue()
     assert not default_cache.exists(CatalogKeys.of().warm_lock)
 
 
