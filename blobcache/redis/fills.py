@@ -100,7 +100,7 @@ def fill(
         reply = server.script(FILL, [keys.blob(digest)], [expected, *operands])
         if reply == 1:
             return True
-        if isinstance(reply, list) and _is_usable(reply, digest, allow_tarsum=allow_tarsum):
+        if _is_usable(reply, digest, allow_tarsum=allow_tarsum):
             return False
         expected = fingerprint(
             cast("list[bytes | None]", reply) if isinstance(reply, list) else WRONG_TYPE

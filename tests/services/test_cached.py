@@ -36,6 +36,9 @@ from project import embedded
 from tests.conformance import ALIAS, LAYER, OCTETS, A, B, make_descriptor
 from tests.servers import cache_at, commands
 from tests.services.backend import StubBackend, present
+from tests.test_docs import ROOT, blocks
+
+SERVICE = ROOT / "docs" / "service.md"
 
 WRITES = {"hset", "hsetnx", "sadd", "hdel", "srem", "unlink", "del", "expire", "exec"}
 
@@ -326,6 +329,19 @@ def test_the_audit_log_names_read_through(
         f"set registry='default' repository=- digest={A} before=- after={A},7,'{OCTETS}' "
         "actor=None source='read-through'"
     )
+
+
+def test_the_example_in_the_documentation_works() -> None:
+    (example,) = [each for each in blocks(SERVICE, "python") if "class Inventory" in each]
+    names = {
+        "Descriptor": Descriptor,
+        "provider": MemoryBlobDescriptorCacheProvider(),
+        "digest": "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
+    }
+    exec(example, names)  # noqa: S102 - our own documentation
+    statter = cast("CachedBlobStatter", names["statter"])
+    assert counts(statter) == (0, 1, 0)
+    assert statter.cache.stat(str(names["digest"])).size == 5
 
 
 def test_an_invalid_name_is_refused(backend: StubBackend) -> None:
