@@ -28,6 +28,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from blobcache.access import Access
+from blobcache.doctor.metrics import CheckCollector
 
 __all__ = ["metrics"]
 
@@ -63,4 +64,9 @@ def _registry() -> CollectorRegistry:
         return REGISTRY
     registry = CollectorRegistry(support_collectors_without_names=True)
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(_checks)
     return registry
+
+
+_checks = CheckCollector()
+REGISTRY.register(_checks)

@@ -13,11 +13,11 @@ from blobcache.api.exceptions import BodyInvalid
 from blobcache.api.pagination import CursorScope
 from blobcache.api.schema import described
 from blobcache.api.serializers import (
+    LastCheckSerializer,
     NamedChoiceField,
     ResponseSerializer,
     StrictSerializer,
     StrictStringField,
-    TimeField,
 )
 from blobcache.api.views import LIST, WRITE
 from blobcache.api.viewsets import RegistryViewSet
@@ -52,33 +52,6 @@ MAX_REPOSITORIES = 100
 _KINDS = [kind.value for kind in FINDING_KINDS]
 
 
-class CountsField(serializers.DictField):
-    """The number of findings of each kind; kinds without any are left out."""
-
-    child = serializers.IntegerField(min_value=1)
-
-
-class LastRunSerializer(ResponseSerializer):
-    """The last check of the whole cache that went to its end."""
-
-    at = TimeField(help_text="When it ended.")
-    compared = serializers.BooleanField(
-        source="is_compared",
-        help_text="Whether the cache was compared with what the registry really stores.",
-    )
-    looked_at = serializers.IntegerField(help_text="Entries that it looked at.")
-    doubtful = serializers.IntegerField(
-        help_text="Entries that could not be judged, because the backend did not know."
-    )
-    uncached = serializers.IntegerField(
-        help_text="Links in the storage whose blobs were not cached there."
-    )
-    counts = CountsField(help_text="Findings that were left at its end, by kind.")
-
-    class Meta:
-        ref_name = "BlobCacheLastCheck"
-
-
 class Overview(NamedTuple):
     """What is configured, and what the last check has shown."""
 
@@ -92,7 +65,7 @@ class OverviewSerializer(ResponseSerializer):
     compares = serializers.BooleanField(
         help_text="Whether a backend is configured, so that checks look at the storage too."
     )
-    last = LastRunSerializer(allow_null=True, help_text="Null if there was none.")
+    last = LastCheckSerializer(allow_null=True, help_text="Null if there was none.")
 
     class Meta:
         ref_name = "BlobCacheDoctor"

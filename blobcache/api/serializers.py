@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from blobcache.conf import Role
     from blobcache.digest import Digest
+    from blobcache.doctor.last_run import LastRun
     from blobcache.services.catalog import CatalogStatus, Holder, RepositoryEntry
     from blobcache.services.figures import Figures, Sums
     from blobcache.services.records import Record
@@ -649,6 +650,33 @@ class CatalogSerializer(ResponseSerializer):
         ref_name = "BlobCacheCatalog"
 
 
+class CountsField(serializers.DictField):
+    """The number of findings of each kind; kinds without any are left out."""
+
+    child = serializers.IntegerField(min_value=1)
+
+
+class LastCheckSerializer(ResponseSerializer):
+    """The last check of the whole cache that went to its end."""
+
+    at = TimeField(help_text="When it ended.")
+    compared = serializers.BooleanField(
+        source="is_compared",
+        help_text="Whether the cache was compared with what the registry really stores.",
+    )
+    looked_at = serializers.IntegerField(help_text="Entries that it looked at.")
+    doubtful = serializers.IntegerField(
+        help_text="Entries that could not be judged, because the backend did not know."
+    )
+    uncached = serializers.IntegerField(
+        help_text="Links in the storage whose blobs were not cached there."
+    )
+    counts = CountsField(help_text="Findings that were left at its end, by kind.")
+
+    class Meta:
+        ref_name = "BlobCacheLastCheck"
+
+
 @dataclass(frozen=True, slots=True)
 class StatusReport:
     """The status of the service."""
@@ -658,6 +686,7 @@ class StatusReport:
     server: ServerStatus | None = None
     catalog: CatalogStatus | None = None
     reachable: bool = True
+    last_check: LastRun | None = None
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -674,6 +703,11 @@ class StatusSerializer(ResponseSerializer):
     server = ServerSerializer(allow_null=True, help_text="Null if the provider has no Redis.")
     warnings = serializers.ListField(child=serializers.CharField())
     catalog = CatalogSerializer(allow_null=True, help_text="Null if the provider keeps no index.")
+    last_check = LastCheckSerializer(
+        allow_null=True,
+        help_text="The last check of the whole cache; null if there was none, or for users who may "
+        "not view everything.",
+    )
 
     class Meta:
         ref_name = "BlobCacheStatus"

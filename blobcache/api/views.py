@@ -39,6 +39,7 @@ from blobcache.api.schema import Parameter, described
 from blobcache.api.serializers import StatusReport, StatusSerializer
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
 from blobcache.digest import Digest
+from blobcache.doctor.last_run import LastRun
 from blobcache.exceptions import BackendUnavailable, CacheUnavailable, CatalogUnsupported
 from blobcache.history import recorded
 from blobcache.models import Blob, Repository
@@ -342,7 +343,9 @@ class StatusView(RegistryView):
             response.data = {**envelope(error), **facts}
             return response
         else:
-            report = StatusReport(role, read_only, server, catalog)
+            sees_all = permissions.view_all(self.access, None)
+            last = LastRun.read(provider) if sees_all else None
+            report = StatusReport(role, read_only, server, catalog, last_check=last)
         return Response(StatusSerializer(report).data)
 
 

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import override_settings
 from redis import Redis
 from rest_framework.test import APIClient
 
 from blobcache.doctor import steps
+from tests.api import grants
+from tests.api.conftest import As
 from tests.api.test_bodies import refused
 from tests.backends.cases import ROOT, layer_link
 from tests.budgets import limit
@@ -201,6 +204,7 @@ def test_the_last_check_of_the_whole_cache_is_kept(world: World, superuser: APIC
     unlinked(world)
     run("check")
     last = superuser.get("/api/doctor/").json()["last"]
+    assert superuser.get("/api/status/").json()["last_check"] == last
     assert last.pop("at").endswith("Z")
     assert last.pop("looked_at") > 0
     assert last == {
@@ -209,3 +213,14 @@ def test_the_last_check_of_the_whole_cache_is_kept(world: World, superuser: APIC
         "uncached": 0,
         "counts": {"unlinked-member": 1},
     }
+
+
+def test_the_status_shows_the_last_check_only_to_who_sees_all(
+    world: World, as_: As, superuser: APIClient
+) -> None:
+    unlinked(world)
+    run("check")
+    assert superuser.get("/api/status/").json()["last_check"]["counts"]
+    hiding = {**settings.BLOBCACHE["default"], "VISIBLE_REPOSITORIES": grants.visible}
+    with override_settings(BLOBCACHE={"default": hiding}):
+        assert as_("viewer").get("/api/status/").json()["last_check"] is None

@@ -294,4 +294,5 @@ def test_a_provider_without_a_catalog_cannot_list(
         "server": None,
         "warnings": [],
         "catalog": None,
+        "last_check": None,
     }

@@ -252,6 +252,7 @@ def test_times_are_in_utc_whatever_the_settings_are(zone: str, settings: Any) ->
             "building": False,
             "may_scan": True,
         },
+        "last_check": None,
     }
 
 
