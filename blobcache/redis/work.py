@@ -6,14 +6,50 @@ from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
 from blobcache.services.work import KEPT, LEASE
+from blobcache.transport.packing import Decision, Script, Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from blobcache.transport.packing import Command
+    from blobcache.transport.packing import Command, Reply
     from blobcache.transport.server import Server
 
 __all__ = ["RedisWork"]
+
+
+def _reads(own: Sequence[bytes], _: Sequence[bytes]) -> list[Command]:
+    lock, _notes = own
+    return [("WATCH", *own), ("GET", lock)]
+
+
+def _decide(own: Sequence[bytes], operands: Sequence[bytes], replies: Sequence[Reply]) -> Decision:
+    lock, notes = own
+    token, kept, lease, count, *words = operands
+    if replies[0] != token:
+        return Decision([], 0)
+    pairs, forgotten = words[: int(count)], words[int(count) :]
+    writes: list[Command] = [("HSET", notes, *pairs)] if pairs else []
+    if forgotten:
+        writes.append(("HDEL", notes, *forgotten))
+    return Decision([*writes, ("PEXPIRE", notes, kept), ("PEXPIRE", lock, lease)], 1)
+
+
+_NOTE = Script(
+    """
+local token, kept, lease, count = unpack(ARGV, 1, 4)
+if redis.call('GET', KEYS[1]) ~= token then return 0 end
+local last = 4 + tonumber(count)
+if last > 4 then redis.call('HSET', KEYS[2], unpack(ARGV, 5, last)) end
+if #ARGV > last then redis.call('HDEL', KEYS[2], unpack(ARGV, last + 1)) end
+redis.call('PEXPIRE', KEYS[2], kept)
+redis.call('PEXPIRE', KEYS[1], lease)
+return 1
+""",
+    Watched(_reads, _decide),
+)
+"""If the lock KEYS[1] has the token ARGV[1], write the next ARGV[4] words, which are names and
+values, to the hash KEYS[2], and delete the fields that the rest names. The hash then lives for
+ARGV[2] milliseconds, and the lock for ARGV[3]."""
 
 
 class RedisWork:
@@ -36,24 +72,11 @@ class RedisWork:
         return cast("list[bytes | None]", found)
 
     def note(self, notes: Mapping[str, str | bytes], forget: Iterable[str] = ()) -> bool:
-        """See `Work.note`. One round trip.
-
-        Whether the work is still ours is read in the same trip, so one note may be written too
-        many: names must not depend on that.
-        """
-        forgotten = list(forget)
-        batch: list[Command] = [("GET", self._lock)]
-        if notes:
-            pairs = [word for pair in notes.items() for word in pair]
-            batch.append(("HSET", self._notes, *pairs))
-        if forgotten:
-            batch.append(("HDEL", self._notes, *forgotten))
-        batch += [
-            ("PEXPIRE", self._notes, str(KEPT * 1000)),
-            ("PEXPIRE", self._lock, str(LEASE * 1000)),
-        ]
-        holder, *_ = self._server.batch(batch, own=True)
-        return holder == self._token
+        """See `Work.note`. One round trip; nothing is written if the work is not ours any more."""
+        pairs = [word for pair in notes.items() for word in pair]
+        lives = (str(KEPT * 1000), str(LEASE * 1000), str(len(pairs)))
+        operands = [self._token, *lives, *pairs, *forget]
+        return self._server.script(_NOTE, [self._lock, self._notes], operands) == 1
 
     def end(self) -> None:
         """See `Work.end`. Two round trips."""

@@ -34,7 +34,8 @@ class Work(Protocol):
     def note(self, notes: Mapping[str, str | bytes], forget: Iterable[str] = ()) -> bool:
         """Write some notes and delete others; return False if another process has taken the work.
 
-        Call it more often than every `LEASE` seconds.
+        Then nothing is written. Call it more often than every `LEASE` seconds, and with at most
+        some thousands of names.
         """
         ...
 

@@ -32,6 +32,9 @@ MAX_BATCHES = 5_000
 _AT_ONCE = 50
 """Noted batches that are read in one round trip, some 20 kB each."""
 
+_FORGOTTEN = 1000
+"""Batches that are forgotten in one round trip."""
+
 _LOW, _HIGH, _PLACE = "low", "high", "place"
 
 
@@ -87,11 +90,13 @@ class Journal:
         first = max(low, high - 2 * MAX_BATCHES)
         self._settled += range(max(low, first - MAX_BATCHES), first)
         low, self._next = first, high
+        self._waiting.update(range(low, high))  # until they have been read, whatever happens
         for start in range(low, high, _AT_ONCE):
             numbers = range(start, min(start + _AT_ONCE, high))
             for number, noted in zip(numbers, self._work.read(map(_name, numbers)), strict=True):
-                if noted is not None:
-                    self._waiting.add(number)
+                if noted is None:
+                    self._waiting.discard(number)
+                else:
                     yield number, list(_parse(noted))
 
     def note(self, repository: str, written: Sequence[Written], place: Place | None) -> int:
@@ -118,15 +123,18 @@ class Journal:
     def end(self, place: Place | None) -> None:
         """Note the place, and give the work up."""
         self._write({}, place)
+        while self._settled:
+            self._write({}, place)
         self._work.end()
 
     def _write(self, notes: dict[str, str], place: Place | None) -> None:
         if place is not None:
             notes[_PLACE] = json.dumps([self._signature, *place])
         notes[_LOW] = str(min(self._waiting, default=self._next))
-        forgotten, self._settled = self._settled, []
+        forgotten = self._settled[:_FORGOTTEN]
         if not self._work.note(notes, map(_name, forgotten)):
             raise CacheUnavailable("Another process has taken over this warm.")
+        del self._settled[: len(forgotten)]
 
 
 class Progress:
@@ -141,8 +149,6 @@ class Progress:
         """Its first batch that is not done."""
 
         self._done: dict[tuple[int, int], tuple[str, str, bool]] = {}
-        self.repositories = 0
-        """Repositories that are done."""
 
     @property
     def place(self) -> Place:
@@ -159,7 +165,6 @@ class Progress:
             if is_last:
                 self._place = Place(repository)
                 self._order, self._number = self._order + 1, 0
-                self.repositories += 1
             else:
                 self._place = Place(self._place.after, repository, position)
                 self._number += 1

@@ -106,7 +106,7 @@ class Warm:
         self._renewed = 0.0
         self._journal: Journal | None = None
         self._progress = Progress(Place())
-        self._names: list[RepositoryName] = []
+        self._has_place = False
         self._read_count = 0
         self._interrupted: Callable[[int], object] | None = None
         self.report = Report()
@@ -156,7 +156,7 @@ class Warm:
         raised at once. `interrupted` is called with the number of descriptors that wait for them.
         """
         self._interrupted = interrupted
-        names = self._names = [RepositoryName(name) for name in dict.fromkeys(repositories)]
+        names = [RepositoryName(name) for name in dict.fromkeys(repositories)]
         if not self._dry_run:
             self._provider.rules.require_writable()
         place = self._require_root()
@@ -170,6 +170,8 @@ class Warm:
         self._journal.begin()
         try:
             start = Place() if names else self._journal.place()
+            self._has_place = not names
+            self._progress = Progress(start)
             self._take_over(self._journal)
             self.report.is_resumed = start != Place() or bool(self._waiting)
             is_whole = self._read(names, start, progress)
@@ -182,8 +184,8 @@ class Warm:
 
     @property
     def _place(self) -> Place | None:
-        """The place to note; None if only some repositories are warmed."""
-        return None if self._names else self._progress.place
+        """The place to note; None to leave it, as if only some repositories are warmed."""
+        return self._progress.place if self._has_place else None
 
     # Reading and writing
 
@@ -194,7 +196,6 @@ class Warm:
         progress: Callable[[int, float | None], object] | None,
     ) -> bool:
         """Read, write and look again, to the end; return whether everything could be read."""
-        self._progress = Progress(start)
         reading = Reading(
             self._backend,
             version=self._version,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import count
 from typing import Any, cast
@@ -15,6 +15,7 @@ from blobcache.digest import Digest
 from blobcache.exceptions import CacheUnavailable
 from blobcache.redis.keys import CatalogKeys
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.redis.work import RedisWork
 from blobcache.transport.server import Server
 from blobcache.warming import reading
 from blobcache.warming.report import Outcome, WarmRefused
@@ -216,3 +217,43 @@ def test_the_notes_expire(world: World, default_cache: Redis) -> None:
     world.warm(happens=look)
     assert stats(TEAM, Digest(digest))
     assert RedisBlobDescriptorCacheProvider().warm_work().read(["batch:0"]) == [None]
+
+
+def test_notes_that_could_not_be_read_are_not_lost(
+    world: World, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis fails while the next warm reads them, and works again for its last note."""
+    digest = world.layer(b"1")
+    world.warm()
+    noted = json.dumps([TEAM, [[digest, None, 1, None, 15]]])
+    place = json.dumps(["0" * 16, TEAM, "", ""])
+    default_cache.hset(
+        KEYS.warm, mapping={"low": "0", "high": "80", "batch:70": noted, "place": place}
+    )
+    world.unlink(digest)
+    with monkeypatch.context() as patch:
+        read = RedisWork.read
+
+        def failing(self: RedisWork, names: Iterable[str]) -> list[bytes | None]:
+            wanted = list(names)
+            if "batch:70" in wanted:
+                raise CacheUnavailable("Redis does not answer.")
+            return read(self, wanted)
+
+        patch.setattr(RedisWork, "read", failing)
+        with pytest.raises(CacheUnavailable):
+            world.warm(OTHER)
+    assert default_cache.hget(KEYS.warm, "place") == place.encode()
+    world.layer(b"2")
+    assert world.warm().counts[TAKEN_BACK] == 1
+    assert not stats(TEAM, digest)
+
+
+def test_a_stale_warm_notes_nothing(default_cache: Redis) -> None:
+    stale, other = (RedisBlobDescriptorCacheProvider().warm_work() for _ in range(2))
+    assert stale.begin()
+    default_cache.delete(KEYS.warm_lock)
+    assert other.begin()
+    assert other.note({"low": "1", "batch:1": "x"})
+    assert not stale.note({"low": "2"}, ["batch:1"])
+    assert other.read(["low", "batch:1"]) == [b"1", b"x"]
