@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -58,7 +59,13 @@ def sources(*folders: str) -> Iterator[tuple[str, ast.Module]]:
     """Yield the path and the syntax tree of each module in these folders."""
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
-            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+            yield path.relative_to(ROOT).as_posix(), parsed(path)
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of a module, which no test changes."""
+    return ast.parse(path.read_text())
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
