@@ -94,6 +94,21 @@ class TestPages:
         assert len(set(self.walk(page))) == 50
         assert pages[:-1].count(1) > 1, pages
 
+    def test_four_blobs_among_many_other_keys_are_all_found(self, default_cache: Redis) -> None:
+        default_cache.mset({f"session:{number}": "foreign" for number in range(5_000)})
+        catalog = RedisBlobDescriptorCacheProvider(budgets=Budgets(page=60)).catalog
+
+        def page(cursor: str) -> tuple[tuple[str, ...], str | None]:
+            result = catalog.blobs(cursor, 10)
+            return result.blobs, result.next
+
+        for first in range(0, 60, 10):  # at other places each time
+            blobs = [f"sha256:{number:064x}" for number in range(first, first + 4)]
+            for blob in blobs:
+                default_cache.hset(f"blobs::{blob}", "size", 5)
+            assert sorted(set(self.walk(page))) == blobs
+            default_cache.delete(*(f"blobs::{blob}" for blob in blobs))
+
     def test_an_unknown_repository_has_no_members(self, any_store: Redis) -> None:
         page = RedisBlobDescriptorCacheProvider().catalog.members("nobody")
         assert (page.members, page.next, page.count) == ((), None, 0)
@@ -214,6 +229,12 @@ class TestVisible:
             if cursor is None:
                 return found
         raise AssertionError("It goes on without new names.")
+
+    def test_an_empty_index_has_one_page(self, default_cache: Redis) -> None:
+        catalog = RedisBlobDescriptorCacheProvider(budgets=Budgets(page=0)).catalog
+        visible = Visible(None, lambda name: name in self.SEEN)
+        assert catalog.repositories(visible=visible).next is None
+        assert catalog.holders(Digest(A), visible=visible).next is None
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 10])
     def test_each_visible_repository_is_listed_once(self, filled: RedisCatalog, limit: int) -> None:
