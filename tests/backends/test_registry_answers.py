@@ -18,6 +18,7 @@ from blobcache.backends.registry import RegistryBackend
 from blobcache.backends.registry_http import USER_AGENT, Client
 from blobcache.backends.registry_options import RegistryOptions
 from blobcache.exceptions import BackendUnavailable
+from blobcache.services.memory import MemoryBlobDescriptorCacheProvider
 from blobcache.services.truth import Absent, Damage, Doubt, Present, Reachable, Unknown
 from tests.backends.hostile import Request, Script, response, serving
 from tests.interop.oci import digest_of
@@ -305,6 +306,29 @@ def test_where_a_redirect_leads_nobody_says_absent(gone: bytes) -> None:
     assert isinstance(answer, Unknown)
     assert "secret" not in answer.reason
     assert storage.url in answer.reason
+
+
+def test_a_circle_of_redirects_ends_soon() -> None:
+    with serving(lambda request: response(302, Location=request.target)) as server:
+        backend_of(server.url).stat(DIGEST, NAME)
+    assert len(server.requests) == 6
+
+
+def test_a_redirect_shows_that_the_registry_sees_a_canary() -> None:
+    """It redirects by what its cache says; that nothing is there is noticed elsewhere."""
+    with serving(refusing(response(404))) as storage:
+
+        def script(request: Request) -> bytes:
+            if request.method == "HEAD":
+                return response(307, Location=f"{storage.url}/key")
+            if request.path.startswith("/v2/blobcache-canary/"):
+                return response(404, errors("BLOB_UNKNOWN"))
+            return response(200, '{"repositories": ["a"]}')
+
+        with serving(script) as server:
+            witness = backend_of(server.url).witness(MemoryBlobDescriptorCacheProvider())
+    assert not witness.is_independent
+    assert "reads this cache" in witness.reason
 
 
 class TestRoot:
