@@ -23,6 +23,7 @@ from storages.backends.s3 import S3Storage
 from werkzeug.wrappers import Request, Response
 
 from blobcache.backends import s3 as module
+from blobcache.backends.listers import Unreadable
 from blobcache.backends.s3 import S3Lister
 from blobcache.backends.storage import StorageBackend
 from blobcache.conf import RegistrySettings
@@ -379,6 +380,30 @@ def test_a_client_that_cannot_be_made_is_no_absence(s3: S3) -> None:
     answer = StorageBackend(S3Lister(storage, ROOT), 2).stat(DIGEST)
     assert isinstance(answer, Unknown)
     assert answer.doubt == Doubt.FAILED
+
+
+def test_a_page_begins_after_all_that_was_in_the_one_before(s3: S3, lister: S3Lister) -> None:
+    def folder(name: str) -> str:
+        return f"<CommonPrefixes><Prefix>{ROOT}/blobs/{name}/</Prefix></CommonPrefixes>"
+
+    def answer(request: Request) -> Response | None:
+        if "continuation-token" in request.args:
+            return contents(more="<IsTruncated>false</IsTruncated>" + folder("b"))(request)
+        return contents("blobs/c", more=AND_MORE + TOKEN + folder("a"))(request)
+
+    with s3.answering(answer):
+        folders = lister.folders("blobs")
+        assert next(folders) == "a"
+        with pytest.raises(Unreadable, match="in order"):
+            next(folders)
+
+
+def test_an_archived_link_is_no_lack_of_permission(s3: S3, backend: StorageBackend) -> None:
+    with s3.answering(error(403, "InvalidObjectState")):
+        answer = backend.stat(DIGEST, REPOSITORY)
+    assert isinstance(answer, Unknown)
+    assert answer.doubt == Doubt.FAILED
+    assert answer.reason.endswith(": 403 InvalidObjectState")
 
 
 def test_what_the_list_has_is_not_absent(s3: S3, backend: StorageBackend) -> None:
