@@ -21,12 +21,17 @@ RUN_SECONDS = 60
 POLL_SECONDS = 0.01
 
 
-def run(arguments: Sequence[str], env: Mapping[str, str] | None = None) -> str:
-    """Run a program to its end and return its standard output; an error fails the test."""
+def run(
+    arguments: Sequence[str], env: Mapping[str, str] | None = None, *, must_fail: bool = False
+) -> str:
+    """Run a program to its end and return its standard output.
+
+    An error fails the test, or with `must_fail` its absence.
+    """
     done = subprocess.run(
         arguments, env=env, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
     )
-    if done.returncode != 0:
+    if (done.returncode != 0) != must_fail:
         raise AssertionError(f"{' '.join(arguments)}: exit {done.returncode}\n{done.stderr}")
     return done.stdout
 

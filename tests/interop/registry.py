@@ -87,14 +87,16 @@ class Registry:
         if self._server is not None:
             self._server.stop()
 
-    def garbage_collect(self, *, delete_untagged: bool = False) -> str:
+    def garbage_collect(
+        self, *, delete_untagged: bool = False, dry_run: bool = False, must_fail: bool = False
+    ) -> str:
         """Remove unreferenced blobs from the storage, beside the running registry.
 
         Returns what the command says. It fails on a storage that has no repository yet.
         """
-        flags = ["--delete-untagged"] if delete_untagged else []
+        flags = ["--delete-untagged"] * delete_untagged + ["--dry-run"] * dry_run
         command = [self._program, "garbage-collect", *flags, str(self._config)]
-        return run(command, _environment())
+        return run(command, _environment(), must_fail=must_fail)
 
     def _settings(
         self, driver: Mapping[str, object], redis: embedded.Server | None, pool_max_idle: int

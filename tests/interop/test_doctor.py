@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from hashlib import sha512
 from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 from django.test import override_settings
 from redis import Redis
 
+from blobcache.doctor import settled
 from project import embedded
+from tests.backends.cases import data, layer_link
+from tests.doctor.damage import OCTETS, contents
 from tests.interop.copying import Oras, Pushed, Skopeo
-from tests.interop.keyspace import blob_key, members_key
+from tests.interop.keyspace import blob_key, members_key, override_key
+from tests.interop.oci import MANIFEST_TYPE, Image, digest_of
 from tests.interop.registry import Registry
+from tests.management.running import run
 from tests.servers import cache_at
 
 
@@ -43,14 +50,9 @@ def portal(registry: Registry, redis_server: embedded.Server) -> Iterator[None]:
 
 def check(*arguments: str) -> tuple[list[list[str]], int]:
     """Return kind, repository and digest of each finding, and the exit code."""
-    out = StringIO()
-    try:
-        call_command("blobcache", "check", *arguments, stdout=out, stderr=StringIO())
-        code = 0
-    except SystemExit as error:
-        code = int(error.code or 0)
-    rows = [line.split("\t") for line in out.getvalue().splitlines() if "\t" in line]
-    return sorted(row[1:4] for row in rows), code
+    done = run("check", *arguments)
+    rows = [row for row in done.rows if len(row) > 1]
+    return sorted(row[1:4] for row in rows), done.code
 
 
 def fix() -> int:
@@ -195,3 +197,235 @@ def test_the_output_of_a_collection_is_enough_to_cure_the_cache(
     assert client.get_blob(app.repository, layer.digest).status == 404
     assert redis_client.sismember(members_key(web.repository), web.image.layers[0].digest)
     assert {kind for kind, _, _ in check()[0]} <= {"unlinked-member", "dangling-member"}
+
+
+@pytest.fixture
+def between(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """What happens between the two looks of a repair, which then waits no longer than that."""
+    happens: list[Callable[[], object]] = []
+
+    def wait(_: float) -> None:
+        for each in happens:
+            each()
+
+    monkeypatch.setattr(settled, "_wait", wait)
+    return happens
+
+
+@pytest.mark.usefixtures("between")
+class TestSingleBlobs:
+    """What a client sees of one blob before and after a repair."""
+
+    CONTENT = b"what was pushed"
+
+    @pytest.fixture
+    def digest(self, registry: Registry) -> str:
+        """A blob in the repository `team/one` that stays, and the digest of another one there."""
+        registry.client.push_blob("team/one", digest_of(b"it stays"), b"it stays")
+        digest = digest_of(self.CONTENT)
+        assert registry.client.push_blob("team/one", digest, self.CONTENT).status == 201
+        assert registry.client.get_blob("team/one", digest).body == self.CONTENT
+        return digest
+
+    def test_an_alias_of_a_collected_blob(
+        self, registry: Registry, redis_client: Redis, digest: str
+    ) -> None:
+        client = registry.client
+        alias = f"sha512:{sha512(self.CONTENT).hexdigest()}"
+        assert client.push_blob("team/one", alias, self.CONTENT).status == 201
+        assert client.get_blob("team/one", alias).body == self.CONTENT
+        assert check() == ([], 0)
+        (registry.storage / "docker/registry/v2" / data(digest)).unlink()
+        cut = client.get_blob("team/one", alias)
+        assert (cut.status, cut.body, cut.complete) == (200, b"", False)
+        # Somebody has purged the canonical digest alone:
+        redis_client.delete(blob_key(digest), override_key("team/one", digest))
+        redis_client.srem(members_key("team/one"), digest)
+        assert client.get_blob("team/one", alias).status == 500
+        found = [["missing-data", name, alias] for name in ("-", "team/one")]
+        assert check() == (found, 1)
+        assert fix() == 0
+        assert client.get_blob("team/one", alias).status == 404
+        assert client.push_blob("team/one", digest, self.CONTENT).status == 201
+        assert client.get_blob("team/one", alias).body == self.CONTENT
+
+    def test_a_wrong_size_cuts_what_is_pulled(
+        self, registry: Registry, redis_client: Redis, digest: str
+    ) -> None:
+        redis_client.hset(blob_key(digest), "size", 4)
+        assert registry.client.get_blob("team/one", digest).body == b"what"
+        assert check() == ([["size-mismatch", "-", digest]], 1)
+        assert fix() == 0
+        assert registry.client.get_blob("team/one", digest).body == self.CONTENT
+        assert check() == ([], 0)
+
+    def test_a_media_type_that_a_browser_would_run(
+        self, registry: Registry, redis_client: Redis, digest: str
+    ) -> None:
+        redis_client.hset(override_key("team/one", digest), "mediatype", "text/html")
+        answer = registry.client.get_blob("team/one", digest)
+        assert answer.headers["Content-Type"] == "text/html"
+        assert check() == ([["unsafe-media-type", "team/one", digest]], 1)
+        assert fix() == 0
+        answer = registry.client.get_blob("team/one", digest)
+        assert answer.headers["Content-Type"] == "application/octet-stream"
+        assert answer.body == self.CONTENT
+
+    def test_a_link_to_another_blob_is_reported_and_kept(
+        self, registry: Registry, redis_client: Redis, digest: str
+    ) -> None:
+        """Only the storage is wrong, so nothing is cleared: the cache still serves the blob."""
+        link = registry.storage / "docker/registry/v2" / layer_link("team/one", digest)
+        link.write_text(digest_of(b"it stays"))
+        before = contents(redis_client)
+        for _ in range(2):
+            assert check("--fix", "--yes") == ([["corrupt-link", "team/one", digest]], 1)
+        assert contents(redis_client) == before
+        assert registry.client.get_blob("team/one", digest).body == self.CONTENT
+
+    def test_a_push_that_ends_between_the_looks_is_left_alone(
+        self, registry: Registry, redis_client: Redis, between: list[Callable[[], object]]
+    ) -> None:
+        """Version 3 writes the cache first, and the data and the link after that."""
+        client, digest = registry.client, digest_of(self.CONTENT)
+        size = str(len(self.CONTENT))
+        client.push_blob("team/one", digest_of(b"it stays"), b"it stays")
+        redis_client.hset(
+            blob_key(digest), mapping={"digest": digest, "size": size, "mediatype": OCTETS}
+        )
+        redis_client.sadd(members_key("team/one"), digest)
+        redis_client.hset(override_key("team/one", digest), "mediatype", OCTETS)
+        between.append(lambda: client.push_blob("team/one", digest, self.CONTENT))
+        found, code = check("--fix", "--yes")
+        assert {row[0] for row in found} == {"missing-data"}
+        assert code == 0
+        assert redis_client.sismember(members_key("team/one"), digest)
+        assert client.get_blob("team/one", digest).body == self.CONTENT
+        assert check() == ([], 0)
+
+    def test_a_delete_in_flight_is_not_undone(
+        self, registry: Registry, redis_client: Redis, digest: str
+    ) -> None:
+        """A registry clears its cache first, and deletes the link after that."""
+        redis_client.srem(members_key("team/one"), digest)
+        redis_client.delete(override_key("team/one", digest))
+        before = contents(redis_client)
+        assert check("--fix", "--yes") == ([], 0)
+        assert contents(redis_client) == before, "a link that is still there brings nothing back"
+        (registry.storage / "docker/registry/v2" / layer_link("team/one", digest)).unlink()
+        assert check("--fix", "--yes") == ([], 0)
+        assert registry.client.get_blob("team/one", digest).status == 404
+
+    def test_a_delete_that_ends_between_the_looks(
+        self, registry: Registry, redis_client: Redis, between: list[Callable[[], object]]
+    ) -> None:
+        client, digest = registry.client, digest_of(self.CONTENT)
+        for content in (b"it stays", self.CONTENT):
+            client.push_blob("team/one", digest_of(content), content)
+        (registry.storage / "docker/registry/v2" / layer_link("team/one", digest)).unlink()
+        between.append(lambda: redis_client.srem(members_key("team/one"), digest))
+        assert check("--fix", "--yes")[1] == 0
+        assert redis_client.exists(blob_key(digest)), "another repository may still have it"
+        assert client.get_blob("team/one", digest).status == 404
+
+    def test_a_storage_that_goes_away_between_the_looks(
+        self,
+        registry: Registry,
+        redis_client: Redis,
+        digest: str,
+        between: list[Callable[[], object]],
+    ) -> None:
+        client, away = registry.client, registry.storage.with_name("away")
+        client.delete_blob("team/one", digest)
+        client.push_blob("team/two", digest, self.CONTENT)
+        redis_client.sadd(members_key("team/one"), digest)
+        redis_client.hset(override_key("team/one", digest), "mediatype", OCTETS)
+        assert client.head_blob("team/one", digest).status == 200
+        before = contents(redis_client)
+        between.append(lambda: registry.storage.rename(away))
+        assert check("--fix", "--yes")[1] == 2
+        assert contents(redis_client) == before
+        between.clear()
+        assert check("--fix", "--yes")[1] == 2, "nor while it is away"
+        assert contents(redis_client) == before
+        away.rename(registry.storage)
+        assert client.get_blob("team/two", digest).body == self.CONTENT
+        assert check("--fix", "--yes") == ([["unlinked-member", "team/one", digest]], 0)
+        assert client.head_blob("team/one", digest).status == 404
+        assert client.get_blob("team/two", digest).body == self.CONTENT
+
+
+class TestCollections:
+    """A collection that says more than it does."""
+
+    @pytest.fixture
+    def gone(self, pushed: tuple[Pushed, Pushed], registry: Registry) -> str:
+        """A layer that the next collection deletes."""
+        image = pushed[0].image
+        registry.client.delete_manifest(pushed[0].repository, image.manifest.digest)
+        return image.layers[1].digest
+
+    def purge(self, log: str, tmp_path: Path, *, has_backend: bool) -> tuple[int, str]:
+        """Return the exit code and the warnings."""
+        path = tmp_path / "gc.log"
+        path.write_text(log)
+        entry = settings.BLOBCACHE["default"] if has_backend else {}
+        with override_settings(BLOBCACHE={"default": entry}):
+            done = run("purge", "--gc-log", str(path), "--yes")
+        return done.code, done.err
+
+    @pytest.mark.parametrize("has_backend", [True, False])
+    def test_one_that_fails(
+        self,
+        has_backend: bool,
+        pushed: tuple[Pushed, Pushed],
+        gone: str,
+        registry: Registry,
+        redis_client: Redis,
+        tmp_path: Path,
+    ) -> None:
+        """It names a manifest without a tag, and ends at a repository that never had one."""
+        web = pushed[1]
+        manifest = web.image.manifest
+        client = registry.client
+        for each in (*web.image.layers, web.image.config):
+            client.push_blob("zzz/no-tags", each.digest, each.content)
+        put = client.put_manifest(
+            "zzz/no-tags", manifest.digest, manifest.content, manifest.media_type
+        )
+        assert put.status == 201
+        other = Image(web.image.layers, {"name": "without a tag"})
+        client.push_blob(web.repository, other.config.digest, other.config.content)
+        client.put_manifest(
+            web.repository, other.manifest.digest, other.manifest.content, MANIFEST_TYPE
+        )
+        log = registry.garbage_collect(delete_untagged=True, must_fail=True)
+        assert "manifest eligible for deletion" in log
+        assert "\nblob eligible for deletion" not in log, "it has failed before that"
+        before = contents(redis_client)
+        assert self.purge(log, tmp_path, has_backend=has_backend) == (0, "")
+        assert contents(redis_client) == before
+        assert client.get_blob(web.repository, web.image.layers[1].digest).complete
+        assert client.head_blob("team/app", gone).status == 200, "and it is still stored"
+        assert client.get_blob("team/app", gone).complete
+
+    @pytest.mark.parametrize("has_backend", [True, False])
+    def test_a_dry_run(
+        self,
+        has_backend: bool,
+        gone: str,
+        registry: Registry,
+        redis_client: Redis,
+        tmp_path: Path,
+    ) -> None:
+        """With a backend, what is stored stays; without one, it costs a look at the storage."""
+        log = registry.garbage_collect(dry_run=True)
+        count = log.count("\nblob eligible for deletion")
+        code, error = self.purge(log, tmp_path, has_backend=has_backend)
+        said = f"{count} of them are still stored, and were left out.\n" if has_backend else ""
+        assert (code, error) == (0, said)
+        assert redis_client.exists(blob_key(gone)) == has_backend
+        assert registry.client.get_blob("team/app", gone).complete
+        log = registry.garbage_collect()
+        assert self.purge(log, tmp_path, has_backend=has_backend) == (0, "")
+        assert registry.client.get_blob("team/app", gone).status == 404
