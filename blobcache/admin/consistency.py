@@ -1,4 +1,4 @@
-"""The check of the whole cache, or of some repositories.
+"""The doctor: the check of the whole cache, or of some repositories.
 
 Each request takes one bounded step. The cursor and the counts so far are in the address,
 encrypted, so nothing is stored between requests and a report can be shared. The findings of a short
@@ -21,7 +21,8 @@ from blobcache.digest import Digest
 from blobcache.doctor.last_run import LastRun
 from blobcache.doctor.permissions import CheckAccess
 from blobcache.doctor.scan import Diagnosis
-from blobcache.findings import FINDING_KINDS, Finding, Kind
+from blobcache.finding_texts import EXPLANATIONS
+from blobcache.findings import FINDING_KINDS, REPORT_ONLY_KINDS, Finding, Kind
 from blobcache.models import Blob, Repository
 from blobcache.parsing import parse_each
 from blobcache.reference import RepositoryName
@@ -55,7 +56,7 @@ class FindingsPageBase(Page):
     def repository_params(self) -> list[str]:
         """The names of repositories in the request, valid or not."""
         source = self.request.POST if self.request.method == "POST" else self.request.GET
-        return source.getlist("repository")
+        return list(filter(None, source.getlist("repository")))  # an empty field names nothing
 
     @property
     def names(self) -> list[RepositoryName]:
@@ -93,7 +94,7 @@ class FindingsPageBase(Page):
     def crumbs(self) -> list[tuple[str, str]]:
         """The repository, if there is only one, and the check."""
         crumbs = [(name, self.repository_url(name)) for name in self.names]
-        return [*(crumbs if len(crumbs) == 1 else ()), (_("Consistency"), self.return_url)]
+        return [*(crumbs if len(crumbs) == 1 else ()), (_("Doctor"), self.return_url)]
 
     def diagnosis(self, kinds: Sequence[Kind] | None = None) -> Diagnosis:
         """The check to run."""
@@ -110,7 +111,7 @@ class FindingsPageBase(Page):
 
     def may_repair(self, finding: Finding) -> bool:
         """Whether the user may repair the finding."""
-        return self.check_access.may_repair(finding)
+        return finding.kind not in REPORT_ONLY_KINDS and self.check_access.may_repair(finding)
 
     def row(self, finding: Finding, text: str) -> Mapping[str, object]:
         """A finding as the row of a table."""
@@ -137,6 +138,10 @@ class FindingsPageBase(Page):
             return False
         return self.check_access.may_repair_any(self.names)
 
+    def may_repair_kind(self, kind: Kind) -> bool:
+        """Whether the user may repair findings of the kind in this check."""
+        return kind not in REPORT_ONLY_KINDS and self.may_repair_any
+
 
 class ConsistencyPage(FindingsPageBase):
     """The report, or the findings of one kind."""
@@ -160,6 +165,7 @@ class ConsistencyPage(FindingsPageBase):
         findings: Sequence[Finding] = ()
         progress: Progress | None = None
         is_first = not token
+        last = self._last()
         if report.cursor is not None:
             with self.catch_redis_errors():
                 step = self.diagnosis().step(report.cursor)
@@ -171,19 +177,27 @@ class ConsistencyPage(FindingsPageBase):
         next_step_url = self.address(**{RUN: seal(str(report), "admin", *cursor_scope)})
         shows_all = is_done and is_first and len(findings) <= 2 * _ROWS
         return self.render(
-            title=_("Consistency"),
+            title=_("Doctor"),
             names=self.names,
-            groups=[
+            **self._scope(),
+            last=last,
+            last_counts=[
                 {"group": group, "url": self.address(kind=group.kind)}
+                for group in groups(last.counts if last else {})
+            ],
+            groups=[
+                {
+                    "group": group,
+                    "url": self.address(kind=group.kind),
+                    "may_repair": self.may_repair_kind(group.kind),
+                }
                 for group in groups(
                     report.counts, findings if shows_all else (), self.row if shows_all else None
                 )
             ],
-            counts=report.counts,
             is_done=is_done,
             shows_all=shows_all,
             progress=progress,
-            is_compared=self.diagnosis().is_compared,
             doubtful=report.doubtful,
             share=_percent(progress),
             refresh_url="" if is_done or self.banners_stop else next_step_url,
@@ -198,10 +212,33 @@ class ConsistencyPage(FindingsPageBase):
             blobs_url=self.url(Blob, "changelist"),
         )
 
+    def _last(self) -> LastRun | None:
+        """What the last check of the whole cache has shown, on the page that is about all of it."""
+        if self.names or not self.check_access.may_view_last:
+            return None
+        with self.catch_redis_errors():
+            return LastRun.read(self.provider)
+        return None
+
+    def _scope(self) -> dict[str, object]:
+        """What is looked at, and what else can be looked for."""
+        kinds = self.diagnosis(FINDING_KINDS).kinds
+        return {
+            "backend": type(self.backend).__name__ if self.backend else "",
+            "is_complete": self.backend is not None and self.backend.is_complete,
+            "is_compared": self.diagnosis().is_compared,
+            "check_url": self.url(Repository, "consistency"),
+            "kinds": [
+                EXPLANATIONS[kind]
+                for kind in FINDING_KINDS
+                if kind in kinds and self.check_access.may_check(self.names, [kind])
+            ],
+        }
+
     def _note(self, report: Report, progress: Progress) -> None:
         """Note the result beside the index, if it is about everything and nothing is hidden."""
         diagnosis = self.diagnosis()
-        if diagnosis.is_whole and self.access.sees_all and self.access.may_globally("view"):
+        if diagnosis.is_whole and self.check_access.may_view_last:
             LastRun(
                 datetime.now(UTC),
                 diagnosis.is_compared,
@@ -220,9 +257,12 @@ class ConsistencyPage(FindingsPageBase):
         findings = list(filter(self.may_view_finding, step.findings)) if step else []
         next_link = self.next_link(step.next, *cursor_scope) if step else None
         return self.render(
-            title=_("Consistency"),
+            title=_("Doctor"),
             names=self.names,
+            **self._scope(),
             kind=kind,
+            can_be_found=kind in self.diagnosis([kind]).kinds,
+            doubtful=step.progress.doubtful if step else 0,
             groups=[
                 {"group": group, "url": ""}
                 for group in groups({kind: max(len(findings), 1)}, findings, self.row)
@@ -233,7 +273,7 @@ class ConsistencyPage(FindingsPageBase):
             # A page without findings continues by itself.
             refresh_url=next_link if next_link and not findings else "",
             again=self.address(),
-            may_repair=self.may_repair_any,
+            may_repair=self.may_repair_kind(kind),
             repair_url=self.url(Repository, "repair"),
             is_walk_done=bool(step) and CURSOR not in self.request.GET and next_link is None,
         )

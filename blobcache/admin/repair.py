@@ -7,6 +7,7 @@ first step asks again if the number of findings has grown too much since the pag
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.contrib import messages
@@ -27,12 +28,12 @@ from blobcache.doctor.settled import (
 )
 from blobcache.doctor.steps import RepairStep, repair_step
 from blobcache.finding_texts import EXPLANATIONS
-from blobcache.findings import FINDING_KINDS, Finding, Kind, Outcome
+from blobcache.findings import FINDING_KINDS, TRUTH_KINDS, Finding, Kind, Outcome
 from blobcache.history import recorded
 from blobcache.parsing import parse_each, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from django.http import HttpResponse
 
@@ -89,7 +90,7 @@ class RepairPage(FindingsPageBase):
         is_confirmed = "confirmed" in self.request.POST
         kind = self.request.POST.get("kind", "")
         if kind in FINDING_KINDS:
-            if not self.may_repair_any:
+            if not self.may_repair_kind(Kind(kind)):
                 return self._nothing_selected()
             is_later_step = is_confirmed and any(each in self.request.POST for each in Outcome)
             if is_later_step:
@@ -115,6 +116,7 @@ class RepairPage(FindingsPageBase):
             groups=groups(counts, findings, self.row),
             count=len(findings),
             return_url=self.return_url,
+            **_looks(counts, self.settings.SETTLE),
         )
 
     def _first_step(self, kind: Kind, *, is_confirmed: bool) -> HttpResponse:
@@ -148,6 +150,7 @@ class RepairPage(FindingsPageBase):
             found=count,
             shown=number,
             return_url=self.return_url,
+            **_looks([kind], self.settings.SETTLE),
         )
 
     def _count(self, kind: Kind) -> _Count | None:
@@ -216,8 +219,14 @@ class RepairPage(FindingsPageBase):
             tally[each.outcome] += 1
         return tally
 
-    def _show_progress(self, tally: dict[Outcome, int], **context: object) -> HttpResponse:
-        left = context.pop("left", ())
+    def _show_progress(
+        self,
+        tally: dict[Outcome, int],
+        *,
+        left: Sequence[Finding] = (),
+        wait: int = 0,
+        **context: object,
+    ) -> HttpResponse:
         return self.render(
             title=_("Repair"),
             names=self.names,
@@ -225,6 +234,8 @@ class RepairPage(FindingsPageBase):
             tally=tally,
             repaired=tally[Outcome.REPAIRED],
             left=left,
+            wait=wait,
+            due=datetime.now(UTC) + timedelta(seconds=wait),
             return_url=self.return_url,
             **context,
         )
@@ -261,6 +272,15 @@ class RepairPage(FindingsPageBase):
 def _is_allowed(count: _Count) -> bool:
     """Whether so many entries may be cleared because of the storage."""
     return count.is_all and is_allowed_share(count.found, count.looked_at)
+
+
+def _looks(kinds: Iterable[Kind], settle: int) -> dict[str, object]:
+    """What a page says about looks at the storage, before findings of these kinds are repaired."""
+    kinds = set(kinds)
+    return {
+        "asks_storage": not TRUTH_KINDS.isdisjoint(kinds),
+        "settle": settle if any(map(needs_two_looks, kinds)) else 0,
+    }
 
 
 def _not_as_shown(shown: int, count: _Count) -> str:

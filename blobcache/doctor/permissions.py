@@ -43,6 +43,11 @@ class CheckAccess:
             and _NEED_FULL_WALK.isdisjoint(kinds)
         )
 
+    @property
+    def may_view_last(self) -> bool:
+        """Whether the user may see what the last check of the whole cache has shown."""
+        return self._access.sees_all and self._access.may_globally("view")
+
     def may_view(self, finding: Finding) -> bool:
         """Whether the user may view the finding."""
         if finding.kind in _OF_ALL and not self._access.sees_all:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from django.test import Client, override_settings
 from redis import Redis
 
 from blobcache.doctor import steps
-from blobcache.findings import Finding, Kind, Place, Subject
+from blobcache.doctor.last_run import LastRun
+from blobcache.findings import FINDING_KINDS, Finding, Kind, Place, Subject
+from blobcache.services import get_browsable
 from tests.admin import addresses
+from tests.admin.conftest import Login
 from tests.admin.forms import hidden, press
 from tests.backends.cases import ROOT, digest_of, layer_link
 from tests.doctor.test_truth import World
@@ -98,11 +102,116 @@ def test_what_could_not_be_judged_is_said_and_is_no_success(
     assert "No problems found" not in page
 
 
+def test_the_page_begins_with_the_last_check_of_the_whole_cache(
+    world: World, admin: Client, login: Login, text: Text
+) -> None:
+    assert "Last check" not in text(admin.get(CHECK))
+    unlinked(world)
+    admin.get(CHECK)
+    page = unescape(text(admin.get(CHECK)))
+    last = page[page.index("Last check of the whole cache") : page.index("bc-cards")]
+    assert "Just now." in last
+    assert "It was compared with what the registry really stores." in last
+    assert "Not linked in the storage</a>: 1" in last
+    assert f'href="{CHECK}?kind=unlinked-member"' in last
+    assert "through StorageBackend" in last
+    assert str(world.root) not in last
+    # The check of a repository says nothing about the others, and is not noted.
+    assert "Last check" not in text(admin.get(CHECK, {"repository": "keep"}))
+    page = text(login("some", "view_repository").get(CHECK))
+    assert "Last check" not in page
+
+
+def test_an_old_check_is_shown_with_its_age_and_its_doubts(
+    world: World, admin: Client, text: Text
+) -> None:
+    at = datetime.now(UTC) - timedelta(hours=3)
+    LastRun(at, False, 7, 2, 5).write(get_browsable())  # noqa: FBT003 - not compared
+    page = unescape(text(admin.get(CHECK)))
+    assert "3 hours ago." in page
+    assert "It was not compared with the registry's storage. 7 items were checked." in page
+    assert "5 links in the storage were not cached" in page
+    assert "2 entries could not be judged." in page
+    assert "Nothing was found in what could be judged." in page
+    assert "No problems were found" not in page
+
+
+def test_the_page_says_that_the_cache_alone_is_looked_at(
+    filled: object, admin: Client, text: Text
+) -> None:
+    page = unescape(text(admin.get(CHECK)))
+    assert "Only the cache is looked at, because no backend is configured." in page
+    assert 'value="unlinked-member"' not in page
+    page = text(admin.get(CHECK, {"kind": "unlinked-member"}))
+    assert "This kind cannot be found by this check" in page
+    assert "There are no findings" not in page
+
+
+def test_kinds_and_repositories_are_offered_and_found(
+    world: World, admin: Client, text: Text
+) -> None:
+    (identity,) = unlinked(world)
+    page = text(admin.get(CHECK))
+    for kind in set(FINDING_KINDS) - {Kind.UNREFERENCED}:
+        assert f'<option value="{kind}">' in page, kind
+    page = text(admin.get(CHECK, {"repository": "", "kind": "unlinked-member"}))
+    assert f'value="{identity}"' in page
+    assert '<option value="unlinked-member" selected>' in page
+    chosen = {"repository": "team/app", "kind": "unlinked-member"}
+    page = text(admin.get(CHECK, chosen))
+    assert f'value="{identity}"' in page
+    assert 'name="repository" value="team/app" id="bc-repository"' in page
+    page = text(admin.get(CHECK, {**chosen, "repository": "keep"}))
+    assert "There are no findings of this kind." in page
+
+
+def test_a_kind_of_which_nothing_could_be_judged_is_no_success(
+    world: World, admin: Client, text: Text
+) -> None:
+    shutil.rmtree(world.root)
+    page = text(admin.get(CHECK, {"kind": "unlinked-member"}))
+    assert "could not be judged" in page
+    assert "not everything could be judged" in page
+    assert "There are no findings of this kind." not in page
+
+
+def test_damage_of_the_storage_is_shown_and_no_repair_is_offered(
+    world: World, admin: Client, text: Text
+) -> None:
+    digest = world.push("team/app", b"0")
+    world.write(layer_link("team/app", digest), b"nonsense")
+    subject = Subject(Place.MEMBER, b"team/app", digest.encode())
+    identity = Finding(Kind.CORRUPT_LINK, subject).id
+    for query in ({}, {"kind": "corrupt-link"}):
+        page = unescape(text(admin.get(CHECK, query)))
+        assert "Corrupt link in the storage" in page
+        assert f'value="{identity}"' not in page
+        assert 'name="kind" value="corrupt-link"' not in page
+    for asked in ({"kind": "corrupt-link"}, {"finding": identity}):
+        page = text(admin.post(REPAIR, asked, follow=True))
+        assert "Select at least one finding that you may repair." in page
+
+
+def test_a_confirmation_says_what_the_storage_has_to_do_with_it(
+    world: World, admin: Client, text: Text
+) -> None:
+    identities = unlinked(world, 2)
+    for asked in ({"finding": identities}, {"kind": Kind.UNLINKED_MEMBER}):
+        page = unescape(text(admin.post(REPAIR, asked)))
+        assert "2 findings" in page
+        assert "The storage is looked at twice, at least 10 seconds apart." in page
+        assert "Where the storage cannot be asked, nothing is cleared." in page
+        assert "Nothing is written to the registry's storage" in page
+    size = Finding(Kind.CORRUPT, Subject(Place.BLOB, None, b"sha256:" + b"a" * 64)).id
+    assert "looked at twice" not in text(admin.post(REPAIR, {"finding": [size]}))
+
+
 def test_a_repair_takes_two_looks(world: World, admin: Client, clock: Clock, text: Text) -> None:
     identities = unlinked(world)
     page = admin.post(REPAIR, {"finding": identities})
     waiting = press(admin, REPAIR, page)
-    assert "Wait 10 seconds, then continue." in text(waiting)
+    assert "Wait 10 seconds, then continue. The second look is possible from" in text(waiting)
+    assert 'data-seconds="10"' in text(waiting)
     assert is_member(world)
     clock.now += 4
     waiting = press(admin, REPAIR, waiting)

@@ -134,8 +134,8 @@ def test_a_repository_is_checked_and_repaired(
 ) -> None:
     page = visit(java_script_enabled=False)
     page.goto(addresses.repository("library/nginx"))
-    page.get_by_role("link", name="Check", exact=True).click()
-    expect(page.locator("h1")).to_have_text("Consistency")
+    page.get_by_role("link", name="Doctor", exact=True).click()
+    expect(page.locator("h1")).to_have_text("Doctor")
     row = page.locator("tr", has_text=BROKEN)
     expect(row).to_contain_text("Not a valid size: many")
     row.locator("input[type=checkbox]").check()
