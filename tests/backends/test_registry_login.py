@@ -351,6 +351,13 @@ class TestChallenges:
                 assert isinstance(backend.stat(DIGEST, NAME), Present)
         assert headers_of(server) == [None, basic(USER, PASSWORD), basic(USER, PASSWORD)]
 
+    def test_a_password_that_was_refused_is_not_sent_twice(self) -> None:
+        with serving(lambda _: response(401, WWW_Authenticate="Basic realm=a")) as server:
+            backend = backend_of(server.url)
+            for _ in range(2):
+                assert_denied(backend.stat(DIGEST, NAME))
+        assert headers_of(server) == [None, basic(USER, PASSWORD), basic(USER, PASSWORD)]
+
     @pytest.mark.parametrize(
         "header",
         ["Negotiate", "Digest realm=a", "", ",,,", "=", "Basic" * 5000, '"Basic"', "Bas\xefic"],
