@@ -171,6 +171,14 @@ class TestWithoutScan:
         assert [step.findings for step in Diagnosis(provider, ["a"]).run()] == [()]
 
 
+def test_a_build_that_may_not_write_fails_although_it_may_walk(valkey: embedded.Server) -> None:
+    with without(valkey, "ZADD") as client:
+        client.sadd("repository::a::blobs", A)
+        with pytest.raises(CacheUnavailable) as caught:
+            RedisBlobDescriptorCacheProvider().catalog.build_step()
+        assert caught.value.reason is not Reason.NO_SCAN
+
+
 @pytest.mark.parametrize("task", ["check", "reindex"])
 def test_the_command_says_what_to_allow(valkey: embedded.Server, task: str) -> None:
     with without(valkey, "SCAN"), pytest.raises(CommandError, match="Allow the command SCAN"):
