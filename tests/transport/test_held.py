@@ -15,14 +15,14 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 from redis import CredentialProvider, Redis
-from redis.connection import Connection
+from redis.connection import Connection, ConnectionPool
 from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's own name
 
 from blobcache.exceptions import CacheUnavailable
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.transport import private
-from blobcache.transport.held import MAX_HELD, POOL_FRACTION
+from blobcache.transport.held import MAX_HELD, POOL_FRACTION, Connections
 from project import embedded
 from tests.conformance import A, B, make_descriptor
 from tests.servers import Encrypted, cache_at
@@ -201,6 +201,10 @@ class TestAPool:
                 provider.set_descriptor(A, make_descriptor(A))
                 provider.stat(A)
             assert len(taken) == 2
+
+    @pytest.mark.parametrize(("size", "may"), [(POOL_FRACTION - 1, False), (POOL_FRACTION, True)])
+    def test_of_four_connections_lends_one_for_longer(self, size: int, may: bool) -> None:
+        assert Connections(ConnectionPool(max_connections=size), hold=True).may_be_held is may
 
     def test_of_one_connection_is_enough_for_every_call_of_a_thread(
         self, valkey: embedded.Server
