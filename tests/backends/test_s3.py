@@ -173,6 +173,13 @@ def test_each_list_goes_on_from_any_place(s3: S3) -> None:
     assert list(backend.repositories("zz")) == []
 
 
+def test_only_files_so_many_folders_below_are_listed(s3: S3) -> None:
+    # Registries up to 2.3 kept signatures below the revisions.
+    keys = ["a/b/link", "a/link", "a/b/signatures/c/d/link", "a/b/links", "a/c/link", "link"]
+    lister = s3.lister(s3.bucket({f"folder/{key}": b"" for key in keys}), "")
+    assert [each.path for each in lister.files("folder", 2, "link")] == ["a/b/link", "a/c/link"]
+
+
 # Bytes
 
 
@@ -185,6 +192,12 @@ def test_a_blob_can_be_read_in_parts(
 ) -> None:
     with backend.open(DIGEST, start=start, length=length) as file:
         assert file.read() == CONTENT[start : None if length is None else start + length]
+
+
+def test_no_bytes_are_not_asked_for(s3: S3, backend: StorageBackend) -> None:
+    with s3.count() as seen:
+        assert backend.open(DIGEST, start=4, length=0).read() == b""
+    assert seen == ["HEAD"]
 
 
 def test_an_empty_blob_can_be_read_in_parts(backend: StorageBackend) -> None:
