@@ -84,7 +84,8 @@ taken back if it is gone. Run it again after it was stopped: it goes on."""
             with changing, session.progress(_("Warming")) as progress:
                 warm.run(options.repositories, progress.update, interrupted)
         finally:
-            _show(session, warm.report, dry_run=options.dry_run)
+            if warm.has_begun:
+                _show(session, warm.report, dry_run=options.dry_run)
         return _exit(warm.report)
 
 

@@ -107,6 +107,9 @@ class Warm:
         self._journal: Journal | None = None
         self._progress = Progress(Place())
         self._has_place = False
+        self.has_begun = False
+        """Whether it was not refused, and has begun to read."""
+
         self._read_count = 0
         self._interrupted: Callable[[int], object] | None = None
         self.report = Report()
@@ -196,6 +199,7 @@ class Warm:
         progress: Callable[[int, float | None], object] | None,
     ) -> bool:
         """Read, write and look again, to the end; return whether everything could be read."""
+        self.has_begun = True
         reading = Reading(
             self._backend,
             version=self._version,

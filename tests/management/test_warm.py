@@ -119,7 +119,9 @@ def test_without_a_backend_there_is_nothing_to_warm_from(
 
 def test_where_it_must_not_run_it_says_why(default_cache: Redis, tmp_path: Path) -> None:
     with stored(tmp_path, READ_ONLY=True):
-        assert "read-only" in run("warm").err
+        done = run("warm")
+        assert (done.code, done.out) == (2, "")
+        assert "read-only" in done.err
     with stored(tmp_path, **MEMORY):
         assert "keeps no index" in run("warm").err
     with stored(tmp_path) as world:
