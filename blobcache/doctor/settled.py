@@ -87,7 +87,12 @@ class _Seen(NamedTuple):
     record: Record | None
     """None if the digest is no member any more."""
 
-    is_still_true: bool
+    kind: Kind | None
+    """What is wrong now, which decides how it is repaired; None if it is not wrong any more.
+
+    Something that is absent may be absent in another way by now: the data may be gone too, or be
+    there again for others. What both looks have shown counts."""
+
     is_doubtful: bool
 
 
@@ -235,7 +240,7 @@ class SettledRepair:
         return [
             Outcome.DOUBTFUL
             if seen[each.id].is_doubtful
-            else (None if seen[each.id].is_still_true else Outcome.HEALED)
+            else (None if seen[each.id].kind else Outcome.HEALED)
             for each in batch
         ]
 
@@ -245,11 +250,11 @@ class SettledRepair:
         for _ in range(_TRIES):
             if seen.is_doubtful:
                 return Outcome.DOUBTFUL
-            if seen.record is None or not seen.is_still_true:
+            if seen.record is None or seen.kind is None:
                 return Outcome.HEALED
             if not is_repairable:
                 return Outcome.KEPT
-            if _REMOVES[finding.kind](self, seen.record):
+            if _REMOVES[seen.kind](self, seen.record):
                 return Outcome.REPAIRED
             # Another repository's repair, or another client, has changed the blob since.
             seen = self._look_again([finding])[finding.id]
@@ -270,14 +275,14 @@ class SettledRepair:
                 if repository is None or record.is_member
             }
             judged = self._comparison.judge([*records.values()])
-            still = {each.id for each in judged.findings}
+            still: dict[Subject, set[Kind]] = defaultdict(set)
+            for found in judged.findings:
+                still[found.subject].add(found.kind)
             doubtful = {each.subject for each in judged.doubtful}
             for each in findings:
                 record = records.get(str(each.digest))
-                is_still_true = each.id in still or (
-                    each.kind is Kind.MEDIA_TYPE_DRIFT and _has_type(record, each)
-                )
-                seen[each.id] = _Seen(record, is_still_true, each.subject in doubtful)
+                kind = _kind_now(each, still[each.subject], record)
+                seen[each.id] = _Seen(record, kind, each.subject in doubtful)
         return seen
 
     def _remove(self, record: Record) -> bool:
@@ -300,6 +305,19 @@ class SettledRepair:
     def _remove_drift(self, record: Record) -> bool:
         is_global = record.global_media_type == specific_type(record)
         return self._remove_with_blob(record) if is_global else self._remove(record)
+
+
+def _kind_now(finding: Finding, now: set[Kind], record: Record | None) -> Kind | None:
+    """What of a finding is still wrong, by the kinds that a later look has shown."""
+    if finding.kind in now:
+        return finding.kind
+    if finding.kind is Kind.MEDIA_TYPE_DRIFT and _has_type(record, finding):
+        return finding.kind
+    if finding.kind is Kind.UNLINKED_MEMBER and now & _ABSENT:
+        return finding.kind  # only one look has shown that the data is gone
+    if finding.kind in _ABSENT:
+        return next(iter(now & _ABSENT), None)
+    return None
 
 
 def _has_type(record: Record | None, finding: Finding) -> bool:

@@ -18,7 +18,7 @@ from blobcache.doctor.repair import Repair
 from blobcache.doctor.scan import Diagnosis
 from blobcache.doctor.settled import RepairRefused, Safety, SettledRepair, needs_settling
 from blobcache.exceptions import OperationUnsupported
-from blobcache.findings import Finding, Kind, Outcome
+from blobcache.findings import Finding, Kind, Outcome, Place
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.rules import Rules
 from tests.backends.cases import ROOT, data, digest_of, layer_link, manifest_link
@@ -492,3 +492,46 @@ def test_many_links_of_a_repository_are_walked_in_steps(world: World) -> None:
         step = diagnosis(world).step(cursor, budget=0)
         cursor = step.next
     assert step.progress.uncached == 600
+
+
+class TestWhatChangesBetweenTheLooks:
+    """What was absent in both looks is cleared, also if it is absent in another way by then."""
+
+    def test_the_data_goes_after_the_link(self, world: World) -> None:
+        digest = world.push("a", b"deleted, then collected")
+        world.remove(layer_link("a", digest))
+        done = repair(world, meanwhile=lambda: world.remove(data(digest)))
+        assert [each.outcome for each in done] == [Outcome.REPAIRED]
+        assert not world.cache.sismember("repository::a::blobs", digest)
+        (left,) = find(world).values()
+        assert left.place is Place.BLOB, "only one look has shown that the data is gone"
+
+    def test_the_data_comes_back_for_another_repository(self, world: World) -> None:
+        digest = world.push("a", b"collected")
+        world.remove(layer_link("a", digest))
+        world.remove(data(digest))
+        done = repair(world, meanwhile=lambda: world.push("b", b"collected"))
+        outcomes = {each.finding.repository: each.outcome for each in done}
+        assert outcomes == {None: Outcome.HEALED, "a": Outcome.REPAIRED}
+        assert not world.cache.sismember("repository::a::blobs", digest)
+        assert world.cache.sismember("repository::b::blobs", digest)
+        assert world.cache.exists(f"blobs::{digest}"), "the others keep it"
+        assert find(world) == {}
+
+    def test_nobody_can_tell_any_more_who_has_a_manifest(self, world: World) -> None:
+        stale(world)
+        done = repair(world, meanwhile=lambda: world.cache.delete(*index_keys(world.cache)))
+        assert [each.outcome for each in done] == [Outcome.REPAIRED]
+        assert find(world) == {}
+
+    def test_two_repairs_at_once_do_no_harm(self, world: World) -> None:
+        for name in ("a", "b"):
+            digest = world.push(name, b"collected")
+        world.remove(data(digest))
+        done = repair(world, meanwhile=lambda: repair(world))
+        assert {each.outcome for each in done} == {Outcome.HEALED}
+        assert find(world) == {}
+
+
+def index_keys(cache: Redis) -> list[bytes]:
+    return [key for key in cache.scan_iter() if not key.startswith((b"blobs::", b"repository::"))]
