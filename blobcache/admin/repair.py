@@ -49,7 +49,7 @@ class _Count(NamedTuple):
     is_all: bool
     """Whether there was time to count all of them."""
 
-    looked_at: int = 0
+    compared: int = 0
     """Entries among which they were counted."""
 
 
@@ -157,15 +157,15 @@ class RepairPage(FindingsPageBase):
         """Count the findings that the user may repair; None if Redis fails."""
         found: set[str] = set()
         cursor: str | None = ""
-        looked_at = 0
+        compared = 0
         budgets = self.provider.catalog.budgets
         deadline = budgets.deadline(budgets.preview)
         with self.catch_redis_errors():
             while cursor is not None and (left := deadline.left) > 0:
                 step = self.diagnosis([kind]).step(cursor, left)
                 found.update(each.id for each in step.findings if self.may_repair(each))
-                cursor, looked_at = step.next, step.progress.looked_at
-            return _Count(len(found), cursor is None, looked_at)
+                cursor, compared = step.next, step.progress.judged
+            return _Count(len(found), cursor is None, compared)
         return None
 
     def _repair(self, findings: list[Finding]) -> HttpResponse:
@@ -271,7 +271,7 @@ class RepairPage(FindingsPageBase):
 
 def _is_allowed(count: _Count) -> bool:
     """Whether so many entries may be cleared because of the storage."""
-    return count.is_all and is_allowed_share(count.found, count.looked_at)
+    return count.is_all and is_allowed_share(count.found, count.compared)
 
 
 def _looks(kinds: Iterable[Kind], settle: int) -> dict[str, object]:

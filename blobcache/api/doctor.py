@@ -213,7 +213,9 @@ class DoctorViewSet(RegistryViewSet):
         step = diagnosis.step(scope.open(body.get("cursor")))
         facts = {"next": scope.seal(step.next), "compared": diagnosis.is_compared}
         findings = FindingSerializer(step.findings, many=True).data
-        return Response({"findings": findings, **facts, **step.progress._asdict()})
+        progress = step.progress._asdict()
+        del progress["judged"]
+        return Response({"findings": findings, **facts, **progress})
 
     @described("repair_cache", "Repair findings of a check", errors=[409])
     @action(detail=False, methods=["post"])

@@ -110,6 +110,9 @@ class Progress(NamedTuple):
     uncached: int = 0
     """Links in the storage whose blobs the cache does not have there: misses, and no problem."""
 
+    judged: int = 0
+    """Entries that were held against what the backend says."""
+
 
 class Step(NamedTuple):
     """The result of one step."""
@@ -169,6 +172,9 @@ class _Position:
     uncached: int = 0
     """Links in the storage whose blobs the cache does not have there."""
 
+    judged: int = 0
+    """Entries that were held against what the backend says."""
+
     @classmethod
     def parse(cls, cursor: str, walk: KeyWalk) -> _Position:
         try:
@@ -191,9 +197,9 @@ class _Position:
             raise CursorInvalid("The cursor does not come from this check.") from None
         return position
 
-    def counts(self) -> tuple[int, int, int, int]:
+    def counts(self) -> tuple[int, ...]:
         """The numbers that grow during the walk."""
-        return self.serial, self.looked_at, self.doubtful, self.uncached
+        return self.serial, self.looked_at, self.doubtful, self.uncached, self.judged
 
     def __str__(self) -> str:
         start = asdict(_Position())
@@ -450,6 +456,7 @@ class _Walk:
             looked_at=position.looked_at,
             doubtful=position.doubtful,
             uncached=position.uncached,
+            judged=position.judged,
         )
         if phase == "index":
             self._position = replace(self._position, serial=self._catalog.status().begun)
@@ -475,7 +482,8 @@ class _Walk:
 
     def _progress(self) -> Progress:
         position, phases = self._position, self._phases
-        looked_at, *rest = position.looked_at, position.doubtful, position.uncached
+        looked_at = position.looked_at
+        rest = position.doubtful, position.uncached, position.judged
         if position.phase == "end":
             return Progress(looked_at, 1.0, *rest)
         if position.phase == "members":
@@ -501,10 +509,12 @@ class _Walk:
         if self._comparison is None:
             return
         with_blobs = bool(self._diagnosis.repositories)
-        findings, doubtful = self._comparison.judge(records, with_blobs=with_blobs)
-        for finding in findings:
+        judged = self._comparison.judge(records, with_blobs=with_blobs)
+        for finding in judged.findings:
             self._report(finding)
-        self._doubt(doubtful)
+        self._doubt(judged.doubtful)
+        count = self._position.judged + judged.compared
+        self._position = replace(self._position, judged=count)
 
     def _doubt(self, doubtful: Sequence[Doubtful]) -> None:
         self._doubtful += doubtful

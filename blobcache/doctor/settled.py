@@ -12,15 +12,17 @@ Nothing but the cache is ever changed.
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.digest import Digest
 from blobcache.doctor.contents import specific_type
+from blobcache.doctor.pending import Pending, RepairRefused
 from blobcache.doctor.repair import Repair
 from blobcache.doctor.truth import Comparison, is_unsafe
-from blobcache.exceptions import BlobCacheError, DescriptorCorrupt
+from blobcache.exceptions import DescriptorCorrupt
 from blobcache.findings import REPORT_ONLY_KINDS, TRUTH_KINDS, Finding, Kind, Outcome
 from blobcache.reference import RepositoryName
 from blobcache.services.truth import Unknown
@@ -28,6 +30,7 @@ from blobcache.services.truth import Unknown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from blobcache.findings import Subject
     from blobcache.services.base import Backend, BrowsableProvider
     from blobcache.services.records import Record
 
@@ -43,8 +46,8 @@ __all__ = [
 ]
 
 MAX_SHARE = 10
-"""Percent of the entries that were looked at, of the whole run and of each repository, that a
-repair may clear by default."""
+"""Percent of the entries that were compared with the storage, of the whole run and of each
+repository, that a repair may clear by default."""
 
 ALWAYS_ALLOWED = 20
 """Entries that it may clear whatever their share is, so that small repositories can be repaired."""
@@ -62,13 +65,6 @@ _ABSENT = frozenset({Kind.UNLINKED_MEMBER, Kind.MISSING_DATA, Kind.STALE_MANIFES
 def is_allowed_share(count: int, whole: int, max_share: int = MAX_SHARE) -> bool:
     """Whether so many of all entries may be cleared."""
     return count <= max(ALWAYS_ALLOWED, whole * max_share // 100)
-
-
-class RepairRefused(BlobCacheError):
-    """A repair that would not be safe. What it has done before that stays done."""
-
-    code = "REPAIR_REFUSED"
-    status = 409
 
 
 def needs_settling(finding: Finding) -> bool:
@@ -140,31 +136,28 @@ class SettledRepair:
         self._walk = self._provider.walk()
         self._removals = self._provider.removals()
         self._comparison = Comparison(self._provider, self._backend)
-        self._pending: dict[str, Finding] = {}
+        self._pending = Pending()
+        self._has_absent = False
         self._first_look = now()
 
     def add(self, finding: Finding) -> None:
         """Keep a finding that `needs_settling` for the second look, which begins now."""
-        self._pending[finding.id] = finding
+        self._pending.add(finding, is_cleared=bool(self._repairable([finding])))
+        self._has_absent |= finding.kind in _ABSENT
         self._first_look = self._now()
 
     def __len__(self) -> int:
         return len(self._pending)
 
     @property
-    def pending(self) -> list[Finding]:
-        """The findings that were added."""
-        return list(self._pending.values())
+    def pending(self) -> Iterator[Finding]:
+        """The findings that were added, each once."""
+        return chain.from_iterable(self._pending.batches(_BATCH))
 
-    @property
-    def clears(self) -> int:
-        """How many entries the repair would clear."""
-        return len(self._repairable(self.pending))
-
-    def require_allowed(self, looked_at: int) -> None:
+    def require_allowed(self, compared: int) -> None:
         """Raise `RepairRefused` if the repair may not begin, `OperationUnsupported` if read-only.
 
-        `looked_at` is the number of entries that the diagnosis has looked at.
+        `compared` is the number of entries that the diagnosis has compared with the storage.
         """
         if self._provider.rules.role == "primary" and not self._safety.force_primary:
             raise RepairRefused(
@@ -173,7 +166,7 @@ class SettledRepair:
             )
         self.require_witness()
         if not self._safety.force:
-            self._require_share(looked_at)
+            self._require_share(compared)
 
     def require_witness(self) -> None:
         """Raise `RepairRefused` if the backend may not be used against this cache.
@@ -185,10 +178,10 @@ class SettledRepair:
         if not witness.is_independent:
             raise RepairRefused(f"The backend is no witness against this cache. {witness.reason}")
 
-    def _require_share(self, looked_at: int) -> None:
-        repairable = self._repairable(self.pending)
-        self._require_part(len(repairable), looked_at, "the entries")
-        for name, count in Counter(each.repository for each in repairable).items():
+    def _require_share(self, compared: int) -> None:
+        counts = self._pending.by_repository
+        self._require_part(counts.total(), compared, "the entries")
+        for name, count in counts.items():
             if isinstance(name, RepositoryName) and count > ALWAYS_ALLOWED:
                 self._require_part(count, self._members(name), f"the members of {name}")
 
@@ -215,11 +208,9 @@ class SettledRepair:
 
         Raises `RepairRefused` when the storage is not there any more, and `CacheUnavailable`.
         """
-        pending = self.pending
-        if any(each.kind in _ABSENT for each in pending):
+        if self._has_absent:
             self._wait(max(0.0, self._first_look + self._safety.settle - self._now()))
-        for start in range(0, len(pending), _BATCH):
-            batch = pending[start : start + _BATCH]
+        for batch in self._pending.batches(_BATCH):
             yield from map(Repair, batch, self.repair_now(batch))
 
     def repair_now(self, batch: Sequence[Finding]) -> list[Outcome]:

@@ -57,6 +57,9 @@ class Judged(NamedTuple):
     findings: Sequence[Finding]
     doubtful: Sequence[Doubtful]
 
+    compared: int = 0
+    """How many of the records were held against what the backend says."""
+
 
 class Comparison:
     """Compares records of one registry's cache with its backend. May be used by one thread."""
@@ -91,7 +94,7 @@ class Comparison:
                     doubtful.append(each)
                 elif with_blobs or record.repository is None or each.kind not in _OF_BLOBS:
                     findings.append(each)
-        return Judged(findings, doubtful)
+        return Judged(findings, doubtful, len(found))
 
     def _judge(
         self, record: Record, answer: Answer, why_absent: Kind | Unknown | None

@@ -165,6 +165,7 @@ class _Run:
 
         self._outcomes: Counter[Outcome] = Counter()
         self._looked_at = 0
+        self._compared = 0
         self._uncached = 0
         self._saved = SavedCheck(diagnosis)
         self._first_doubt: Doubtful | None = None
@@ -206,7 +207,7 @@ class _Run:
                     self._first_doubt = step.doubtful[0]
                 now = step.progress
                 self._looked_at, self.doubtful = now.looked_at, now.doubtful
-                self._uncached = now.uncached
+                self._uncached, self._compared = now.uncached, now.judged
                 progress.update(now.looked_at, now.share)
                 if not self._fix:
                     self._saved.write(step.next, self._found)
@@ -216,7 +217,7 @@ class _Run:
         if not self.settled:
             return
         try:
-            self.settled.require_allowed(self._looked_at)
+            self.settled.require_allowed(self._compared)
         except BlobCacheError:
             with self._table:
                 for finding in self.settled.pending:

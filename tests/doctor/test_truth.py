@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import tracemalloc
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from blobcache.doctor.repair import Repair
 from blobcache.doctor.scan import Diagnosis
 from blobcache.doctor.settled import RepairRefused, Safety, SettledRepair, needs_settling
 from blobcache.exceptions import OperationUnsupported
-from blobcache.findings import Finding, Kind, Outcome, Place
+from blobcache.findings import Finding, Kind, Outcome, Place, Subject
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.rules import Rules
 from tests.backends.cases import ROOT, data, digest_of, layer_link, manifest_link
@@ -101,13 +103,13 @@ def repair(
         now=lambda: 100.0,
         wait=wait,
     )
-    looked_at = 0
+    compared = 0
     for step in asked.run():
-        looked_at = step.progress.looked_at
+        compared = step.progress.judged
         for finding in step.findings:
             assert needs_settling(finding)
             settled.add(finding)
-    settled.require_allowed(looked_at)
+    settled.require_allowed(compared)
     done = list(settled.run())
     assert waits in ([], [10])
     return done
@@ -320,6 +322,56 @@ def test_the_share_counts_for_each_repository(world: World) -> None:
         world.remove(layer_link("small", world.push("small", b"small %d" % number)))
     with pytest.raises(RepairRefused, match="25 of 25 of the members of small"):
         repair(world)
+
+
+def test_the_share_is_of_what_was_compared(world: World) -> None:
+    """Keys, overrides and links are looked at too, which are no entries of their own."""
+    for number in range(300):
+        world.push(f"team/{number // 10}", b"%d" % number)
+        if number % 3 == 0:
+            world.remove(layer_link(f"team/{number // 10}", digest_of(b"%d" % number)))
+    with pytest.raises(RepairRefused, match=r"100 of 60\d of the entries"):
+        repair(world)
+
+
+def test_a_finding_that_is_found_twice_counts_once(world: World) -> None:
+    digest = world.push("a", b"content")
+    world.remove(layer_link("a", digest))
+    settled = SettledRepair(
+        diagnosis(world).provider, world.backend, Safety(settle=0), wait=lambda _: None
+    )
+    for finding in 2 * [*find(world).values()]:
+        settled.add(finding)
+    assert len(settled) == 1
+    assert [each.facts["evidence"] for each in settled.pending] == [
+        each.facts["evidence"] for each in find(world).values()
+    ]
+    assert [each.outcome for each in settled.run()] == [Outcome.REPAIRED]
+
+
+def test_a_million_findings_do_not_stay_in_memory(world: World) -> None:
+    """A quick form: what ten thousand of them take is a few bytes for each."""
+    settled = SettledRepair(diagnosis(world).provider, world.backend, Safety())
+    evidence = {"evidence": "x" * 150}
+    tracemalloc.start()
+    for number in range(10_000):
+        subject = Subject(Place.MEMBER, b"a", digest_of(b"%d" % number).encode())
+        settled.add(Finding(Kind.UNLINKED_MEMBER, subject, evidence))
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(settled) == 10_000
+    assert taken < 200_000
+
+
+def test_findings_that_cannot_be_kept_are_not_repaired(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.remove(layer_link("a", world.push("a", b"content")))
+    before = contents(world.cache)
+    monkeypatch.setitem(sys.modules, "sqlite3", None)
+    with pytest.raises(RepairRefused, match="cannot be kept for a second look"):
+        repair(world)
+    assert contents(world.cache) == before
 
 
 def test_a_primary_store_is_repaired_only_by_force(world: World) -> None:
