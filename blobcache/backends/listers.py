@@ -12,7 +12,7 @@ import io
 import os
 import stat
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, NamedTuple, Protocol, TypeVar, cast
 
 from blobcache.backends.layout import BLOBS, REPOSITORIES
 from blobcache.exceptions import BackendUnavailable
@@ -83,6 +83,9 @@ class Lister(Protocol):
     `NotAFile` or `Unreadable`; nothing else is raised. `Missing` is raised only if the path has
     just been confirmed to be missing while the root was there and not empty.
     """
+
+    concurrency: ClassVar[int]
+    """How many questions it may be asked at once; 1 if that would gain nothing."""
 
     @property
     def place(self) -> str:
@@ -246,6 +249,9 @@ class FileSystemLister:
     A symbolic link below the root is never followed: it is `Unreadable`. The root itself may be
     reached through one.
     """
+
+    concurrency: ClassVar[int] = 1
+    """Python's lock lets one thread at a time make system calls as short as these."""
 
     def __init__(self, storage: FileSystemStorage, root: str) -> None:
         self.place = os.path.join(storage.location, root).rstrip("/")  # noqa: PTH118
@@ -452,6 +458,8 @@ class ListdirLister:
 
     A file is missing if `open` says so and the list of its folder does not have it.
     """
+
+    concurrency: ClassVar[int] = 4
 
     def __init__(self, storage: Storage, root: str) -> None:
         self.place = root

@@ -110,6 +110,7 @@ class RegistryBackend:
     """
 
     is_complete: ClassVar[bool] = False
+    concurrency: ClassVar[int] = 8
 
     def __init__(self, client: Client, version: int = 2, *, allow_tarsum: bool = False) -> None:
         self._client = client

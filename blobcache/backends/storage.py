@@ -76,10 +76,12 @@ class StorageBackend:
 
     def __init__(self, lister: Lister, version: int) -> None:
         self._lister = lister
-        self.concurrency: int = getattr(lister, "concurrency", 1)
-        """How many questions a check may ask at once."""
-
         self._followed = layout.followed_kinds(version)
+
+    @property
+    def concurrency(self) -> int:
+        """See `Backend.concurrency`."""
+        return self._lister.concurrency
 
     @classmethod
     def from_settings(cls, settings: RegistrySettings) -> Self:

@@ -71,7 +71,7 @@ class Comparison:
         self._is_proxy = RegistrySettings(provider.rules.registry).PROXY
         self._backend = backend
         self._deep = deep
-        self._calls = max(1, getattr(backend, "concurrency", 1))
+        self._calls = max(1, backend.concurrency)
 
     def judge(self, records: Sequence[Record], *, with_blobs: bool = True) -> Judged:
         """Judge records of one scope: the global one, or one repository's with its members.

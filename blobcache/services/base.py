@@ -289,6 +289,11 @@ class Backend(Looks, Protocol):
     is_complete: ClassVar[bool]
     """Whether the iterators name everything that is stored. Over HTTP they cannot."""
 
+    @property
+    def concurrency(self) -> int:
+        """How many questions a check may ask at once; 1 if that would gain nothing."""
+        ...
+
     @classmethod
     def from_settings(cls, settings: RegistrySettings) -> Self:
         """Return the backend that ``TRUTH`` in one entry of the settings describes."""
