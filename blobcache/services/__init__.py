@@ -79,14 +79,16 @@ def get_backend(registry: str = DEFAULT_REGISTRY) -> Backend | None:
     except KeyError:
         with _building:
             if registry not in _backends:
-                settings = RegistrySettings(registry)
-                truth = settings.TRUTH
-                _backends[registry] = (
-                    None
-                    if truth is None
-                    else import_string(truth["BACKEND"]).from_settings(settings)
-                )
+                _backends[registry] = _backend(RegistrySettings(registry))
             return _backends[registry]
+
+
+def _backend(settings: RegistrySettings) -> Backend | None:
+    if settings.TRUTH is None:
+        return None
+    # Not in a variable: the options may have a password, and error reports show variables.
+    made: Backend = import_string(settings.TRUTH["BACKEND"]).from_settings(settings)
+    return made
 
 
 def get_read_through(
