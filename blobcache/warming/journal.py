@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.descriptor import OCTET_STREAM, Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobCacheError, CacheUnavailable
 from blobcache.reference import RepositoryName
+from blobcache.services.truth import parse_position
 from blobcache.warming.report import WarmRefused
 from blobcache.warming.taking_back import Written
 
@@ -76,12 +78,13 @@ class Journal:
         (noted,) = self._work.read([_PLACE])
         with suppress(AttributeError, BlobCacheError, RecursionError, TypeError, ValueError):
             signature, after, within, position = json.loads(noted or b"")
-            for name in filter(None, (after, within)):
+            place = Place(after, within, position)
+            for name in filter(str.__len__, (place.after, place.within)):
                 RepositoryName(name)
-            if position:
-                Digest(position.partition("/")[2])
+            if len(place.position):
+                parse_position(place.position)
             if signature == self._signature:
-                return Place(after, within, position)
+                return place
         return Place()
 
     def batches(self) -> Iterator[tuple[int, list[Written]]]:
@@ -133,7 +136,10 @@ class Journal:
         notes[_LOW] = str(min(self._waiting, default=self._next))
         forgotten = self._settled[:_FORGOTTEN]
         if not self._work.note(notes, map(_name, forgotten)):
-            raise CacheUnavailable("Another process has taken over this warm.")
+            raise CacheUnavailable(
+                "This warm was stopped for more than 30 seconds, so another process may have taken "
+                "over. Run it again."
+            )
         del self._settled[: len(forgotten)]
 
 
@@ -149,16 +155,26 @@ class Progress:
         """Its first batch that is not done."""
 
         self._done: dict[tuple[int, int], tuple[str, str, bool]] = {}
+        """What is done after that."""
+
+        self._held: tuple[float, int] = inf, 0
+        """The first batch that the place may not pass."""
 
     @property
     def place(self) -> Place:
         """Where everything before is done."""
         return self._place
 
+    def hold(self, order: int, number: int) -> None:
+        """Say that a batch could not be read: the place stays before it."""
+        self._held = min(self._held, (order, number))
+
     def settle(
         self, order: int, number: int, repository: str, position: str, *, is_last: bool
     ) -> None:
         """Say that a batch of a repository is done."""
+        if (order, number) > self._held:
+            return
         self._done[order, number] = repository, position, is_last
         while done := self._done.pop((self._order, self._number), None):
             repository, position, is_last = done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -49,6 +50,9 @@ _RENEWAL = 5.0
 
 _ROOT = 1.0
 """Seconds during which a look at the root counts."""
+
+_DOUBTFUL = (Outcome.UNKNOWN, Outcome.UNREADABLE)
+"""What the storage may say another time."""
 
 
 class _Waiting(NamedTuple):
@@ -297,7 +301,7 @@ class Warm:
     def _count(self, case: Case) -> None:
         """Count an outcome. If the storage could not say something, see whether it is there."""
         self.report.add(case)
-        if case.outcome in (Outcome.UNKNOWN, Outcome.UNREADABLE):
+        if case.outcome in _DOUBTFUL:
             self._require_root()
 
     # The second look
@@ -317,6 +321,12 @@ class Warm:
             if not all(each.done() for each in waiting.looks):
                 break
             self._finish(self._waiting.popleft())
+            self._renew()  # A batch may take seconds, if much of it is taken back.
+        self._renew()
+
+    def _renew(self) -> None:
+        """Note now and then that this process still runs."""
+        now = self._clock()
         if self._journal is not None and now >= self._renewed + _RENEWAL:
             self._renewed = now
             self._journal.renew(self._place)
@@ -356,6 +366,11 @@ class Warm:
             self._settle_batch(waiting.batch)
 
     def _settle_batch(self, batch: Batch) -> None:
+        if any(case.outcome in _DOUBTFUL for case in batch.cases):
+            # Should this warm be killed, the next one has to look there again: else it would end
+            # as if everything were warmed.
+            self._progress.hold(batch.order, batch.number)
+            return
         self._progress.settle(
             batch.order, batch.number, batch.repository, batch.position, is_last=batch.is_last
         )
@@ -367,7 +382,7 @@ class Warm:
             if wait > 0:
                 self._pause(min(wait, _TICK))
             elif self._waiting[0].looks:
-                self._waiting[0].looks[-1].exception()  # waits for the answers
+                wait_for(self._waiting[0].looks, _TICK)  # A storage may take minutes.
             self._look_again(pool)
 
     def _take_over(self, journal: Journal) -> None:

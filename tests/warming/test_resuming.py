@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import count
+from threading import Event
 from typing import Any, cast
 
 import pytest
@@ -16,8 +17,10 @@ from blobcache.exceptions import CacheUnavailable
 from blobcache.redis.keys import CatalogKeys
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.work import RedisWork
+from blobcache.services.truth import Answer, Doubt, Unknown
 from blobcache.transport.server import Server
-from blobcache.warming import reading
+from blobcache.warming import reading, warm
+from blobcache.warming.journal import Journal, Place
 from blobcache.warming.report import Outcome, WarmRefused
 from tests.warming.test_warm import OTHER, stats
 from tests.warming.worlds import TEAM, Clock, World
@@ -118,6 +121,60 @@ def test_it_goes_on_after_what_was_done(
     assert sum(world.warm(version=3).counts.values()) == 12
 
 
+def test_it_goes_on_before_what_could_not_be_read(
+    world: World, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the second run would end as if nothing were missing."""
+    names = [f"team/{number}" for number in range(4)]
+    digests = [world.layer(name.encode(), name) for name in names]
+    backend = world.backend()
+    stat = backend.stat
+
+    def denied(digest: str, repository: str | None = None) -> Answer:
+        return Unknown(Doubt.DENIED, "no") if digest == digests[1] else stat(digest, repository)
+
+    def progress(links: int, _share: float | None) -> None:
+        if links == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "stat", denied)
+        with pytest.raises(KeyboardInterrupt):
+            world.warm(threads=1, progress=progress, backend=backend)
+    assert json.loads(default_cache.hget(KEYS.warm, "place") or b"")[1:] == [names[0], "", ""]
+    assert world.counts() == {ADDED: 1, KNOWN: 2}
+    assert stats(names[1], digests[1])
+
+
+def test_it_says_that_it_still_runs_while_it_waits_for_second_looks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage may take longer for them than others wait before they take over."""
+    monkeypatch.setattr(warm, "_RENEWAL", 0)
+    monkeypatch.setattr(warm, "_TICK", 0.001)
+    world.layer(b"1")
+    backend, renewed = world.backend(), Event()
+    stat, renew = backend.stat, Journal.renew
+    looking, left = Event(), 3
+
+    def slow(digest: str, repository: str | None = None) -> Answer:
+        if repository is not None:
+            looking.set()
+            assert renewed.wait(5)
+        return stat(digest, repository)
+
+    def noted(self: Journal, place: Place | None) -> None:
+        nonlocal left
+        left -= looking.is_set()
+        if left == 0:
+            renewed.set()
+        renew(self, place)
+
+    monkeypatch.setattr(backend, "stat", slow)
+    monkeypatch.setattr(Journal, "renew", noted)
+    assert world.counts(backend=backend) == {ADDED: 1}
+
+
 def test_an_interrupt_does_not_leave_out_the_second_looks(world: World) -> None:
     digests = [world.layer(b"%d" % number) for number in range(3)]
 
@@ -154,7 +211,7 @@ def test_two_warms_at_once_are_both_right(world: World, default_cache: Redis) ->
         world.unlink(going)
         counts.update(world.counts())
 
-    with pytest.raises(CacheUnavailable, match="taken over"):
+    with pytest.raises(CacheUnavailable, match="more than 30 seconds"):
         world.warm(happens=second)
     # The other one has made the second looks of both.
     assert counts == {KNOWN: 1, TAKEN_BACK: 1}
@@ -186,6 +243,19 @@ def test_notes_that_are_damaged_are_left_out(
     assert world.counts() == {ADDED: 1}
     assert stats(TEAM, digest)
     assert not default_cache.hexists(KEYS.warm, "batch:0")
+
+
+@pytest.mark.parametrize(
+    "place", [["a", "a", "another/sha256:" + "a" * 64], ["a", "a", None], [["a"], "", ""], ["a"]]
+)
+def test_a_place_that_is_damaged_is_the_beginning(
+    world: World, default_cache: Redis, place: list[object]
+) -> None:
+    world.layer(b"1", "a")
+    world.warm()
+    signature = json.loads(default_cache.hget(KEYS.warm, "place") or b"")[0]
+    default_cache.hset(KEYS.warm, "place", json.dumps([signature, *place]))
+    assert world.counts() == {KNOWN: 1}
 
 
 def test_notes_of_very_many_batches_are_bounded(world: World, default_cache: Redis) -> None:
