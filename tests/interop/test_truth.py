@@ -113,27 +113,27 @@ def test_the_second_registry_of_the_docs_reads_the_storage_and_changes_nothing(
     redis_client.flushall()
     (config,) = blocks(ROOT / "docs" / "truth.md", "yaml")
     assert "cache" not in config
-    file = tmp_path / "witness.yml"
+    file = tmp_path / "second.yml"
     config = config.replace("/var/lib/registry", str(registry.storage))
     file.write_text(config.replace("127.0.0.1:5001", "127.0.0.1:0"))
     program = str(installed("docker-registry"))
-    server = Server([program, "serve", str(file)], tmp_path / "witness.log", _environment())
+    server = Server([program, "serve", str(file)], tmp_path / "second.log", _environment())
     try:
         server.wait_until(lambda: LISTENING.search(server.log) is not None)
         match = LISTENING.search(server.log)
         assert match is not None
-        witness = RegistryClient(match[1])
-        server.wait_until(witness.is_up)
+        second = RegistryClient(match[1])
+        server.wait_until(second.is_up)
         digest = app.image.layers[1].digest
-        assert witness.get_blob(app.repository, digest).body == app.image.layers[1].content
-        assert witness.delete_blob(app.repository, digest).status == 405
+        assert second.get_blob(app.repository, digest).body == app.image.layers[1].content
+        assert second.delete_blob(app.repository, digest).status == 405
         asked = RegistryBackend(Client(RegistryOptions({"url": f"http://{match[1]}"})))
         assert isinstance(asked.root(), Reachable)
         assert isinstance(asked.stat(digest, app.repository), Present)
-        assert witness.request("POST", f"/v2/{app.repository}/blobs/uploads/").status == 405
+        assert second.request("POST", f"/v2/{app.repository}/blobs/uploads/").status == 405
         assert redis_client.dbsize() == 0
         assert registry.client.delete_blob(app.repository, digest).status == 202
-        assert witness.head_blob(app.repository, digest).status == 404
+        assert second.head_blob(app.repository, digest).status == 404
         assert isinstance(asked.stat(digest, app.repository), Absent)
     finally:
         server.stop()
