@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from blobcache.doctor.last_run import LastRun
 from blobcache.exceptions import CacheUnavailable
 from blobcache.figures.sums import RunningSums
 from blobcache.finding_texts import EXPLANATIONS
@@ -133,19 +134,21 @@ class Status(Subcommand):
     name = "status"
     help = "show the status of Redis and of the index"
     description = """\
-Show what Redis reports about itself, and how old the index of repositories is.
-Warnings do not change the exit code. It is 2 if Redis does not answer."""
+Show what Redis reports about itself, how old the index of repositories is, and
+what the last check of the whole cache has shown. Warnings do not change the
+exit code. It is 2 if Redis does not answer."""
     example = "manage.py blobcache status --json"
 
     def run(self, session: Session, options: Namespace) -> Exit:
         """Ask Redis."""
         role, read_only = session.settings.ROLE, session.settings.READ_ONLY
         facts: dict[str, object] = {"reachable": True, "role": role, "read_only": read_only}
-        server, catalog = None, None
+        server, catalog, last = None, None, None
         try:
             if session.is_browsable:
                 server = session.browsable.server_status()
                 catalog = session.browsable.catalog.status()
+                last = LastRun.read(session.browsable)
         except CacheUnavailable:
             if session.as_json:
                 _write_object(session, facts | {"reachable": False})
@@ -153,6 +156,7 @@ Warnings do not change the exit code. It is 2 if Redis does not answer."""
         facts["server"] = server and _server_json(server)
         facts["warnings"] = list(server.warnings) if server else []
         facts["catalog"] = catalog and _catalog_json(catalog)
+        facts["last_check"] = last and _last_check_json(last)
         if session.as_json:
             _write_object(session, facts)
         else:
@@ -180,6 +184,17 @@ def _catalog_json(catalog: CatalogStatus) -> dict[str, object]:
         "age": round(catalog.age, 3) if catalog.complete else None,
         "building": catalog.building,
         "may_scan": catalog.may_scan,
+    }
+
+
+def _last_check_json(last: LastRun) -> dict[str, object]:
+    return {
+        "at": _time(last.at),
+        "compared": last.is_compared,
+        "looked_at": last.looked_at,
+        "doubtful": last.doubtful,
+        "uncached": last.uncached,
+        "counts": {kind.value: count for kind, count in sorted(last.counts.items())},
     }
 
 

@@ -7,6 +7,8 @@ import pytest
 from django.test import override_settings
 from redis import Redis
 
+from blobcache.api.serializers import LastCheckSerializer
+from blobcache.doctor.last_run import LastRun
 from blobcache.services import get_browsable
 from project import embedded
 from tests.doctor.damage import OCTETS, digest, write_member
@@ -212,6 +214,19 @@ class TestStatus:
         rows = run("status").rows
         assert ["server.product", "valkey"] in rows
         assert ["catalog.complete", "true"] in rows
+
+    def test_it_has_the_last_check(self, default_cache: Redis) -> None:
+        write_sample(default_cache)
+        assert run("status", "--json").objects[0]["last_check"] is None
+        assert ["last_check", "-"] in run("status").rows
+        run("check")
+        (found,) = run("status", "--json").objects
+        last = LastCheckSerializer(LastRun.read(get_browsable())).data
+        assert found["last_check"] == {**last, "at": found["last_check"]["at"]}
+        assert found["last_check"]["counts"] == {"husk": 1, "size-mismatch": 2}
+        rows = run("status").rows
+        assert ["last_check.counts.husk", "1"] in rows
+        assert ["last_check.compared", "false"] in rows
 
     def test_without_redis_it_fails_and_still_prints_an_object(self) -> None:
         with cache_at(GONE):
