@@ -87,6 +87,10 @@ _PAGE = 1000
 
 _MAX_PAGES = 10_000
 
+_MAX_NAMED = 1_000_000
+"""Blobs and manifests that the tags of one repository may lead to, some 150 bytes each: whoever
+pushes manifests may name in each of them 10,000 that do not exist."""
+
 _CHUNK = 64 * 1024
 
 _WITHOUT_MANIFESTS = 2
@@ -434,6 +438,10 @@ class _Tagged:
                 root, lambda digest: body if digest == root else self._read(digest)
             ):
                 self.blobs.update(each.digest for each in manifest.references if _is_blob(each))
+                if len(self.blobs) + len(self.manifests) > _MAX_NAMED:
+                    raise NoAnswer(
+                        Doubt.FAILED, f"The repository's tags lead to more than {_MAX_NAMED} blobs."
+                    )
         except ManifestInvalid as error:
             _log.warning("What the tag %s leads to is left out: %s", tag, error)
 

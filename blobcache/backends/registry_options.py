@@ -27,7 +27,13 @@ _MAX_RETRIES = 10
 
 
 def _url() -> Values[str]:
-    return Values("an http or https address without user, password, query and fragment", is_url)
+    def contains(value: object) -> bool:
+        # What is requested begins with /v2/: behind another one there is never an answer.
+        return is_url(value) and not str(value).rstrip("/").endswith("/v2")
+
+    return Values(
+        "an http or https address without /v2/, user, password, query and fragment", contains
+    )
 
 
 def _user_name() -> Values[str]:

@@ -545,6 +545,23 @@ class TestPages:
             list(backend_of(server.url).members(NAME))
         assert len(server.requests) == 1
 
+    def test_manifests_that_name_very_many_blobs_are_unavailable(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(registry, "_MAX_NAMED", 5)
+        layers = [{"digest": f"sha256:{number:064}", "size": 1} for number in range(5)]
+        manifest = json.dumps({"schemaVersion": 2, "layers": layers})
+        digest = digest_of(manifest.encode())
+        answers = [
+            response(200, json.dumps({"tags": ["v1"]})),
+            response(200, manifest, Docker_Content_Digest=digest),
+        ]
+        with serving(lambda _: answers[len(server.requests) - 1]) as server:
+            with pytest.raises(BackendUnavailable) as failure:
+                list(backend_of(server.url).members(NAME))
+            assert "more than 5 blobs" in failure.value.reason
+            assert len(server.requests) == 2
+
     def test_an_error_in_the_middle_is_unavailable(self) -> None:
         answers = [
             response(200, json.dumps({"repositories": ["a"]}), Link='<?last=a>; rel="next"'),

@@ -65,6 +65,8 @@ WRONG: dict[str, list[object]] = {
         f"https://bob:{SECRET}@registry.example.com",
         f"https://registry.example.com/?token={SECRET}",
         "https://registry.example.com/#a",
+        "https://registry.example.com/v2/",
+        "https://registry.example.com/v2",
         "https://registry.example.com:99999",
         "https://registry.example.com:0",
         "https://registry.example.com/\n",
