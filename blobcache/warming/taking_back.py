@@ -39,8 +39,14 @@ class Written(NamedTuple):
     member: bool
 
 
-def take_back(provider: BrowsableProvider, backend: Backend, written: Written) -> Outcome:
+def take_back(
+    provider: BrowsableProvider, backend: Backend, written: Written, *, is_gone: bool
+) -> Outcome:
     """Remove what was written, if it is unchanged: `Outcome.TAKEN_BACK` or `Outcome.CHANGED`.
+
+    `is_gone` is whether the second look found nothing. If it found other data, the repository may
+    still read the blob: then the hash alone is removed, and only if it says what was written. So a
+    note with wrong values, as anybody could have made, removes nothing that the storage has.
 
     A removed hash is a miss for other repositories that link the blob, until a registry fills it
     again. Where nothing refills it, in the role ``primary``, the hash stays as long as its data is
@@ -61,7 +67,7 @@ def take_back(provider: BrowsableProvider, backend: Backend, written: Written) -
             and (found.digest, found.size) == (written.descriptor.digest, written.descriptor.size)
         ):
             is_done = removals.remove_blob(record)
-    if written.member or written.override:
+    if is_gone and (written.member or written.override):
         # If only the override was missing, the repository could not read the blob before.
         (record,) = walk.read(written.repository, [digest])
         media_type = (written.descriptor.media_type or "").encode()

@@ -355,7 +355,8 @@ class Warm:
                 self.report.waiting += 1
                 self._count(case)
             elif isinstance(answer, Absent) or not _is_same(each, answer):
-                outcome = take_back(self._provider, self._backend, each)
+                is_gone = isinstance(answer, Absent)
+                outcome = take_back(self._provider, self._backend, each, is_gone=is_gone)
                 self._count(Case(outcome, each.repository, each.digest, answer.evidence))
         if self._journal is not None:
             if unknown:

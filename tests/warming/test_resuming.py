@@ -270,9 +270,15 @@ def test_what_is_noted_of_others_gets_a_second_look_of_the_storage(
     """Whoever can write notes gets a look at the storage by that, and nothing removed."""
     digest = world.layer(b"1")
     world.warm()
-    noted = json.dumps([TEAM, [[digest, None, 1, None, 15]]])
+    rows = [
+        [digest, canonical, size, None, flags]
+        for size in (1, 999)
+        for flags in (9, 15)
+        for canonical in (None, "sha256:" + "a" * 64)
+    ]
+    noted = json.dumps([TEAM, rows])
     default_cache.hset(KEYS.warm, mapping={"low": "0", "high": "1", "batch:0": noted})
-    assert world.counts() == {KNOWN: 1}
+    assert world.counts()[KNOWN] == 1
     assert stats(TEAM, digest)
 
 
