@@ -11,6 +11,8 @@ from blobcache.descriptor import OCTET_STREAM
 from blobcache.models import Blob, Repository
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from django.contrib.admin import ModelAdmin
     from django.db.models import Model
     from django.http import HttpRequest
@@ -86,13 +88,17 @@ class BlobPageBase(Page):
         return None
 
     def holder_rows(
-        self, page: HolderPage | None, record: Record | None
+        self,
+        page: HolderPage | None,
+        record: Record | None,
+        stored: Mapping[str | None, object] | None = None,
     ) -> list[dict[str, object]]:
-        """The holders as the rows of a table."""
+        """The holders as the rows of a table, each with what is stored there if that is known."""
         known = record.global_media_type if record else None
         return [
             {
                 "name": holder.name,
+                "stored": (stored or {}).get(holder.name),
                 "url": self.repository_url(holder.name),
                 "reference": f"{holder.name}@{self.subject}",
                 "media_type": holder.media_type,

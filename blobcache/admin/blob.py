@@ -14,6 +14,7 @@ from blobcache.admin.confirmation import SHOWN, UNCOUNTED, has_grown, shown_numb
 from blobcache.admin.pages import CURSOR
 from blobcache.admin.rows import Row
 from blobcache.admin.set_descriptor import SetPage
+from blobcache.admin.truth import TRUTH, Stored, TruthPageBase
 from blobcache.cursors import seal, unseal
 from blobcache.exceptions import BlobUnknown
 from blobcache.findings import Kind
@@ -25,16 +26,19 @@ from blobcache.services.base import Certainty
 if TYPE_CHECKING:
     from django.http import HttpResponse
 
+    from blobcache.digest import Digest
     from blobcache.services.base import BlobDescriptorService, PurgeResult
+    from blobcache.services.catalog import HolderPage
     from blobcache.services.records import Record
 
 __all__ = ["BlobPage", "ClearBlobPage", "PurgeBlobPage", "SetBlobPage"]
 
 
-class BlobPage(BlobPageBase):
+class BlobPage(BlobPageBase, TruthPageBase):
     """The global descriptor of the blob, and its holders."""
 
     template = "blob.html"
+    parameters = (TRUTH,)
 
     def is_allowed(self) -> bool:
         """Users who may view blobs."""
@@ -49,12 +53,15 @@ class BlobPage(BlobPageBase):
         cursor_scope = ("holders", self.subject)
         record = self.record()
         page = self.holders(self.cursor(*cursor_scope), self.limit) if record else None
-        holders = self.holder_rows(page, record)
+        stored = self._stored(record, page) if record else {}
+        holders = self.holder_rows(page, record, stored)
         may_write = not self.settings.READ_ONLY
         return self.render(
             title=_("Blob"),
             digest=self.subject,
             row=Row.of(record, self.blob_url) if record else None,
+            stored=stored.get(None),
+            **self.truth_context(),
             holders=holders,
             differing=sum(bool(holder["differs"]) for holder in holders),
             page=page,
@@ -68,6 +75,22 @@ class BlobPage(BlobPageBase):
             and self.url(Blob, "purge", self.subject),
             history_url=self.url(Blob, "history", self.subject),
         )
+
+    def _stored(self, record: Record, page: HolderPage | None) -> dict[str | None, Stored]:
+        """What the backend says: of the blob itself, by None, and in each repository shown."""
+        if not self.asks_backend:
+            return {}
+        cached = record.global_descriptor
+        # Only the link of a repository leads from an alias to the data.
+        digest = cached.digest if cached else self.subject
+        questions: dict[str | None, tuple[Digest, str | None]] = {None: (digest, None)}
+        for holder in page.holders if page else ():
+            questions[holder.name] = (self.subject, holder.name)
+        answers = self.answers([*questions.values()])
+        return {
+            name: Stored.of(answers[question], cached, is_claimed=bool(name or cached))
+            for name, question in questions.items()
+        }
 
 
 class SetBlobPage(BlobPageBase, SetPage):

@@ -17,6 +17,7 @@ from blobcache.admin.pages import COUNTING, KEPT, NUMBER
 from blobcache.admin.rows import Row
 from blobcache.admin.set_descriptor import SetPage
 from blobcache.admin.sorting import Column, ColumnHead, column_heads
+from blobcache.admin.truth import TRUTH, TruthPageBase
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.finding_texts import EXPLANATIONS
 from blobcache.findings import RECORD_KINDS, Kind
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["RepositoryPage", "SetMemberPage"]
 
 
-class RepositoryPage(RepositoryPageBase):
+class RepositoryPage(RepositoryPageBase, TruthPageBase):
     """The figures of a repository, and its blobs, page by page."""
 
     template = "repository.html"
-    parameters = (*PARAMETERS, COUNTING, KEPT)
+    parameters = (*PARAMETERS, COUNTING, KEPT, TRUTH)
 
     def is_allowed(self) -> bool:
         """Users who may view the repository."""
@@ -66,6 +67,7 @@ class RepositoryPage(RepositoryPageBase):
                 )
         except DescriptorCorrupt:
             is_damaged = True
+        stored = self.stored(listing.records)
         may_write = not self.settings.READ_ONLY
         totals = None if is_damaged else self._totals(listing)
         if COUNTING in self.request.GET and (totals is None or totals.progress is None):
@@ -80,7 +82,11 @@ class RepositoryPage(RepositoryPageBase):
             name=self.name,
             search=query,
             listing=listing,
-            rows=[Row.of(record, self.blob_url) for record in listing.records],
+            rows=[
+                Row.of(record, self.blob_url, stored.get(record.digest))
+                for record in listing.records
+            ],
+            **self.truth_context(),
             columns=self._columns(query, listing),
             types=self._types(query, listing, composition),
             totals=totals,

@@ -14,6 +14,7 @@ from blobcache.services.records import Fields
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from blobcache.admin.truth import Stored
     from blobcache.services.records import Record
 
 __all__ = ["Row"]
@@ -41,8 +42,11 @@ class Row(NamedTuple):
     canonical_url: str
     explanation: Explanation
 
+    stored: Stored | None = None
+    """What the backend says, if it was asked."""
+
     @classmethod
-    def of(cls, record: Record, url: Callable[[str], str]) -> Row:
+    def of(cls, record: Record, url: Callable[[str], str], stored: Stored | None = None) -> Row:
         """Make a row of a record; `url` returns the address of a blob's page."""
         descriptor, is_digest = record.descriptor, isinstance(record.digest, Digest)
         media_type = descriptor.media_type if descriptor else None
@@ -61,6 +65,7 @@ class Row(NamedTuple):
             canonical=canonical,
             canonical_url=url(canonical) if canonical else "",
             explanation=_explanation(record),
+            stored=stored,
         )
 
 

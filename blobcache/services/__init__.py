@@ -31,10 +31,18 @@ if TYPE_CHECKING:
         BrowsableProvider,
     )
 
-__all__ = ["get_backend", "get_browsable", "get_provider", "get_read_through", "get_statter"]
+__all__ = [
+    "get_backend",
+    "get_browsable",
+    "get_lookups",
+    "get_provider",
+    "get_read_through",
+    "get_statter",
+]
 
 _providers: dict[str, BlobDescriptorCacheProvider] = {}
 _backends: dict[str, Backend | None] = {}
+_lookups: dict[str, Lookups | None] = {}
 _read_throughs: dict[str, Callable[[str | None], CachedBlobStatter] | None] = {}
 _building = RLock()  # a provider may be made of another registry's
 
@@ -91,6 +99,24 @@ def _backend(settings: RegistrySettings) -> Backend | None:
     return made
 
 
+def get_lookups(registry: str = DEFAULT_REGISTRY) -> Lookups | None:
+    """Return what asks the registry's backend with care, one a process and registry.
+
+    Returns None without a backend. Raises what `get_backend` raises. Asks nothing.
+    """
+    try:
+        return _lookups[registry]
+    except KeyError:
+        with _building:
+            if registry not in _lookups:
+                backend = get_backend(registry)
+                seconds = RegistrySettings(registry).BACKEND_TTL
+                _lookups[registry] = (
+                    Lookups(backend, registry=registry, seconds=seconds) if backend else None
+                )
+            return _lookups[registry]
+
+
 def get_read_through(
     registry: str = DEFAULT_REGISTRY, repository: str | None = None
 ) -> CachedBlobStatter | None:
@@ -124,10 +150,9 @@ def _read_through(registry: str) -> Callable[[str | None], CachedBlobStatter] | 
     settings = RegistrySettings(registry)
     if not settings.READ_THROUGH:
         return None
-    backend = get_backend(registry)
-    if backend is None:
+    lookups = get_lookups(registry)
+    if lookups is None:
         raise ImproperlyConfigured(f"{settings} has READ_THROUGH, but no TRUTH.")
-    lookups = Lookups(backend, registry=registry, seconds=settings.BACKEND_TTL)
     return partial(
         CachedBlobStatter,
         get_provider(registry),
@@ -141,6 +166,7 @@ def _forget(*, setting: str, **_: object) -> None:
     if setting in ("BLOBCACHE", "CACHES", "STORAGES"):
         _providers.clear()
         _backends.clear()
+        _lookups.clear()
         _read_throughs.clear()
 
 

@@ -114,24 +114,32 @@ class Lookups:
     def look_many(
         self, digests: Iterable[str], repository: str | None = None
     ) -> dict[Digest, Look]:
-        """Return what the backend says of several blobs, asked at the same time.
+        """Return what the backend says of several blobs of one scope; see `look_each`."""
+        looks = self.look_each((digest, repository) for digest in digests)
+        return {digest: look for (digest, _), look in looks.items()}
 
-        What it does not say in time is left out, and what exceeds `Limits.batch` calls.
+    def look_each(
+        self, questions: Iterable[tuple[str, str | None]]
+    ) -> dict[tuple[Digest, str | None], Look]:
+        """Return what the backend says of several blobs, each in a repository or globally.
+
+        They are asked at the same time. What the backend does not say in time is left out, and what
+        exceeds `Limits.batch` calls. Raises `DigestInvalid`.
         """
         deadline = monotonic() + self.limits.patience
-        boarded, calls = dict[Digest, tuple[_Flight, bool]](), 0
-        for digest in map(_parsed, digests):
-            question = _Question(digest, repository)
+        boarded, calls = dict[_Question, tuple[_Flight, bool]](), 0
+        for digest, repository in questions:
+            question = _Question(_parsed(digest), repository)
             try:
-                boarded[digest] = self._board(question, may_call=calls < self.limits.batch)
+                boarded[question] = self._board(question, may_call=calls < self.limits.batch)
             except BackendUnavailable:
                 continue
-            calls += boarded[digest][1]
-        found = {}
-        for digest, (flight, is_own) in boarded.items():
+            calls += boarded[question][1]
+        found: dict[tuple[Digest, str | None], Look] = {}
+        for question, (flight, is_own) in boarded.items():
             try:
                 left = max(0.0, deadline - monotonic())
-                found[digest] = self._look(flight, left, is_own=is_own)
+                found[question] = self._look(flight, left, is_own=is_own)
             except BackendUnavailable:
                 continue
         return found
