@@ -129,6 +129,7 @@ def _admin() -> Iterator[Ask]:
         page = addresses.repository(name)
         yield _page("repository_change", f"{page}?o=-size&q=sha256")
         yield _page("repository_change", f"{page}?count=on")
+        yield _page("repository_change", f"{page}?truth=on")
         yield _page("repository_set", f"{addresses.repository(name, 'set')}?digest={SECRET}")
         selected = {"repository": name}
         yield _page("repository_empty", addresses.repositories("empty"), "POST", selected)
@@ -144,6 +145,8 @@ def _admin() -> Iterator[Ask]:
             is_brief = digest in _TELLING and view in ("change", "history")
             yield _page(f"blob_{view}", addresses.blob(digest, view), is_brief=is_brief)
             yield _page(f"blob_{view}", addresses.blob(digest, view), "POST")
+        is_brief = digest in _TELLING
+        yield _page("blob_change", f"{addresses.blob(digest)}?truth=on", is_brief=is_brief)
 
 
 def _checks() -> Iterator[Ask]:
