@@ -167,11 +167,11 @@ def find_aliases(provider: BrowsableProvider, digests: Iterable[Digest]) -> Iter
         others = [
             text
             for text in map(digest_text, page.blobs)
-            if isinstance(text, Digest) and text.algorithm not in algorithms and text not in found
+            if isinstance(text, Digest) and algorithms - {text.algorithm} and text not in found
         ]
         for record in walk.read_existing(others) if others else ():
             named = record.global_descriptor
-            if named is not None and named.digest in wanted:
+            if named is not None and named.digest in wanted and record.digest not in wanted:
                 alias = Digest(record.digest, allow_tarsum=True)
                 found.add(alias)
                 yield alias

@@ -39,7 +39,7 @@ class SavedCheck:
         try:
             cursor, found = json.loads(note or "")
             return str(cursor), {Kind(kind): max(0, int(count)) for kind, count in found.items()}
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return "", {}
 
     def write(self, cursor: str | None, found: Mapping[Kind, int]) -> None:

@@ -49,6 +49,7 @@ from blobcache.findings import (
     Place,
 )
 from blobcache.reference import RepositoryName, repository_text
+from blobcache.services.truth import parse_position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -189,6 +190,9 @@ class _Position:
                 walk.progress_of_members(scan)
             for digest in filter(None, (position.reported, position.until)):
                 Digest(digest, allow_tarsum=True)
+            if position.phase == "contents":
+                RepositoryName(_raw(position.after).decode()) if position.after else None
+                parse_position(position.link) if position.link else None
             if position.file and not Candidates.is_name(position.file):
                 raise CursorInvalid(cursor)
             if position.number < 0 or any(number < 0 for number in position.counts()):
@@ -291,13 +295,16 @@ class Diagnosis:
     def run(self, cursor: str = "") -> Iterator[Step]:
         """Take all steps to the end, in one transaction of the file of candidates.
 
-        With the cursor of a step, go on after it: raises `CursorInvalid` if no step returned it.
+        With the cursor of a step, go on after it: raises `CursorInvalid` if no step returned it. A
+        file of candidates is not used again: whoever was interrupted has not saved its changes.
 
         If the cache is compared with a backend, the index is built first: it tells which blobs are
         in no repository.
         """
         if Kind.STALE_MANIFEST in self.kinds and self.provider.catalog.may_write:
             self.provider.catalog.reindex()
+        if unsaved := _Position.parse(cursor, self.provider.walk()).file:
+            Candidates.delete(unsaved)
         file: Candidates | None = None
         at: str | None = cursor
         try:

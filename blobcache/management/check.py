@@ -29,6 +29,7 @@ from blobcache.findings import (
     Severity,
 )
 from blobcache.management.subcommand import Exit, Subcommand
+from blobcache.management.witness import is_independent
 from blobcache.management.writing import Column
 from blobcache.raw import quoted
 
@@ -139,6 +140,8 @@ least SETTLE seconds later, and never if it is too much: see --max-share."""
         if options.fix:
             session.confirm(_("What is found is cleared, if it is still wrong then. Go on?"))
         run = _Run(session, diagnosis, options)
+        if diagnosis.is_compared and backend is not None:
+            run.has_witness = is_independent(session, backend)
         changing = session.changing() if options.fix else nullcontext()
         with changing:
             run.check(resume=options.resume)
@@ -146,7 +149,7 @@ least SETTLE seconds later, and never if it is too much: see --max-share."""
                 run.repair_settled()
         run.note()
         run.say_sum()
-        if unjudged or run.doubtful:
+        if unjudged or run.doubtful or not run.has_witness:
             return Exit.FAILED
         return Exit.NO if run.left else Exit.OK
 
@@ -171,6 +174,9 @@ class _Run:
         self._first_doubt: Doubtful | None = None
         self.doubtful = 0
         """How many entries could not be judged."""
+
+        self.has_witness = True
+        """Whether the backend, if there is one, is independent of the cache."""
 
         self.settled: SettledRepair | None = None
         """The repair of what the storage contradicts, if there is a backend."""
@@ -290,7 +296,7 @@ class _Run:
                 yield _(
                     "No problems found inside the cache. The registry's storage was not checked."
                 )
-        elif not count and not self.doubtful:
+        elif not count and not self.doubtful and self.has_witness:
             yield _("No problems found: the cache agrees with the registry's storage.")
 
 

@@ -17,6 +17,7 @@ from blobcache.doctor.collection import (
     read_collection,
 )
 from blobcache.management.subcommand import Exit
+from blobcache.management.witness import is_independent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,7 +62,7 @@ def read_collected(session: Session, path: str) -> Collected:
             )
             % {"count": collection.unknown_count, "line": collection.unknown[0]}
         )
-    if session.backend is not None:
+    if session.backend is not None and is_independent(session, session.backend):
         collection, is_sure = _asked(session, collection)
         if not is_sure:
             result = Exit.FAILED

@@ -152,3 +152,11 @@ class TestWithABackend:
         assert code == 2
         assert error.startswith("2 of them may still be stored, and were left out. The first: ")
         assert cleared == set()
+
+
+def test_aliases_are_found_whatever_algorithms_the_log_names(default_cache: Redis) -> None:
+    write_sample(default_cache)
+    write_alias(default_cache)
+    other = f"blob eligible for deletion: sha512:{'6' * 128}\n"
+    run("purge", "--gc-log", "-", "--yes", stdin=BLOB + other)
+    assert SHA512.encode() not in b" ".join(contents(default_cache))
