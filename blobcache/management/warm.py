@@ -27,7 +27,7 @@ _COLUMNS: tuple[Column[Case], ...] = (
     Column(gettext_lazy("Reason"), lambda row: row.reason, may_wrap=True),
 )
 
-_REMAINING = (Outcome.DIFFERS, Outcome.CHANGED)
+_REMAINING = (Outcome.DIFFERS, Outcome.CHANGED, Outcome.NO_LINKS)
 
 
 class Warming(Subcommand):
@@ -65,7 +65,7 @@ taken back if it is gone. Run it again after it was stopped: it goes on."""
         )
 
     def run(self, session: Session, options: Namespace) -> Exit:
-        """Warm to the end. `Exit.NO` if the cache has something else than the storage."""
+        """Warm to the end. `Exit.NO` if the cache has something else, or a name has no links."""
         warm = Warm.from_settings(
             session.registry, threads=options.threads, dry_run=options.dry_run
         )

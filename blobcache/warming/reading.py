@@ -82,6 +82,11 @@ class Batch(NamedTuple):
     is_last: bool
     """Whether it is the last batch of its repository."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the repository has no links at all."""
+        return self.number == 0 and not self.candidates and not self.cases
+
 
 class Reading:
     """The threads that read. Use it as a context manager: they end with it."""

@@ -51,6 +51,9 @@ class Outcome(StrEnum):
     OUT_OF_REACH = "out-of-reach"
     """A manifest of version 2, over HTTP, which answers for the blobs of a repository alone."""
 
+    NO_LINKS = "no-links"
+    """A repository that was named has no links: perhaps its name is wrong."""
+
     SKIPPED_NAME = "skipped-name"
     """A repository whose name the OCI distribution-spec does not allow."""
 

@@ -111,6 +111,7 @@ class Warm:
         self._journal: Journal | None = None
         self._progress = Progress(Place())
         self._has_place = False
+        self._are_named = False
         self.has_begun = False
         """Whether it was not refused, and has begun to read."""
 
@@ -164,6 +165,7 @@ class Warm:
         """
         self._interrupted = interrupted
         names = [RepositoryName(name) for name in dict.fromkeys(repositories)]
+        self._are_named = bool(names)
         if not self._dry_run:
             self._provider.rules.require_writable()
         place = self._require_root()
@@ -245,6 +247,8 @@ class Warm:
         self._read_count += batch.is_last
         for case in batch.cases:
             self._count(case)
+        if self._are_named and batch.is_empty:
+            self._count(Case(Outcome.NO_LINKS, batch.repository, None))
         planned = [
             (scope, self._missing(batch.repository, scope, candidates))
             for scope, candidates in self._scopes(batch)

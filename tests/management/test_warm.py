@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from io import StringIO
 from pathlib import Path
@@ -66,6 +67,25 @@ def test_what_could_not_be_judged_is_exit_code_2(default_cache: Redis, tmp_path:
     }
     assert (sums["links"], sums["added"], sums["corrupt-link"]) == (3, 2, 1)
     assert (sums["waiting"], sums["resumed"]) == (0, False)
+
+
+def test_a_repository_that_is_not_there_is_exit_code_1(
+    default_cache: Redis, tmp_path: Path
+) -> None:
+    with stored(tmp_path):
+        done = run("warm", "--repository", "team/wbe", "team/web")
+    assert done.rows[0] == ["team/wbe", "-", "no-links", "-"]
+    assert "Besides: 1 no-links." in done.out
+    assert done.code == 1
+
+
+def test_it_says_what_is_not_there(default_cache: Redis, tmp_path: Path) -> None:
+    with stored(tmp_path) as world:
+        shutil.rmtree(world.root / "repositories")
+        done = run("warm")
+    assert done.err.startswith("CommandError: The registry's storage is not there. (")
+    assert f"{world.root}/repositories is missing" in done.err
+    assert done.code == 2
 
 
 def test_it_says_where_it_went_on(default_cache: Redis, tmp_path: Path) -> None:

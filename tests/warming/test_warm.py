@@ -122,7 +122,7 @@ class TestLinks:
         assert world.counts(OTHER, OTHER) == {ADDED: 1}
         assert stats(OTHER, two)
         assert not stats(TEAM, one)
-        assert world.counts("team/none") == {}
+        assert world.counts("team/none") == {Outcome.NO_LINKS: 1}
         with pytest.raises(RepositoryNameInvalid):
             world.counts("no name")
 

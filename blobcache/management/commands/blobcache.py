@@ -21,7 +21,7 @@ from django.core.management.base import (
 )
 
 from blobcache.conf import DEFAULT_REGISTRY
-from blobcache.exceptions import BlobCacheError, CacheUnavailable, Reason
+from blobcache.exceptions import BackendUnavailable, BlobCacheError, CacheUnavailable, Reason
 from blobcache.management.check import Check
 from blobcache.management.descriptors import Clear, Set, Stat
 from blobcache.management.facts import Status, Summary
@@ -175,8 +175,9 @@ class _Parser(CommandParser):
 
 def _sentence(error: Exception) -> str:
     text = str(error)
-    if error.__cause__ is not None:
-        text = f"{text} ({error.__cause__})"
+    reason = error.reason if isinstance(error, BackendUnavailable) else ""
+    if why := reason or error.__cause__:
+        text = f"{text} ({why})"
     if isinstance(error, CacheUnavailable) and error.reason is Reason.NO_SCAN:
         text = f"{text} Allow the command SCAN for this Redis user."
     return escaped(text)
