@@ -106,6 +106,7 @@ $(MADE_WITH):
 	@touch $@
 
 $(VENV)/installed: requirements.txt pyproject.toml $(MADE_WITH)
+	@echo "Installing the packages into $(VENV). This happens once, and takes some minutes ..."
 	$(INSTALL) -r requirements.txt
 	@touch $@
 

@@ -43,7 +43,8 @@ class Page(NamedTuple):
     """The number of links."""
 
     uncached: int
-    """Links whose blobs the cache does not have in this repository."""
+    """Links whose blobs the cache does not have in this repository, and manifests that it does not
+    have at all."""
 
     next: str | None
     """The position of the last link; None at the end of the repository."""
@@ -66,7 +67,12 @@ class Contents:
         links = [*islice(self._backend.members(repository, after), _LINKS)]
         digests = sorted({link.digest for link in links})
         records = self._walk.read(repository, digests) if digests else []
-        uncached = sum(not record.is_member for record in records)
+        layers = {link.digest for link in links if link.kind is LinkKind.LAYER}
+        uncached = sum(
+            # Version 2 caches a manifest, but never makes it a member.
+            not each.is_member and (each.digest in layers or each.global_descriptor is None)
+            for each in records
+        )
         findings: list[Finding] = []
         doubtful: list[Doubtful] = []
         for link in links:

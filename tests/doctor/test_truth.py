@@ -502,6 +502,14 @@ class TestContents:
         assert last.progress.uncached == 3
         assert find(world) == {}
 
+    def test_a_manifest_is_cached_if_the_global_scope_has_it(self, world: World) -> None:
+        manifest = self.image(world, [])
+        *_, last = diagnosis(world).run()
+        assert last.progress.uncached == 1
+        world.cache_blob(manifest, 5)
+        *_, last = diagnosis(world).run()
+        assert last.progress.uncached == 0
+
     def test_the_same_is_found_in_steps_of_any_length(self, world: World) -> None:
         self.image(world, [b"one", b"two"])
         world.remove(layer_link("keep", digest_of(b"something that stays")))
