@@ -49,6 +49,7 @@ FIGURES = {
     "truth: read-through": ["miss in a repository", "its steps there", "hit"],
     "truth: lists": ["a link in a list", "bare: scandir and read", "memory of both lists"],
     "truth: a warm": ["a new descriptor", "a known one", "memory of a warm"],
+    "check of": ["an entry", "bare: SSCAN, HMGET, read and stat", "findings"],
     "HTTP: GET": [
         "bare view, anonymous",
         "scoped stat, session, superuser",
@@ -85,6 +86,7 @@ RATIOS = {
     "truth: read-through": ["miss / its steps"],
     "truth: lists": ["a link / bare", "links / 15,000 a second", "memory / 32 MB"],
     "truth: a warm": ["descriptors / 5,000 a second", "memory / 200 MB"],
+    "check of": ["entries / 10,000 a second", "memory / 200 MB"],
     "HTTP: GET": ["scoped stat / bare view, anonymous"],
     "HTTP: HEAD": ["scoped stat / bare view"],
     "hostile requests": ["the slowest / 50 ms"],
