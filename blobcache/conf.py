@@ -169,8 +169,8 @@ class RegistrySettings:
         default=100_000,
     )
     TRUTH = Setting(
-        "What the registry really stores: `None`, or a dictionary with `BACKEND`, the dotted path "
-        "of a class that can look, and its `OPTIONS`.",
+        "The backend that knows what the registry really stores: `None`, or a dictionary with "
+        "`BACKEND`, the dotted path of its class, and its `OPTIONS`.",
         optional(
             dotted("BACKEND", "a dictionary with BACKEND, a dotted path, and OPTIONS, a dictionary")
         ),
@@ -185,19 +185,19 @@ class RegistrySettings:
         see="docs/truth.md#which-links-count",
     )
     PROXY = Setting(
-        "Whether the registry is a pull-through cache of another one. There a missing link says "
-        "nothing, so only data that is gone counts.",
+        "Whether the registry is a pull-through cache of another one. There a missing link proves "
+        "nothing, so only missing data counts.",
         flag(),
         default=False,
     )
     SETTLE = Setting(
-        "Seconds between two looks at what the registry stores. Only what both of them show is "
-        "believed, since a registry changes its cache and its storage one after the other.",
+        "Seconds between two looks at what the registry stores. Only what both of them show "
+        "counts, since a registry changes its cache and its storage one after the other.",
         number("seconds", maximum=3600),
         default=10,
     )
     WARM_MEDIA_TYPES = Setting(
-        "Let `warm` write the media types that manifests say, if they begin with "
+        "Let `warm` write the media types that are in manifests, if they begin with "
         "`application/vnd.` and do not end in `+xml`. The registry sends them to browsers as they "
         "are.",
         flag(),
@@ -223,7 +223,7 @@ class RegistrySettings:
         default=3600,
     )
     BACKEND_TTL = Setting(
-        "Seconds for which a process remembers what the backend said of a blob.",
+        "Seconds for which a process remembers what the backend answered about a blob.",
         number("seconds", maximum=300),
         default=5,
     )

@@ -136,8 +136,8 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             Kind.UNLINKED_MEMBER,
             _("Not linked in the storage"),
             _(
-                "The cache lets the repository read a blob that the storage does not give to it, "
-                "as after a delete. This can make a deleted blob readable again."
+                "The cache lets the repository read a blob, but the repository has no link to it "
+                "in the storage, as after a delete. This can make a deleted blob readable again."
             ),
             _(
                 "The registry serves the blob although the repository may not read it. If the blob "

@@ -1,4 +1,4 @@
-"""The canary: a descriptor of nothing that shows whether a registry reads this very cache.
+"""The canary: a descriptor without a blob, to find out whether a registry reads this very cache.
 
 Each canary is in a repository of its own, whose name says when it was placed, and its digest is
 that of the name. So one that a killed process left behind can be found and removed.

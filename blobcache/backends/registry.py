@@ -290,7 +290,7 @@ class RegistryBackend:
     ) -> BinaryIO:
         """Return the blob's bytes from `start` on, at most `length` of them."""
         if start < 0 or (length is not None and length < 0):
-            raise ValueError("start and length are not negative.")
+            raise ValueError("start and length must not be negative.")
         digest = Digest(digest, allow_tarsum=self._allow_tarsum)
         if repository is None:
             raise _unavailable("Over HTTP a blob can only be read in a repository.")
@@ -335,7 +335,7 @@ class RegistryBackend:
     def repositories(self, after: str = "") -> Iterator[RepositoryName]:
         """Iterate over the registry's catalog, in the registry's order.
 
-        Names that are none are left out. Raises `BackendUnavailable` if we may not read it.
+        Invalid names are left out. Raises `BackendUnavailable` if we may not read it.
         """
         query = {"n": _PAGE} | ({"last": str(RepositoryName(after))} if after else {})
         with _translated():
@@ -376,9 +376,7 @@ class RegistryBackend:
         for page in self._pages(f"/v2/{quote(name)}/tags/list?n={_PAGE}", _pull(name)):
             for tag in texts(page, "tags"):
                 if not _TAG.fullmatch(tag):
-                    raise NoAnswer(
-                        Doubt.FAILED, f"{name} has the tag {quoted(tag)}, which is none."
-                    )
+                    raise NoAnswer(Doubt.FAILED, f"{name} has an invalid tag: {quoted(tag)}")
                 yield tag
 
     def _link(self, digest: Digest, name: RepositoryName) -> Iterator[StoredLink]:

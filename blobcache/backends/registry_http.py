@@ -1,8 +1,8 @@
 """Requests to a registry: bounded in time and size, logged in, and followed where they lead.
 
-Nothing of a server's answer is trusted. A request ends in time even if its answer drips, heads and
-bodies have a largest size, nothing is decompressed, credentials stay with the registry's origin,
-and an error that is raised here contains no request, so that it may be logged.
+Nothing of a server's answer is trusted. A request ends in time even if its answer comes byte by
+byte, heads and bodies have a largest size, nothing is decompressed, credentials stay with the
+registry's origin, and an error that is raised here contains no request, so that it may be logged.
 """
 
 from __future__ import annotations
@@ -380,7 +380,7 @@ class Client:
         if response.status == _UNAUTHORIZED:
             errors = (each.parameters.get("error") for each in self._challenges(response))
             why = next((f": {quoted(each)}" for each in errors if each), "")
-            raise NoAnswer(Doubt.DENIED, f"{request.shown}: we may not look there{why}.")
+            raise NoAnswer(Doubt.DENIED, f"{request.shown}: access is denied{why}.")
         return response
 
     def _challenges(self, response: BaseHTTPResponse) -> list[Challenge]:
@@ -444,7 +444,7 @@ class Client:
             origin = Origin.of(target)
         except ValueError:
             raise NoAnswer(
-                Doubt.FAILED, f"{request.shown}: redirects to what is no address."
+                Doubt.FAILED, f"{request.shown}: redirects to an invalid address."
             ) from None
         if Origin.of(request.url).scheme == "https" and origin.scheme == "http":
             raise NoAnswer(Doubt.FAILED, f"{request.shown}: redirects to {origin}, without TLS.")
@@ -504,7 +504,7 @@ def next_page(reply: Reply, url: str) -> str | None:
     except ValueError:
         is_own = False
     if not is_own:
-        raise NoAnswer(Doubt.FAILED, f"{reply.where}: the next page is of another server.")
+        raise NoAnswer(Doubt.FAILED, f"{reply.where}: the next page is on another server.")
     return target
 
 
@@ -537,7 +537,7 @@ def _explained(shown: str) -> Iterator[None]:
         else:
             failure = NoAnswer(Doubt.FAILED, f"{shown}: the answer is cut or malformed.")
     except (HTTPError, http.client.HTTPException, OSError, ValueError):
-        failure = NoAnswer(Doubt.FAILED, f"{shown}: no answer that can be read.")
+        failure = NoAnswer(Doubt.FAILED, f"{shown}: the answer cannot be read.")
     else:
         return
     raise failure from None

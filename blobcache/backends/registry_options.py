@@ -169,7 +169,7 @@ def check_options(settings: RegistrySettings) -> Iterator[CheckMessage]:
     for name in _FILES:
         if options.get(name) is not None and not Path(options[name]).exists():
             yield Error(
-                f"{where}['{name}'] is the path of nothing.",
+                f"{where}['{name}'] is a path that does not exist or cannot be read.",
                 hint="Correct the path, or let this process read the folder that it leads to.",
                 id="blobcache.E032",
             )
@@ -220,7 +220,7 @@ def _plain(found: RegistryOptions, where: str) -> Iterator[CheckMessage]:
         )
     else:
         yield Warning(
-            f"{where}['url'] is an http address: whoever is on the way can change the answers.",
+            f"{where}['url'] is an http address: anybody on the way can change the answers.",
             hint="Use https, or a registry on this machine.",
             id="blobcache.W030",
         )

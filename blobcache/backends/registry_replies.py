@@ -95,7 +95,7 @@ def size_of(reply: Reply) -> int:
         raise NoAnswer(Doubt.FAILED, f"{reply.where}: {reply.status}, but not the first byte.")
     is_page = reply.headers.get("Content-Type", "").lower().startswith("text/html")
     if is_page and (reply.is_redirected or "Docker-Content-Digest" not in reply.headers):
-        raise NoAnswer(Doubt.FAILED, f"{reply.where}: {reply.status} with a page.")
+        raise NoAnswer(Doubt.FAILED, f"{reply.where}: {reply.status} with an HTML page.")
     return size
 
 
@@ -163,7 +163,7 @@ def document(reply: Reply) -> dict[str, object]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise NoAnswer(Doubt.FAILED, f"{reply.where}: no JSON object of a bearable size.")
+        raise NoAnswer(Doubt.FAILED, f"{reply.where}: not a JSON object, or too large.")
     return found
 
 

@@ -211,7 +211,7 @@ class S3Lister:
     def _strange(self, path: str) -> Unreadable:
         """Return the failure for an answer that S3 would not have made, but a proxy may have."""
         key = self._shown(self._prefix + path)
-        return Unreadable(Doubt.FAILED, f"{key}: the answer is not what S3 answers")
+        return Unreadable(Doubt.FAILED, f"{key}: this is not an answer of S3")
 
     def _first(self, prefix: str, start: str = "") -> str | None:
         """Return the first key that begins with the prefix; None if there is none."""
@@ -244,9 +244,7 @@ class S3Lister:
             wanted["ContinuationToken"] = page["NextContinuationToken"]
             empty = empty + 1 if end == last else 0
             last = end
-        raise Unreadable(
-            Doubt.FAILED, f"{self._shown(prefix)}: the list is not one of S3, in order"
-        )
+        raise Unreadable(Doubt.FAILED, f"{self._shown(prefix)}: this is not a list of S3 in order")
 
     @contextmanager
     def _failures(self, path: str) -> Iterator[None]:
@@ -268,7 +266,7 @@ class S3Lister:
         key = self._prefix + path
         found = self._first(key)
         if found == key:
-            return Unreadable(Doubt.FAILED, f"{self._shown(key)}: the list has it, but 404")
+            return Unreadable(Doubt.FAILED, f"{self._shown(key)}: it is listed, but 404")
         if found is not None and self._first(f"{key}/") is not None:
             return NotAFile(path)
         self.root()

@@ -130,7 +130,9 @@ class StorageBackend:
         digest = Digest(digest)
         name = None if repository is None else RepositoryName(repository)
         if digest.algorithm not in ALGORITHMS:
-            return Unknown(Doubt.SCOPE, f"{digest} is of an algorithm that is not stored.")
+            return Unknown(
+                Doubt.SCOPE, f"{digest} has an algorithm that no registry stores data under."
+            )
         if name is not None:
             return self._stat_linked(name, digest)
         answer = self._stat_data(digest)
@@ -151,7 +153,7 @@ class StorageBackend:
     ) -> BinaryIO:
         """Return the blob's bytes from `start` on, at most `length` of them."""
         if start < 0 or (length is not None and length < 0):
-            raise ValueError("start and length are not negative.")
+            raise ValueError("start and length must not be negative.")
         digest = Digest(digest)
         if repository is not None or not _is_canonical(digest):
             answer = self.stat(digest, repository)
@@ -242,7 +244,7 @@ class StorageBackend:
         if link.target is None:
             return Unknown(
                 Doubt.LINK,
-                f"{link.evidence} does not hold the digest that it is filed under, nor an alias",
+                f"{link.evidence} contains no digest, or that of another blob",
                 link.damage,
             )
         return self._stat_data(link.target, kind)
@@ -378,7 +380,7 @@ def _check_storage(
         path = django_settings.STORAGES[alias]["BACKEND"]
     except (KeyError, TypeError):
         yield Error(
-            f"{where}['storage'] is {alias!r}, which is no entry of STORAGES.",
+            f"{where}['storage'] is {alias!r}, which is not an entry of STORAGES.",
             hint="Add a Storage whose location is the registry's 'rootdirectory'.",
             id="blobcache.E022",
         )

@@ -184,7 +184,7 @@ class Login:
             if refused is None:
                 self._is_basic = True
                 return self._credentials.header()
-        raise NoAnswer(Doubt.DENIED, f"{self._origin} refused to let us in.")
+        raise NoAnswer(Doubt.DENIED, f"{self._origin} refused the login.")
 
     def _token(
         self, challenge: Challenge, scope: str, refused: Secret | None, deadline: Deadline
@@ -216,7 +216,7 @@ class Login:
         except ValueError:
             raise NoAnswer(
                 Doubt.DENIED,
-                f"{self._origin} names the realm {quoted(realm)}, which is no address.",
+                f"{self._origin} names the realm {quoted(realm)}, which is not an address.",
             ) from None
         is_allowed = origin.host == self._origin.host or origin[1:] in self._token_hosts
         if not is_allowed:
@@ -250,7 +250,7 @@ class Login:
             raise NoAnswer(Doubt.FAILED, f"{where} issued no token: {reply.status}.")
         token, life = _read(reply.body)
         if token is None:
-            raise NoAnswer(Doubt.FAILED, f"{where} answered with something that is no token.")
+            raise NoAnswer(Doubt.FAILED, f"{where} answered without a token that can be used.")
         return _Token(Secret(f"Bearer {token}"), begun + life * _MARGIN)
 
 

@@ -161,8 +161,8 @@ class SettledRepair:
         """
         if self._provider.rules.role == "primary" and not self._safety.force_primary:
             raise RepairRefused(
-                "This registry is a primary store, so nothing fills in again what a repair clears. "
-                "Use --force-primary if the storage is known to be right."
+                "With the role 'primary' nothing fills again what a repair clears. Use "
+                "--force-primary if you are sure that this is the registry's storage, and complete."
             )
         self.require_witness()
         if not self._safety.force:
@@ -176,7 +176,7 @@ class SettledRepair:
         self._removals.require_writable()
         witness = self._backend.witness(self._provider)
         if not witness.is_independent:
-            raise RepairRefused(f"The backend is no witness against this cache. {witness.reason}")
+            raise RepairRefused(f"The backend cannot judge this cache. {witness.reason}")
 
     def _require_share(self, compared: int) -> None:
         counts = self._pending.by_repository

@@ -51,11 +51,12 @@ class Check(Subcommand):
     help = "find problems in the cache, and repair them with --fix"
     description = """\
 Find problems in the cache. If the setting TRUTH names a backend, the cache is
-compared with what the registry really stores; else the storage is not checked.
+compared with what the registry really stores; otherwise only the cache is
+checked.
 
 With --fix each finding is checked again, and what is still wrong is cleared.
-What is wrong by the storage is cleared at the end, after a second look at
-least SETTLE seconds later, and never if it is too much: see --max-share."""
+What the storage contradicts is cleared at the end, after a second look at
+least SETTLE seconds later, and not if it is too much: see --max-share."""
     example = "manage.py blobcache check --repository team/app --kind corrupt size-mismatch"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -90,17 +91,17 @@ least SETTLE seconds later, and never if it is too much: see --max-share."""
             const=100,
             default=0,
             metavar="PERCENT",
-            help="also read the data of so many blobs, and compare it with their digests "
-            "(default without a number: 100)",
+            help="also read the data of that percentage of the blobs, and compare it with their "
+            "digests (without a number: of all blobs)",
         )
         parser.add_argument(
             "--resume",
             action="store_true",
-            help="go on where the last check with the same options was interrupted",
+            help="continue where the last check with the same options was interrupted",
         )
         parser.add_argument("--fix", action="store_true", help="repair the findings")
         parser.add_argument(
-            "--yes", action="store_true", help="do not ask; needed where nobody can answer"
+            "--yes", action="store_true", help="do not ask; required if nobody can answer"
         )
         parser.add_argument(
             "--max-share",
@@ -110,7 +111,7 @@ least SETTLE seconds later, and never if it is too much: see --max-share."""
             help="clear nothing if the storage contradicts more than this share of the entries, "
             "of all or of one repository (default: %(default)s; 20 entries are always allowed)",
         )
-        parser.add_argument("--force", action="store_true", help="clear more than that")
+        parser.add_argument("--force", action="store_true", help="ignore --max-share")
         parser.add_argument(
             "--force-primary",
             action="store_true",
@@ -138,7 +139,7 @@ least SETTLE seconds later, and never if it is too much: see --max-share."""
         for kind in sorted(unjudged):
             session.warn(_unjudged(kind, has_backend=backend is not None) % {"kind": kind})
         if options.fix:
-            session.confirm(_("What is found is cleared, if it is still wrong then. Go on?"))
+            session.confirm(_("Findings will be cleared if they are still wrong then. Continue?"))
         run = _Run(session, diagnosis, options)
         if diagnosis.is_compared and backend is not None:
             run.has_witness = is_independent(session, backend)

@@ -139,7 +139,7 @@ class Session:
         if self._yes:
             return
         if self.has_read_stdin or not self.stdin.isatty():
-            raise usage_error("Nothing was changed, since nobody can be asked here: use --yes.")
+            raise usage_error("Nothing was changed, because nobody can answer here: use --yes.")
         self._stderr.write(f"{escaped(question)} [y/N] ")
         self._stderr.flush()
         if self.stdin.readline(80).strip().lower() not in _AGREED:

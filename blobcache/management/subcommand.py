@@ -60,7 +60,7 @@ class Subcommand(ABC):
 def add_confirmation(parser: ArgumentParser) -> None:
     """Add ``--yes`` and ``--dry-run``, for a subcommand that calls `Session.confirm`."""
     parser.add_argument(
-        "--yes", action="store_true", help="do not ask; needed where nobody can answer"
+        "--yes", action="store_true", help="do not ask; required if nobody can answer"
     )
     parser.add_argument("--dry-run", action="store_true", help="only print what would be changed")
 

@@ -70,7 +70,7 @@ taken back if it is gone. Run it again after it was stopped: it goes on."""
             session.registry, threads=options.threads, dry_run=options.dry_run
         )
         if not warm.is_complete:
-            session.warn("This backend names only what is tagged, so the rest is not warmed.")
+            session.warn("This backend lists only what is tagged. Nothing else is warmed.")
 
         def interrupted(waiting: int) -> None:
             session.warn(
@@ -100,7 +100,7 @@ def _show(session: Session, report: Report, *, dry_run: bool) -> None:
         session.table((), lambda row: row).add([total | sums])
         return
     if report.is_resumed:
-        session.say("It went on where a former warm had stopped.")
+        session.say("It continued where an earlier warm had stopped.")
     added = "would be added" if dry_run else "added"
     session.say(
         f"Read {report.links} links: {counts[Outcome.ADDED]} {added}, "
@@ -112,7 +112,7 @@ def _show(session: Session, report: Report, *, dry_run: bool) -> None:
         if counts[outcome] and outcome not in (Outcome.ADDED, Outcome.KNOWN)
     ]
     if others:
-        session.say(f"Besides: {', '.join(others)}.")
+        session.say(f"Also: {', '.join(others)}.")
     if report.waiting:
         session.say("Run it again for the second looks that could not be made.")
 

@@ -79,7 +79,7 @@ def read_events(body: bytes) -> list[Event | Malformed]:
     try:
         envelope = json.loads(body)
     except (ValueError, RecursionError):  # the former also for what is not UTF-8
-        return [Malformed(f"the envelope is no JSON: {_shown(body)}")]
+        return [Malformed(f"the envelope is not JSON: {_shown(body)}")]
     events = envelope.get("events") if isinstance(envelope, dict) else None
     if not isinstance(events, list):
         return [Malformed(f"the envelope has no list of events: {_shown(body)}")]

@@ -20,7 +20,7 @@ with suppress(ImportError):  # without the extra
     _prometheus = import_module("prometheus_client")
     _events = _prometheus.Counter(
         "blobcache_notifications_total",
-        "Events that registries have sent, by what became of them.",
+        "Events that registries have sent, by outcome.",
         ["registry", "action", "outcome"],
     )
     _lags = _prometheus.Histogram(

@@ -270,8 +270,8 @@ class Lookups:
         if self._circuit.is_open and not was_open:
             self._metrics.show_circuit(is_open=True)
             _log.warning(
-                "The backend of '%s' keeps failing: it is left alone, but for one call every %g "
-                "seconds.",
+                "The backend of '%s' keeps failing: until it answers, it is called only once every "
+                "%g seconds.",
                 self._registry,
                 self.limits.pause,
             )
@@ -362,7 +362,7 @@ def unavailable(digest: str, repository: str | None, *, pause: float = 0) -> Bac
     """Return the error for a blob that nobody could be asked about; it names no backend."""
     where = "" if repository is None else f" in the repository {repository}"
     return BackendUnavailable(
-        f"It cannot be found out at the moment whether the blob {digest} exists{where}. "
+        f"At the moment it is not known whether the blob {digest} exists{where}. "
         "Try again shortly.",
         {"digest": str(digest), **({} if repository is None else {"repository": str(repository)})},
         retry_after=max(1, ceil(pause)),

@@ -156,7 +156,7 @@ def _backend_families() -> tuple[Any, Any, Any]:
         ),
         prometheus.Gauge(
             "blobcache_backend_circuit_open",
-            "Whether the backend is left alone, since it kept failing.",
+            "Whether the backend is not called because it keeps failing.",
             ["registry"],
             multiprocess_mode="livemax",
         ),

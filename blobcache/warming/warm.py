@@ -128,7 +128,7 @@ class Warm:
         backend = get_backend(registry)
         if backend is None:
             raise WarmRefused(
-                f"{settings}['TRUTH'] does not say what the registry '{registry}' stores."
+                f"{settings}['TRUTH'] names no backend for the registry '{registry}'."
             )
         if settings.PROXY and not backend.is_complete:
             raise WarmRefused(
@@ -171,7 +171,7 @@ class Warm:
         place = self._require_root()
         witness = self._backend.witness(self._provider)
         if not witness.is_independent:
-            raise WarmRefused(f"What the cache says must not fill the cache. {witness.reason}")
+            raise WarmRefused(f"The backend must not depend on this cache. {witness.reason}")
         if self._dry_run:
             self._read(names, Place(), progress)
             return self.report

@@ -69,9 +69,9 @@ def test_e021_an_option_is_wrong(options: dict[Any, Any], words: str) -> None:
 @pytest.mark.parametrize(
     ("storages", "words"),
     [
-        ({}, "no entry of STORAGES"),
-        ({"registry": None}, "no entry of STORAGES"),
-        ({"registry": {}}, "no entry of STORAGES"),
+        ({}, "not an entry of STORAGES"),
+        ({"registry": None}, "not an entry of STORAGES"),
+        ({"registry": {}}, "not an entry of STORAGES"),
         ({"registry": {"BACKEND": "nowhere.Storage"}}, "No module named 'nowhere'"),
         ({"registry": {"BACKEND": "pathlib.Path"}}, "which is not a Storage."),
     ],

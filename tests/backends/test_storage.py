@@ -166,7 +166,7 @@ def test_only_what_is_there_can_be_read(tree: Path) -> None:
         assert unavailable.value.reason
         assert unavailable.value.reason not in unavailable.value.message
     for start, length in ((-1, None), (0, -1)):
-        with pytest.raises(ValueError, match="not negative"):
+        with pytest.raises(ValueError, match="must not be negative"):
             backend(tree).open(digest_of(b""), start=start, length=length)
 
 

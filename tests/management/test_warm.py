@@ -50,7 +50,7 @@ def test_what_differs_is_a_row_and_exit_code_1(default_cache: Redis, tmp_path: P
     assert done.code == 1
     row, *sums = done.rows
     assert row[:3] == ["team/web", HELLO, "differs"]
-    assert sums == [["Read 1 links: 0 added, 0 already there."], ["Besides: 1 differs."]]
+    assert sums == [["Read 1 links: 0 added, 0 already there."], ["Also: 1 differs."]]
 
 
 def test_what_could_not_be_judged_is_exit_code_2(default_cache: Redis, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_it_says_where_it_went_on(default_cache: Redis, tmp_path: Path) -> None:
             default_cache.hset(CatalogKeys.of().warm, name, value)
         done = run("warm")
     assert done.code == 0
-    assert done.out.startswith("It went on where a former warm had stopped.\n")
+    assert done.out.startswith("It continued where an earlier warm had stopped.\n")
 
 
 def test_progress_is_shown_on_a_terminal(default_cache: Redis, tmp_path: Path) -> None:
@@ -123,9 +123,9 @@ def test_an_interrupt_says_what_it_waits_for(
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({}, "does not say what the registry 'default' stores"),
-        (MEMORY, "does not say what"),
-        ({"READ_ONLY": True}, "does not say what"),
+        ({}, "names no backend for the registry 'default'"),
+        (MEMORY, "names no backend"),
+        ({"READ_ONLY": True}, "names no backend"),
     ],
 )
 def test_without_a_backend_there_is_nothing_to_warm_from(
