@@ -227,7 +227,7 @@ class TestSingleDangers:
         assert after == before
         names = {name for name in dir(Backend) if not name.startswith("_")}
         assert names == {
-            *("blobs", "check", "from_settings", "members", "open"),
+            *("blobs", "check", "concurrency", "from_settings", "members", "open"),
             *("repositories", "root", "stat", "witness"),
         }
 
