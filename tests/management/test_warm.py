@@ -75,7 +75,7 @@ def test_a_repository_that_is_not_there_is_exit_code_1(
     with stored(tmp_path):
         done = run("warm", "--repository", "team/wbe", "team/web")
     assert done.rows[0] == ["team/wbe", "-", "no-links", "-"]
-    assert "Besides: 1 no-links." in done.out
+    assert "Also: 1 no-links." in done.out
     assert done.code == 1
 
 
