@@ -14,6 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from drf_spectacular.authentication import BasicScheme
 from rest_framework import authentication
 from rest_framework.exceptions import AuthenticationFailed, Throttled
 
@@ -44,6 +45,12 @@ class BasicAuthentication(authentication.BasicAuthentication):
             if getattr(plain, "axes_locked_out", False):
                 raise Throttled(_seconds(), "Too many failed logins.") from None
             raise
+
+
+class _Scheme(BasicScheme):
+    """Describes `BasicAuthentication` in the schema. A subclass registers itself."""
+
+    target_class = "project.logins.BasicAuthentication"
 
 
 def locked_out(

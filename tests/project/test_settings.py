@@ -22,6 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.test import RequestFactory, override_settings
 from django.utils.crypto import get_random_string
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -33,6 +34,7 @@ from blobcache.api.views import LIST, STAT, WRITE
 from blobcache.checks import check_settings
 from project import embedded
 from project import settings as portal_settings
+from project.logins import BasicAuthentication
 from tests.servers import cache_at
 
 ROOT = Path(__file__).parents[2]
@@ -263,3 +265,9 @@ def test_a_restart_of_redis_is_not_noticed() -> None:
         client.ping()
         server.restart()
         assert client.ping()
+
+
+def test_the_schema_knows_how_the_demo_accepts_passwords() -> None:
+    scheme = OpenApiAuthenticationExtension.get_match(BasicAuthentication())
+    assert scheme is not None
+    assert scheme.name == "basicAuth"
