@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.utils.translation import gettext_lazy as _
 
-from blobcache.findings import SEVERITIES, Kind, Outcome, Part, Severity
+from blobcache.findings import REPORT_ONLY_KINDS, SEVERITIES, Kind, Outcome, Part, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +22,7 @@ __all__ = [
     "SEVERITY_LABELS",
     "Explanation",
     "describe",
+    "describe_outcome",
 ]
 
 
@@ -245,6 +246,14 @@ OUTCOMES: Mapping[Outcome, _StrPromise] = {
     Outcome.KEPT: _("Skipped, because its data could not be restored"),
     Outcome.DOUBTFUL: _("Skipped, because the storage could not be asked again"),
 }
+
+
+def describe_outcome(kind: Kind, outcome: Outcome) -> str:
+    """Return what a repair did with a finding of this kind."""
+    if outcome is Outcome.KEPT and kind in REPORT_ONLY_KINDS:
+        return str(_("Only reported"))
+    return str(OUTCOMES[outcome])
+
 
 _PARTS: Mapping[Part, _StrPromise] = {
     Part.KEY: _("The blob's key has the wrong type."),

@@ -18,7 +18,7 @@ from blobcache.doctor.saved import SavedCheck
 from blobcache.doctor.scan import Diagnosis
 from blobcache.doctor.settled import MAX_SHARE, Safety, SettledRepair, needs_settling
 from blobcache.exceptions import BlobCacheError
-from blobcache.finding_texts import OUTCOMES, describe
+from blobcache.finding_texts import OUTCOMES, describe, describe_outcome
 from blobcache.findings import (
     DEFAULT_KINDS,
     FINDING_KINDS,
@@ -331,7 +331,9 @@ _COLUMNS: tuple[Column[_Row], ...] = (
     Column(gettext_lazy("Details"), lambda row: describe(row.finding), may_wrap=True),
     Column(
         gettext_lazy("Result"),
-        lambda row: None if row.outcome is None else OUTCOMES[row.outcome],
+        lambda row: (
+            None if row.outcome is None else describe_outcome(row.finding.kind, row.outcome)
+        ),
         may_wrap=True,
     ),
 )

@@ -75,6 +75,13 @@ def test_a_lie_is_found_and_cured(world: World, waits: list[float]) -> None:
     assert run("check").code == 0
 
 
+def test_what_only_the_storage_can_cure_is_only_reported(world: World, waits: list[float]) -> None:
+    digest = world.push("team/app", b"content")
+    world.write(layer_link("team/app", digest), b"rubbish")
+    (row, *_) = run("check", "--fix", "--yes").rows
+    assert (row[1], row[5]) == ("corrupt-link", "Only reported")
+
+
 def test_too_much_is_refused_and_shown(world: World, waits: list[float]) -> None:
     digests = unlinked(world, 21)
     done = run("check", "--fix", "--yes")
