@@ -15,6 +15,7 @@ from blobcache.backends.registry_options import OPTIONS, RegistryOptions
 from blobcache.backends.remote import Origin, Secret
 from blobcache.checks import check_settings
 from blobcache.conf import RegistrySettings
+from tests.test_checks import GOOD
 
 URL = "https://registry.example.com"
 SECRET = "hunter2-hunter2"
@@ -22,7 +23,7 @@ SECRET = "hunter2-hunter2"
 
 def configured(**options: Any) -> Any:
     truth = {"BACKEND": "blobcache.backends.registry.RegistryBackend", "OPTIONS": options}
-    return override_settings(BLOBCACHE={"default": {"TRUTH": truth}})
+    return override_settings(BLOBCACHE={"default": {"TRUTH": truth}}, CACHES=GOOD)
 
 
 def messages(**options: Any) -> list[tuple[str | None, str]]:
