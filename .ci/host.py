@@ -110,7 +110,7 @@ def use(server: str) -> None:
             python("manage.py", "blobcache", "reindex")
             python("manage.py", "blobcache", "check")
             python("manage.py", "shell", "--no-imports", "-c", USE)
-            python("manage.py", "blobcache", "check", "--fix")
+            python("manage.py", "blobcache", "check", "--fix", "--yes")
         finally:
             running.terminate()
 

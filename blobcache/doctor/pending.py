@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from weakref import finalize
 
 from blobcache.exceptions import BlobCacheError
 from blobcache.findings import Finding
@@ -73,9 +74,17 @@ class Pending:
         if self._database is None:
             import sqlite3  # noqa: PLC0415 - some systems ship it as a separate package
 
-            self._database = sqlite3.connect("")  # its own name for a temporary file
+            # Its own name for a temporary file. It may be collected in another thread.
+            self._database = sqlite3.connect("", check_same_thread=False)
+            self._close = finalize(self, self._database.close)
             self._database.execute(_SCHEMA)
         return self._database
+
+    def close(self) -> None:
+        """Forget the findings, and delete the file. It is also done when this is collected."""
+        if self._database is not None:
+            self._close()
+            self._database, self._count = None, 0
 
 
 def _finding(identity: str, facts: str, is_repairable: int) -> Finding:

@@ -146,6 +146,10 @@ class SettledRepair:
         self._has_absent |= finding.kind in _ABSENT
         self._first_look = self._now()
 
+    def close(self) -> None:
+        """Forget the findings, and free what they take on disk."""
+        self._pending.close()
+
     def __len__(self) -> int:
         return len(self._pending)
 

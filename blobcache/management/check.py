@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -144,7 +144,7 @@ least SETTLE seconds later, and not if it is too much: see --max-share."""
         if diagnosis.is_compared and backend is not None:
             run.has_witness = is_independent(session, backend)
         changing = session.changing() if options.fix else nullcontext()
-        with changing:
+        with changing, closing(run):
             run.check(resume=options.resume)
             if run.settled:
                 run.repair_settled()
@@ -234,6 +234,11 @@ class _Run:
             for number, done in enumerate(self.settled.run(), 1):
                 self._write(done)
                 progress.update(number, number / len(self.settled))
+
+    def close(self) -> None:
+        """Free what the findings take on disk."""
+        if self.settled is not None:
+            self.settled.close()
 
     def note(self) -> None:
         """Note the result beside the index, if it is about the whole cache."""
