@@ -77,7 +77,7 @@ class CheckRequestSerializer(StrictSerializer):
     repositories = serializers.ListField(
         child=StrictStringField(), required=False, max_length=MAX_REPOSITORIES
     )
-    kinds = serializers.ListField(child=StrictStringField(), required=False)
+    kinds = serializers.ListField(child=NamedChoiceField("BlobCacheKind", _KINDS), required=False)
     cursor = StrictStringField(
         required=False, allow_null=True, help_text="The cursor in `next` of the step before."
     )
@@ -206,7 +206,8 @@ class DoctorViewSet(RegistryViewSet):
         """
         body = self.get_validated_data(request)
         names = sorted({RepositoryName(name) for name in body.get("repositories", ())})
-        kinds = _kinds(body.get("kinds"))
+        asked = body.get("kinds")
+        kinds = None if asked is None else [Kind(kind) for kind in asked]
         backend = get_backend(self.registry)
         diagnosis = Diagnosis(self.browsable, names, kinds, backend=backend)
         scope = CursorScope(self.registry, "doctor", *names, "", *sorted(diagnosis.kinds))
@@ -245,18 +246,6 @@ def _represent_repair(step: RepairStep) -> dict[str, Any]:
         "left": [each.id for each in step.left],
         "wait": step.wait,
     }
-
-
-def _kinds(texts: Sequence[str] | None) -> list[Kind] | None:
-    if texts is None:
-        return None
-    for text in texts:
-        if text not in FINDING_KINDS:
-            raise BodyInvalid(
-                f"The body has the unknown kind {quoted(text)}; there are "
-                f"{', '.join(FINDING_KINDS)}."
-            )
-    return [Kind(text) for text in texts]
 
 
 def _findings(texts: Sequence[str]) -> list[Finding]:
