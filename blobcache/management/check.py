@@ -8,7 +8,6 @@ from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -28,9 +27,11 @@ from blobcache.findings import (
     Outcome,
     Severity,
 )
-from blobcache.management.subcommand import Exit, Subcommand
+from blobcache.management.reading import add_repositories
+from blobcache.management.subcommand import Exit, Subcommand, usage_error
 from blobcache.management.witness import is_independent
 from blobcache.management.writing import Column
+from blobcache.parsing import whole_number
 from blobcache.raw import quoted
 
 if TYPE_CHECKING:
@@ -61,14 +62,7 @@ least SETTLE seconds later, and not if it is too much: see --max-share."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add what narrows the check, and ``--fix``."""
-        parser.add_argument(
-            "--repository",
-            dest="repositories",
-            nargs="+",
-            action="extend",
-            metavar="NAME",
-            help="check only the blobs of these repositories",
-        )
+        add_repositories(parser, "check only the blobs of these repositories")
         parser.add_argument(
             "--kind",
             dest="kinds",
@@ -122,14 +116,14 @@ least SETTLE seconds later, and not if it is too much: see --max-share."""
         """Write each finding. `Exit.NO` if some are not repaired."""
         provider, backend = session.browsable, session.backend
         if options.resume and options.fix:
-            raise CommandError("--resume and --fix do not go together.", returncode=Exit.FAILED)
+            raise usage_error("--resume and --fix do not go together.")
+        if options.quick and options.repositories:
+            raise usage_error("--quick and --repository do not go together.")
         if options.deep and backend is None:
-            raise CommandError(
-                "--deep needs a backend: see the setting TRUTH.", returncode=Exit.FAILED
-            )
+            raise usage_error("--deep needs a backend: see the setting TRUTH.")
         diagnosis = Diagnosis(
             provider,
-            options.repositories or (),
+            options.repositories,
             options.kinds,
             backend=backend,
             deep=options.deep,
@@ -137,7 +131,7 @@ least SETTLE seconds later, and not if it is too much: see --max-share."""
         )
         unjudged = frozenset(options.kinds or ()) - diagnosis.kinds
         for kind in sorted(unjudged):
-            session.warn(_unjudged(kind, has_backend=backend is not None) % {"kind": kind})
+            session.warn(_unjudged(kind, diagnosis) % {"kind": kind})
         if options.fix:
             session.confirm(_("Findings will be cleared if they are still wrong then. Continue?"))
         run = _Run(session, diagnosis, options)
@@ -146,8 +140,7 @@ least SETTLE seconds later, and not if it is too much: see --max-share."""
         changing = session.changing() if options.fix else nullcontext()
         with changing, closing(run):
             run.check(resume=options.resume)
-            if run.settled:
-                run.repair_settled()
+            run.repair_settled()
         run.note()
         run.say_sum()
         if unjudged or run.doubtful or not run.has_witness:
@@ -307,16 +300,20 @@ class _Run:
 
 
 def _percent(text: str) -> int:
-    digits = text.removesuffix("%")
-    if not (digits.isascii() and digits.isdigit()) or int(digits[:4]) > 100:  # noqa: PLR2004
+    number = whole_number(text.removesuffix("%"), max_digits=3)
+    if number is None or number > 100:  # noqa: PLR2004
         raise ArgumentTypeError(f"{quoted(text)} is not a number from 0 to 100.")
-    return int(digits)
+    return number
 
 
-def _unjudged(kind: Kind, *, has_backend: bool) -> str:
-    if kind in TRUTH_KINDS and not has_backend:
+def _unjudged(kind: Kind, diagnosis: Diagnosis) -> str:
+    if kind in TRUTH_KINDS and diagnosis.backend is None:
         return _("%(kind)s cannot be checked without a backend: see the setting TRUTH.")
-    return _("%(kind)s cannot be checked in single repositories.")
+    if diagnosis.is_quick:
+        return _("%(kind)s cannot be checked with --quick.")
+    if diagnosis.repositories:
+        return _("%(kind)s cannot be checked in single repositories.")
+    return _("%(kind)s cannot be checked with the settings of this registry.")
 
 
 class _Row(NamedTuple):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from django.core.management.base import CommandError
 from django.utils.translation import ngettext
 
 from blobcache.doctor.collection import (
@@ -16,7 +14,8 @@ from blobcache.doctor.collection import (
     find_aliases,
     read_collection,
 )
-from blobcache.management.subcommand import Exit
+from blobcache.management.reading import raw_lines
+from blobcache.management.subcommand import Exit, usage_error
 from blobcache.management.witness import is_independent
 
 if TYPE_CHECKING:
@@ -109,20 +108,13 @@ def _opened(session: Session, path: str) -> Iterator[BinaryIO | TextIO]:
         with open(path, "rb") as file:  # noqa: PTH123 - a path of the caller's, as it is
             yield file
     except OSError as error:
-        raise CommandError(
-            f"The log cannot be read: {error.strerror}: {path}", returncode=Exit.FAILED
-        ) from error
+        raise usage_error(f"The log cannot be read: {error.strerror}: {path}") from error
 
 
 def _lines(file: BinaryIO | TextIO) -> Iterator[bytes]:
-    for number in count(1):
-        line = file.readline(MAX_LOG_LINE + 1)
-        if not line:
-            return
-        raw = line.encode("utf-8", "backslashreplace") if isinstance(line, str) else line
-        if len(raw) > MAX_LOG_LINE:
-            raise CommandError(
-                f"Nothing was done. Line {number} of the log is longer than {MAX_LOG_LINE} bytes.",
-                returncode=Exit.FAILED,
+    for number, line in raw_lines(file, MAX_LOG_LINE):
+        if len(line) > MAX_LOG_LINE:
+            raise usage_error(
+                f"Nothing was done. Line {number} of the log is longer than {MAX_LOG_LINE} bytes."
             )
-        yield raw
+        yield line

@@ -32,9 +32,11 @@ __all__ = [
     "Target",
     "add_digests",
     "add_limit",
+    "add_repositories",
     "add_repository",
     "chunked",
     "parse_number",
+    "raw_lines",
     "read_digests",
     "read_targets",
 ]
@@ -77,6 +79,19 @@ def add_digests(parser: ArgumentParser, *, pairs: bool, is_needed: bool = True) 
 def add_repository(parser: ArgumentParser, help_text: str) -> None:
     """Add ``--repository`` for one name."""
     parser.add_argument("--repository", metavar="NAME", help=help_text)
+
+
+def add_repositories(parser: ArgumentParser, help_text: str) -> None:
+    """Add ``--repository`` for several names, as ``repositories``."""
+    parser.add_argument(
+        "--repository",
+        dest="repositories",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help=help_text,
+    )
 
 
 def add_limit(parser: ArgumentParser) -> None:
@@ -161,14 +176,19 @@ def read_targets(
     return list(found)
 
 
+def raw_lines(source: BinaryIO | TextIO, longest: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the number and the bytes of each line; of a longer one only `longest` + 1 bytes."""
+    for number in count(1):
+        line = source.readline(longest + 1)
+        if not line:
+            return
+        yield number, line.encode("utf-8", "backslashreplace") if isinstance(line, str) else line
+
+
 def _lines(stream: TextIO) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the words of each line that has any."""
     source = cast("BinaryIO | TextIO", getattr(stream, "buffer", stream))
-    for number in count(1):
-        line = source.readline(MAX_LINE + 1)
-        if not line:
-            return
-        raw = line.encode("utf-8", "backslashreplace") if isinstance(line, str) else line
+    for number, raw in raw_lines(source, MAX_LINE):
         if len(raw) > MAX_LINE:
             raise _line_error(number, f"it is longer than {MAX_LINE} bytes.")
         if number > MAX_LINES:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from blobcache.management.reading import number_up_to
+from blobcache.management.reading import add_repositories, number_up_to
 from blobcache.management.subcommand import Exit, Subcommand
 from blobcache.management.writing import Column
 from blobcache.warming.report import Case, Outcome, Report
@@ -44,15 +44,7 @@ taken back if it is gone. Run it again after it was stopped: it goes on."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add what narrows it."""
-        parser.add_argument(
-            "--repository",
-            dest="repositories",
-            nargs="+",
-            action="extend",
-            default=[],
-            metavar="NAME",
-            help="warm only these repositories",
-        )
+        add_repositories(parser, "warm only these repositories")
         parser.add_argument(
             "--dry-run", action="store_true", help="only count what would be written"
         )

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.test import override_settings
 from redis import Redis
 
 from blobcache.doctor import settled
@@ -17,7 +16,8 @@ from blobcache.doctor.saved import SavedCheck
 from blobcache.doctor.scan import Diagnosis
 from blobcache.findings import Kind
 from blobcache.services import get_backend, get_browsable
-from tests.backends.cases import ROOT, data, layer_link
+from tests.backends.cases import data, layer_link
+from tests.backends.truth import storage_as_truth
 from tests.doctor.test_truth import World
 from tests.management.running import run
 
@@ -25,18 +25,7 @@ from tests.management.running import run
 @pytest.fixture
 def world(tmp_path: Path, default_cache: Redis) -> Iterator[World]:
     world = World(tmp_path, default_cache)
-    truth = {
-        "BACKEND": "blobcache.backends.storage.StorageBackend",
-        "OPTIONS": {"storage": "registry", "root": ROOT},
-    }
-    storages = {
-        "registry": {
-            "BACKEND": "django.core.files.storage.FileSystemStorage",
-            "OPTIONS": {"location": tmp_path},
-        }
-    }
-    entry = {"TRUTH": truth, "SETTLE": 1}
-    with override_settings(BLOBCACHE={"default": entry}, STORAGES=storages):
+    with storage_as_truth(tmp_path, SETTLE=1):
         yield world
 
 
@@ -123,6 +112,8 @@ def test_a_check_goes_on_only_with_the_same_options(world: World) -> None:
     ("arguments", "error"),
     [
         (["--resume", "--fix", "--yes"], "--resume and --fix do not go together."),
+        (["--quick", "--repository", "keep"], "--quick and --repository do not go together."),
+        (["--deep", "00000101"], "'00000101' is not a number from 0 to 100."),
         (["--deep", "101"], "'101' is not a number from 0 to 100."),
         (["--max-share", "many"], "'many' is not a number from 0 to 100."),
     ],
@@ -140,6 +131,20 @@ def test_deep_reads_the_data(world: World) -> None:
     done = run("check", "--deep")
     assert done.rows[0][:4] == ["error", "storage-damage", "-", digest]
     assert run("check", "--deep", "0%").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--quick"], "unlinked-member cannot be checked with --quick.\n"),
+        (["--repository", "keep"], "stale-manifest cannot be checked in single repositories.\n"),
+    ],
+)
+def test_why_a_kind_cannot_be_checked_is_said(
+    arguments: list[str], error: str, world: World
+) -> None:
+    done = run("check", "--kind", error.split(maxsplit=1)[0], *arguments)
+    assert (done.code, done.err) == (2, error)
 
 
 def test_quick_looks_at_the_global_descriptors_alone(world: World) -> None:
