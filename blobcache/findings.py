@@ -77,6 +77,13 @@ class Subject(NamedTuple):
     raw_repository: bytes | None
     raw_digest: bytes | None
 
+    @classmethod
+    def of_blob(cls, repository: str | None, digest: str) -> Self:
+        """Return the subject that is a blob: as a member of a repository, or (None) globally."""
+        if repository is None:
+            return cls(Place.BLOB, None, digest.encode())
+        return cls(Place.MEMBER, repository.encode(), digest.encode())
+
     @property
     def repository(self) -> str | None:
         """A `RepositoryName`, or printable text if it is not valid; None in the global scope."""

@@ -14,7 +14,7 @@ from blobcache.backends import images
 from blobcache.digest import Digest
 from blobcache.doctor.truth import Doubtful, evidence
 from blobcache.exceptions import BackendUnavailable, BlobUnknown, ManifestInvalid
-from blobcache.findings import Finding, Kind, Place, Subject
+from blobcache.findings import Finding, Kind, Subject
 from blobcache.media_types import OCTET_STREAM, describe, is_safe
 from blobcache.raw import printable
 from blobcache.services.truth import Absent, LinkKind, Present, Unknown
@@ -88,7 +88,7 @@ class Contents:
     def _manifest(
         self, repository: RepositoryName, digest: Digest, target: Digest
     ) -> Iterator[Finding | Doubtful]:
-        subject = _subject(repository, digest)
+        subject = Subject.of_blob(repository, digest)
         try:
             with self._backend.open(target) as file:  # its link was read
                 manifest = images.parse(file.read(images.MAX_DOCUMENT + 1))
@@ -114,13 +114,13 @@ class Contents:
             if isinstance(answer, Absent) and answer.other_link is None:
                 missing.append((each, answer))
             elif isinstance(answer, Unknown) and answer.damage is None:
-                yield Doubtful(_subject(repository, each.digest), evidence(answer.reason))
+                yield Doubtful(Subject.of_blob(repository, each.digest), evidence(answer.reason))
             elif isinstance(answer, Present) and each.size not in (0, answer.descriptor.size):
                 facts: Facts = {
                     "data": answer.descriptor.size,
                     "evidence": evidence(answer.evidence),
                 }
-                named = _subject(repository, each.digest)
+                named = Subject.of_blob(repository, each.digest)
                 yield Finding(Kind.STORAGE_DAMAGE, named, facts, is_repairable=False)
         if missing:
             first, absent = missing[0]
@@ -136,7 +136,7 @@ class Contents:
             stored = specific_type(record)
             if claimed and stored and record.is_member and contradicts(stored, claimed):
                 facts: Facts = {"mediaType": printable(stored.encode()), "names": claimed}
-                subject = _subject(repository, record.digest)
+                subject = Subject.of_blob(repository, record.digest)
                 yield Finding(
                     Kind.MEDIA_TYPE_DRIFT, subject, facts, is_repairable=self._is_repairable
                 )
@@ -158,7 +158,3 @@ def contradicts(stored: str, claimed: str) -> bool:
     """
     one, other = describe(stored), describe(claimed)
     return (one.category, one.detail) != (other.category, other.detail)
-
-
-def _subject(repository: RepositoryName, digest: str) -> Subject:
-    return Subject(Place.MEMBER, repository.encode(), digest.encode())

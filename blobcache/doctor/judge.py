@@ -44,7 +44,7 @@ def judge(record: Record, role: Role) -> Finding | None:
         return None
     return Finding(
         record.kind,
-        _subject(record),
+        Subject.of_blob(record.repository, record.digest),
         _facts(record),
         is_repairable=role == "cache" or not _could_be_correct(record),
     )
@@ -73,14 +73,12 @@ def unreferenced_finding(record: Record, role: Role) -> Finding:
     """Return the finding for an intact blob that is in no repository."""
     found = record.global_descriptor
     facts: Facts = {"size": found.size, "mediaType": found.media_type} if found else {}
-    return Finding(Kind.UNREFERENCED, _subject(record), facts, is_repairable=role == "cache")
-
-
-def _subject(record: Record) -> Subject:
-    digest = record.digest.encode()
-    if record.repository is None:
-        return Subject(Place.BLOB, None, digest)
-    return Subject(Place.MEMBER, record.repository.encode(), digest)
+    return Finding(
+        Kind.UNREFERENCED,
+        Subject.of_blob(record.repository, record.digest),
+        facts,
+        is_repairable=role == "cache",
+    )
 
 
 def _could_be_correct(record: Record) -> bool:

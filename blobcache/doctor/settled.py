@@ -28,7 +28,7 @@ from blobcache.reference import RepositoryName
 from blobcache.services.truth import Unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from blobcache.findings import Subject
     from blobcache.services.base import Backend, BrowsableProvider
@@ -91,6 +91,13 @@ class _Seen(NamedTuple):
 
     is_doubtful: bool
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome if there is nothing to repair; None if there is."""
+        if self.is_doubtful:
+            return Outcome.DOUBTFUL
+        return Outcome.HEALED if self.record is None or self.kind is None else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Safety:
@@ -142,7 +149,7 @@ class SettledRepair:
 
     def add(self, finding: Finding) -> None:
         """Keep a finding that `needs_settling` for the second look, which begins now."""
-        self._pending.add(finding, is_cleared=bool(self._repairable([finding])))
+        self._pending.add(finding, is_cleared=self._is_repairable(finding))
         self._has_absent |= finding.kind in _ABSENT
         self._first_look = self._now()
 
@@ -203,9 +210,9 @@ class SettledRepair:
         except DescriptorCorrupt:
             return 0
 
-    def _repairable(self, findings: Iterable[Finding]) -> list[Finding]:
+    def _is_repairable(self, finding: Finding) -> bool:
         is_allowed = self._provider.rules.role == "cache" or self._safety.force_primary
-        return [each for each in findings if is_allowed and each.kind in _REMOVES]
+        return is_allowed and finding.kind in _REMOVES
 
     def run(self) -> Iterator[Repair]:
         """Look a second time, and clear what is still wrong; see `require_allowed`.
@@ -226,30 +233,22 @@ class SettledRepair:
                 f"Nothing more was cleared, because the storage cannot be read any more: "
                 f"{root.reason}"
             )
-        repairable = {each.id for each in self._repairable(batch)}
-        return [self._outcome(each, seen[each.id], each.id in repairable) for each in batch]
+        return [self._outcome(each, seen[each.id]) for each in batch]
 
     def look(self, batch: Sequence[Finding]) -> list[Outcome | None]:
         """Look, and clear nothing: the outcomes of what needs no repair, and None for the rest."""
         seen = self._look_again(batch)
-        return [
-            Outcome.DOUBTFUL
-            if seen[each.id].is_doubtful
-            else (None if seen[each.id].kind else Outcome.HEALED)
-            for each in batch
-        ]
+        return [seen[each.id].outcome for each in batch]
 
-    def _outcome(self, finding: Finding, seen: _Seen, is_repairable: bool) -> Outcome:  # noqa: FBT001
+    def _outcome(self, finding: Finding, seen: _Seen) -> Outcome:
         if finding.kind in REPORT_ONLY_KINDS:
             return Outcome.KEPT
         for _ in range(_TRIES):
-            if seen.is_doubtful:
-                return Outcome.DOUBTFUL
-            if seen.record is None or seen.kind is None:
-                return Outcome.HEALED
-            if not is_repairable:
+            if seen.outcome is not None:
+                return seen.outcome
+            if not self._is_repairable(finding):
                 return Outcome.KEPT
-            if _REMOVES[seen.kind](self, seen.record):
+            if seen.record and seen.kind and _REMOVES[seen.kind](self, seen.record):
                 return Outcome.REPAIRED
             # Another repository's repair, or another client, has changed the blob since.
             seen = self._look_again([finding])[finding.id]

@@ -45,15 +45,11 @@ def repair_step(
     provider: BrowsableProvider,
     findings: Sequence[Finding],
     backend: Backend | None = None,
-    *,
-    now: float | None = None,
 ) -> RepairStep:
     """Repair findings for a bounded time: by the cache alone, or after a second look.
 
-    The facts of the findings are not used. `now` is the time in seconds since 1970, by the clock of
-    this computer if it is None. Raises
-    `RepairRefused` if the storage cannot be used against this cache, `OperationUnsupported` if the
-    registry is read-only, and `CacheUnavailable`.
+    The facts of the findings are not used. Raises `RepairRefused` if the storage cannot be used
+    against this cache, `OperationUnsupported` if the registry is read-only, and `CacheUnavailable`.
     """
     by_storage = [each for each in findings if each.kind in TRUTH_KINDS]
     alone = [each for each in findings if each.kind not in TRUTH_KINDS]
@@ -68,7 +64,7 @@ def repair_step(
         return RepairStep(done, left)
     if backend is None:
         raise RepairRefused("There is no backend to look again: see the setting TRUTH.")
-    step = _repair_by_storage(provider, backend, by_storage, time.time() if now is None else now)
+    step = _repair_by_storage(provider, backend, by_storage)
     return RepairStep([*done, *step.done], [*left, *step.left], step.wait)
 
 
@@ -77,15 +73,12 @@ def _is_size_of_data(repair: Repair) -> bool:
 
 
 def _repair_by_storage(
-    provider: BrowsableProvider,
-    backend: Backend,
-    findings: Sequence[Finding],
-    now: float,
+    provider: BrowsableProvider, backend: Backend, findings: Sequence[Finding]
 ) -> RepairStep:
     settle = RegistrySettings(provider.rules.registry).SETTLE
     settled = SettledRepair(provider, backend, Safety(settle=settle))
     settled.require_witness()
-    looks = _Looks(provider, now)
+    looks = _Looks(provider)
     ages = looks.ages(findings)
     ready: list[Finding] = []
     early: list[Finding] = []
@@ -108,9 +101,9 @@ def _repair_by_storage(
 class _Looks:
     """The first looks at findings, in the registry's notes."""
 
-    def __init__(self, provider: BrowsableProvider, now: float) -> None:
+    def __init__(self, provider: BrowsableProvider) -> None:
         self._notes = provider.notes()
-        self._now = now
+        self._now = time.time()  # other computers look at it too
 
     def ages(self, findings: Sequence[Finding]) -> list[float | None]:
         """Seconds since the first look at each; None if there was none, or too long ago."""

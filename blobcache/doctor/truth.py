@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from blobcache.conf import RegistrySettings
 from blobcache.digest import Digest
 from blobcache.exceptions import BackendUnavailable, BlobUnknown
-from blobcache.findings import REPORT_ONLY_KINDS, Finding, Kind, Place, Subject
+from blobcache.findings import REPORT_ONLY_KINDS, Finding, Kind, Subject
 from blobcache.media_types import OCTET_STREAM, is_safe
 from blobcache.raw import printable
 from blobcache.services.truth import Absent, Damage, Present, Unknown
@@ -82,7 +82,10 @@ class Comparison:
         found = [each for each in records if _is_judged(each)]
         if self._is_proxy and not self._backend.is_complete:
             reason = "A pull-through registry downloads what it is asked for: ask its storage."
-            return Judged([], [Doubtful(_subject(each), reason) for each in found])
+            return Judged(
+                [],
+                [Doubtful(Subject.of_blob(each.repository, each.digest), reason) for each in found],
+            )
         answers = self._all(self._answer, found)
         absent = [each for each, answer in zip(found, answers, strict=True) if _is_gone(answer)]
         kinds = dict(zip((each.digest for each in absent), self._why_absent(absent), strict=True))
@@ -99,7 +102,7 @@ class Comparison:
     def _judge(
         self, record: Record, answer: Answer, why_absent: Kind | Unknown | None
     ) -> Iterator[Finding | Doubtful]:
-        subject = _subject(record)
+        subject = Subject.of_blob(record.repository, record.digest)
         if unsafe := _unsafe(record):
             yield self._finding(Kind.UNSAFE_MEDIA_TYPE, subject, unsafe)
         if isinstance(answer, Absent):
@@ -209,13 +212,6 @@ def _is_judged(record: Record) -> bool:
     if record.repository is None:
         return record.kind is Kind.OK
     return record.kind in {Kind.OK, Kind.DANGLING_MEMBER}
-
-
-def _subject(record: Record) -> Subject:
-    digest = record.digest.encode()
-    if record.repository is None:
-        return Subject(Place.BLOB, None, digest)
-    return Subject(Place.MEMBER, record.repository.encode(), digest)
 
 
 def _canonical(record: Record) -> str:

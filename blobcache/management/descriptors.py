@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -28,13 +28,15 @@ from blobcache.services.cached import FoundMany, Source
 from blobcache.services.rules import require_storable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from blobcache.management.session import Session
     from blobcache.services.base import BlobDescriptorService
     from blobcache.services.cached import CachedBlobStatter
 
-__all__ = ["Clear", "Set", "Stat"]
+_T = TypeVar("_T")
+
+__all__ = ["Clear", "Set", "Stat", "descriptor_columns", "descriptor_json"]
 
 
 class _Row(NamedTuple):
@@ -52,40 +54,55 @@ class _Row(NamedTuple):
     """What else is in the JSON."""
 
 
-def _canonical(row: _Row) -> Digest | None:
-    found = row.descriptor
-    return found.digest if found and found.digest != row.target.digest else None
+def canonical(digest: str, descriptor: Descriptor | None) -> Digest | None:
+    """Return the digest that a descriptor names, if it was found by an alias."""
+    return descriptor.digest if descriptor and descriptor.digest != digest else None
+
+
+def descriptor_columns(
+    digest: Callable[[_T], str], descriptor: Callable[[_T], Descriptor | None]
+) -> tuple[Column[_T], ...]:
+    """Return the columns about the descriptor of a row, for the digest that the row is about."""
+
+    def size(row: _T) -> int | None:
+        found = descriptor(row)
+        return found.size if found else None
+
+    def media_type(row: _T) -> str | None:
+        found = descriptor(row)
+        return found.media_type if found else None
+
+    return (
+        Column(gettext_lazy("Size"), size, is_number=True),
+        Column(gettext_lazy("Media type"), media_type, may_wrap=True),
+        Column(
+            gettext_lazy("Canonical digest"), lambda row: canonical(digest(row), descriptor(row))
+        ),
+    )
+
+
+def descriptor_json(digest: str, descriptor: Descriptor | None) -> dict[str, object]:
+    """Return what is said in JSON about a digest and its descriptor."""
+    return {
+        "digest": digest,
+        "size": descriptor.size if descriptor else None,
+        "mediaType": descriptor.media_type if descriptor else None,
+        "canonical": canonical(digest, descriptor),
+    }
 
 
 def _columns(last: Column[_Row]) -> tuple[Column[_Row], ...]:
     return (
         Column(gettext_lazy("Repository"), lambda row: row.target.repository),
         Column(gettext_lazy("Digest"), lambda row: row.target.digest),
-        Column(
-            gettext_lazy("Size"),
-            lambda row: row.descriptor.size if row.descriptor else None,
-            is_number=True,
-        ),
-        Column(
-            gettext_lazy("Media type"),
-            lambda row: row.descriptor.media_type if row.descriptor else None,
-            may_wrap=True,
-        ),
-        Column(gettext_lazy("Canonical digest"), _canonical),
+        *descriptor_columns(lambda row: row.target.digest, lambda row: row.descriptor),
         last,
     )
 
 
 def _json(row: _Row) -> dict[str, object]:
-    found = row.descriptor
-    return {
-        "repository": row.target.repository,
-        "digest": row.target.digest,
-        "size": found.size if found else None,
-        "mediaType": found.media_type if found else None,
-        "canonical": _canonical(row),
-        **row.facts,
-    }
+    facts = descriptor_json(row.target.digest, row.descriptor)
+    return {"repository": row.target.repository, **facts, **row.facts}
 
 
 class Stat(Subcommand):

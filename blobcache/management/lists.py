@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from blobcache.findings import SEVERITIES, Severity
+from blobcache.management.descriptors import descriptor_columns, descriptor_json
 from blobcache.management.reading import add_digests, add_limit, add_repository, read_digests
 from blobcache.management.reindex import require_index
 from blobcache.management.subcommand import Exit, Subcommand
@@ -71,11 +72,6 @@ def _entries(provider: BrowsableProvider, prefix: str) -> Iterator[RepositoryEnt
         cursor = page.next
 
 
-def _canonical(record: Record) -> Digest | None:
-    found = record.descriptor
-    return found.digest if found and found.digest != record.digest else None
-
-
 class Blobs(Subcommand):
     """List blobs."""
 
@@ -89,17 +85,7 @@ not at all. The exit code is 1 if the repository has no blobs."""
 
     _COLUMNS: tuple[Column[Record], ...] = (
         Column(gettext_lazy("Digest"), lambda row: row.digest),
-        Column(
-            gettext_lazy("Size"),
-            lambda row: row.descriptor.size if row.descriptor else None,
-            is_number=True,
-        ),
-        Column(
-            gettext_lazy("Media type"),
-            lambda row: row.descriptor.media_type if row.descriptor else None,
-            may_wrap=True,
-        ),
-        Column(gettext_lazy("Canonical digest"), _canonical),
+        *descriptor_columns(lambda row: row.digest, lambda row: row.descriptor),
         Column(
             gettext_lazy("State"),
             lambda row: row.kind,
@@ -138,14 +124,7 @@ def _records(provider: BrowsableProvider, name: RepositoryName | None) -> Iterat
 
 
 def _record_json(record: Record) -> dict[str, object]:
-    found = record.descriptor
-    return {
-        "digest": record.digest,
-        "size": found.size if found else None,
-        "mediaType": found.media_type if found else None,
-        "canonical": _canonical(record),
-        "state": record.kind.value,
-    }
+    return {**descriptor_json(record.digest, record.descriptor), "state": record.kind.value}
 
 
 class _HolderRow(NamedTuple):

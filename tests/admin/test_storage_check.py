@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.test import Client, override_settings
+from django.test import Client
 from redis import Redis
 
 from blobcache.doctor import steps
@@ -21,7 +21,8 @@ from blobcache.services import get_browsable
 from tests.admin import addresses
 from tests.admin.conftest import Login
 from tests.admin.forms import hidden, press
-from tests.backends.cases import ROOT, digest_of, layer_link
+from tests.backends.cases import digest_of, layer_link
+from tests.backends.truth import storage_as_truth
 from tests.doctor.test_truth import World
 
 Text = Callable[[Any], str]
@@ -32,18 +33,7 @@ CHECK, REPAIR = addresses.repositories("consistency"), addresses.repositories("r
 @pytest.fixture
 def world(tmp_path: Path, default_cache: Redis) -> Iterator[World]:
     world = World(tmp_path, default_cache)
-    truth = {
-        "BACKEND": "blobcache.backends.storage.StorageBackend",
-        "OPTIONS": {"storage": "registry", "root": ROOT},
-    }
-    storages = {
-        "registry": {
-            "BACKEND": "django.core.files.storage.FileSystemStorage",
-            "OPTIONS": {"location": tmp_path},
-        },
-        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    }
-    with override_settings(BLOBCACHE={"default": {"TRUTH": truth}}, STORAGES=storages):
+    with storage_as_truth(tmp_path):
         yield world
 
 

@@ -16,7 +16,8 @@ from blobcache.doctor import steps
 from tests.api import grants
 from tests.api.conftest import As
 from tests.api.test_bodies import refused
-from tests.backends.cases import ROOT, layer_link
+from tests.backends.cases import layer_link
+from tests.backends.truth import storage_as_truth
 from tests.budgets import limit
 from tests.doctor.test_truth import World
 from tests.management.running import run
@@ -27,17 +28,7 @@ CHECK, REPAIR = "/api/doctor/check/", "/api/doctor/repair/"
 @pytest.fixture
 def world(tmp_path: Path, default_cache: Redis) -> Iterator[World]:
     world = World(tmp_path, default_cache)
-    truth = {
-        "BACKEND": "blobcache.backends.storage.StorageBackend",
-        "OPTIONS": {"storage": "registry", "root": ROOT},
-    }
-    storages = {
-        "registry": {
-            "BACKEND": "django.core.files.storage.FileSystemStorage",
-            "OPTIONS": {"location": tmp_path},
-        }
-    }
-    with override_settings(BLOBCACHE={"default": {"TRUTH": truth}}, STORAGES=storages):
+    with storage_as_truth(tmp_path):
         yield world
 
 

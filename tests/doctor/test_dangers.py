@@ -22,15 +22,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import pytest
 from django.core.files.storage import FileSystemStorage
-from django.test import override_settings
 from redis import Redis
 
 from blobcache.backends.listers import FileSystemLister, Unreadable
@@ -45,6 +45,7 @@ from blobcache.services.base import Backend
 from blobcache.services.truth import Doubt, Witness
 from project import embedded
 from tests.backends.cases import ROOT, data, digest_of, layer_link
+from tests.backends.truth import storage_as_truth
 from tests.doctor.damage import contents
 from tests.doctor.test_truth import World, diagnosis, find, repair, repair_truth
 from tests.management.running import run
@@ -54,6 +55,9 @@ from tests.warming.test_resuming import Killed, kill_at
 BACKENDS = f"{__name__}."
 
 
+configured = partial(storage_as_truth, SETTLE=1)
+
+
 class Circular(StorageBackend):
     """Stands for a registry that reads the very cache."""
 
@@ -61,24 +65,6 @@ class Circular(StorageBackend):
 
     def witness(self, cache: object) -> Witness:
         return Witness(is_independent=False, reason="It sees a canary.")
-
-
-@contextmanager
-def configured(directory: Path, backend: str = "", **entry: object) -> Iterator[None]:
-    """Let the default registry have the storage below the directory as its truth."""
-    truth = {
-        "BACKEND": backend or "blobcache.backends.storage.StorageBackend",
-        "OPTIONS": {"storage": "registry", "root": ROOT},
-    }
-    storages = {
-        "registry": {
-            "BACKEND": "django.core.files.storage.FileSystemStorage",
-            "OPTIONS": {"location": directory},
-        }
-    }
-    entry = {"TRUTH": truth, "SETTLE": 1, **entry}
-    with override_settings(BLOBCACHE={"default": entry}, STORAGES=storages):
-        yield
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from redis import Redis
 from blobcache.doctor import settled
 from project import embedded
 from tests.backends.cases import data, layer_link
+from tests.backends.truth import storage_as_truth
 from tests.doctor.damage import OCTETS, contents
 from tests.interop.copying import Oras, Pushed, Skopeo
 from tests.interop.keyspace import blob_key, members_key, override_key
@@ -30,20 +31,9 @@ from tests.servers import cache_at
 @pytest.fixture(autouse=True)
 def portal(registry: Registry, redis_server: embedded.Server) -> Iterator[None]:
     """The app beside the registry: the same Redis, and the same storage as the truth."""
-    truth = {
-        "BACKEND": "blobcache.backends.storage.StorageBackend",
-        "OPTIONS": {"storage": "registry"},
-    }
-    storages = {
-        "registry": {
-            "BACKEND": "django.core.files.storage.FileSystemStorage",
-            "OPTIONS": {"location": registry.storage},
-        }
-    }
-    entry = {"TRUTH": truth, "SETTLE": 1, "SIZE_FIELDS": ["size"]}
     with (
         cache_at(redis_server.url),
-        override_settings(BLOBCACHE={"default": entry}, STORAGES=storages),
+        storage_as_truth(registry.storage, SETTLE=1, SIZE_FIELDS=["size"]),
     ):
         yield
 

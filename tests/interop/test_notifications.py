@@ -14,6 +14,7 @@ from django.test import override_settings
 from redis import Redis
 
 from project import embedded
+from tests.backends.truth import storage_as_truth
 from tests.interop.copying import Oras
 from tests.interop.keyspace import blob_key, members_key
 from tests.interop.oci import Image
@@ -31,24 +32,10 @@ class Quiet(WSGIRequestHandler):
 @pytest.fixture
 def portal(tmp_path: Path, redis_server: embedded.Server) -> Iterator[WSGIServer]:
     """This app, with a cache and a storage that the registry shares."""
-    truth = {
-        "BACKEND": "blobcache.backends.storage.StorageBackend",
-        "OPTIONS": {"storage": "registry"},
-    }
-    storages = {
-        "registry": {
-            "BACKEND": "django.core.files.storage.FileSystemStorage",
-            "OPTIONS": {"location": tmp_path / "registry" / "storage"},
-        }
-    }
     with (
         cache_at(redis_server.url),
-        override_settings(
-            ALLOWED_HOSTS=["127.0.0.1"],
-            BLOBCACHE={"default": {"NOTIFICATIONS_TOKEN": SECRET, "TRUTH": truth}},
-            STORAGES=storages,
-            ROOT_URLCONF="tests.notifications.urls",
-        ),
+        storage_as_truth(tmp_path / "registry" / "storage", NOTIFICATIONS_TOKEN=SECRET),
+        override_settings(ALLOWED_HOSTS=["127.0.0.1"], ROOT_URLCONF="tests.notifications.urls"),
     ):
         server = make_server("127.0.0.1", 0, get_wsgi_application(), handler_class=Quiet)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -17,10 +17,10 @@ from unittest.mock import patch
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.test import override_settings
 from redis import Redis
 
 from project import embedded
+from tests.backends.truth import storage_as_truth
 from tests.doctor.damage import digest, write_blob, write_member
 from tests.warming.worlds import Clock, World
 
@@ -125,25 +125,15 @@ def environment(server: embedded.Server | None) -> dict[str, str]:
 
 
 @contextmanager
-def stored(directory: Path, **settings: object) -> Iterator[World]:
+def stored(directory: Path, **settings: Any) -> Iterator[World]:
     """Let the default registry's storage be there, with what the examples expect in it."""
     world = World(directory)
     for name in ("team/app", "team/web"):
         world.layer(b"hello", name)
     world.layer(b"world", "team/app")
     clock = Clock()
-    truth = {
-        "BACKEND": "blobcache.backends.storage.StorageBackend",
-        "OPTIONS": {"storage": "registry"},
-    }
-    storage = {
-        "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": directory},
-    }
     with (
-        override_settings(
-            BLOBCACHE={"default": {"TRUTH": truth, **settings}}, STORAGES={"registry": storage}
-        ),
+        storage_as_truth(directory, **settings),
         patch("blobcache.warming.warm.monotonic", clock),
         patch("blobcache.warming.warm.sleep", clock.pause),
     ):

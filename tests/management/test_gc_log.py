@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from django.test import override_settings
 from redis import Redis
 
 from tests.backends.cases import ROOT, data, layer_link
+from tests.backends.truth import storage_as_truth
 from tests.conformance import B
 from tests.doctor.damage import contents, write_member
 from tests.management.running import HELLO, run, write_sample
@@ -118,17 +118,7 @@ class TestWithABackend:
 
     def purge(self, root: Path, text: str) -> tuple[int, str, set[str]]:
         """Return the exit code, the warning, and the repositories that were cleared."""
-        truth = {
-            "BACKEND": "blobcache.backends.storage.StorageBackend",
-            "OPTIONS": {"storage": "registry"},
-        }
-        storages = {
-            "registry": {
-                "BACKEND": "django.core.files.storage.FileSystemStorage",
-                "OPTIONS": {"location": root.parents[2]},
-            }
-        }
-        with override_settings(BLOBCACHE={"default": {"TRUTH": truth}}, STORAGES=storages):
+        with storage_as_truth(root.parents[2]):
             done = run("purge", "--gc-log", "-", "--yes", stdin=text)
         return done.code, done.err, {row[0] for row in done.rows[:-1]}
 

@@ -18,6 +18,7 @@ from blobcache.exceptions import BlobUnknown
 from blobcache.notifications.events import MAX_BODY, MAX_EVENTS, Event, Malformed, read_events
 from blobcache.services import get_provider
 from tests.backends.cases import ROOT, data, digest_of, layer_link
+from tests.backends.truth import storage_as_truth
 from tests.conformance import make_descriptor
 from tests.servers import cache_at, commands
 
@@ -113,18 +114,7 @@ def test_a_deleted_manifest_is_cleared_globally_though_it_was_no_member(
 class TestWithABackend:
     @pytest.fixture
     def root(self, tmp_path: Path, portal: None) -> Iterator[Path]:
-        truth = {
-            "BACKEND": "blobcache.backends.storage.StorageBackend",
-            "OPTIONS": {"storage": "registry"},
-        }
-        storages = {
-            "registry": {
-                "BACKEND": "django.core.files.storage.FileSystemStorage",
-                "OPTIONS": {"location": tmp_path},
-            }
-        }
-        entry = {"NOTIFICATIONS_TOKEN": SECRET, "TRUTH": truth}
-        with override_settings(BLOBCACHE={"default": entry}, STORAGES=storages):
+        with storage_as_truth(tmp_path, NOTIFICATIONS_TOKEN=SECRET):
             root = tmp_path / ROOT
             self.store(root, "other/repo", b"something")
             yield root
