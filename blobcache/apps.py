@@ -6,7 +6,7 @@ from django.apps import AppConfig
 from django.core import checks
 from django.utils.translation import gettext_lazy as _
 
-from blobcache.checks import check_settings
+from blobcache.checks import check_portal, check_settings
 
 __all__ = ["BlobCacheConfig"]
 
@@ -21,3 +21,4 @@ class BlobCacheConfig(AppConfig):
     def ready(self) -> None:
         """Register the system checks."""
         checks.register(check_settings)
+        checks.register(check_portal)

@@ -1,4 +1,4 @@
-"""System checks of the setting ``BLOBCACHE``. None of them opens a connection.
+"""System checks of ``BLOBCACHE`` and ``BLOBCACHE_PORTAL``. None of them opens a connection.
 
 Names and values are checked against the declarations in `blobcache.conf`. What a provider needs
 besides, it checks itself, in a class method ``check`` that gets the `RegistrySettings` and returns
@@ -13,11 +13,14 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.checks import Error, Warning  # noqa: A004 - Django's own name
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS
 from django.urls import NoReverseMatch, reverse
 
 from blobcache.conf import (
     DEFAULT_REGISTRY,
+    PORTAL_SETTINGS,
     SETTINGS,
+    PortalSettings,
     RegistrySettings,
     entries,
     import_or_error,
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
 
     from django.core.checks import CheckMessage
 
-__all__ = ["check_settings"]
+__all__ = ["check_portal", "check_settings"]
+
+_NO_DATABASE = "django.db.backends.dummy"
 
 
 def check_settings(**_: object) -> list[CheckMessage]:
@@ -53,6 +58,48 @@ def check_settings(**_: object) -> list[CheckMessage]:
         ]
     found = [message for name in configured for message in _check_registry(RegistrySettings(name))]
     return [*found, *_check_notifications(configured)]
+
+
+def check_portal(**_: object) -> list[CheckMessage]:
+    """Check the settings of the portal, and what they need."""
+    return [*_check_portal(PortalSettings())]
+
+
+def _check_portal(portal: PortalSettings) -> Iterator[CheckMessage]:
+    try:
+        entry = portal.entry()
+    except ImproperlyConfigured as error:
+        yield Error(
+            str(error),
+            hint="For example BLOBCACHE_PORTAL = {'JOURNAL_DAYS': 365}.",
+            id="blobcache.E060",
+        )
+        return
+    for name in entry:
+        if name not in PORTAL_SETTINGS:
+            yield Error(
+                f"{portal} has an unknown setting {name!r}.",
+                hint=f"The known settings are {', '.join(PORTAL_SETTINGS)}.",
+                id="blobcache.E061",
+            )
+    for name, setting in PORTAL_SETTINGS.items():
+        if name in entry and not setting.values.contains(entry[name]):
+            yield Error(
+                f"{portal}['{name}'] is {entry[name]!r}.",
+                hint=f"It should be {setting.values.description}.",
+                id="blobcache.E062",
+            )
+    if portal.JOURNAL is True and not _has_database():
+        yield Warning(
+            "The journal is on, but the project has no database to write it to.",
+            hint="Set DATABASES, or BLOBCACHE_PORTAL = {'JOURNAL': False}.",
+            id="blobcache.W060",
+        )
+
+
+def _has_database() -> bool:
+    default = django_settings.DATABASES.get(DEFAULT_DB_ALIAS) or {}
+    return default.get("ENGINE", _NO_DATABASE) != _NO_DATABASE
 
 
 def _check_notifications(configured: Iterable[str]) -> Iterator[CheckMessage]:

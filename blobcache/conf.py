@@ -1,10 +1,12 @@
 """The settings of the app: ``BLOBCACHE`` has one entry for each registry.
 
-To add a setting, declare it in `RegistrySettings`, use it, and copy its line of
+What belongs to the portal and to no registry is in ``BLOBCACHE_PORTAL``.
+
+To add a setting, declare it in `RegistrySettings` or `PortalSettings`, use it, and copy its line of
 
     python -m blobcache.conf
 
-into the table of the README. The system checks read the same declarations.
+into its table in the README. The system checks read the same declarations.
 """
 
 from __future__ import annotations
@@ -33,7 +35,10 @@ __all__ = [
     "DEFAULTS",
     "DEFAULT_REGISTRY",
     "MAX_PAGE_SIZE",
+    "PORTAL_DEFAULTS",
+    "PORTAL_SETTINGS",
     "SETTINGS",
+    "PortalSettings",
     "RegistrySettings",
     "Role",
     "entries",
@@ -52,6 +57,9 @@ MAX_PAGE_SIZE = 1000
 _MAX_TTL = 2**31
 """Seconds, about 68 years. Redis refuses much larger values, but only after it has stored the rest
 of the write."""
+
+_MAX_DAYS = 36_500
+"""A century: the date that is so many days ago still exists."""
 
 
 def registries() -> list[str]:
@@ -266,10 +274,48 @@ SETTINGS: Mapping[str, Setting[object]] = {
 DEFAULTS: Mapping[str, object] = {name: each.default for name, each in SETTINGS.items()}
 
 
-def settings_table() -> str:
-    """Return the README's table of settings, in Markdown."""
+class PortalSettings:
+    """The settings of the portal, each with its default. They are read at each access."""
+
+    def __str__(self) -> str:
+        """Where these settings are, for messages."""
+        return "BLOBCACHE_PORTAL"
+
+    def entry(self) -> Mapping[str, Any]:
+        """Return what the project set. Raises `ImproperlyConfigured` if it is not a dictionary."""
+        found: object = getattr(settings, "BLOBCACHE_PORTAL", {})
+        if not isinstance(found, dict):
+            raise ImproperlyConfigured("BLOBCACHE_PORTAL is not a dictionary.")
+        return found
+
+    JOURNAL = Setting(
+        "Write every change into the journal, a table of the project's database.",
+        flag(),
+        default=True,
+        see="docs/journal.md",
+    )
+    JOURNAL_DAYS = Setting(
+        "Days after which `manage.py blobcache prune` deletes an entry of the journal.",
+        number("days", maximum=_MAX_DAYS),
+        default=90,
+        see="docs/journal.md#how-long-entries-are-kept",
+    )
+
+
+PORTAL_SETTINGS: Mapping[str, Setting[object]] = {
+    name: each for name, each in vars(PortalSettings).items() if isinstance(each, Setting)
+}
+"""The declarations of the portal's settings, by name."""
+
+PORTAL_DEFAULTS: Mapping[str, object] = {
+    name: each.default for name, each in PORTAL_SETTINGS.items()
+}
+
+
+def settings_table(declared: Mapping[str, Setting[object]] = SETTINGS) -> str:
+    """Return one of the README's tables of settings, in Markdown."""
     head = "| setting | default | meaning |\n|---|---|---|\n"
-    return head + "".join(f"{each.row()}\n" for each in SETTINGS.values())
+    return head + "".join(f"{each.row()}\n" for each in declared.values())
 
 
 def import_or_error(path: str) -> object:
@@ -283,4 +329,4 @@ def import_or_error(path: str) -> object:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(settings_table())
+    sys.stdout.write(f"{settings_table()}\n{settings_table(PORTAL_SETTINGS)}")

@@ -1,8 +1,10 @@
-"""Models without tables, for permissions, the admin and Django's history.
+"""Two models without tables, for permissions and the admin; and the table of the journal.
 
-The API and the admin check the permissions `view`, `change` and `delete` of these models. Which
-repositories and blobs exist is in the catalog, not in the database. So the managers return empty
+The API and the admin check the permissions `view`, `change` and `delete` of `Repository` and
+`Blob`. Which of them exist is in the catalog, not in the database. So their managers return empty
 querysets, and generic code such as ``dumpdata`` never queries a table that does not exist.
+
+`JournalEntry` has a table. `blobcache.journal` writes and reads it.
 """
 
 from __future__ import annotations
@@ -10,9 +12,16 @@ from __future__ import annotations
 from typing import TypeVar
 
 from django.db import models
+from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
-__all__ = ["Blob", "Repository"]
+__all__ = ["MAX_NAME", "MAX_TEXT", "Blob", "JournalEntry", "Repository"]
+
+MAX_NAME = 255
+"""The longest name of a registry, a user or a source in the journal, in characters."""
+
+MAX_TEXT = 260
+"""The longest repository or digest in the journal: damaged ones are printable text, see `raw`."""
 
 _M = TypeVar("_M", bound=models.Model)
 
@@ -56,3 +65,70 @@ class Blob(models.Model):
 
     def __str__(self) -> str:
         return self.digest
+
+
+class JournalEntry(models.Model):
+    """One change of the cache, whatever made it. Entries are only added, and pruned by their age.
+
+    A purge is one entry, with the clears that it made as its parts. They share `operation`.
+    """
+
+    time = models.DateTimeField(_("time"), default=now)
+    registry = models.CharField(_("registry"), max_length=MAX_NAME)
+    action = models.CharField(_("action"), max_length=20)
+    source = models.CharField(_("source"), max_length=MAX_NAME)
+    actor = models.CharField(_("user"), max_length=MAX_NAME, blank=True)
+    """The name of a Django user, or of the system's user for commands; empty if there is none."""
+
+    system_user = models.CharField(_("system user"), max_length=MAX_NAME, blank=True)
+    """For commands the user that ran the process, also if `actor` is another one."""
+
+    repository = models.CharField(_("repository"), max_length=MAX_TEXT, null=True, blank=True)  # noqa: DJ001 - None is the global scope
+    digest = models.CharField(_("digest"), max_length=MAX_TEXT, null=True, blank=True)  # noqa: DJ001 - None means several blobs, or none
+    before = models.JSONField(_("before"), null=True, blank=True)
+    """The descriptor that a stat returned before, in OCI's form; None if there was none, or if it
+    is not known."""
+
+    after = models.JSONField(_("after"), null=True, blank=True)
+    """The descriptor that was set; None if there is none now, or if it is not known."""
+
+    count = models.PositiveIntegerField(_("blobs"), default=1)
+    """How many blobs the entry is about."""
+
+    operation = models.CharField(_("operation"), max_length=32, blank=True)
+    """What the entries of one purge share; empty for all others."""
+
+    is_part = models.BooleanField(_("part of a purge"), default=False)
+    is_finished = models.BooleanField(_("finished"), default=True)
+    """False for a purge whose last step was not reached."""
+
+    class Meta:
+        default_permissions = ()
+        ordering = ("-time", "-id")
+        verbose_name = _("change")
+        verbose_name_plural = _("changes")
+        # Each list needs one of these, and reads no other rows. Lists of repositories and of blobs
+        # show the parts of purges, the other lists do not.
+        indexes = [  # noqa: RUF012 - as Django declares it
+            models.Index(
+                fields=["registry", "is_part", "time", "id"], name="blobcache_journal_time"
+            ),
+            *(
+                models.Index(
+                    fields=["registry", "is_part", name, "time", "id"],
+                    name=f"blobcache_journal_{name}",
+                )
+                for name in ("actor", "action", "source")
+            ),
+            models.Index(
+                fields=["registry", "repository", "time", "id"], name="blobcache_journal_repository"
+            ),
+            models.Index(
+                fields=["registry", "digest", "time", "id"], name="blobcache_journal_digest"
+            ),
+            models.Index(fields=["operation", "time", "id"], name="blobcache_journal_operation"),
+        ]
+
+    def __str__(self) -> str:
+        where = "@".join(filter(None, (self.repository, self.digest)))
+        return f"{self.time:%Y-%m-%d %H:%M:%S} {self.action} {where}".rstrip()

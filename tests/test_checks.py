@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.conf import settings
@@ -11,8 +11,15 @@ from django.core.checks import CheckMessage, Warning  # noqa: A004 - Django's ow
 from django.test import override_settings
 from redis import Redis
 
-from blobcache.checks import check_settings
-from blobcache.conf import DEFAULTS, MAX_PAGE_SIZE, SETTINGS, RegistrySettings
+from blobcache.checks import check_portal, check_settings
+from blobcache.conf import (
+    DEFAULTS,
+    MAX_PAGE_SIZE,
+    PORTAL_DEFAULTS,
+    PORTAL_SETTINGS,
+    SETTINGS,
+    RegistrySettings,
+)
 from project import embedded
 from tests.servers import cache_at, commands
 
@@ -298,6 +305,57 @@ class TestE011:
         rest = [app for app in settings.INSTALLED_APPS if app != "rest_framework"]
         with override_settings(INSTALLED_APPS=rest):
             assert ids({"default": {"API_PERMISSION_CLASSES": ["x.y"]}}) == []
+
+
+class TestThePortal:
+    """The checks of ``BLOBCACHE_PORTAL``."""
+
+    WRONG: ClassVar[dict[str, list[object]]] = {
+        "JOURNAL": [None, 0, 1, "", "no"],
+        "JOURNAL_DAYS": [None, 0, -1, 1.5, "90", True, 36_501, 10**18],
+    }
+
+    @pytest.mark.parametrize("portal", [{}, dict(PORTAL_DEFAULTS), {"JOURNAL": False}])
+    def test_valid_settings_cause_no_message(self, portal: object) -> None:
+        with override_settings(BLOBCACHE_PORTAL=portal):
+            assert check_portal() == []
+
+    def test_django_runs_the_checks(self) -> None:
+        with override_settings(BLOBCACHE_PORTAL=None):
+            assert "blobcache.E060" in [message.id for message in checks.run_checks()]
+
+    @pytest.mark.parametrize("portal", [None, [], "off", False])
+    def test_e060_the_setting_is_not_a_dictionary(self, portal: object) -> None:
+        with override_settings(BLOBCACHE_PORTAL=portal):
+            assert [message.id for message in check_portal()] == ["blobcache.E060"]
+
+    def test_e061_a_setting_is_unknown(self) -> None:
+        with override_settings(BLOBCACHE_PORTAL={"JOURNALS": True, 5: 6}):
+            messages = check_portal()
+        assert [(message.id, message.msg) for message in messages] == [
+            ("blobcache.E061", "BLOBCACHE_PORTAL has an unknown setting 'JOURNALS'."),
+            ("blobcache.E061", "BLOBCACHE_PORTAL has an unknown setting 5."),
+        ]
+        assert "JOURNAL_DAYS" in str(messages[0].hint)
+
+    @pytest.mark.parametrize("name", PORTAL_SETTINGS)
+    def test_e062_a_value_is_wrong(self, name: str) -> None:
+        for value in self.WRONG[name]:
+            with override_settings(BLOBCACHE_PORTAL={name: value}):
+                (message,) = check_portal()
+            assert message.id == "blobcache.E062"
+            assert message.msg == f"BLOBCACHE_PORTAL['{name}'] is {value!r}."
+
+    def test_w060_the_journal_has_no_database(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        several: list[dict[str, object]] = [{}, {"default": {}}, {"default": {"ENGINE": DUMMY}}]
+        for databases in several:
+            monkeypatch.setattr(settings, "DATABASES", databases)
+            assert [message.id for message in check_portal()] == ["blobcache.W060"]
+            with override_settings(BLOBCACHE_PORTAL={"JOURNAL": False}):
+                assert check_portal() == []
+
+
+DUMMY = "django.db.backends.dummy"
 
 
 def test_no_check_connects(valkey: embedded.Server) -> None:

@@ -8,7 +8,14 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from blobcache.conf import DEFAULTS, RegistrySettings, entries, registries
+from blobcache.conf import (
+    DEFAULTS,
+    PORTAL_DEFAULTS,
+    PortalSettings,
+    RegistrySettings,
+    entries,
+    registries,
+)
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
 from blobcache.services.memory import DEFAULT_MAX_ENTRIES
 from blobcache.services.rules import Rules
@@ -123,3 +130,34 @@ def test_a_setting_that_is_not_a_dictionary_of_dictionaries_is_refused(configure
         for read in (entries, registries, RegistrySettings):
             with pytest.raises(ImproperlyConfigured, match="not a dictionary of dictionaries"):
                 read()
+
+
+PORTAL_OTHERS: dict[str, object] = {"JOURNAL": False, "JOURNAL_DAYS": 7}
+
+
+class TestThePortalsSettings:
+    def test_each_has_a_value_in_these_tests(self) -> None:
+        properties = {name for name in vars(PortalSettings) if name.isupper()}
+        assert properties == PORTAL_DEFAULTS.keys() == PORTAL_OTHERS.keys()
+
+    @pytest.mark.parametrize("name", PORTAL_DEFAULTS)
+    def test_each_is_read_at_each_access_and_has_a_default(self, name: str) -> None:
+        portal = PortalSettings()
+        with override_settings(BLOBCACHE_PORTAL={name: PORTAL_OTHERS[name]}):
+            assert getattr(portal, name) == PORTAL_OTHERS[name]
+        with override_settings(BLOBCACHE_PORTAL={}):
+            assert getattr(portal, name) == PORTAL_DEFAULTS[name]
+
+    def test_they_may_be_left_out(self) -> None:
+        with override_settings():
+            settings.BLOBCACHE_PORTAL = {}
+            delattr(settings, "BLOBCACHE_PORTAL")
+            assert PortalSettings().JOURNAL is True
+
+    @pytest.mark.parametrize("configured", [None, [], "off", False])
+    def test_what_is_not_a_dictionary_is_refused(self, configured: object) -> None:
+        with (
+            override_settings(BLOBCACHE_PORTAL=configured),
+            pytest.raises(ImproperlyConfigured, match="BLOBCACHE_PORTAL is not a dictionary"),
+        ):
+            PortalSettings().entry()

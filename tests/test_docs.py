@@ -19,7 +19,7 @@ from redis import Redis
 import blobcache
 from blobcache.api.exceptions import _CODES
 from blobcache.checks import check_settings
-from blobcache.conf import DEFAULTS, settings_table
+from blobcache.conf import DEFAULTS, PORTAL_DEFAULTS, PORTAL_SETTINGS, settings_table
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.doctor.repair import repair_many
@@ -81,6 +81,13 @@ def test_the_readme_lists_every_setting_with_its_default() -> None:
     listed = [(name, ast.literal_eval(default)) for name, default, _ in rows(table)]
     assert listed == list(DEFAULTS.items())
     assert settings_table() in table  # written by `python -m blobcache.conf`
+
+
+def test_the_readme_lists_every_setting_of_the_portal_with_its_default() -> None:
+    table = section(README, "Settings of the portal")
+    listed = [(name, ast.literal_eval(default)) for name, default, _ in rows(table)]
+    assert listed == list(PORTAL_DEFAULTS.items())
+    assert settings_table(PORTAL_SETTINGS) in table
 
 
 def test_every_test_that_the_security_page_names_exists() -> None:

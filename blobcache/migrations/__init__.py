@@ -1,1 +1,1 @@
-"""The migrations: of two models that have no tables."""
+"""The migrations: two models without tables, and the journal."""
