@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EXPLANATIONS",
     "NOT_CACHED",
+    "NOT_IN_CACHE",
     "OUTCOMES",
     "SEVERITY_LABELS",
     "Explanation",
@@ -63,7 +64,7 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
         Explanation(
             Kind.OK,
             _("OK"),
-            _("No problems found: the registry finds here what it needs."),
+            _("The cache entry is complete. The registry's storage was not asked for this."),
             _("It works."),
             _("It works: a blob that exists is not uploaded again."),
             _("Nothing to repair."),
@@ -120,7 +121,10 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
         Explanation(
             Kind.UNREFERENCED,
             _("In no repository"),
-            _("The blob has a descriptor, but it is not a member of any repository."),
+            _(
+                "The blob has a descriptor, but it is not a member of any repository. With version "
+                "2 of the registry this is normal for manifests."
+            ),
             _NO_EFFECT,
             _("A push to a repository adds the blob there, whether this descriptor exists or not."),
             _("Clears the blob; the next push fills it again."),
@@ -233,6 +237,12 @@ NOT_CACHED = Explanation(
     _("Nothing to repair."),
 )
 """In the place of `Kind.HUSK`, if there are no leftover fields either."""
+
+NOT_IN_CACHE = NOT_CACHED._replace(
+    label=_("Not in the cache"),
+    meaning=_("The cache has no descriptor of this blob, and no repository holds it."),
+)
+"""The same, if the whole index shows that no repository holds the blob either."""
 
 SEVERITY_LABELS: Mapping[Severity, _StrPromise] = {
     Severity.ERROR: _("Error"),

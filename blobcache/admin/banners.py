@@ -23,8 +23,8 @@ __all__ = ["NO_CATALOG", "READ_ONLY", "Banner", "banner_for"]
 class Banner(NamedTuple):
     """A title and a text at the top of a page."""
 
-    title: _StrPromise
-    text: _StrPromise
+    title: str | _StrPromise
+    text: str | _StrPromise
     level: str = "error"
 
 

@@ -17,8 +17,10 @@ from blobcache.admin.set_descriptor import SetPage
 from blobcache.admin.truth import TRUTH, Stored, TruthPageBase
 from blobcache.cursors import seal, unseal
 from blobcache.exceptions import BlobUnknown
+from blobcache.finding_texts import NOT_CACHED, NOT_IN_CACHE
 from blobcache.findings import Kind
 from blobcache.history import recorded
+from blobcache.media_types import Category, describe
 from blobcache.models import Blob
 from blobcache.parsing import whole_number
 from blobcache.services.base import Certainty
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from blobcache.services.records import Record
 
 __all__ = ["BlobPage", "ClearBlobPage", "PurgeBlobPage", "SetBlobPage"]
+
+_LISTS_LAYERS = 2
+"""The version of the registry that puts no manifests into the sets of repositories."""
 
 
 class BlobPage(BlobPageBase, TruthPageBase):
@@ -55,25 +60,44 @@ class BlobPage(BlobPageBase, TruthPageBase):
         page = self.holders(self.cursor(*cursor_scope), self.limit) if record else None
         stored = self._stored(record, page) if record else {}
         holders = self.holder_rows(page, record, stored)
+        row = Row.of(record, self.blob_url) if record else None
+        is_absent = row is not None and row.explanation is NOT_CACHED
+        if row is not None and is_absent and self._is_held_by_none(page):
+            row = row._replace(explanation=NOT_IN_CACHE)
+        is_version_2 = self.settings.REGISTRY_VERSION == _LISTS_LAYERS
+        is_nowhere = row is not None and row.explanation is NOT_IN_CACHE
         may_write = not self.settings.READ_ONLY
         return self.render(
             title=_("Blob"),
             digest=self.subject,
-            row=Row.of(record, self.blob_url) if record else None,
+            row=row,
             stored=stored.get(None),
             **self.truth_context(),
             holders=holders,
             differing=sum(bool(holder["differs"]) for holder in holders),
             page=page,
             next=self.next_link(page.next, *cursor_scope) if page else None,
+            is_manifest=is_version_2 and _is_manifest(row),
+            may_be_manifest=is_version_2 and row is not None and row.size is not None,
             set_url=may_write and self.access.may_set(None) and self.url(Blob, "set", self.subject),
             blob_clear_url=may_write
+            and not is_absent
             and self.access.may_clear(None)
             and self.url(Blob, "delete", self.subject),
             purge_url=may_write
+            and not is_nowhere
             and self.access.may_purge()
             and self.url(Blob, "purge", self.subject),
             history_url=self.url(Blob, "history", self.subject),
+        )
+
+    def _is_held_by_none(self, page: HolderPage | None) -> bool:
+        """Whether the whole index shows that no repository holds the blob, hidden ones included."""
+        return (
+            page is not None
+            and self.access.sees_all
+            and page.status.complete
+            and not (page.holders or page.next or self.cursor("holders", self.subject))
         )
 
     def _stored(self, record: Record, page: HolderPage | None) -> dict[str | None, Stored]:
@@ -273,6 +297,12 @@ class PurgeBlobPage(BlobPageBase):
         )
         self.add_message(text % {"shown": shown, "now": now})
         return False
+
+
+def _is_manifest(row: Row | None) -> bool:
+    if row is None or row.size is None:
+        return False
+    return describe(row.media_type).category in {Category.MANIFEST, Category.INDEX}
 
 
 def _fingerprint(record: Record) -> str:

@@ -20,6 +20,7 @@ from blobcache.cursors import seal, unseal
 from blobcache.digest import Digest
 from blobcache.doctor.last_run import LastRun
 from blobcache.doctor.permissions import CheckAccess
+from blobcache.doctor.presence import missing
 from blobcache.doctor.scan import Diagnosis
 from blobcache.finding_texts import EXPLANATIONS
 from blobcache.findings import FINDING_KINDS, REPORT_ONLY_KINDS, Finding, Kind
@@ -152,6 +153,7 @@ class ConsistencyPage(FindingsPageBase):
     def get(self) -> HttpResponse:
         """Take a step and show the result."""
         text = self.kind_param
+        self.require_choice("kind", FINDING_KINDS)
         return self._list(Kind(text)) if text in FINDING_KINDS else self._report()
 
     def post(self) -> HttpResponse:
@@ -179,6 +181,7 @@ class ConsistencyPage(FindingsPageBase):
         return self.render(
             title=_("Doctor"),
             names=self.names,
+            missing=self._missing(),
             **self._scope(),
             last=last,
             last_counts=[
@@ -220,6 +223,12 @@ class ConsistencyPage(FindingsPageBase):
             return LastRun.read(self.provider)
         return None
 
+    def _missing(self) -> list[RepositoryName]:
+        """The named repositories that are not there."""
+        with self.catch_redis_errors():
+            return missing(self.provider, self.names, self.backend)
+        return []
+
     def _scope(self) -> dict[str, object]:
         """What is looked at, and what else can be looked for."""
         kinds = self.diagnosis(FINDING_KINDS).kinds
@@ -259,6 +268,7 @@ class ConsistencyPage(FindingsPageBase):
         return self.render(
             title=_("Doctor"),
             names=self.names,
+            missing=self._missing(),
             **self._scope(),
             kind=kind,
             can_be_found=kind in self.diagnosis([kind]).kinds,

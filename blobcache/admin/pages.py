@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import django
@@ -23,15 +24,16 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from blobcache.access import Access
-from blobcache.admin.banners import NO_CATALOG, READ_ONLY, banner_for
+from blobcache.admin.banners import NO_CATALOG, READ_ONLY, Banner, banner_for
 from blobcache.conf import RegistrySettings
 from blobcache.cursors import seal, unseal
 from blobcache.exceptions import CacheUnavailable, CatalogUnsupported, CursorInvalid
 from blobcache.models import Blob, Repository
+from blobcache.raw import quoted
 from blobcache.services import get_browsable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
     from django.contrib.admin import ModelAdmin
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from django.db.models import Model
     from django.http import HttpRequest, HttpResponse
 
-    from blobcache.admin.banners import Banner
     from blobcache.services.base import BrowsableProvider
 
 __all__ = ["Page"]
@@ -113,6 +114,7 @@ class Page:
         self.access = Access(request.user)
         self.settings = RegistrySettings()
         self.banners: list[Banner] = [READ_ONLY] if self.settings.READ_ONLY else []
+        self.status = HTTPStatus.OK
 
     # To override
 
@@ -173,6 +175,23 @@ class Page:
     def query(self) -> str:
         """The text of the search."""
         return self.request.GET.get(QUERY, "").strip()
+
+    def require_choice(self, name: str, choices: Iterable[str]) -> None:
+        """Show an error if a parameter of the address has a value that is none of the choices.
+
+        The page is then rendered without that parameter, with the status 400.
+        """
+        value = self.request.GET.get(name, "").strip()
+        if value and value not in (valid := list(choices)):
+            text = _("%(name)s=%(value)s is not valid here and was ignored. Valid: %(choices)s.")
+            self.complain(
+                text % {"name": name, "value": quoted(value), "choices": ", ".join(valid)}
+            )
+
+    def complain(self, text: str) -> None:
+        """Show an error about the address, with the status 400."""
+        self.banners.append(Banner(_("The address has a value that is not valid"), text))
+        self.status = HTTPStatus.BAD_REQUEST
 
     def catch_redis_errors(self) -> BannerOnRedisFailure:
         """Render the page without the data if Redis fails in this block, with a banner."""
@@ -325,6 +344,7 @@ class Page:
                 **context,
                 **(self.extra_context or {}),
             },
+            status=self.status,
         )
 
 

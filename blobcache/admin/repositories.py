@@ -16,7 +16,7 @@ from blobcache.admin.repository_list import (
     RepositoryQuery,
     list_repositories,
 )
-from blobcache.admin.sorting import Column, ColumnHead, column_heads
+from blobcache.admin.sorting import Column, ColumnHead, column_heads, orders
 from blobcache.cursors import seal, unseal
 from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.models import Repository
@@ -49,6 +49,8 @@ class RepositoriesPage(Page):
     def get(self) -> HttpResponse:
         """Show a page of the list, and the status of the cache to users who may view all."""
         query = RepositoryQuery.of(self.request.GET)
+        self.require_choice("m", ["in"])
+        self.require_choice("o", orders(list(Order)))
         listing: RepositoryListing | None = None
         server = None
         sees_all = self.access.sees_all

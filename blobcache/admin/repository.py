@@ -16,12 +16,14 @@ from blobcache.admin.member_query import COLUMNS, NONE, PARAMETERS, MemberQuery
 from blobcache.admin.pages import COUNTING, KEPT, NUMBER
 from blobcache.admin.rows import Row
 from blobcache.admin.set_descriptor import SetPage
-from blobcache.admin.sorting import Column, ColumnHead, column_heads
+from blobcache.admin.sorting import Column, ColumnHead, column_heads, orders
 from blobcache.admin.truth import TRUTH, TruthPageBase
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.finding_texts import EXPLANATIONS
 from blobcache.findings import RECORD_KINDS, Kind
 from blobcache.models import Repository
+from blobcache.parsing import whole_number
+from blobcache.raw import quoted
 from blobcache.services.catalog import STEP
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
     def get(self) -> HttpResponse:
         """Show the page."""
         query = MemberQuery.of(self.request.GET)
+        self._require_valid_address()
         cursor_scope = ("members", self.name, *query.cursor_scope)
         cursor = self.cursor(*cursor_scope)
         listing, is_damaged = MemberListing(), False
@@ -67,6 +70,7 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
                 )
         except DescriptorCorrupt:
             is_damaged = True
+        self._note_missing_page(listing)
         stored = self.stored(listing.records)
         may_write = not self.settings.READ_ONLY
         totals = None if is_damaged else self._totals(listing)
@@ -124,6 +128,23 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
             history_url=self.url(Repository, "history", self.name),
             consistency_url=self.url(Repository, "consistency", repository=self.name),
         )
+
+    def _require_valid_address(self) -> None:
+        self.require_choice("state", RECORD_KINDS)
+        self.require_choice("o", orders(COLUMNS))
+        if "/" not in self.request.GET.get("type", ""):
+            self.require_choice("type", [*CATEGORIES, NONE, _("a media type")])
+        number = self.request.GET.get(NUMBER, "")
+        if number and not whole_number(number, max_digits=9):
+            text = _("%(name)s=%(value)s is not the number of a page: this is the first one.")
+            self.complain(text % {"name": NUMBER, "value": quoted(number)})
+
+    def _note_missing_page(self, listing: MemberListing) -> None:
+        """Say so if the list has fewer pages than the address asks for."""
+        number = whole_number(self.request.GET.get(NUMBER, ""), max_digits=9)
+        if number and listing.slice and number > listing.slice.paginator.num_pages:
+            text = _("There is no page %(number)d in this list; this is the last one.")
+            self.add_message(text % {"number": number})
 
     def _totals(self, listing: MemberListing) -> Totals | None:
         """Return the figures of the repository."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["Column", "ColumnHead", "column_heads", "order_param", "parse_order"]
+__all__ = ["Column", "ColumnHead", "column_heads", "order_param", "orders", "parse_order"]
 
 C = TypeVar("C", bound=str)
 
@@ -45,6 +45,11 @@ def parse_order(text: str, columns: Sequence[C]) -> tuple[C, bool]:
         if column == name:
             return column, text.startswith("-")
     return columns[0], False
+
+
+def orders(columns: Sequence[str]) -> list[str]:
+    """Return the values that the parameter can have, besides none at all."""
+    return [f"{sign}{column}" for column in columns for sign in ("", "-")]
 
 
 def order_param(column: str, *, is_descending: bool, default: str) -> str:

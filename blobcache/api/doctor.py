@@ -22,6 +22,7 @@ from blobcache.api.serializers import (
 from blobcache.api.views import LIST, WRITE
 from blobcache.api.viewsets import RegistryViewSet
 from blobcache.doctor.last_run import LastRun
+from blobcache.doctor.presence import missing
 from blobcache.doctor.scan import Diagnosis
 from blobcache.doctor.settled import ALWAYS_ALLOWED, needs_two_looks
 from blobcache.doctor.steps import repair_step
@@ -112,6 +113,9 @@ class FindingSerializer(ResponseSerializer):
 class CheckStepSerializer(ResponseSerializer):
     """One step of a check. Repeat the request with `next` as the cursor until it is null."""
 
+    found = serializers.BooleanField(
+        help_text="False if one of the named repositories is not there, such as a misspelt one."
+    )
     findings = FindingSerializer(many=True)
     next = serializers.CharField(allow_null=True)
     compared = serializers.BooleanField(
@@ -212,7 +216,8 @@ class DoctorViewSet(RegistryViewSet):
         diagnosis = Diagnosis(self.browsable, names, kinds, backend=backend)
         scope = CursorScope(self.registry, "doctor", *names, "", *sorted(diagnosis.kinds))
         step = diagnosis.step(scope.open(body.get("cursor")))
-        facts = {"next": scope.seal(step.next), "compared": diagnosis.is_compared}
+        facts: dict[str, object] = {"found": not missing(self.browsable, names, backend)}
+        facts |= {"next": scope.seal(step.next), "compared": diagnosis.is_compared}
         findings = FindingSerializer(step.findings, many=True).data
         progress = step.progress._asdict()
         del progress["judged"]

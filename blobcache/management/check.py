@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from blobcache.doctor.last_run import LastRun
+from blobcache.doctor.presence import missing
 from blobcache.doctor.repair import Repair, repair
 from blobcache.doctor.saved import SavedCheck
 from blobcache.doctor.scan import Diagnosis
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from blobcache.findings import Finding
     from blobcache.management.session import Session
     from blobcache.management.writing import Table
+    from blobcache.reference import RepositoryName
 
 __all__ = ["Check"]
 
@@ -142,8 +144,15 @@ least SETTLE seconds later, and not if it is too much: see --max-share."""
             run.check(resume=options.resume)
             run.repair_settled()
         run.note()
+        run.absent = [
+            name
+            for name in missing(provider, diagnosis.repositories, backend)
+            if name not in run.repositories
+        ]
         run.say_sum()
-        if unjudged or run.doubtful or not run.has_witness:
+        for name in run.absent:
+            session.warn(_("There is no repository %(name)s. Is it misspelt?") % {"name": name})
+        if run.absent or unjudged or run.doubtful or not run.has_witness:
             return Exit.FAILED
         return Exit.NO if run.left else Exit.OK
 
@@ -166,6 +175,12 @@ class _Run:
         self._uncached = 0
         self._saved = SavedCheck(diagnosis)
         self._first_doubt: Doubtful | None = None
+        self.repositories: set[str] = set()
+        """Of the named repositories, those with findings."""
+
+        self.absent: list[RepositoryName] = []
+        """Of the named repositories, those that are not there."""
+
         self.doubtful = 0
         """How many entries could not be judged."""
 
@@ -197,6 +212,8 @@ class _Run:
             for step in self._diagnosis.run(cursor):
                 for finding in step.findings:
                     self._found[finding.kind] += 1
+                    if self._diagnosis.repositories and finding.repository is not None:
+                        self.repositories.add(finding.repository)
                     if self.settled is not None and needs_settling(finding):
                         self.settled.add(finding)
                     elif self._fix:
@@ -291,11 +308,11 @@ class _Run:
                 self._uncached,
             ) % {"count": self._uncached}
         if not self._diagnosis.is_compared:
-            if not count:
+            if not count and not self.absent:
                 yield _(
                     "No problems found inside the cache. The registry's storage was not checked."
                 )
-        elif not count and not self.doubtful and self.has_witness:
+        elif not (count or self.absent or self.doubtful) and self.has_witness:
             yield _("No problems found: the cache agrees with the registry's storage.")
 
 

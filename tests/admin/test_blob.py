@@ -26,6 +26,8 @@ from tests.budgets import limit
 
 Text = Callable[[Any], str]
 
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+
 _NEXT = re.compile(r'<a href="([^"]*)" rel="next">')
 _HOLDER = re.compile(r'<th scope="row" data-label="Repository"><a href="[^"]*">([^<]*)</a>')
 
@@ -125,9 +127,64 @@ def test_an_unknown_blob_has_a_page(
     filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
 ) -> None:
     page = text(admin.get(addresses.blob(OTHER)))
-    assert "Not cached" in page
+    assert "Not in the cache" in page
     assert "Leftover fields only" not in page
     assert "No repository that you may view holds this blob" in page
+    assert "version 2 of the registry" not in page
+
+
+def test_what_is_not_there_cannot_be_cleared_or_purged(
+    filled: RedisBlobDescriptorCacheProvider, default_cache: Redis, admin: Client, text: Text
+) -> None:
+    clear, purge = addresses.blob(OTHER, "delete"), addresses.blob(OTHER, "purge")
+    page = text(admin.get(addresses.blob(OTHER)))
+    assert clear not in page
+    assert purge not in page
+    # A repository still holds it: a purge takes it from there.
+    default_cache.sadd(f"repository::{GRANTED}::blobs", OTHER)
+    page = text(admin.get(addresses.blob(OTHER)))
+    assert "Not cached" in page
+    assert clear not in page
+    assert purge in page
+
+
+def test_who_cannot_see_all_repositories_is_not_told_that_none_holds_a_blob(
+    filled: RedisBlobDescriptorCacheProvider, login: Callable[..., Client], text: Text
+) -> None:
+    page = text(login("granted", "view_blob").get(addresses.blob(OTHER)))
+    assert "Not cached" in page
+    assert "Not in the cache" not in page
+
+
+@pytest.mark.parametrize(
+    ("version", "media_type", "told", "not_told"),
+    [
+        (2, MANIFEST_TYPE, "This manifest is not listed by repository", "No repository that"),
+        (2, OCTET_STREAM, "If it is a manifest, it is not listed by repository", "This manifest"),
+        (3, MANIFEST_TYPE, "No repository that you may view holds", "listed by repository"),
+    ],
+)
+def test_a_manifest_is_not_listed_by_repository_on_version_2(
+    filled: RedisBlobDescriptorCacheProvider,
+    admin: Client,
+    text: Text,
+    version: int,
+    media_type: str,
+    told: str,
+    not_told: str,
+) -> None:
+    filled.set_descriptor(OTHER, Descriptor(OTHER, 700, media_type))
+    with override_settings(BLOBCACHE={"default": {"REGISTRY_VERSION": version}}):
+        page = text(admin.get(addresses.blob(OTHER)))
+    assert told in page
+    assert not_told not in page
+
+
+def test_ok_says_that_the_storage_was_not_asked(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    page = text(admin.get(addresses.blob(LAYER)))
+    assert "storage was not asked" in unescape(page)
 
 
 def test_a_blob_with_leftover_fields_is_not_shown_as_not_cached(

@@ -338,3 +338,48 @@ def test_a_shared_layer_and_its_alias_have_copy_buttons(
     page = admin.get(addresses.repository(GRANTED)).content.decode()
     assert f'data-copy="{LAYER}"' in page
     assert f'data-copy="{GRANTED}@{CONFIG}"' in page
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        (addresses.repositories() + "?o=-size", "o='-size' is not valid here"),
+        (addresses.repositories() + "?o=-size", "Valid: name, -name, blobs, -blobs, bytes, -bytes"),
+        (addresses.repositories() + "?m=out", "m='out' is not valid here"),
+        (addresses.repository(BIG) + "?state=bogus", "state='bogus' is not valid here"),
+        (addresses.repository(BIG) + "?state=bogus", "Valid: ok, corrupt, digest-mismatch"),
+        (addresses.repository(BIG) + "?o=-bytes", "Valid: digest, -digest, type, -type, size"),
+        (addresses.repository(BIG) + "?type=laier", "type='laier' is not valid here"),
+        (addresses.repository(BIG) + "?p=abc", "p='abc' is not the number of a page"),
+        (addresses.repository(BIG) + "?p=0", "p='0' is not the number of a page"),
+        (addresses.repositories("consistency") + "?kind=bogus", "kind='bogus' is not valid here"),
+    ],
+)
+def test_a_misspelt_parameter_is_an_error_that_names_the_valid_values(
+    big: RedisBlobDescriptorCacheProvider, admin: Client, address: str, told: str
+) -> None:
+    response = admin.get(address)
+    assert response.status_code == 400
+    assert told in unescape(response.content.decode())
+
+
+def test_a_page_number_that_is_too_large_shows_the_last_page_and_says_so(
+    big: RedisBlobDescriptorCacheProvider, admin: Client
+) -> None:
+    response = admin.get(addresses.repository(BIG) + "?p=99")
+    assert response.status_code == 200
+    assert "There is no page 99 in this list" in response.content.decode()
+
+
+def test_a_repository_that_is_not_there_says_so(
+    big: RedisBlobDescriptorCacheProvider, admin: Client
+) -> None:
+    page = unescape(admin.get(addresses.repository(f"{BIG}/misspelt")).content.decode())
+    assert "The cache has no repository big/one/misspelt." in page
+    page = unescape(
+        admin.get(
+            addresses.repositories("consistency"), {"repository": "misspelt"}
+        ).content.decode()
+    )
+    assert "There is no repository misspelt." in page
+    assert "No problems found" not in page

@@ -127,7 +127,7 @@ def test_a_name_that_is_not_cached_can_be_opened(
     page = admin.get(addresses.repositories(), {"q": "brand/new"}).content.decode()
     assert addresses.repository("brand/new") in page
     page = admin.get(addresses.repository("brand/new")).content.decode()
-    assert "no blobs of this repository in the cache" in page
+    assert "The cache has no repository brand/new." in page
 
 
 def test_an_empty_cache_explains_what_to_do(

@@ -41,7 +41,7 @@ def test_django_s_own_pages_work_without_tables(admin: Client) -> None:
         addresses.blob(LAYER).removesuffix("change/"): HTTPStatus.FOUND,
         addresses.repository(GRANTED).removesuffix("change/"): HTTPStatus.FOUND,
         addresses.repository(GRANTED, "delete"): HTTPStatus.FOUND,
-        addresses.repositories() + "?_popup=1&_to_field=name&e=1&p=5&o=1&all=": HTTPStatus.OK,
+        addresses.repositories() + "?_popup=1&_to_field=name&e=1&p=5&o=-bytes&all=": HTTPStatus.OK,
         addresses.blob(LAYER) + "?_popup=1&_to_field=digest&_changelist_filters=q": HTTPStatus.OK,
     }.items():
         assert admin.get(url).status_code == status, url

@@ -71,6 +71,7 @@ def test_a_check_shows_what_the_storage_contradicts(world: World, superuser: API
     body = check(superuser)
     (finding,) = body.pop("findings")
     assert body == {
+        "found": True,
         "next": None,
         "compared": True,
         "looked_at": body["looked_at"],
@@ -123,6 +124,18 @@ def test_a_cursor_belongs_to_its_check(
         {"cursor": "x"},
     ):
         refused(superuser.post(CHECK, body, format="json"), 400, "CURSOR_INVALID")
+
+
+def test_a_check_says_if_a_named_repository_is_not_there(
+    world: World, superuser: APIClient
+) -> None:
+    world.push("team/app", b"content")
+    assert check(superuser, repositories=["team/app"])["found"] is True
+    assert check(superuser, repositories=["team/app", "team/misspelt"])["found"] is False
+    # One that only the storage has is there.
+    world.push("team/stored", b"stored")
+    world.cache.delete("repository::team/stored::blobs")
+    assert check(superuser, repositories=["team/stored"])["found"] is True
 
 
 def test_some_repositories_and_kinds_can_be_checked(world: World, superuser: APIClient) -> None:

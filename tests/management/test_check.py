@@ -73,13 +73,24 @@ def test_a_check_can_be_limited_to_repositories_and_kinds(damaged: Redis) -> Non
 
 
 def test_kinds_that_cannot_be_judged_in_one_repository_are_a_failure(damaged: Redis) -> None:
-    done = run("check", "--repository", "c", "--kind", "husk")
+    done = run("check", "--repository", "b", "--kind", "husk")
     assert done.err == "husk cannot be checked in single repositories.\n"
     assert done.code == 2
     # Findings of other kinds are reported, but they do not hide that.
     done = run("check", "--repository", "a", "--kind", "husk", "size-mismatch")
     assert len(done.rows) == 2
     assert done.code == 2
+
+
+def test_a_repository_that_is_not_there_is_a_failure(damaged: Redis) -> None:
+    done = run("check", "--repository", "team/misspelt")
+    assert done == (2, "", "There is no repository team/misspelt. Is it misspelt?\n")
+    done = run("check", "--repository", "a", "team/misspelt")
+    assert done.code == 2
+    assert len(done.rows) == 2
+    # One whose key is damaged is there.
+    damaged.set("repository::c::blobs", "text")
+    assert run("check", "--repository", "c").code == 1
 
 
 def test_fixed_findings_are_gone(damaged: Redis) -> None:
