@@ -167,9 +167,11 @@ class RegistrySettings:
         same_as=CACHE_ALIAS,
     )
     CATALOG_MAX_AGE = Setting(
-        "Seconds after which a request for a list of repositories starts to rebuild the index.",
+        "Seconds after which a list of repositories builds the index again. It does so earlier if "
+        "that is fast: at an age of 20 times what the last build took, but at least a second.",
         number("seconds"),
         default=300,
+        see="docs/operating.md#the-catalog",
     )
     MEMORY_MAX_ENTRIES = Setting(
         "The maximum number of descriptors, and of memberships, that the memory provider stores.",

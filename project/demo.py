@@ -195,7 +195,7 @@ def set_environment(data: Path, start_valkey: Callable[[], str]) -> None:
 
 def prepare(provider: BrowsableProvider, storage: Path) -> None:
     """Write the sample data: the storage of a registry, and the demo's own Redis as its cache."""
-    if storage.exists() and provider.catalog.status().complete:
+    if storage.exists() and provider.catalog.status().is_built:
         return
     if not storage.exists():
         # An earlier version of the demo filled the cache without a storage.

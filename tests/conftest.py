@@ -12,6 +12,8 @@ from django.utils.translation import get_language, override
 from hypothesis import HealthCheck, settings
 from redis import Redis
 
+from blobcache.redis import index
+from blobcache.services.catalog import Budgets
 from project import embedded
 from tests.servers import Encrypted, cache_at, encrypted, installed
 from tests.stores import KINDS, store
@@ -22,6 +24,9 @@ importlib.metadata.version = functools.cache(importlib.metadata.version)
 # A busy machine is no error: examples of hypothesis may take any time.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+# Nor does an index grow too old within a test, however slow the machine is.
+vars(index)["Budgets"] = functools.partial(Budgets, fresh=3600)
 
 # Garbage is looked for less often: little of it is left by a test.
 gc.set_threshold(10_000, 20, 20)

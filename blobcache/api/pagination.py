@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.pagination import BasePagination
 from rest_framework.response import Response
-from rest_framework.utils.urls import replace_query_param
+from rest_framework.utils.urls import remove_query_param, replace_query_param
 
 from blobcache import cursors
 from blobcache.api.exceptions import PageSizeInvalid
+from blobcache.api.parameters import flag, flag_parameter
 from blobcache.api.schema import Parameter, nullable
 from blobcache.conf import MAX_PAGE_SIZE
 from blobcache.parsing import whole_number
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
 
     from blobcache.api.listings import Listing, Page
     from blobcache.api.views import RegistryView
+    from blobcache.services.catalog import CatalogStatus
 
-__all__ = ["CURSOR", "CatalogPagination", "CursorScope", "SealedCursorPagination"]
+__all__ = ["CURSOR", "CatalogPagination", "CursorScope", "SealedCursorPagination", "age_of"]
 
 CURSOR = Parameter("cursor", {"type": "string"}, "The cursor in `next` of the previous page.")
 
@@ -34,6 +37,13 @@ _PAGE_SIZE = Parameter(
     {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE},
     "The wanted number of rows; a page may have more or fewer.",
 )
+
+_FRESH = flag_parameter(
+    "fresh",
+    "If true, first do a step of building the index anew. Repeat the request until `complete` is "
+    "true. Only for users who may view every repository.",
+)
+_NOT_FRESH = "Only users who may view every repository may build the index anew."
 
 _MAX_IN_BROWSER = 250
 """Rows of a page for browsers, where a row takes several times as many bytes."""
@@ -61,7 +71,8 @@ class CursorScope:
         token = self.seal(position)
         if token is None:
             return None
-        return replace_query_param(request.build_absolute_uri(), CURSOR.name, token)
+        address = remove_query_param(request.build_absolute_uri(), _FRESH.name)
+        return replace_query_param(address, CURSOR.name, token)
 
 
 class SealedCursorPagination(BasePagination):
@@ -70,7 +81,7 @@ class SealedCursorPagination(BasePagination):
     The size of a page is a target: Redis reads sets in steps of its own.
     """
 
-    parameters = (CURSOR, _PAGE_SIZE)
+    parameters: tuple[Parameter, ...] = (CURSOR, _PAGE_SIZE)
     facts: Mapping[str, Mapping[str, Any]] = {}
     """The other fields of a page besides its rows, each with its schema."""
 
@@ -141,12 +152,31 @@ class SealedCursorPagination(BasePagination):
 class CatalogPagination(SealedCursorPagination):
     """Pages of a list that comes from the index of repository names, with the index's state."""
 
+    parameters = (CURSOR, _PAGE_SIZE, _FRESH)
+
+    def paginate_queryset(  # type: ignore[override] # a listing, which is no queryset
+        self, queryset: Listing, request: Request, view: RegistryView
+    ) -> list[Any]:
+        """Return the rows of the page, after a step of a new index if the request wants that."""
+        self._is_fresh = flag(request, _FRESH)
+        self._sees_all = view.access.sees_all
+        if self._is_fresh:
+            if not self._sees_all:
+                raise PermissionDenied(_NOT_FRESH)
+            view.browsable.catalog.look_again()
+        return super().paginate_queryset(queryset, request, view)
+
     def get_facts(self, page: Page) -> dict[str, Any]:
         """Return the state of the index."""
         status = page.status
+        if status is None:
+            return dict.fromkeys(self.facts, None) | {"complete": False}
+        is_unfinished = self._is_fresh and status.building
         return {
-            "complete": status is not None and status.complete,
-            "indexed_at": status.indexed_at if status else None,
+            "complete": status.complete and not is_unfinished,
+            "indexed_at": status.indexed_at,
+            "age": age_of(status),
+            "progress": _rounded(status.progress) if self._sees_all else None,
         }
 
     @property
@@ -155,10 +185,42 @@ class CatalogPagination(SealedCursorPagination):
         return {
             "complete": {
                 "type": "boolean",
-                "description": "Whether a complete index of all names was ever built.",
+                "description": "Whether there is an index that is not older than its bound and, "
+                "with `fresh=1`, whether no build of a new one is unfinished.",
             },
-            "indexed_at": nullable({"type": "string", "format": "date-time"}),
+            "indexed_at": nullable(
+                {
+                    "type": "string",
+                    "format": "date-time",
+                    "description": "Repositories that were added later may be missing. "
+                    "Null until a first index is built.",
+                }
+            ),
+            "age": nullable(
+                {
+                    "type": "number",
+                    "format": "double",
+                    "description": "Seconds since `indexed_at`.",
+                }
+            ),
+            "progress": nullable(
+                {
+                    "type": "number",
+                    "format": "double",
+                    "description": "The share of an unfinished build that is done, from 0 to 1. "
+                    "Null if none is unfinished, and for users who may not view every repository.",
+                }
+            ),
         }
+
+
+def age_of(status: CatalogStatus) -> float | None:
+    """Return the age of the index in seconds; None before the first one is built."""
+    return _rounded(max(0.0, status.age)) if status.is_built else None
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 3)
 
 
 def _parsed(text: str, default: int) -> int:

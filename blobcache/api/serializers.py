@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC
 from functools import lru_cache
+from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from rest_framework import ISO_8601, serializers
@@ -165,8 +166,16 @@ class AgeField(serializers.FloatField):
         super().__init__(**kwargs, source="*")
 
     def to_representation(self, value: Any) -> Any:
-        """Return the age; None before the first index is complete."""
-        return round(value.age, 3) if value.complete else None
+        """Return the age; None before the first index is built."""
+        return round(max(0.0, value.age), 3) if value.is_built else None
+
+
+class BoundField(serializers.FloatField):
+    """The age in seconds at which the index is built again."""
+
+    def to_representation(self, value: float) -> Any:
+        """Return the bound; None if the index is never built again by itself."""
+        return round(value, 3) if isfinite(value) else None
 
 
 class TimeField(serializers.DateTimeField):
@@ -486,6 +495,7 @@ class DryRun:
     next: str | None
     complete: bool
     indexed_at: datetime | None
+    age: float | None = None
     cleared: Sequence[str] = ()
 
 
@@ -518,12 +528,16 @@ class PurgeResultSerializer(ResponseSerializer):
     )
     complete = serializers.BooleanField(
         default=_skip,
-        help_text="Only in a dry run: whether a complete index of all names was ever built.",
+        help_text="Only in a dry run: whether there is an index that is not older than its bound.",
     )
     indexed_at = TimeField(
         default=_skip,
         allow_null=True,
-        help_text="Only in a dry run: when the index was built. A purge also searches all keys.",
+        help_text="Only in a dry run: repositories that were added later may be missing. A purge "
+        "also searches all keys.",
+    )
+    age = serializers.FloatField(
+        default=_skip, allow_null=True, help_text="Only in a dry run: seconds since `indexed_at`."
     )
 
     class Meta:
@@ -638,10 +652,25 @@ class ServerSerializer(ResponseSerializer):
 class CatalogSerializer(ResponseSerializer):
     """The state of the index of repository names."""
 
-    complete = serializers.BooleanField()
-    indexed_at = TimeField(allow_null=True)
+    complete = serializers.BooleanField(
+        help_text="Whether there is an index that is not older than `bound`."
+    )
+    indexed_at = TimeField(
+        allow_null=True, help_text="Repositories that were added later may be missing."
+    )
     age = AgeField(allow_null=True, help_text="Seconds since `indexed_at`.")
-    building = serializers.BooleanField()
+    bound = BoundField(
+        allow_null=True,
+        help_text="Seconds. Lists build an index of this age again, step by step.",
+    )
+    watched = serializers.BooleanField(
+        source="is_watched", help_text="Whether `manage.py blobcache watch` keeps it current now."
+    )
+    building = serializers.BooleanField(help_text="Whether a build is unfinished.")
+    progress = serializers.FloatField(
+        allow_null=True,
+        help_text="The share of that build that is done, from 0 to 1; null if none is unfinished.",
+    )
     may_scan = serializers.BooleanField(
         help_text="False if Redis does not allow SCAN, without which the index cannot be built."
     )

@@ -19,7 +19,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from blobcache.api import permissions, serializers
 from blobcache.api.content import wants_json
-from blobcache.api.exceptions import BodyInvalid, ParameterInvalid
+from blobcache.api.exceptions import BodyInvalid
 from blobcache.api.filters import PrefixFilter
 from blobcache.api.listings import (
     BlobListing,
@@ -33,7 +33,9 @@ from blobcache.api.pagination import (
     CatalogPagination,
     CursorScope,
     SealedCursorPagination,
+    age_of,
 )
+from blobcache.api.parameters import choice, flag, flag_parameter
 from blobcache.api.schema import Parameter, described
 from blobcache.api.views import LIST, STAT, WRITE, RegistryView
 from blobcache.descriptor import Descriptor
@@ -45,7 +47,7 @@ from blobcache.exceptions import (
     DigestInvalid,
 )
 from blobcache.models import Repository
-from blobcache.raw import excerpt, quoted
+from blobcache.raw import excerpt
 from blobcache.services import get_read_through
 from blobcache.services.cached import Source
 from blobcache.services.rules import read_only_error
@@ -249,7 +251,7 @@ class DescriptorViewSet(RegistryViewSet):
         """Whether the request says ``cached=only``. Raises `ParameterInvalid` for another value."""
         if not self.request.META.get("QUERY_STRING"):
             return False
-        return _choice(self.request, CACHED) is not None
+        return choice(self.request, CACHED) is not None
 
     def handle_exception(self, exc: Exception) -> Response:
         """Return the response to an error, with the source of an answer that there is no blob."""
@@ -336,12 +338,9 @@ def _content_digest_header(found: Descriptor) -> dict[str, str]:
 _SOURCE = "X-Cache"
 """The header with the `Source` of an answer."""
 
-_DRY_RUN = Parameter(
-    "dry_run",
-    {"type": "string", "enum": ["0", "1", "false", "true"], "default": "0"},
-    "If true, only return what a purge would clear, and write nothing.",
+_DRY_RUN = flag_parameter(
+    "dry_run", "If true, only return what a purge would clear, and write nothing."
 )
-_FLAGS = {"1": True, "true": True, "0": False, "false": False}
 
 
 class BlobViewSet(DescriptorViewSet):
@@ -427,7 +426,7 @@ class BlobViewSet(DescriptorViewSet):
 
         Only repositories that the user may view are named; the others are cleared as well.
         """
-        is_dry = _flag(request, _DRY_RUN)
+        is_dry = flag(request, _DRY_RUN)
         digest, token = self.digest, self.get_validated_data(request).get("cursor")
         step = self._dry_run(digest, token) if is_dry else self._purge(digest, token)
         return Response(self.get_response_serializer(step).data)
@@ -454,6 +453,7 @@ class BlobViewSet(DescriptorViewSet):
             next=scope.seal(page.next),
             complete=page.status is not None and page.status.complete,
             indexed_at=page.status.indexed_at if page.status else None,
+            age=age_of(page.status) if page.status else None,
         )
 
     def _is_known(self, digest: Digest) -> bool | None:
@@ -467,24 +467,6 @@ class BlobViewSet(DescriptorViewSet):
         except BlobUnknown:
             return False
         return True
-
-
-def _flag(request: Request, parameter: Parameter) -> bool:
-    """Return the value of a boolean parameter, false by default. Raises `ParameterInvalid`."""
-    return _FLAGS[_choice(request, parameter) or "0"]
-
-
-def _choice(request: Request, parameter: Parameter) -> str | None:
-    """Return one of the values that a parameter may have, or None. Raises `ParameterInvalid`."""
-    name, allowed = parameter.name, parameter.schema["enum"]
-    text = request.query_params.get(name)
-    if text is not None and text not in allowed:
-        wanted = f"be one of {', '.join(allowed)}" if len(allowed) > 1 else f"be {allowed[0]}"
-        raise ParameterInvalid(
-            f"The parameter {name!a} must {wanted}, not {quoted(text)}.",
-            {"parameter": name, "value": excerpt(text), "allowed": allowed},
-        )
-    return text
 
 
 class RepositoryViewSet(RegistryViewSet):

@@ -138,7 +138,7 @@ class Comparison:
 
     def _held(self, digests: Sequence[Digest]) -> set[Digest] | None:
         """Which of them some repository has as members; None if nobody can tell."""
-        if not self._catalog.may_write or not self._catalog.status().complete:
+        if not self._catalog.may_write or not self._catalog.status().is_built:
             return None
         held: set[Digest] = set()
         after: bytes | None = b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from datetime import UTC
+from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.utils.translation import gettext as _
@@ -181,8 +182,11 @@ def _catalog_json(catalog: CatalogStatus) -> dict[str, object]:
     return {
         "complete": catalog.complete,
         "indexed_at": _time(catalog.indexed_at),
-        "age": round(catalog.age, 3) if catalog.complete else None,
+        "age": round(max(0.0, catalog.age), 3) if catalog.is_built else None,
+        "bound": round(catalog.bound, 3) if isfinite(catalog.bound) else None,
+        "watched": catalog.is_watched,
         "building": catalog.building,
+        "progress": catalog.progress and round(catalog.progress, 3),
         "may_scan": catalog.may_scan,
     }
 

@@ -39,7 +39,7 @@ class Repositories(Subcommand):
     help = "list the repositories"
     description = """\
 List the repositories by name, each with its number of blobs. If the index of
-names is missing or older than CATALOG_MAX_AGE, it is built first."""
+names is missing or too old, it is built first."""
     example = "manage.py blobcache repositories --prefix team/"
 
     _COLUMNS: tuple[Column[RepositoryEntry], ...] = (
@@ -139,8 +139,8 @@ class Holders(Subcommand):
     help = "list the repositories that may read a blob"
     description = """\
 List the repositories that may read each blob, by name, with their own media
-type of it. If the index of names is missing or older than CATALOG_MAX_AGE, it
-is built first. The exit code is 1 if no repository may read one of the blobs."""
+type of it. If the index of names is missing or too old, it is built first.
+The exit code is 1 if no repository may read one of the blobs."""
     example = (
         "manage.py blobcache holders "
         "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"

@@ -7,6 +7,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from blobcache.management.subcommand import Exit, Subcommand, usage_error
 
@@ -45,18 +46,32 @@ Lists of repositories come from that index."""
 def require_index(session: Session, provider: BrowsableProvider) -> bool:
     """Build the index to the end if it is missing or too old; return whether it is complete.
 
-    If it is not, a warning is written: a list that comes from it may lack names.
+    If it is not, a warning is written: a list that comes from it may lack names. Otherwise a line
+    on the terminal says how old it is.
     """
     catalog = provider.catalog
     status = catalog.status()
-    if abs(status.age) >= session.settings.CATALOG_MAX_AGE and catalog.may_write:
+    if not status.complete and catalog.may_write:
         status = _build(session, provider)
-    if not status.complete:
+    elif not status.complete:
         session.warn(
             "The index of repositories is not complete and cannot be written here, so names may "
             "be missing."
         )
-    return status.complete
+        return False
+    session.remark(_age_line(status))
+    return status.is_built
+
+
+def _age_line(status: CatalogStatus) -> str:
+    """Say how old the index is."""
+    seconds, watched = round(max(0.0, status.age)), _("watch keeps it current.")
+    text = ngettext(
+        "The index of repositories is %(count)d second old.",
+        "The index of repositories is %(count)d seconds old.",
+        seconds,
+    ) % {"count": seconds}
+    return f"{text} {watched}" if status.is_watched else text
 
 
 def _build(session: Session, provider: BrowsableProvider) -> CatalogStatus:
@@ -70,9 +85,9 @@ def _build(session: Session, provider: BrowsableProvider) -> CatalogStatus:
     steps = 0
     with session.progress(_("Indexing")) as progress:
 
-        def show(_status: CatalogStatus) -> None:
+        def show(status: CatalogStatus) -> None:
             nonlocal steps
             steps += 1
-            progress.update(steps)
+            progress.update(steps, status.progress)
 
         return catalog.reindex(show)

@@ -134,6 +134,11 @@ class Session:
         self._hide_progress()
         self._stderr.write(f"{escaped(text)}\n")
 
+    def remark(self, text: str) -> None:
+        """Write a sentence about the output to standard error, if that is a terminal."""
+        if self._stderr.isatty():
+            self.warn(text)
+
     def confirm(self, question: str) -> None:
         """Ask whether to go on, unless ``--yes`` says so. Raises `CommandError` if not."""
         if self._yes:

@@ -19,6 +19,7 @@ from blobcache.redis.index_build import IndexBuilder
 from blobcache.redis.keys import CatalogKeys
 from blobcache.reference import raw_name
 from blobcache.services.catalog import STEP, Budgets, CatalogStatus
+from blobcache.services.rules import read_only_error
 from blobcache.transport.packing import Packed
 from blobcache.visibility import ALL, Visible
 
@@ -60,7 +61,7 @@ class NameIndex:
         """The Redis that holds the index."""
         self.keys = CatalogKeys.of(registry if self._is_apart else "")
         """The keys of this registry's index."""
-        self._max_age = max_age
+        self._registry = registry
         self._read_only = read_only
         self._builder = IndexBuilder(server, self.server, self.keys, max_age=max_age)
 
@@ -81,27 +82,49 @@ class NameIndex:
 
     def status(self) -> CatalogStatus:
         """Return how old and how complete the index is. One round trip."""
-        return self._builder.status()
+        return self._builder.status(self.budgets.fresh)
 
     def build_step(
         self, budget: float | None = None, *, newer_than: int | None = None
     ) -> CatalogStatus:
         """Build on for at most `budget` seconds, if the index is due, and return its status.
 
-        The default is `Budgets.build`. The index is due when there is none, when it is older than
-        its maximum age, or not `newer_than` the build of that serial number. Never waits for
-        another builder. Four round trips at least. Where Redis refuses ``SCAN``, a build that must
-        be `newer_than` another raises `CacheUnavailable`; otherwise the status says so.
+        The default is `Budgets.build`. The index is due when it is not complete, when a build is
+        unfinished, or when it is not `newer_than` the build of that serial number. Never waits for
+        another builder. One round trip if it is not due, otherwise four at least, and one more
+        without `newer_than`. Where Redis refuses ``SCAN``, a build that must be `newer_than`
+        another raises `CacheUnavailable`; otherwise the status says so.
         """
+        seconds = self.budgets.build if budget is None else budget
+        if newer_than is not None:
+            return self._build(seconds, newer_than)
+        status = self.status()
+        is_due = not status.complete or status.building
+        return self._build_if_allowed(seconds, status) if is_due else status
+
+    def _build(self, seconds: float, newer_than: int) -> CatalogStatus:
         if self.may_write:
             budgets = self.budgets
-            deadline = budgets.deadline(budgets.build if budget is None else budget)
-            try:
-                self._builder.step(deadline, budgets.step, newer_than)
-            except CacheUnavailable as error:
-                if newer_than is not None or error.reason is not Reason.NO_SCAN:
-                    raise
+            self._builder.step(budgets.deadline(seconds), budgets.step, newer_than)
         return self.status()
+
+    def _build_if_allowed(self, seconds: float, status: CatalogStatus) -> CatalogStatus:
+        try:
+            return self._build(seconds, status.indexed)
+        except CacheUnavailable as error:
+            if error.reason is not Reason.NO_SCAN:
+                raise
+        return self.status()
+
+    def look_again(self) -> CatalogStatus:
+        """See `Catalog.look_again`. One round trip if the index is watched, else five at least."""
+        if not self.may_write:
+            raise read_only_error(self._registry, "Its index needs a CATALOG_ALIAS elsewhere.")
+        status = self.status()
+        if status.is_watched and status.complete:
+            return status
+        newer_than = status.indexed if status.building else status.begun
+        return self._build(self.budgets.page, newer_than)
 
     def reindex(self, progress: Callable[[CatalogStatus], None] | None = None) -> CatalogStatus:
         """Build the index from the keys that are there now, to the end, and return its status.
@@ -122,8 +145,8 @@ class NameIndex:
     def refresh(self) -> CatalogStatus:
         """Return the status, after a step of building if the index is too old and can be built."""
         status = self.status()
-        is_due = abs(status.age) >= self._max_age and status.may_scan
-        return self.build_step() if is_due else status
+        is_due = not status.complete and status.may_scan
+        return self._build_if_allowed(self.budgets.build, status) if is_due else status
 
     # Writing
 
@@ -146,6 +169,21 @@ class NameIndex:
             self.server.batch(self._index_command(repository).commands())
         except CacheUnavailable:
             _log.warning("The name %s could not be indexed.", repository, exc_info=True)
+
+    def add(self, names: Sequence[bytes]) -> None:
+        """Index raw names whose sets exist: one round trip, whatever is built meanwhile.
+
+        The index that is being built comes first: if it takes the place of the other one between
+        the two commands, it has the names already.
+        """
+        words = [word for name in names for word in ("0", name)]
+        self.server.batch(
+            [
+                ("ZADD", index, *words[first : first + 2 * STEP])
+                for index in (self.keys.build, self.keys.names)
+                for first in range(0, len(words), 2 * STEP)
+            ]
+        )
 
     def remove_missing(self, names: Sequence[bytes]) -> None:
         """Remove names whose sets are gone, with their figures; keep those whose sets are back.
@@ -170,7 +208,7 @@ class NameIndex:
 
     def _index_command(self, repository: RepositoryName) -> Packed:
         """Add the name to both indexes, so that a build in progress does not lose it."""
-        return _zadd(repository, self.keys.names, self.keys.build)
+        return _zadd(repository, self.keys.build, self.keys.names)
 
     # Reading
 
@@ -187,8 +225,8 @@ class NameIndex:
         Builds nothing: the names that are indexed now. One round trip if the `status` is given, or
         one for each batch of ranges of `visible`.
         """
-        complete = (status or self.status()).complete
-        indexes = [self.keys.names] if complete else [self.keys.names, self.keys.build]
+        is_built = (status or self.status()).is_built
+        indexes = [self.keys.names] if is_built else [self.keys.names, self.keys.build]
         names: set[bytes] = set()
         for ranges in _batches(_ranges(prefix, after, visible), limit):
             replies = self.server.batch(

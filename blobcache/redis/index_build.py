@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
-from time import time
-from typing import TYPE_CHECKING, cast
+from time import monotonic, time
+from typing import TYPE_CHECKING, NamedTuple, cast
 from uuid import uuid4
 
 from blobcache.descriptor import parse_size
 from blobcache.exceptions import CacheUnavailable, CursorInvalid, Reason
 from blobcache.redis import keys
-from blobcache.services.catalog import CatalogStatus
+from blobcache.services.catalog import CHEAP, WATCHED, CatalogStatus
 from blobcache.transport.packing import Decision, Script, Watched
 from blobcache.transport.server import scan_refused_error
 
@@ -36,6 +36,12 @@ _MAX_MOMENT = 32
 
 _MAX_SERIAL = 10**15 - 1
 """No build has a number this large. Up to here Lua counts exactly and writes no exponent."""
+
+_MAX_CURSOR = 1024
+"""Bytes of a cursor that are read to find out how far a build is."""
+
+_MICRO = 1_000_000
+"""Microseconds of a second."""
 
 _LEASE = "10000"
 """Milliseconds after which a builder that has not renewed its lock is assumed dead."""
@@ -66,25 +72,25 @@ def _begin(own: Sequence[bytes], operands: Sequence[bytes], replies: Sequence[Re
         return Decision([("DEL", lock)] if is_locked else [], None)
     started = ("begun", str(max(last, wanted) + 1), "cursor", "", "identity", identity)
     writes: list[Command] = [take, ("UNLINK", build)]
-    return Decision([*writes, ("HSET", state, *started, "started_at", now)], b"")
+    return Decision([*writes, ("HSET", state, *started, "spent", "0", "started_at", now)], b"")
 
 
 def _names_reads(own: Sequence[bytes], operands: Sequence[bytes]) -> list[Command]:
     names, build, state, lock, _ = own
     _, _, cursor, *_ = operands
     if cursor:
-        return [("WATCH", lock), ("GET", lock)]
+        return [("WATCH", lock, state), ("GET", lock), ("HMGET", state, "spent")]
     asked: list[Command] = [("EXISTS", names), ("EXISTS", build)]
-    progress: Command = ("HMGET", state, "begun", "started_at")
-    return [("WATCH", lock, names, build, state), ("GET", lock), *asked, progress]
+    progress: Command = ("HMGET", state, "spent", "begun", "started_at")
+    return [("WATCH", lock, names, build, state), ("GET", lock), progress, *asked]
 
 
 def _add_names(
     own: Sequence[bytes], operands: Sequence[bytes], replies: Sequence[Reply]
 ) -> Decision:
     names, build, state, lock, old = own
-    token, lease, cursor, pause, *found = operands
-    holder, *asked = replies
+    token, lease, cursor, pause, taken, *found = operands
+    holder, progress, *asked = replies
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
@@ -94,18 +100,20 @@ def _add_names(
         ("ZADD", build, *(word for name in found[first : first + 500] for word in ("0", name)))
         for first in range(0, len(found), 500)
     ]
+    before, *dates = cast("list[bytes | None]", progress)
+    spent = str(_serial(before) + int(taken))
     if cursor:
-        writes.append(("HSET", state, "cursor", cursor))
+        writes.append(("HSET", state, "cursor", cursor, "spent", spent))
     else:
-        had_names, had_build, progress = asked
-        begun, started_at = cast("list[bytes | None]", progress)
+        had_names, had_build = asked
+        begun, started_at = dates
         if had_names:
             writes.append(("RENAME", names, old))
         if had_build or found:
             writes.append(("RENAME", build, names))
-        done = ("indexed", begun or b"", "indexed_at", started_at or b"")
+        done = ("indexed", begun or b"", "indexed_at", started_at or b"", "took", spent)
         writes += [("UNLINK", old), ("HSET", state, *done)]
-        writes.append(("HDEL", state, "cursor", "identity", "started_at"))
+        writes.append(("HDEL", state, "cursor", "identity", "started_at", "spent"))
     is_over = not cursor or pause == b"1"
     writes.append(("DEL", lock) if is_over else ("PEXPIRE", lock, lease))
     return Decision(writes, 1)
@@ -141,7 +149,7 @@ if not cursor and started_at and 0 < indexed and indexed <= begun and indexed > 
 end
 redis.call('UNLINK', build)
 redis.call('HSET', state, 'begun', string.format('%.0f', math.max(begun, newer_than) + 1),
-    'cursor', '', 'identity', identity, 'started_at', now)
+    'cursor', '', 'identity', identity, 'spent', '0', 'started_at', now)
 return ''
 """,
     Watched(_begin_reads, _begin),
@@ -155,9 +163,12 @@ Values in the state or in the lock that another program wrote are ignored, by th
 _ADD_NAMES = Script(
     """
 local names, build, state, lock, old = unpack(KEYS)
-local token, lease, cursor, pause = unpack(ARGV)
+local token, lease, cursor, pause, taken = unpack(ARGV)
 if redis.call('GET', lock) ~= token then return 0 end
-for first = 5, #ARGV, 500 do
+local spent = redis.call('HGET', state, 'spent')
+spent = spent and #spent < 16 and spent:match('^%d+$') and tonumber(spent) or 0
+spent = string.format('%.0f', spent + tonumber(taken))
+for first = 6, #ARGV, 500 do
     local members = {}
     for each = first, math.min(first + 499, #ARGV) do
         members[#members + 1] = 0
@@ -170,10 +181,10 @@ if cursor == '' then
     if redis.call('EXISTS', build) == 1 then redis.call('RENAME', build, names) end
     redis.call('UNLINK', old)
     local begun, started_at = unpack(redis.call('HMGET', state, 'begun', 'started_at'))
-    redis.call('HSET', state, 'indexed', begun, 'indexed_at', started_at)
-    redis.call('HDEL', state, 'cursor', 'identity', 'started_at')
+    redis.call('HSET', state, 'indexed', begun, 'indexed_at', started_at, 'took', spent)
+    redis.call('HDEL', state, 'cursor', 'identity', 'started_at', 'spent')
 else
-    redis.call('HSET', state, 'cursor', cursor)
+    redis.call('HSET', state, 'cursor', cursor, 'spent', spent)
 end
 if cursor == '' or pause == '1' then
     redis.call('DEL', lock)
@@ -185,7 +196,10 @@ return 1
     Watched(_names_reads, _add_names),
 )
 """Add the names in ARGV to the index that is being built; at the end put it in the place of the old
-one. Return 0, and do nothing, if the lock is lost."""
+one. Return 0, and do nothing, if the lock is lost.
+
+`taken` is the time in microseconds since the last call. The sum of a build's, without the time
+between its steps, is what it has taken."""
 
 
 class IndexBuilder:
@@ -199,20 +213,36 @@ class IndexBuilder:
         self._keys = own_keys
         self._max_age = max_age
 
-    def status(self) -> CatalogStatus:
-        """Return how old and how complete the index is. One round trip."""
-        fields = ("HMGET", self._keys.state, "indexed_at", "indexed", "begun")
-        status = _status(self._index.batch([fields], own=True)[0])
+    def status(self, fresh: float) -> CatalogStatus:
+        """Return how old and how complete the index is. One round trip.
+
+        An index that is younger than `fresh` is not due, however fast it could be built.
+        """
+        (reply,) = self._index.batch([("HMGET", self._keys.state, *_STATUS)], own=True)
+        state = _State(*cast("list[bytes | None]", reply))
+        status = _status(state, fresh, self._max_age)
+        if status.building:
+            status = replace(status, progress=self._progress(state.cursor))
         return status if self._server.may_scan else replace(status, may_scan=False)
 
-    def step(self, deadline: Deadline, count: int, newer_than: int | None) -> None:
+    def _progress(self, cursor: bytes | None) -> float:
+        """The share of the build that is done."""
+        if not cursor or not _CURSOR.fullmatch(cursor[:_MAX_CURSOR]):
+            return 0.0
+        try:
+            return self._server.scan_share(cursor[:_MAX_CURSOR].decode("utf-8", "replace"))
+        except CursorInvalid:
+            return 0.0
+
+    def step(self, deadline: Deadline, count: int, newer_than: int) -> None:
         """Build until the deadline, if the index is due and no other process builds it.
 
-        Each command of the scan looks at `count` keys. Three round trips at least.
+        It is due if a build is unfinished, or if it is not `newer_than` the build of that serial
+        number. Each command of the scan looks at `count` keys. Three round trips at least.
         """
         if not self._server.may_scan:
             raise scan_refused_error()
-        token = uuid4().hex.encode()
+        token, began = uuid4().hex.encode(), monotonic()
         cursor = self._index.script(
             _BEGIN,
             self._keys[:4],
@@ -221,7 +251,7 @@ class IndexBuilder:
                 _LEASE,
                 repr(time()).encode(),
                 repr(self._max_age).encode(),
-                str(-1 if newer_than is None else newer_than),
+                str(newer_than),
                 self._server.identity().encode(),
                 str(_MAX_SERIAL),
             ],
@@ -238,7 +268,8 @@ class IndexBuilder:
                 if error.reason is Reason.NO_SCAN:
                     self._index.batch([("DEL", self._keys.lock)])
                 raise
-            pause = deadline.is_over
+            pause, now = deadline.is_over, monotonic()
+            began, taken = now, int((now - began) * _MICRO)
             held = self._index.script(
                 _ADD_NAMES,
                 self._keys[:5],
@@ -247,19 +278,42 @@ class IndexBuilder:
                     _LEASE,
                     following.encode(),
                     str(int(pause)),
+                    str(taken),
                     *map(keys.repository_in, found),
                 ],
             )
             cursor = following.encode() if following and held and not pause else None
 
 
-def _status(reply: Reply) -> CatalogStatus:
+class _State(NamedTuple):
+    """Some fields of the state."""
+
+    indexed_at: bytes | None
+    indexed: bytes | None
+    begun: bytes | None
+    cursor: bytes | None
+    took: bytes | None
+    watched_at: bytes | None
+    watched_from: bytes | None
+
+
+_STATUS = _State._fields
+
+
+def _status(state: _State, fresh: float, max_age: float) -> CatalogStatus:
     """Read the stored status of the index; ignore values that another program wrote."""
-    indexed_at, indexed, begun = cast("list[bytes | None]", reply)
-    dated, serial, last = _moment(indexed_at), _serial(indexed), _serial(begun)
+    dated, serial, last = _moment(state.indexed_at), _serial(state.indexed), _serial(state.begun)
     if dated is None or not 0 < serial <= last:
-        dated, serial = None, 0
-    return CatalogStatus(dated, serial, last)
+        return CatalogStatus(None, 0, last, bound=max_age)
+    took = _serial(state.took) / _MICRO
+    # An index of an earlier version does not say what its build has taken.
+    bound = min(max_age, max(fresh, CHEAP * took)) if took else max_age
+    watched = _moment(state.watched_at) if 0 < _serial(state.watched_from) <= serial else None
+    if watched is not None and watched.timestamp() > time() + WATCHED:
+        watched = None  # of another program, or of a clock that is wrong
+    if watched is not None and watched > dated:
+        dated, bound = watched, min(max_age, max(WATCHED, bound))
+    return CatalogStatus(dated, serial, last, bound=bound, watched_at=watched)
 
 
 def _serial(value: bytes | None) -> int:

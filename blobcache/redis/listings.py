@@ -73,6 +73,10 @@ class RedisCatalog:
         """See `Catalog.build_step`. Four round trips at least."""
         return self.index.build_step(budget, newer_than=newer_than)
 
+    def look_again(self) -> CatalogStatus:
+        """See `Catalog.look_again`."""
+        return self.index.look_again()
+
     def reindex(self, progress: Callable[[CatalogStatus], None] | None = None) -> CatalogStatus:
         """See `Catalog.reindex`."""
         return self.index.reindex(progress)
@@ -89,12 +93,16 @@ class RedisCatalog:
         Four round trips if the index is fresh and no set has gone; a name whose set is gone is
         removed from the index. Until a first index is complete, the page lists what is known.
 
+        On the first page, a `prefix` that is itself a visible name is looked for in Redis if the
+        index does not know it: one round trip, and another to index it if its key exists.
+
         Nothing is read about names that are not `visible`, and they do not affect whether there is
         a next page, unless the time is up before that is known. In that case the cursor may hold
         such a name.
         """
         status = self.index.refresh()
         rows: list[RepositoryEntry] = []
+        added = 0
         budgets = self.budgets
         deadline = budgets.deadline(budgets.page)
         after = last = raw_name(cursor)
@@ -102,6 +110,9 @@ class RedisCatalog:
             missing = limit - len(rows)
             step = missing if visible.predicate is None else budgets.step
             names, more = self.index.names(after, step, prefix, visible, status)
+            if not cursor and not after and self._is_missing(prefix, names, visible):
+                names.insert(0, prefix.encode())
+                added += not self.may_write
             shown = _filter_visible(names, visible, missing + 1, deadline)
             names, after, more = shown.names, shown.after or after, more or shown.more
             overflows = len(names) > missing
@@ -114,9 +125,27 @@ class RedisCatalog:
             if not more or is_full or deadline.is_over:
                 break
         count = None
-        if status.complete and visible.predicate is None:
-            count = self.index.count(prefix, visible)
+        if status.is_built and visible.predicate is None:
+            count = self.index.count(prefix, visible) + added
         return RepositoryPage(tuple(rows), name_cursor(after) if more else None, count, status)
+
+    def _is_missing(self, text: str, names: Sequence[bytes], visible: Visible) -> bool:
+        """Whether the text is the name of a repository that should be the first of these names.
+
+        Then it is added to the index, if that may be written. Redis is asked about visible names
+        only, so it does not show in the time of the answer whether another one exists.
+        """
+        raw = raw_name(text)
+        name = repository_text(raw)
+        if names[:1] == [raw] or not isinstance(name, RepositoryName):
+            return False
+        if not (visible.in_ranges(name) and visible.may_show(name)):
+            return False
+        if not self._server.batch([("EXISTS", keys.members(raw))])[0]:
+            return False
+        if self.may_write:
+            self.index.add([raw])
+        return True
 
     def members(
         self, repository: str, cursor: str = "", limit: int = 100, prefix: str = ""

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from blobcache.digest import Digest
 
 __all__ = [
+    "CHEAP",
     "STEP",
+    "WATCHED",
     "BlobPage",
     "Budgets",
     "Catalog",
@@ -31,6 +33,12 @@ __all__ = [
     "RepositoryEntry",
     "RepositoryPage",
 ]
+
+CHEAP = 20
+"""An index is built again when its age is this many times what its build has taken."""
+
+WATCHED = 3.0
+"""Seconds. An index that ``watch`` has kept current until so lately counts as watched."""
 
 STEP = 1000
 """Keys, members or names that one command looks at: well under a millisecond of Redis's time."""
@@ -51,6 +59,9 @@ class Budgets:
 
     build: float = 0.05
     """The time that a list spends on building the index when that is due."""
+
+    fresh: float = 1.0
+    """An index that is younger is not due, however fast it could be built."""
 
     purge: float = 0.5
     """The time of one step of a purge, which it checks after each hundred clears."""
@@ -115,7 +126,10 @@ class CatalogStatus:
     """How old and how complete the index is."""
 
     indexed_at: datetime | None
-    """When the build of this index began; None until a first build is complete."""
+    """The index has every repository that existed at this time and exists now.
+
+    When its build began, or later if ``watch`` has kept it current since. None until a first build
+    is complete."""
 
     indexed: int
     """The serial number of that build; 0 until a first build is complete."""
@@ -126,10 +140,24 @@ class CatalogStatus:
     may_scan: bool = True
     """False if Redis has refused ``SCAN`` lately, without which the index cannot be built."""
 
+    bound: float = float("inf")
+    """The index is due to be built again when its age has reached so many seconds."""
+
+    progress: float | None = None
+    """Which share of an unfinished build is done, from 0 to 1; None if no build is unfinished."""
+
+    watched_at: datetime | None = None
+    """The last time at which ``watch`` had kept the index current; None if it never has."""
+
     @property
-    def complete(self) -> bool:
+    def is_built(self) -> bool:
         """Whether a build has been completed."""
         return self.indexed_at is not None
+
+    @property
+    def complete(self) -> bool:
+        """Whether a build has been completed, and the index is younger than its bound."""
+        return abs(self.age) < self.bound
 
     @property
     def building(self) -> bool:
@@ -140,6 +168,13 @@ class CatalogStatus:
     def age(self) -> float:
         """Seconds since `indexed_at`; infinite until a first build is complete."""
         return time() - self.indexed_at.timestamp() if self.indexed_at else float("inf")
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether ``watch`` keeps the index current at the moment."""
+        if self.watched_at is None or not self.is_built:
+            return False
+        return abs(time() - self.watched_at.timestamp()) < WATCHED
 
 
 class RepositoryEntry(NamedTuple):
@@ -240,10 +275,19 @@ class Catalog(Protocol):
     ) -> CatalogStatus:
         """Build the index for at most `budget` seconds, if it is due, and return its status.
 
-        The default is `Budgets.build`. The index is due when there is none, when it is too old, or
-        when it is not `newer_than` the build of that serial number. Where Redis refuses ``SCAN``, a
-        build that must be `newer_than` another raises `CacheUnavailable`, with `Reason.NO_SCAN`;
-        otherwise the status says so.
+        The default is `Budgets.build`. The index is due when it is not `complete`, when a build is
+        unfinished, or when it is not `newer_than` the build of that serial number. Where Redis
+        refuses ``SCAN``, a build that must be `newer_than` another raises `CacheUnavailable`, with
+        `Reason.NO_SCAN`; otherwise the status says so.
+        """
+        ...
+
+    def look_again(self) -> CatalogStatus:
+        """Do one step of a new build, or of the unfinished one, and return the status.
+
+        Takes `Budgets.page`. Call it again until `CatalogStatus.building` is false. An index that
+        is watched is current, so nothing is done. Raises `OperationUnsupported` if no index may be
+        kept, and `CacheUnavailable` as `build_step` does.
         """
         ...
 
@@ -264,7 +308,11 @@ class Catalog(Protocol):
     def repositories(
         self, prefix: str = "", cursor: str = "", limit: int = 100, visible: Visible = ALL
     ) -> RepositoryPage:
-        """Return `visible` names that begin with `prefix`, each with its number of blobs."""
+        """Return `visible` names that begin with `prefix`, each with its number of blobs.
+
+        If `prefix` is itself the name of a repository, the first page has it although the index
+        does not know it yet.
+        """
         ...
 
     def members(

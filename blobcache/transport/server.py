@@ -264,6 +264,20 @@ class Server:
         rest = names[names.index(name) + 1 :]
         return (f"{rest[0]}=0" if rest else ""), found
 
+    def scan_share(self, cursor: str) -> float:
+        """Return the share of all keys before a cursor of `scan`, from 0 to 1; sends nothing.
+
+        On a cluster only whole nodes count, each as if it had the same number of keys: a cursor
+        there contains a slot, in a way that depends on the version. Raises `CursorInvalid`.
+        """
+        share = scan_progress(cursor)
+        client = self._client()
+        if not client.is_cluster:
+            return share
+        names = sorted(each.name for each in client.redis.get_primaries())
+        node = cursor.rpartition("=")[0]
+        return names.index(node) / len(names) if node in names else 0.0
+
     def info(self, section: str | None = None) -> list[dict[str, Any]]:
         """Return what ``INFO`` says, node by node, as redis-py reads it; one round trip each.
 

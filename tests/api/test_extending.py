@@ -85,7 +85,7 @@ class TestTheExample:
         response = as_("superuser").get("/api/repositories/?prefix=team/")
         refused(response, 400, "PARAMETER_INVALID")
         allowed = response.json()["errors"][0]["detail"]["allowed"]
-        assert allowed == ["team", "cursor", "page_size", "format"]
+        assert allowed == ["team", "cursor", "page_size", "fresh", "format"]
 
     def test_has_an_additional_action(self, example: ModuleType, as_: As, filled: Redis) -> None:
         owner = "/api/repositories/team/app/owner/"

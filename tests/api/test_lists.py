@@ -41,6 +41,7 @@ def many(default_cache: Redis) -> Redis:
             pipe.sadd(f"repository::r/{number:02}::blobs", digest(0))
             pipe.hset(f"repository::r/{number:02}::blobs::{digest(0)}", "mediatype", APP)
         pipe.execute()
+    get_browsable().catalog.reindex()  # a busy machine may need more than the time of one request
     return default_cache
 
 

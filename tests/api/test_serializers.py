@@ -210,6 +210,7 @@ def test_a_step_of_a_purge_has_no_fields_of_a_dry_run() -> None:
         "global_descriptor": None,
         "complete": False,
         "indexed_at": None,
+        "age": None,
     }
 
 
@@ -249,7 +250,10 @@ def test_times_are_in_utc_whatever_the_settings_are(zone: str, settings: Any) ->
         "catalog": {
             "complete": True,
             "indexed_at": "2026-11-24T14:38:19.629688Z",
+            "bound": None,
+            "watched": False,
             "building": False,
+            "progress": None,
             "may_scan": True,
         },
         "last_check": None,

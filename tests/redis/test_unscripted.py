@@ -151,7 +151,7 @@ CASES: dict[str, tuple[Script, list[bytes], list[list[bytes]], list[list[Sequenc
         index_build._ADD_NAMES,
         [*OWN, OLD],
         [
-            [b"me", b"10000", cursor, pause, *names]
+            [b"me", b"10000", cursor, pause, b"250", *names]
             for cursor in (b"", b"=5")
             for pause in (b"0", b"1")
             for names in ([], [b"x", b"y"])

@@ -23,9 +23,9 @@ NAMES = {
     "blob": ["cached"],
     "repository-blobs-stat": ["cached"],
     "repository-blob": ["cached"],
-    "blob-repositories": ["cursor", "page_size"],
+    "blob-repositories": ["cursor", "page_size", "fresh"],
     "blob-purge": ["dry_run"],
-    "repositories": ["prefix", "cursor", "page_size"],
+    "repositories": ["prefix", "cursor", "page_size", "fresh"],
     "repository-summary": ["cursor"],
     "repository-blobs": ["cursor", "page_size"],
 }
@@ -210,9 +210,9 @@ def test_the_schema_has_the_parameters_that_the_check_allows() -> None:
     }
     assert {name: set(names) - {"format"} for name, names in found.items() if names} == {
         "list_blobs": {"cursor", "page_size"},
-        "list_blob_repositories": {"cursor", "page_size"},
+        "list_blob_repositories": {"cursor", "page_size", "fresh"},
         "purge_blob": {"dry_run"},
-        "list_repositories": {"cursor", "page_size", "prefix"},
+        "list_repositories": {"cursor", "page_size", "fresh", "prefix"},
         "summarize_repository": {"cursor"},
         "list_repository_blobs": {"cursor", "page_size"},
         "stat_blob": {"cached"},
