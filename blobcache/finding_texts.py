@@ -41,6 +41,9 @@ class Explanation(NamedTuple):
     push: _StrPromise
     """The effect on a push."""
 
+    mount: _StrPromise
+    """The effect on a mount: a push that takes a blob over from another repository."""
+
     repair: _StrPromise
     """What a repair does."""
 
@@ -57,6 +60,7 @@ _CLEARS = _(
 _SKIPS = _("The client skips the upload because the blob appears to exist.")
 _MISS = _("A cache miss: the registry looks in its storage and fills the cache again.")
 _NO_EFFECT = _("No effect: this data is never read.")
+_SPREADS = _("It succeeds, and pulls from the other repository fail in the same way.")
 
 EXPLANATIONS: Mapping[Kind, Explanation] = {
     each.kind: each
@@ -67,6 +71,7 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             _("The cache entry is complete. The registry's storage was not asked for this."),
             _("It works."),
             _("It works: a blob that exists is not uploaded again."),
+            _("It works: the other repository can read the blob too."),
             _("Nothing to repair."),
         ),
         Explanation(
@@ -78,6 +83,7 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             ),
             _("It may fail with a registry error."),
             _("It may fail when the registry checks whether the blob exists."),
+            _("It may be refused; then the client uploads the blob."),
             _("Deletes the invalid data; the next pull or push sets a descriptor again."),
         ),
         Explanation(
@@ -86,6 +92,7 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             _("The descriptor contains the digest of another blob."),
             _("The registry serves the wrong bytes, and the client rejects them."),
             _SKIPS,
+            _SPREADS,
             _CLEARS,
         ),
         Explanation(
@@ -97,6 +104,7 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             ),
             _("It ends too early, with an unexpected end of file."),
             _SKIPS,
+            _SPREADS,
             _CLEARS,
         ),
         Explanation(
@@ -108,6 +116,7 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             ),
             _MISS,
             _MISS,
+            _MISS,
             _("Clears the blob in the repository; the next pull or push fills it again."),
         ),
         Explanation(
@@ -116,23 +125,30 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             _("The repository has its own media type for a blob that is not a member."),
             _NO_EFFECT,
             _NO_EFFECT,
+            _NO_EFFECT,
             _("Deletes the media type."),
         ),
         Explanation(
             Kind.UNREFERENCED,
             _("In no repository"),
             _(
-                "The blob has a descriptor, but it is not a member of any repository. With version "
-                "2 of the registry this is normal for manifests."
+                "The blob has a descriptor, but it is not a member of any repository. With "
+                "REGISTRY_VERSION 2 this is normal: registry 2.x does not list manifests by "
+                "repository."
             ),
-            _NO_EFFECT,
+            _("No effect on blobs. Registry 2.x reads the descriptor when the manifest is pulled."),
             _("A push to a repository adds the blob there, whether this descriptor exists or not."),
-            _("Clears the blob; the next push fills it again."),
+            _("No effect: the registry asks the repository that the blob is mounted from."),
+            _(
+                "With REGISTRY_VERSION 3, clears the blob; the next push fills it again. With "
+                "REGISTRY_VERSION 2, nothing."
+            ),
         ),
         Explanation(
             Kind.HUSK,
             _("Leftover fields only"),
             _("There is no descriptor, only some leftover fields of one. This is harmless."),
+            _MISS,
             _MISS,
             _MISS,
             _("Deletes the leftover fields."),
@@ -144,11 +160,12 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
                 "The cache lets the repository read a blob, but the repository has no link to it "
                 "in the storage, as after a delete. This can make a deleted blob readable again."
             ),
-            _(
-                "The registry serves the blob although the repository may not read it. If the blob "
-                "is mounted in another repository, that one can read it for good."
-            ),
+            _("The registry serves the blob although the repository may not read it."),
             _SKIPS,
+            _(
+                "The registry writes a link in the other repository, which can then read the blob "
+                "for good, even after a repair."
+            ),
             _("Clears the blob in the repository. Other repositories are not affected."),
         ),
         Explanation(
@@ -157,6 +174,10 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             _("The blob is not in the storage any more, as after a garbage collection."),
             _("It ends without any content, although the registry reports the blob's full size."),
             _SKIPS,
+            _(
+                "It succeeds although there is no data. The other repository can read the blob as "
+                "soon as anybody uploads it again."
+            ),
             _("Clears the blob; the next push uploads it again."),
         ),
         Explanation(
@@ -171,6 +192,10 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
                 "If it is a manifest, the registry accepts it and does not store its content. A "
                 "later pull fails."
             ),
+            _(
+                "It is refused, and the client uploads the blob. If a repository still has a link "
+                "to it in the storage, it succeeds although there is no data."
+            ),
             _("Clears the descriptor; the next push is stored."),
         ),
         Explanation(
@@ -182,6 +207,7 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             ),
             _("Container clients ignore the media type. A browser may run the content."),
             _("No effect."),
+            _("If it is the global media type, the registry copies it to the other repository."),
             _("Clears the blob; the registry sets application/octet-stream again."),
         ),
         Explanation(
@@ -193,6 +219,10 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             ),
             _("It fails with a registry error, or returns another blob, once the cache is empty."),
             _SKIPS,
+            _(
+                "It succeeds while the blob is cached. Otherwise it is refused, and the client "
+                "uploads the blob."
+            ),
             _("Nothing: this app never writes to the storage. Push the image again."),
         ),
         Explanation(
@@ -201,6 +231,7 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             _("What is stored in the place of the blob cannot be its content."),
             _("It fails, or the client rejects the content."),
             _SKIPS,
+            _SPREADS,
             _("Nothing: this app never writes to the storage. Restore the data from a backup."),
         ),
         Explanation(
@@ -212,6 +243,7 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             ),
             _("It fails, because a part of the image is missing."),
             _("A push of the whole image stores the missing part again."),
+            _("The missing part is not mounted; the client uploads it."),
             _("Nothing: this app never writes to the storage. Push the image again."),
         ),
         Explanation(
@@ -219,6 +251,7 @@ EXPLANATIONS: Mapping[Kind, Explanation] = {
             _("Another media type"),
             _("The cached media type says something else about the content than a manifest does."),
             _("No effect on container clients: they read the manifest."),
+            _("No effect."),
             _("No effect."),
             _(
                 "Clears the blob in the repository; the registry sets application/octet-stream "
@@ -232,6 +265,7 @@ NOT_CACHED = Explanation(
     Kind.HUSK,
     _("Not cached"),
     _("There is no global descriptor of this blob. This is harmless."),
+    _MISS,
     _MISS,
     _MISS,
     _("Nothing to repair."),
@@ -262,6 +296,8 @@ def describe_outcome(kind: Kind, outcome: Outcome) -> str:
     """Return what a repair did with a finding of this kind."""
     if outcome is Outcome.KEPT and kind in REPORT_ONLY_KINDS:
         return str(_("Only reported"))
+    if outcome is Outcome.KEPT and kind is Kind.UNREFERENCED:
+        return str(_("Skipped, because the registry may use it"))
     return str(OUTCOMES[outcome])
 
 
@@ -336,6 +372,12 @@ def _named(facts: Facts) -> str:
     }
 
 
+def _unreferenced(facts: Facts) -> str:
+    if "version" not in facts:
+        return ""
+    return str(_("This is normal: registry 2.x does not list manifests by repository."))
+
+
 def _evidence(facts: Facts) -> str:
     return str(facts.get("evidence") or "")
 
@@ -346,6 +388,7 @@ _DESCRIBE: Mapping[Kind, Callable[[Facts], str]] = {
     Kind.SIZE_MISMATCH: _sizes,
     Kind.DANGLING_MEMBER: _missing,
     Kind.HUSK: _left,
+    Kind.UNREFERENCED: _unreferenced,
     Kind.UNSAFE_MEDIA_TYPE: _media_type,
     Kind.MEDIA_TYPE_DRIFT: _drift,
     Kind.MISSING_CONTENT: _named,

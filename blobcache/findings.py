@@ -134,7 +134,8 @@ class Finding:
     ``part``: the `Part` that does not parse, and ``stored``: its value; ``size`` and ``length``;
     ``names``: the digest of another blob, or what a manifest says; ``missing``: ``descriptor`` or
     ``override``; ``mediaType``; ``left``: the names of a husk's fields; ``data``: the size of the
-    stored data; ``evidence``: where the backend looked, and what it found."""
+    stored data; ``evidence``: where the backend looked, and what it found; ``version``: that of the
+    registry, if what was found is normal with it."""
 
     is_repairable: bool = True
     """Whether a repair would change anything: not if the data lost could not be filled again."""

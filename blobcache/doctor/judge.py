@@ -7,6 +7,9 @@ With the role ``cache``, damaged data may be deleted: the registry fills it agai
   the repository may read the blob, and the next set writes the override again;
 - two sizes that contradict each other, since one of them may be correct;
 - a descriptor that is in no repository: a clear in a repository leaves it on purpose.
+
+A registry of version 2 adds no manifest to a repository's set. So with that version a descriptor
+that is in no repository is no problem, and is kept too.
 """
 
 from __future__ import annotations
@@ -69,15 +72,19 @@ def orphan_finding(repository: bytes, digest: bytes) -> Finding:
     return Finding(Kind.ORPHAN_OVERRIDE, Subject(Place.OVERRIDE, repository, digest))
 
 
-def unreferenced_finding(record: Record, role: Role) -> Finding:
+def unreferenced_finding(record: Record, role: Role, registry_version: int) -> Finding:
     """Return the finding for an intact blob that is in no repository."""
     found = record.global_descriptor
-    facts: Facts = {"size": found.size, "mediaType": found.media_type} if found else {}
+    is_normal = registry_version == 2  # noqa: PLR2004
+    facts: Facts = {
+        **({"size": found.size, "mediaType": found.media_type} if found else {}),
+        **({"version": registry_version} if is_normal else {}),
+    }
     return Finding(
         Kind.UNREFERENCED,
         Subject.of_blob(record.repository, record.digest),
         facts,
-        is_repairable=role == "cache",
+        is_repairable=role == "cache" and not is_normal,
     )
 
 

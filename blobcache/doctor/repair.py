@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from blobcache.conf import RegistrySettings
 from blobcache.digest import Digest, digest_text
 from blobcache.doctor.judge import judge, unreferenced_finding
 from blobcache.findings import Finding, Kind, Outcome, Place
@@ -61,6 +62,7 @@ class _Repairer:
     def __init__(self, provider: BrowsableProvider) -> None:
         self._catalog = provider.catalog
         self._role = provider.rules.role
+        self._version = RegistrySettings(provider.rules.registry).REGISTRY_VERSION
         self._walk = provider.walk()
         self._removals = provider.removals()
 
@@ -100,7 +102,7 @@ class _Repairer:
         (record,) = self._walk.read(None, [digest])
         found = judge(record, self._role)
         if found is None and not is_referenced and not self._is_held(digest):
-            found = unreferenced_finding(record, self._role)
+            found = unreferenced_finding(record, self._role, self._version)
         if found is None:
             return Outcome.HEALED
         if not found.is_repairable:

@@ -13,6 +13,10 @@ Without the file, which may be on another host, all repositories are asked about
 longer, and a blob that repositories read only by an alias is reported too. The repair of that
 finding takes no blob from a repository.
 
+A registry of version 2 adds no manifest to a repository's set, so a manifest is ``unreferenced``
+there. If there is a backend, it is asked about each of these blobs instead, and only what is absent
+is reported: as ``stale-manifest`` or ``missing-data``.
+
 An override without a member can be anywhere among the keys, so a diagnosis of some repositories
 looks for ``orphan-override`` only on request.
 """
@@ -27,6 +31,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from blobcache.conf import RegistrySettings
 from blobcache.digest import Digest, digest_text
 from blobcache.doctor.candidates import Candidates, CandidatesLost
 from blobcache.doctor.contents import Contents
@@ -75,6 +80,9 @@ _OF_MEMBERS = frozenset(
 )
 """Kinds that the global descriptors alone do not show."""
 
+_GONE = frozenset({Kind.STALE_MANIFEST, Kind.MISSING_DATA})
+"""Kinds of blobs that are in no repository and that the backend does not have."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -113,6 +121,9 @@ class Progress(NamedTuple):
 
     judged: int = 0
     """Entries that were held against what the backend says."""
+
+    incomparable: int = 0
+    """Entries whose digest no storage can have, so that there is nothing to compare."""
 
 
 class Step(NamedTuple):
@@ -176,6 +187,9 @@ class _Position:
     judged: int = 0
     """Entries that were held against what the backend says."""
 
+    incomparable: int = 0
+    """Entries whose digest no storage can have."""
+
     @classmethod
     def parse(cls, cursor: str, walk: KeyWalk) -> _Position:
         try:
@@ -203,7 +217,14 @@ class _Position:
 
     def counts(self) -> tuple[int, ...]:
         """The numbers that grow during the walk."""
-        return self.serial, self.looked_at, self.doubtful, self.uncached, self.judged
+        return (
+            self.serial,
+            self.looked_at,
+            self.doubtful,
+            self.uncached,
+            self.judged,
+            self.incomparable,
+        )
 
     def __str__(self) -> str:
         start = asdict(_Position())
@@ -239,6 +260,7 @@ class Diagnosis:
         self.repositories = tuple(sorted({RepositoryName(name) for name in repositories}))
         if kinds is None:
             kinds = DEFAULT_KINDS - {Kind.ORPHAN_OVERRIDE} if self.repositories else DEFAULT_KINDS
+        self.registry_version = RegistrySettings(provider.rules.registry).REGISTRY_VERSION
         self.kinds = frozenset(kinds) - self._out_of_reach()
         """The kinds to look for, without those that cannot be found: ``unreferenced`` and ``husk``
         in some repositories alone, ``unreferenced`` if no index can be kept, and `TRUTH_KINDS` if
@@ -267,10 +289,28 @@ class Diagnosis:
 
     @property
     def is_compared(self) -> bool:
-        """Whether the cache is compared with the backend."""
+        """Whether the cache, or a part of it, is compared with the backend."""
+        return self.compares_all or (
+            Kind.UNREFERENCED in self.kinds and self.asks_about_unreferenced
+        )
+
+    @property
+    def compares_all(self) -> bool:
+        """Whether each entry is compared with the backend."""
         return self.backend is not None and not self.kinds.isdisjoint(
             TRUTH_KINDS | {Kind.SIZE_MISMATCH}
         )
+
+    @property
+    def asks_about_unreferenced(self) -> bool:
+        """Whether blobs in no repository are normal if the backend has them."""
+        return self.backend is not None and self.registry_version == 2  # noqa: PLR2004
+
+    @property
+    def looks_for_unreferenced(self) -> bool:
+        """Whether it has to find the blobs that are in no repository."""
+        is_found_anyway = self.asks_about_unreferenced and self.kinds >= _GONE
+        return Kind.UNREFERENCED in self.kinds and not is_found_anyway
 
     def step(self, cursor: str = "", budget: float | None = None, limit: int | None = None) -> Step:
         """Continue for `budget` seconds, by default `Budgets.check`, but read at least once.
@@ -342,7 +382,7 @@ class Diagnosis:
             phases = ["members"] if kinds - {Kind.ORPHAN_OVERRIDE} - CONTENT_KINDS else []
             return [*phases, *["keys"] * (Kind.ORPHAN_OVERRIDE in kinds), *contents]
         phases = ["keys"] if kinds - {Kind.UNREFERENCED} - CONTENT_KINDS else []
-        if Kind.UNREFERENCED in kinds:
+        if self.looks_for_unreferenced:
             if has_file:
                 phases = ["blobs", *(phases or ["sets"])]
             phases += ["index", "candidates"]
@@ -439,7 +479,7 @@ class _Walk:
         return self._diagnosis.phases(has_file=self.file is not None)
 
     def _begin(self) -> None:
-        if Kind.UNREFERENCED in self._diagnosis.kinds:
+        if self._diagnosis.looks_for_unreferenced:
             with self._without_file_if_lost():
                 self.file = Candidates.create()
         self._enter((*self._phases, "end")[0])
@@ -464,6 +504,7 @@ class _Walk:
             doubtful=position.doubtful,
             uncached=position.uncached,
             judged=position.judged,
+            incomparable=position.incomparable,
         )
         if phase == "index":
             self._position = replace(self._position, serial=self._catalog.status().begun)
@@ -490,7 +531,7 @@ class _Walk:
     def _progress(self) -> Progress:
         position, phases = self._position, self._phases
         looked_at = position.looked_at
-        rest = position.doubtful, position.uncached, position.judged
+        rest = position.doubtful, position.uncached, position.judged, position.incomparable
         if position.phase == "end":
             return Progress(looked_at, 1.0, *rest)
         if position.phase == "members":
@@ -509,19 +550,40 @@ class _Walk:
         if finding is not None and finding.kind in self._diagnosis.kinds:
             self._findings.setdefault(finding.id, finding)
 
+    def _report_unreferenced(self, records: Sequence[Record]) -> None:
+        """Report intact blobs that are in no repository, or those that the backend lacks."""
+        diagnosis = self._diagnosis
+        if not diagnosis.asks_about_unreferenced:
+            for record in records:
+                self._report(unreferenced_finding(record, self._role, diagnosis.registry_version))
+            return
+        for finding in self._compare(records):
+            if finding.kind in _GONE:  # these were asked for by the name of ``unreferenced``
+                self._findings.setdefault(finding.id, finding)
+            else:
+                self._report(finding)
+
     def _judge(self, records: Sequence[Record]) -> None:
         """Judge records by themselves, and by what the backend says."""
         for record in records:
             self._report(judge(record, self._role))
+        if self._diagnosis.compares_all:
+            for finding in self._compare(records):
+                self._report(finding)
+
+    def _compare(self, records: Sequence[Record]) -> Sequence[Finding]:
+        """Compare records with what the backend says, and return what is wrong."""
         if self._comparison is None:
-            return
+            return ()
         with_blobs = bool(self._diagnosis.repositories)
         judged = self._comparison.judge(records, with_blobs=with_blobs)
-        for finding in judged.findings:
-            self._report(finding)
         self._doubt(judged.doubtful)
-        count = self._position.judged + judged.compared
-        self._position = replace(self._position, judged=count)
+        self._position = replace(
+            self._position,
+            judged=self._position.judged + judged.compared,
+            incomparable=self._position.incomparable + judged.incomparable,
+        )
+        return judged.findings
 
     def _doubt(self, doubtful: Sequence[Doubtful]) -> None:
         self._doubtful += doubtful
@@ -771,8 +833,10 @@ class _Walk:
         if following is not None:
             self._position = replace(position, asked=_text(following))
             return False
-        for record in self._intact(digests):
-            self._report(unreferenced_finding(record, self._role))
+        # What the comparison counts is in the new position.
+        self._position = position
+        self._report_unreferenced(self._intact(digests))
+        position = self._position
         self._position = replace(position, reported=position.until, until="", asked="")
         return False
 
@@ -782,8 +846,7 @@ class _Walk:
             held, following = self._held_after(digests, self._position.asked)
             left = [digest for digest in digests if digest not in held]
             if following is None:
-                for record in self._intact(left):
-                    self._report(unreferenced_finding(record, self._role))
+                self._report_unreferenced(self._intact(left))
                 left = []
             self._position = replace(
                 self._position,

@@ -5,6 +5,7 @@ Only an `Absent` leads to a finding whose repair clears something because of the
 answers has not seen everything.
 
 Nothing is stored under an alias: it is judged by its canonical digest, which its descriptor names.
+A digest of an algorithm that no storage uses, such as tarsum, is not judged at all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from blobcache.conf import RegistrySettings
-from blobcache.digest import Digest
+from blobcache.digest import ALGORITHMS, Digest
 from blobcache.exceptions import BackendUnavailable, BlobUnknown
 from blobcache.findings import REPORT_ONLY_KINDS, Finding, Kind, Subject
 from blobcache.media_types import OCTET_STREAM, is_safe
@@ -60,6 +61,9 @@ class Judged(NamedTuple):
     compared: int = 0
     """How many of the records were held against what the backend says."""
 
+    incomparable: int = 0
+    """How many have a digest that no storage can have: tarsum digests."""
+
 
 class Comparison:
     """Compares records of one registry's cache with its backend. May be used by one thread."""
@@ -79,12 +83,15 @@ class Comparison:
         `with_blobs` says whether members are judged by their global descriptors too, for a walk
         that does not come to these by itself. Raises `CacheUnavailable`.
         """
-        found = [each for each in records if _is_judged(each)]
+        claims = [each for each in records if _is_judged(each)]
+        found = [each for each in claims if _is_comparable(each)]
+        incomparable = len(claims) - len(found)
         if self._is_proxy and not self._backend.is_complete:
             reason = "A pull-through registry downloads what it is asked for: ask its storage."
             return Judged(
                 [],
                 [Doubtful(Subject.of_blob(each.repository, each.digest), reason) for each in found],
+                incomparable=incomparable,
             )
         answers = self._all(self._answer, found)
         absent = [each for each, answer in zip(found, answers, strict=True) if _is_gone(answer)]
@@ -97,7 +104,7 @@ class Comparison:
                     doubtful.append(each)
                 elif with_blobs or record.repository is None or each.kind not in _OF_BLOBS:
                     findings.append(each)
-        return Judged(findings, doubtful, len(found))
+        return Judged(findings, doubtful, len(found), incomparable)
 
     def _judge(
         self, record: Record, answer: Answer, why_absent: Kind | Unknown | None
@@ -212,6 +219,12 @@ def _is_judged(record: Record) -> bool:
     if record.repository is None:
         return record.kind is Kind.OK
     return record.kind in {Kind.OK, Kind.DANGLING_MEMBER}
+
+
+def _is_comparable(record: Record) -> bool:
+    """Whether a storage can have what the record names: links and data have no tarsum digests."""
+    digest = _canonical(record) if record.repository is None else record.digest
+    return digest.partition(":")[0] in ALGORITHMS
 
 
 def _canonical(record: Record) -> str:

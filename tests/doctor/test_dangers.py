@@ -288,7 +288,7 @@ class TestFaults:
             world.cache_blob(world.push("a", b"%d" % number), len(b"%d" % number))
             world.cache.srem("repository::a::blobs", digest_of(b"%d" % number))
         for place in (2, 5):
-            with configured(tmp_path):
+            with configured(tmp_path, REGISTRY_VERSION=3):
                 child = os.fork()
                 if not child:
                     try:

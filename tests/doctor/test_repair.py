@@ -412,6 +412,7 @@ class TestAudit:
         assert any("repository='no name' digest=-" in line for line in lines)
 
 
+@pytest.mark.usefixtures("registry_3")
 def test_every_state_is_either_kept_or_removed(any_store: Redis) -> None:
     """A repair in the role `cache` keeps only members that are undamaged."""
     provider = RedisBlobDescriptorCacheProvider()

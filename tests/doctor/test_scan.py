@@ -182,6 +182,7 @@ class TestKinds:
         assert not findings(RedisBlobDescriptorCacheProvider(), kinds=[])
 
 
+@pytest.mark.usefixtures("registry_3")
 class TestUnreferenced:
     @pytest.mark.parametrize("budget", [0, 10])
     def test_is_a_blob_that_no_repository_has(

@@ -93,12 +93,19 @@ def test_a_check_finds_every_kind_and_nothing_elsewhere(
 ) -> None:
     diagnosis = Diagnosis(provider, kinds=FINDING_KINDS, backend=get_backend())
     found = [each for step in diagnosis.run() for each in step.findings]
-    assert {each.kind for each in found} == set(FINDING_KINDS)
+    assert {each.kind for each in found} == set(FINDING_KINDS) - {Kind.UNREFERENCED}
     collected = Counter(each.kind for each in found if each.repository == pushes.COLLECTED)
     assert collected == {Kind.MISSING_DATA: 4, Kind.UNLINKED_MEMBER: 1}  # as the README says
     assert {each.repository for each in found} == {
         *(None, pushes.DAMAGED, pushes.COLLECTED, "old/not-a-set", "Not a Name!")
     }
+    with override_settings(
+        BLOBCACHE={"default": {**settings.BLOBCACHE["default"], "REGISTRY_VERSION": 3}}
+    ):
+        diagnosis = Diagnosis(get_browsable(), kinds=[Kind.UNREFERENCED], backend=get_backend())
+        assert {each.kind for step in diagnosis.run() for each in step.findings} == {
+            Kind.UNREFERENCED
+        }
 
 
 def test_filling_the_cache_again_changes_nothing(

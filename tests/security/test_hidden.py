@@ -28,7 +28,10 @@ def cache(default_cache: Redis, settings: LazySettings) -> Redis:
     provider = get_browsable()
     fill(default_cache, provider, has_hidden=True)
     settings.BLOBCACHE = {
-        "default": {"VISIBLE_REPOSITORIES": f"{ranges.__module__}.{ranges.__qualname__}"}
+        "default": {
+            "VISIBLE_REPOSITORIES": f"{ranges.__module__}.{ranges.__qualname__}",
+            "REGISTRY_VERSION": 3,  # with version 2 what is in no repository is never repaired
+        }
     }
     return default_cache
 

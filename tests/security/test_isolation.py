@@ -78,7 +78,8 @@ def persona(request: pytest.FixtureRequest, settings: LazySettings, no_sidebar: 
         *([] if found.mode == "ranges" else [_path_of(NamespaceBackend)]),
     ]
     narrowed = {} if found.mode == "objects" else {"VISIBLE_REPOSITORIES": _path_of(ranges)}
-    settings.BLOBCACHE = {"default": narrowed}
+    # With version 2 a blob that is in no repository would never be repaired.
+    settings.BLOBCACHE = {"default": {"REGISTRY_VERSION": 3, **narrowed}}
     return found
 
 
