@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from blobcache.exceptions import CacheUnavailable
 
-__all__ = ["NO_CATALOG", "READ_ONLY", "Banner", "banner_for"]
+__all__ = ["NO_BACKEND", "NO_CATALOG", "READ_ONLY", "Banner", "banner_for"]
 
 
 class Banner(NamedTuple):
@@ -38,6 +38,15 @@ NO_CATALOG = Banner(
     _("This registry cannot be browsed"),
     _("The provider in the settings keeps no index of the repositories."),
     "info",
+)
+
+NO_BACKEND = Banner(
+    _("The backend cannot be used"),
+    _(
+        "The backend in the setting TRUTH cannot be made, so only the cache is looked at. The "
+        "system checks (manage.py check) and the log of the server say why."
+    ),
+    "warning",
 )
 
 _DENIED = Banner(

@@ -8,12 +8,14 @@ check are listed at once; those of a long one are listed per kind, by a walk of 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from django.http import HttpResponseRedirect
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
+from blobcache.admin.banners import NO_BACKEND
 from blobcache.admin.pages import CURSOR, Page
 from blobcache.admin.reports import Report, groups
 from blobcache.cursors import seal, unseal
@@ -22,12 +24,14 @@ from blobcache.doctor.last_run import LastRun
 from blobcache.doctor.permissions import CheckAccess
 from blobcache.doctor.presence import missing
 from blobcache.doctor.scan import Diagnosis
+from blobcache.doctor.witness import ask_witness, known_witness
+from blobcache.exceptions import BackendUnavailable
 from blobcache.finding_texts import EXPLANATIONS
 from blobcache.findings import FINDING_KINDS, REPORT_ONLY_KINDS, Finding, Kind
 from blobcache.models import Blob, Repository
 from blobcache.parsing import parse_each
 from blobcache.reference import RepositoryName
-from blobcache.services import get_backend
+from blobcache.services import get_usable_backend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,11 +40,15 @@ if TYPE_CHECKING:
 
     from blobcache.doctor.scan import Progress, Step
     from blobcache.services.base import Backend
+    from blobcache.services.truth import Witness
 
 __all__ = ["ConsistencyPage", "FindingsPageBase"]
 
 RUN = "run"
 """The parameter with the progress of a check and its counts so far."""
+
+WITNESS = "witness"
+"""The button that asks whether the backend reads this very cache."""
 
 MAX_REPOSITORIES = 100
 """How many repositories can be checked together; for more, check the whole cache."""
@@ -101,10 +109,14 @@ class FindingsPageBase(Page):
         """The check to run."""
         return Diagnosis(self.provider, self.names, kinds, backend=self.backend)
 
-    @property
+    @cached_property
     def backend(self) -> Backend | None:
-        """What the registry really stores, to compare the cache with."""
-        return get_backend(self.settings.registry)
+        """What the registry really stores; None, with a banner, if it cannot be asked."""
+        try:
+            return get_usable_backend(self.settings.registry)
+        except BackendUnavailable:
+            self.banners.append(NO_BACKEND)
+            return None
 
     def may_view_finding(self, finding: Finding) -> bool:
         """Whether the user may view the finding."""
@@ -112,7 +124,12 @@ class FindingsPageBase(Page):
 
     def may_repair(self, finding: Finding) -> bool:
         """Whether the user may repair the finding."""
-        return finding.kind not in REPORT_ONLY_KINDS and self.check_access.may_repair(finding)
+        return self._is_ever_repaired(finding.kind) and self.check_access.may_repair(finding)
+
+    def _is_ever_repaired(self, kind: Kind) -> bool:
+        if kind is Kind.UNREFERENCED and self.settings.REGISTRY_VERSION == 2:  # noqa: PLR2004
+            return False
+        return kind not in REPORT_ONLY_KINDS
 
     def row(self, finding: Finding, text: str) -> Mapping[str, object]:
         """A finding as the row of a table."""
@@ -141,7 +158,7 @@ class FindingsPageBase(Page):
 
     def may_repair_kind(self, kind: Kind) -> bool:
         """Whether the user may repair findings of the kind in this check."""
-        return kind not in REPORT_ONLY_KINDS and self.may_repair_any
+        return self._is_ever_repaired(kind) and self.may_repair_any
 
 
 class ConsistencyPage(FindingsPageBase):
@@ -154,11 +171,31 @@ class ConsistencyPage(FindingsPageBase):
         """Take a step and show the result."""
         text = self.kind_param
         self.require_choice("kind", FINDING_KINDS)
+        if text == Kind.UNREFERENCED and self.diagnosis().asks_about_unreferenced:
+            # What the storage has is normal there, and the rest is of this kind.
+            return HttpResponseRedirect(self.address(kind=Kind.STALE_MANIFEST))
         return self._list(Kind(text)) if text in FINDING_KINDS else self._report()
 
     def post(self) -> HttpResponse:
-        """Redirect from the selection in a list to an address that can be shared."""
+        """Ask for the witness, or redirect from a selection in a list, to a shareable address."""
+        if WITNESS in self.request.POST and self.backend is not None:
+            with self.catch_redis_errors():
+                ask_witness(self.provider, self.backend)
         return HttpResponseRedirect(self.return_url)
+
+    @cached_property
+    def witness(self) -> Witness | None:
+        """Whether the backend is independent of the cache; None if nobody has asked yet."""
+        if self.backend is not None:
+            with self.catch_redis_errors():
+                return known_witness(self.provider, self.backend)
+        return None
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the cache is compared with a backend that is known to be independent of it."""
+        is_witness = self.witness is not None and self.witness.is_independent
+        return is_witness and self.diagnosis().is_compared
 
     def _report(self) -> HttpResponse:
         cursor_scope = ("consistency", *self.names)
@@ -210,7 +247,9 @@ class ConsistencyPage(FindingsPageBase):
             may_repair=self.may_repair_any,
             repair_url=self.url(Repository, "repair"),
             unreferenced_url=""
-            if self.names or not self.provider.catalog.may_write
+            if self.names
+            or not self.provider.catalog.may_write
+            or self.diagnosis().asks_about_unreferenced
             else self.address(kind=Kind.UNREFERENCED),
             blobs_url=self.url(Blob, "changelist"),
         )
@@ -235,12 +274,16 @@ class ConsistencyPage(FindingsPageBase):
         return {
             "backend": type(self.backend).__name__ if self.backend else "",
             "is_complete": self.backend is not None and self.backend.is_complete,
-            "is_compared": self.diagnosis().is_compared,
+            "is_compared": self.is_compared,
+            "witness": self.witness,
+            "witness_param": WITNESS,
             "check_url": self.url(Repository, "consistency"),
             "kinds": [
                 EXPLANATIONS[kind]
                 for kind in FINDING_KINDS
-                if kind in kinds and self.check_access.may_check(self.names, [kind])
+                if kind in kinds
+                and self.check_access.may_check(self.names, [kind])
+                and not (kind is Kind.UNREFERENCED and self.diagnosis().asks_about_unreferenced)
             ],
         }
 
@@ -250,7 +293,7 @@ class ConsistencyPage(FindingsPageBase):
         if diagnosis.is_whole and self.check_access.may_view_last:
             LastRun(
                 datetime.now(UTC),
-                diagnosis.is_compared,
+                self.is_compared,
                 progress.looked_at,
                 progress.doubtful,
                 progress.uncached,
@@ -291,7 +334,7 @@ class ConsistencyPage(FindingsPageBase):
     @property
     def banners_stop(self) -> bool:
         """Whether Redis failed, so the page must not continue by itself."""
-        return any(banner.level != "info" for banner in self.banners)
+        return any(banner.level != "info" for banner in self.banners if banner != NO_BACKEND)
 
 
 def _percent(progress: Progress | None) -> int | None:

@@ -10,7 +10,6 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -18,7 +17,7 @@ from blobcache.admin.pages import CURSOR, NUMBER, Page
 from blobcache.digest import Digest
 from blobcache.doctor.truth import evidence
 from blobcache.findings import Severity
-from blobcache.services import get_backend, get_lookups
+from blobcache.services import CANNOT_BE_MADE, get_backend, get_lookups
 from blobcache.services.truth import Absent, Doubt, Present, Unknown
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ class TruthPageBase(Page):
             if self.settings.PROXY and self._is_registry_asked():
                 reason = _("A pull-through registry downloads what it is asked for: not asked.")
                 late, lookups = Unknown(Doubt.SCOPE, reason), None
-        except (ImproperlyConfigured, ImportError):
+        except CANNOT_BE_MADE:
             _log.warning("The backend cannot be used.", exc_info=True)
             late = Unknown(Doubt.FAILED, _("The backend cannot be used: see the system checks."))
             lookups = None
@@ -151,6 +150,6 @@ class TruthPageBase(Page):
         """Whether the registry itself answers, which may look into this very cache."""
         try:
             backend = get_backend(self.settings.registry)
-        except (ImproperlyConfigured, ImportError):
+        except CANNOT_BE_MADE:
             return False
         return backend is not None and not backend.is_complete

@@ -26,11 +26,13 @@ from blobcache.doctor.presence import missing
 from blobcache.doctor.scan import Diagnosis
 from blobcache.doctor.settled import ALWAYS_ALLOWED, needs_two_looks
 from blobcache.doctor.steps import repair_step
-from blobcache.finding_texts import describe
+from blobcache.doctor.truth import evidence
+from blobcache.doctor.witness import ask_witness, known_witness
+from blobcache.finding_texts import EXPLANATIONS, describe
 from blobcache.findings import FINDING_KINDS, Finding, Kind, Outcome, Place, Severity
 from blobcache.raw import quoted
 from blobcache.reference import RepositoryName
-from blobcache.services import get_backend
+from blobcache.services import get_usable_backend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 
     from blobcache.api.permissions import Rule
     from blobcache.doctor.steps import RepairStep
+    from blobcache.finding_texts import Explanation
+    from blobcache.services.base import Backend
+    from blobcache.services.truth import Witness
 
 __all__ = ["MAX_FINDINGS", "MAX_REPOSITORIES", "DoctorViewSet"]
 
@@ -58,6 +63,27 @@ class Overview(NamedTuple):
 
     compares: bool
     last: LastRun | None
+    kinds: Sequence[Explanation]
+
+
+class ExplanationSerializer(ResponseSerializer):
+    """What a kind of finding means, in sentences."""
+
+    kind = NamedChoiceField("BlobCacheKind", _KINDS)
+    severity = NamedChoiceField(
+        "BlobCacheSeverity", [each.value for each in Severity if each is not Severity.OK]
+    )
+    title = serializers.CharField(source="label")
+    meaning = serializers.CharField(help_text="What the cache, or the storage, contains.")
+    pull = serializers.CharField(help_text="The effect on a pull.")
+    push = serializers.CharField(help_text="The effect on a push.")
+    mount = serializers.CharField(
+        help_text="The effect on a push that takes the blob over from another repository."
+    )
+    repair = serializers.CharField(help_text="What a repair does.")
+
+    class Meta:
+        ref_name = "BlobCacheExplanation"
 
 
 class OverviewSerializer(ResponseSerializer):
@@ -67,6 +93,7 @@ class OverviewSerializer(ResponseSerializer):
         help_text="Whether a backend is configured, so that checks look at the storage too."
     )
     last = LastCheckSerializer(allow_null=True, help_text="Null if there was none.")
+    kinds = ExplanationSerializer(many=True, help_text="What each kind of finding means.")
 
     class Meta:
         ref_name = "BlobCacheDoctor"
@@ -110,6 +137,18 @@ class FindingSerializer(ResponseSerializer):
         return {**instance.as_json(), "details": describe(instance)}
 
 
+class WitnessSerializer(ResponseSerializer):
+    """Whether what the backend says may be used against the cache."""
+
+    independent = serializers.BooleanField(
+        help_text="False if the registry that is asked reads this very cache, or may do so."
+    )
+    reason = serializers.CharField(help_text="How that was found out, or why it could not be.")
+
+    class Meta:
+        ref_name = "BlobCacheWitness"
+
+
 class CheckStepSerializer(ResponseSerializer):
     """One step of a check. Repeat the request with `next` as the cursor until it is null."""
 
@@ -120,8 +159,10 @@ class CheckStepSerializer(ResponseSerializer):
     next = serializers.CharField(allow_null=True)
     compared = serializers.BooleanField(
         help_text="Whether the cache is compared with what the registry really stores. If not, "
-        "nothing is known about blobs that were deleted there."
+        "nothing is known about blobs that were deleted there. False, too, if the backend is no "
+        "witness."
     )
+    witness = WitnessSerializer(allow_null=True, help_text="Null without a backend.")
     looked_at = serializers.IntegerField(help_text="Entries looked at so far.")
     share = serializers.FloatField(
         allow_null=True, help_text="The share that is done, from 0 to 1; null if it is not known."
@@ -131,6 +172,9 @@ class CheckStepSerializer(ResponseSerializer):
     )
     uncached = serializers.IntegerField(
         help_text="Links in the storage so far whose blobs are not cached there."
+    )
+    incomparable = serializers.IntegerField(
+        help_text="Entries so far that were not compared, because no storage can have their digest."
     )
 
     class Meta:
@@ -197,7 +241,9 @@ class DoctorViewSet(RegistryViewSet):
     @described("get_doctor", "Get what the last check has shown")
     def overview(self, request: Request, **_: str) -> Response:
         """Return what a check looks at, and what the last check of the whole cache has shown."""
-        overview = Overview(get_backend(self.registry) is not None, LastRun.read(self.browsable))
+        compares = get_usable_backend(self.registry) is not None
+        kinds = [EXPLANATIONS[kind] for kind in FINDING_KINDS]
+        overview = Overview(compares, LastRun.read(self.browsable), kinds)
         return Response(OverviewSerializer(overview).data)
 
     @described("check_cache", "Check the cache, step by step")
@@ -206,22 +252,37 @@ class DoctorViewSet(RegistryViewSet):
         """Do one step of a check. Repeat it with `next` as the cursor until that is null.
 
         It changes nothing. If a backend is configured, the cache is compared with what the registry
-        really stores. Findings may be reported twice.
+        really stores. A registry that reads this very cache is no witness: `witness` says so. To
+        find that out, an entry is written to the cache for a moment. Findings may be reported
+        twice.
         """
         body = self.get_validated_data(request)
         names = sorted({RepositoryName(name) for name in body.get("repositories", ())})
         asked = body.get("kinds")
         kinds = None if asked is None else [Kind(kind) for kind in asked]
-        backend = get_backend(self.registry)
+        backend = get_usable_backend(self.registry)
         diagnosis = Diagnosis(self.browsable, names, kinds, backend=backend)
         scope = CursorScope(self.registry, "doctor", *names, "", *sorted(diagnosis.kinds))
         step = diagnosis.step(scope.open(body.get("cursor")))
-        facts: dict[str, object] = {"found": not missing(self.browsable, names, backend)}
-        facts |= {"next": scope.seal(step.next), "compared": diagnosis.is_compared}
+        witness = self._witness(backend, is_first=body.get("cursor") is None)
+        facts: dict[str, object] = {
+            "found": not missing(self.browsable, names, backend),
+            "next": scope.seal(step.next),
+            "compared": diagnosis.is_compared and witness is not None and witness.is_independent,
+            "witness": witness
+            and {"independent": witness.is_independent, "reason": evidence(witness.reason)},
+        }
         findings = FindingSerializer(step.findings, many=True).data
         progress = step.progress._asdict()
         del progress["judged"]
         return Response({"findings": findings, **facts, **progress})
+
+    def _witness(self, backend: Backend | None, *, is_first: bool) -> Witness | None:
+        """Ask whether the backend is a witness, at the first step or if no answer is noted."""
+        if backend is None:
+            return None
+        known = None if is_first else known_witness(self.browsable, backend)
+        return known or ask_witness(self.browsable, backend)
 
     @described("repair_cache", "Repair findings of a check", errors=[409])
     @action(detail=False, methods=["post"])
@@ -241,7 +302,7 @@ class DoctorViewSet(RegistryViewSet):
                 {"maximum": ALWAYS_ALLOWED},
             )
         with self.recorded():
-            step = repair_step(self.browsable, findings, get_backend(self.registry))
+            step = repair_step(self.browsable, findings, get_usable_backend(self.registry))
         return Response(_represent_repair(step))
 
 

@@ -18,7 +18,7 @@ from blobcache.doctor.saved import SavedCheck
 from blobcache.doctor.scan import Diagnosis
 from blobcache.doctor.settled import MAX_SHARE, Safety, SettledRepair, needs_settling
 from blobcache.exceptions import BlobCacheError
-from blobcache.finding_texts import OUTCOMES, describe, describe_outcome
+from blobcache.finding_texts import EXPLANATIONS, describe, describe_outcome
 from blobcache.findings import (
     DEFAULT_KINDS,
     FINDING_KINDS,
@@ -95,6 +95,12 @@ least SETTLE seconds later, and not if it is too much: see --max-share."""
             action="store_true",
             help="continue where the last check with the same options was interrupted",
         )
+        parser.add_argument(
+            "--explain",
+            action="store_true",
+            help="also write what each kind that was found means for a pull, a push and a mount, "
+            "and how it is repaired",
+        )
         parser.add_argument("--fix", action="store_true", help="repair the findings")
         parser.add_argument(
             "--yes", action="store_true", help="do not ask; required if nobody can answer"
@@ -164,15 +170,19 @@ class _Run:
         self._session = session
         self._diagnosis = diagnosis
         self._fix = options.fix
+        self._explains = options.explain
         self._table: Table[_Row] = session.table(_COLUMNS if self._fix else _COLUMNS[:-1], _json)
         self._found: Counter[Kind] = Counter()
         self._solved: Counter[Kind] = Counter()
         """Findings that are repaired, or have gone by themselves."""
 
-        self._outcomes: Counter[Outcome] = Counter()
+        self._outcomes: Counter[str] = Counter()
+        """How many findings had each result, by its text."""
+
         self._looked_at = 0
         self._compared = 0
         self._uncached = 0
+        self._incomparable = 0
         self._saved = SavedCheck(diagnosis)
         self._first_doubt: Doubtful | None = None
         self.repositories: set[str] = set()
@@ -225,6 +235,7 @@ class _Run:
                 now = step.progress
                 self._looked_at, self.doubtful = now.looked_at, now.doubtful
                 self._uncached, self._compared = now.uncached, now.judged
+                self._incomparable = now.incomparable
                 progress.update(now.looked_at, now.share)
                 if not self._fix:
                     self._saved.write(step.next, self._found)
@@ -255,7 +266,7 @@ class _Run:
         if self._diagnosis.is_whole:
             run = LastRun(
                 datetime.now(UTC),
-                self._diagnosis.is_compared,
+                self._diagnosis.is_compared and self.has_witness,
                 self._looked_at,
                 self.doubtful,
                 self._uncached,
@@ -264,7 +275,7 @@ class _Run:
             run.write(self._diagnosis.provider)
 
     def _write(self, done: Repair) -> None:
-        self._outcomes[done.outcome] += 1
+        self._outcomes[describe_outcome(done.finding.kind, done.outcome)] += 1
         if done.outcome in {Outcome.REPAIRED, Outcome.HEALED}:
             self._solved[done.finding.kind] += 1
         self.doubtful += done.outcome is Outcome.DOUBTFUL
@@ -272,6 +283,11 @@ class _Run:
 
     def say_sum(self) -> None:
         """Write the sums, and what could not be judged."""
+        if self._explains:
+            for kind in FINDING_KINDS:
+                if self._found[kind]:
+                    for text in _explained(kind):
+                        self._session.say(text)
         for text in self._sums():
             self._session.say(text)
         if self._first_doubt is not None:
@@ -297,7 +313,7 @@ class _Run:
                 count,
             ) % {"count": count, "errors": errors}
             outcomes = self._outcomes.items()
-            done = ", ".join(f"{OUTCOMES[outcome]}: {number}" for outcome, number in outcomes)
+            done = ", ".join(f"{outcome}: {number}" for outcome, number in outcomes)
             yield f"{text} {done}." if self._fix else text
         if self._uncached:
             yield ngettext(
@@ -307,6 +323,14 @@ class _Run:
                 "is asked for them.",
                 self._uncached,
             ) % {"count": self._uncached}
+        if self._incomparable:
+            yield ngettext(
+                "%(count)d entry was not compared, because no storage can have its digest "
+                "(tarsum).",
+                "%(count)d entries were not compared, because no storage can have their digests "
+                "(tarsum).",
+                self._incomparable,
+            ) % {"count": self._incomparable}
         if not self._diagnosis.is_compared:
             if not count and not self.absent:
                 yield _(
@@ -321,6 +345,19 @@ def _percent(text: str) -> int:
     if number is None or number > 100:  # noqa: PLR2004
         raise ArgumentTypeError(f"{quoted(text)} is not a number from 0 to 100.")
     return number
+
+
+def _explained(kind: Kind) -> Iterator[str]:
+    """The texts about a kind, one a line."""
+    texts = EXPLANATIONS[kind]
+    yield f"{kind}: {texts.meaning}"
+    for title, text in (
+        (_("Pull"), texts.pull),
+        (_("Push"), texts.push),
+        (_("Mount"), texts.mount),
+        (_("Repair"), texts.repair),
+    ):
+        yield f"  {title}: {text}"
 
 
 def _unjudged(kind: Kind, diagnosis: Diagnosis) -> str:

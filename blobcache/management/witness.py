@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
 
+from blobcache.doctor.witness import ask_witness
+
 if TYPE_CHECKING:
     from blobcache.management.session import Session
     from blobcache.services.base import Backend
@@ -18,7 +20,7 @@ def is_independent(session: Session, backend: Backend) -> bool:
 
     A registry that reads this very cache finds everything that the cache has.
     """
-    witness = backend.witness(session.provider)
+    witness = ask_witness(session.browsable, backend)
     if not witness.is_independent:
         session.warn(
             _("The backend is no witness against this cache. %(reason)s")

@@ -7,6 +7,7 @@ read-through.
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from threading import RLock
 from typing import TYPE_CHECKING, cast
@@ -16,7 +17,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
-from blobcache.exceptions import CatalogUnsupported
+from blobcache.exceptions import BackendUnavailable, CatalogUnsupported
 from blobcache.services.cached import CachedBlobStatter
 from blobcache.services.lookups import Lookups
 from blobcache.services.metrics import CacheMetrics
@@ -32,13 +33,17 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "CANNOT_BE_MADE",
     "get_backend",
     "get_browsable",
     "get_lookups",
     "get_provider",
     "get_read_through",
     "get_statter",
+    "get_usable_backend",
 ]
+
+_log = logging.getLogger("blobcache.services")
 
 _providers: dict[str, BlobDescriptorCacheProvider] = {}
 _backends: dict[str, Backend | None] = {}
@@ -97,6 +102,23 @@ def _backend(settings: RegistrySettings) -> Backend | None:
     # Not in a variable: the options may have a password, and error reports show variables.
     made: Backend = import_string(settings.TRUTH["BACKEND"]).from_settings(settings)
     return made
+
+
+CANNOT_BE_MADE = (ImproperlyConfigured, ImportError, TypeError, ValueError, OSError)
+"""What `get_backend` and `get_lookups` raise if the backend cannot be made: wrong options, those of
+its Storage included, or a missing package."""
+
+
+def get_usable_backend(registry: str = DEFAULT_REGISTRY) -> Backend | None:
+    """Return what `get_backend` does. Raises `BackendUnavailable` if the backend cannot be made."""
+    try:
+        return get_backend(registry)
+    except CANNOT_BE_MADE as error:
+        _log.warning("The backend cannot be used.", exc_info=True)
+        raise BackendUnavailable(
+            "The backend in the setting TRUTH cannot be used. The system checks and the log of the "
+            "server say why."
+        ) from error
 
 
 def get_lookups(registry: str = DEFAULT_REGISTRY) -> Lookups | None:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.admin.models import LogEntry
-from django.test import Client
+from django.test import Client, override_settings
 from redis import Redis
 
 from blobcache.doctor import steps
@@ -22,8 +23,9 @@ from tests.admin import addresses
 from tests.admin.conftest import Login
 from tests.admin.forms import hidden, press
 from tests.backends.cases import digest_of, layer_link
-from tests.backends.truth import storage_as_truth
+from tests.backends.truth import STORAGE_BACKEND, storage_as_truth
 from tests.doctor.test_truth import World
+from tests.management.running import run
 
 Text = Callable[[Any], str]
 
@@ -276,3 +278,129 @@ def test_a_wrong_size_is_repaired_at_once(
     page = press(admin, REPAIR, admin.post(REPAIR, {"finding": [identity]}))
     assert "Repaired 1 finding." in text(page)
     assert not world.cache.exists(f"blobs::{digest}")
+
+
+# A backend that reads this very cache, or that cannot be made
+
+CIRCULAR = "tests.doctor.test_dangers.Circular"
+NO_WITNESS = "The backend is no witness against this cache. It sees a canary."
+
+
+def test_a_page_says_that_it_does_not_know_whether_the_registry_reads_the_cache(
+    world: World, tmp_path: Path, admin: Client, text: Text
+) -> None:
+    """It finds out only when it is told to: a page that is opened changes nothing."""
+    with storage_as_truth(tmp_path, CIRCULAR):
+        before = set(world.cache.scan_iter("*keep*"))
+        page = unescape(text(admin.get(CHECK, {"repository": "keep"})))
+        assert "It is not known whether the registry reads this very cache." in page
+        assert "agrees with the registry's storage" not in page
+        assert "it may read this very cache" in page
+        assert set(world.cache.scan_iter("*keep*")) == before
+        told = admin.post(CHECK, {"witness": "ask", "repository": "keep"}, follow=True)
+        page = unescape(text(told))
+        assert NO_WITNESS in page
+        assert "agrees with the registry's storage" not in page
+
+
+def test_a_witness_that_was_asked_for_on_the_command_line_is_shown_on_the_page(
+    world: World, tmp_path: Path, admin: Client, text: Text
+) -> None:
+    with storage_as_truth(tmp_path, CIRCULAR):
+        run("check")
+        assert NO_WITNESS in unescape(text(admin.get(CHECK)))
+        last = LastRun.read(get_browsable())
+        assert last is not None
+        assert not last.is_compared
+
+
+def test_a_witness_in_the_notes_is_that_of_one_backend(
+    world: World, tmp_path: Path, admin: Client, text: Text
+) -> None:
+    with storage_as_truth(tmp_path, CIRCULAR):
+        admin.post(CHECK, {"witness": "ask"})
+        for note in ('["Other", true, "x"]', "[", "[1]", '["Circular", "yes", "x"]', '["C",1,2]'):
+            notes = get_browsable().notes()
+            assert notes is not None
+            notes.write({"witness": note}, 60)
+            assert "agrees with the registry's storage" not in unescape(text(admin.get(CHECK)))
+
+
+def test_nobody_asks_for_a_witness_without_the_right_to_check(
+    world: World, tmp_path: Path, login: Login
+) -> None:
+    with storage_as_truth(tmp_path, CIRCULAR):
+        assert login("none").post(CHECK, {"witness": "ask"}).status_code == 403
+        notes = get_browsable().notes()
+        assert notes is not None
+        assert notes.read(["witness"]) == [None]
+
+
+BROKEN: list[dict[str, Any]] = [
+    {"BACKEND": "no.such.Backend"},
+    {"BACKEND": STORAGE_BACKEND, "OPTIONS": {"storage": "nowhere"}},
+    {"BACKEND": STORAGE_BACKEND, "OPTIONS": {"storage": "misspelt"}},
+]
+
+
+@pytest.mark.parametrize("truth", BROKEN)
+def test_a_backend_that_cannot_be_made_leaves_the_check_of_the_cache(
+    truth: dict[str, Any], world: World, admin: Client, text: Text
+) -> None:
+    misspelt = {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"locatoin": "/"},
+    }
+    world.cache.hset("blobs::" + digest_of(b"x"), "size", 1)
+    with override_settings(
+        BLOBCACHE={"default": {"TRUTH": truth}},
+        STORAGES={**settings.STORAGES, "misspelt": misspelt},
+    ):
+        for query in ({}, {"repository": "keep"}, {"kind": "husk"}):
+            page = unescape(text(admin.get(CHECK, query)))
+            assert "The backend cannot be used" in page
+            assert "agrees with" not in page
+        assert "Leftover fields only" in unescape(text(admin.get(CHECK)))
+        for query in ({"truth": "on"}, {}):
+            assert admin.get(addresses.repository("keep"), query).status_code == 200
+            assert admin.get(addresses.blob(digest_of(b"x")), query).status_code == 200
+        answer = admin.post("/api/doctor/check/", "{}", content_type="application/json")
+        assert answer.status_code == 503
+        (error,) = answer.json()["errors"]
+        assert error["code"] == "UNAVAILABLE"
+        assert "The backend in the setting TRUTH cannot be used" in error["message"]
+        assert admin.get("/api/doctor/").status_code == 503
+
+
+def test_the_page_says_what_a_finding_means_for_a_mount(
+    world: World, admin: Client, text: Text
+) -> None:
+    unlinked(world)
+    page = unescape(text(admin.get(CHECK)))
+    assert "Effect on mounts" in page
+    assert "can then read the blob for good, even after a repair" in page
+
+
+def test_blobs_in_no_repository_are_those_that_the_storage_lacks(
+    world: World, admin: Client, text: Text
+) -> None:
+    """With version 2 the rest is normal."""
+    assert "Find blobs that are in no repository" not in text(admin.get(CHECK))
+    answer = admin.get(CHECK, {"kind": "unreferenced"})
+    assert answer["Location"] == f"{CHECK}?kind=stale-manifest"
+
+
+def test_version_2_without_a_backend_offers_no_repair_of_what_is_in_no_repository(
+    default_cache: Redis, admin: Client, text: Text
+) -> None:
+    digest = digest_of(b"manifest")
+    default_cache.hset(f"blobs::{digest}", mapping={"digest": digest, "size": 8})
+    page = unescape(text(admin.get(CHECK, {"kind": "unreferenced"})))
+    assert digest in page
+    assert "registry 2.x does not list manifests by repository" in page
+    assert "Repair all of this kind" not in page
+    identity = f"unreferenced/blob//{digest}"
+    for asked in ({"kind": "unreferenced"}, {"finding": identity}):
+        said = text(admin.post(REPAIR, {**asked, "confirmed": "yes"}, follow=True))
+        assert "Select at least one finding that you may repair" in said
+    assert default_cache.exists(f"blobs::{digest}")

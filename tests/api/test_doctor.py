@@ -13,12 +13,14 @@ from redis import Redis
 from rest_framework.test import APIClient
 
 from blobcache.doctor import steps
+from blobcache.findings import FINDING_KINDS
 from tests.api import grants
 from tests.api.conftest import As
 from tests.api.test_bodies import refused
 from tests.backends.cases import layer_link
 from tests.backends.truth import storage_as_truth
 from tests.budgets import limit
+from tests.doctor import damage
 from tests.doctor.test_truth import World
 from tests.management.running import run
 
@@ -78,6 +80,11 @@ def test_a_check_shows_what_the_storage_contradicts(world: World, superuser: API
         "share": 1.0,
         "doubtful": 0,
         "uncached": 0,
+        "incomparable": 0,
+        "witness": {
+            "independent": True,
+            "reason": "The storage is read itself, not through a registry.",
+        },
     }
     assert "link is missing" in finding.pop("details")
     assert finding.pop("facts").keys() == {"evidence"}
@@ -204,7 +211,9 @@ def test_a_repair_that_is_not_safe_is_refused(default_cache: Redis, superuser: A
 
 
 def test_the_last_check_of_the_whole_cache_is_kept(world: World, superuser: APIClient) -> None:
-    assert superuser.get("/api/doctor/").json() == {"compares": True, "last": None}
+    overview = superuser.get("/api/doctor/").json()
+    assert [each["kind"] for each in overview.pop("kinds")] == [*FINDING_KINDS]
+    assert overview == {"compares": True, "last": None}
     unlinked(world)
     run("check")
     last = superuser.get("/api/doctor/").json()["last"]
@@ -228,3 +237,37 @@ def test_the_status_shows_the_last_check_only_to_who_sees_all(
     hiding = {**settings.BLOBCACHE["default"], "VISIBLE_REPOSITORIES": grants.visible}
     with override_settings(BLOBCACHE={"default": hiding}):
         assert as_("viewer").get("/api/status/").json()["last_check"] is None
+
+
+CIRCULAR = "tests.doctor.test_dangers.Circular"
+
+
+def test_a_registry_that_reads_the_cache_is_no_witness(
+    world: World, tmp_path: Path, superuser: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with storage_as_truth(tmp_path, CIRCULAR):
+        limit(monkeypatch, check=0)
+        body = check(superuser)
+        for _ in range(2):
+            assert body["compared"] is False
+            assert body["witness"] == {"independent": False, "reason": "It sees a canary."}
+            body = check(superuser, cursor=body["next"])
+
+
+def test_each_kind_is_explained(world: World, superuser: APIClient) -> None:
+    kinds = superuser.get("/api/doctor/", headers={"Accept-Language": "de"}).json()["kinds"]
+    assert all(all(each.values()) for each in kinds)
+    found = {each["kind"]: each for each in kinds}
+    assert found["unlinked-member"]["severity"] == "error"
+    assert "Link" in found["unlinked-member"]["mount"]
+    assert "Repository" in found["unlinked-member"]["mount"]
+
+
+def test_what_a_registry_of_version_2_does_not_list_is_kept(
+    default_cache: Redis, superuser: APIClient
+) -> None:
+    damage.write_blob(default_cache, damage.digest(1), "whole")
+    (found,) = check(superuser, kinds=["unreferenced"])["findings"]
+    assert not found["repairable"]
+    assert "registry 2.x does not list manifests by repository" in found["details"]
+    assert repair(superuser, [found["id"]])["done"] == [{"id": found["id"], "outcome": "kept"}]

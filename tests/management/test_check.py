@@ -144,3 +144,13 @@ def test_a_check_that_redis_does_not_answer_has_failed() -> None:
         done = run("check")
     assert "The cache is not available" in done.err
     assert done.code == 2
+
+
+def test_each_kind_that_was_found_is_explained_on_request(damaged: Redis) -> None:
+    plain, done = run("check"), run("check", "--explain")
+    explained = done.out.removeprefix(plain.out[: plain.out.rindex("\n", 0, -1)])
+    assert "husk: There is no descriptor, only some leftover fields of one." in explained
+    for title in ("Pull", "Push", "Mount", "Repair"):
+        assert f"\n  {title}: " in explained
+    assert "stale-manifest" not in explained
+    assert done.code == plain.code
