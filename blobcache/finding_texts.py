@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.utils.translation import gettext_lazy as _
 
+from blobcache.evidence_texts import evidence_text
 from blobcache.findings import REPORT_ONLY_KINDS, SEVERITIES, Kind, Outcome, Part, Severity
 
 if TYPE_CHECKING:
@@ -318,9 +319,17 @@ _MISSING = {
 }
 
 
-def describe(finding: Finding) -> str:
-    """Return one line with the finding's facts; empty if there are none."""
-    return _DESCRIBE.get(finding.kind, _evidence)(finding.facts) if finding.facts else ""
+def describe(finding: Finding, *, shows_place: bool = True) -> str:
+    """Return one line with the finding's facts; empty if there are none.
+
+    `shows_place` says whether the reader may see where in the storage a backend looked.
+    """
+    facts = dict(finding.facts)
+    if not facts:
+        return ""
+    if "evidence" in facts:
+        facts["evidence"] = evidence_text(str(facts["evidence"] or ""), shows_place=shows_place)
+    return _DESCRIBE.get(finding.kind, _evidence)(facts)
 
 
 def _corrupt(facts: Facts) -> str:
@@ -366,6 +375,8 @@ def _drift(facts: Facts) -> str:
 
 
 def _named(facts: Facts) -> str:
+    if not facts["evidence"]:
+        return _("The manifest names %(digest)s.") % {"digest": facts["names"]}
     return _("The manifest names %(digest)s: %(evidence)s") % {
         "digest": facts["names"],
         "evidence": facts["evidence"],

@@ -20,7 +20,7 @@ FLOORS = [
     {"backends", "figures", "redis"},
     {"transport", "services"},
     {"access", "apps", "checks", "conf", "cursors", "models", "reporting", "setting", "signals"},
-    {"finding_texts", "findings", "visibility"},
+    {"evidence_texts", "finding_texts", "findings", "visibility"},
     {"descriptor", "digest", "exceptions", "kinds", "media_types", "parsing", "raw", "reference"},
 ]
 """From the top down, as packages and modules of the app or beside it. On the last three floors the

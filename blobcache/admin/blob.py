@@ -112,7 +112,12 @@ class BlobPage(BlobPageBase, TruthPageBase):
             questions[holder.name] = (self.subject, holder.name)
         answers = self.answers([*questions.values()])
         return {
-            name: Stored.of(answers[question], cached, is_claimed=bool(name or cached))
+            name: Stored.of(
+                answers[question],
+                cached,
+                is_claimed=bool(name or cached),
+                shows_place=self.access.sees_all,
+            )
             for name, question in questions.items()
         }
 

@@ -26,7 +26,7 @@ from blobcache.doctor.presence import missing
 from blobcache.doctor.scan import Diagnosis
 from blobcache.doctor.witness import ask_witness, known_witness
 from blobcache.exceptions import BackendUnavailable
-from blobcache.finding_texts import EXPLANATIONS
+from blobcache.finding_texts import EXPLANATIONS, describe
 from blobcache.findings import FINDING_KINDS, REPORT_ONLY_KINDS, Finding, Kind
 from blobcache.models import Blob, Repository
 from blobcache.parsing import parse_each
@@ -131,7 +131,7 @@ class FindingsPageBase(Page):
             return False
         return kind not in REPORT_ONLY_KINDS
 
-    def row(self, finding: Finding, text: str) -> Mapping[str, object]:
+    def row(self, finding: Finding) -> Mapping[str, object]:
         """A finding as the row of a table."""
         name, digest = finding.repository, finding.digest
         return {
@@ -141,7 +141,7 @@ class FindingsPageBase(Page):
             "digest": digest,
             "is_digest": isinstance(digest, Digest),
             "url": self.blob_url(digest) if isinstance(digest, Digest) else "",
-            "details": text,
+            "details": describe(finding, shows_place=self.access.sees_all),
             "is_repairable": finding.is_repairable,
             "is_long": finding.subject.is_long,
             "may_repair": finding.is_repairable

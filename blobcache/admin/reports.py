@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobcache.exceptions import CursorInvalid
-from blobcache.finding_texts import EXPLANATIONS, SEVERITY_LABELS, describe
+from blobcache.finding_texts import EXPLANATIONS, SEVERITY_LABELS
 from blobcache.findings import FINDING_KINDS, SEVERITIES, Kind, Severity
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Group:
 def groups(
     counts: Mapping[Kind, int],
     findings: Sequence[Finding] = (),
-    lay_out: Callable[[Finding, str], Mapping[str, object]] | None = None,
+    lay_out: Callable[[Finding], Mapping[str, object]] | None = None,
 ) -> list[Group]:
     """Put findings into groups, the worst first."""
     ordered = sorted(
@@ -81,9 +81,7 @@ def groups(
             str(SEVERITY_LABELS[SEVERITIES[kind]]),
             EXPLANATIONS[kind],
             counts[kind],
-            [lay_out(each, describe(each)) for each in findings if each.kind is kind]
-            if lay_out
-            else (),
+            [lay_out(each) for each in findings if each.kind is kind] if lay_out else (),
         )
         for kind in ordered
     ]

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 from blobcache.admin.pages import CURSOR, NUMBER, Page
 from blobcache.digest import Digest
 from blobcache.doctor.truth import evidence
+from blobcache.evidence_texts import evidence_text
 from blobcache.findings import Severity
 from blobcache.services import CANNOT_BE_MADE, get_backend, get_lookups
 from blobcache.services.truth import Absent, Doubt, Present, Unknown
@@ -39,6 +40,16 @@ TRUTH = "truth"
 _SECONDS = 4
 """How long a page asks. One more batch may be under way then: see `Lookups.look_each`."""
 
+_DOUBTS: Mapping[Doubt, _StrPromise] = {
+    Doubt.NO_ROOT: gettext_lazy("The storage is missing or empty."),
+    Doubt.DENIED: gettext_lazy("The backend was denied access."),
+    Doubt.THROTTLED: gettext_lazy("The backend was asked to wait."),
+    Doubt.TIMEOUT: gettext_lazy("The backend did not answer in time."),
+    Doubt.LINK: gettext_lazy("The link was read, and cannot be followed."),
+    Doubt.SCOPE: gettext_lazy("The backend cannot answer this question."),
+    Doubt.FAILED: gettext_lazy("The backend failed."),
+}
+
 _PRESENT, _ABSENT = gettext_lazy("present"), gettext_lazy("absent")
 _UNKNOWN = gettext_lazy("unknown")
 
@@ -51,7 +62,7 @@ class Stored(NamedTuple):
     """An error if it contradicts the cache."""
 
     evidence: str
-    """Where the backend looked, or why it does not know."""
+    """What the backend saw, or why it does not know."""
 
     size: int | None = None
     """The size of the data in bytes."""
@@ -59,11 +70,13 @@ class Stored(NamedTuple):
     note: str = ""
 
     @classmethod
-    def of(cls, answer: Answer, cached: Descriptor | None, *, is_claimed: bool) -> Stored:
+    def of(
+        cls, answer: Answer, cached: Descriptor | None, *, is_claimed: bool, shows_place: bool
+    ) -> Stored:
         """Compare an answer with the cached descriptor, if there is one.
 
         `is_claimed` says whether the cache says that the blob is there: a member without a
-        descriptor is.
+        descriptor is. `shows_place` says whether the user may see where the backend looked.
         """
         if isinstance(answer, Present):
             size, note = answer.descriptor.size, ""
@@ -72,14 +85,18 @@ class Stored(NamedTuple):
             elif cached is not None and cached.size != size:
                 note = _("This is not the size in the cache.")
             severity = Severity.ERROR if note else Severity.OK
-            return cls(_PRESENT, severity, evidence(answer.evidence), size, note)
+            seen = evidence_text(evidence(answer.evidence), shows_place=shows_place)
+            return cls(_PRESENT, severity, seen, size, note)
         if isinstance(answer, Absent):
             note = _("Another link leads to the data.") if answer.other_link else ""
             is_wrong = is_claimed and not answer.other_link
             severity = Severity.ERROR if is_wrong else Severity.INFO
-            return cls(_ABSENT, severity, evidence(answer.evidence), note=note)
+            seen = evidence_text(evidence(answer.evidence), shows_place=shows_place)
+            return cls(_ABSENT, severity, seen, note=note)
         severity = Severity.INFO if answer.damage is None else Severity.ERROR
-        return cls(_UNKNOWN, severity, evidence(answer.reason))
+        if not shows_place:
+            return cls(_UNKNOWN, severity, str(_DOUBTS[answer.doubt]))
+        return cls(_UNKNOWN, severity, evidence_text(evidence(answer.reason)))
 
 
 class TruthPageBase(Page):
@@ -118,7 +135,12 @@ class TruthPageBase(Page):
         ]
         answers = self.answers([question for _record, question in questions])
         return {
-            record.digest: Stored.of(answers[question], record.global_descriptor, is_claimed=True)
+            record.digest: Stored.of(
+                answers[question],
+                record.global_descriptor,
+                is_claimed=True,
+                shows_place=self.access.sees_all,
+            )
             for record, question in questions
         }
 

@@ -52,7 +52,7 @@ class NotAFile(Exception):
 
 
 class Unreadable(Exception):
-    """Nobody can say what is at this path, or whether anything is."""
+    """It could not be found out what is at this path, or whether anything is."""
 
     def __init__(self, doubt: Doubt, reason: str) -> None:
         super().__init__(reason)
@@ -93,7 +93,10 @@ class Lister(Protocol):
         ...
 
     def root(self) -> None:
-        """Raise `Unreadable` unless the root is there, with at least one repository and blob."""
+        """Raise `Unreadable` unless the root is there, with at least one repository and blob.
+
+        A folder in which blobs are kept may be a mount of its own: without it, it is empty.
+        """
         ...
 
     def read(self, path: str, limit: int) -> bytes:
@@ -241,6 +244,9 @@ _LOOK = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK
 """Flags to open a file or a folder without reading it; on Linux that needs no permission for it."""
 
 _ATTEMPTS = 3
+
+_LEVELS = {REPOSITORIES: 1, BLOBS: 3}
+"""How far below a folder of the root there must be a folder: a name, and a blob's own folder."""
 
 
 class FileSystemLister:
@@ -393,17 +399,39 @@ class FileSystemLister:
                 try:
                     opened[name] = os.open(folder, _FOLDER)
                     stack.callback(os.close, opened[name])
-                    with os.scandir(opened[name]) as entries:
-                        is_empty = not any(each.is_dir(follow_symlinks=False) for each in entries)
+                    is_empty = not _has_folder(opened[name], _LEVELS[name])
                 except FileNotFoundError as error:
                     reason = f"{folder} is missing: is the storage mounted, and is this its root?"
                     raise Unreadable(Doubt.NO_ROOT, reason) from error
                 except OSError as error:
                     raise unreadable(folder, error) from error
                 if is_empty:
-                    reason = f"{folder} has no folders: is the storage mounted?"
+                    what = "blobs" if name == BLOBS else "folders"
+                    reason = f"{folder} has no {what}: is the storage mounted?"
                     raise Unreadable(Doubt.NO_ROOT, reason)
             yield opened
+
+
+def _has_folder(folder: int, levels: int) -> bool:
+    """Whether a folder has a folder so many levels below it."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                continue
+            if levels == 1:
+                return True
+            try:
+                below = os.open(entry.name, _FOLDER, dir_fd=folder)
+            except FileNotFoundError:
+                continue  # it was deleted just now
+            except PermissionError:
+                return True  # it may be entered all the same
+            try:
+                if _has_folder(below, levels - 1):
+                    return True
+            finally:
+                os.close(below)
+    return False
 
 
 def _nothing(descriptor: int) -> None:
@@ -469,8 +497,11 @@ class ListdirLister:
         """Raise `Unreadable` unless the root is there and not empty."""
         for name in (REPOSITORIES, BLOBS):
             folders, _ = self._listed(name)
+            if name == BLOBS:
+                folders = [each for each in folders if self._listed(f"{name}/{each}")[0]]
             if not folders:
-                reason = f"{self._full(name)} has no folders: is this the storage's root?"
+                what = "blobs" if name == BLOBS else "folders"
+                reason = f"{self._full(name)} has no {what}: is this the storage's root?"
                 raise Unreadable(Doubt.NO_ROOT, reason)
 
     def read(self, path: str, limit: int) -> bytes:

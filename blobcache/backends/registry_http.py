@@ -68,7 +68,7 @@ _MAX_HEAD = 64 * 1024
 _MAX_LINK = 8192
 _MAX_REDIRECTS = 5
 _MAX_WAIT = 60
-"""Seconds for which a registry that is busy is left alone, however long it asks for."""
+"""The longest time in seconds to wait for a busy registry, whatever it asks for."""
 
 _BACK_OFF = 0.25
 """Seconds before a first request is repeated; twice as many before each further one."""

@@ -121,8 +121,8 @@ class S3Lister:
         """Raise `Unreadable` unless there are keys of a repository and of a blob."""
         for name in (REPOSITORIES, BLOBS):
             prefix = f"{self._prefix}{name}/"
-            # An object may stand for the folder itself: it does not count.
-            if self._first(prefix, prefix) is None:
+            # An object may stand for the folder itself, or for one below it: it does not count.
+            if self._first_file(prefix) is None:
                 raise Unreadable(
                     Doubt.NO_ROOT,
                     f"{self.place}/{name} is missing or empty: is this the bucket, and the prefix?",
@@ -218,6 +218,17 @@ class S3Lister:
         for page in self._pages(prefix, start, MaxKeys=1):
             for each in page.get("Contents", ()):
                 return str(each["Key"])
+        return None
+
+    def _first_file(self, prefix: str) -> str | None:
+        """Return the first key below the prefix that does not stand for a folder."""
+        first = self._first(prefix, prefix)
+        if first is None or not first.endswith("/"):
+            return first
+        for page in self._pages(prefix, first):
+            for each in page.get("Contents", ()):
+                if not str(each["Key"]).endswith("/"):
+                    return str(each["Key"])
         return None
 
     def _pages(self, prefix: str, start: str = "", **wanted: object) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A circuit: it opens after several failures in a row, so that a dead backend is left alone."""
+"""A circuit: it opens after several failures in a row, so that a dead backend is not called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ask a backend with care, so that neither clients nor a sick backend can do harm.
+"""Ask a backend with care, so that neither many clients nor a failing backend can do harm.
 
 A backend may be slow, dead or expensive. So each process asks it about a blob once, however many
 callers want to know; remembers the answer for some seconds; makes only a few calls at a time; lets
@@ -61,10 +61,10 @@ class Limits:
     """Calls for one batch."""
 
     failures: int = 5
-    """Failures in a row after which the backend is left alone."""
+    """Failures in a row after which the backend is not called for a while."""
 
     pause: float = 10.0
-    """How long it is left alone before one call tries it again."""
+    """How long it is not called before one call tries it again."""
 
     remembered: int = 5_000
     """Answers that are remembered; the oldest are forgotten first."""
@@ -105,7 +105,7 @@ class Lookups:
     def look(self, digest: str, repository: str | None = None) -> Look:
         """Return what the backend says of a blob, in a repository or globally.
 
-        Raises `BackendUnavailable` if it does not answer in time, or is left alone, and
+        Raises `BackendUnavailable` if it does not answer in time or is not called now, and
         `DigestInvalid`.
         """
         flight, is_own = self._board(_Question(_parsed(digest), repository))
@@ -146,7 +146,7 @@ class Lookups:
 
     @property
     def is_open(self) -> bool:
-        """Whether the backend is left alone at the moment."""
+        """Whether the backend is not called at the moment."""
         return self._circuit.is_open
 
     def _begin_anew(self) -> None:
@@ -201,7 +201,7 @@ class Lookups:
         """Ask the backend, in one of the threads, and hand the answer to all who wait."""
         answer: Answer
         if flight.is_late:
-            answer = Unknown(Doubt.TIMEOUT, "Nobody waits for the answer any more.")
+            answer = Unknown(Doubt.TIMEOUT, "The caller has stopped waiting for the answer.")
         else:
             flight.began = monotonic()
             answer = self._ask(flight.question)

@@ -29,7 +29,7 @@ With read-through there are more, which the library keeps:
 |---|---|
 | ``blobcache_backend_calls_total``: calls of the backend | registry, scope, answer |
 | ``blobcache_backend_call_duration_seconds``: calls of the backend, by their time | registry |
-| ``blobcache_backend_circuit_open``: 1 while the backend is left alone, else 0 | registry |
+| ``blobcache_backend_circuit_open``: 1 while the backend is not called, else 0 | registry |
 
 An answer is ``present``, ``absent``, or the `Doubt` of an unknown one.
 """
@@ -133,7 +133,7 @@ class BackendMetrics:
             durations.labels(self._registry).observe(seconds)
 
     def show_circuit(self, *, is_open: bool) -> None:
-        """Show whether the backend is left alone."""
+        """Show whether the backend is not called at the moment."""
         if prometheus is not None:
             *_, circuit = _backend_families()
             circuit.labels(self._registry).set(int(is_open))

@@ -74,7 +74,7 @@ class Journal:
             )
 
     def place(self) -> Place:
-        """Return where a former warm stopped; the beginning if there was none."""
+        """Return where the last warm stopped; the beginning if there was none."""
         (noted,) = self._work.read([_PLACE])
         with suppress(AttributeError, BlobCacheError, RecursionError, TypeError, ValueError):
             signature, after, within, position = json.loads(noted or b"")
@@ -88,7 +88,7 @@ class Journal:
         return Place()
 
     def batches(self) -> Iterator[tuple[int, list[Written]]]:
-        """Read the batches of a former warm that wait for their second looks."""
+        """Read the batches of an earlier warm that wait for their second looks."""
         low, high = map(_number, self._work.read([_LOW, _HIGH]))
         first = max(low, high - 2 * MAX_BATCHES)
         self._settled += range(max(low, first - MAX_BATCHES), first)

@@ -1,7 +1,7 @@
 """The second look: remove what was written and is gone, and nothing else.
 
 The blob's hash goes first: version 2 of the registry writes a membership of its own for a link
-without data, as long as it finds the hash. What somebody else has changed since is left alone.
+without data, as long as it finds the hash. What another client has changed since is kept.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class _Waiting(NamedTuple):
 
     written: list[Written]
     batch: Batch | None
-    """None if a former warm wrote it."""
+    """None if an earlier warm wrote it."""
 
     looks: list[Future[list[Answer]]]
 

@@ -15,12 +15,14 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client, override_settings
 from redis import Redis
 
+from blobcache.admin.truth import Stored
 from blobcache.doctor import steps
 from blobcache.doctor.last_run import LastRun
 from blobcache.findings import FINDING_KINDS, Finding, Kind, Place, Subject
 from blobcache.services import get_browsable
+from blobcache.services.truth import Doubt, Unknown
 from tests.admin import addresses
-from tests.admin.conftest import Login
+from tests.admin.conftest import GRANTED, Login
 from tests.admin.forms import hidden, press
 from tests.backends.cases import digest_of, layer_link
 from tests.backends.truth import STORAGE_BACKEND, storage_as_truth
@@ -404,3 +406,46 @@ def test_version_2_without_a_backend_offers_no_repair_of_what_is_in_no_repositor
         said = text(admin.post(REPAIR, {**asked, "confirmed": "yes"}, follow=True))
         assert "Select at least one finding that you may repair" in said
     assert default_cache.exists(f"blobs::{digest}")
+
+
+# Where the backend looked
+
+
+def test_only_who_sees_every_repository_sees_where_the_backend_looked(
+    world: World, admin: Client, login: Login, text: Text
+) -> None:
+    digest = world.push(GRANTED, b"0")
+    world.remove(layer_link(GRANTED, digest))
+    pages = [
+        (CHECK, {"repository": GRANTED}),
+        (CHECK, {"repository": GRANTED, "kind": "unlinked-member"}),
+        (addresses.repository(GRANTED), {"truth": "on"}),
+    ]
+    granted = login("granted")
+    for address, query in pages:
+        page = unescape(text(admin.get(address, query)))
+        assert str(world.root) in page
+        page = unescape(text(granted.get(address, query)))
+        assert str(world.root) not in page
+        assert "The link is missing." in page
+    shutil.rmtree(world.root)
+    with storage_as_truth(world.root.parents[2]):  # what was answered before is forgotten
+        page = unescape(text(granted.get(addresses.repository(GRANTED), {"truth": "on"})))
+    assert str(world.root) not in page
+    assert "The storage is missing or empty." in page
+
+
+@pytest.mark.parametrize("doubt", Doubt)
+def test_each_doubt_has_a_text_without_a_place(doubt: Doubt) -> None:
+    answer = Unknown(doubt, "/srv/registry: no")
+    shown = Stored.of(answer, None, is_claimed=False, shows_place=False)
+    assert shown.evidence.endswith(".")
+    assert "/srv" not in shown.evidence
+
+
+def test_a_repository_that_only_the_storage_contradicts_is_not_called_sound(
+    world: World, admin: Client, text: Text
+) -> None:
+    unlinked(world)
+    page = unescape(text(admin.get(addresses.repository("team/app"))))
+    assert "No problems found inside the cache. The storage was not looked at." in page

@@ -85,13 +85,33 @@ def empty_blobs(root: Path) -> None:
     (root / "blobs").mkdir()
 
 
+def no_mount_of_the_blobs(root: Path) -> None:
+    empty_blobs(root)
+    (root / "blobs" / "sha256").mkdir()
+
+
+def folders_of_collected_blobs(root: Path) -> None:
+    no_mount_of_the_blobs(root)
+    (root / "blobs" / "sha256" / "ab").mkdir()
+
+
 def a_lone_file(root: Path) -> None:
     empty_repositories(root)
     (root / "repositories" / "not-mounted").touch()
 
 
 @pytest.mark.parametrize(
-    "damage", [no_mount, empty_mount, no_repositories, empty_repositories, empty_blobs, a_lone_file]
+    "damage",
+    [
+        no_mount,
+        empty_mount,
+        no_repositories,
+        empty_repositories,
+        empty_blobs,
+        no_mount_of_the_blobs,
+        folders_of_collected_blobs,
+        a_lone_file,
+    ],
 )
 def test_nothing_is_absent_without_a_root(own: Path, damage: Callable[[Path], None]) -> None:
     found = backend(own)

@@ -269,9 +269,15 @@ def test_a_missing_bucket_is_no_absence(s3: S3) -> None:
         {},
         {f"{ROOT}/repositories/": b"", f"{ROOT}/blobs/": b""},
         {key: KEYS[key] for key in KEYS if "/repositories/" in key},
+        {
+            **{key: KEYS[key] for key in KEYS if "/repositories/" in key},
+            f"{ROOT}/blobs/": b"",
+            f"{ROOT}/blobs/sha256/": b"",
+            f"{ROOT}/blobs/sha256/ab/": b"",
+        },
         {f"other/{key}": content for key, content in KEYS.items()},
     ],
-    ids=["empty", "folders", "no blobs", "other prefix"],
+    ids=["empty", "folders", "no blobs", "folders of no blobs", "other prefix"],
 )
 def test_an_empty_bucket_is_no_absence(s3: S3, keys: dict[str, bytes]) -> None:
     backend = StorageBackend(s3.lister(s3.bucket(keys)), 2)

@@ -30,8 +30,11 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.files.storage import FileSystemStorage
+from django.test import override_settings
 from redis import Redis
+from werkzeug.wrappers import Response
 
 from blobcache.backends.listers import FileSystemLister, Unreadable
 from blobcache.backends.storage import StorageBackend
@@ -45,8 +48,9 @@ from blobcache.services.base import Backend
 from blobcache.services.truth import Doubt, Witness
 from project import embedded
 from tests.backends.cases import ROOT, data, digest_of, layer_link
+from tests.backends.s3 import running
 from tests.backends.truth import storage_as_truth
-from tests.doctor.damage import contents
+from tests.doctor.damage import contents, write_member
 from tests.doctor.test_truth import World, diagnosis, find, repair, repair_truth
 from tests.management.running import run
 from tests.servers import cache_at
@@ -231,6 +235,49 @@ class Failing(FileSystemLister):
 
 
 class TestFaults:
+    def test_a_bucket_that_throttles_between_the_looks_proves_nothing(
+        self, default_cache: Redis, between: list[Callable[[], object]]
+    ) -> None:
+        kept, gone = digest_of(b"kept"), digest_of(b"gone")
+        files = {f"{ROOT}/{data(kept)}": b"kept", f"{ROOT}/{data(gone)}": b"gone"}
+        files[f"{ROOT}/{layer_link('a', kept)}"] = kept.encode()
+        files[f"{ROOT}/{layer_link('b', gone)}"] = gone.encode()
+        for repository, digest in (("a", kept), ("a", gone), ("b", gone)):
+            write_member(default_cache, repository, digest)
+            default_cache.hset(f"blobs::{digest}", mapping={"size": 4, "length": 4})
+        before = {
+            key: value
+            for key, value in contents(default_cache).items()
+            if not key.startswith(b"blobcache::")
+        }
+        with running() as s3:
+            storage = {
+                "BACKEND": "storages.backends.s3.S3Storage",
+                "OPTIONS": s3.options(s3.bucket(files)),
+            }
+            truth = {
+                "BACKEND": "blobcache.backends.storage.StorageBackend",
+                "OPTIONS": {"storage": "registry"},
+            }
+            slow_down = Response(
+                "<?xml version='1.0'?><Error><Code>SlowDown</Code></Error>", status=503
+            )
+            with override_settings(
+                BLOBCACHE={"default": {"TRUTH": truth, "SETTLE": 1}},
+                STORAGES={**settings.STORAGES, "registry": storage},
+            ):
+                assert run("check").code == 1
+                between.append(lambda: setattr(s3, "answer", lambda _: slow_down))
+                done = run("check", "--fix", "--yes")
+                assert done.code == 2
+                assert contents(default_cache).items() >= before.items()
+                s3.answer = lambda _: None
+                between.clear()
+                assert run("check", "--fix", "--yes").code == 0
+        assert not default_cache.sismember("repository::a::blobs", gone)
+        assert default_cache.sismember("repository::b::blobs", gone)
+        assert default_cache.sismember("repository::a::blobs", kept)
+
     @pytest.mark.parametrize("sent", [False, True])
     def test_killed_at_any_point_nothing_true_is_gone_and_the_next_one_cures_the_rest(
         self, world: World, monkeypatch: pytest.MonkeyPatch, sent: bool

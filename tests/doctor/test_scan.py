@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 
 from blobcache.doctor import candidates
+from blobcache.doctor.candidates import Candidates
 from blobcache.doctor.repair import repair
 from blobcache.doctor.scan import Diagnosis, Limits
 from blobcache.exceptions import CacheUnavailable, CursorInvalid, RepositoryNameInvalid
@@ -338,6 +339,36 @@ class TestUnreferenced:
         for _ in range(2):
             assert len(diagnosis.step(cursor, budget=10).findings) == 2
         assert len(list(own.iterdir())) == 1
+
+    @pytest.mark.parametrize("is_run", [True, False])
+    def test_the_file_is_closed_at_the_end_of_each_step(
+        self,
+        is_run: bool,
+        default_cache: Redis,
+        directory: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Also if something, such as a traceback, still refers to it."""
+        kept: list[Candidates] = []
+        opened = Candidates.open
+
+        def keep(name: str) -> Candidates:
+            kept.append(opened(name))
+            return kept[-1]
+
+        monkeypatch.setattr(Candidates, "open", keep)
+        write_blob(default_cache, digest(1), "whole")
+        diagnosis = Diagnosis(RedisBlobDescriptorCacheProvider(), kinds=[Kind.UNREFERENCED])
+        cursor = diagnosis.step(budget=0).next or ""
+        diagnosis.step(cursor, budget=0)
+        if is_run:
+            list(diagnosis.run())
+        assert len(kept) == 2 + is_run
+        assert not [
+            path
+            for path in map(os.path.realpath, Path("/proc/self/fd").iterdir())
+            if path.startswith(str(directory))
+        ]
 
     def test_a_walk_whose_file_is_lost_at_its_end_is_not_repeated(
         self, default_cache: Redis, directory: Path

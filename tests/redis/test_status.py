@@ -112,3 +112,15 @@ def test_values_that_a_server_does_not_report_are_unknown(
         assert server[name] is None
     with override_settings(ROOT_URLCONF="tests.admin.urls"):
         assert admin_client.get("/admin/blobcache/repository/").status_code == 200
+
+
+def test_a_setting_that_is_no_number_is_no_limit(
+    default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy, or a server that is only like Redis, may answer anything."""
+    nodes = [{"hash-max-listpack-value": "unlimited"}, {"hash-max-ziplist-value": None}]
+    monkeypatch.setattr(Server, "config", lambda *_: nodes)
+    assert not [each for each in status("cache").warnings if "hash-max" in each]
+    nodes.append({"hash-max-listpack-value": "64"})
+    (warning,) = (each for each in status("cache").warnings if "hash-max" in each)
+    assert "hash-max-listpack-value is 64" in warning

@@ -12,6 +12,7 @@ from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, CursorInvalid
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.redis.walk import RedisKeyWalk
 from blobcache.services.base import Certainty, PurgeManyResult
 from blobcache.services.catalog import STEP, Budgets
 from blobcache.signals import blob_purged, descriptor_cleared
@@ -443,6 +444,23 @@ class TestFailures:
             other = RedisBlobDescriptorCacheProvider(budgets=budgets)
             found = [each.cleared.get(A, ()) for each in steps(other, [A], result.next)]
         assert sum(map(len, found)) == len(names)
+
+    def test_the_walk_begins_again_if_the_server_was_replaced_in_its_last_step(
+        self, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hold(default_cache, A, ["early"])
+        asked: list[None] = []
+
+        def identity(_: RedisKeyWalk) -> str:
+            asked.append(None)
+            if len(asked) == 2:  # the walk has seen all keys of the server before
+                hold(default_cache, A, ["late"])
+            return "old" if len(asked) == 1 else "new"
+
+        monkeypatch.setattr(RedisKeyWalk, "identity", identity)
+        found = [*steps(RedisBlobDescriptorCacheProvider(), [A])]
+        names = [name for each in found for name in each.cleared.get(A, ())]
+        assert names == ["early", "late"]
 
     @pytest.mark.parametrize("others", [[], [B]])
     def test_a_clear_that_was_interrupted_on_a_cluster_is_finished(
