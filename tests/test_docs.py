@@ -119,8 +119,8 @@ def test_every_state_is_explained() -> None:
 
 
 def test_every_kind_of_finding_is_explained() -> None:
-    of_the_cure = section(OPERATING, "Beside a registry").partition("### The cure")[2]
-    listed = [(kind, severity) for kind, _, severity in rows(of_the_cure)]
+    kinds = section(ROOT / "docs" / "doctor.md", "Kinds of findings")
+    listed = [(kind, severity) for kind, _, severity in rows(kinds)]
     assert listed == [(kind, SEVERITIES[kind]) for kind in FINDING_KINDS]
 
 

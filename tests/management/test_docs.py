@@ -81,7 +81,7 @@ def test_what_is_damaged_can_be_cleared_by_a_pipeline(default_cache: Redis) -> N
     assert kept == {HELLO.encode()}
 
 
-@pytest.mark.parametrize("page", ["operating.md", "command-line.md"])
+@pytest.mark.parametrize("page", ["doctor.md", "command-line.md"])
 def test_what_a_garbage_collection_deleted_can_be_purged(
     page: str, default_cache: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
