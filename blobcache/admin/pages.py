@@ -67,7 +67,7 @@ QUERY = "q"
 _MAX_KEPT = 1024
 """The longest query string that is repeated in every row of a table, in characters."""
 
-_CRUMBS_ARE_A_LIST = _TOOLS_BESIDE_TITLE = django.VERSION >= (6, 1)
+_CRUMBS_ARE_A_LIST = django.VERSION >= (6, 1)
 
 
 class BannerOnRedisFailure:
@@ -337,7 +337,6 @@ class Page:
                     *self.crumbs(),
                 ],
                 "crumbs_are_a_list": _CRUMBS_ARE_A_LIST,
-                "tools_beside_title": _TOOLS_BESIDE_TITLE,
                 "query": self.query,
                 "kept_list": self.request.GET.get(KEPT, ""),
                 "first_page_link": self.first_page_link,

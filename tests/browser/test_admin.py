@@ -261,10 +261,10 @@ def test_every_page_is_accessible(visit: Visit, window: str) -> None:
         accessible(page, button)
 
 
-def accessible(page: Page, name: str) -> None:
-    """Assert that the page breaks no rule of axe-core for the WCAG."""
+def accessible(page: Page, name: str, within: str = "html") -> None:
+    """Assert that this part of the page breaks no rule of axe-core for the WCAG."""
     rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-    found = Axe().run(page, options={"runOnly": rules})
+    found = Axe().run(page, context=within, options={"runOnly": rules})
     assert not found.response["violations"], f"{name}: {found.generate_report()}"
 
 

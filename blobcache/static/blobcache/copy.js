@@ -8,7 +8,7 @@
     const copyBySelection = (text) => {
         const field = document.createElement("textarea");
         field.value = text;
-        field.className = "visually-hidden";
+        field.className = "bc-hidden";
         document.body.append(field);
         field.select();
         const isDone = document.execCommand("copy");
