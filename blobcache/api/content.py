@@ -50,6 +50,8 @@ class AsciiJSONRenderer(JSONRenderer):
 class BrowsableRenderer(BrowsableAPIRenderer):
     """The browsable API, over our JSON."""
 
+    template = "blobcache/browsable_api.html"
+
     def get_raw_data_form(
         self, data: Any, view: APIView, method: str, request: Request
     ) -> Form | None:

@@ -184,6 +184,21 @@ def test_a_digest_and_a_reference_are_copied(visit: Visit) -> None:
         assert page.evaluate("navigator.clipboard.readText()") == text
 
 
+@pytest.mark.parametrize("has_scripts", [True, False])
+def test_the_browsable_api_logs_out(
+    visit: Visit, violations: list[dict[str, str]], has_scripts: bool
+) -> None:
+    page = visit(java_script_enabled=has_scripts)
+    page.goto("/api/repositories/")
+    expect(page.locator(".navbar")).to_contain_text("boss")
+    violations.clear()
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("link", name="Log in")).to_be_visible()
+    page.goto("/admin/")
+    expect(page.locator("#id_password")).to_be_visible()
+    assert [each for each in violations if each["directive"].startswith("script")] == []
+
+
 def test_figures_are_calculated_without_javascript(visit: Visit) -> None:
     page = visit(java_script_enabled=False)
     page.goto(addresses.repositories())
