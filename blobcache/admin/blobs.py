@@ -16,7 +16,7 @@ from blobcache.models import Blob
 if TYPE_CHECKING:
     from django.http import HttpResponse
 
-__all__ = ["BlobsPage"]
+__all__ = ["BlobsPage", "parse_digest"]
 
 _CURSOR_SCOPE = "blobs"
 
@@ -39,7 +39,7 @@ class BlobsPage(Page):
         """Redirect to the blob that is looked up, or show a page of the list."""
         if self.query:
             try:
-                return HttpResponseRedirect(self.blob_url(_parse_digest(self.query)))
+                return HttpResponseRedirect(self.blob_url(parse_digest(self.query)))
             except DigestInvalid as error:
                 return self.render(title=_("Blobs"), mistake=error.message)
         page, rows = None, []
@@ -54,7 +54,7 @@ class BlobsPage(Page):
         )
 
 
-def _parse_digest(text: str) -> Digest:
+def parse_digest(text: str) -> Digest:
     """Parse a digest; without an algorithm, its length decides."""
     for algorithm, length in ALGORITHMS.items():
         if len(text) == length and ":" not in text:

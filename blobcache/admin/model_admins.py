@@ -17,6 +17,7 @@ from blobcache.admin.blobs import BlobsPage
 from blobcache.admin.clear_members import ClearMembersPage
 from blobcache.admin.clear_repositories import ClearRepositoriesPage
 from blobcache.admin.consistency import ConsistencyPage
+from blobcache.admin.overview import CardPage, LookUpPage
 from blobcache.admin.pages import Page
 from blobcache.admin.repair import RepairPage
 from blobcache.admin.repositories import RefreshPage, RepositoriesPage
@@ -117,6 +118,8 @@ class RepositoryAdmin(_CacheAdmin[RepositoryName]):
     def get_page_urls(self) -> list[URLPattern]:
         """The pages about several repositories; clearing and setting in one."""
         return [
+            self._path("look-up/", "look_up", self.look_up_view),
+            self._path("card/", "card", self.card_view),
             self._path("refresh/", "refresh", self.refresh_view),
             self._path("empty/", "empty", self.empty_view),
             self._path("consistency/", "consistency", self.consistency_view),
@@ -156,6 +159,14 @@ class RepositoryAdmin(_CacheAdmin[RepositoryName]):
     ) -> HttpResponse:
         """The list of repositories."""
         return _respond(RepositoriesPage(self, request), extra_context)
+
+    def look_up_view(self, request: HttpRequest) -> HttpResponse:
+        """Redirect to what was looked up."""
+        return LookUpPage(self, request).respond()
+
+    def card_view(self, request: HttpRequest) -> HttpResponse:
+        """The card on the admin's first page."""
+        return CardPage(self, request).respond()
 
     def refresh_view(self, request: HttpRequest) -> HttpResponse:
         """Rebuild the index."""

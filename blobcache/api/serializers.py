@@ -644,6 +644,17 @@ class ServerSerializer(ResponseSerializer):
         child=serializers.CharField(),
         help_text="Commands that Redis does not allow: some of CONFIG, EVAL, INFO and SCAN.",
     )
+    keyspace_hits = serializers.IntegerField(
+        allow_null=True,
+        help_text="Reads of keys that were there, by all clients, since the start. Null for users "
+        "who may not view every repository; so are the next two.",
+    )
+    keyspace_misses = serializers.IntegerField(
+        allow_null=True, help_text="Reads of keys that were not there."
+    )
+    evicted_keys = serializers.IntegerField(
+        allow_null=True, help_text="Keys that were deleted because the memory was full."
+    )
 
     class Meta:
         ref_name = "BlobCacheServer"

@@ -345,6 +345,8 @@ class StatusView(RegistryView):
         else:
             sees_all = permissions.view_all(self.access, None)
             last = LastRun.read(provider) if sees_all else None
+            if not sees_all:  # They count the reads of hidden repositories, too.
+                server = server.without_counts()
             report = StatusReport(role, read_only, server, catalog, last_check=last)
         return Response(StatusSerializer(report).data)
 

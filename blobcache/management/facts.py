@@ -175,6 +175,9 @@ def _server_json(server: ServerStatus) -> dict[str, object]:
         "eviction_policy": server.eviction_policy,
         "persistent": server.is_persistent,
         "refused": list(server.refused),
+        "keyspace_hits": server.keyspace_hits,
+        "keyspace_misses": server.keyspace_misses,
+        "evicted_keys": server.evicted_keys,
     }
 
 

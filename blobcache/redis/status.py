@@ -60,6 +60,9 @@ def server_status(server: Server, rules: Rules, index: NameIndex | None) -> Serv
             *_memory_warnings(server),
         ),
         refused=names,
+        keyspace_hits=_sum(nodes, "keyspace_hits"),
+        keyspace_misses=_sum(nodes, "keyspace_misses"),
+        evicted_keys=_sum(nodes, "evicted_keys"),
     )
 
 

@@ -37,6 +37,7 @@ An answer is ``present``, ``absent``, or the `Doubt` of an unknown one.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from contextlib import suppress
 from functools import cache, wraps
 from importlib import import_module
@@ -44,7 +45,16 @@ from itertools import accumulate
 from os import environ
 from threading import Lock, RLock
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+)
 
 from blobcache.exceptions import (
     BlobCacheError,
@@ -55,7 +65,7 @@ from blobcache.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from blobcache.reference import RepositoryName
     from blobcache.services.base import PurgeManyResult, SetResult
@@ -65,11 +75,13 @@ __all__ = [
     "BackendMetrics",
     "CacheMetrics",
     "Operation",
+    "StatCounts",
     "metered",
     "metered_batch",
     "purge_outcome",
     "purged_number",
     "set_outcome",
+    "stat_counts",
 ]
 
 prometheus: Any = None
@@ -262,6 +274,42 @@ def purge_outcome(result: PurgeManyResult) -> str:
 def purged_number(result: PurgeManyResult) -> int:
     """The number of blobs that a step of a purge is about."""
     return len(result.digests)
+
+
+class StatCounts(NamedTuple):
+    """How many stats of a registry found a descriptor; of a batch, each digest counts."""
+
+    hits: int
+    misses: int
+    """Corrupt descriptors included."""
+
+
+def stat_counts(registry: str) -> StatCounts | None:
+    """What all processes that share their counts have counted; None without the extra.
+
+    One process that shares nothing knows its own calls only.
+    """
+    if prometheus is None:
+        return None
+    counts: Counter[str] = Counter()
+    for family in _collected():
+        for sample in family.samples:
+            labels = sample.labels
+            if (
+                sample.name == _CALLS[0]
+                and labels["registry"] == registry
+                and labels["operation"] in {"stat", "stat_many"}
+            ):
+                counts[labels["outcome"]] += int(sample.value)
+    return StatCounts(counts["hit"], counts["miss"] + counts["corrupt"])
+
+
+def _collected() -> Iterable[Any]:
+    if not _IS_SHARED:
+        return _Collector().collect()
+    registry = prometheus.CollectorRegistry()
+    import_module("prometheus_client.multiprocess").MultiProcessCollector(registry)
+    return registry.collect()  # type: ignore[no-any-return]
 
 
 def _failure(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["ServerStatus"]
 
@@ -35,3 +35,16 @@ class ServerStatus:
     refused: tuple[str, ...] = ()
     """Commands that the server refuses to this user: some of ``CONFIG``, ``EVAL`` (which stands for
     all scripts), ``INFO`` and ``SCAN``."""
+
+    keyspace_hits: int | None = None
+    """Reads of keys that were there, on all nodes since they started; of all clients."""
+
+    keyspace_misses: int | None = None
+    """Reads of keys that were not there."""
+
+    evicted_keys: int | None = None
+    """Keys that were deleted because the memory was full."""
+
+    def without_counts(self) -> ServerStatus:
+        """The same without what counts the keys and reads of all clients."""
+        return replace(self, keyspace_hits=None, keyspace_misses=None, evicted_keys=None)

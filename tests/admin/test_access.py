@@ -28,6 +28,8 @@ USERS = {
 #                                       superuser viewer nobody granted editor
 GET: dict[tuple[str, str], tuple[HTTPStatus, ...]] = {
     ("repository", "changelist"): (OK, OK, OK, OK, OK),
+    ("repository", "card"): (OK, OK, OK, OK, OK),
+    ("repository", "look_up"): (FOUND, FOUND, FOUND, FOUND, FOUND),
     ("repository", "refresh"): (FOUND, FOUND, DENIED, DENIED, FOUND),
     ("repository", "empty"): (FOUND, FOUND, FOUND, FOUND, FOUND),
     ("repository", "consistency"): (OK, OK, DENIED, DENIED, OK),
@@ -62,8 +64,14 @@ POST = {
 pytestmark = pytest.mark.usefixtures("filled")
 
 
+OF_THE_LIST = (
+    *("add", "card", "changelist", "consistency", "empty", "look_up", "refresh", "repair"),
+)
+"""The pages that are not about one repository or one blob."""
+
+
 def address(model: str, view: str, name: str = GRANTED) -> str:
-    if view in ("changelist", "add", "refresh", "empty", "consistency", "repair"):
+    if view in OF_THE_LIST:
         return addresses.blobs() if (model, view) == ("blob", "changelist") else _root(model, view)
     if model == "blob":
         return addresses.blob(LAYER, view)

@@ -227,6 +227,9 @@ def test_times_are_in_utc_whatever_the_settings_are(zone: str, settings: Any) ->
         eviction_policy="noeviction",
         is_persistent=True,
         warnings=("careful",),
+        keyspace_hits=3,
+        keyspace_misses=1,
+        evicted_keys=0,
     )
     report = StatusReport("cache", read_only=False, server=server, catalog=status)
     data = StatusSerializer(report).data
@@ -245,6 +248,9 @@ def test_times_are_in_utc_whatever_the_settings_are(zone: str, settings: Any) ->
             "eviction_policy": "noeviction",
             "persistent": True,
             "refused": [],
+            "keyspace_hits": 3,
+            "keyspace_misses": 1,
+            "evicted_keys": 0,
         },
         "warnings": ["careful"],
         "catalog": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from blobcache.descriptor import Descriptor
@@ -20,6 +21,8 @@ WINDOWS = {
 
 def pages() -> dict[str, str]:
     return {
+        "first-page": reverse("admin:index"),
+        "overview": reverse("admin:app_list", args=["blobcache"]),
         "repositories": addresses.repositories(),
         "repositories-sorted": addresses.repositories() + "?o=-bytes",
         "repositories-none": addresses.repositories() + "?q=no/such",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin as django_admin
 
@@ -97,8 +98,14 @@ def _admin() -> Iterator[Ask]:
     """The requests to the admin that change nothing."""
     yield Ask("admin:index", "/admin/", is_brief=True)
     yield Ask("admin:index", "/admin/", "POST")
-    yield Ask("admin:app_list", "/admin/blobcache/")
-    yield Ask("admin:app_list", "/admin/blobcache/", "POST")
+    yield Ask("admin:app_list", "/admin/blobcache/", walks=True)
+    yield Ask("admin:app_list", "/admin/blobcache/", "POST", walks=True)
+    yield _page("repository_card", addresses.repositories("card"), walks=True)
+    yield _page("repository_card", addresses.repositories("card"), "POST")
+    look_up = addresses.repositories("look_up")
+    yield _page("repository_look_up", look_up, "POST")
+    for text in (*_NAMES, SECRET, UNKNOWN, "secret/"):
+        yield _page("repository_look_up", f"{look_up}?{urlencode({'q': text})}")
     listing = addresses.repositories()
     yield _page("repository_changelist", listing, is_brief=True)
     yield _page("repository_changelist", listing, "POST")

@@ -68,6 +68,8 @@ ROUTES = {
     },
     "admin:blobcache_repository_changelist": f"{OURS}/repository/",
     "admin:blobcache_repository_add": f"{OURS}/repository/add/",
+    "admin:blobcache_repository_card": f"{OURS}/repository/card/",
+    "admin:blobcache_repository_look_up": f"{OURS}/repository/look-up/",
     "admin:blobcache_repository_refresh": f"{OURS}/repository/refresh/",
     "admin:blobcache_repository_empty": f"{OURS}/repository/empty/",
     "admin:blobcache_repository_consistency": f"{OURS}/repository/consistency/",

@@ -14,11 +14,11 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, g
 from prometheus_client.multiprocess import MultiProcessCollector
 from redis import Redis
 
-from blobcache.exceptions import BlobCacheError
+from blobcache.exceptions import BlobCacheError, BlobUnknown
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.memory import MemoryBlobDescriptorCacheProvider
-from blobcache.services.metrics import BUCKETS, CacheMetrics
+from blobcache.services.metrics import BUCKETS, CacheMetrics, stat_counts
 from blobcache.services.rules import Rules
 from tests.conformance import A, B, make_descriptor
 from tests.prometheus import samples
@@ -104,6 +104,19 @@ class TestOperations:
             ("global", "clear", "miss"): 1,
             ("global", "purge", "purged"): 1,
         }
+
+    def test_hits_and_misses_of_stats_add_up(
+        self, rules: Rules, provider: MemoryBlobDescriptorCacheProvider
+    ) -> None:
+        before = stat_counts(rules.registry)
+        provider.repository_scoped("a").set_descriptor(A, make_descriptor(A))
+        provider.stat(A)
+        provider.stat_many([A, B])
+        with pytest.raises(BlobUnknown):
+            provider.stat(B)
+        assert before is not None
+        assert stat_counts(rules.registry) == (before.hits + 2, before.misses + 2)
+        assert stat_counts("another") == (0, 0)
 
     def test_a_purge_of_many_digests_counts_each_of_them(
         self, rules: Rules, provider: MemoryBlobDescriptorCacheProvider
@@ -253,6 +266,14 @@ def test_processes_add_up(tmp_path: Path) -> None:
     for _ in range(3):
         run(COUNTING, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     assert counted_in(tmp_path) == {"set": 3, "stat": 30}
+
+
+def test_the_hits_of_all_processes_are_known_to_each(tmp_path: Path) -> None:
+    for _ in range(2):
+        run(COUNTING, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    ask = "from blobcache.services.metrics import stat_counts\n"
+    told = "assert stat_counts('default') == (30, 0), stat_counts('default')\n"
+    run(COUNTING + ask + told, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
 
 
 def test_forked_processes_add_up(tmp_path: Path) -> None:

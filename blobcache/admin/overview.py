@@ -1,0 +1,291 @@
+"""The overview, which the app's page in the admin shows: look-up, status, and what needs doing.
+
+Django itself answers the app's page; our template for it asks `overview` for the content. Redis is
+asked a fixed number of questions, whatever the cache holds.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from django.http import HttpResponseRedirect
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from blobcache.admin.blobs import parse_digest
+from blobcache.admin.pages import COUNTING, QUERY, Page
+from blobcache.admin.reports import groups
+from blobcache.doctor.last_run import LastRun
+from blobcache.doctor.permissions import CheckAccess
+from blobcache.exceptions import (
+    CatalogUnsupported,
+    DescriptorCorrupt,
+    DigestInvalid,
+    RepositoryNameInvalid,
+)
+from blobcache.models import Blob, Repository
+from blobcache.reference import RepositoryName
+from blobcache.services.figures import Order
+from blobcache.services.metrics import stat_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from django.contrib.admin import AdminSite
+    from django.http import HttpRequest, HttpResponse
+
+    from blobcache.services.catalog import CatalogStatus
+    from blobcache.services.figures import OrderedPage
+    from blobcache.services.status import ServerStatus
+
+__all__ = ["CardPage", "LookUpPage", "OverviewPage", "Task"]
+
+Level: TypeAlias = Literal["error", "warning", "info"]
+"""How urgent a task is."""
+
+_HEAVIEST = 8
+"""How many repositories are listed by their size."""
+
+_OLD = timedelta(days=7)
+"""A check that is older than this should be repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something that needs doing."""
+
+    level: Level
+    text: str
+    url: str = ""
+    """Where it is done; empty if that is not in this admin."""
+
+    link: str = ""
+    """The text of the link."""
+
+    @property
+    def label(self) -> str:
+        """The level in words."""
+        return {"error": _("Error"), "warning": _("Warning"), "info": _("Note")}[self.level]
+
+
+class OverviewPage(Page):
+    """The content of the app's page. Each user sees what they may view."""
+
+    template = "overview.html"
+
+    @classmethod
+    def of_site(cls, site: AdminSite, request: HttpRequest) -> OverviewPage | None:
+        """Make the page on an admin site; None if the site does not have the model."""
+        if not site.is_registered(Repository):
+            return None
+        page = cls(site.get_model_admin(Repository), request)
+        return page if page.is_allowed() else None
+
+    def is_allowed(self) -> bool:
+        """Everybody who may view a repository or blobs."""
+        return self.admin.has_view_permission(self.request) or self.access.may_globally("view")
+
+    def context(self) -> dict[str, object]:
+        """What the template shows."""
+        try:
+            parts = self._parts()
+        except CatalogUnsupported:
+            parts = {"is_unsupported": True}
+        return {
+            **self.card_addresses(),
+            "doctor_url": self.url(Repository, "consistency") if self.access.sees_all else "",
+            "banners": self.banners,
+            "role": self.settings.ROLE,
+            **parts,
+        }
+
+    def card_addresses(self) -> dict[str, str]:
+        """What the admin's first page needs for the card."""
+        site = self.admin.admin_site.name
+        return {
+            "url": reverse("admin:app_list", args=[self.admin.opts.app_label], current_app=site),
+            "card_url": self.url(Repository, "card"),
+            "look_up_url": self.url(Repository, "look_up"),
+        }
+
+    def _parts(self) -> dict[str, object]:
+        server, catalog, last, heaviest = None, None, None, None
+        sees_all = self.access.sees_all
+        with self.catch_redis_errors():
+            catalog = self.provider.catalog.status()
+            heaviest = self.provider.figures.list_ordered(
+                Order.BYTES, "", _HEAVIEST, descending=True, visible=self.access.visible
+            )
+            if sees_all:
+                server = self.provider.server_status()
+            if CheckAccess(self.access, read_only=self.settings.READ_ONLY).may_view_last:
+                last = LastRun.read(self.provider)
+        shows_checks = sees_all and self.access.may_globally("view")
+        return {
+            "server": server,
+            "rates": _rates(server, self.settings.registry) if sees_all else (),
+            "catalog": catalog if sees_all else None,
+            "last": last,
+            "shows_checks": shows_checks and catalog is not None,
+            "last_counts": [
+                {"group": group, "url": self.url(Repository, "consistency", kind=group.kind)}
+                for group in groups(last.counts if last else {})
+            ],
+            "heaviest": [
+                {
+                    "name": row.name,
+                    "url": self.repository_url(row.name)
+                    if isinstance(row.name, RepositoryName)
+                    else "",
+                    "figures": row.figures,
+                    "blobs": row.blobs,
+                }
+                for row in (heaviest.rows if heaviest else ())
+                if row.figures is not None
+            ],
+            "heaviest_url": self.url(Repository, "changelist", o="-bytes"),
+            "tasks": list(self._tasks(server, catalog, last, heaviest))
+            if catalog is not None
+            else [],
+            "shows_tasks": catalog is not None and sees_all,
+        }
+
+    def _tasks(
+        self,
+        server: ServerStatus | None,
+        catalog: CatalogStatus,
+        last: LastRun | None,
+        heaviest: OrderedPage | None,
+    ) -> Iterator[Task]:
+        if not self.access.sees_all:
+            return
+        for warning in server.warnings if server else ():
+            yield Task("warning", warning)
+        if self.access.may_globally("view"):
+            yield from self._checks_to_make(last)
+        if not catalog.complete:
+            yield Task(
+                "info",
+                _("The index of repositories is not complete, so lists may lack some."),
+                self.url(Repository, "changelist"),
+                _("Build the index"),
+            )
+        if heaviest is not None and heaviest.counted < heaviest.indexed:
+            yield Task(
+                "info",
+                _("Sizes are known for %(counted)s of %(indexed)s repositories.")
+                % {"counted": heaviest.counted, "indexed": heaviest.indexed},
+                self.url(Repository, "changelist", **{COUNTING: "on"})
+                if self.provider.figures.may_keep
+                else "",
+                _("Calculate all sizes"),
+            )
+
+    def _checks_to_make(self, last: LastRun | None) -> Iterator[Task]:
+        """What the last check found, or that it is time for one."""
+        doctor = self.url(Repository, "consistency")
+        if last is None:
+            yield Task("warning", _("The whole cache was never checked."), doctor, _("Check it"))
+            return
+        if last.errors:
+            text = ngettext(
+                "The last check found %(count)s error.",
+                "The last check found %(count)s errors.",
+                last.errors,
+            )
+            yield Task("error", text % {"count": last.errors}, doctor, _("Look at the errors"))
+        if datetime.now(UTC) - last.at > _OLD:
+            text = _("The last check of the whole cache is older than a week.")
+            yield Task("warning", text, doctor, _("Check it again"))
+        if self.settings.TRUTH is None:
+            text = _(
+                "Checks look at the cache alone, because the setting TRUTH names no backend: they "
+                "cannot find blobs that a garbage collection deleted."
+            )
+            yield Task("info", text)
+        elif not last.is_compared:
+            text = _("The last check did not compare the cache with the registry's storage.")
+            yield Task("warning", text, doctor, _("Check it again"))
+
+
+class CardPage(OverviewPage):
+    """The card on the admin's first page, for a script that adds it when the page is shown.
+
+    So the admin's first page never waits for Redis.
+    """
+
+    template = "parts/card.html"
+
+    def get(self) -> HttpResponse:
+        """Render the card alone."""
+        return self.render(overview=self.context())
+
+
+class LookUpPage(Page):
+    """Redirect from the look-up to the blob, the repository, or a list of what begins like it."""
+
+    def is_allowed(self) -> bool:
+        """Everybody who may view a repository or blobs."""
+        return self.admin.has_view_permission(self.request) or self.access.may_globally("view")
+
+    @property
+    def return_url(self) -> str:
+        """The list of repositories."""
+        return self.url(Repository, "changelist")
+
+    def get(self) -> HttpResponse:
+        """Decide by the form of the text, and by names that Redis has."""
+        return HttpResponseRedirect(self._address(self.query) or self.return_url)
+
+    def _address(self, text: str) -> str:
+        if not text:
+            return ""
+        if self.access.may_globally("view"):
+            try:
+                return self.blob_url(parse_digest(text))
+            except DigestInvalid:
+                if ":" in text:  # no name of a repository has a colon
+                    return self.url(Blob, "changelist", **{QUERY: text})
+        return self._repository(text) or self.url(Repository, "changelist", **{QUERY: text})
+
+    def _repository(self, text: str) -> str:
+        """The page of the repository with exactly this name; empty if the cache has none."""
+        try:
+            address = self.repository_url(name := RepositoryName(text))
+        except RepositoryNameInvalid:
+            return ""
+        with self.catch_redis_errors(), suppress(CatalogUnsupported):
+            try:
+                return address if self.provider.catalog.members(name, limit=1).count else ""
+            except DescriptorCorrupt:
+                return address
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many of some reads found what they asked for."""
+
+    title: str
+    hits: int
+    reads: int
+
+    @property
+    def percent(self) -> float:
+        """The share of reads that found something."""
+        return 100 * self.hits / self.reads if self.reads else 0.0
+
+
+def _rates(server: ServerStatus | None, registry: str) -> Sequence[Rate]:
+    """The hit rates: of all clients from Redis itself, and of this portal's stats."""
+    rates = []
+    if server and server.keyspace_hits is not None and server.keyspace_misses is not None:
+        reads = server.keyspace_hits + server.keyspace_misses
+        rates.append(Rate(_("All reads of Redis"), server.keyspace_hits, reads))
+    if (ours := stat_counts(registry)) is not None:
+        rates.append(Rate(_("This portal's stats"), ours.hits, ours.hits + ours.misses))
+    return rates

@@ -1,0 +1,41 @@
+"""The overview in templates that Django renders: the app's page, and the admin's first page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from django import template
+from django.contrib import admin
+from django.contrib.admin.sites import all_sites
+
+from blobcache.admin.overview import OverviewPage
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.template import Context
+
+__all__ = ["overview", "overview_card"]
+
+register = template.Library()
+
+
+@register.simple_tag(takes_context=True)
+def overview(context: Context) -> dict[str, object]:
+    """Return the content of the overview; empty if the user may not view it."""
+    page = _page(context)
+    return page.context() if page else {}
+
+
+@register.simple_tag(takes_context=True)
+def overview_card(context: Context) -> dict[str, str]:
+    """Return the addresses for the card on the admin's first page. Asks no Redis."""
+    page = _page(context)
+    return page.card_addresses() if page else {}
+
+
+def _page(context: Context) -> OverviewPage | None:
+    """Make the page on the admin site that answers the request."""
+    request = cast("HttpRequest", context["request"])
+    name = getattr(request, "current_app", "")
+    site = next((site for site in all_sites if site.name == name), admin.site)
+    return OverviewPage.of_site(site, request)
