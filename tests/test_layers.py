@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"benchmarks"},
     {"project"},
+    {"templatetags"},
     {"api", "admin", "management", "notifications"},
     {"doctor", "history", "warming"},
     {"backends", "figures", "redis"},
