@@ -196,7 +196,7 @@ class TestFirstPage:
         assert f'data-url="{CARD}"' in page
         assert f'<a href="{OVERVIEW}">Open the overview</a>' in page
         assert f'action="{LOOK_UP}"' in page
-        assert page.count('class="blobcache bc-home"') == 1
+        assert page.count('class="blobcache bc-page bc-home"') == 1
 
     @pytest.mark.usefixtures("filled", "models_alone")
     def test_has_none_for_users_who_may_not_view(self, login: Login) -> None:
