@@ -1,4 +1,4 @@
-"""Django's history of changes: a `LogEntry` for each change that a user makes.
+"""Who made a change: the journal, and Django's own history, a `LogEntry` for a user's change.
 
 A change in a repository is in the history of that repository, a change in the global scope in that
 of the blob. There is a history only if ``django.contrib.admin`` is installed. Two kinds of changes
@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.contenttypes.models import ContentType
 from django.db import DatabaseError, InterfaceError, router, transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, override
 
 from blobcache.access import Access
+from blobcache.journal.recording import journaled
 from blobcache.models import Blob, Repository
-from blobcache.services.audit import attributed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from blobcache.descriptor import Descriptor
-    from blobcache.services.audit import Change
+    from blobcache.services.audit import Change, Task
 
 __all__ = ["forget_hidden", "recorded"]
 
@@ -46,19 +47,25 @@ class _Entry(NamedTuple):
 
 
 _ADDITION, _CHANGE, _DELETION = 1, 2, 3  # django.contrib.admin.models, which may not be imported
+_MAX_REPR = 200  # likewise
+_BATCH = 1000
 
 
 @contextmanager
-def recorded(user: AbstractBaseUser | AnonymousUser, *, source: str) -> Iterator[None]:
-    """Attribute the changes made in this block to the user, and write them to the history.
+def recorded(
+    user: AbstractBaseUser | AnonymousUser, *, source: str, task: Task | None = None
+) -> Iterator[None]:
+    """Attribute the changes made in this block to the user, and write them down.
 
-    `source` says through what they were made, such as ``"admin"``. Changes made before an error
-    are written too. Several repositories with the same change take one query. If the database
-    fails, that is logged and nothing is undone: the change is made, and ``blobcache.audit`` has it.
+    They are written to the journal and to Django's history. `source` says through what they were
+    made, such as ``"admin"``, and `task` whether they are a repair. Changes made before an error
+    are written too. If the database fails, that is logged and nothing is undone: the change is
+    made, and ``blobcache.audit`` has it.
     """
     changes: list[Change] = []
+    actor = user.get_username() or None
     try:
-        with attributed(actor=user.get_username() or None, source=source, collect=changes.append):
+        with journaled(actor=actor, source=source, task=task, collect=changes.append):
             yield
     finally:
         if apps.is_installed("django.contrib.admin") and isinstance(user, get_user_model()):
@@ -92,6 +99,10 @@ def forget_hidden() -> int:
 def _write(user_id: int, entries: dict[_Entry, list[Model]]) -> None:
     from django.contrib.admin.models import LogEntry  # noqa: PLC0415 - needs the app installed
 
+    number = sum(map(len, entries.values()))
+    if number > 1:
+        _write_many(user_id, entries, number)
+        return
     for entry, objects in entries.items():
         try:
             with transaction.atomic(using=router.db_for_write(LogEntry)):
@@ -100,6 +111,34 @@ def _write(user_id: int, entries: dict[_Entry, list[Model]]) -> None:
             _log.exception(
                 "A change was made, but could not be written to the history: %a", entry.message
             )
+
+
+def _write_many(user_id: int, entries: dict[_Entry, list[Model]], number: int) -> None:
+    """Write several entries, in one insert for each `_BATCH`: a purge can have many thousands."""
+    from django.contrib.admin.models import LogEntry  # noqa: PLC0415 - needs the app installed
+
+    try:
+        with transaction.atomic(using=router.db_for_write(LogEntry)):
+            types: dict[type[Model], int] = {
+                kind: ContentType.objects.get_for_model(kind).pk for kind in (Blob, Repository)
+            }
+            LogEntry.objects.bulk_create(
+                [
+                    LogEntry(
+                        user_id=user_id,
+                        content_type_id=types[type(each)],
+                        object_id=each.pk,
+                        object_repr=str(each)[:_MAX_REPR],
+                        action_flag=entry.flag,
+                        change_message=entry.message,
+                    )
+                    for entry, objects in entries.items()
+                    for each in objects
+                ],
+                batch_size=_BATCH,
+            )
+    except (DatabaseError, InterfaceError):
+        _log.exception("%d changes were made, but could not be written to the history.", number)
 
 
 def _entries(
@@ -115,6 +154,8 @@ def _entries(
     # All entries are in the site's language, whatever language the user reads.
     with override(settings.LANGUAGE_CODE):
         for change in changes:
+            if change.is_beginning:
+                continue
             try:
                 name = change.repository
                 if name is None or may_view(change.registry, name):

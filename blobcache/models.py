@@ -102,6 +102,8 @@ class JournalEntry(models.Model):
     is_finished = models.BooleanField(_("finished"), default=True)
     """False for a purge whose last step was not reached."""
 
+    objects = models.Manager["JournalEntry"]()
+
     class Meta:
         default_permissions = ()
         ordering = ("-time", "-id")

@@ -18,7 +18,7 @@ FLOORS = [
     {"templatetags"},
     {"api", "admin", "management", "notifications"},
     {"doctor", "history", "warming"},
-    {"backends", "figures", "redis"},
+    {"backends", "figures", "journal", "redis"},
     {"transport", "services"},
     {"access", "apps", "checks", "conf", "cursors", "models", "reporting", "setting", "signals"},
     {"evidence_texts", "finding_texts", "findings", "visibility"},

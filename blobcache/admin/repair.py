@@ -177,7 +177,7 @@ class RepairPage(FindingsPageBase):
                 messages.WARNING,
             )
         step: RepairStep | None = None
-        with self.catch_redis_errors(), recorded(self.request.user, source="admin"):
+        with self.catch_redis_errors(), recorded(self.request.user, source="admin", task="repair"):
             step = repair_step(self.provider, findings, self.backend)
         tally = self._add(step.done if step else ())
         left = step.left if step else findings
@@ -194,7 +194,7 @@ class RepairPage(FindingsPageBase):
         done = RepairStep([], [])
         next_cursor: str | None = cursor
         failed = True
-        with self.catch_redis_errors(), recorded(self.request.user, source="admin"):
+        with self.catch_redis_errors(), recorded(self.request.user, source="admin", task="repair"):
             step = self.diagnosis([kind]).step(cursor)
             findings = list(filter(self.may_repair, step.findings))
             if findings:

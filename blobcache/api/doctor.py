@@ -301,7 +301,7 @@ class DoctorViewSet(RegistryViewSet):
                 f"{ALWAYS_ALLOWED} are allowed.",
                 {"maximum": ALWAYS_ALLOWED},
             )
-        with self.recorded():
+        with self.recorded("repair"):
             step = repair_step(self.browsable, findings, get_usable_backend(self.registry))
         return Response(_represent_repair(step))
 

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from rest_framework.serializers import BaseSerializer
 
     from blobcache.api.permissions import Rule
+    from blobcache.services.audit import Task
     from blobcache.services.base import (
         BlobDescriptorCacheProvider,
         BlobDescriptorService,
@@ -191,9 +192,9 @@ class RegistryView(APIView):
             return self.provider
         return self.provider.repository_scoped(repository)
 
-    def recorded(self) -> AbstractContextManager[None]:
-        """Attribute the changes made within to the user, and write them into the history."""
-        return recorded(self.access.user, source="api")
+    def recorded(self, task: Task | None = None) -> AbstractContextManager[None]:
+        """Attribute the changes made within to the user, and write them into the journal."""
+        return recorded(self.access.user, source="api", task=task)
 
     # Hooks of the framework
 

@@ -145,7 +145,7 @@ least SETTLE seconds later, and not if it is too much: see --max-share."""
         run = _Run(session, diagnosis, options)
         if diagnosis.is_compared and backend is not None:
             run.has_witness = is_independent(session, backend)
-        changing = session.changing() if options.fix else nullcontext()
+        changing = session.changing("repair") if options.fix else nullcontext()
         with changing, closing(run):
             run.check(resume=options.resume)
             run.repair_settled()

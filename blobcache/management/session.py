@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from blobcache.conf import RegistrySettings
 from blobcache.exceptions import CatalogUnsupported
+from blobcache.journal.recording import journaled
 from blobcache.management.progress import Progress
 from blobcache.management.subcommand import usage_error
 from blobcache.management.writing import Column, Output, Table, escaped
 from blobcache.services import get_backend, get_browsable, get_provider
-from blobcache.services.audit import attributed
 from blobcache.services.rules import read_only_error
 
 try:
@@ -25,6 +25,7 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from blobcache.services.audit import Task
     from blobcache.services.base import (
         Backend,
         BlobDescriptorCacheProvider,
@@ -51,6 +52,7 @@ class Session:
         as_json: bool = False,
         has_colours: bool = True,
         yes: bool = False,
+        actor: str = "",
     ) -> None:
         """Raises `ImproperlyConfigured` if there is no such registry."""
         self.settings = RegistrySettings(registry)
@@ -61,6 +63,7 @@ class Session:
 
         self._stderr = stderr
         self._yes = yes
+        self._actor = actor
         self._progress: Progress | None = None
         self._output = Output(
             stdout, as_json=as_json, has_colours=has_colours, before=self._hide_progress
@@ -103,13 +106,14 @@ class Session:
             raise read_only_error(self.registry)
 
     @contextmanager
-    def changing(self) -> Iterator[None]:
-        """Attribute the changes made within to the system's user.
+    def changing(self, task: Task | None = None) -> Iterator[None]:
+        """Attribute the changes made within to the user of ``--as``, else to the system's user.
 
         They go on to the end even if nobody reads the output any more.
         """
         self._output.must_finish = True
-        with attributed(actor=system_user(), source="command"):
+        user = system_user()
+        with journaled(actor=self._actor or user, source="command", system_user=user, task=task):
             yield
 
     # Input and output

@@ -71,7 +71,7 @@ taken back if it is gone. Run it again after it was stopped: it goes on."""
                 "warm."
             )
 
-        changing = nullcontext() if options.dry_run else session.changing()
+        changing = nullcontext() if options.dry_run else session.changing("warm")
         try:
             with changing, session.progress(_("Warming")) as progress:
                 warm.run(options.repositories, progress.update, interrupted)

@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from blobcache.digest import Digest
     from blobcache.services.notes import Notes
 
-__all__ = ["OWN_AGENT", "Outcome", "handle"]
+__all__ = ["OWN_AGENT", "SOURCE", "Outcome", "handle"]
+
+SOURCE = "notification"
+"""What changes are attributed to."""
 
 OWN_AGENT = "blobcache/"
 """How the name of our own client begins. What it asks a registry for comes back as an event."""
@@ -78,7 +81,7 @@ def handle(event: Event, registry: str) -> Outcome:
     notes, name = _notes(registry), _note_name(event)
     if notes is not None and _is_handled(notes.read([name])[0], event):
         return Outcome.REPEATED
-    with attributed(actor=None, source="notification"):
+    with attributed(actor=None, source=SOURCE):
         try:
             if event.action is Action.DELETE:
                 outcome = _clear(event, event.digest, registry)

@@ -19,13 +19,18 @@ from django.views.decorators.csrf import csrf_exempt
 
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
 from blobcache.exceptions import BackendUnavailable, CacheUnavailable
+from blobcache.journal.recording import journaled
 from blobcache.notifications.events import MAX_BODY, Malformed, read_events
-from blobcache.notifications.handling import Outcome, handle
+from blobcache.notifications.handling import SOURCE, Outcome, handle
 from blobcache.notifications.metrics import count
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
+
+    from blobcache.notifications.events import Event
 
 __all__ = ["NotificationView"]
 
@@ -53,8 +58,12 @@ class NotificationView(View):
             refused = _answer(401, "The header Authorization needs the token of this registry.")
             refused["WWW-Authenticate"] = "Bearer"
             return refused
+        with journaled(actor=None, source=SOURCE):
+            return self._handle(read_events(_body(request)), registry)
+
+    def _handle(self, events: Iterable[Event | Malformed], registry: str) -> HttpResponseBase:
         outcomes: dict[str, int] = {}
-        for event in read_events(_body(request)):
+        for event in events:
             if isinstance(event, Malformed):
                 _log.warning("A notification of %s is malformed: %s.", registry, event.reason)
                 outcome, action, lag = Outcome.MALFORMED, "unknown", None

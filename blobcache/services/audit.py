@@ -12,11 +12,21 @@ from blobcache.digest import Digest
 from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from blobcache.descriptor import Descriptor
 
-__all__ = ["Change", "announce", "attributed", "is_observed", "log_unknown_outcome"]
+__all__ = [
+    "Change",
+    "Purge",
+    "Task",
+    "announce",
+    "attributed",
+    "begin_purge",
+    "is_observed",
+    "log_unknown_outcome",
+    "purging",
+]
 
 _log = logging.getLogger("blobcache.audit")
 
@@ -29,6 +39,17 @@ _SIGNALS = {
 
 
 Event: TypeAlias = Literal["set", "clear", "purge", "repair"]
+
+Task: TypeAlias = Literal["repair", "warm"]
+"""What a caller is doing, where the events alone do not say it."""
+
+
+class Purge(NamedTuple):
+    """The purge that changes are a part of. It may take several steps, each in another process."""
+
+    id: str
+    digests: Sequence[str]
+    """All of them, sorted."""
 
 
 class Change(NamedTuple):
@@ -47,31 +68,66 @@ class Change(NamedTuple):
     before: Descriptor | None = None
     after: Descriptor | None = None
 
+    # What `announce` adds.
+
+    source: str = "service"
+    task: Task | None = None
+    purge: Purge | None = None
+    """The purge that this clear is a part of, or that has cleared the digest everywhere."""
+
+    is_beginning: bool = False
+    """Whether a purge has taken its first step. Only collectors get this."""
+
 
 class _Attribution(NamedTuple):
     actor: str | None = None
     source: str = "service"
+    task: Task | None = None
     collect: Callable[[Change], object] | None = None
 
 
 _UNATTRIBUTED = _Attribution()
 _attribution: ContextVar[_Attribution] = ContextVar("attribution", default=_UNATTRIBUTED)
+_purge: ContextVar[Purge | None] = ContextVar("purge", default=None)
 
 
 @contextmanager
 def attributed(
-    *, actor: str | None, source: str, collect: Callable[[Change], object] | None = None
+    *,
+    actor: str | None,
+    source: str,
+    task: Task | None = None,
+    collect: Callable[[Change], object] | None = None,
 ) -> Iterator[None]:
     """Attribute the changes made in this block to `actor`, made through `source`.
 
     Each change is passed to `collect`; without one, to that of the enclosing block.
     """
     collect = collect or _attribution.get().collect
-    token = _attribution.set(_Attribution(actor, source, collect))
+    token = _attribution.set(_Attribution(actor, source, task, collect))
     try:
         yield
     finally:
         _attribution.reset(token)
+
+
+@contextmanager
+def purging(purge: Purge) -> Iterator[None]:
+    """Make the changes in this block parts of a purge."""
+    token = _purge.set(purge)
+    try:
+        yield
+    finally:
+        _purge.reset(token)
+
+
+def begin_purge(registry: str, purge: Purge) -> None:
+    """Tell a collector that a purge has taken its first step, whether that cleared anything."""
+    who = _attribution.get()
+    if who.collect is not None:
+        digest = purge.digests[0] if len(purge.digests) == 1 else None
+        change = Change("purge", registry, None, digest, purge=purge, is_beginning=True)
+        who.collect(change._replace(source=who.source, task=who.task))
 
 
 def is_observed(event: Event) -> bool:
@@ -101,7 +157,7 @@ def announce(change: Change, sender: type) -> None:
             extra=_facts(change, who),
         )
     if who.collect is not None:
-        who.collect(change)
+        who.collect(change._replace(source=who.source, task=who.task, purge=_purge.get()))
     signal = _SIGNALS[change.event]
     if signal.receivers:
         facts = _facts(change, who)
@@ -125,7 +181,17 @@ def log_unknown_outcome(change: Change) -> None:
 
 
 def _facts(change: Change, who: _Attribution) -> dict[str, Any]:
-    return change._asdict() | {"actor": who.actor, "source": who.source}
+    event, registry, repository, digest, before, after, *_ = change
+    return {
+        "event": event,
+        "registry": registry,
+        "repository": repository,
+        "digest": digest,
+        "before": before,
+        "after": after,
+        "actor": who.actor,
+        "source": who.source,
+    }
 
 
 def _subject(value: str | None, valid: type[str]) -> str:

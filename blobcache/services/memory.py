@@ -190,4 +190,4 @@ class MemoryBlobDescriptorCacheProvider(PurgesMany, FillsMisses, _MemoryService)
             raise CursorInvalid("This provider purges in one step, so there is no cursor.")
         with self._store.lock:
             held = sorted(each for each in self._store.overrides if each.digest in parsed)
-        return purge_memberships(self, parsed, held, self._announce_purge)
+        return purge_memberships(self, parsed, held, self._announce_purge, self.rules.registry)

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import logging
 from hashlib import sha256
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, CursorInvalid
 from blobcache.reference import name_cursor, raw_name
+from blobcache.services.audit import Purge, begin_purge, purging
 from blobcache.services.base import Certainty, PurgeManyResult
 from blobcache.services.catalog import STEP
 
@@ -64,6 +66,9 @@ _CERTAIN = {
 _FINGERPRINT = 32
 """Characters of a hash that stands for the digests, or for the server, in a cursor."""
 
+_ID = 16
+"""Characters of a purge's id, which its cursors carry."""
+
 
 class PurgesMany:
     """Implements a provider's `purge` by its `purge_many`."""
@@ -94,12 +99,15 @@ def purge_step(
     """
     # Sorting what is sorted takes little time, unlike sorting a set, and each step does it.
     step = _Step(provider, sorted(dict.fromkeys(digests)), cursor, announce)
-    try:
-        step.run()
-    except CacheUnavailable:
-        if not step.has_progressed:
-            raise
-        _log.warning("A step of a purge ended early, because Redis failed.", exc_info=True)
+    with purging(step.purge):
+        try:
+            step.run()
+        except CacheUnavailable:
+            if not step.has_progressed:
+                raise
+            _log.warning("A step of a purge ended early, because Redis failed.", exc_info=True)
+    if step.is_first and step.purge.digests:
+        begin_purge(provider.rules.registry, step.purge)
     return step.result()
 
 
@@ -108,16 +116,21 @@ def purge_memberships(
     digests: Iterable[Digest],
     memberships: Iterable[Membership],
     announce: Callable[[Digest], None],
+    registry: str,
 ) -> PurgeManyResult:
     """Clear these memberships, which must be all of these digests, and then globally: one step."""
     digests = sorted(set(digests))
     cleared: dict[Digest, list[RepositoryName]] = {}
-    for name, digest in memberships:
-        if _clear(provider.repository_scoped(name), digest):
-            cleared.setdefault(digest, []).append(name)
-    for digest in digests:
-        _clear(provider, digest)
-        announce(digest)
+    purge = Purge(token_hex(_ID // 2), digests)
+    with purging(purge):
+        for name, digest in memberships:
+            if _clear(provider.repository_scoped(name), digest):
+                cleared.setdefault(digest, []).append(name)
+        for digest in digests:
+            _clear(provider, digest)
+            announce(digest)
+    if digests:
+        begin_purge(registry, purge)
     return _result(digests, cleared, None, Certainty.EVERYWHERE)
 
 
@@ -142,7 +155,9 @@ class _Step:
         self._digests = digests
         self._announce = announce
         self._fingerprint = _hash("\n".join(digests))
-        self._part, self._at = self._place(cursor)
+        self._id, self._part, self._at = self._place(cursor)
+        self.is_first = self._id == ""
+        self.purge = Purge(self._id or token_hex(_ID // 2), digests)
         self._begun = self._part, self._at
         self._budgets = provider.catalog.budgets
         self._deadline = self._budgets.deadline(self._budgets.purge)
@@ -173,25 +188,29 @@ class _Step:
 
     def result(self) -> PurgeManyResult:
         """Return what the step did."""
-        following = f"{self._fingerprint}/{self._part}/{self._at}" if self._part else None
+        following = (
+            f"{self._fingerprint}{self.purge.id}/{self._part}/{self._at}" if self._part else None
+        )
         return _result(self._digests, self._cleared, following, _CERTAIN[self._part])
 
     @property
     def _is_over(self) -> bool:
         return self._count >= self._budgets.purged_repositories or self._deadline.is_over
 
-    def _place(self, cursor: str) -> tuple[str, str]:
+    def _place(self, cursor: str) -> tuple[str, str, str]:
+        """The purge's id, the part and its progress; the id is empty if it is yet to be made."""
         if not self._digests:
-            return _END, ""
+            return "", _END, ""
         if not cursor:
-            return _GLOBAL, "0"
-        fingerprint, _, place = cursor.partition("/")
+            return "", _GLOBAL, "0"
+        head, _, place = cursor.partition("/")
+        fingerprint, identity = head[:_FINGERPRINT], head[_FINGERPRINT:]
         part, _, at = place.partition("/")
         is_number = at.isascii() and at.isdecimal() and len(at) < _FINGERPRINT
         is_valid = is_number if part in {_GLOBAL, _LAST} else part in {_INDEX, _WALK}
-        if fingerprint != self._fingerprint or not is_valid:
+        if fingerprint != self._fingerprint or len(identity) != _ID or not is_valid:
             raise CursorInvalid("The cursor does not come from a purge of these blobs.")
-        return part, at
+        return identity, part, at
 
     def _enter(self, part: str, at: str = "") -> None:
         self._part, self._at = part, at
