@@ -19,6 +19,7 @@ __all__ = [
     "BlobCachePermission",
     "Rule",
     "Ruled",
+    "changes",
     "clear",
     "list_",
     "purge",
@@ -66,6 +67,7 @@ class BlobCachePermission(BasePermission):
     |---|---|
     | GET, HEAD, batch stat | `view` of the repository, or of blobs in the global scope |
     | lists of repositories | only authentication; rows are limited to what the user may view |
+    | the journal | likewise |
     | PUT in a repository | `view` and `change` of the repository, and `change` of blobs |
     | PUT in the global scope | `view` and `change` of blobs |
     | DELETE | `view` and `delete` of the repository, or of blobs in the global scope |
@@ -130,6 +132,11 @@ def purge(access: Access, _: str | None) -> bool:
 def list_(access: Access, _: str | None) -> bool:
     """List repositories; the list shows those that the user may view."""
     return access.may_list_repositories()
+
+
+def changes(access: Access, _: str | None) -> bool:
+    """Read the journal; it shows the changes in what the user may view."""
+    return access.may_list_repositories() or access.may_view(None)
 
 
 def view_all(access: Access, _: str | None) -> bool:

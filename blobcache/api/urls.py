@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.urls import URLPattern
 
+from blobcache.api.changes import ChangeViewSet
 from blobcache.api.doctor import DoctorViewSet
 from blobcache.api.routers import MAX_PATH, BelowPattern, LinearPattern, RegistryRouter
 from blobcache.api.views import StatusView, UnknownView, too_long
@@ -24,13 +25,14 @@ __all__ = ["app_name", "urlpatterns"]
 
 app_name = "blobcache-api"
 
-_HEADS = ("blobs", "doctor", "repositories", "status")
+_HEADS = ("blobs", "changes", "doctor", "repositories", "status")
 """The first words of the API's addresses; the host project may add others beside them."""
 
 router = RegistryRouter()
 router.register("blobs", BlobViewSet, "blob")
 router.register("repositories", RepositoryViewSet, "repository")
 router.register("repositories/<name>/blobs", RepositoryBlobViewSet, "repository-blob")
+router.register("changes", ChangeViewSet, "change")
 router.register("doctor", DoctorViewSet, "doctor")
 
 _unknown = UnknownView.as_view()

@@ -129,6 +129,10 @@ class Session:
         """Return a table to which rows are added; `as_json` gives the JSON object of a row."""
         return self._output.table(columns, as_json)
 
+    def write_raw(self, text: str) -> None:
+        """Write text that is printable already, such as a line of CSV."""
+        self._output.write(text)
+
     def say(self, text: str) -> None:
         """Write a sentence for people to standard output, but not with ``--json``."""
         self._output.say(text)

@@ -12,6 +12,7 @@ import traceback
 from argparse import SUPPRESS, Namespace, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import (
     BaseCommand,
@@ -19,6 +20,7 @@ from django.core.management.base import (
     CommandParser,
     SystemCheckError,
 )
+from django.db import DatabaseError
 
 from blobcache.conf import DEFAULT_REGISTRY
 from blobcache.exceptions import BackendUnavailable, BlobCacheError, CacheUnavailable, Reason
@@ -26,6 +28,7 @@ from blobcache.management.check import Check
 from blobcache.management.descriptors import Clear, Set, Stat
 from blobcache.management.facts import Status, Summary
 from blobcache.management.lists import Blobs, Holders, Repositories
+from blobcache.management.log import Log, Prune
 from blobcache.management.purge import Purge
 from blobcache.management.reindex import Reindex
 from blobcache.management.session import Session
@@ -52,6 +55,8 @@ SUBCOMMANDS: tuple[type[Subcommand], ...] = (
     Reindex,
     Check,
     Warming,
+    Log,
+    Prune,
 )
 """All subcommands, in the order of the help."""
 
@@ -103,6 +108,14 @@ class Command(BaseCommand):
             own.add_argument(
                 "--json", action="store_true", help="write a line of JSON for each row"
             )
+            own.add_argument(
+                "--as",
+                dest="as_user",
+                default="",
+                metavar="USER",
+                help="a Django user who is named as the author of changes (default: the system's "
+                "user)",
+            )
             own.set_defaults(run=subcommand.run)
             for name, how in _EVERYWHERE:
                 own.add_argument(name, default=SUPPRESS, help=SUPPRESS, **how)
@@ -143,6 +156,7 @@ class Command(BaseCommand):
                 as_json=options["json"],
                 has_colours=not options["no_color"],
                 yes=options.get("yes", False),
+                actor=_existing(options["as_user"]),
             )
             code = options["run"](session, Namespace(**options))
         except CommandError as error:
@@ -171,6 +185,22 @@ class _Parser(CommandParser):
         if self.called_from_command_line:
             super().error(message)
         raise usage_error(f"Error: {message}")
+
+
+def _existing(user: str) -> str:
+    """Return the name of a Django user, if there is such a user. Raises `CommandError`."""
+    if not user:
+        return ""
+    users = get_user_model()
+    try:
+        # Not every database takes other text.
+        name = user if user.isprintable() else ""
+        found = users._default_manager.get_by_natural_key(name)  # noqa: SLF001 - Django's documented way
+    except users.DoesNotExist:
+        raise usage_error(f"There is no user {quoted(user)}.") from None
+    except DatabaseError as error:
+        raise usage_error("The user cannot be looked up: the project's database failed.") from error
+    return str(found.get_username())
 
 
 def _sentence(error: Exception) -> str:
