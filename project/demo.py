@@ -47,7 +47,7 @@ from blobcache.management.progress import Progress
 from blobcache.reference import RepositoryName
 from blobcache.services import get_browsable
 from blobcache.services.base import BrowsableProvider
-from project import embedded, registry, sample
+from project import embedded, history, registry, sample
 from project.files import OWNER_ONLY, PORTS, VAR, port_number, read_or_create, say
 
 __all__ = ["main"]
@@ -104,6 +104,7 @@ def run(port: int, data: Path) -> None:
         try:
             if is_ours:
                 prepare(provider, registry.storage_in(data))
+                history.write()
                 redis_url = os.environ["BLOBCACHE_REDIS_URL"]
                 stack.enter_context(registry.configured(data, redis_url))
             else:

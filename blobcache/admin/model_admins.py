@@ -14,6 +14,7 @@ from django.urls import path
 from blobcache.access import Access, Action
 from blobcache.admin.blob import BlobPage, ClearBlobPage, PurgeBlobPage, SetBlobPage
 from blobcache.admin.blobs import BlobsPage
+from blobcache.admin.changes import DJANGO, HistoryPage, respond
 from blobcache.admin.clear_members import ClearMembersPage
 from blobcache.admin.clear_repositories import ClearRepositoriesPage
 from blobcache.admin.consistency import ConsistencyPage
@@ -22,6 +23,7 @@ from blobcache.admin.pages import Page
 from blobcache.admin.repair import RepairPage
 from blobcache.admin.repositories import RefreshPage, RepositoriesPage
 from blobcache.admin.repository import RepositoryPage, SetMemberPage
+from blobcache.conf import PortalSettings
 from blobcache.digest import Digest
 from blobcache.exceptions import DigestInvalid, RepositoryNameInvalid
 from blobcache.reference import RepositoryName
@@ -32,13 +34,14 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
     from django.http import HttpRequest, HttpResponse
+    from django.http.response import HttpResponseBase
     from django.urls import URLPattern
 
     _ModelAdmin = ModelAdmin[Model]
 else:
     _ModelAdmin = ModelAdmin
 
-__all__ = ["BlobAdmin", "RepositoryAdmin"]
+__all__ = ["BlobAdmin", "RepositoryAdmin", "may_be_granted_by_name"]
 
 K = TypeVar("K", RepositoryName, Digest)
 
@@ -92,12 +95,16 @@ class _CacheAdmin(_ModelAdmin, Generic[K]):
         """Parse an unquoted object id. Raises `DigestInvalid` or `RepositoryNameInvalid`."""
         raise NotImplementedError
 
-    def history_view(
+    def history_view(  # type: ignore[override] # or a streamed response
         self, request: HttpRequest, object_id: str, extra_context: dict[str, object] | None = None
-    ) -> HttpResponse:
-        """Django's own page, for a valid name or digest."""
-        self._parse_or_404(object_id)
-        return super().history_view(request, object_id, extra_context)
+    ) -> HttpResponseBase:
+        """The changes in the journal, for a valid name or digest; else Django's own page."""
+        subject = self._parse_or_404(object_id)
+        if not PortalSettings().JOURNAL or DJANGO in request.GET:
+            return super().history_view(request, object_id, extra_context)
+        page = HistoryPage(self, request, subject)
+        page.extra_context = extra_context
+        return respond(page)
 
     def _page(
         self, page: Callable[[Self, HttpRequest, K], Page], request: HttpRequest, object_id: str
@@ -135,7 +142,7 @@ class RepositoryAdmin(_CacheAdmin[RepositoryName]):
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Whether the user may view that repository, or any."""
         if obj is None:
-            return Access(request.user).may_in_every_repository("view") or _may_be_granted_by_name()
+            return Access(request.user).may_in_every_repository("view") or may_be_granted_by_name()
         return self._may("view", request, obj)
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -273,7 +280,7 @@ def _respond(page: Page, extra_context: dict[str, object] | None) -> HttpRespons
     return page.respond()
 
 
-def _may_be_granted_by_name() -> bool:
+def may_be_granted_by_name() -> bool:
     """Whether an authentication backend can grant single repositories."""
     return any(
         getattr(type(backend), "has_perm", None) is not ModelBackend.has_perm

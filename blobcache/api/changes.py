@@ -16,6 +16,7 @@ from blobcache.api.exceptions import ParameterInvalid
 from blobcache.api.listings import Page
 from blobcache.api.pagination import CURSOR, CursorScope
 from blobcache.api.schema import Parameter, described
+from blobcache.api.serializers import NamedChoiceField
 from blobcache.api.views import LIST
 from blobcache.api.viewsets import RegistryViewSet
 from blobcache.digest import Digest
@@ -131,7 +132,7 @@ class ChangeSerializer(serializers.Serializer[Any]):
 
     time = serializers.DateTimeField(help_text="In UTC, to the second.")
     registry = serializers.CharField()
-    action = serializers.ChoiceField(choices=ACTIONS)
+    action = NamedChoiceField("BlobCacheAction", ACTIONS)
     source = serializers.CharField(  # type: ignore[assignment] # the framework removes it
         help_text="What it was made through, such as `api`."
     )

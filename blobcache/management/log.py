@@ -51,11 +51,11 @@ class Log(Subcommand):
     name = "log"
     help = "show the changes in the journal, newest first"
     description = """\
-Show the changes in the journal, newest first. A purge is one row; its parts are
-shown with --parts, and in lists of a repository, of a digest or of a purge."""
+Show the changes in the journal, newest first. A purge is one row; its parts
+are shown with --parts, and in lists of a repository, a digest or a purge."""
     example = """\
 manage.py blobcache log --since 12h
-manage.py blobcache log --repository team/app --action clear purge --csv"""
+manage.py blobcache log --repository team/app --action clear --csv"""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the filters."""
@@ -115,8 +115,8 @@ class Prune(Subcommand):
     name = "prune"
     help = "delete old entries of the journal"
     description = """\
-Delete the entries of the journal that are older than JOURNAL_DAYS of the setting
-BLOBCACHE_PORTAL, of all registries. Run it once a day."""
+Delete the entries of the journal that are older than JOURNAL_DAYS of the
+setting BLOBCACHE_PORTAL, of all registries. Run it once a day."""
     example = "manage.py blobcache prune"
 
     def add_arguments(self, parser: ArgumentParser) -> None:

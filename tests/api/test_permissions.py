@@ -37,6 +37,7 @@ TABLE = [
     Row("doctor", "GET", VIEW),
     Row("doctor-check", "POST", VIEW, body={}),
     Row("doctor-repair", "POST", DELETE, body={"findings": [f"husk/blob//{DIGEST}"]}),
+    Row("changes", "GET", KNOWN),
     Row("blobs", "GET", VIEW),
     Row("blobs-stat", "POST", VIEW, body={"digests": [DIGEST]}),
     Row("blob", "GET", VIEW),

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import User
 from redis import Redis
 
 from blobcache.management.commands.blobcache import SUBCOMMANDS
@@ -16,7 +17,7 @@ from tests.management.running import HELLO, ROOT, Terminal, run, run_line, store
 
 PAGE = (ROOT / "docs" / "command-line.md").read_text()
 SESSIONS = re.findall(r"^```console\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-VOLATILE = ("status", "reindex")
+VOLATILE = ("status", "reindex", "log")
 """Subcommands whose output has times and versions."""
 
 
@@ -27,12 +28,14 @@ def shown(output: str, command: str) -> list[str]:
     return sorted(output.splitlines())
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda text: text.split()[4])
 def test_a_session_shows_what_a_terminal_shows(
     default_cache: Redis, session: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("blobcache.management.writing.find_spec", lambda _: None)
     write_sample(default_cache)
+    User.objects.create(username="will")
     run("reindex")
     for part in session.split("$ ")[1:]:
         command, _, expected = part.partition("\n")

@@ -10,15 +10,18 @@ from redis import Redis
 
 from blobcache.management.commands.blobcache import SUBCOMMANDS
 from blobcache.management.subcommand import EXIT_CODES, Subcommand
+from blobcache.models import JournalEntry
 from tests.management.running import HELLO, run, run_line, stored, write_sample
 
 
 @pytest.mark.parametrize("subcommand", SUBCOMMANDS, ids=lambda each: each.name)
 class TestEach:
+    @pytest.mark.django_db
     def test_the_example_runs(
         self, default_cache: Redis, subcommand: type[Subcommand], tmp_path: Path
     ) -> None:
         write_sample(default_cache)
+        JournalEntry.objects.create(registry="default", action="clear", source="api")
         needed = stored(tmp_path) if subcommand.name == "warm" else nullcontext()
         for line in subcommand.example.splitlines():
             with needed:

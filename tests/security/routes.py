@@ -7,9 +7,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin as django_admin
+from django.urls import reverse
 
 from blobcache.api import urls as api_urls
-from blobcache.models import Blob, Repository
+from blobcache.models import Blob, JournalEntry, Repository
 from tests.admin import addresses
 from tests.api.test_permissions import actions_of
 from tests.security.transcripts import Ask
@@ -56,6 +57,14 @@ def _api() -> Iterator[Ask]:
     """The requests to the API that change nothing."""
     yield from _asks("status", "status/", is_brief=True)
     yield from _asks("doctor", "doctor/")
+    yield from _asks("changes", "changes/", is_brief=True)
+    for query in ("parts=1", "page_size=1", "page_size=3&parts=1", f"digest={SHARED}", "actor=ann"):
+        yield _ask("changes", f"changes/?{query}")
+    for name in _NAMES:
+        yield _ask("changes", f"changes/?repository={name}")
+    yield _ask("changes", "changes/?parts=1", accept="text/csv")
+    yield _ask("changes", "changes/?parts=1", accept="application/x-ndjson")
+    yield _ask("changes", "changes/", accept=_HTML)
     for data in ({}, {"repositories": ["team/app", "secret/vault"]}, {"kinds": ["unreferenced"]}):
         yield _ask("doctor-check", "doctor/check/", "POST", data, walks=True)
     yield _ask("doctor-check", "doctor/check/", "OPTIONS")
@@ -126,6 +135,7 @@ def _admin() -> Iterator[Ask]:
     yield _page("repository_add", addresses.repositories("add"), "POST")
     yield _page("repository_empty", addresses.repositories("empty"), "POST")
     yield from _checks()
+    yield from _changes()
     for name in _NAMES:
         for view in ("change", "history", "delete", "clear", "set"):
             is_brief = name.startswith("team/") and view in ("change", "history")
@@ -154,6 +164,15 @@ def _admin() -> Iterator[Ask]:
             yield _page(f"blob_{view}", addresses.blob(digest, view), "POST")
         is_brief = digest in _TELLING
         yield _page("blob_change", f"{addresses.blob(digest)}?truth=on", is_brief=is_brief)
+
+
+def _changes() -> Iterator[Ask]:
+    page = reverse("admin:blobcache_journalentry_changelist")
+    yield _page("journalentry_changelist", page, is_brief=True)
+    yield _page("journalentry_changelist", page, "POST")
+    queries = ("parts=1", f"digest={SHARED}", "action=purge", *(f"repository={n}" for n in _NAMES))
+    for query in (*queries, "parts=1&format=csv", "format=ndjson"):
+        yield _page("journalentry_changelist", f"{page}?{query}")
 
 
 def _checks() -> Iterator[Ask]:
@@ -243,7 +262,7 @@ def methods_of_all_routes() -> dict[str, set[str]]:
             methods = {method.upper() for method in actions_of(pattern)}
             also = {"HEAD", "OPTIONS"} if "GET" in methods else {"OPTIONS"}
             found[f"{api_urls.app_name}:{pattern.name}"] = methods | also
-    for model in (Repository, Blob):
+    for model in (Repository, Blob, JournalEntry):
         for pattern in django_admin.site.get_model_admin(model).get_urls():
             if pattern.name:
                 found[f"admin:{pattern.name}"] = {"GET", "POST"}

@@ -17,6 +17,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import resolve
 
+from blobcache.models import JournalEntry
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
 from blobcache.services.catalog import Budgets
@@ -107,6 +108,7 @@ def _learned(
 ) -> list[Exchange]:
     """All that the user learns in one world."""
     LogEntry.objects.all().delete()
+    JournalEntry.objects.all().delete()
     client = Client()
     if user is not None:
         client.force_login(user, backend=_path_of(RememberingBackend))

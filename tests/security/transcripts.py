@@ -104,6 +104,10 @@ class Reader:
     def tell(self, ask: Ask) -> HttpResponse:
         """Ask once."""
         response = self._send(ask)
+        if response.streaming:
+            whole = HttpResponse(response.getvalue(), status=response.status_code)
+            whole.headers, whole.cookies = response.headers, response.cookies
+            response = whole
         traffic = self._meter.read()
         # A script that the server does not know yet is sent again in full: this is not counted.
         traffic.round_trips -= traffic.calls.pop("eval", 0)
@@ -211,6 +215,8 @@ _MASKS = [
         # Two forms of a token against forged requests.
         (r'(name="csrfmiddlewaretoken" value=")[A-Za-z0-9]{64}"', r'\1TOKEN"'),
         (r'("csrfToken": ")[A-Za-z0-9]{64}"', r'\1TOKEN"'),
+        # The random id of a purge.
+        (r"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])", "OPERATION"),
         # Times.
         (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?", "TIME"),
         (r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT", "TIME"),
