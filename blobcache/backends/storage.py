@@ -217,7 +217,7 @@ class StorageBackend:
             answer = self._stat_link(name, kind, digest)
             if isinstance(answer, Present):
                 damage = next((each.damage for each in answers if each.damage), answer.damage)
-                return replace(answer, damage=damage)
+                return answer if damage is answer.damage else replace(answer, damage=damage)
             answers.append(answer)
         doubt = next((each for each in answers if isinstance(each, Unknown)), None)
         return doubt or self._with_other_link(name, digest, answers[0])
@@ -236,18 +236,18 @@ class StorageBackend:
     def _stat_link(self, name: RepositoryName, kind: LinkKind, digest: Digest) -> Answer:
         path = layout.link_path(name, kind, digest)
         try:
-            link = self._link(kind, digest, path)
+            target = self._target(digest, path)
         except Missing:
             return Absent(f"{self._full(path)} is missing")
         except Unreadable as error:
             return Unknown(error.doubt, error.reason)
-        if link.target is None:
+        if target is None:
             return Unknown(
                 Doubt.LINK,
-                f"{link.evidence} contains no digest, or that of another blob",
-                link.damage,
+                f"{self._full(path)} contains no digest, or that of another blob",
+                Damage.CORRUPT_LINK,
             )
-        return self._stat_data(link.target, kind)
+        return self._stat_data(target, kind)
 
     def _stat_data(self, digest: Digest, kind: LinkKind | None = None) -> Answer:
         path = layout.data_path(digest)
@@ -286,21 +286,24 @@ class StorageBackend:
             if content is None and entry.md5 is not None and entry.md5 == _md5(digest):
                 content = digest.encode()
             path = f"{folder}/{entry.path}"
-            with suppress(Missing):  # The folder of a deleted link may stay.
-                yield self._link(kind, digest, path, content)
+            try:
+                target = self._target(digest, path, content)
+            except Missing:
+                continue  # The folder of a deleted link may stay.
+            damage = Damage.CORRUPT_LINK if target is None else None
+            yield StoredLink(kind, digest, target, self._full(path), damage)
 
-    def _link(
-        self, kind: LinkKind, digest: Digest, path: str, content: bytes | None = None
-    ) -> StoredLink:
-        """Return what a link says, read now if need be. Raises `Missing` and `Unreadable`."""
-        target: Digest | None = None
+    def _target(self, digest: Digest, path: str, content: bytes | None = None) -> Digest | None:
+        """Return the digest that a link contains, which is read now if need be.
+
+        None if it cannot be followed. Raises `Missing` and `Unreadable`.
+        """
         if content is None:
-            with suppress(NotAFile):
+            try:
                 content = self._lister.read(path, layout.MAX_LINK + 1)
-        if content is not None:
-            target = layout.link_target(content, digest)
-        damage = Damage.CORRUPT_LINK if target is None else None
-        return StoredLink(kind, digest, target, self._full(path), damage)
+            except NotAFile:
+                return None
+        return layout.link_target(content, digest)
 
     def _repositories(self, name: str, after: str) -> Iterator[RepositoryName]:
         """Walk through the folder of a name, from the path below it that follows `after`."""

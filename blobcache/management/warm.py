@@ -51,9 +51,9 @@ taken back if it is gone. Run it again after it was stopped: it goes on."""
         parser.add_argument(
             "--threads",
             type=number_up_to(MAX_THREADS),
-            default=THREADS,
             metavar="NUMBER",
-            help="threads that read the storage (default: %(default)s; more for S3)",
+            help="threads that read the storage "
+            f"(default: 1 for a file system, else {THREADS}; more for S3)",
         )
 
     def run(self, session: Session, options: Namespace) -> Exit:

@@ -291,7 +291,7 @@ class Backend(Looks, Protocol):
 
     @property
     def concurrency(self) -> int:
-        """How many questions a check may ask at once; 1 if that would gain nothing."""
+        """How many questions may be asked at once; 1 if more would gain nothing."""
         ...
 
     @classmethod

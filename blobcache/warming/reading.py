@@ -1,14 +1,16 @@
-"""Read the storage with several threads: the links of each repository, and the data they lead to.
+"""Read the storage: the links of each repository, and the data they lead to.
 
-A thread takes one repository after another, and hands out its links in batches. The queue between
-the threads and the one that writes to Redis is bounded, and so is what is kept of sizes and types.
+A reader takes one repository after another, and hands out its links in batches. It does so in other
+threads than the one that writes to Redis: see `readers`. What is kept of sizes and types is
+bounded.
 """
 
 from __future__ import annotations
 
 import hashlib
-from queue import Empty, Full, Queue
-from threading import Event, Thread
+from abc import ABC, abstractmethod
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
@@ -20,7 +22,7 @@ from blobcache.services.truth import Absent, LinkKind, Present
 from blobcache.warming.report import Case, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from blobcache.digest import Digest
     from blobcache.reference import RepositoryName
@@ -28,14 +30,12 @@ if TYPE_CHECKING:
     from blobcache.services.truth import Answer, StoredLink
 
 _T = TypeVar("_T")
+_R = TypeVar("_R")
 
-__all__ = ["BATCH", "Batch", "Candidate", "Reading", "look"]
+__all__ = ["BATCH", "Batch", "Candidate", "Reading", "look", "reason"]
 
 BATCH = 250
 """Links in a batch: what is compared with the cache, and written, in one round trip."""
-
-_NAMES = 100_000
-"""Names of repositories that wait for a thread."""
 
 _ANSWERS = 50_000
 """Blobs whose sizes are kept for other repositories that link them."""
@@ -45,9 +45,6 @@ _FRESH = 3.0
 
 _TYPES = 200_000
 """Blobs of one repository whose media types are kept."""
-
-_POLL = 0.1
-"""Seconds after which a waiting thread looks whether it shall stop."""
 
 _BEFORE_MANIFESTS = f"{LinkKind.MANIFEST}/sha256:{'0' * 64}"
 """A position before all links of manifests: no content has that digest."""
@@ -88,109 +85,72 @@ class Batch(NamedTuple):
         return self.number == 0 and not self.candidates and not self.cases
 
 
-class Reading:
+class Reading(ABC):
     """The threads that read. Use it as a context manager: they end with it."""
 
     def __init__(
-        self, backend: Backend, *, version: int, with_types: bool = False, threads: int = 4
+        self, backend: Backend, *, version: int, with_types: bool = False, threads: int = 1
     ) -> None:
         self._backend = backend
         self._version = version
         self._with_types = with_types
-        self._names: Queue[tuple[int, RepositoryName, str] | None] = Queue(_NAMES)
-        self._batches: Queue[Batch | Case | None] = Queue(2 * threads)
         self._stopped = Event()
         self._answers: dict[Digest, tuple[float, Answer]] = {}
-        self._workers = [Thread(target=self._work, daemon=True) for _ in range(threads)]
-        self._lister: Thread | None = None
-        self._running = threads
+        self._pool = ThreadPoolExecutor(threads)
         self.total: int | None = None
         """Repositories, as soon as all are known."""
 
+    @abstractmethod
     def start(
         self, repositories: Iterable[RepositoryName], within: str = "", after: str = ""
     ) -> None:
         """Read these repositories; the one named `within` only from the position `after` on."""
-        self._lister = Thread(target=self._list, args=(repositories, within, after), daemon=True)
-        for thread in (self._lister, *self._workers):
-            thread.start()
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End the reading, and forget what was read. Other calls may still be made."""
+
+    @property
+    @abstractmethod
+    def is_over(self) -> bool:
+        """Whether everything was read and taken."""
+
+    @abstractmethod
+    def take(self, timeout: float) -> Batch | Case | None:
+        """Return the next batch, or what made the list of repositories end early.
+
+        None if there is none within `timeout` seconds, or if a thread has just ended.
+        """
+
+    def submit(self, call: Callable[[_T], _R], argument: _T) -> Future[_R]:
+        """Let a thread make another call, such as a second look."""
+        return self._pool.submit(call, argument)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-    def stop(self) -> None:
-        """End the threads, and forget what they have read."""
-        self._stopped.set()
-        for thread in (self._lister, *self._workers):
-            if thread is not None and thread.ident is not None:
-                thread.join()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether everything was read and taken."""
-        return self._running == 0
-
-    def take(self, timeout: float) -> Batch | Case | None:
-        """Return the next batch, or what made the list of repositories end early.
-
-        None if there is none within `timeout` seconds, or if a thread has just ended.
-        """
-        try:
-            batch = self._batches.get(timeout=timeout)
-        except Empty:
-            return None
-        if batch is None:
-            self._running -= 1
-        return batch
+        self._pool.shutdown(cancel_futures=True)
 
     # In the threads
 
-    def _list(self, repositories: Iterable[RepositoryName], within: str, after: str) -> None:
-        order = 0
-        try:
-            for repository in repositories:
-                start = after if repository == within else ""
-                if not self._put(self._names, (order, repository, start)):
-                    return
-                order += 1
-            self.total = order
-        except Exception as error:  # noqa: BLE001 - a thread's outer edge: it must be reported
-            self._put(self._batches, Case(Outcome.UNREADABLE, "", None, _why(error)))
-        finally:
-            for _ in self._workers:
-                self._put(self._names, None)
-
-    def _work(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                named = self._names.get(timeout=_POLL)
-            except Empty:
-                continue
-            if named is None:
-                break
-            self._read(*named)
-        self._put(self._batches, None)
-
-    def _read(self, order: int, repository: RepositoryName, after: str) -> None:
+    def read(self, order: int, repository: RepositoryName, after: str) -> Iterator[Batch]:
+        """Read the links of a repository; an error ends its last batch."""
         candidates: list[Candidate] = []
         cases: list[Case] = []
         number, position = 0, after
         if not repository.is_oci:
             cases.append(Case(Outcome.SKIPPED_NAME, repository, None))
-            self._put(self._batches, Batch(order, repository, 0, [], cases, position, is_last=True))
+            yield Batch(order, repository, 0, [], cases, position, is_last=True)
             return
         try:
             types = self._types(repository, cases) if self._with_types else {}
             for link in self._backend.members(repository, after):
                 if len(candidates) + len(cases) >= BATCH:
-                    batch = Batch(
+                    yield Batch(
                         order, repository, number, candidates, cases, position, is_last=False
                     )
-                    if not self._put(self._batches, batch):
-                        return
                     candidates, cases, number = [], [], number + 1
                 found = self._judge(repository, link, types)
                 if isinstance(found, Case):
@@ -199,11 +159,8 @@ class Reading:
                     candidates.append(found)
                 position = link.position
         except Exception as error:  # noqa: BLE001 - a thread's outer edge: it must be reported
-            cases.append(Case(Outcome.UNREADABLE, repository, None, _why(error)))
-        self._put(
-            self._batches,
-            Batch(order, repository, number, candidates, cases, position, is_last=True),
-        )
+            cases.append(Case(Outcome.UNREADABLE, repository, None, reason(error)))
+        yield Batch(order, repository, number, candidates, cases, position, is_last=True)
 
     def _judge(
         self, repository: RepositoryName, link: StoredLink, types: dict[Digest, str | None]
@@ -253,7 +210,7 @@ class Reading:
             try:
                 manifest = self._manifest(repository, link.target)
             except (BlobCacheError, OSError) as error:
-                cases.append(Case(Outcome.SKIPPED_MANIFEST, repository, link.digest, _why(error)))
+                cases.append(Case(Outcome.SKIPPED_MANIFEST, repository, link.digest, reason(error)))
                 continue
             named = [(each.digest, each.media_type) for each in manifest.references]
             for digest, media_type in ((link.digest, manifest.media_type), *named):
@@ -276,16 +233,6 @@ class Reading:
             raise ManifestInvalid("The manifest is of an unknown kind.")
         return manifest
 
-    def _put(self, queue: Queue[_T], item: _T) -> bool:
-        """Put an item into a queue that may be full; return False if the reading was stopped."""
-        while not self._stopped.is_set():
-            try:
-                queue.put(item, timeout=_POLL)
-            except Full:
-                continue
-            return True
-        return False
-
 
 def look(
     backend: Backend, repository: str, digest: Digest, target: Digest, *, is_member: bool
@@ -298,10 +245,11 @@ def _case(repository: str, digest: Digest, answer: Answer) -> Case:
     if isinstance(answer, Absent):
         outcome = Outcome.ABSENT if answer.damage is None else Outcome.DAMAGED
         return Case(outcome, repository, digest, answer.evidence)
-    reason = "" if isinstance(answer, Present) else answer.reason
-    return Case(Outcome.UNKNOWN, repository, digest, reason)
+    why = "" if isinstance(answer, Present) else answer.reason
+    return Case(Outcome.UNKNOWN, repository, digest, why)
 
 
-def _why(error: Exception) -> str:
-    reason = error.reason if isinstance(error, BackendUnavailable) else ""
-    return f"{error} {reason}".rstrip()
+def reason(error: Exception) -> str:
+    """Return what an error says: its message, and where it has one, the reason for operators."""
+    more = error.reason if isinstance(error, BackendUnavailable) else ""
+    return f"{error} {more}".rstrip()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -17,22 +16,24 @@ from blobcache.services import get_backend, get_browsable
 from blobcache.services.additions import Standing, plan
 from blobcache.services.truth import Absent, Unknown
 from blobcache.warming.journal import MAX_BATCHES, Journal, Place, Progress
-from blobcache.warming.reading import Batch, Reading, look
+from blobcache.warming.readers import Alternating, Concurrent
+from blobcache.warming.reading import Batch, look
 from blobcache.warming.report import Case, Outcome, Report, WarmRefused
 from blobcache.warming.taking_back import Written, take_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from blobcache.services.additions import Addition
     from blobcache.services.base import Backend, BrowsableProvider, BrowsableService
     from blobcache.services.truth import Answer, Present
-    from blobcache.warming.reading import Candidate
+    from blobcache.warming.reading import Candidate, Reading
 
 __all__ = ["MAX_THREADS", "MAX_WAITING", "THREADS", "Warm"]
 
 THREADS = 4
-"""Threads that read the storage, unless another number is given."""
+"""Threads that read a storage whose answers take long, unless another number is given."""
 
 MAX_THREADS = 64
 
@@ -85,22 +86,23 @@ class Warm:
         version: int = 2,
         with_types: bool = False,
         settle: float = 10,
-        threads: int = THREADS,
+        threads: int | None = None,
         dry_run: bool = False,
         clock: Callable[[], float] | None = None,
         pause: Callable[[float], object] | None = None,
     ) -> None:
         """`settle` is the time between the two looks, in seconds.
 
-        A `dry_run` reads everything and writes nothing. `clock` and `pause` tell the time and let
-        it pass.
+        `threads` read the storage, by default `THREADS`, or one if more would gain nothing. A
+        `dry_run` reads everything and writes nothing. `clock` and `pause` tell the time and let it
+        pass.
         """
         self._provider = provider
         self._backend = backend
         self._version = version
         self._with_types = with_types
         self._settle = settle
-        self._threads = threads
+        self._threads = threads or (1 if backend.concurrency == 1 else THREADS)
         self._dry_run = dry_run
         self._clock = clock or monotonic
         self._pause = pause or sleep
@@ -121,7 +123,7 @@ class Warm:
 
     @classmethod
     def from_settings(
-        cls, registry: str = "default", *, threads: int = THREADS, dry_run: bool = False
+        cls, registry: str = "default", *, threads: int | None = None, dry_run: bool = False
     ) -> Self:
         """Return the warm that the settings of a registry describe. Raises `WarmRefused`."""
         settings = RegistrySettings(registry)
@@ -206,20 +208,14 @@ class Warm:
     ) -> bool:
         """Read, write and look again, to the end; return whether everything could be read."""
         self.has_begun = True
-        reading = Reading(
-            self._backend,
-            version=self._version,
-            with_types=self._with_types,
-            threads=self._threads,
-        )
         is_whole = True
-        with reading, _pool(self._threads) as pool:
+        with self._reading() as reading:
             reading.start(
                 names or self._backend.repositories(start.after), start.within, start.position
             )
             try:
                 while not reading.is_over:
-                    self._look_again(pool)
+                    self._look_again(reading)
                     if self._waiting_count >= MAX_WAITING or len(self._waiting) >= MAX_BATCHES:
                         self._pause(_TICK)
                         continue
@@ -237,10 +233,20 @@ class Warm:
                 reading.stop()
                 if self._interrupted is not None and self._waiting_count:
                     self._interrupted(self._waiting_count)
-                self._drain(pool)
+                self._drain(reading)
                 raise
-            self._drain(pool)
+            self._drain(reading)
         return is_whole
+
+    def _reading(self) -> Reading:
+        if self._threads == 1:
+            return Alternating(self._backend, version=self._version, with_types=self._with_types)
+        return Concurrent(
+            self._backend,
+            version=self._version,
+            with_types=self._with_types,
+            threads=self._threads,
+        )
 
     def _write(self, batch: Batch) -> None:
         """Compare a batch with the cache, and write what is missing."""
@@ -310,7 +316,7 @@ class Warm:
 
     # The second look
 
-    def _look_again(self, pool: ThreadPoolExecutor) -> None:
+    def _look_again(self, reading: Reading) -> None:
         """Begin the second looks that are due, and finish those that have their answers."""
         now = self._clock()
         for waiting in self._waiting:
@@ -319,7 +325,7 @@ class Warm:
             if not waiting.looks and waiting.written:
                 for start in range(0, len(waiting.written), _LOOKS):
                     part = waiting.written[start : start + _LOOKS]
-                    waiting.looks.append(pool.submit(self._look_at, part))
+                    waiting.looks.append(reading.submit(self._look_at, part))
         while self._waiting and self._waiting[0].due <= now:
             waiting = self._waiting[0]
             if not all(each.done() for each in waiting.looks):
@@ -380,7 +386,7 @@ class Warm:
             batch.order, batch.number, batch.repository, batch.position, is_last=batch.is_last
         )
 
-    def _drain(self, pool: ThreadPoolExecutor) -> None:
+    def _drain(self, reading: Reading) -> None:
         """Make all second looks that wait, each when it is due."""
         while self._waiting:
             wait = self._waiting[0].due - self._clock()
@@ -388,7 +394,7 @@ class Warm:
                 self._pause(min(wait, _TICK))
             elif self._waiting[0].looks:
                 wait_for(self._waiting[0].looks, _TICK)  # A storage may take minutes.
-            self._look_again(pool)
+            self._look_again(reading)
 
     def _take_over(self, journal: Journal) -> None:
         """Let what a killed warm has noted wait for its second look, too."""
@@ -414,16 +420,6 @@ class Warm:
         """Tell apart what is warmed from where: a place in another list means nothing."""
         facts = f"{place} {self._version} {self._with_types}"
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
-
-
-@contextmanager
-def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads for second looks; those that have not begun at the end are left out."""
-    pool = ThreadPoolExecutor(threads)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _written(batch: Batch, scope: BrowsableService, addition: Addition) -> Written:

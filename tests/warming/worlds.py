@@ -45,8 +45,9 @@ class Clock:
 class World:
     """The storage, and the cache that is warmed from it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, threads: int = 1) -> None:
         self.directory = directory
+        self.threads = threads
         self.root = directory / ROOT
         self.root.mkdir(parents=True, exist_ok=True)
 
@@ -106,7 +107,7 @@ class World:
             RedisBlobDescriptorCacheProvider(rules),
             backend or self.backend(version),
             version=version,
-            **{"threads": 2, "clock": clock, "pause": clock.pause, **options},
+            **{"threads": self.threads, "clock": clock, "pause": clock.pause, **options},
         )
         return warm.run(names, progress)
 
