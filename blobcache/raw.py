@@ -26,7 +26,9 @@ def printable(raw: bytes) -> str:
     bytes, or more characters after escaping, only the beginning is returned, and three dots.
     """
     text = raw[:EXCERPT].decode("utf-8", "backslashreplace")
-    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    shown = text
+    if not text.isprintable():
+        shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     return shown if len(raw) <= EXCERPT >= len(shown) else shown[:EXCERPT] + _MORE
 
 

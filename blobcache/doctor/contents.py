@@ -8,7 +8,7 @@ leads to a write, and a missing blob is only reported: no cache can bring it bac
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from blobcache.backends import images
 from blobcache.digest import Digest
@@ -17,6 +17,7 @@ from blobcache.exceptions import BackendUnavailable, BlobUnknown, ManifestInvali
 from blobcache.findings import Finding, Kind, Subject
 from blobcache.media_types import OCTET_STREAM, describe, is_safe
 from blobcache.raw import printable
+from blobcache.services.records import OverrideKey
 from blobcache.services.truth import Absent, LinkKind, Present, Unknown
 
 if TYPE_CHECKING:
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
     from blobcache.reference import RepositoryName
     from blobcache.services.base import Backend, BrowsableProvider
     from blobcache.services.records import Record
+    from blobcache.services.truth import StoredLink
 
 __all__ = ["Contents", "Page", "contradicts", "specific_type"]
+
+_T = TypeVar("_T")
 
 _LINKS = 250
 """Links that are looked at together."""
@@ -50,6 +54,18 @@ class Page(NamedTuple):
     """The position of the last link; None at the end of the repository."""
 
 
+class _Kept(NamedTuple, Generic[_T]):
+    """A list that was read in part. To begin it again after that, all its names are read again."""
+
+    begin: str
+    """Where the last part of it began; for links, the repository."""
+
+    last: _T | None
+    """The last item that was read; None at the end."""
+
+    items: Iterator[_T]
+
+
 class Contents:
     """Walks over what a backend lists. Raises `BackendUnavailable` where that cannot be read."""
 
@@ -57,22 +73,28 @@ class Contents:
         self._backend = backend
         self._walk = provider.walk()
         self._is_repairable = provider.rules.role == "cache"
+        self._names: _Kept[RepositoryName] | None = None
+        self._links: _Kept[StoredLink] | None = None
 
     def next_repository(self, after: str) -> RepositoryName | None:
         """Return the repository that follows; None at the end."""
-        return next(iter(self._backend.repositories(after)), None)
+        kept = self._names
+        if kept is not None and kept.begin == after:
+            return kept.last
+        follows = kept is not None and kept.last == after
+        names = kept.items if kept is not None and follows else self._backend.repositories(after)
+        found = next(iter(names), None)
+        self._names = _Kept(after, found, names)
+        return found
 
     def step(self, repository: RepositoryName, after: str) -> Page:
         """Look at the next links of a repository."""
-        links = [*islice(self._backend.members(repository, after), _LINKS)]
-        digests = sorted({link.digest for link in links})
-        records = self._walk.read(repository, digests) if digests else []
-        layers = {link.digest for link in links if link.kind is LinkKind.LAYER}
-        uncached = sum(
-            # Version 2 caches a manifest, but never makes it a member.
-            not each.is_member and (each.digest in layers or each.global_descriptor is None)
-            for each in records
-        )
+        items, kept = None, self._links
+        if kept is not None and kept.begin == repository and kept.last is not None:
+            items = kept.items if kept.last.position == after else None
+        items = items or iter(self._backend.members(repository, after))
+        links = [*islice(items, _LINKS)]
+        uncached = self._uncached(repository, links)
         findings: list[Finding] = []
         doubtful: list[Doubtful] = []
         for link in links:
@@ -83,7 +105,19 @@ class Contents:
                     else:
                         doubtful.append(each)
         following = links[-1].position if len(links) == _LINKS else None
+        self._links = _Kept(repository, links[-1] if following else None, items)
         return Page(findings, doubtful, len(links), uncached, following)
+
+    def _uncached(self, repository: RepositoryName, links: Sequence[StoredLink]) -> int:
+        """The number of links whose blobs the cache does not have. At most two round trips."""
+        raw = repository.encode()
+        digests = sorted({link.digest for link in links})
+        members = self._walk.are_members([OverrideKey(raw, each.encode()) for each in digests])
+        others = {each for each, is_member in zip(digests, members, strict=True) if not is_member}
+        layers = {link.digest for link in links if link.kind is LinkKind.LAYER} & others
+        # Version 2 caches a manifest, but never makes it a member.
+        manifests = self._walk.read(None, sorted(others - layers))
+        return len(layers) + sum(each.global_descriptor is None for each in manifests)
 
     def _manifest(
         self, repository: RepositoryName, digest: Digest, target: Digest

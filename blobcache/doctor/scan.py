@@ -17,6 +17,9 @@ A registry of version 2 adds no manifest to a repository's set, so a manifest is
 there. If there is a backend, it is asked about each of these blobs instead, and only what is absent
 is reported: as ``stale-manifest`` or ``missing-data``.
 
+If the cache is compared with a backend, another thread asks the backend about some records, while
+this one reads the next from Redis.
+
 An override without a member can be anywhere among the keys, so a diagnosis of some repositories
 looks for ``orphan-override`` only on request.
 """
@@ -26,9 +29,12 @@ from __future__ import annotations
 import json
 import logging
 from base64 import b64decode, urlsafe_b64encode
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from blobcache.conf import RegistrySettings
@@ -58,7 +64,9 @@ from blobcache.services.truth import parse_position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
+    from blobcache.doctor.truth import Judged
     from blobcache.services.base import Backend, BrowsableProvider
     from blobcache.services.catalog import Deadline
     from blobcache.services.records import KeyPage, KeyWalk, OverrideKey, Record
@@ -415,6 +423,12 @@ class _Walk:
             if diagnosis.backend is not None and diagnosis.kinds & CONTENT_KINDS
             else None
         )
+        self._thread = ThreadPoolExecutor(1)
+        self._compared: Future[Judged] | None = None
+        """What the backend says about the last records: at most one such call is under way."""
+
+        self._compared_count = 0
+        self._with_blobs = bool(diagnosis.repositories)
         self._doubtful: list[Doubtful] = []
         self._deadline = deadline
         self._limit = limit
@@ -432,6 +446,10 @@ class _Walk:
 
     def run(self) -> Step:
         """Take the step. Its changes in the file are not saved yet."""
+        with self._thread:
+            return self._run()
+
+    def _run(self) -> Step:
         if self._position.phase == "begin":
             self._begin()
         elif self._position.file and self.file is None:
@@ -440,10 +458,12 @@ class _Walk:
         while not self.is_done:
             if self._position.phase not in self._phases:
                 raise CursorInvalid("The cursor comes from another check.")
+            has_advanced = True
             with self._without_file_if_lost():
-                self._walk_once()
-            if self._is_late():
+                has_advanced = self._walk_once()
+            if has_advanced and self._is_late():
                 break
+        self._collect()
         return self._result()
 
     def saved(self) -> Step:
@@ -465,14 +485,18 @@ class _Walk:
         findings = tuple(self._findings.values())
         return Step(findings, following, self._progress(), tuple(self._doubtful[: self._limit]))
 
-    def _walk_once(self) -> None:
+    def _walk_once(self) -> bool:
+        """Read some keys or members; return False if they must be read again, only some of them."""
         position, findings, doubtful = self._position, dict(self._findings), [*self._doubtful]
         is_done = _WALKS[position.phase](self)
+        self._collect()
         if len(self._findings) > len(findings) + self._limit and self._count > self._limit:
             self._count, self._position, self._findings = self._limit, position, findings
             self._doubtful = doubtful
-        elif is_done:
+            return False
+        if is_done:
             self._enter_next()
+        return True
 
     @property
     def _phases(self) -> list[str]:
@@ -526,6 +550,8 @@ class _Walk:
                 self._enter(following.get(position.phase, self._phases[0]))
 
     def _is_late(self) -> bool:
+        if len(self._findings) + self._compared_count >= self._limit:
+            self._collect()
         return self._deadline.is_over or len(self._findings) >= self._limit
 
     def _progress(self) -> Progress:
@@ -567,16 +593,30 @@ class _Walk:
         """Judge records by themselves, and by what the backend says."""
         for record in records:
             self._report(judge(record, self._role))
-        if self._diagnosis.compares_all:
-            for finding in self._compare(records):
-                self._report(finding)
+        if self._diagnosis.compares_all and self._comparison is not None:
+            self._collect()
+            self._compared = self._thread.submit(
+                partial(self._comparison.judge, records, with_blobs=self._with_blobs)
+            )
+            self._compared_count = len(records)
+
+    def _collect(self) -> None:
+        """Wait for what the backend says about the last records, and report it."""
+        if self._compared is None:
+            return
+        compared, self._compared, self._compared_count = self._compared, None, 0
+        for finding in self._count_judged(compared.result()):
+            self._report(finding)
 
     def _compare(self, records: Sequence[Record]) -> Sequence[Finding]:
         """Compare records with what the backend says, and return what is wrong."""
         if self._comparison is None:
             return ()
-        with_blobs = bool(self._diagnosis.repositories)
-        judged = self._comparison.judge(records, with_blobs=with_blobs)
+        self._collect()
+        return self._count_judged(self._comparison.judge(records, with_blobs=self._with_blobs))
+
+    def _count_judged(self, judged: Judged) -> Sequence[Finding]:
+        """Count what was compared and what could not be; return what is wrong."""
         self._doubt(judged.doubtful)
         self._position = replace(
             self._position,
@@ -675,11 +715,13 @@ class _Walk:
 
     def _overrides(self, found: Sequence[OverrideKey]) -> None:
         valid = []
-        for key in found:
-            if _is_name(key.repository) and isinstance(digest_text(key.digest), Digest):
-                valid.append(key)
-            else:
-                self._report(invalid_name_finding(Place.OVERRIDE, key.repository, key.digest))
+        for repository, group in groupby(found, attrgetter("repository")):
+            is_name = _is_name(repository)
+            for key in group:
+                if is_name and isinstance(digest_text(key.digest), Digest):
+                    valid.append(key)
+                else:
+                    self._report(invalid_name_finding(Place.OVERRIDE, repository, key.digest))
         for chunk in _chunks(valid, self._limits.records):
             for key, is_member in zip(chunk, self._walk.are_members(chunk), strict=True):
                 if is_member is False:

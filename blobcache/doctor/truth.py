@@ -99,12 +99,25 @@ class Comparison:
         findings: list[Finding] = []
         doubtful: list[Doubtful] = []
         for record, answer in zip(found, answers, strict=True):
+            if self._agree(record, answer):
+                continue
             for each in self._judge(record, answer, kinds.get(record.digest)):
                 if isinstance(each, Doubtful):
                     doubtful.append(each)
                 elif with_blobs or record.repository is None or each.kind not in _OF_BLOBS:
                     findings.append(each)
         return Judged(findings, doubtful, len(found), incomparable)
+
+    def _agree(self, record: Record, answer: Answer) -> bool:
+        """Whether there is nothing to say: the usual case, in a tenth of the time of `_judge`."""
+        cached = record.global_descriptor
+        return (
+            isinstance(answer, Present)
+            and answer.damage is None
+            and (cached is None or cached.size == answer.descriptor.size)
+            and not (self._deep and record.repository is None)
+            and not _unsafe(record)
+        )
 
     def _judge(
         self, record: Record, answer: Answer, why_absent: Kind | Unknown | None

@@ -6,6 +6,8 @@ thousand keys or members.
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 
 from blobcache.redis import keys
@@ -105,10 +107,18 @@ class RedisKeyWalk:
         """See `KeyWalk.are_members`."""
         if not pairs:
             return []
-        answers = self._server.batch(
-            [("SISMEMBER", keys.members(repository), digest) for repository, digest in pairs]
-        )
-        return [None if is_wrong_type(reply) else reply == 1 for reply in answers]
+        groups = [[*group] for _, group in groupby(pairs, attrgetter("repository"))]
+        questions: list[Command] = [
+            ("SMISMEMBER", keys.members(group[0].repository), *[pair.digest for pair in group])
+            for group in groups
+        ]
+        found: list[bool | None] = []
+        for group, reply in zip(groups, self._server.batch(questions), strict=True):
+            if is_wrong_type(reply):
+                found += [None] * len(group)
+            else:
+                found += [each == 1 for each in cast("list[int]", reply)]
+        return found
 
     def holding(self, repositories: Sequence[bytes], digests: Sequence[Digest]) -> list[Membership]:
         """See `KeyWalk.holding`.
