@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import tracemalloc
 from time import perf_counter, process_time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.bench import ALIAS, Bench
 from benchmarks.results import Figure, Ratio, Section
@@ -25,57 +26,81 @@ WARMED_PER_SECOND = 5_000
 WARM_MEMORY_MB = 200
 """The most memory that a warm may take."""
 
+SWITCHES = 0.5
+"""The most times that a thread of a warm may wait for another one, or for Redis, a descriptor."""
+
+
+class _Run(NamedTuple):
+    links: int
+    seconds: float
+    work: float
+    """Seconds of processor time of the process and of Redis."""
+
+    switches: int
+    """How often a thread had to wait."""
+
 
 def warm(bench: Bench, backend: Backend) -> Section:
     """Warm an empty cache, and then a full one. Both looks are made, without a pause."""
 
-    def once() -> tuple[int, float, float]:
+    def once() -> _Run:
         run = Warm(RedisBlobDescriptorCacheProvider(options=OPTIONS), backend, settle=0)
-        begun, work = perf_counter(), _work(bench)
+        work, switches, begun = _work(bench), _switches(), perf_counter()
         report = run.run()
+        seconds = perf_counter() - begun
         if not report.is_judged:
             raise ValueError(report.counts)
-        return report.links, perf_counter() - begun, _work(bench) - work
+        return _Run(report.links, seconds, _work(bench) - work, _switches() - switches)
 
-    new: list[tuple[int, float, float]] = []
-    known: list[tuple[int, float, float]] = []
+    new: list[_Run] = []
+    known: list[_Run] = []
     for _ in range(bench.scaled(3, 1)):
         bench.client.flushall()
         new.append(once())
         known.append(once())
     bench.client.flushall()
     tracemalloc.start()
-    links, *_ = once()
+    links = once().links
     peak = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
     bench.client.flushall()
     return Section(
         f"truth: a warm of {links:,} links",
         [
-            Figure("a new descriptor", "us", tuple(1e6 * wall / each for each, wall, _ in new)),
+            Figure("a new descriptor", "us", tuple(1e6 * run.seconds / run.links for run in new)),
             Figure(
-                "a new descriptor: work", "us", tuple(1e6 * work / each for each, _, work in new)
+                "a new descriptor: work", "us", tuple(1e6 * run.work / run.links for run in new)
             ),
-            Figure("a known one", "us", tuple(1e6 * wall / each for each, wall, _ in known)),
-            Figure("a known one: work", "us", tuple(1e6 * work / each for each, _, work in known)),
+            Figure("a known one", "us", tuple(1e6 * run.seconds / run.links for run in known)),
+            Figure("a known one: work", "us", tuple(1e6 * run.work / run.links for run in known)),
             Figure("memory of a warm", "MB", (peak,)),
         ],
         [
             Ratio(
                 f"descriptors / {WARMED_PER_SECOND:,} a second",
-                tuple(each / work / WARMED_PER_SECOND for each, _, work in new),
+                tuple(run.links / run.seconds / WARMED_PER_SECOND for run in new),
                 target=1,
                 at_least=True,
+            ),
+            Ratio(
+                f"switches between threads / {SWITCHES} a descriptor",
+                tuple(run.switches / run.links / SWITCHES for run in new),
+                target=1,
             ),
             Ratio(f"memory / {WARM_MEMORY_MB} MB", (peak / WARM_MEMORY_MB,), target=1),
         ],
         [
             (
                 "Work is the processor time of the process and of Redis together: the time that it "
-                "takes on a machine that has nothing else to do."
+                "takes on a machine that has nothing else to do. Both looks are made, without a "
+                "wait between them."
             )
         ],
     )
+
+
+def _switches() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
 
 
 def _work(bench: Bench) -> float:
