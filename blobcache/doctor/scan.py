@@ -447,7 +447,11 @@ class _Walk:
     def run(self) -> Step:
         """Take the step. Its changes in the file are not saved yet."""
         with self._thread:
-            return self._run()
+            try:
+                return self._run()
+            finally:
+                if self._comparison is not None:
+                    self._comparison.stop()  # An interrupt must not wait for a deep look.
 
     def _run(self) -> Step:
         if self._position.phase == "begin":

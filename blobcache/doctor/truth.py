@@ -11,7 +11,8 @@ A digest of an algorithm that no storage uses, such as tarsum, is not judged at 
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from threading import Event
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from blobcache.conf import RegistrySettings
@@ -66,7 +67,10 @@ class Judged(NamedTuple):
 
 
 class Comparison:
-    """Compares records of one registry's cache with its backend. May be used by one thread."""
+    """Compares records of one registry's cache with its backend.
+
+    One thread at a time may use it; another one may `stop` it.
+    """
 
     def __init__(self, provider: BrowsableProvider, backend: Backend, *, deep: int = 0) -> None:
         """`deep` is the percentage of the blobs whose data is read and compared with the digest."""
@@ -76,6 +80,11 @@ class Comparison:
         self._backend = backend
         self._deep = deep
         self._calls = max(1, backend.concurrency)
+        self._stopped = Event()
+
+    def stop(self) -> None:
+        """Let `judge` raise `CancelledError` soon, in whichever thread it runs."""
+        self._stopped.set()
 
     def judge(self, records: Sequence[Record], *, with_blobs: bool = True) -> Judged:
         """Judge records of one scope: the global one, or one repository's with its members.
@@ -139,6 +148,7 @@ class Comparison:
             yield Doubtful(subject, evidence(answer.reason))
 
     def _answer(self, record: Record) -> Answer:
+        self._require_going()
         if record.repository is None:
             return self._backend.stat(_canonical(record))
         return self._backend.stat(record.digest, record.repository)
@@ -193,6 +203,7 @@ class Comparison:
         try:
             with self._backend.open(digest) as file:
                 while chunk := file.read(_CHUNK):
+                    self._require_going()
                     hashed.update(chunk)
         except BlobUnknown:
             return  # it has just been deleted
@@ -204,6 +215,10 @@ class Comparison:
                 "evidence": evidence(f"{answer.evidence} has the content of {hashed.hexdigest()}")
             }
             yield self._finding(Kind.STORAGE_DAMAGE, subject, facts)
+
+    def _require_going(self) -> None:
+        if self._stopped.is_set():
+            raise CancelledError
 
     def _finding(self, kind: Kind, subject: Subject, facts: Facts) -> Finding:
         is_repairable = kind not in REPORT_ONLY_KINDS and self._role == "cache"

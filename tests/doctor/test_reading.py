@@ -12,6 +12,7 @@ from redis import Redis
 
 from blobcache.doctor import contents
 from blobcache.doctor.scan import Diagnosis, Limits
+from blobcache.doctor.truth import Comparison
 from blobcache.findings import Kind
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.redis.walk import RedisKeyWalk
@@ -84,6 +85,38 @@ def test_every_step_ends_with_all_that_it_has_read_judged(world: World) -> None:
         cursor = step.next
     assert set(found) == set(digests)
     assert asked.is_compared
+
+
+def test_an_interrupt_does_not_wait_for_all_looks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `deep` they may take hours."""
+    for number in range(5):
+        world.push("keep", b"%d" % number)
+    looking, stopped = Event(), Event()
+    stat, stop = world.backend.stat, Comparison.stop
+    looks: list[str] = []
+
+    def answer(digest: str, repository: str | None = None) -> Answer:
+        looks.append(digest)
+        looking.set()
+        assert stopped.wait(30)
+        return stat(digest, repository)
+
+    def interrupted(*_: object) -> None:
+        assert looking.wait(30)
+        raise KeyboardInterrupt
+
+    def noted(self: Comparison) -> None:
+        stop(self)
+        stopped.set()
+
+    monkeypatch.setattr(world.backend, "stat", answer)
+    monkeypatch.setattr(RedisKeyWalk, "read_existing", interrupted)
+    monkeypatch.setattr(Comparison, "stop", noted)
+    with pytest.raises(KeyboardInterrupt):
+        diagnosis(world).step(budget=60)
+    assert len(looks) == 1
 
 
 def test_an_error_of_the_backend_is_raised(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
