@@ -81,18 +81,26 @@ class Contents:
         kept = self._names
         if kept is not None and kept.begin == after:
             return kept.last
-        follows = kept is not None and kept.last == after
-        names = kept.items if kept is not None and follows else self._backend.repositories(after)
-        found = next(iter(names), None)
+        self._names = None  # A list that has failed would end here without saying so.
+        if kept is not None and kept.last == after:
+            names = kept.items
+        else:
+            names = iter(self._backend.repositories(after))
+        found = next(names, None)
         self._names = _Kept(after, found, names)
         return found
 
     def step(self, repository: RepositoryName, after: str) -> Page:
         """Look at the next links of a repository."""
-        items, kept = None, self._links
-        if kept is not None and kept.begin == repository and kept.last is not None:
-            items = kept.items if kept.last.position == after else None
-        items = items or iter(self._backend.members(repository, after))
+        kept, self._links = self._links, None
+        if (
+            kept is not None
+            and kept.last
+            and (kept.begin, kept.last.position) == (repository, after)
+        ):
+            items = kept.items
+        else:
+            items = iter(self._backend.members(repository, after))
         links = [*islice(items, _LINKS)]
         uncached = self._uncached(repository, links)
         findings: list[Finding] = []
