@@ -61,7 +61,10 @@ class NameIndex:
         """The Redis that holds the index."""
         self.keys = CatalogKeys.of(registry if self._is_apart else "")
         """The keys of this registry's index."""
-        self._registry = registry
+        self.registry = registry
+        self.max_age = max_age
+        """Seconds after which the index is due, whatever its build takes."""
+
         self._read_only = read_only
         self._builder = IndexBuilder(server, self.server, self.keys, max_age=max_age)
 
@@ -119,7 +122,7 @@ class NameIndex:
     def look_again(self) -> CatalogStatus:
         """See `Catalog.look_again`. One round trip if the index is watched, else five at least."""
         if not self.may_write:
-            raise read_only_error(self._registry, "Its index needs a CATALOG_ALIAS elsewhere.")
+            raise read_only_error(self.registry, "Its index needs a CATALOG_ALIAS elsewhere.")
         status = self.status()
         if status.is_watched and status.complete:
             return status
@@ -169,6 +172,14 @@ class NameIndex:
             self.server.batch(self._index_command(repository).commands())
         except CacheUnavailable:
             _log.warning("The name %s could not be indexed.", repository, exc_info=True)
+
+    def watch_mark(self, moment: float, base: int) -> None:
+        """Note that the index was current at that time, by a watch that began before a build.
+
+        `base` is the serial number of that build: the note counts for it and for later ones.
+        """
+        fields = ("watched_at", repr(moment), "watched_from", str(base))
+        self.server.batch([("HSET", self.keys.state, *fields)], own=True)
 
     def add(self, names: Sequence[bytes]) -> None:
         """Index raw names whose sets exist: one round trip, whatever is built meanwhile.

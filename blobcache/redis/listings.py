@@ -19,6 +19,7 @@ from blobcache.findings import Part
 from blobcache.raw import EXCERPT
 from blobcache.redis import keys, replies
 from blobcache.redis.index import NameIndex
+from blobcache.redis.watching import IndexWatcher
 from blobcache.reference import RepositoryName, name_cursor, raw_name, repository_text
 from blobcache.services.catalog import (
     BlobPage,
@@ -80,6 +81,10 @@ class RedisCatalog:
     def reindex(self, progress: Callable[[CatalogStatus], None] | None = None) -> CatalogStatus:
         """See `Catalog.reindex`."""
         return self.index.reindex(progress)
+
+    def watcher(self) -> IndexWatcher:
+        """See `Catalog.watcher`."""
+        return IndexWatcher(self._server, self.index)
 
     def names(self, after: bytes = b"") -> tuple[list[bytes], bool]:
         """See `Catalog.names`. Two round trips."""

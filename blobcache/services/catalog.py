@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from blobcache.digest import Digest
+    from blobcache.services.watching import Watcher
 
 __all__ = [
     "CHEAP",
@@ -296,6 +297,10 @@ class Catalog(Protocol):
 
         Calls `progress` after each step.
         """
+        ...
+
+    def watcher(self) -> Watcher:
+        """Return what keeps the index current by the events of Redis."""
         ...
 
     def names(self, after: bytes = b"") -> tuple[list[bytes], bool]:

@@ -51,6 +51,7 @@ __all__ = [
     "connection_params",
     "disable_callbacks",
     "encode_decoded",
+    "listening_options",
     "move_slot",
     "node_of_slot",
     "parser_and_socket",
@@ -140,6 +141,19 @@ def connection_limit(pool: Any) -> int:
     """Return how many connections the pool makes at most; 0 if unknown."""
     limit: int = getattr(pool, "max_connections", 0)
     return limit
+
+
+def listening_options(pool: Any) -> dict[str, Any]:
+    """Return the options of a connection that is subscribed: those of the pool, with RESP2.
+
+    There messages are ordinary replies. What needs RESP3 is left out.
+    """
+    options = dict(connection_options(pool) or {})
+    for name in ("retry", "retry_on_timeout", "retry_on_error", "event_dispatcher", "cache"):
+        options.pop(name, None)
+    for name in [name for name in options if "maint" in name or name.startswith("orig_")]:
+        del options[name]
+    return options | {"protocol": 2, "decode_responses": False, "health_check_interval": 0}
 
 
 def takes_pushes_for_replies(client: Any) -> bool:

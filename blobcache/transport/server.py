@@ -15,6 +15,7 @@ methods raise `CacheUnavailable`; but a key of the wrong type is data, and is re
 | both, if scripts are refused | the same between WATCH and EXEC | 2 for each attempt |
 | `Server.scan` | one step through all keys | 1 |
 | `Server.info`, `config`, `identity` | questions about the server itself | 1 a node |
+| `Server.listen`, `hear`, `hear_all`, `still_has` | subscriptions to changes of keys | see there |
 | `Server.refuses_scan`, `refuses_scripts` | what the user may do | 1 |
 
 On a cluster there is one round trip for each node. Below this module: `clients` chooses between
@@ -27,13 +28,16 @@ what the server does not allow; `private` reads what is not public in other libr
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
 from redis.exceptions import AskError, NoPermissionError, NoScriptError, ResponseError
 
 from blobcache.exceptions import CacheUnavailable, CursorInvalid, Reason
 from blobcache.transport import private
 from blobcache.transport.clients import FAILURES, cache_unavailable, handle_for, registry
+from blobcache.transport.events import KeyEvent, Listener, wait_for_events
 from blobcache.transport.packing import (
     DATA_TYPES,
     READS,
@@ -57,6 +61,9 @@ __all__ = ["Server", "scan_position", "scan_progress", "scan_refused_error"]
 _MULTI: Call = (Packed([("MULTI",)]), ())
 _EXEC: Call = (Packed([("EXEC",)]), ())
 _SCRIPTING = ("EVAL", "EVALSHA")
+_PATIENCE = 0.1
+"""Seconds to wait at a time for the answers of connections that are subscribed."""
+
 _ATTEMPTS = 20
 """How often a script's keys are watched, if others change them each time."""
 
@@ -320,6 +327,71 @@ class Server:
         except FAILURES as error:
             raise cache_unavailable(error) from error
         return answers
+
+    def listen(self, events: Sequence[str]) -> list[Listener]:
+        """Subscribe to events of keys on each primary; see `Listener`. Close them at the end.
+
+        Three round trips a node, and a new connection. If the server refuses, the reason of
+        `CacheUnavailable` is `Reason.DENIED`.
+        """
+        client = self._client()
+        listeners: list[Listener] = []
+        try:
+            redis = client.redis
+            if client.is_cluster:
+                private.refresh_slots(redis)
+                nodes = [redis.get_redis_connection(node) for node in redis.get_primaries()]
+            else:
+                nodes = [redis]
+            for node in nodes:
+                listeners.append(Listener(node.connection_pool, events))  # noqa: PERF401 - closed if one fails
+        except FAILURES as error:
+            for listener in listeners:
+                listener.close()
+            raise cache_unavailable(error) from error
+        return listeners
+
+    def hear(self, listeners: Sequence[Listener]) -> list[KeyEvent]:
+        """Return the events that have arrived. Raises `CacheUnavailable` if some may be lost."""
+        try:
+            return [event for listener in listeners for event in listener.receive()]
+        except FAILURES as error:
+            raise cache_unavailable(error) from error
+
+    def hear_all(self, listeners: Sequence[Listener], seconds: float) -> list[KeyEvent]:
+        """Return the events of everything that has happened until now; one round trip a node.
+
+        Raises `CacheUnavailable` if a server does not answer within so many seconds.
+        """
+        token, until = uuid4().hex.encode(), monotonic() + seconds
+        found: list[KeyEvent] = []
+        try:
+            for listener in listeners:
+                listener.ping(token)
+            while left := [each for each in listeners if each.answered != token]:
+                if monotonic() > until:
+                    raise TimeoutError("A server does not answer a connection that is subscribed.")
+                wait_for_events(left, _PATIENCE)
+                found += self.hear(left)
+        except FAILURES as error:
+            raise cache_unavailable(error) from error
+        return found
+
+    def still_has(self, listeners: Sequence[Listener]) -> bool:
+        """Whether these are connected to all primaries that there are now, and to no other server.
+
+        Two round trips a node.
+        """
+        client = self._client()
+        if client.is_cluster:
+            try:
+                private.refresh_slots(client.redis)
+            except FAILURES as error:
+                raise cache_unavailable(error) from error
+            if len(client.redis.get_primaries()) != len(listeners):
+                return False
+        servers = [listener.server for listener in listeners]
+        return not all(servers) or self.identity() == " ".join(sorted(servers))
 
     def identity(self) -> str:
         """Name the server process, or the cluster's: elsewhere a scan's cursor is void.

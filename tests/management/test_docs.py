@@ -17,7 +17,7 @@ from tests.management.running import HELLO, ROOT, Terminal, run, run_line, store
 
 PAGE = (ROOT / "docs" / "command-line.md").read_text()
 SESSIONS = re.findall(r"^```console\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-VOLATILE = ("status", "reindex", "log")
+VOLATILE = ("status", "reindex", "watch", "log")
 """Subcommands whose output has times and versions."""
 
 

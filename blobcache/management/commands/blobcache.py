@@ -34,6 +34,7 @@ from blobcache.management.reindex import Reindex
 from blobcache.management.session import Session
 from blobcache.management.subcommand import EXIT_CODES, Exit, Subcommand, usage_error
 from blobcache.management.warm import Warming
+from blobcache.management.watch import Watch
 from blobcache.management.writing import escaped, give_up_stdout
 from blobcache.raw import quoted
 
@@ -53,6 +54,7 @@ SUBCOMMANDS: tuple[type[Subcommand], ...] = (
     Summary,
     Status,
     Reindex,
+    Watch,
     Check,
     Warming,
     Log,

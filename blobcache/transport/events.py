@@ -1,0 +1,120 @@
+"""Keyspace notifications: what a server says about its keys when they change.
+
+They come over a connection of their own, outside of the pool, since a connection that is subscribed
+can do nothing else. A server says only what it does itself, so there is one for each primary. What
+is said while a connection is broken is lost: a `Listener` never connects again by itself.
+"""
+
+from __future__ import annotations
+
+import selectors
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
+from redis.retry import Retry
+
+from blobcache.transport import private
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["KeyEvent", "Listener", "wait_for_events"]
+
+_MOST = 10_000
+"""Messages that are read at a time."""
+
+_MAX_TEXT = 64
+"""Bytes of a run id or of a token; longer ones are of another program."""
+
+
+class KeyEvent(NamedTuple):
+    """A change of a key."""
+
+    name: str
+    """The event, such as ``sadd``."""
+
+    key: bytes
+
+
+class Listener:
+    """A connection to the primary of a pool that is subscribed to events of its database.
+
+    Raises redis-py's errors, from `__init__` as well: `ResponseError` if the server refuses.
+    """
+
+    def __init__(self, pool: Any, events: Sequence[str]) -> None:
+        options = private.listening_options(pool)
+        database = int(options.get("db") or 0)
+        self._names = {f"__keyevent@{database}__:{event}".encode(): event for event in events}
+        self._connection = pool.connection_class(**options, retry=Retry(NoBackoff(), 0))
+        self.answered = b""
+        """The token of the last ping that was answered."""
+
+        try:
+            self._connection.connect()
+            self.server = self._ask_for_server()
+            """The run id of the server process; empty if it does not say."""
+
+            self._subscribe()
+        except BaseException:
+            self.close()
+            raise
+
+    def _ask_for_server(self) -> str:
+        self._connection.send_command("INFO", "server")
+        try:
+            text = self._read()
+        except ResponseError:
+            return ""
+        for line in bytes(text).splitlines():
+            if line.startswith(b"run_id:"):
+                return line[len(b"run_id:") :][:_MAX_TEXT].decode("ascii", "replace")
+        return ""
+
+    def _subscribe(self) -> None:
+        """Subscribe, and wait until all channels are confirmed."""
+        self._connection.send_command("SUBSCRIBE", *self._names)
+        left = set(self._names)
+        while left:
+            match self._read():
+                case [b"subscribe", bytes(channel), *_]:
+                    left.discard(channel)
+
+    def ping(self, token: bytes) -> None:
+        """Ask for an answer, which comes after all events that the server has sent before."""
+        self._connection.send_command("PING", token)
+
+    def receive(self) -> Iterator[KeyEvent]:
+        """Yield the events that have arrived, some thousands at most. Waits for none."""
+        for _ in range(_MOST):
+            if not self._connection.can_read(0):
+                return
+            match self._read():
+                case [b"message", bytes(channel), bytes(key)] if channel in self._names:
+                    yield KeyEvent(self._names[channel], key)
+                case [b"pong", bytes(token)]:
+                    self.answered = token[:_MAX_TEXT]
+
+    def _read(self) -> Any:
+        return self._connection.read_response(disable_decoding=True)
+
+    def fileno(self) -> int:
+        """Return the number of the socket, for `wait_for_events`."""
+        return int(private.socket_of(self._connection).fileno())
+
+    def close(self) -> None:
+        """Close the connection."""
+        with suppress(Exception):  # whatever is left of a connection that has failed
+            self._connection.disconnect()
+
+
+def wait_for_events(listeners: Sequence[Listener], seconds: float) -> None:
+    """Wait until something arrives, for so many seconds at most."""
+    until = monotonic() + seconds
+    with selectors.DefaultSelector() as selector:
+        for listener in listeners:
+            selector.register(listener.fileno(), selectors.EVENT_READ)
+        selector.select(max(0.0, until - monotonic()))
