@@ -11,6 +11,7 @@ from django.utils.translation import ngettext
 
 from blobcache.admin.base_pages import BlobPageBase
 from blobcache.admin.confirmation import SHOWN, UNCOUNTED, has_grown, shown_number
+from blobcache.admin.index_age import IndexAge
 from blobcache.admin.pages import CURSOR
 from blobcache.admin.rows import Row
 from blobcache.admin.set_descriptor import SetPage
@@ -76,6 +77,7 @@ class BlobPage(BlobPageBase, TruthPageBase):
             holders=holders,
             differing=sum(bool(holder["differs"]) for holder in holders),
             page=page,
+            index=IndexAge.of(self, page.status) if page else None,
             next=self.next_link(page.next, *cursor_scope) if page else None,
             is_manifest=is_version_2 and _is_manifest(row),
             may_be_manifest=is_version_2 and row is not None and row.size is not None,
@@ -228,6 +230,7 @@ class PurgeBlobPage(BlobPageBase):
             row=Row.of(record, self.blob_url) if record else None,
             holders=self.holder_rows(page, record),
             page=page,
+            index=IndexAge.of(self, page.status) if page else None,
             sees_all=self.access.sees_all,
             is_all=is_all,
             shown="" if page is None else str(len(page.holders)) if is_all else UNCOUNTED,

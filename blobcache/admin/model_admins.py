@@ -18,10 +18,11 @@ from blobcache.admin.changes import DJANGO, HistoryPage, respond
 from blobcache.admin.clear_members import ClearMembersPage
 from blobcache.admin.clear_repositories import ClearRepositoriesPage
 from blobcache.admin.consistency import ConsistencyPage
+from blobcache.admin.index_age import RefreshPage
 from blobcache.admin.overview import CardPage, LookUpPage
 from blobcache.admin.pages import Page
 from blobcache.admin.repair import RepairPage
-from blobcache.admin.repositories import RefreshPage, RepositoriesPage
+from blobcache.admin.repositories import RepositoriesPage
 from blobcache.admin.repository import RepositoryPage, SetMemberPage
 from blobcache.conf import PortalSettings
 from blobcache.digest import Digest

@@ -167,7 +167,7 @@ class OverviewPage(Page):
             yield Task("warning", warning)
         if self.access.may_globally("view"):
             yield from self._checks_to_make(last)
-        if not catalog.complete:
+        if not catalog.is_built:
             yield Task(
                 "info",
                 _("The index of repositories is not complete, so lists may lack some."),

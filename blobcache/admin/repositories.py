@@ -9,6 +9,7 @@ from django.http import HttpResponseRedirect
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
+from blobcache.admin.index_age import IndexAge
 from blobcache.admin.pages import COUNTING, KEPT, Page
 from blobcache.admin.repository_list import (
     PARAMETERS,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from blobcache.services.figures import OrderedRepository
 
-__all__ = ["RefreshPage", "RepositoriesPage"]
+__all__ = ["RepositoriesPage"]
 
 
 class RepositoriesPage(Page):
@@ -83,7 +84,7 @@ class RepositoriesPage(Page):
             count_url=self.link(**{COUNTING: "on"})
             if sees_all and listing and self.provider.catalog.may_write
             else "",
-            refresh_catalog_url=self.url(Repository, "refresh"),
+            index=IndexAge.of(self, listing.status) if listing else None,
             check_url=self.url(Repository, "consistency"),
             consistency_url=self.url(Repository, "consistency") if sees_all else "",
             clear_url=may_write and self.url(Repository, "empty"),
@@ -168,37 +169,3 @@ def _orders() -> list[tuple[str, str]]:
         ("-blobs", _("most blobs first")),
         ("blobs", _("fewest blobs first")),
     ]
-
-
-class RefreshPage(Page):
-    """Rebuild the index, one bounded step per request."""
-
-    template = "unavailable.html"
-
-    def is_allowed(self) -> bool:
-        """Users who may view all: their list starts a rebuild itself when it is due."""
-        return self.access.sees_all
-
-    @property
-    def return_url(self) -> str:
-        """The list."""
-        return self.url(Repository, "changelist")
-
-    def get(self) -> HttpResponse:
-        """Redirect to the list."""
-        return HttpResponseRedirect(self.return_url)
-
-    def post(self) -> HttpResponse:
-        """Start a rebuild, or continue the current one."""
-        catalog = self.provider.catalog
-        with self.catch_redis_errors():
-            before = catalog.status()
-            newer_than = before.indexed if before.building else before.begun
-            status = catalog.build_step(catalog.budgets.page, newer_than=newer_than)
-            if status.indexed > newer_than:
-                self.add_message(_("The index is up to date."), messages.SUCCESS)
-            else:
-                self.add_message(
-                    _("The index is being built. Continue until it is finished."), messages.INFO
-                )
-        return HttpResponseRedirect(self.return_url)

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from blobcache.admin.base_pages import MEMBERS_KEPT, RepositoryPageBase
 from blobcache.admin.composition import Composition, compose
 from blobcache.admin.figures import Totals, totals_of
+from blobcache.admin.index_age import IndexAge
 from blobcache.admin.labels import CATEGORIES, label
 from blobcache.admin.member_list import MemberListing, list_members
 from blobcache.admin.member_query import COLUMNS, NONE, PARAMETERS, MemberQuery
@@ -76,6 +77,7 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
         totals = None if is_damaged else self._totals(listing)
         if COUNTING in self.request.GET and (totals is None or totals.progress is None):
             return HttpResponseRedirect(self.request.path + self.link(**{COUNTING: ""}))
+        sharing = None if is_damaged else self._sharing(listing)
         composition = (
             compose(totals.sums.media_types, totals.sums.other_media_types, none=NONE)
             if totals and totals.sums
@@ -101,7 +103,8 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
             refresh_url=self._count_url(totals)
             if totals and totals.progress is not None and COUNTING in self.request.GET
             else "",
-            sharing=None if is_damaged else self._sharing(listing),
+            sharing=sharing,
+            index=self._index_age() if sharing else None,
             composition=composition,
             parts=[
                 {"part": part, "url": part.filter and self.link(type=part.filter)}
@@ -172,7 +175,14 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
         if not listing.count or listing.count > STEP or not self.access.sees_all:
             return None
         with self.catch_redis_errors():
+            self.provider.catalog.build_step()  # as lists do, if that is due
             return self.provider.figures.shared_bytes(self.name)
+        return None
+
+    def _index_age(self) -> IndexAge | None:
+        """How old the index is by which the other repositories are known."""
+        with self.catch_redis_errors():
+            return IndexAge.of(self, self.provider.catalog.status())
         return None
 
     def _anomalies(self, totals: Totals) -> Iterator[dict[str, object]]:

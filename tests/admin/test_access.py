@@ -148,7 +148,7 @@ def test_a_grant_by_name_shows_only_that_repository(login: Login) -> None:
     page = login("granted").get(addresses.repositories()).content.decode()
     assert GRANTED in page
     assert HIDDEN not in page
-    assert "Refresh" not in page
+    assert "Look again" not in page
     assert "Valkey" not in page
 
 

@@ -135,7 +135,7 @@ def test_an_empty_cache_explains_what_to_do(
 ) -> None:
     page = admin.get(addresses.repositories()).content.decode()
     assert "There are no repositories in this cache" in page
-    assert "Refresh" in page
+    assert "Look again" in page
 
 
 def test_corrupt_names_and_keys_are_shown_and_break_nothing(
