@@ -48,7 +48,7 @@ class IndexAge(NamedTuple):
         with page.catch_redis_errors():
             may_refresh = page.access.sees_all and page.provider.catalog.may_write
         url = page.url(Repository, "refresh") if may_refresh and status.may_scan else ""
-        back = page.request.path + page.link()
+        back = f"{page.request.path}{page.link()}".removesuffix("?")
         return cls(status, url, back if len(back) <= _MAX_BACK else page.request.path)
 
     @property
