@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.admin.utils import quote
 from django.urls import reverse
 
-__all__ = ["blob", "blobs", "repositories", "repository"]
+__all__ = ["blob", "blobs", "changes", "repositories", "repository"]
 
 
 def repositories(view: str = "changelist") -> str:
@@ -14,6 +14,10 @@ def repositories(view: str = "changelist") -> str:
 
 def repository(name: str, view: str = "change") -> str:
     return reverse(f"admin:blobcache_repository_{view}", args=[quote(name)])
+
+
+def changes() -> str:
+    return reverse("admin:blobcache_journalentry_changelist")
 
 
 def blobs() -> str:

@@ -28,7 +28,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 @pytest.fixture
 def page() -> str:
-    return reverse("admin:blobcache_journalentry_changelist")
+    return addresses.changes()
 
 
 def entry(number: int, **facts: Any) -> JournalEntry:

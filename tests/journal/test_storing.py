@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ class TestADatabaseThatFails:
 
     def test_that_is_locked(self, counted: dict[str, int], tmp_path: Path) -> None:
         name = str(tmp_path / "db.sqlite3")
-        with sqlite3.connect(name) as other, database(name, timeout=0):
+        with closing(sqlite3.connect(name)) as other, database(name, timeout=0):
             other.execute("CREATE TABLE blobcache_journalentry (id INTEGER)")
             other.commit()
             other.execute("BEGIN EXCLUSIVE")

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin as django_admin
-from django.urls import reverse
 
 from blobcache.api import urls as api_urls
 from blobcache.models import Blob, JournalEntry, Repository
@@ -167,7 +166,7 @@ def _admin() -> Iterator[Ask]:
 
 
 def _changes() -> Iterator[Ask]:
-    page = reverse("admin:blobcache_journalentry_changelist")
+    page = addresses.changes()
     yield _page("journalentry_changelist", page, is_brief=True)
     yield _page("journalentry_changelist", page, "POST")
     queries = ("parts=1", f"digest={SHARED}", "action=purge", *(f"repository={n}" for n in _NAMES))
