@@ -3,9 +3,10 @@
     python -m project.demo [--port 8000] [--data var]
 
 It starts an embedded Valkey, creates the database and a superuser, writes the storage of a registry
-with sample data, fills the cache from it, and serves on the loopback interface. Its files are in
-the data directory; without that directory it starts with new data. Ctrl-C and SIGTERM stop
-everything. `project.registry` serves the same storage with the same Valkey as a registry.
+with sample data, fills the cache from it, and serves on the loopback interface, with granian. Its
+files are in the data directory; without that directory it starts with new data. Ctrl-C and SIGTERM
+stop everything. `project.registry` serves the same storage with the same Valkey as a registry. The
+file `env` in the data directory lets `manage.py` use the same portal, as long as the demo runs.
 
 It uses the variables of `project.settings`. If `BLOBCACHE_REDIS_URL` is not set, the demo uses its
 embedded Valkey. If it is set, the demo writes no storage, and to that server no sample data, and
@@ -17,14 +18,18 @@ and prints it.
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
+import shlex
 import signal
+import socket
 import sys
+import threading
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import django
@@ -33,12 +38,10 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.utils import get_random_secret_key
-from django.core.servers.basehttp import (
-    ThreadedWSGIServer,
-    WSGIRequestHandler,
-    get_internal_wsgi_application,
-)
 from django.utils.crypto import get_random_string
+from granian import Granian
+from granian.constants import Interfaces
+from granian.log import LogLevels
 
 from blobcache.digest import Digest
 from blobcache.exceptions import CacheUnavailable
@@ -48,7 +51,16 @@ from blobcache.reference import RepositoryName
 from blobcache.services import get_browsable
 from blobcache.services.base import BrowsableProvider
 from project import embedded, history, registry, sample
-from project.files import OWNER_ONLY, PORTS, VAR, port_number, read_or_create, say
+from project.files import (
+    OWNER_ONLY,
+    PARENT,
+    PORTS,
+    VAR,
+    port_number,
+    read_or_create,
+    say,
+    write_secret,
+)
 
 __all__ = ["main"]
 
@@ -63,6 +75,15 @@ VALKEY = (
 
 HELLO = Digest("sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")
 """The digest of the five bytes ``hello``."""
+
+OWN_VARIABLES = ("BLOBCACHE_", "DJANGO_")
+"""How the names of the variables begin that the settings read."""
+
+THREADS = 8
+"""How many requests are answered at the same time."""
+
+POLL_SECONDS = 0.05
+"""How long to wait between two looks whether the portal answers."""
 
 _OTHERS = 0o077
 """The mode bits of group and others."""
@@ -94,8 +115,8 @@ def run(port: int, data: Path) -> None:
     """Prepare everything, and serve until an exception stops it."""
     is_ours = not os.environ.get("BLOBCACHE_REDIS_URL")
     with ExitStack() as stack:
-        # Listen first: if the port is in use, this fails before anything else starts.
-        server = stack.enter_context(listening(port))
+        # First: if the port is in use, this fails before anything else starts.
+        port = stack.enter_context(reserved(port))
         stack.enter_context(locked(data))
         set_environment(data, lambda: stack.enter_context(valkey_in(data)).url)
         django.setup()
@@ -114,28 +135,81 @@ def run(port: int, data: Path) -> None:
         except CacheUnavailable as error:
             say(f"{error} ({error.__cause__})")
             example = None
-        url = f"http://{HOST}:{server.server_port}"
+        url = f"http://{HOST}:{port}"
         may_write = not provider.rules.read_only
         examples = requests(f"{url}/api", example, may_write=may_write)
         redis = address_of(os.environ["BLOBCACHE_REDIS_URL"]) + ("" if may_write else ", read only")
-        # Before the welcome text: an interrupt can get lost while this imports so many modules.
-        server.set_app(get_internal_wsgi_application())
-        welcome(url, redis, create_superuser(data), examples)
-        server.serve_forever()
+        account = create_superuser(data)
+        environment = stack.enter_context(environment_in(data))
+        serve(port, lambda: welcome(url, redis, account, examples, environment))
 
 
 @contextmanager
-def listening(port: int) -> Iterator[ThreadedWSGIServer]:
-    """Accept connections to the port within the block; they are answered when the demo serves."""
+def reserved(port: int) -> Iterator[int]:
+    """Keep others from the port within the block; 0 stands for a free one.
+
+    Nobody listens there yet: granian binds another socket to it, which only the same user may.
+    """
     try:
-        server = ThreadedWSGIServer((HOST, port), WSGIRequestHandler)
+        with socket.create_server((HOST, port)) as free:
+            port = free.getsockname()[1]
+        reservation = socket.socket()
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reservation.bind((HOST, port))
     except OSError as error:
         raise DemoError(
-            f"The demo cannot listen on {HOST}:{port}: {error.strerror}. "
+            f"The demo cannot listen on {HOST}:{port}: {os.strerror(error.errno or 0)}. "
             f"Choose another port: make demo PORT={port % PORTS[-1] + 1}"
         ) from error
-    with server:
-        yield server
+    with reservation:
+        yield port
+
+
+def serve(port: int, greet: Callable[[], None]) -> None:
+    """Serve until a signal stops it, and greet when the first request would be answered."""
+    os.environ[PARENT] = str(os.getpid())
+    # A fork would take over open connections and locks of other threads.
+    multiprocessing.set_start_method("spawn", force=True)
+    server = Granian(
+        "project.worker:application",
+        address=HOST,
+        port=port,
+        interface=Interfaces.WSGI,
+        blocking_threads=THREADS,
+        log_level=LogLevels.error,
+        workers_kill_timeout=5,
+    )
+
+    @server.on_startup
+    def stop_on_hangup() -> None:
+        # For granian, it means to replace the worker.
+        signal.signal(signal.SIGHUP, server.signal_handler_interrupt)
+
+    threading.Thread(target=_greet_when_ready, args=(server, port, greet), daemon=True).start()
+    server.serve()
+    raise KeyboardInterrupt
+
+
+def _greet_when_ready(server: Any, port: int, greet: Callable[[], None]) -> None:
+    """Wait until something listens on the port, which the worker does when it is ready."""
+    while not server.main_loop_interrupt.wait(POLL_SECONDS):
+        with socket.socket() as client:
+            if client.connect_ex((HOST, port)) == 0:
+                greet()
+                return
+
+
+@contextmanager
+def environment_in(data: Path) -> Iterator[Path]:
+    """Have a file within the block that sets the variables of this portal in a shell."""
+    path = data / "env"
+    names = [each for each in sorted(os.environ) if each.startswith(OWN_VARIABLES)]
+    lines = [f"export {name}={shlex.quote(os.environ[name])}\n" for name in names]
+    write_secret(path, "".join(lines))
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -237,7 +311,9 @@ def address_of(redis_url: str) -> str:
     return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
 
 
-def welcome(url: str, redis: str, account: Account, examples: Iterable[str]) -> None:
+def welcome(
+    url: str, redis: str, account: Account, examples: Iterable[str], environment: Path
+) -> None:
     """Print the addresses, the credentials and the example requests."""
     say(
         f"""
@@ -255,6 +331,9 @@ From a shell:
     )
     for arguments in examples:
         say(f"  curl -H 'Authorization: Token {account.token}' {arguments}")
+    say("\nmanage.py in another shell, for the same portal:\n")
+    say(f"  . {shlex.quote(str(environment))}")
+    say(f"  {shlex.quote(sys.executable)} manage.py blobcache check")
     say("\nCtrl-C stops the demo.\n")
 
 

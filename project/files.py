@@ -9,11 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkstemp
 
-__all__ = ["PORTS", "VAR", "port_number", "read_or_create", "say", "write_secret"]
+__all__ = ["OWNER_ONLY", "PARENT", "PORTS", "VAR"]
+__all__ += ["port_number", "read_or_create", "say", "write_secret"]
 
 VAR = Path(__file__).parent.parent / "var"
 
 PORTS = range(65_536)
+
+PARENT = "DEMO_PROCESS"
+"""The environment variable with the id of the demo's process."""
 
 OWNER_ONLY = 0o600
 """The mode of the files with secrets."""

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import ECONNREFUSED
 from html.parser import HTMLParser
 from http.client import HTTPResponse
 from http.cookiejar import CookieJar
@@ -19,7 +20,7 @@ from pathlib import Path
 from stat import S_IMODE
 from typing import Any, NamedTuple
 from urllib.error import HTTPError
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode, urljoin, urlsplit
 from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_opener
 
 import pytest
@@ -245,6 +246,56 @@ def test_every_printed_command_works_as_printed(demo: Demo) -> None:
     assert len(demo.curls) == 7
     for line in demo.curls:
         run(line)
+
+
+def test_the_printed_lines_let_manage_py_use_the_same_portal(demo: Demo) -> None:
+    lines = re.findall(r"^  (\. .+|.+ manage\.py .+)$", demo.printed, re.MULTILINE)
+    set_variables, check = lines
+    rest = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    done = subprocess.run(  # noqa: S602 - what the demo prints
+        f"{set_variables} && {check} --quick",
+        shell=True,
+        cwd=ROOT,
+        env=rest,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert " findings, " in done.stdout, "there are some in the sample data"
+
+
+def test_the_file_with_the_variables_is_gone_with_the_demo(first: First, tmp_path: Path) -> None:
+    assert f"  . {first.demo.data}/env\n" in first.demo.printed
+    with running(tmp_path / "var", tmp_path / "log", **DOWN) as demo:
+        assert (demo.data / "env").exists()
+    assert not (demo.data / "env").exists()
+
+
+def test_nothing_is_written_between_the_steps(first: First) -> None:
+    before = first.demo.printed.partition("\n  Admin")[0].split("\n")
+    assert before == ["Writing the storage of a registry ...", "Filling the cache from it ...", ""]
+
+
+def test_requests_are_answered_by_granian(demo: Demo) -> None:
+    """Django's own server takes 44 ms for each request of a kept connection."""
+    with build_opener().open(urljoin(demo.url, "admin/login/")) as page:
+        assert page.headers["Server"] == "granian"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Only Linux tells the worker.")
+def test_a_killed_demo_leaves_nothing_running(tmp_path: Path) -> None:
+    demo = Demo(tmp_path / "var", tmp_path / "log", "--port", "0", **DOWN)
+    wait_until(lambda: "Ctrl-C" in demo.printed, "demo", SECONDS)
+    address = urlsplit(demo.url)
+    demo.process.kill()
+    demo.process.wait(SECONDS)
+
+    def is_refused() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex((address.hostname, address.port)) == ECONNREFUSED
+
+    wait_until(is_refused, "end of the worker", SECONDS)
 
 
 def test_the_api_knows_a_token_a_password_and_a_session(demo: Demo) -> None:
@@ -512,6 +563,9 @@ def test_an_invalid_port_is_reported_in_one_line(
     assert refused.value.code == 2
     assert f"'{port}' is not a port" in capsys.readouterr().err
 
+
+DOWN = {"BLOBCACHE_REDIS_URL": "redis://127.0.0.1:1/0"}
+"""A Redis that is down: so nothing has to be written first."""
 
 GIVEN = "given for this test"
 
