@@ -7,6 +7,8 @@
 #   make test     run the tests, in as many processes as there are cores
 #                 (WORKERS=1; ARGS="-k digest" passes an option to pytest)
 #   make test-browser   run those that need chromium, into tests/browser/screenshots/
+#   make docs     build the site of the documentation in build/docs; warnings are errors
+#   make screenshots   take the pictures in docs/images again, from the demo's data (needs chromium)
 #   make bench    measure, for a quarter of an hour; ARGS="batch --short --json FILE" for less
 #   make lint     ruff: rules and format
 #   make types    mypy, strict
@@ -41,7 +43,7 @@ unexport PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
 # Which interpreter the environment was made with; another one makes it anew.
 MADE_WITH := $(VENV)/made-with-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
-.PHONY: demo registry test test-browser bench lint types fuzz hunt audit bandit pip-audit messages cover mutants clean
+.PHONY: demo registry test test-browser docs screenshots bench lint types fuzz hunt audit bandit pip-audit messages cover mutants clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m project.demo --port $(PORT)
@@ -55,6 +57,12 @@ test: $(VENV)/installed
 
 test-browser: $(VENV)/installed
 	$(BIN)/python -m pytest tests/browser $(ARGS)
+
+docs: $(VENV)/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
+
+screenshots: $(VENV)/installed
+	$(BIN)/python -m tests.browser.pictures $(ARGS)
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -151,6 +151,15 @@ def without_api(session: nox.Session) -> None:
     pytest(session, MINIMAL, *WITH_DJANGO, "tests/services", "tests/doctor", without=OF_THE_API)
 
 
+@nox.session(python=OLDEST)
+def docs(session: nox.Session) -> None:
+    """Build the site of the documentation; warnings are errors."""
+    session.install("-r", "requirements.txt", "-r", "requirements-dev.txt")
+    session.run(
+        "python", "-m", "mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"}
+    )
+
+
 def _is_among(path: str, rooms: tuple[str, ...]) -> bool:
     return any(path == room or path.startswith(f"{room}/") for room in rooms)
 
