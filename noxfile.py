@@ -155,9 +155,7 @@ def without_api(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the site of the documentation; warnings are errors."""
     session.install("-r", "requirements.txt", "-r", "requirements-dev.txt")
-    session.run(
-        "python", "-m", "mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"}
-    )
+    session.run("python", "-m", "mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 def _is_among(path: str, rooms: tuple[str, ...]) -> bool:

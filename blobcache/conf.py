@@ -6,7 +6,7 @@ To add a setting, declare it in `RegistrySettings` or `PortalSettings`, use it, 
 
     python -m blobcache.conf
 
-into its table in the README. The system checks read the same declarations.
+into its table in docs/settings.md. The system checks read the same declarations.
 """
 
 from __future__ import annotations
@@ -315,9 +315,10 @@ PORTAL_DEFAULTS: Mapping[str, object] = {
 
 
 def settings_table(declared: Mapping[str, Setting[object]] = SETTINGS) -> str:
-    """Return one of the README's tables of settings, in Markdown."""
+    """Return one of the tables in docs/settings.md, in Markdown."""
     head = "| setting | default | meaning |\n|---|---|---|\n"
-    return head + "".join(f"{each.row()}\n" for each in declared.values())
+    table = head + "".join(f"{each.row()}\n" for each in declared.values())
+    return table.replace("](docs/", "](")
 
 
 def import_or_error(path: str) -> object:

@@ -1,7 +1,7 @@
 """The declaration of a setting: name, default, valid values and meaning, each written once.
 
 `blobcache.conf` declares the settings with these classes. What reads a setting, what checks it and
-the table in the README all come from its declaration.
+the table in docs/settings.md all come from its declaration.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Setting(Generic[_T_co]):
         is_secret: bool = False,
     ) -> None:
         self.meaning = meaning
-        """What the setting does, with the unit of its values: Markdown for the README."""
+        """What the setting does, with the unit of its values: Markdown for docs/settings.md."""
 
         self.values = values
         self.default = default

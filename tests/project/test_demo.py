@@ -40,7 +40,7 @@ from tests.interop.processes import Server, wait_until
 from tests.servers import commands, in_memory, installed
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "demo.md"
 OURS = ("DJANGO_", "BLOBCACHE_")
 SECONDS = 180
 """How long a demo may take to start or to stop, on a machine with much else to do."""
@@ -460,7 +460,7 @@ def test_a_cache_of_an_earlier_version_is_emptied(
 
 @pytest.fixture(scope="module")
 def registry(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryClient]:
-    """The demo's registry, as README says in "With a registry", on another port."""
+    """The demo's registry, as the page says in "With a registry", on another port."""
     installed("docker-registry")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -489,7 +489,7 @@ def follow(block: str, demo: Demo, registry: RegistryClient, home: Path) -> str:
     return done.stdout + done.stderr
 
 
-def test_a_pull_and_a_push_do_what_the_readme_says(
+def test_a_pull_and_a_push_do_what_the_page_says(
     demo: Demo, registry: RegistryClient, tmp_path: Path
 ) -> None:
     installed("skopeo")
@@ -502,13 +502,13 @@ def test_a_pull_and_a_push_do_what_the_readme_says(
     parts = [image["config"], *image["layers"]]
     assert {each["digest"] for each in pushed} == {each["digest"] for each in parts}
     browser = signed_in(demo, demo.shown("Password"))
-    (address,) = re.findall(r"`http://127.0.0.1:8000/(admin/\S+)`", README.read_text())
+    (address,) = re.findall(r"`http://127.0.0.1:8000/(admin/\S+)`", PAGE.read_text())
     with browser.open(urljoin(demo.url, address)) as page:
         text = page.read().decode()
     assert all(each["digest"] in text for each in pushed)
 
 
-def test_a_collected_blob_does_what_the_readme_says(
+def test_a_collected_blob_does_what_the_page_says(
     demo: Demo, registry: RegistryClient, tmp_path: Path
 ) -> None:
     installed("curl")
@@ -531,8 +531,8 @@ def test_every_image_can_be_pulled(registry: RegistryClient, tmp_path: Path) -> 
 
 
 def blocks_of(heading: str) -> list[str]:
-    """Return the shell commands of a section of the README."""
-    _, _, rest = README.read_text().partition(f"\n### {heading}\n")
+    """Return the shell commands of a section of the page about the demo."""
+    _, _, rest = PAGE.read_text().partition(f"\n## {heading}\n")
     return re.findall(r"^```sh\n(.*?)^```$", rest.partition("\n##")[0], re.DOTALL | re.MULTILINE)
 
 
