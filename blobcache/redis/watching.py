@@ -152,9 +152,11 @@ class IndexWatcher:
         """Write what the events tell of into the index."""
         added: dict[bytes, None] = {}
         removed: dict[bytes, None] = {}
+        heard = 0
         for event in events:
             key = keys.parse(event.key)
             if key is not None and key.kind is KeyKind.MEMBERS:
+                heard += 1
                 names = added if event.name == "sadd" else removed
                 names[keys.repository_in(event.key)] = None
         if added:
@@ -164,7 +166,7 @@ class IndexWatcher:
         told = self._report
         self._report = replace(
             told,
-            events=told.events + len(events),
+            events=told.events + heard,
             added=told.added + len(added),
             removed=told.removed + len(removed),
         )

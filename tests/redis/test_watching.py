@@ -132,6 +132,21 @@ class TestEvents:
             watch.finds("before", *(f"pushed/{number:02}" for number in range(20)))
             assert watch.status.begun == built
 
+    def test_only_events_about_repositories_are_counted(self, default_cache: Redis) -> None:
+        """Those of the index's own keys, for one, are not."""
+        watcher = RedisBlobDescriptorCacheProvider().catalog.watcher()
+        stop, reports = threading.Event(), list[WatchReport]()
+
+        def report(found: WatchReport) -> None:
+            reports.append(found)
+            if found.state is WatchState.WATCHING:
+                stop.set()
+
+        with events(default_cache):
+            watcher.run(stop, report)
+        assert [found.events for found in reports] == [0, 0]
+        assert reports[-1].builds == 1
+
     def test_a_repository_that_is_gone_leaves_the_index(self, told: Redis) -> None:
         for name in ("emptied", "deleted", "unlinked", "stays"):
             told.sadd(f"repository::{name}::blobs", A)
