@@ -151,6 +151,18 @@ class ChangesPage(Page):
             json_url=self.link(**{FORMAT: "ndjson"}),
         )
 
+    def recent(self, limit: int) -> list[dict[str, object]] | None:
+        """The rows of the last changes that the user may see; None if there is no journal."""
+        if not PortalSettings().JOURNAL:
+            return None
+        try:
+            with transaction.atomic(using=router.db_for_read(JournalEntry)):
+                return [self._row(entry) for entry in self._journal(Filters()).page("", limit).rows]
+        except (DatabaseError, InterfaceError):
+            _log.warning("The journal cannot be read.", exc_info=True)
+            self.banners.append(_FAILED)
+            return None
+
     def download(self, kind: str) -> HttpResponseBase:
         """Return the whole list. A list with mistakes is empty."""
         self.require()

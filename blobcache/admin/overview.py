@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from blobcache.admin.blobs import parse_digest
+from blobcache.admin.changes import ChangesPage
 from blobcache.admin.pages import COUNTING, QUERY, Page
 from blobcache.admin.reports import groups
 from blobcache.doctor.last_run import LastRun
@@ -27,7 +28,7 @@ from blobcache.exceptions import (
     DigestInvalid,
     RepositoryNameInvalid,
 )
-from blobcache.models import Blob, Repository
+from blobcache.models import Blob, JournalEntry, Repository
 from blobcache.reference import RepositoryName
 from blobcache.services.figures import Order
 from blobcache.services.metrics import stat_counts
@@ -49,6 +50,9 @@ Level: TypeAlias = Literal["error", "warning", "info"]
 
 _HEAVIEST = 8
 """How many repositories are listed by their size."""
+
+_CHANGES = 8
+"""How many of the last changes are listed."""
 
 _OLD = timedelta(days=7)
 """A check that is older than this should be repeated."""
@@ -97,10 +101,27 @@ class OverviewPage(Page):
             parts = {"is_unsupported": True}
         return {
             **self.card_addresses(),
+            **self._changes(),
             "doctor_url": self.url(Repository, "consistency") if self.access.sees_all else "",
             "banners": self.banners,
             "role": self.settings.ROLE,
             **parts,
+        }
+
+    def _changes(self) -> dict[str, object]:
+        """The last changes, if the admin site has the journal."""
+        site = self.admin.admin_site
+        if not site.is_registered(JournalEntry):
+            return {}
+        page = ChangesPage(site.get_model_admin(JournalEntry), self.request)
+        if not page.is_allowed():
+            return {}
+        rows = page.recent(_CHANGES)
+        self.banners += [each for each in page.banners if each not in self.banners]
+        return {
+            "changes": rows,
+            "changes_url": self.url(JournalEntry, "changelist"),
+            "night_url": self.url(JournalEntry, "changelist", since="24h"),
         }
 
     def card_addresses(self) -> dict[str, str]:
@@ -219,6 +240,10 @@ class CardPage(OverviewPage):
     """
 
     template = "parts/card.html"
+
+    def _changes(self) -> dict[str, object]:
+        """None: the card is short."""
+        return {}
 
     def get(self) -> HttpResponse:
         """Render the card alone."""

@@ -8,16 +8,19 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client, override_settings
 from django.urls import reverse
 from redis import Redis
 
 from blobcache.doctor.last_run import LastRun
 from blobcache.findings import Kind
+from blobcache.models import JournalEntry
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from project import embedded
 from tests.admin import addresses
 from tests.admin.conftest import GRANTED, HIDDEN, LAYER, Login
+from tests.admin.forms import confirm
 from tests.servers import cache_at
 
 OVERVIEW = reverse("admin:app_list", args=["blobcache"])
@@ -113,6 +116,37 @@ def test_the_largest_repositories_come_first(
     table = page.partition('id="bc-heaviest"')[2]
     assert table.index(GRANTED) < table.index(HIDDEN)
     assert f'href="{addresses.repository(GRANTED)}"' in table
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_last_changes_are_those_that_the_user_may_see(
+    admin: Client, login: Login, text: Text
+) -> None:
+    for name in (GRANTED, HIDDEN):
+        confirm(admin, addresses.repository(name, "clear"), {"digest": LAYER})
+    page = text(admin.get(OVERVIEW)).partition('id="bc-changes"')[2]
+    assert page.count("<strong>Cleared</strong>") == 2
+    assert HIDDEN in page
+    assert f'href="{reverse("admin:blobcache_journalentry_changelist")}?since=24h"' in page
+    page = text(login("granted").get(OVERVIEW)).partition('id="bc-changes"')[2]
+    assert page.count("<strong>Cleared</strong>") == 1
+    assert HIDDEN not in page
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_journal_that_is_off_or_broken_is_left_out(
+    admin: Client, text: Text, settings: Any
+) -> None:
+    settings.BLOBCACHE_PORTAL = {"JOURNAL": False}
+    page = text(admin.get(OVERVIEW))
+    assert 'id="bc-changes"' not in page
+    settings.BLOBCACHE_PORTAL = {}
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TABLE {JournalEntry._meta.db_table}")
+    page = text(admin.get(OVERVIEW))
+    assert 'id="bc-changes"' not in page
+    assert page.count("The journal cannot be read") == 1
+    assert "<h2>Memory</h2>" in page
 
 
 def test_others_see_only_what_they_may_view(
