@@ -55,8 +55,8 @@ class Explanation(NamedTuple):
 
 
 _CLEARS = _(
-    "Clears the blob, globally and in the repository where it was found; the next pull or push "
-    "fills it again."
+    "Deletes the blob's global descriptor, once for all repositories that hold it. They keep the "
+    "blob, and the next pull or push fills the descriptor again."
 )
 _SKIPS = _("The client skips the upload because the blob appears to exist.")
 _MISS = _("A cache miss: the registry looks in its storage and fills the cache again.")

@@ -140,6 +140,10 @@ class Finding:
     is_repairable: bool = True
     """Whether a repair would change anything: not if the data lost could not be filled again."""
 
+    is_of_blob: bool = False
+    """Whether it is the blob's global hash that is wrong. Every repository that holds the blob then
+    has a finding too: they are the places of one problem."""
+
     @property
     def severity(self) -> Severity:
         """How bad it is."""
@@ -168,6 +172,13 @@ class Finding:
         """
         return f"{self.kind}/{self.subject}"
 
+    @property
+    def problem(self) -> str:
+        """The id of the problem that it is, or is a place of: the same for all of these."""
+        if not self.is_of_blob:
+            return self.id
+        return f"{self.kind}/{self.subject._replace(place=Place.BLOB, raw_repository=None)}"
+
     @classmethod
     def parse(cls, identity: str) -> Self:
         """Return the finding with that `id`, without facts; raises `ValueError` for other text."""
@@ -188,6 +199,7 @@ class Finding:
             "digest": None if self.digest is None else str(self.digest),
             "facts": dict(self.facts),
             "repairable": self.is_repairable,
+            "problem": self.problem,
         }
 
 

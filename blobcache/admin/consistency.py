@@ -209,7 +209,7 @@ class ConsistencyPage(FindingsPageBase):
             with self.catch_redis_errors():
                 step = self.diagnosis().step(report.cursor)
                 findings = list(filter(self.may_view_finding, step.findings))
-                report, progress = report.plus(findings, step), step.progress
+                report, progress = self._plus(report, findings, step), step.progress
                 if step.next is None:
                     self._note(report, step.progress)
         is_done = report.cursor is None
@@ -223,7 +223,9 @@ class ConsistencyPage(FindingsPageBase):
             last=last,
             last_counts=[
                 {"group": group, "url": self.address(kind=group.kind)}
-                for group in groups(last.counts if last else {})
+                for group in groups(
+                    last.counts if last else {}, places=last.places if last else None
+                )
             ],
             groups=[
                 {
@@ -232,7 +234,10 @@ class ConsistencyPage(FindingsPageBase):
                     "may_repair": self.may_repair_kind(group.kind),
                 }
                 for group in groups(
-                    report.counts, findings if shows_all else (), self.row if shows_all else None
+                    report.counts,
+                    findings if shows_all else (),
+                    self.row if shows_all else None,
+                    report.places,
                 )
             ],
             is_done=is_done,
@@ -253,6 +258,11 @@ class ConsistencyPage(FindingsPageBase):
             else self.address(kind=Kind.UNREFERENCED),
             blobs_url=self.url(Blob, "changelist"),
         )
+
+    def _plus(self, report: Report, findings: Sequence[Finding], step: Step) -> Report:
+        # A user who may not view global descriptors sees their problems in the repositories alone.
+        is_whole = not self.names and self.access.may_globally("view")
+        return report.plus(findings, step, is_whole=is_whole)
 
     def _last(self) -> LastRun | None:
         """What the last check of the whole cache has shown, on the page that is about all of it."""
@@ -298,6 +308,7 @@ class ConsistencyPage(FindingsPageBase):
                 progress.doubtful,
                 progress.uncached,
                 report.counts,
+                report.places,
             ).write(self.provider)
 
     def _list(self, kind: Kind) -> HttpResponse:

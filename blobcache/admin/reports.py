@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from blobcache.doctor.problems import Problems
 from blobcache.exceptions import CursorInvalid
 from blobcache.finding_texts import EXPLANATIONS, SEVERITY_LABELS
 from blobcache.findings import FINDING_KINDS, SEVERITIES, Kind, Severity
@@ -28,12 +29,16 @@ class Report(NamedTuple):
     """Of the next step; None at the end."""
 
     counts: Mapping[Kind, int] = {}
+    """Problems."""
 
     doubtful: int = 0
     """Entries that could not be judged, because the backend did not know."""
 
+    places: Mapping[Kind, int] = {}
+    """Findings of these problems."""
+
     def __str__(self) -> str:
-        return json.dumps([self.cursor, self.counts, self.doubtful], separators=(",", ":"))
+        return json.dumps([*self], separators=(",", ":"))
 
     @classmethod
     def parse(cls, text: str) -> Report:
@@ -41,14 +46,30 @@ class Report(NamedTuple):
         try:
             cursor, counts, *more = json.loads(text)
             doubtful = int(more[0]) if more else 0
-            return cls(cursor, {Kind(kind): int(count) for kind, count in counts.items()}, doubtful)
+            places = more[1] if len(more) > 1 else counts
+            return cls(
+                cursor,
+                {Kind(kind): int(count) for kind, count in counts.items()},
+                doubtful,
+                {Kind(kind): int(count) for kind, count in places.items()},
+            )
         except (ValueError, TypeError, AttributeError):
             raise CursorInvalid("The report comes from another version of the app.") from None
 
-    def plus(self, findings: Iterable[Finding], step: Step) -> Report:
-        """This report and one more step, of whose findings these may be shown."""
-        counts = Counter(self.counts) + Counter(each.kind for each in findings)
-        return Report(step.next, counts, step.progress.doubtful)
+    def plus(self, findings: Iterable[Finding], step: Step, *, is_whole: bool) -> Report:
+        """This report and one more step, of whose findings these may be shown.
+
+        In some repositories a problem that several steps have found is counted in each of them.
+        """
+        found = Problems(is_whole=is_whole)
+        for each in findings:
+            found.add(each)
+        return Report(
+            step.next,
+            found.counts + Counter(self.counts),
+            step.progress.doubtful,
+            found.places + Counter(self.places),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +81,11 @@ class Group:
     severity_label: str
     explanation: Explanation
     count: int
+    """Problems."""
+
+    places: int
+    """Findings of these problems."""
+
     rows: Sequence[Mapping[str, object]]
     """The findings themselves; empty if only their number is known."""
 
@@ -68,10 +94,13 @@ def groups(
     counts: Mapping[Kind, int],
     findings: Sequence[Finding] = (),
     lay_out: Callable[[Finding], Mapping[str, object]] | None = None,
+    places: Mapping[Kind, int] | None = None,
 ) -> list[Group]:
     """Put findings into groups, the worst first."""
+    places = counts if places is None else places
     ordered = sorted(
-        (kind for kind in FINDING_KINDS if counts.get(kind)),
+        # In some steps of a check there are only places of problems that others find.
+        (kind for kind in FINDING_KINDS if counts.get(kind) or places.get(kind)),
         key=lambda kind: list(Severity).index(SEVERITIES[kind]),
     )
     return [
@@ -80,7 +109,8 @@ def groups(
             SEVERITIES[kind],
             str(SEVERITY_LABELS[SEVERITIES[kind]]),
             EXPLANATIONS[kind],
-            counts[kind],
+            counts.get(kind, 0),
+            places.get(kind, 0),
             [lay_out(each) for each in findings if each.kind is kind] if lay_out else (),
         )
         for kind in ordered

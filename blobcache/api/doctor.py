@@ -128,6 +128,10 @@ class FindingSerializer(ResponseSerializer):
     facts = serializers.DictField(help_text="Details for programs, by name.")
     details = serializers.CharField(help_text="The same in a sentence; may be empty.")
     repairable = serializers.BooleanField(help_text="Whether a repair would change anything.")
+    problem = serializers.CharField(
+        help_text="The same for all findings that are one problem in several places: a blob's bad "
+        "descriptor is found globally and in each repository that holds the blob."
+    )
 
     class Meta:
         ref_name = "BlobCacheFinding"

@@ -711,7 +711,11 @@ class LastCheckSerializer(ResponseSerializer):
     uncached = serializers.IntegerField(
         help_text="Links in the storage whose blobs were not cached there."
     )
-    counts = CountsField(help_text="Findings that were left at its end, by kind.")
+    counts = CountsField(help_text="Problems that were left at its end, by kind.")
+    places = CountsField(
+        help_text="Findings of these problems, by kind: one bad descriptor is one problem, and has "
+        "a finding globally and in each repository that holds the blob."
+    )
 
     class Meta:
         ref_name = "BlobCacheLastCheck"

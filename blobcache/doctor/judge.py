@@ -50,6 +50,7 @@ def judge(record: Record, role: Role) -> Finding | None:
         Subject.of_blob(record.repository, record.digest),
         _facts(record),
         is_repairable=role == "cache" or not _could_be_correct(record),
+        is_of_blob=record.is_blob_damaged,
     )
 
 

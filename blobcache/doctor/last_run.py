@@ -45,11 +45,14 @@ class LastRun:
     """Links in the storage whose blobs the cache did not have there."""
 
     counts: Mapping[Kind, int] = field(default_factory=dict)
-    """Findings that were left at the end, by kind; kinds without any are left out."""
+    """Problems that were left at the end, by kind; kinds without any are left out."""
+
+    places: Mapping[Kind, int] = field(default_factory=dict)
+    """Findings of these problems: one bad hash has one in each repository that holds the blob."""
 
     @property
     def errors(self) -> int:
-        """The number of findings that are errors."""
+        """The number of problems that are errors."""
         return sum(
             count for kind, count in self.counts.items() if SEVERITIES[kind] is Severity.ERROR
         )
@@ -65,7 +68,8 @@ class LastRun:
         notes = provider.notes()
         note = notes.read([_NAME])[0] if notes is not None else None
         try:
-            at, is_compared, looked_at, doubtful, uncached, counts = json.loads(note or "")
+            at, is_compared, looked_at, doubtful, uncached, counts, *more = json.loads(note or "")
+            places = more[0] if more else counts
             return cls(
                 datetime.fromtimestamp(at, UTC),
                 bool(is_compared),
@@ -73,6 +77,7 @@ class LastRun:
                 max(0, int(doubtful)),
                 max(0, int(uncached)),
                 {Kind(kind): max(0, int(count)) for kind, count in counts.items()},
+                {Kind(kind): max(0, int(count)) for kind, count in places.items()},
             )
         except (ValueError, TypeError, AttributeError, OverflowError, OSError, RecursionError):
             return None
@@ -82,7 +87,10 @@ class LastRun:
         notes = provider.notes()
         if notes is None:
             return
-        counts = {kind.value: count for kind, count in self.counts.items() if count}
+        counts, places = (
+            {kind.value: count for kind, count in each.items() if count}
+            for each in (self.counts, self.places or self.counts)
+        )
         values = [self.at.timestamp(), self.is_compared, self.looked_at, self.doubtful]
-        text = json.dumps([*values, self.uncached, counts], separators=(",", ":"))
+        text = json.dumps([*values, self.uncached, counts, places], separators=(",", ":"))
         notes.write({_NAME: text}, KEPT)

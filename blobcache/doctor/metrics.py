@@ -2,7 +2,7 @@
 
 | metric | labels |
 |---|---|
-| ``blobcache_check_findings``: findings that were left, 0 included | registry, kind |
+| ``blobcache_check_findings``: problems that were left, 0 included | registry, kind |
 | ``blobcache_check_doubtful``: entries that could not be judged | registry |
 | ``blobcache_check_age_seconds``: time since the check ended | registry |
 | ``blobcache_check_compared``: 1 if the cache was compared with the storage, else 0 | registry |

@@ -3,6 +3,9 @@
 The next pull or push fills deleted data again, if the registry's role is ``cache``; see
 `blobcache.doctor.judge` for what is kept otherwise. Data is only deleted if it is still what was
 read, so a repair never undoes what another client has repaired in the meantime.
+
+If a blob's global hash alone is wrong, only that is deleted, however many repositories hold the
+blob: they still may read it, and miss it until the hash is filled again.
 """
 
 from __future__ import annotations
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
     from blobcache.services.base import BrowsableProvider
 
 __all__ = ["Repair", "repair", "repair_many"]
+
+
+_OF_BLOBS = frozenset({Kind.CORRUPT, Kind.DIGEST_MISMATCH, Kind.SIZE_MISMATCH})
+"""Kinds of a damaged hash."""
 
 
 class Repair(NamedTuple):
@@ -75,7 +82,7 @@ class _Repairer:
             # An override of a member stays: the removal itself checks the membership.
             return _outcome(self._removals.remove_orphan(repository or b"", digest or b""))
         if place is Place.MEMBER:
-            return self._member(RepositoryName((repository or b"").decode()), digest or b"")
+            return self._member(finding, RepositoryName((repository or b"").decode()))
         return self._blob(digest or b"", is_referenced=finding.kind is not Kind.UNREFERENCED)
 
     def _repository(self, raw: bytes) -> Outcome:
@@ -83,16 +90,20 @@ class _Repairer:
             return _outcome(self._removals.remove_wrong_type_set(raw))
         return _outcome(self._removals.remove_invalid_repository(raw))
 
-    def _member(self, repository: RepositoryName, raw: bytes) -> Outcome:
+    def _member(self, finding: Finding, repository: RepositoryName) -> Outcome:
+        raw = finding.subject.raw_digest or b""
         digest = digest_text(raw)
         if not isinstance(digest, Digest):
             return _outcome(self._removals.remove_invalid_member(repository.encode(), raw))
         (record,) = self._walk.read(repository, [digest])
         found = judge(record, self._role) if record.is_member else None
-        if found is None:
+        if found is None or _is_only_a_miss(finding, found):
             return Outcome.HEALED
         if not found.is_repairable:
             return self._kept()
+        if found.is_of_blob:
+            # The repository may read the blob: only what is stored about it is wrong.
+            return _outcome(self._removals.remove_blob_of_member(record))
         return _outcome(self._removals.remove_member(record))
 
     def _blob(self, raw: bytes, *, is_referenced: bool) -> Outcome:
@@ -121,6 +132,15 @@ class _Repairer:
     def _kept(self) -> Outcome:
         self._removals.require_writable()
         return Outcome.KEPT
+
+
+def _is_only_a_miss(finding: Finding, now: Finding) -> bool:
+    """Whether a hash that was wrong has been deleted since: the next pull or push fills it."""
+    return (
+        finding.kind in _OF_BLOBS
+        and now.kind is Kind.DANGLING_MEMBER
+        and now.facts.get("missing") == "descriptor"
+    )
 
 
 def _outcome(is_removed: bool) -> Outcome:  # noqa: FBT001 - its only argument

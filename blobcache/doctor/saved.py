@@ -12,6 +12,7 @@ from blobcache.services.notes import MAX_NOTE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from blobcache.doctor.problems import Problems
     from blobcache.doctor.scan import Diagnosis
 
 __all__ = ["KEPT", "SavedCheck"]
@@ -33,20 +34,32 @@ class SavedCheck:
         )
         self._name = f"check:{sha256(repr(options).encode()).hexdigest()}"
 
-    def read(self) -> tuple[str, dict[Kind, int]]:
-        """Return the cursor to go on from, and the numbers; from the beginning if there is none."""
+    def read(self, found: Problems) -> str:
+        """Return the cursor to go on from, and add the numbers; empty if there is nothing noted."""
         note = self._notes.read([self._name])[0] if self._notes is not None else None
         try:
-            cursor, found = json.loads(note or "")
-            return str(cursor), {Kind(kind): max(0, int(count)) for kind, count in found.items()}
+            cursor, places, *more = json.loads(note or "")
+            both = [
+                {Kind(kind): max(0, int(count)) for kind, count in each.items()}
+                for each in (places, more[0] if more else places)
+            ]
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-            return "", {}
+            return ""
+        found.places.update(both[0])
+        found.counts.update(both[1])
+        return str(cursor)
 
-    def write(self, cursor: str | None, found: Mapping[Kind, int]) -> None:
-        """Note where the check is; None at its end."""
+    def write(
+        self,
+        cursor: str | None,
+        places: Mapping[Kind, int],
+        problems: Mapping[Kind, int] | None = None,
+    ) -> None:
+        """Note where the check is, or None at its end, and what it has found so far."""
         if self._notes is None:
             return
-        text = json.dumps([cursor or "", dict(found)], separators=(",", ":"))
+        found = dict(places), dict(places if problems is None else problems)
+        text = json.dumps([cursor or "", *found], separators=(",", ":"))
         if cursor is None or len(text) > MAX_NOTE:
             text = ""
         self._notes.write({self._name: text}, KEPT)

@@ -284,6 +284,12 @@ class SettledRepair:
             return self._removals.remove_blob(record)
         return self._removals.remove_member(record)
 
+    def _remove_blob(self, record: Record) -> bool:
+        # The size is in the global hash alone.
+        if record.repository is None:
+            return self._removals.remove_blob(record)
+        return self._removals.remove_blob_of_member(record)
+
     def _remove_with_blob(self, record: Record) -> bool:
         if record.repository is None:
             return self._removals.remove_blob(record)
@@ -324,7 +330,7 @@ _REMOVES: dict[Kind, Callable[[SettledRepair, Record], bool]] = {
     Kind.UNLINKED_MEMBER: SettledRepair._remove,  # noqa: SLF001 - the methods of this module
     Kind.MISSING_DATA: SettledRepair._remove_with_blob,  # noqa: SLF001
     Kind.STALE_MANIFEST: SettledRepair._remove,  # noqa: SLF001
-    Kind.SIZE_MISMATCH: SettledRepair._remove_with_blob,  # noqa: SLF001
+    Kind.SIZE_MISMATCH: SettledRepair._remove_blob,  # noqa: SLF001
     Kind.UNSAFE_MEDIA_TYPE: SettledRepair._remove_media_type,  # noqa: SLF001
     Kind.MEDIA_TYPE_DRIFT: SettledRepair._remove_drift,  # noqa: SLF001
 }

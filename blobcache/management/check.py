@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from blobcache.doctor.last_run import LastRun
 from blobcache.doctor.presence import missing
+from blobcache.doctor.problems import Problems, errors_in
 from blobcache.doctor.repair import Repair, repair
 from blobcache.doctor.saved import SavedCheck
 from blobcache.doctor.scan import Diagnosis
@@ -22,7 +23,6 @@ from blobcache.finding_texts import EXPLANATIONS, describe, describe_outcome
 from blobcache.findings import (
     DEFAULT_KINDS,
     FINDING_KINDS,
-    SEVERITIES,
     TRUTH_KINDS,
     Kind,
     Outcome,
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from blobcache.reference import RepositoryName
 
 __all__ = ["Check"]
+
+_REMEMBERED = 100_000
+"""Digests that are kept in memory."""
 
 
 class Check(Subcommand):
@@ -172,9 +175,12 @@ class _Run:
         self._fix = options.fix
         self._explains = options.explain
         self._table: Table[_Row] = session.table(_COLUMNS if self._fix else _COLUMNS[:-1], _json)
-        self._found: Counter[Kind] = Counter()
-        self._solved: Counter[Kind] = Counter()
+        self._found = Problems(is_whole=not diagnosis.repositories)
+        self._solved = Problems(is_whole=not diagnosis.repositories)
         """Findings that are repaired, or have gone by themselves."""
+
+        self._deleted: set[str | None] = set()
+        """Digests whose global hash this check has deleted: who holds them misses it now."""
 
         self._outcomes: Counter[str] = Counter()
         """How many findings had each result, by its text."""
@@ -212,16 +218,17 @@ class _Run:
     @property
     def left(self) -> int:
         """How many findings remain."""
-        return self._found.total() - self._solved.total()
+        return self._found.places.total() - self._solved.places.total()
 
     def check(self, *, resume: bool) -> None:
         """Write the findings, and repair those of the cache alone."""
-        cursor, found = self._saved.read() if resume else ("", {})
-        self._found.update(found)
+        cursor = self._saved.read(self._found) if resume else ""
         with self._session.progress(_("Checking")) as progress, self._table:
             for step in self._diagnosis.run(cursor):
                 for finding in step.findings:
-                    self._found[finding.kind] += 1
+                    if self._is_left_by_repair(finding):
+                        continue
+                    self._found.add(finding)
                     if self._diagnosis.repositories and finding.repository is not None:
                         self.repositories.add(finding.repository)
                     if self.settled is not None and needs_settling(finding):
@@ -238,7 +245,15 @@ class _Run:
                 self._incomparable = now.incomparable
                 progress.update(now.looked_at, now.share)
                 if not self._fix:
-                    self._saved.write(step.next, self._found)
+                    self._saved.write(step.next, self._found.places, self._found.counts)
+
+    def _is_left_by_repair(self, finding: Finding) -> bool:
+        """Whether it only says that a hash is missing which this check has deleted."""
+        return (
+            finding.kind is Kind.DANGLING_MEMBER
+            and finding.facts.get("missing") == "descriptor"
+            and finding.digest in self._deleted
+        )
 
     def repair_settled(self) -> None:
         """Look at what the storage contradicts a second time, and clear it."""
@@ -270,14 +285,17 @@ class _Run:
                 self._looked_at,
                 self.doubtful,
                 self._uncached,
-                self._found - self._solved,
+                self._found.counts - self._solved.counts,
+                self._found.places - self._solved.places,
             )
             run.write(self._diagnosis.provider)
 
     def _write(self, done: Repair) -> None:
         self._outcomes[describe_outcome(done.finding.kind, done.outcome)] += 1
         if done.outcome in {Outcome.REPAIRED, Outcome.HEALED}:
-            self._solved[done.finding.kind] += 1
+            self._solved.add(done.finding)
+            if done.finding.is_of_blob and len(self._deleted) < _REMEMBERED:
+                self._deleted.add(done.finding.digest)
         self.doubtful += done.outcome is Outcome.DOUBTFUL
         self._table.append(_Row(done.finding, done.outcome))
 
@@ -304,14 +322,13 @@ class _Run:
             )
 
     def _sums(self) -> Iterator[str]:
-        count = self._found.total()
-        errors = sum(self._found[kind] for kind in Kind if SEVERITIES[kind] is Severity.ERROR)
+        count = self._found.places.total()
         if count:
-            text = ngettext(
-                "%(count)d finding, %(errors)d of them an error.",
-                "%(count)d findings, %(errors)d of them errors.",
-                count,
-            ) % {"count": count, "errors": errors}
+            text = _("Problems: %(count)d. Errors among them: %(errors)d. Places: %(places)d.") % {
+                "count": self._found.counts.total(),
+                "errors": errors_in(self._found.counts),
+                "places": count,
+            }
             outcomes = self._outcomes.items()
             done = ", ".join(f"{outcome}: {number}" for outcome, number in outcomes)
             yield f"{text} {done}." if self._fix else text

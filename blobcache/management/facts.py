@@ -202,6 +202,7 @@ def _last_check_json(last: LastRun) -> dict[str, object]:
         "doubtful": last.doubtful,
         "uncached": last.uncached,
         "counts": {kind.value: count for kind, count in sorted(last.counts.items())},
+        "places": {kind.value: count for kind, count in sorted(last.places.items())},
     }
 
 

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["RedisRemovals"]
 
 
+_BLOB_ALONE = b"2"
+"""In the place of ``takes_blob``: the hash is deleted, and the repository keeps the blob."""
+
+
 def _hash_reads(found: Sequence[bytes], operands: Sequence[bytes]) -> list[Command]:
     return [("WATCH", *found), ("HMGET", *found, *operands[1:]), ("EXISTS", *found)]
 
@@ -68,6 +72,8 @@ def _remove_member(
     states = fingerprint_of_reply(fields), fingerprint_of_reply(media_type)
     if is_member != 1 or states != (of_blob, of_override):
         return Decision([], 0)
+    if takes_blob == _BLOB_ALONE:
+        return Decision([("UNLINK", blob)], 1)
     writes: list[Command] = [("SREM", members, member), ("UNLINK", override)]
     return Decision([*writes, ("UNLINK", blob)] if takes_blob == b"1" else writes, 1)
 
@@ -103,8 +109,9 @@ if redis.call('SISMEMBER', KEYS[1], member) == 0 then return 0 end
 if state(KEYS[2], unpack(ARGV, 6)) ~= blob or state(KEYS[3], media_type) ~= override then
     return 0
 end
+if takes_blob ~= '0' then redis.call('UNLINK', KEYS[2]) end
+if takes_blob == '2' then return 1 end
 redis.call('SREM', KEYS[1], member)
-if takes_blob == '1' then redis.call('UNLINK', KEYS[2]) end
 redis.call('UNLINK', KEYS[3])
 return 1
 """,
@@ -112,6 +119,7 @@ return 1
 )
 """Remove ARGV[1] from the set, and delete its hash if ARGV[4] is 1, and its override.
 
+If ARGV[4] is 2, delete the hash alone.
 Only if the hash has the fingerprint ARGV[2] and the override ARGV[3]."""
 
 _REMOVE_ORPHAN = Script(
@@ -150,18 +158,37 @@ class RedisRemovals:
         if self._server.is_cluster:
             is_done = self._remove_in_order(all_keys, record, takes_blob=takes_blob)
         else:
-            operands: list[bytes | str] = [
-                record.digest.encode(),
-                fingerprint(record.fields),
-                _fingerprint_of_override(record),
-                str(int(takes_blob)),
-                keys.MEDIA_TYPE,
-                *keys.FIELDS,
-            ]
-            is_done = self._server.script(_REMOVE_MEMBER, all_keys, operands) == 1
+            is_done = self._remove_together(all_keys, record, b"1" if takes_blob else b"0")
         if is_done:
             self._announce(repository, record.digest, record.descriptor)
         return is_done
+
+    def remove_blob_of_member(self, record: Record) -> bool:
+        """See `Removals.remove_blob_of_member`. One round trip; on a cluster two."""
+        self.require_writable()
+        repository = (record.repository or "").encode()
+        members, blob = keys.members(repository), keys.blob(record.digest)
+        if self._server.is_cluster:
+            (is_member,) = self._server.batch([("SISMEMBER", members, record.digest)])
+            operands = [fingerprint(record.fields), *keys.FIELDS]
+            is_done = is_member == 1 and self._server.script(_REMOVE_HASH, [blob], operands) == 1
+        else:
+            all_keys = [members, blob, keys.override(repository, record.digest)]
+            is_done = self._remove_together(all_keys, record, _BLOB_ALONE)
+        if is_done:
+            self._announce(None, record.digest, record.global_descriptor)
+        return is_done
+
+    def _remove_together(self, all_keys: list[bytes], record: Record, takes_blob: bytes) -> bool:
+        operands: list[bytes | str] = [
+            record.digest.encode(),
+            fingerprint(record.fields),
+            _fingerprint_of_override(record),
+            takes_blob,
+            keys.MEDIA_TYPE,
+            *keys.FIELDS,
+        ]
+        return self._server.script(_REMOVE_MEMBER, all_keys, operands) == 1
 
     def _remove_in_order(self, all_keys: list[bytes], record: Record, *, takes_blob: bool) -> bool:
         members, blob, override = all_keys

@@ -235,6 +235,13 @@ class Removals(Protocol):
         """
         ...
 
+    def remove_blob_of_member(self, record: Record) -> bool:
+        """Delete the hash of a member's blob; the repository keeps the blob.
+
+        Nothing is deleted if the blob is not a member any more.
+        """
+        ...
+
     def remove_blob(self, record: Record) -> bool:
         """Delete a blob's hash with all its fields."""
         ...

@@ -15,6 +15,7 @@ from redis import Redis
 
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
+from blobcache.exceptions import BlobUnknown
 from blobcache.findings import Finding, Kind, Place, Subject
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
@@ -95,7 +96,9 @@ def test_a_long_check_continues_by_itself(
     assert "The check is complete" in page
     # The report has the counts, and its address can be shared: it does not check again.
     counts = re.findall(r'class="bc-figure[^"]*">(\d+)<', page)
-    assert counts == ["3", "1"]
+    # One wrong size is one problem in three places.
+    assert counts == ["1", "1"]
+    assert "in 3 places" in page
 
 
 def test_the_findings_of_one_kind_are_listed(
@@ -126,9 +129,12 @@ def test_a_repair_is_confirmed_done_and_recorded(
     response = admin.post(REPAIR, data | {"confirmed": "yes"}, follow=True)
     assert "Repaired 1 finding." in text(response)
     assert response.redirect_chain[0][0].startswith(CHECK + "?repository=")
-    assert LAYER not in damaged.catalog.members(GRANTED).members
-    assert LogEntry.objects.filter(object_id=GRANTED).count() == 1
-    assert LAYER in text(admin.get(addresses.repository(GRANTED, "history")))
+    # The global hash alone was wrong, so the repository still holds the blob.
+    assert LAYER in damaged.catalog.members(GRANTED).members
+    with pytest.raises(BlobUnknown):
+        damaged.stat(LAYER)
+    assert LogEntry.objects.filter(object_id=LAYER).count() == 1
+    assert LAYER in text(admin.get(addresses.blob(LAYER, "history")))
 
 
 def test_a_finding_that_is_already_resolved_is_skipped(
@@ -153,7 +159,9 @@ def test_all_of_a_kind_are_repaired(
     assert "Repaired" in text(response)
     assert "It ends too early" not in text(admin.get(CHECK))
     for name in (GRANTED, HIDDEN):
-        assert LAYER not in damaged.catalog.members(name).members
+        assert LAYER in damaged.catalog.members(name).members
+    with pytest.raises(BlobUnknown):
+        damaged.stat(LAYER)
 
 
 def test_a_user_who_may_only_view_sees_findings_but_no_repair(

@@ -96,6 +96,7 @@ def test_a_check_shows_what_the_storage_contradicts(world: World, superuser: API
         "repository": "team/app",
         "digest": identity.rpartition("/")[2],
         "repairable": True,
+        "problem": identity,
     }
 
 
@@ -225,6 +226,7 @@ def test_the_last_check_of_the_whole_cache_is_kept(world: World, superuser: APIC
         "doubtful": 0,
         "uncached": 0,
         "counts": {"unlinked-member": 1},
+        "places": {"unlinked-member": 1},
     }
 
 

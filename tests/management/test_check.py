@@ -7,7 +7,6 @@ import pytest
 from django.test import override_settings
 from redis import Redis
 
-from blobcache.findings import FINDING_KINDS, TRUTH_KINDS
 from tests.doctor.damage import contents, digest, write_blob, write_member
 from tests.management.running import GONE, MEMORY, run
 from tests.servers import cache_at
@@ -44,7 +43,7 @@ def test_each_finding_is_a_row(damaged: Redis) -> None:
         ["error", "size-mismatch", "b", digest(1), "The size is 0."],
         ["info", "husk", "-", digest(2), "Leftover fields: length"],
     ]
-    assert last == ["4 findings, 3 of them errors."]
+    assert last == ["Problems: 2. Errors among them: 1. Places: 4."]
     assert contents(damaged) == before
 
 
@@ -60,6 +59,7 @@ def test_each_finding_is_a_line_of_json_if_asked_for(damaged: Redis) -> None:
         "digest": digest(2),
         "facts": {"left": "length"},
         "repairable": True,
+        "problem": f"husk/blob//{digest(2)}",
     }
 
 
@@ -97,13 +97,42 @@ def test_fixed_findings_are_gone(damaged: Redis) -> None:
     done = run("check", "--fix", "--yes")
     assert done.code == 0
     assert done.out.count("\tRepaired\n") + done.out.count("\tAlready resolved, skipped\n") == 4
-    assert re.search(r"^4 findings, 3 of them errors\. Repaired: \d", done.out, re.MULTILINE)
-    assert run("check", "--kind", *(frozenset(FINDING_KINDS) - TRUTH_KINDS)) == run("check")
+    sums = r"^Problems: 2\. Errors among them: 1\. Places: 4\. Repaired: \d"
+    assert re.search(sums, done.out, re.MULTILINE)
+    # The bad hash is deleted, and the repositories still hold the blob: a miss in each.
     assert set(contents(damaged)) == {
         f"blobs::{digest(3)}".encode(),
         b"repository::a::blobs",
+        f"repository::a::blobs::{digest(1)}".encode(),
         f"repository::a::blobs::{digest(3)}".encode(),
+        b"repository::b::blobs",
+        f"repository::b::blobs::{digest(1)}".encode(),
     }
+    assert damaged.sismember("repository::a::blobs", digest(1))
+    assert damaged.sismember("repository::b::blobs", digest(1))
+    left = run("check", "--json").objects
+    assert {(each["kind"], each["facts"]["missing"]) for each in left} == {
+        ("dangling-member", "descriptor")
+    }
+
+
+def test_one_bad_hash_is_one_problem_however_many_repositories_hold_the_blob(
+    default_cache: Redis,
+) -> None:
+    for name in "abcd":
+        write_member(default_cache, name, digest(1), "no number")
+    done = run("check")
+    assert done.rows[-1] == ["Problems: 1. Errors among them: 1. Places: 5."]
+    some = run("check", "--repository", "a", "b", "c")
+    assert some.rows[-1] == ["Problems: 1. Errors among them: 1. Places: 3."]
+    found = run("check", "--json").objects
+    assert {each["problem"] for each in found} == {f"corrupt/blob//{digest(1)}"}
+    assert len({each["id"] for each in found}) == 5
+    run("check", "--repository", "b", "--fix", "--yes")
+    assert not default_cache.exists(f"blobs::{digest(1)}")
+    assert all(default_cache.sismember(f"repository::{name}::blobs", digest(1)) for name in "abcd")
+    last = run("status", "--json").objects[0]["last_check"]
+    assert (last["counts"], last["places"]) == ({"corrupt": 1}, {"corrupt": 5})
 
 
 def test_what_a_fix_keeps_is_still_a_finding(default_cache: Redis) -> None:

@@ -228,7 +228,8 @@ class TestStatus:
             "looked_at": last.looked_at,
             "doubtful": 0,
             "uncached": 0,
-            "counts": {"husk": 1, "size-mismatch": 2},
+            "counts": {"husk": 1, "size-mismatch": 1},
+            "places": {"husk": 1, "size-mismatch": 2},
         }
         rows = run("status").rows
         assert ["last_check.counts.husk", "1"] in rows

@@ -14,7 +14,7 @@ from blobcache.doctor.repair import repair
 from blobcache.doctor.scan import Diagnosis
 from blobcache.exceptions import BlobUnknown, CacheUnavailable
 from blobcache.figures import store as figures
-from blobcache.findings import Outcome
+from blobcache.findings import Kind, Outcome
 from blobcache.redis import index_build, keys, removals
 from blobcache.redis.clears import CLEAR_GLOBAL, CLEAR_SCOPED
 from blobcache.redis.fills import FILL
@@ -417,6 +417,9 @@ def test_everything_else_works_too(request: pytest.FixtureRequest, kind: str) ->
             Outcome.REPAIRED,
             Outcome.HEALED,
         }
+        (missed,) = [finding for step in Diagnosis(provider).run() for finding in step.findings]
+        assert missed.kind is Kind.DANGLING_MEMBER  # of b, whose hash has been deleted
+        assert repair(provider, missed) is Outcome.REPAIRED
         assert [step.findings for step in Diagnosis(provider).run() if step.findings] == []
         client.set(b"repository::d::blobs", "another type")
         provider.repository_scoped("d").set_descriptor(A, make_descriptor(A))
