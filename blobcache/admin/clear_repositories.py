@@ -17,6 +17,7 @@ from django.utils.translation import ngettext
 from blobcache.admin.base_pages import REPOSITORIES_KEPT
 from blobcache.admin.confirmation import has_grown, shown_number
 from blobcache.admin.pages import CURSOR, Page
+from blobcache.admin.shares import Freed, freed
 from blobcache.cursors import seal, unseal
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, DescriptorCorrupt
@@ -101,8 +102,15 @@ class ClearRepositoriesPage(Page):
             for name, figures in zip(names, self.provider.figures.get_many(names), strict=True):
                 if figures is not None:
                     sizes[name] = figures.sums.bytes
+        sees_all = self.access.sees_all
+        exclusive: Freed | None = None
+        if sees_all:
+            with self.catch_redis_errors():
+                exclusive = freed(self.provider, names)
         rows = [
             {
+                "freed": exclusive.bytes[place] if exclusive else None,
+                "freed_blobs": exclusive.blobs[place] if exclusive else None,
                 "name": name,
                 "url": self.repository_url(name),
                 "blobs": counts[place] if counts else None,
@@ -113,6 +121,7 @@ class ClearRepositoriesPage(Page):
         return self.render(
             title=_("Clear repositories"),
             rows=rows,
+            sees_all=sees_all,
             blobs=sum(filter(None, counts or ())),
             is_counted=counts is not None,
             kept=self.request.POST.get("kept", ""),

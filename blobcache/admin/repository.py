@@ -17,6 +17,7 @@ from blobcache.admin.member_query import COLUMNS, NONE, PARAMETERS, MemberQuery
 from blobcache.admin.pages import COUNTING, KEPT, NUMBER
 from blobcache.admin.rows import Row
 from blobcache.admin.set_descriptor import SetPage
+from blobcache.admin.shares import shares_of
 from blobcache.admin.sorting import Column, ColumnHead, column_heads, orders
 from blobcache.admin.truth import TRUTH, TruthPageBase
 from blobcache.exceptions import DescriptorCorrupt
@@ -26,6 +27,7 @@ from blobcache.models import Repository
 from blobcache.parsing import whole_number
 from blobcache.raw import quoted
 from blobcache.services.catalog import STEP
+from blobcache.services.figures import SharesStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,9 +35,12 @@ if TYPE_CHECKING:
     from django.http import HttpResponse
 
     from blobcache.services.base import BlobDescriptorService
-    from blobcache.services.figures import Sharing
 
 __all__ = ["RepositoryPage", "SetMemberPage"]
+
+
+SHARING = "shares"
+"""The value of `COUNTING` while the page finds out what the repository holds alone."""
 
 
 class RepositoryPage(RepositoryPageBase, TruthPageBase):
@@ -75,9 +80,11 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
         stored = self.stored(listing.records)
         may_write = not self.settings.READ_ONLY
         totals = None if is_damaged else self._totals(listing)
-        if COUNTING in self.request.GET and (totals is None or totals.progress is None):
-            return HttpResponseRedirect(self.request.path + self.link(**{COUNTING: ""}))
-        sharing = None if is_damaged else self._sharing(listing)
+        shares = SharesStatus(None, None) if is_damaged else self._shares(totals)
+        counting = self.request.GET.get(COUNTING, "")
+        if counting and not self._is_calculating(totals, shares):
+            following = SHARING if counting != SHARING and self._may_share(totals) else ""
+            return HttpResponseRedirect(self.request.path + self.link(**{COUNTING: following}))
         composition = (
             compose(totals.sums.media_types, totals.sums.other_media_types, none=NONE)
             if totals and totals.sums
@@ -100,11 +107,17 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
             count_url=self._count_url(totals) if totals else "",
             share=round(100 * (totals.progress or 0)) if totals else None,
             stop_url=self.link(**{COUNTING: ""}),
-            refresh_url=self._count_url(totals)
-            if totals and totals.progress is not None and COUNTING in self.request.GET
-            else "",
-            sharing=sharing,
-            index=self._index_age() if sharing else None,
+            refresh_url=self.link(**{COUNTING: counting}) if counting else "",
+            shares=shares.shares,
+            index=self._index_age() if shares.shares else None,
+            largest=[
+                {"digest": digest, "url": self.blob_url(digest), "size": size}
+                for digest, size in (shares.shares.largest if shares.shares else ())
+            ],
+            is_sharing=counting == SHARING,
+            sharing_share=round(100 * (shares.progress or 0)),
+            share_url=self.link(**{COUNTING: SHARING}) if self._may_share(totals) else "",
+            sees_all=self.access.sees_all,
             composition=composition,
             parts=[
                 {"part": part, "url": part.filter and self.link(type=part.filter)}
@@ -159,7 +172,7 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
                 self.provider,
                 self.name,
                 count,
-                is_asked=COUNTING in self.request.GET,
+                is_asked=self.request.GET.get(COUNTING, SHARING) != SHARING,
                 sort_limit=self.settings.ADMIN_SORT_LIMIT,
             )
         return None
@@ -170,14 +183,32 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
             return ""
         return self.link(**{COUNTING: "on"})
 
-    def _sharing(self, listing: MemberListing) -> Sharing | None:
-        """Shared bytes; only for small repositories, and for users who may view all others."""
-        if not listing.count or listing.count > STEP or not self.access.sees_all:
-            return None
+    def _shares(self, totals: Totals | None) -> SharesStatus:
+        """What the repository holds alone; only for users who may view all the others.
+
+        Another repository that the user may not view may hold the same blobs. A sum without it
+        would be wrong, and a correct one would reveal it.
+        """
+        if totals is None or not self.access.sees_all:
+            return SharesStatus(None, None)
         with self.catch_redis_errors():
-            self.provider.catalog.build_step()  # as lists do, if that is due
-            return self.provider.figures.shared_bytes(self.name)
-        return None
+            is_asked = self.request.GET.get(COUNTING) == SHARING
+            return shares_of(self.provider, self.name, totals.count, is_asked=is_asked)
+        return SharesStatus(None, None)
+
+    def _may_share(self, totals: Totals | None) -> bool:
+        """Whether what the repository holds alone can be found out in several steps."""
+        return (
+            totals is not None
+            and totals.count > 0
+            and self.access.sees_all
+            and self.provider.catalog.may_write
+        )
+
+    def _is_calculating(self, totals: Totals | None, shares: SharesStatus) -> bool:
+        if self.request.GET.get(COUNTING) == SHARING:
+            return shares.progress is not None
+        return totals is not None and totals.progress is not None
 
     def _index_age(self) -> IndexAge | None:
         """How old the index is by which the other repositories are known."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from blobcache.digest import Digest
     from blobcache.doctor.last_run import LastRun
     from blobcache.services.catalog import CatalogStatus, Holder, RepositoryEntry
-    from blobcache.services.figures import Figures, Sums
+    from blobcache.services.figures import Figures, Shares, SharesStatus, Sums
     from blobcache.services.records import Record
     from blobcache.services.status import ServerStatus
 
@@ -609,10 +609,57 @@ class SummaryPart:
 
     kept: Figures | None
 
+    shares: SharesStatus | None = None
+    """None if the user may not view every repository."""
+
+    @property
+    def exclusive(self) -> Shares | None:
+        """What the repository holds alone."""
+        return self.shares.shares if self.shares else None
+
+    @property
+    def exclusive_progress(self) -> float | None:
+        """How far the walk is that finds that out."""
+        return self.shares.progress if self.shares else None
+
     @property
     def complete(self) -> bool:
         """Whether no part follows."""
         return self.next is None
+
+
+class SizedDigestSerializer(ResponseSerializer):
+    """A blob and its size."""
+
+    digest = serializers.CharField()
+    size = serializers.IntegerField(help_text="Bytes.")
+
+    class Meta:
+        ref_name = "BlobCacheSizedDigest"
+
+    def represent(self, instance: tuple[str, int]) -> dict[str, Any]:
+        """Return both."""
+        digest, size = instance
+        return {"digest": digest, "size": size}
+
+
+class SharesSerializer(ResponseSerializer):
+    """What a repository holds alone: clearing it would free that."""
+
+    blobs = serializers.IntegerField(source="exclusive_blobs")
+    bytes = serializers.IntegerField(source="exclusive_bytes")
+    shared_blobs = serializers.IntegerField(help_text="Blobs that other repositories hold too.")
+    shared_bytes = serializers.IntegerField()
+    as_of = TimeField(
+        source="counted_at", help_text="When the comparison with the other repositories began."
+    )
+    age = serializers.FloatField(help_text="Seconds since then.")
+    largest = SizedDigestSerializer(
+        many=True, help_text="The largest of the blobs that nobody else holds, a hundred at most."
+    )
+
+    class Meta:
+        ref_name = "BlobCacheExclusive"
 
 
 class SummarySerializer(SumsSerializer):
@@ -624,6 +671,16 @@ class SummarySerializer(SumsSerializer):
     next = serializers.URLField(allow_null=True, help_text="The address of the next part.")
     kept = FiguresSerializer(
         allow_null=True, help_text="Stored figures; null if they were never calculated."
+    )
+    exclusive = SharesSerializer(
+        allow_null=True,
+        help_text="What no other repository holds; null until that is found out, and for users who "
+        "may not view every repository.",
+    )
+    exclusive_progress = serializers.FloatField(
+        allow_null=True,
+        help_text="How far the walk is that finds that out, from 0 to 1; null if there is none. "
+        "Each request continues it.",
     )
 
     class Meta:

@@ -38,6 +38,7 @@ from blobcache.api.pagination import (
 from blobcache.api.parameters import choice, flag, flag_parameter
 from blobcache.api.schema import Parameter, described
 from blobcache.api.views import LIST, STAT, WRITE, RegistryView
+from blobcache.conf import RegistrySettings
 from blobcache.descriptor import Descriptor
 from blobcache.digest import MAX_LENGTH, Digest
 from blobcache.exceptions import (
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
     from blobcache.api.permissions import Rule
     from blobcache.services.base import BlobDescriptorService
+    from blobcache.services.figures import SharesStatus
 
     Tables = ClassVar[Mapping[str, Any]]
 
@@ -511,8 +513,24 @@ class RepositoryViewSet(RegistryViewSet):
         store = self.browsable.figures
         summary, kept = store.summarize(name, cursor), store.get(name).figures
         following = scope.link(request, summary.next)
-        part = serializers.SummaryPart(summary.count, summary.sums, following, kept)
+        shares = self._shares(name) if not cursor else None
+        part = serializers.SummaryPart(summary.count, summary.sums, following, kept, shares)
         return Response(self.get_response_serializer(part).data)
+
+    def _shares(self, name: str) -> SharesStatus | None:
+        """What the repository holds alone, after a step if that is not known, or too old.
+
+        A hidden repository may hold the same blobs: a sum without it would be wrong, and a correct
+        one would reveal it. So only users who may view every repository get it.
+        """
+        if not self.access.sees_all:
+            return None
+        store = self.browsable.figures
+        status = store.shares(name)
+        max_age = RegistrySettings(self.registry).CATALOG_MAX_AGE
+        if status.shares is not None and status.progress is None and status.shares.age < max_age:
+            return status
+        return store.share_step(name)
 
 
 class RepositoryBlobViewSet(DescriptorViewSet):

@@ -31,7 +31,12 @@ class NameIndex(Protocol):
         ...
 
     def names(
-        self, after: bytes = b"", limit: int = STEP, *, visible: Visible = ALL
+        self,
+        after: bytes = b"",
+        limit: int = STEP,
+        prefix: str = "",
+        *,
+        visible: Visible = ALL,
     ) -> tuple[list[bytes], bool]:
         """Return up to `limit` raw names after a name, and whether there are more."""
         ...

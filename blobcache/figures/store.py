@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from blobcache.exceptions import CursorInvalid, DescriptorCorrupt
 from blobcache.figures.ordering import OrderedList
+from blobcache.figures.shares import ShareStore
 from blobcache.figures.sharing import shared_bytes
 from blobcache.figures.sums import RunningSums
 from blobcache.reference import RepositoryName, name_cursor, raw_name, repository_text
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from blobcache.figures.catalog import IndexedCatalog
     from blobcache.services.catalog import Deadline, MemberPage
-    from blobcache.services.figures import OrderedPage, Sharing
+    from blobcache.services.figures import OrderedPage, SharesStatus, Sharing
     from blobcache.services.records import RecordReader
     from blobcache.transport.packing import Command, Reply
     from blobcache.transport.server import Server
@@ -124,6 +125,7 @@ class RedisFigureStore:
         self._catalog = catalog
         self._keys = catalog.index.keys
         self._scoped = repository_scoped
+        self._shares = ShareStore(catalog, repository_scoped, server.identity)
 
     @property
     def may_keep(self) -> bool:
@@ -172,6 +174,14 @@ class RedisFigureStore:
             visible=visible,
         )
         return found.page(cursor, limit)
+
+    def shares(self, scope: str) -> SharesStatus:
+        """See `FigureStore.shares`."""
+        return self._shares.get(scope)
+
+    def share_step(self, scope: str) -> SharesStatus:
+        """See `FigureStore.share_step`."""
+        return self._shares.step(scope)
 
     def shared_bytes(self, repository: str) -> Sharing:
         """See `FigureStore.shared_bytes`."""

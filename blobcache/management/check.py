@@ -303,7 +303,7 @@ class _Run:
         """Write the sums, and what could not be judged."""
         if self._explains:
             for kind in FINDING_KINDS:
-                if self._found[kind]:
+                if self._found.places[kind]:
                     for text in _explained(kind):
                         self._session.say(text)
         for text in self._sums():

@@ -15,7 +15,8 @@ from blobcache.exceptions import CacheUnavailable
 from blobcache.figures.sums import RunningSums
 from blobcache.finding_texts import EXPLANATIONS
 from blobcache.findings import RECORD_KINDS
-from blobcache.management.subcommand import Exit, Subcommand
+from blobcache.management.reindex import require_index
+from blobcache.management.subcommand import Exit, Subcommand, usage_error
 from blobcache.management.writing import Column
 from blobcache.reference import RepositoryName
 from blobcache.services.figures import MediaTypeTotal
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from blobcache.management.session import Session
     from blobcache.services.catalog import CatalogStatus
-    from blobcache.services.figures import Sums
+    from blobcache.services.figures import Shares, Sums
     from blobcache.services.status import ServerStatus
 
 __all__ = ["Status", "Summary"]
@@ -61,8 +62,11 @@ class Summary(Subcommand):
     name = "summary"
     help = "sum up the blobs of a repository"
     description = """\
-Count the blobs of a repository and their bytes, by media type and by state.
-The exit code is 1 if the repository has no blobs."""
+Count the blobs of a repository and their bytes, by media type and by state, and
+those that no other repository in the index holds: clearing the repository
+would free these. A name that ends in a slash stands for all repositories that
+begin with it; then each blob is counted once. The exit code is 1 if there are
+no blobs."""
     example = "manage.py blobcache summary team/app"
 
     _COLUMNS: tuple[Column[MediaTypeTotal], ...] = (
@@ -73,10 +77,16 @@ The exit code is 1 if the repository has no blobs."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the name."""
-        parser.add_argument("name", metavar="NAME", help="the name of a repository")
+        parser.add_argument(
+            "name",
+            metavar="NAME",
+            help="the name of a repository, or of a namespace with a slash behind it, as in team/",
+        )
 
     def run(self, session: Session, options: Namespace) -> Exit:
         """Add up all of its blobs."""
+        if options.name.endswith("/"):
+            return _sum_up_namespace(session, options.name)
         name, store = RepositoryName(options.name), session.browsable.figures
         running = RunningSums()
         count, cursor = 0, ""
@@ -90,6 +100,7 @@ The exit code is 1 if the repository has no blobs."""
                     break
                 cursor = part.next
         sums = running.value()
+        shares = _find_out_shares(session, name) if count else None
         if session.as_json:
             kept = store.get(name).figures
             facts: dict[str, object] = {"name": name, "count": count, "counted": sums.blobs}
@@ -99,9 +110,11 @@ The exit code is 1 if the repository has no blobs."""
                 "counted_at": _time(kept.counted_at),
                 **_sums_json(kept.sums),
             }
+            facts["exclusive"] = _shares_json(shares)
             _write_object(session, facts)
         else:
             rows = [_Fact(_("Blobs"), sums.blobs), _Fact(_("Bytes"), sums.bytes)]
+            rows += _shares_rows(shares)
             rows += [
                 _Fact(str(EXPLANATIONS[kind].label), sums.states[kind])
                 for kind in RECORD_KINDS
@@ -114,6 +127,60 @@ The exit code is 1 if the repository has no blobs."""
                 session.say("")
             session.table(self._COLUMNS, MediaTypeTotal._asdict).add([*sums.media_types, *rest])
         return Exit.OK if count else Exit.NO
+
+
+def _sum_up_namespace(session: Session, scope: str) -> Exit:
+    RepositoryName(scope.removesuffix("/"))
+    if "/" in scope.removesuffix("/"):
+        raise usage_error("A namespace is the first part of a name, such as team/.")
+    shares = _find_out_shares(session, scope)
+    blobs = shares.exclusive_blobs + shares.shared_blobs if shares else None
+    size = shares.exclusive_bytes + shares.shared_bytes if shares else None
+    if session.as_json:
+        facts: dict[str, object] = {"name": scope, "count": blobs, "bytes": size}
+        _write_object(session, facts | {"exclusive": _shares_json(shares)})
+    else:
+        rows = [_Fact(_("Blobs"), blobs), _Fact(_("Bytes"), size), *_shares_rows(shares)]
+        _write_facts(session, rows)
+    if shares is None:
+        return Exit.FAILED
+    return Exit.OK if blobs else Exit.NO
+
+
+def _find_out_shares(session: Session, scope: str) -> Shares | None:
+    """Compare with all other repositories; None if the index cannot be built or kept."""
+    store = session.browsable.figures
+    if not require_index(session, session.browsable):
+        return None
+    with session.progress(_("Comparing with all other repositories")) as progress:
+        number = 0
+        while True:
+            shares, share = store.share_step(scope)
+            if share is None:
+                return shares
+            number += 1
+            progress.update(number, share)
+
+
+def _shares_rows(shares: Shares | None) -> list[_Fact]:
+    if shares is None:
+        return []
+    return [
+        _Fact(_("Blobs that nobody else holds"), shares.exclusive_blobs),
+        _Fact(_("Bytes that nobody else holds"), shares.exclusive_bytes),
+    ]
+
+
+def _shares_json(shares: Shares | None) -> dict[str, object] | None:
+    return shares and {
+        "blobs": shares.exclusive_blobs,
+        "bytes": shares.exclusive_bytes,
+        "shared_blobs": shares.shared_blobs,
+        "shared_bytes": shares.shared_bytes,
+        "as_of": _time(shares.counted_at),
+        "age": round(shares.age, 3),
+        "largest": [{"digest": digest, "size": size} for digest, size in shares.largest],
+    }
 
 
 def _sums_json(sums: Sums) -> dict[str, object]:

@@ -251,6 +251,7 @@ class RedisCatalog:
         besides: str | None = None,
         *,
         any_name: bool = False,
+        among: Callable[[str], bool] | None = None,
     ) -> tuple[set[Digest], bytes | None]:
         """See `Catalog.held_elsewhere`. Two round trips, with ten thousand answers at most."""
         step = self.budgets.step
@@ -260,6 +261,7 @@ class RedisCatalog:
             for name in names
             if (besides is None or name != raw_name(besides))
             and (any_name or isinstance(repository_text(name), RepositoryName))
+            and (among is None or among(repository_text(name)))
         ]
         answers = self._server.batch(
             [("SMISMEMBER", keys.members(name), *digests) for name in asked] if digests else []

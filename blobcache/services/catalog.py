@@ -346,11 +346,13 @@ class Catalog(Protocol):
         besides: str | None = None,
         *,
         any_name: bool = False,
+        among: Callable[[str], bool] | None = None,
     ) -> tuple[set[Digest], bytes | None]:
         """Return which of the digests some repositories after `after` may see.
 
         The second value is the last repository that was asked; None when all that are indexed were
         asked, except `besides`. Takes at most a thousand digests. With `any_name` repositories
-        with invalid names are asked too, although nobody can read what they hold.
+        with invalid names are asked too, although nobody can read what they hold. With `among`
+        only those are asked for whose names it returns true.
         """
         ...

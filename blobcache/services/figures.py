@@ -24,6 +24,8 @@ __all__ = [
     "OrderedPage",
     "OrderedRepository",
     "RefreshStep",
+    "Shares",
+    "SharesStatus",
     "Sharing",
     "Summary",
     "Sums",
@@ -125,6 +127,42 @@ class Sharing(NamedTuple):
         return 100 * self.bytes / self.of if self.of else 0.0
 
 
+class Shares(NamedTuple):
+    """What a repository holds alone, which clearing it would free; and what others hold too."""
+
+    exclusive_blobs: int
+    exclusive_bytes: int
+    shared_blobs: int
+    shared_bytes: int
+
+    counted_at: datetime
+    """When the walk over the other repositories began."""
+
+    largest: Sequence[tuple[str, int]]
+    """The digests and the sizes of the largest of the exclusive blobs, the largest first."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since `counted_at`."""
+        return max(0.0, time() - self.counted_at.timestamp())
+
+    @property
+    def percent(self) -> float:
+        """The shared part of all bytes."""
+        whole = self.exclusive_bytes + self.shared_bytes
+        return 100 * self.shared_bytes / whole if whole else 0.0
+
+
+class SharesStatus(NamedTuple):
+    """What is stored about what a repository holds alone."""
+
+    shares: Shares | None
+    """None if it was never found out."""
+
+    progress: float | None
+    """How far the current walk is, from 0 to 1; None if there is no walk in progress."""
+
+
 class Order(StrEnum):
     """What a list of repositories can be sorted by."""
 
@@ -216,6 +254,23 @@ class FigureStore(Protocol):
 
         Raises `DescriptorCorrupt` if the repository's key is not a set. A member that the set shows
         twice is counted once within a call, but perhaps again in another call.
+        """
+        ...
+
+    def shares(self, scope: str) -> SharesStatus:
+        """Return what is stored about what a repository holds alone.
+
+        `scope` is the name of a repository, or of a namespace with a slash behind it, such as
+        ``team/``: all repositories whose names begin with it, and ``team`` itself.
+        """
+        ...
+
+    def share_step(self, scope: str) -> SharesStatus:
+        """Start or continue the walk that finds that out, and return what is stored afterwards.
+
+        Without a complete index there is no result. Raises `DescriptorCorrupt` if the repository's
+        key is not a set. Where nothing can be stored, a walk that needs more than one step has no
+        result. After a failover the walk starts again.
         """
         ...
 

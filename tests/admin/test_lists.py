@@ -168,15 +168,69 @@ def test_the_page_shows_the_media_types_of_the_repository(
     assert "OCI layer, gzip" in page
     assert "<title" in page
     assert "OCI config: 50% of the blobs, 0% of the bytes" in page
-    assert "100 % </p>" in page or "100 %</p>" in page  # HIDDEN holds the layer too
-    assert "of the bytes are in other repositories too" in page
+    assert "1 blob that no other repository holds" in page  # HIDDEN holds the layer too
 
 
 def test_shared_bytes_are_shown_only_to_users_who_may_view_all(
     filled: RedisBlobDescriptorCacheProvider, login: Login, text: Text
 ) -> None:
     page = text(login("granted").get(addresses.repository(GRANTED)))
-    assert "in other repositories too" not in page
+    assert "no other repository holds" not in page
+    assert "shown only to users who may view every repository" in page
+
+
+def test_the_page_shows_what_the_repository_holds_alone(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    page = text(admin.get(addresses.repository(GRANTED)))
+    assert "1 blob that no other repository holds" in page
+    assert 'title="1,234 bytes"' in page
+    assert "Shared: 28.6 MB in 1 blob" in page.replace("\xa0", " ")
+    largest = page.partition("The largest blobs that no other repository holds")[2]
+    assert CONFIG in largest.partition("</details>")[0]
+    assert LAYER not in largest.partition("</details>")[0]
+
+
+def test_what_a_large_repository_holds_alone_is_found_out_on_request(
+    big: RedisBlobDescriptorCacheProvider,
+    default_cache: Redis,
+    admin: Client,
+    text: Text,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    default_cache.sadd(f"repository::{BIG}::blobs", *map(blob, range(30, 1500)))
+    url = addresses.repository(BIG)
+    page = text(admin.get(url))
+    assert "Find out what no other repository holds" in page
+    assert "that no other repository holds<" not in page.replace("Find out what no other", "")
+    limit(monkeypatch, sharing=0)
+    address, steps = url + "?count=shares", 0
+    while (response := admin.get(address)).status_code == HTTPStatus.OK:
+        page = text(response)
+        assert "Comparing with all other repositories." in page
+        link = _REFRESH.search(page)
+        assert link is not None
+        address = url + unescape(link[1])
+        steps += 1
+    assert steps > 2
+    page = text(admin.get(url))
+    assert "1,500 blobs that no other repository holds" in page
+    assert "found out just now" in page
+
+
+def test_clearing_shows_what_it_frees_before(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, login: Login, text: Text
+) -> None:
+    data = {"repository": [GRANTED]}
+    page = text(admin.post(addresses.repositories("empty"), data))
+    cells = re.findall(r'data-label="(?:Blobs|Size) only here">(.*?)</td>', page)
+    assert [re.sub(r"<[^>]*>", "", cell).strip().replace("\xa0", " ") for cell in cells] == [
+        "1",
+        "1.2 KB",
+    ]
+    page = text(login("granted").post(addresses.repositories("empty"), data))
+    assert "only here" not in page
+    assert "shown only to users who may view every repository" in page
 
 
 def test_many_media_types_are_shown_together() -> None:

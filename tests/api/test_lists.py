@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 from blobcache import cursors
 from blobcache.descriptor import Descriptor
 from blobcache.services import get_browsable, get_provider
-from tests.api.conftest import ALIAS, APP, DIGEST, OTHER, UNKNOWN
+from tests.api.conftest import ALIAS, APP, DIGEST, OTHER, UNKNOWN, As
 from tests.api.test_bodies import refused
 from tests.budgets import limit
 
@@ -187,6 +187,34 @@ class TestSummary:
         assert (body["complete"], body["next"]) == (True, None)
         assert body["kept"] is None
         assert body["other_media_types"] is None
+
+    def test_tells_what_no_other_repository_holds(
+        self, superuser: APIClient, many: Redis, as_: As, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = "/api/repositories/big/summary/"
+        many.sadd("repository::team/app::blobs", *map(digest, range(3)))
+        assert superuser.get(url).json()["exclusive"] is None  # there is no index yet
+        get_browsable().catalog.reindex()
+        limit(monkeypatch, sharing=0)
+        steps = 0
+        while (body := superuser.get(url).json())["exclusive_progress"] is not None:
+            assert body["exclusive"] is None
+            steps += 1
+        assert steps > 1
+        found = body["exclusive"]
+        assert found.pop("as_of").endswith("Z")
+        assert found.pop("age") < 60
+        assert len(found.pop("largest")) == min(MANY - 3, 100)
+        assert found == {
+            "blobs": MANY - 3,
+            "bytes": 2 * (MANY - 3),
+            "shared_blobs": 3,
+            "shared_bytes": 6,
+        }
+        # Another repository, which the user may not view, may hold the same blobs.
+        body = as_("granted").get("/api/repositories/team/app/summary/").json()
+        assert body["count"] == 3
+        assert (body["exclusive"], body["exclusive_progress"]) == (None, None)
 
     def test_returns_the_stored_figures_of_the_whole(
         self, superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch

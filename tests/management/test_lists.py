@@ -143,6 +143,8 @@ class TestSummary:
         assert done.rows == [
             ["Blobs", "2"],
             ["Bytes", "5"],
+            ["Blobs that nobody else holds", "1"],
+            ["Bytes that nobody else holds", "0"],
             ["OK", "1"],
             ["Wrong size", "1"],
             [""],
@@ -181,7 +183,33 @@ class TestSummary:
             "counted": 2,
             **sums,
             "kept": {"count": 2, **sums},
+            "exclusive": {
+                "blobs": 1,
+                "bytes": 0,
+                "shared_blobs": 1,
+                "shared_bytes": 5,
+                "as_of": found["exclusive"]["as_of"],
+                "age": found["exclusive"]["age"],
+                "largest": [{"digest": digest(1), "size": 0}],
+            },
         }
+
+    def test_a_namespace_is_summed_up_with_each_blob_once(self, default_cache: Redis) -> None:
+        write_sample(default_cache)
+        write_member(default_cache, "other/app", digest(3))
+        done = run("summary", "team/")
+        assert done.rows == [
+            ["Blobs", "2"],
+            ["Bytes", "5"],
+            ["Blobs that nobody else holds", "2"],
+            ["Bytes that nobody else holds", "5"],
+        ]
+        (found,) = run("summary", "team/", "--json").objects
+        assert (found["name"], found["count"], found["bytes"]) == ("team/", 2, 5)
+        assert found["exclusive"]["blobs"] == 2
+        assert run("summary", "nobody/").code == 1
+        assert "the first part of a name" in run("summary", "team/app/").err
+        assert "not a valid repository name" in run("summary", "No Name/").err
 
     def test_a_repository_of_many_parts_is_added_up_to_the_end(self, default_cache: Redis) -> None:
         for number in range(130):

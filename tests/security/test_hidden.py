@@ -55,9 +55,9 @@ def test_no_page_reveals_how_many_bytes_are_shared_with_hidden_repositories(
     settings: LazySettings,
 ) -> None:
     page = addresses.repository("team/app")
-    assert "<h2>Shared</h2>" not in client("setter").get(page).content.decode()
+    assert "<h2>Only here</h2>" not in client("setter").get(page).content.decode()
     settings.BLOBCACHE = {"default": {}}
-    assert "<h2>Shared</h2>" in owner().get(page).content.decode()
+    assert "<h2>Only here</h2>" in owner().get(page).content.decode()
 
 
 @pytest.mark.parametrize("query", ["", "?o=-bytes", "?count=on"])
