@@ -25,6 +25,7 @@ from blobcache.conf import (
     entries,
     import_or_error,
 )
+from blobcache.registry_url import RegistryUrl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,7 +58,25 @@ def check_settings(**_: object) -> list[CheckMessage]:
             )
         ]
     found = [message for name in configured for message in _check_registry(RegistrySettings(name))]
-    return [*found, *_check_notifications(configured)]
+    return [*found, *_check_notifications(configured), *_check_urls(configured)]
+
+
+def _check_urls(configured: Iterable[str]) -> Iterator[CheckMessage]:
+    for name in configured:
+        try:
+            url = RegistrySettings(name).REGISTRY_URL
+        except ImproperlyConfigured:
+            continue  # reported as a wrong value
+        if not isinstance(url, str) or not url:
+            continue
+        try:
+            RegistryUrl.parse(url)
+        except ValueError as error:
+            yield Error(
+                f"REGISTRY_URL of '{name}' cannot be used: {error}.",
+                hint="For example 'https://registry.example.org' or 'http://localhost:5000'.",
+                id="blobcache.E100",
+            )
 
 
 def check_portal(**_: object) -> list[CheckMessage]:

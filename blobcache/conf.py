@@ -237,6 +237,13 @@ class RegistrySettings:
         number("seconds", maximum=300),
         default=5,
     )
+    REGISTRY_URL = Setting(
+        "Where clients reach the registry, such as `https://registry.example.org`: for pull "
+        "commands and links to manifests in the admin. Nothing is sent there.",
+        optional(text("the address of a registry")),
+        default=None,
+        see="docs/admin.md#a-blob",
+    )
     VISIBLE_REPOSITORIES = Setting(
         "Dotted path of a function that takes a user and limits which repositories that user sees.",
         optional(text("the dotted path of a function")),

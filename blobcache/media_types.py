@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from blobcache.descriptor import MAX_MEDIA_TYPE
 
-__all__ = ["OCTET_STREAM", "Category", "Description", "describe", "is_safe"]
+__all__ = ["OCTET_STREAM", "Category", "Description", "describe", "is_manifest", "is_safe"]
 
 OCTET_STREAM = "application/octet-stream"
 """What a registry writes for nearly every blob."""
@@ -139,6 +139,11 @@ def describe(media_type: str | None) -> Description:
     if not essence:
         return _UNSPECIFIED
     return _KNOWN.get(essence) or _layer(essence) or _guess(essence)
+
+
+def is_manifest(media_type: str | None) -> bool:
+    """Whether the type is that of a manifest or an index: what a client can pull by its digest."""
+    return describe(media_type).category in {Category.MANIFEST, Category.INDEX}
 
 
 def is_safe(media_type: str) -> bool:

@@ -112,6 +112,7 @@ WRONG: dict[str, list[object]] = {
     "REGISTRY_VERSION": [None, 0, 1, 4, "2", "2.8", 2.8],
     "PROXY": [None, 0, 1, "no"],
     "NOTIFICATIONS_TOKEN": ["", 1, b"secret"],
+    "REGISTRY_URL": ["", 1, b"https://registry.example.org"],
     "SETTLE": [None, 0, -1, 1.5, "10", True, 3601],
     "WARM_MEDIA_TYPES": [None, 0, 1, "yes"],
     "READ_THROUGH": [None, 0, 1, "yes"],

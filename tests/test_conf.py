@@ -40,6 +40,7 @@ OTHERS: dict[str, object] = {
     "SETTLE": 1,
     "WARM_MEDIA_TYPES": True,
     "NOTIFICATIONS_TOKEN": "secret",
+    "REGISTRY_URL": "https://registry.example.org",
     "READ_THROUGH": True,
     "READ_THROUGH_TTL": 60,
     "BACKEND_TTL": 1,

@@ -28,6 +28,7 @@ FLOORS = [
         "cursors",
         "exports",
         "models",
+        "registry_url",
         "reporting",
         "setting",
         "signals",

@@ -8,7 +8,9 @@ from blobcache.admin import member_query, repository_list
 from blobcache.admin.labels import label
 from blobcache.admin.pages import CURSOR, KEPT, NUMBER, Page
 from blobcache.descriptor import OCTET_STREAM
+from blobcache.media_types import is_manifest
 from blobcache.models import Blob, Repository
+from blobcache.registry_url import RegistryUrl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,12 +97,20 @@ class BlobPageBase(Page):
     ) -> list[dict[str, object]]:
         """The holders as the rows of a table, each with what is stored there if that is known."""
         known = record.global_media_type if record else None
+        registry = RegistryUrl.of(self.settings)
         return [
             {
                 "name": holder.name,
                 "stored": (stored or {}).get(holder.name),
                 "url": self.repository_url(holder.name),
                 "reference": f"{holder.name}@{self.subject}",
+                "pull": registry.pull_command(holder.name, self.subject)
+                if registry and is_manifest(holder.media_type or known)
+                else "",
+                "manifest_url": registry.manifest(holder.name, self.subject)
+                if registry and is_manifest(holder.media_type or known)
+                else "",
+                "raw_url": self.url(Blob, "raw", self.subject, repository=holder.name),
                 "media_type": holder.media_type,
                 "label": label(holder.media_type).text,
                 "differs": known not in (None, OCTET_STREAM)

@@ -21,7 +21,7 @@ from blobcache.exceptions import BlobUnknown
 from blobcache.finding_texts import NOT_CACHED, NOT_IN_CACHE
 from blobcache.findings import Kind
 from blobcache.history import recorded
-from blobcache.media_types import Category, describe
+from blobcache.media_types import is_manifest
 from blobcache.models import Blob
 from blobcache.parsing import whole_number
 from blobcache.services.base import Certainty
@@ -79,7 +79,7 @@ class BlobPage(BlobPageBase, TruthPageBase):
             page=page,
             index=IndexAge.of(self, page.status) if page else None,
             next=self.next_link(page.next, *cursor_scope) if page else None,
-            is_manifest=is_version_2 and _is_manifest(row),
+            is_manifest=is_version_2 and row is not None and is_manifest(row.media_type),
             may_be_manifest=is_version_2 and row is not None and row.size is not None,
             set_url=may_write and self.access.may_set(None) and self.url(Blob, "set", self.subject),
             blob_clear_url=may_write
@@ -90,6 +90,7 @@ class BlobPage(BlobPageBase, TruthPageBase):
             and not is_nowhere
             and self.access.may_purge()
             and self.url(Blob, "purge", self.subject),
+            raw_url=self.url(Blob, "raw", self.subject),
             history_url=self.url(Blob, "history", self.subject),
         )
 
@@ -305,12 +306,6 @@ class PurgeBlobPage(BlobPageBase):
         )
         self.add_message(text % {"shown": shown, "now": now})
         return False
-
-
-def _is_manifest(row: Row | None) -> bool:
-    if row is None or row.size is None:
-        return False
-    return describe(row.media_type).category in {Category.MANIFEST, Category.INDEX}
 
 
 def _fingerprint(record: Record) -> str:

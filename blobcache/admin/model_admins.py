@@ -21,6 +21,7 @@ from blobcache.admin.consistency import ConsistencyPage
 from blobcache.admin.index_age import RefreshPage
 from blobcache.admin.overview import CardPage, LookUpPage
 from blobcache.admin.pages import Page
+from blobcache.admin.raw_keys import RawKeysPage
 from blobcache.admin.repair import RepairPage
 from blobcache.admin.repositories import RepositoriesPage
 from blobcache.admin.repository import RepositoryPage, SetMemberPage
@@ -223,10 +224,11 @@ class BlobAdmin(_CacheAdmin[Digest]):
     """Blobs of the global scope, and their holders."""
 
     def get_page_urls(self) -> list[URLPattern]:
-        """Setting a descriptor and purging a blob."""
+        """Setting a descriptor, purging a blob, and looking at its keys."""
         return [
             self._path("<path:object_id>/set/", "set", self.set_view),
             self._path("<path:object_id>/purge/", "purge", self.purge_view),
+            self._path("<path:object_id>/raw/", "raw", self.raw_view),
         ]
 
     def parse(self, object_id: str) -> Digest:
@@ -270,6 +272,10 @@ class BlobAdmin(_CacheAdmin[Digest]):
     def set_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Set the global descriptor."""
         return self._page(SetBlobPage, request, object_id).respond()
+
+    def raw_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show the blob's keys as they are in Redis."""
+        return self._page(RawKeysPage, request, object_id).respond()
 
     def purge_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Purge the blob."""

@@ -26,6 +26,7 @@ from blobcache.findings import RECORD_KINDS, Kind
 from blobcache.models import Repository
 from blobcache.parsing import whole_number
 from blobcache.raw import quoted
+from blobcache.registry_url import RegistryUrl
 from blobcache.services.catalog import STEP
 from blobcache.services.figures import SharesStatus
 
@@ -77,7 +78,7 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
         except DescriptorCorrupt:
             is_damaged = True
         self._note_missing_page(listing)
-        stored = self.stored(listing.records)
+        stored, registry = self.stored(listing.records), RegistryUrl.of(self.settings)
         may_write = not self.settings.READ_ONLY
         totals = None if is_damaged else self._totals(listing)
         shares = SharesStatus(None, None) if is_damaged else self._shares(totals)
@@ -96,7 +97,9 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
             search=query,
             listing=listing,
             rows=[
-                Row.of(record, self.blob_url, stored.get(record.digest))
+                Row.of(record, self.blob_url, stored.get(record.digest)).in_registry(
+                    registry, self.name
+                )
                 for record in listing.records
             ],
             **self.truth_context(),

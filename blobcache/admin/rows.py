@@ -9,12 +9,14 @@ from blobcache.descriptor import OCTET_STREAM
 from blobcache.digest import Digest
 from blobcache.finding_texts import EXPLANATIONS, NOT_CACHED, Explanation
 from blobcache.findings import Kind
+from blobcache.media_types import is_manifest
 from blobcache.services.records import Fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blobcache.admin.truth import Stored
+    from blobcache.registry_url import RegistryUrl
     from blobcache.services.records import Record
 
 __all__ = ["Row"]
@@ -44,6 +46,21 @@ class Row(NamedTuple):
 
     stored: Stored | None = None
     """What the backend says, if it was asked."""
+
+    pull: str = ""
+    """The command that pulls a manifest, if the registry's address is known."""
+
+    manifest_url: str = ""
+    """The address of the manifest in the registry."""
+
+    def in_registry(self, registry: RegistryUrl | None, name: str) -> Row:
+        """Add how to pull it, if it is a manifest of that repository."""
+        if registry is None or not (self.is_digest and self.label and is_manifest(self.media_type)):
+            return self
+        return self._replace(
+            pull=registry.pull_command(name, self.digest),
+            manifest_url=registry.manifest(name, self.digest),
+        )
 
     @classmethod
     def of(cls, record: Record, url: Callable[[str], str], stored: Stored | None = None) -> Row:

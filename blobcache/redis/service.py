@@ -27,6 +27,7 @@ from blobcache.redis.index import NameIndex
 from blobcache.redis.listings import RedisCatalog
 from blobcache.redis.notes import RedisNotes
 from blobcache.redis.options import RedisOptions
+from blobcache.redis.raw_keys import ReadsRawKeys
 from blobcache.redis.records import read_records, read_replies
 from blobcache.redis.removals import RedisRemovals
 from blobcache.redis.status import server_status
@@ -227,7 +228,7 @@ class RedisService(AddsMany, BaseDescriptorService):
         return self._read_before([*member, fields, *override], digest)
 
 
-class RedisBlobDescriptorCacheProvider(PurgesMany, FillsMisses, RedisService):
+class RedisBlobDescriptorCacheProvider(PurgesMany, FillsMisses, ReadsRawKeys, RedisService):
     """A provider on the Redis, Sentinel or cluster behind an entry of ``CACHES``.
 
     Round trips: one for a stat, a set, a fill or a clear, and one for each chunk of a batch. A set

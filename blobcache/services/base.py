@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from blobcache.services.catalog import Catalog
     from blobcache.services.figures import FigureStore
     from blobcache.services.notes import Notes
+    from blobcache.services.raw_keys import RawKey
     from blobcache.services.records import KeyWalk, Record, Removals
     from blobcache.services.rules import Rules
     from blobcache.services.status import ServerStatus
@@ -262,6 +263,14 @@ class BrowsableProvider(BrowsableService, BlobDescriptorCacheProvider, Protocol)
 
     def notes(self) -> Notes | None:
         """Return the registry's notes; None if nothing may be written beside its index."""
+        ...
+
+    def raw_keys(self, digest: str, repository: str | None = None) -> list[RawKey]:
+        """Return the keys of a blob as they are: its hash, and a repository's set and override.
+
+        Three round trips at most, whatever is in the keys. Raises `DigestInvalid`,
+        `RepositoryNameInvalid` and `CacheUnavailable`.
+        """
         ...
 
     def server_status(self) -> ServerStatus:

@@ -33,7 +33,7 @@ from blobcache.transport.packing import pack
 from blobcache.transport.shapes import check, expect, shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from blobcache.transport.held import Connections
     from blobcache.transport.packing import Command
@@ -212,9 +212,13 @@ def _exchange(
     return answers
 
 
+_KEY_PLACES: Mapping[bytes | str, int] = {"EVAL": 3, "EVALSHA": 3, "MEMORY": 2, "OBJECT": 2}
+"""Where the key is in a command; the second word of all others."""
+
+
 def _key(command: Command) -> bytes | str | int:
     """The key that determines the node: the first one; all others must be in the same slot."""
-    return command[3] if command[0] in {"EVAL", "EVALSHA"} else command[1]
+    return command[_KEY_PLACES.get(command[0], 1)]
 
 
 def _node_of(cluster: Any, slot: int, *, replica: bool) -> Any:

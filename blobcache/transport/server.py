@@ -104,6 +104,16 @@ class Server:
         replies = _raise_server_errors(self._client().send_calls(calls, repeatable=only_reads))
         return _raise_all_errors(replies) if own else replies
 
+    def ask(self, commands: Sequence[Command]) -> list[Reply]:
+        """Run commands that only read: one round trip, on a cluster one a node.
+
+        If the server refuses a command, or its key has another type, the error is the reply.
+        """
+        replies = self._client().send_calls([(Packed(commands), ())], repeatable=True)
+        refused = [each for each in replies if refused_command(each)]
+        _raise_server_errors([each for each in replies if each not in refused])
+        return replies
+
     def run_template(
         self, template: Template, digest: Digest, *, replica: bool = False
     ) -> list[Reply]:

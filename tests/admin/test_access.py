@@ -47,6 +47,7 @@ GET: dict[tuple[str, str], tuple[HTTPStatus, ...]] = {
     ("blob", "delete"): (OK, DENIED, DENIED, DENIED, DENIED),
     ("blob", "set"): (OK, DENIED, DENIED, DENIED, DENIED),
     ("blob", "purge"): (OK, DENIED, DENIED, DENIED, DENIED),
+    ("blob", "raw"): (OK, OK, DENIED, DENIED, DENIED),
 }
 
 POST = {

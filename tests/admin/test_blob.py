@@ -322,3 +322,16 @@ def test_a_purge_does_not_show_hidden_names(
 
 def library(user: object) -> list[str]:
     return ["library/"]
+
+
+def test_a_manifest_can_be_pulled_and_a_layer_cannot(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    filled.repository_scoped(GRANTED).set_descriptor(OTHER, Descriptor(OTHER, 7, MANIFEST_TYPE))
+    with override_settings(BLOBCACHE={"default": {"REGISTRY_URL": "https://reg.example:5000"}}):
+        for url in (addresses.blob(OTHER), addresses.repository(GRANTED)):
+            page = text(admin.get(url))
+            assert page.count(f"<code>docker pull reg.example:5000/{GRANTED}@{OTHER}</code>") == 1
+            assert f'href="https://reg.example:5000/v2/{GRANTED}/manifests/{OTHER}"' in page
+        assert "docker pull" not in text(admin.get(addresses.blob(LAYER)))
+    assert "docker pull" not in text(admin.get(addresses.blob(OTHER)))

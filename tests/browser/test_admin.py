@@ -46,6 +46,7 @@ def pages() -> dict[str, str]:
         "blob-broken": addresses.blob(BROKEN),
         "blob-clear": addresses.blob(LAYER, "delete"),
         "blob-purge": addresses.blob(LAYER, "purge"),
+        "blob-raw": addresses.blob(LAYER, "raw") + "?repository=library/nginx",
     }
 
 

@@ -145,6 +145,7 @@ def _admin() -> Iterator[Ask]:
         page = addresses.repository(name)
         yield _page("repository_change", f"{page}?o=-size&q=sha256")
         yield _page("repository_change", f"{page}?count=on")
+        yield _page("repository_change", f"{page}?count=shares")
         yield _page("repository_change", f"{page}?truth=on")
         yield _page("repository_set", f"{addresses.repository(name, 'set')}?digest={SECRET}")
         selected = {"repository": name}
@@ -157,12 +158,14 @@ def _admin() -> Iterator[Ask]:
     yield _page("blob_add", f"{addresses.blobs()}add/")
     yield _page("blob_add", f"{addresses.blobs()}add/", "POST")
     for digest in _DIGESTS:
-        for view in ("change", "history", "delete", "set", "purge"):
+        for view in ("change", "history", "delete", "set", "purge", "raw"):
             is_brief = digest in _TELLING and view in ("change", "history")
             yield _page(f"blob_{view}", addresses.blob(digest, view), is_brief=is_brief)
             yield _page(f"blob_{view}", addresses.blob(digest, view), "POST")
         is_brief = digest in _TELLING
         yield _page("blob_change", f"{addresses.blob(digest)}?truth=on", is_brief=is_brief)
+        for name in _NAMES:
+            yield _page("blob_raw", f"{addresses.blob(digest, 'raw')}?repository={name}")
 
 
 def _changes() -> Iterator[Ask]:

@@ -85,6 +85,7 @@ ROUTES = {
     "admin:blobcache_blob_add": f"{OURS}/blob/add/",
     "admin:blobcache_blob_set": f"{OURS}/blob/{BLOB}/set/",
     "admin:blobcache_blob_purge": f"{OURS}/blob/{BLOB}/purge/",
+    "admin:blobcache_blob_raw": f"{OURS}/blob/{BLOB}/raw/",
     "admin:blobcache_blob_history": f"{OURS}/blob/{BLOB}/history/",
     "admin:blobcache_blob_delete": f"{OURS}/blob/{BLOB}/delete/",
     "admin:blobcache_blob_change": f"{OURS}/blob/{BLOB}/change/",

@@ -30,6 +30,7 @@ from blobcache.management.facts import Status, Summary
 from blobcache.management.lists import Blobs, Holders, Repositories
 from blobcache.management.log import Log, Prune
 from blobcache.management.purge import Purge
+from blobcache.management.raw_keys import Raw
 from blobcache.management.reindex import Reindex
 from blobcache.management.session import Session
 from blobcache.management.subcommand import EXIT_CODES, Exit, Subcommand, usage_error
@@ -52,6 +53,7 @@ SUBCOMMANDS: tuple[type[Subcommand], ...] = (
     Blobs,
     Holders,
     Summary,
+    Raw,
     Status,
     Reindex,
     Watch,
