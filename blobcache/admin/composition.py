@@ -27,6 +27,9 @@ _SHADES = 3
 
 _FULL = 100
 
+_ALMOST = 99
+"""Percent. More is shown as ``>99``, but for all of it."""
+
 _GAP = 0.7
 """The gap between two segments of a ring, in percent of its circumference."""
 
@@ -44,6 +47,15 @@ class Share(NamedTuple):
 
     offset: str
     """The value of ``stroke-dashoffset``, for a ring that begins at the top."""
+
+    @property
+    def shown(self) -> str:
+        """The percentage without decimals; a small share is not 0, and nearly all is not 100."""
+        if 0 < self.percent < 1:
+            return "<1"
+        if _ALMOST < self.percent < _FULL:
+            return ">99"
+        return f"{self.percent:.0f}"
 
 
 class Part(NamedTuple):
@@ -77,8 +89,8 @@ class Composition(NamedTuple):
             _("%(label)s: %(blobs)s%% of the blobs, %(bytes)s%% of the bytes")
             % {
                 "label": part.label,
-                "blobs": f"{part.blobs.percent:.0f}",
-                "bytes": f"{part.bytes.percent:.0f}",
+                "blobs": part.blobs.shown,
+                "bytes": part.bytes.shown,
             }
             for part in self.parts
         )

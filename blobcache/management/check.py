@@ -106,6 +106,12 @@ least SETTLE seconds later, and not if it is too much: see --max-share."""
         )
         parser.add_argument("--fix", action="store_true", help="repair the findings")
         parser.add_argument(
+            "--fail-on",
+            choices=("error", "info"),
+            default="info",
+            help="the least severe findings for which the exit code is 1 (default: %(default)s)",
+        )
+        parser.add_argument(
             "--yes", action="store_true", help="do not ask; required if nobody can answer"
         )
         parser.add_argument(
@@ -163,7 +169,7 @@ least SETTLE seconds later, and not if it is too much: see --max-share."""
             session.warn(_("There is no repository %(name)s. Is it misspelt?") % {"name": name})
         if run.absent or unjudged or run.doubtful or not run.has_witness:
             return Exit.FAILED
-        return Exit.NO if run.left else Exit.OK
+        return Exit.NO if run.left(errors_only=options.fail_on == "error") else Exit.OK
 
 
 class _Run:
@@ -215,10 +221,10 @@ class _Run:
             )
             self.settled = SettledRepair(diagnosis.provider, diagnosis.backend, safety)
 
-    @property
-    def left(self) -> int:
+    def left(self, *, errors_only: bool) -> int:
         """How many findings remain."""
-        return self._found.places.total() - self._solved.places.total()
+        found = self._found.places - self._solved.places
+        return errors_in(found) if errors_only else found.total()
 
     def check(self, *, resume: bool) -> None:
         """Write the findings, and repair those of the cache alone."""

@@ -335,3 +335,11 @@ def test_a_manifest_can_be_pulled_and_a_layer_cannot(
             assert f'href="https://reg.example:5000/v2/{GRANTED}/manifests/{OTHER}"' in page
         assert "docker pull" not in text(admin.get(addresses.blob(LAYER)))
     assert "docker pull" not in text(admin.get(addresses.blob(OTHER)))
+
+
+def test_the_title_in_the_browser_begins_with_the_digest(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    for view in ("change", "purge", "raw", "delete"):
+        page = text(admin.get(addresses.blob(LAYER, view)))
+        assert f"<title>{LAYER[:19]} | " in page

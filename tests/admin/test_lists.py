@@ -167,7 +167,8 @@ def test_the_page_shows_the_media_types_of_the_repository(
     page = text(admin.get(addresses.repository(GRANTED)))
     assert "OCI layer, gzip" in page
     assert "<title" in page
-    assert "OCI config: 50% of the blobs, 0% of the bytes" in page
+    assert "OCI config: 50% of the blobs, &lt;1% of the bytes" in page
+    assert "OCI layer, gzip: 50% of the blobs, &gt;99% of the bytes" in page
     assert "1 blob that no other repository holds" in page  # HIDDEN holds the layer too
 
 
@@ -437,3 +438,12 @@ def test_a_repository_that_is_not_there_says_so(
     )
     assert "There is no repository misspelt." in page
     assert "No problems found" not in page
+
+
+def test_one_media_type_needs_no_chart(
+    provider: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    provider.repository_scoped("a").set_descriptor(LAYER, Descriptor(LAYER, 1, LAYER_TYPE))
+    page = text(admin.get(addresses.repository("a")))
+    assert "bc-ring" not in page
+    assert "OCI layer, gzip" in page

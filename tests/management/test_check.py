@@ -183,3 +183,15 @@ def test_each_kind_that_was_found_is_explained_on_request(damaged: Redis) -> Non
         assert f"\n  {title}: " in explained
     assert "stale-manifest" not in explained
     assert done.code == plain.code
+
+
+def test_findings_that_are_harmless_need_not_be_a_failure(default_cache: Redis) -> None:
+    write_blob(default_cache, digest(2), "leftover")
+    assert run("check").code == 1
+    assert run("check", "--fail-on", "error").code == 0
+    write_member(default_cache, "a", digest(1), "size 0")
+    assert run("check", "--fail-on", "error").code == 1
+    # The repair leaves a miss in the repository.
+    assert run("check", "--fix", "--yes").code == 0
+    assert run("check", "--fail-on", "error").code == 0
+    assert "invalid choice" in run("check", "--fail-on", "nothing").err
