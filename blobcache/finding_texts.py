@@ -275,7 +275,7 @@ NOT_CACHED = Explanation(
 
 NOT_IN_CACHE = NOT_CACHED._replace(
     label=_("Not in the cache"),
-    meaning=_("The cache has no descriptor of this blob, and no repository holds it."),
+    meaning=_("The cache has no descriptor of this blob, and no repository in the index holds it."),
 )
 """The same, if the whole index shows that no repository holds the blob either."""
 

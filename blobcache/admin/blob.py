@@ -99,7 +99,7 @@ class BlobPage(BlobPageBase, TruthPageBase):
         return (
             page is not None
             and self.access.sees_all
-            and page.status.complete
+            and page.status.is_built
             and not (page.holders or page.next or self.cursor("holders", self.subject))
         )
 
