@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
+from django.urls import reverse
 from playwright.sync_api import Browser, Page, expect
 
 from project.embedded import Server
@@ -73,6 +74,8 @@ def pages() -> dict[str, tuple[str, str]]:
     """The addresses of some pages, and what must be in the heading or right below it."""
     check = addresses.repositories("consistency")
     return {
+        "overview": (reverse("admin:app_list", args=["blobcache"]), "Blob cache"),
+        "changes": (reverse("admin:blobcache_journalentry_changelist"), "Changes"),
         "repositories": (addresses.repositories(), "Repositories"),
         "repository": (addresses.repository(NAME), NAME),
         "repository-set": (addresses.repository(NAME, "set"), NAME),
@@ -97,6 +100,8 @@ def test_pages_name_their_subject_warn_by_colour_fit_and_are_accessible(
         expect(heading.first).to_be_visible()
         examine(portal, page, window, name)
 
+    page.goto(reverse("admin:index"))
+    expect(page.locator(".bc-home")).to_contain_text("Open the overview")
     page.goto(addresses.repository(NAME))
     page.check(".action-select >> nth=0")
     page.get_by_role("button", name="Clear selected…").click()

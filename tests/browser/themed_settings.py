@@ -18,8 +18,11 @@ from tests.settings import MIDDLEWARE as PORTAL_MIDDLEWARE
 
 _theme = os.environ["BLOBCACHE_TEST_THEME"]
 
-# A theme replaces templates of the admin, so it must come first.
-INSTALLED_APPS = [*([] if _theme == "stock" else [_theme]), *PORTAL_APPS]
+# A theme replaces templates of the admin, so it must come before it; and after the app, which adds
+# its card to the theme's first page.
+_first = PORTAL_APPS.index("django.contrib.admin")
+_themes = [] if _theme == "stock" else [_theme]
+INSTALLED_APPS = [*PORTAL_APPS[:_first], *_themes, *PORTAL_APPS[_first:]]
 
 # The themes run inline scripts, and unfold evaluates expressions.
 MIDDLEWARE = [
