@@ -33,6 +33,7 @@ __all__ = [
     "ManifestInvalid",
     "MediaTypeInvalid",
     "OperationUnsupported",
+    "PreconditionFailed",
     "Reason",
     "RepositoryNameInvalid",
     "SizeInvalid",
@@ -151,6 +152,13 @@ class OperationUnsupported(BlobCacheError):
 
     code = "UNSUPPORTED"
     status = 405
+
+
+class PreconditionFailed(BlobCacheError):
+    """A conditional change whose condition does not hold: nothing was written."""
+
+    code = "PRECONDITION_FAILED"
+    status = 412
 
 
 class CatalogUnsupported(BlobCacheError):

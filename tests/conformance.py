@@ -6,7 +6,7 @@ function from `Rules` to an empty provider. The suite sees a provider only throu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -24,6 +24,7 @@ from blobcache.exceptions import (
     DigestUnsupported,
     MediaTypeInvalid,
     OperationUnsupported,
+    PreconditionFailed,
     RepositoryNameInvalid,
 )
 from blobcache.services.base import (
@@ -32,6 +33,7 @@ from blobcache.services.base import (
     Certainty,
     SetResult,
 )
+from blobcache.services.guards import set_guarded
 from blobcache.services.rules import Rules
 
 __all__ = [
@@ -234,6 +236,86 @@ class ProviderConformance:
         assert one.stat(A).media_type == LAYER
         assert two.stat(A).media_type == OTHER
         assert provider.stat(A).media_type == LAYER
+
+    # Conditional sets
+
+    def test_a_guard_is_asked_with_what_the_set_would_replace(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        seen: list[object] = []
+
+        def note(before: Descriptor | None, known: Sequence[Descriptor]) -> None:
+            seen.append((before, list(known)))
+
+        one, two = map(provider.repository_scoped, ("one", "two"))
+        set_guarded(provider, A, make_descriptor(A, 1), note)
+        set_guarded(one, A, make_descriptor(A, 2, LAYER), note)
+        set_guarded(two, A, make_descriptor(A, 3), note)
+        set_guarded(one, A, make_descriptor(A, 4), note)
+        assert seen == [
+            (None, []),
+            (None, [make_descriptor(A, 1)]),
+            (None, [make_descriptor(A, 2)]),
+            (make_descriptor(A, 3, LAYER), [make_descriptor(A, 3)]),
+        ]
+
+    def test_what_a_guard_accepts_is_set_as_without_one(self, make_provider: MakeProvider) -> None:
+        for digest in (A, ALIAS):
+            for name in (None, "team/app"):
+                results = []
+                provider = make_provider(Rules())
+                scope = provider if name is None else provider.repository_scoped(name)
+                for size, media_type in ((1, OCTETS), (2, LAYER)):
+                    provider.purge(A), provider.purge(ALIAS)
+                    scope.set_descriptor(digest, make_descriptor(A, size, media_type))
+                    found = scope.set_descriptor(digest, make_descriptor(A, 7, OTHER))
+                    results.append((found, scope.stat(digest), provider.stat_many([A, ALIAS])))
+                    provider.purge(A), provider.purge(ALIAS)
+                    made = make_descriptor(A, size, media_type)
+                    set_guarded(scope, digest, made, lambda *_: None)
+                    made = make_descriptor(A, 7, OTHER)
+                    found = set_guarded(scope, digest, made, lambda *_: None)
+                    again = (found, scope.stat(digest), provider.stat_many([A, ALIAS]))
+                    assert again == results[-1], (digest, name)
+
+    def test_what_a_guard_refuses_is_not_set(self, scope: BlobDescriptorService) -> None:
+        def refuse(*_: object) -> None:
+            raise PreconditionFailed("no")
+
+        for digest in (A, ALIAS):
+            with pytest.raises(PreconditionFailed):
+                set_guarded(scope, digest, make_descriptor(A), refuse)
+            assert scope.stat_many([A, ALIAS]) == {}
+        scope.set_descriptor(A, make_descriptor(A, 1))
+        for digest in (A, ALIAS):
+            with pytest.raises(PreconditionFailed):
+                set_guarded(scope, digest, make_descriptor(A, 2), refuse)
+            assert scope.stat_many([A, ALIAS]) == {A: make_descriptor(A, 1)}
+
+    def test_a_guard_of_an_alias_sees_the_canonical_digest_too(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        seen: list[object] = []
+        provider.set_descriptor(A, make_descriptor(A, 5))
+        repository = provider.repository_scoped("team/app")
+        for _ in range(2):
+            set_guarded(
+                repository, ALIAS, make_descriptor(A, 6), lambda *given: seen.append(given[1])
+            )
+        assert seen == [[make_descriptor(A, 5)], [make_descriptor(A, 6)] * 2]
+
+    def test_a_conditional_set_refuses_what_a_set_refuses(
+        self, scope: BlobDescriptorService, make_provider: MakeProvider
+    ) -> None:
+        def never(*_: object) -> None:
+            raise AssertionError("The guard was asked.")
+
+        with pytest.raises(DigestMismatch):
+            set_guarded(scope, A, make_descriptor(B), never)
+        with pytest.raises(MediaTypeInvalid):
+            set_guarded(scope, A, make_descriptor(A, media_type=None), never)
+        with pytest.raises(OperationUnsupported):
+            set_guarded(make_provider(Rules(read_only=True)), A, make_descriptor(A), never)
 
     # Fill
 

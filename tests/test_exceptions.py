@@ -23,6 +23,7 @@ from blobcache.exceptions import (
     ManifestInvalid,
     MediaTypeInvalid,
     OperationUnsupported,
+    PreconditionFailed,
     RepositoryNameInvalid,
     SizeInvalid,
 )
@@ -44,6 +45,7 @@ TREE: list[tuple[type[BlobCacheError], type[Exception], str, int]] = [
     (ManifestInvalid, BlobCacheError, "MANIFEST_INVALID", 400),
     (CursorInvalid, BlobCacheError, "CURSOR_INVALID", 400),
     (OperationUnsupported, BlobCacheError, "UNSUPPORTED", 405),
+    (PreconditionFailed, BlobCacheError, "PRECONDITION_FAILED", 412),
     (CatalogUnsupported, BlobCacheError, "PATH_UNKNOWN", 404),
     (CacheUnavailable, BlobCacheError, "UNAVAILABLE", 503),
     (BackendUnavailable, BlobCacheError, "UNAVAILABLE", 503),

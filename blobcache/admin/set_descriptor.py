@@ -1,4 +1,8 @@
-"""Set a descriptor: the form, and the base class of its page in both scopes."""
+"""Set a descriptor: the form, and the base class of its page in both scopes.
+
+A size applies to every repository. So where the cache knows another one, the page shows both and
+asks again; the second request names, sealed, the sizes that it may overwrite.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +14,29 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from blobcache.admin.pages import Page
+from blobcache.cursors import seal, unseal
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import (
     BlobCacheError,
     BlobUnknown,
+    CursorInvalid,
     DescriptorInvalid,
     DigestInvalid,
     DigestMismatch,
     MediaTypeInvalid,
+    PreconditionFailed,
 )
 from blobcache.history import recorded
 from blobcache.media_types import OCTET_STREAM
+from blobcache.services.guards import GuardsUnsupported, set_guarded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from django.http import HttpResponse
 
-    from blobcache.services.base import BlobDescriptorService
+    from blobcache.services.base import BlobDescriptorService, SetResult
 
 __all__ = ["DescriptorForm", "SetPage"]
 
@@ -102,6 +112,16 @@ class DescriptorForm(forms.Form):
             raise forms.ValidationError(error.message) from error
 
 
+class _SizeDiffers(PreconditionFailed):
+    """The cache knows the blob with sizes that the user has not confirmed to overwrite."""
+
+    def __init__(self, sizes: Sequence[int], *, is_visible: bool) -> None:
+        super().__init__("The blob has another size.")
+        self.sizes = sizes
+        self.is_visible = is_visible
+        """Whether the user may see them."""
+
+
 class SetPage(Page):
     """Set a descriptor in one scope."""
 
@@ -140,7 +160,7 @@ class SetPage(Page):
         return self._show(DescriptorForm(initial=initial))
 
     def post(self) -> HttpResponse:
-        """Set the descriptor, or show the form with its errors."""
+        """Set the descriptor, or show the form with its errors or with the size to confirm."""
         form = DescriptorForm(self.request.POST, allow_tarsum=self.settings.ALLOW_TARSUM)
         if not form.is_valid():
             return self._show(form)
@@ -149,9 +169,11 @@ class SetPage(Page):
         with self.catch_redis_errors():
             try:
                 with recorded(self.request.user, source="admin"):
-                    result = self.service.set_descriptor(digest, descriptor)
+                    result = self._set(digest, descriptor)
             except (DigestInvalid, DescriptorInvalid) as error:
                 form.refuse(error)
+            except _SizeDiffers as error:
+                return self._show(form, self._sizes_to_confirm(digest, descriptor, error))
         if result is None:
             return self._show(form)
         text = (
@@ -161,8 +183,47 @@ class SetPage(Page):
         )
         return self.redirect_with_message(text % {"digest": digest}, messages.SUCCESS)
 
-    def _show(self, form: DescriptorForm) -> HttpResponse:
+    def _set(self, digest: Digest, descriptor: Descriptor) -> SetResult:
+        """Set the descriptor. Raises `_SizeDiffers` if that needs to be confirmed first."""
+        confirmed = {descriptor.size, *self._confirmed(digest)}
+
+        def guard(before: Descriptor | None, known: Sequence[Descriptor]) -> None:
+            sizes = sorted({each.size for each in known} - {descriptor.size})
+            if not confirmed.issuperset(sizes):
+                is_visible = before is not None or self.access.may_view(None)
+                raise _SizeDiffers(sizes, is_visible=is_visible)
+
+        try:
+            return set_guarded(self.service, digest, descriptor, guard)
+        except GuardsUnsupported:
+            return self.service.set_descriptor(digest, descriptor)
+
+    def _confirmed(self, digest: Digest) -> list[int]:
+        """The sizes that the form says may be overwritten."""
+        try:
+            text = unseal(self.request.POST.get("confirmed", ""), *_CONFIRMED, digest)
+        except CursorInvalid:
+            return []
+        return [int(size) for size in text.split()]
+
+    def _sizes_to_confirm(
+        self, digest: Digest, descriptor: Descriptor, error: _SizeDiffers
+    ) -> dict[str, object]:
+        """What the form says about a size that it would change."""
+        return {
+            "old_sizes": error.sizes if error.is_visible else [],
+            "new_size": descriptor.size,
+            "confirmed": seal(" ".join(map(str, error.sizes)), *_CONFIRMED, digest),
+            "has_changed": "confirmed" in self.request.POST,
+        }
+
+    def _show(self, form: DescriptorForm, sizes: dict[str, object] | None = None) -> HttpResponse:
         title = _("Set a descriptor")
         if self.scope is not None:
             title = _("Set a descriptor in %(repository)s") % {"repository": self.scope}
-        return self.render(title=title, form=form, scope=self.scope, return_url=self.return_url)
+        return self.render(
+            title=title, form=form, scope=self.scope, sizes=sizes, return_url=self.return_url
+        )
+
+
+_CONFIRMED = ("admin", "confirmed sizes")

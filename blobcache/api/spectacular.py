@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = ["extended"]
 
-_JSON, _NO_CONTENT = "application/json", 204
+_JSON = "application/json"
+
+_WITHOUT_BODY = {
+    204: "The blob is cleared.",
+    304: "The descriptor is that of a tag in `If-None-Match`.",
+}
+"""What the statuses without a body mean."""
 
 _ERRORS = {
     400: "A name, digest, parameter, cursor or body is invalid.",
@@ -37,6 +43,8 @@ _ERRORS = {
     405: "The registry is read-only.",
     406: "The response is not available in an accepted media type.",
     409: "The repair is refused, because it might clear what is true.",
+    412: "A condition in `If-Match` or `If-None-Match` does not hold, or the blob is known with "
+    "another size, which the request does not name. Nothing was written.",
     413: "The body is too long.",
     414: "The path is too long.",
     415: "The media type of the body is not supported.",
@@ -53,6 +61,44 @@ _CONTENT_DIGEST = OpenApiParameter(
     response=[200, 201],
     description="The canonical digest.",
 )
+
+_ETAG = OpenApiParameter(
+    "ETag",
+    str,
+    "header",
+    response=[200, 201, 304],
+    description="The tag of the descriptor. After a PUT only if what was sent is what is stored.",
+)
+
+_CONDITIONS = {
+    "retrieve": [
+        OpenApiParameter(
+            "If-None-Match",
+            str,
+            "header",
+            description="Tags of descriptors that the client has: with one of these, or with `*`, "
+            "the response is 304 without a body.",
+        ),
+        _ETAG,
+    ],
+    "update": [
+        OpenApiParameter(
+            "If-Match",
+            str,
+            "header",
+            description="Only set the descriptor if the present one has one of these tags; with "
+            "`*`, if the blob is known.",
+        ),
+        OpenApiParameter(
+            "If-None-Match",
+            str,
+            "header",
+            description="With `*`: only set the descriptor if the blob is unknown.",
+        ),
+        _ETAG,
+    ],
+}
+"""The headers of conditional requests, by action."""
 
 _SOURCE = OpenApiParameter(
     "X-Cache",
@@ -116,6 +162,7 @@ class _Described:
             OpenApiParameter(name, schema, description=description)
             for name, schema, description in self.view.query_parameters.get(self._action, ())
         ]
+        found += _CONDITIONS.get(self._action, ())
         if self._action in {"retrieve", "stat"}:
             found.append(_SOURCE)
         return [*found, _CONTENT_DIGEST] if self.names_digest else found
@@ -136,11 +183,11 @@ class _Described:
         errors.update(_OF_WRITES if view.is_write(action) else ())
         return {
             **{
-                (code, _JSON) if code != _NO_CONTENT else code: (
-                    response if code != _NO_CONTENT else None
-                )
+                code: OpenApiResponse(description=_WITHOUT_BODY[code])
                 for code in self.statuses
+                if code in _WITHOUT_BODY
             },
+            **{(code, _JSON): response for code in self.statuses if code not in _WITHOUT_BODY},
             **{
                 (code, _JSON): OpenApiResponse(serializers.ErrorsSerializer, _ERRORS[code])
                 for code in sorted(errors)

@@ -11,13 +11,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpResponse
+from django.http import HttpResponse, HttpResponseNotModified
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from blobcache.api import permissions, serializers
+from blobcache.api.conditions import etag, is_not_modified, set_guard
 from blobcache.api.content import wants_json
 from blobcache.api.exceptions import BodyInvalid
 from blobcache.api.filters import PrefixFilter
@@ -51,6 +52,7 @@ from blobcache.models import Repository
 from blobcache.raw import excerpt
 from blobcache.services import get_read_through
 from blobcache.services.cached import Source
+from blobcache.services.guards import set_guarded
 from blobcache.services.rules import read_only_error
 
 if TYPE_CHECKING:
@@ -222,7 +224,11 @@ class DescriptorViewSet(RegistryViewSet):
             )
             self.response = self.handle_exception(error)
             return self.finalize_response(asked, self.response, *args, **kwargs)
+        tag = etag(found)
         headers = self.default_response_headers | self._stat_headers(found)
+        headers["ETag"] = tag
+        if "HTTP_IF_NONE_MATCH" in request.META and is_not_modified(request, tag):
+            return HttpResponseNotModified(headers=headers)
         headers["Content-Type"] = "application/json"
         return HttpResponse(serializers.descriptor_json(found), headers=headers)
 
@@ -264,7 +270,18 @@ class DescriptorViewSet(RegistryViewSet):
 
     def _stat(self) -> Response:
         found = self.get_object()
-        return Response(self.get_response_serializer(found).data, headers=self._stat_headers(found))
+        headers = self._stat_headers(found)
+        if self._has_etag:
+            headers["ETag"] = tag = etag(found)
+            if is_not_modified(self.request, tag):
+                return Response(status=status.HTTP_304_NOT_MODIFIED, headers=headers)
+        return Response(self.get_response_serializer(found).data, headers=headers)
+
+    @property
+    def _has_etag(self) -> bool:
+        """Whether the response is the JSON of a descriptor, and nothing else."""
+        is_descriptor = self.get_response_serializer_class() is serializers.DescriptorSerializer
+        return is_descriptor and self.request.accepted_renderer.format == "json"
 
     def _stat_headers(self, found: Descriptor) -> dict[str, str]:
         headers = _content_digest_header(found)
@@ -276,12 +293,21 @@ class DescriptorViewSet(RegistryViewSet):
         service, digest, body = self.service, self.digest, self.get_validated_data(request)
         canonical = self.parse_digest(body.get("digest", digest))
         descriptor = Descriptor(canonical, body["size"], body["mediaType"])
+        guard = set_guard(request, descriptor)
         with self.recorded():
-            result = service.set_descriptor(digest, descriptor)
+            result = (
+                service.set_descriptor(digest, descriptor)
+                if guard is None
+                else set_guarded(service, digest, descriptor, guard)
+            )
+        headers = _content_digest_header(result.descriptor)
+        # A tag says that exactly what was sent is stored (RFC 9110, "PUT").
+        if result.descriptor == descriptor and self._has_etag:
+            headers["ETag"] = etag(descriptor)
         return Response(
             self.get_response_serializer(result.descriptor).data,
             status.HTTP_201_CREATED if result.created else status.HTTP_200_OK,
-            headers=_content_digest_header(result.descriptor),
+            headers=headers,
         )
 
     def _clear(self) -> Response:
@@ -386,19 +412,29 @@ class BlobViewSet(DescriptorViewSet):
         """List blobs, in no particular order."""
         return self.get_page()
 
-    @described("stat_blob", "Stat a blob in the global scope", errors=[404], names_digest=True)
+    @described(
+        "stat_blob",
+        "Stat a blob in the global scope",
+        statuses=[200, 304],
+        errors=[404],
+        names_digest=True,
+    )
     def retrieve(self, request: Request, **_: str) -> Response:
-        """Return the blob's descriptor."""
+        """Return the blob's descriptor, with its tag for conditional requests."""
         return self._stat()
 
     @described(
         "set_blob",
         "Set a blob's descriptor in the global scope",
         statuses=[200, 201],
+        errors=[412],
         names_digest=True,
     )
     def update(self, request: Request, **_: str) -> Response:
-        """Set the blob's descriptor, and return what a GET would now return."""
+        """Set the blob's descriptor, and return what a GET would now return.
+
+        With `If-Match` or `If-None-Match`, only if these conditions hold when it is written.
+        """
         return self._set(request)
 
     @described("clear_blob", "Clear a blob in the global scope", statuses=[204], errors=[404])
@@ -560,6 +596,7 @@ class RepositoryBlobViewSet(DescriptorViewSet):
     @described(
         "stat_repository_blob",
         "Stat a blob in a repository",
+        statuses=[200, 304],
         errors=[404],
         names_digest=True,
     )
@@ -571,10 +608,14 @@ class RepositoryBlobViewSet(DescriptorViewSet):
         "set_repository_blob",
         "Set a blob's descriptor in a repository",
         statuses=[200, 201],
+        errors=[412],
         names_digest=True,
     )
     def update(self, request: Request, **_: str) -> Response:
-        """Set the blob's descriptor, and return what a GET would now return."""
+        """Set the blob's descriptor, and return what a GET would now return.
+
+        With `If-Match` or `If-None-Match`, only if these conditions hold when it is written.
+        """
         return self._set(request)
 
     @described(

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from blobcache.conf import RegistrySettings
     from blobcache.digest import Digest
     from blobcache.services.base import PurgeManyResult
+    from blobcache.services.guards import Guard
 
 __all__ = ["DEFAULT_MAX_ENTRIES", "MemoryBlobDescriptorCacheProvider"]
 
@@ -96,12 +97,19 @@ class _MemoryService(BaseDescriptorService):
             return {digest: descriptor for digest, descriptor in found if descriptor is not None}
 
     def _set(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
+        return self._set_guarded(digest, descriptor, media_type, lambda *_: None)
+
+    def _set_guarded(
+        self, digest: Digest, descriptor: Descriptor, media_type: str, guard: Guard
+    ) -> SetResult:
         targets = [digest]
         if self.repository is not None and descriptor.digest != digest:
             targets.append(descriptor.digest)
         restarts_expiry = self.rules.ttl is not None
         with self._store.lock:
             before = self._find(digest)
+            stored = filter(None, map(self._store.find, targets))
+            guard(before, [each.descriptor for each in stored])
             for target in targets:
                 known = self._store.find(target)
                 new = descriptor

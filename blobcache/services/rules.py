@@ -22,14 +22,16 @@ from blobcache.exceptions import (
 )
 from blobcache.services.additions import Addition, created_number
 from blobcache.services.audit import Change, announce, is_observed, log_unknown_outcome
+from blobcache.services.guards import GuardsUnsupported
 from blobcache.services.metrics import metered, metered_batch, set_outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from blobcache.conf import RegistrySettings, Role
     from blobcache.reference import RepositoryName
     from blobcache.services.base import SetResult
+    from blobcache.services.guards import Guard
 
 __all__ = [
     "AddsMany",
@@ -105,10 +107,27 @@ class BaseDescriptorService(ABC):
     @metered("set", set_outcome)
     def set_descriptor(self, digest: str, descriptor: Descriptor) -> SetResult:
         """See `BlobDescriptorService.set_descriptor`."""
+        return self._set_and_announce(digest, descriptor, self._set)
+
+    @metered("set", set_outcome)
+    def set_guarded(self, digest: str, descriptor: Descriptor, guard: Guard) -> SetResult:
+        """See `GuardedService.set_guarded`."""
+
+        def write(digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
+            return self._set_guarded(digest, descriptor, media_type, guard)
+
+        return self._set_and_announce(digest, descriptor, write)
+
+    def _set_and_announce(
+        self,
+        digest: str,
+        descriptor: Descriptor,
+        write: Callable[[Digest, Descriptor, str], SetResult],
+    ) -> SetResult:
         digest = self._parse_for_write(digest)
         media_type = require_storable(digest, descriptor, self.repository)
         try:
-            result = self._set(digest, descriptor, media_type)
+            result = write(digest, descriptor, media_type)
         except CacheUnavailable:
             self._log_unknown_outcome("set", digest)
             raise
@@ -164,6 +183,13 @@ class BaseDescriptorService(ABC):
     @abstractmethod
     def _set(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
         """Store a valid descriptor; `media_type` is the descriptor's, which is not None."""
+
+    def _set_guarded(
+        self, digest: Digest, descriptor: Descriptor, media_type: str, guard: Guard
+    ) -> SetResult:
+        """Do the same if the guard accepts what is replaced."""
+        del digest, descriptor, media_type, guard
+        raise GuardsUnsupported
 
     @abstractmethod
     def _clear(self, digest: Digest) -> Descriptor | None: ...

@@ -56,7 +56,7 @@ def test_an_empty_history_is_a_page(admin: Client) -> None:
 def test_recent_actions_lead_to_the_pages(admin: Client) -> None:
     admin.post(
         addresses.repository(GRANTED, "set"),
-        {"digest": LAYER, "size": "1", "media_type": "a/b", "canonical": ""},
+        {"digest": LAYER, "size": "30000000", "media_type": "a/b", "canonical": ""},
     )
     assert f'href="{addresses.repository(GRANTED)}"' in admin.get("/admin/").content.decode()
 
