@@ -257,7 +257,7 @@ class RegistrySettings:
     )
     API_PAGE_SIZE = Setting(
         "Rows on a page of the API, unless the request asks for another number of at most "
-        f"{MAX_PAGE_SIZE}. A page may have more rows or fewer.",
+        f"{MAX_PAGE_SIZE}. A page may have fewer.",
         number("rows", maximum=MAX_PAGE_SIZE),
         default=100,
     )

@@ -25,4 +25,5 @@ urlpatterns = [
     ),
     path("api/auth/", include("rest_framework.urls")),
     path("api/", RedirectView.as_view(pattern_name="docs"), name="api"),
+    path("api/", include("blobcache.api.unknown")),
 ]

@@ -17,7 +17,7 @@ FLOORS = [
     {"project"},
     {"templatetags"},
     {"api", "admin", "management", "notifications"},
-    {"doctor", "history", "warming"},
+    {"doctor", "history", "probes", "warming"},
     {"backends", "figures", "journal", "redis"},
     {"transport", "services"},
     {

@@ -6,25 +6,36 @@ It is a value that knows where its rows are; only `Listing.page` asks Redis.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from blobcache.api.cutting import Step, cut_page
+from blobcache.visibility import ALL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from blobcache.access import Access
     from blobcache.digest import Digest
+    from blobcache.findings import Kind
     from blobcache.reference import RepositoryName
-    from blobcache.services.base import BrowsableProvider
+    from blobcache.services.base import BrowsableProvider, BrowsableService
     from blobcache.services.catalog import CatalogStatus
+    from blobcache.services.figures import Order
+    from blobcache.services.records import Record
 
 __all__ = [
+    "NO_MEDIA_TYPE",
     "BlobListing",
     "HolderListing",
     "Listing",
     "MemberListing",
     "Page",
+    "RecordFilter",
     "RepositoryListing",
 ]
+
+NO_MEDIA_TYPE = "none"
+"""Stands for blobs without a media type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,40 @@ class Listing(Protocol):
         """
 
     def page(self, position: str, size: int) -> Page:
-        """Return some `size` rows from the position on. Raises `CacheUnavailable`."""
+        """Return at most `size` rows from the position on. Raises `CacheUnavailable`."""
+
+
+class RecordFilter(NamedTuple):
+    """Which blobs of a list are wanted; None for all."""
+
+    state: Kind | None = None
+    media_type: str | None = None
+    """A media type, or `NO_MEDIA_TYPE`."""
+
+    size_min: int | None = None
+    size_max: int | None = None
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """What cursors are bound to; empty if all blobs are wanted."""
+        values = zip(self._fields, self, strict=True)
+        return tuple(f"{name}={value}" for name, value in values if value is not None)
+
+    def matches(self, record: Record) -> bool:
+        """Whether the blob is wanted. One without a descriptor has neither a type nor a size."""
+        if self.state is not None and record.kind is not self.state:
+            return False
+        if (self.media_type, self.size_min, self.size_max) == (None, None, None):
+            return True
+        found = record.descriptor
+        if found is None:
+            return False
+        is_typed = self.media_type in (None, found.media_type or NO_MEDIA_TYPE)
+        is_small = self.size_max is None or found.size <= self.size_max
+        return is_typed and is_small and found.size >= (self.size_min or 0)
+
+
+_ALL_RECORDS = RecordFilter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +106,27 @@ class BlobListing:
     """The global descriptors, in no particular order."""
 
     provider: BrowsableProvider
+    wanted: RecordFilter = _ALL_RECORDS
+
+    def with_filter(self, wanted: RecordFilter) -> BlobListing:
+        """Return the listing of those blobs only."""
+        return replace(self, wanted=wanted)
 
     @property
     def scope(self) -> tuple[str, ...]:
         """See `Listing.scope`."""
-        return ("BlobListView",)
+        return ("BlobListView", *self.wanted.scope)
 
     def page(self, position: str, size: int) -> Page:
         """Return a page of records."""
-        page = self.provider.catalog.blobs(position, size)
-        return Page(self.provider.records(page.blobs), page.next)
+        catalog = self.provider.catalog
+
+        def read(at: str, count: int) -> Step[str]:
+            page = catalog.blobs(at, count)
+            return Step(page.blobs, page.next)
+
+        rows, following = _records(self.provider, read, position, size, self.wanted)
+        return Page(rows, following)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +135,57 @@ class MemberListing:
 
     provider: BrowsableProvider
     repository: RepositoryName
+    prefix: str = ""
+    wanted: RecordFilter = _ALL_RECORDS
+
+    def with_prefix(self, prefix: str) -> MemberListing:
+        """Return the listing of those members only whose digests begin with the prefix."""
+        return replace(self, prefix=prefix)
+
+    def with_filter(self, wanted: RecordFilter) -> MemberListing:
+        """Return the listing of those blobs only."""
+        return replace(self, wanted=wanted)
 
     @property
     def scope(self) -> tuple[str, ...]:
         """See `Listing.scope`."""
-        return ("RepositoryBlobListView", self.repository)
+        begins = (f"prefix={self.prefix}",) if self.prefix else ()
+        return ("RepositoryBlobListView", self.repository, *begins, *self.wanted.scope)
 
     def page(self, position: str, size: int) -> Page:
         """Return a page of records. Raises `DescriptorCorrupt` if the key is not a set."""
-        page = self.provider.catalog.members(self.repository, position, size)
-        records = self.provider.repository_scoped(self.repository).records(page.members)
-        return Page(records, page.next, page.count)
+        catalog = self.provider.catalog
+        counts: list[int] = []
+
+        def read(at: str, count: int) -> Step[str]:
+            page = catalog.members(self.repository, at, count, self.prefix)
+            counts.append(page.count)
+            return Step(page.members, page.next)
+
+        scoped = self.provider.repository_scoped(self.repository)
+        rows, following = _records(scoped, read, position, size, self.wanted)
+        return Page(rows, following, counts[-1])
+
+
+def _records(
+    service: BrowsableService,
+    read: Callable[[str, int], Step[str]],
+    position: str,
+    size: int,
+    wanted: RecordFilter,
+) -> tuple[Sequence[Record], str | None]:
+    """Return at most `size` wanted records from a position on, and the next position."""
+    budgets = service.catalog.budgets
+    deadline = budgets.deadline(budgets.page)
+    if wanted == _ALL_RECORDS:
+        digests, following = cut_page(read, position, size, deadline, lambda digest: digest)
+        return service.records(digests), following
+
+    def read_wanted(at: str, count: int) -> Step[Record]:
+        step = read(at, count)
+        return Step(list(filter(wanted.matches, service.records(step.rows))), step.next)
+
+    return cut_page(read_wanted, position, size, deadline, lambda record: record.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +216,48 @@ class RepositoryListing:
     provider: BrowsableProvider
     access: Access
     prefix: str = ""
+    order: Order | None = None
+    """None for the list by name, without figures."""
+
+    descending: bool = False
+    search: str = ""
 
     def with_prefix(self, prefix: str) -> RepositoryListing:
         """Return the listing of those names only that begin with the prefix."""
         return replace(self, prefix=prefix)
 
+    def ordered(self, order: Order, *, descending: bool, search: str) -> RepositoryListing:
+        """Return the sorted listing, with figures, of those names only that contain the text."""
+        return replace(self, order=order, descending=descending, search=search)
+
     @property
     def scope(self) -> tuple[str, ...]:
         """See `Listing.scope`."""
-        return ("RepositoryListView", self.prefix)
+        if self.order is None:
+            return ("RepositoryListView", self.prefix)
+        sign = "-" if self.descending else ""
+        return ("RepositoryListView", self.prefix, f"{sign}{self.order}", self.search)
 
     def page(self, position: str, size: int) -> Page:
         """Return a page of repositories with the number of their blobs."""
+        if self.order is not None:
+            return self._ordered_page(position, size, self.order)
         page = self.provider.catalog.repositories(
             self.prefix, position, size, visible=self.access.visible
         )
         return Page(page.repositories, page.next, page.count, page.status)
+
+    def _ordered_page(self, position: str, size: int, order: Order) -> Page:
+        status = self.provider.catalog.build_step()
+        page = self.provider.figures.list_ordered(
+            order,
+            position,
+            size,
+            descending=self.descending,
+            containing=self.search,
+            prefix=self.prefix,
+            visible=self.access.visible,
+        )
+        has_all = self.access.visible == ALL and not (self.search or self.prefix)
+        count = page.indexed if status.complete and has_all else None
+        return Page(page.rows, page.next, count, status)

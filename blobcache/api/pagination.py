@@ -28,14 +28,21 @@ if TYPE_CHECKING:
     from blobcache.api.views import RegistryView
     from blobcache.services.catalog import CatalogStatus
 
-__all__ = ["CURSOR", "CatalogPagination", "CursorScope", "SealedCursorPagination", "age_of"]
+__all__ = [
+    "CURSOR",
+    "CatalogPagination",
+    "CursorScope",
+    "MemberPagination",
+    "SealedCursorPagination",
+    "age_of",
+]
 
 CURSOR = Parameter("cursor", {"type": "string"}, "The cursor in `next` of the previous page.")
 
 _PAGE_SIZE = Parameter(
     "page_size",
     {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE},
-    "The wanted number of rows; a page may have more or fewer.",
+    "The most rows that the page may have; it may have fewer.",
 )
 
 _FRESH = flag_parameter(
@@ -78,7 +85,7 @@ class CursorScope:
 class SealedCursorPagination(BasePagination):
     """Pages with an encrypted, signed cursor, which is bound to the list and its filters.
 
-    The size of a page is a target: Redis reads sets in steps of its own.
+    A page never has more rows than asked for; it has fewer if its time is up.
     """
 
     parameters: tuple[Parameter, ...] = (CURSOR, _PAGE_SIZE)
@@ -98,22 +105,24 @@ class SealedCursorPagination(BasePagination):
         return list(self._page.rows)
 
     def get_page_size(self, request: Request, view: RegistryView) -> int:
-        """Return how many rows the page aims at. Raises `PageSizeInvalid`."""
-        size = _parsed(request.query_params.get(_PAGE_SIZE.name, ""), view.config.API_PAGE_SIZE)
+        """Return how many rows the page may have. Raises `PageSizeInvalid`."""
+        size = _parsed(request.query_params.get(_PAGE_SIZE.name), view.config.API_PAGE_SIZE)
         is_page_for_browser = request.accepted_renderer.format == "api"
         return min(size, _MAX_IN_BROWSER) if is_page_for_browser else size
 
     def get_paginated_response(self, data: Any) -> Response:
         """Return the response with the represented rows."""
         page = self._page
+        following = self._scope.link(self._request, page.next)
         return Response(
             {
                 "count": page.count,
-                "next": self._scope.link(self._request, page.next),
+                "next": following,
                 "previous": None,
                 **self.get_facts(page),
                 "results": data,
-            }
+            },
+            headers=_link(following),
         )
 
     def get_facts(self, page: Page) -> dict[str, Any]:
@@ -147,6 +156,22 @@ class SealedCursorPagination(BasePagination):
     def get_schema_operation_parameters(self, view: object) -> list[dict[str, Any]]:
         """Return the parameters of the query, in OpenAPI's terms."""
         return [each.as_openapi() for each in self.parameters]
+
+
+class MemberPagination(SealedCursorPagination):
+    """Pages of a repository's blobs, which say whether there is such a repository."""
+
+    facts: Mapping[str, Mapping[str, Any]] = {
+        "found": {
+            "type": "boolean",
+            "description": "Whether the cache has any blobs of the repository, wanted or not. "
+            "False for a misspelled name.",
+        }
+    }
+
+    def get_facts(self, page: Page) -> dict[str, Any]:
+        """Return whether the repository has any blobs."""
+        return {"found": bool(page.count)}
 
 
 class CatalogPagination(SealedCursorPagination):
@@ -223,8 +248,19 @@ def _rounded(number: float | None) -> float | None:
     return None if number is None else round(number, 3)
 
 
-def _parsed(text: str, default: int) -> int:
-    if not text:
+_MAX_LINK = 2000
+"""The longest address in a header; many servers and proxies refuse long headers."""
+
+
+def _link(following: str | None) -> dict[str, str]:
+    """The header with the next page, as registries send it (OCI distribution-spec, "Listing")."""
+    if following is None or len(following) > _MAX_LINK:
+        return {}
+    return {"Link": f'<{following}>; rel="next"'}
+
+
+def _parsed(text: str | None, default: int) -> int:
+    if text is None:
         return default
     size = whole_number(text, max_digits=len(str(MAX_PAGE_SIZE)))
     if size is None or not 0 < size <= MAX_PAGE_SIZE:

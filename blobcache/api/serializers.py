@@ -24,6 +24,7 @@ from blobcache.exceptions import SizeInvalid
 from blobcache.findings import RECORD_KINDS, Kind
 from blobcache.raw import excerpt, quoted
 from blobcache.services.base import Certainty
+from blobcache.services.figures import OrderedRepository
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -360,6 +361,26 @@ class RecordSerializer(ResponseSerializer):
         }
 
 
+class BytesField(serializers.IntegerField):
+    """The counted bytes of a repository in a sorted list."""
+
+    def get_attribute(self, instance: Any) -> Any:
+        """Return the bytes; None if they were never counted."""
+        if not isinstance(instance, OrderedRepository):
+            raise SkipField
+        return instance.figures.sums.bytes if instance.figures else None
+
+
+class CountedAtField(TimeField):
+    """When a repository in a sorted list was counted."""
+
+    def get_attribute(self, instance: Any) -> Any:
+        """Return the time; None if it never was."""
+        if not isinstance(instance, OrderedRepository):
+            raise SkipField
+        return instance.figures.counted_at if instance.figures else None
+
+
 class RepositorySerializer(ResponseSerializer):
     """A repository in a list."""
 
@@ -367,13 +388,31 @@ class RepositorySerializer(ResponseSerializer):
     blobs = serializers.IntegerField(
         allow_null=True, help_text="Null if the repository's key is not a set."
     )
+    bytes = BytesField(
+        required=False,
+        allow_null=True,
+        help_text="Only with `ordering` or `search`: the bytes as they were counted last.",
+    )
+    counted_at = CountedAtField(
+        required=False,
+        allow_null=True,
+        help_text="Only with `ordering` or `search`: when they were counted.",
+    )
 
     class Meta:
         ref_name = "BlobCacheRepository"
 
-    def represent(self, instance: RepositoryEntry) -> dict[str, Any]:
+    def represent(self, instance: RepositoryEntry | OrderedRepository) -> dict[str, Any]:
         """Return the row."""
-        return {"name": instance.name, "blobs": instance.blobs}
+        row: dict[str, Any] = {"name": instance.name, "blobs": instance.blobs}
+        if isinstance(instance, OrderedRepository):
+            counted = instance.figures
+            row["bytes"] = counted.sums.bytes if counted else None
+            row["counted_at"] = _TIME.to_representation(counted.counted_at) if counted else None
+        return row
+
+
+_TIME = TimeField()
 
 
 class HolderSerializer(ResponseSerializer):

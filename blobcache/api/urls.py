@@ -16,6 +16,7 @@ from blobcache.api.doctor import DoctorViewSet
 from blobcache.api.routers import MAX_PATH, BelowPattern, LinearPattern, RegistryRouter
 from blobcache.api.views import StatusView, UnknownView, too_long
 from blobcache.api.viewsets import BlobViewSet, RepositoryBlobViewSet, RepositoryViewSet
+from blobcache.probes import live, ready
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -25,7 +26,7 @@ __all__ = ["app_name", "urlpatterns"]
 
 app_name = "blobcache-api"
 
-_HEADS = ("blobs", "changes", "doctor", "repositories", "status")
+_HEADS = ("blobs", "changes", "doctor", "live", "ready", "repositories", "status")
 """The first words of the API's addresses; the host project may add others beside them."""
 
 router = RegistryRouter()
@@ -55,5 +56,8 @@ urlpatterns: list[URLPattern] = [
         name="doctor",
     ),
     URLPattern(LinearPattern("status", "status"), StatusView.as_view(), name="status"),
+    # Without names: `blobcache.probes` has them, for those who mount that.
+    URLPattern(LinearPattern("live"), live),
+    URLPattern(LinearPattern("ready"), ready),
     URLPattern(BelowPattern(*_HEADS), unknown),
 ]

@@ -21,7 +21,7 @@ from blobcache.api import permissions, serializers
 from blobcache.api.conditions import etag, is_not_modified, set_guard
 from blobcache.api.content import wants_json
 from blobcache.api.exceptions import BodyInvalid
-from blobcache.api.filters import PrefixFilter
+from blobcache.api.filters import BlobFilter, DigestPrefixFilter, PrefixFilter, RepositoryOrder
 from blobcache.api.listings import (
     BlobListing,
     HolderListing,
@@ -33,6 +33,7 @@ from blobcache.api.pagination import (
     CURSOR,
     CatalogPagination,
     CursorScope,
+    MemberPagination,
     SealedCursorPagination,
     age_of,
 )
@@ -388,6 +389,7 @@ class BlobViewSet(DescriptorViewSet):
         **DescriptorViewSet.query_parameters,
         "purge": (_DRY_RUN,),
     }
+    filter_backends = (BlobFilter,)
     repository = None  # whatever variables the prefix of the address has
     list_actions = frozenset({"list", "repositories"})
     serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
@@ -449,7 +451,7 @@ class BlobViewSet(DescriptorViewSet):
         return self._stat_many(request)
 
     @described("list_blob_repositories", "List the repositories that may read a blob")
-    @action(detail=True, pagination_class=CatalogPagination)
+    @action(detail=True, pagination_class=CatalogPagination, filter_backends=())
     def repositories(self, request: Request, **_: str) -> Response:
         """List the repositories that hold the blob and that the user may view, by name."""
         return self.get_page()
@@ -524,7 +526,7 @@ class RepositoryViewSet(RegistryViewSet):
         "summary": serializers.SummarySerializer,
     }
     pagination_class = CatalogPagination
-    filter_backends = (PrefixFilter,)
+    filter_backends = (PrefixFilter, RepositoryOrder)
 
     def get_queryset(self) -> Listing:  # type: ignore[override] # a listing, which is no queryset
         """Return the repositories that the user may view."""
@@ -536,7 +538,10 @@ class RepositoryViewSet(RegistryViewSet):
 
     @described("list_repositories", "List repositories")
     def list(self, request: Request, **_: str) -> Response:
-        """List the repositories that the user may view, by name."""
+        """List the repositories that the user may view, by name unless `ordering` says otherwise.
+
+        With `ordering` or `search`, rows also have `bytes` and `counted_at`.
+        """
         return self.get_page()
 
     @described("summarize_repository", "Sum up a repository's blobs", errors=[404])
@@ -571,6 +576,9 @@ class RepositoryViewSet(RegistryViewSet):
 
 class RepositoryBlobViewSet(DescriptorViewSet):
     """The blobs of a repository."""
+
+    pagination_class = MemberPagination
+    filter_backends = (DigestPrefixFilter, BlobFilter)
 
     @property
     def repository(self) -> str:

@@ -37,6 +37,7 @@ class OrderedList:
         *,
         descending: bool,
         containing: str,
+        prefix: str = "",
         visible: Visible,
     ) -> None:
         self._catalog = catalog
@@ -44,6 +45,7 @@ class OrderedList:
         self._order = order
         self._descending = descending
         self._containing = containing
+        self._prefix = prefix
         self._visible = visible
         self._scores = (
             catalog.index.keys.by_count if order is Order.BLOBS else catalog.index.keys.by_bytes
@@ -60,7 +62,7 @@ class OrderedList:
         budgets = self._catalog.budgets
         deadline = budgets.deadline(budgets.page)
         rows: list[OrderedRepository] = []
-        has_all = not self._containing and self._visible is ALL
+        has_all = not (self._containing or self._prefix) and self._visible is ALL
         step = limit + 1 if has_all else budgets.step
         few = self._few()
         while position is not None:
@@ -95,7 +97,8 @@ class OrderedList:
     def _is_wanted(self, position: _Position) -> bool:
         name = repository_text(position.name)
         visible = self._visible
-        return self._containing in name and visible.in_ranges(name) and visible.may_show(name)
+        is_named = self._containing in name and name.startswith(self._prefix)
+        return is_named and visible.in_ranges(name) and visible.may_show(name)
 
     def _rows(self, names: Sequence[bytes]) -> Iterator[OrderedRepository]:
         """Those of the repositories that still exist: two round trips for all."""

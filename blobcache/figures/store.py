@@ -162,6 +162,7 @@ class RedisFigureStore:
         *,
         descending: bool = False,
         containing: str = "",
+        prefix: str = "",
         visible: Visible = ALL,
     ) -> OrderedPage:
         """See `FigureStore.list_ordered`."""
@@ -171,6 +172,7 @@ class RedisFigureStore:
             order,
             descending=descending,
             containing=containing,
+            prefix=prefix,
             visible=visible,
         )
         return found.page(cursor, limit)

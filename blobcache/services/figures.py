@@ -240,9 +240,12 @@ class FigureStore(Protocol):
         *,
         descending: bool = False,
         containing: str = "",
+        prefix: str = "",
         visible: Visible = ALL,
     ) -> OrderedPage:
         """Return a page of the `visible` repositories whose names have `containing` in them.
+
+        With a `prefix`, only those whose names begin with it.
 
         A page whose time is up is short. A repository that is counted again in the meantime may be
         listed twice, or not at all. The cursor may hold a name that is not `visible`.

@@ -8,6 +8,7 @@ valid values only.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -81,6 +82,9 @@ class Rules:
             raise read_only_error(self.registry)
 
 
+_NO_BLOB = Digest("sha256:" + "0" * 64)
+
+
 class BaseDescriptorService(ABC):
     """The public methods of the protocol `BlobDescriptorService`, over four abstract ones."""
 
@@ -145,6 +149,11 @@ class BaseDescriptorService(ABC):
             raise
         self._announce("clear", digest, before, None)
         return before
+
+    def ping(self) -> None:
+        """Raise `CacheUnavailable` unless the store answers. A stat that no metric counts."""
+        with suppress(BlobUnknown):
+            self._stat(_NO_BLOB)
 
     def _parse_for_write(self, digest: str) -> Digest:
         parsed = Digest(digest, allow_tarsum=self.rules.allow_tarsum)

@@ -375,18 +375,20 @@ def test_cursors_of_earlier_purges_stay_valid(
 @pytest.mark.parametrize("url", [url for url in LISTS if not url.endswith("/summary/")])
 class TestPageSizes:
     @pytest.mark.parametrize(
-        "size", ["0", "-1", "x", "1.5", "\u0663", "1e3", "000", "1001", "9" * 5000]
+        "size", ["", "0", "-1", "x", "1.5", "\u0663", "1e3", "000", "1001", "9" * 5000]
     )
     def test_a_page_size_is_a_positive_number(
         self, url: str, size: str, superuser: APIClient, default_cache: Redis
     ) -> None:
         refused(superuser.get(url, {"page_size": size}), 400, "PAGINATION_NUMBER_INVALID")
 
-    @pytest.mark.parametrize("size", ["1", "1000", ""])
-    def test_a_page_has_at_most_about_a_thousand_rows(
+    @pytest.mark.parametrize("size", ["1", "1000"])
+    def test_a_page_has_at_most_a_thousand_rows(
         self, url: str, size: str, superuser: APIClient, many: Redis
     ) -> None:
-        assert superuser.get(url, {"page_size": size}).status_code == 200
+        response = superuser.get(url, {"page_size": size})
+        assert response.status_code == 200
+        assert len(response.json()["results"]) <= int(size)
 
 
 def test_the_size_of_a_page_is_a_setting(

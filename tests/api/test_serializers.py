@@ -40,7 +40,7 @@ from blobcache.findings import RECORD_KINDS, Kind
 from blobcache.reference import RepositoryName
 from blobcache.services.base import Certainty
 from blobcache.services.catalog import CatalogStatus, Holder, RepositoryEntry
-from blobcache.services.figures import Figures, MediaTypeTotal, Sums
+from blobcache.services.figures import Figures, MediaTypeTotal, OrderedRepository, Sums
 from blobcache.services.records import Record
 from blobcache.services.status import ServerStatus
 
@@ -62,10 +62,14 @@ BATCHES = st.builds(
     st.lists(DIGESTS, max_size=3),
     st.lists(INVALID, max_size=3),
 )
+FIGURES = st.builds(
+    Figures, st.builds(Sums, NUMBERS, NUMBERS, st.just(()), st.none(), st.just({})), st.datetimes()
+)
 BY_HAND: dict[type[ResponseSerializer], st.SearchStrategy[Any]] = {
     DescriptorSerializer: DESCRIPTORS,
     RecordSerializer: RECORDS,
-    RepositorySerializer: st.builds(RepositoryEntry, NAMES | TEXTS, st.none() | NUMBERS),
+    RepositorySerializer: st.builds(RepositoryEntry, NAMES | TEXTS, st.none() | NUMBERS)
+    | st.builds(OrderedRepository, NAMES | TEXTS, st.none() | NUMBERS, st.none() | FIGURES),
     HolderSerializer: st.builds(Holder, NAMES, MEDIA_TYPES),
     BatchResultSerializer: BATCHES,
 }

@@ -17,17 +17,19 @@ from tests.api.conftest import DIGEST, As
 from tests.api.test_bodies import refused
 from tests.api.test_permissions import TABLE, Row, address, expected, offers
 
+BLOBS = ["state", "media_type", "size_min", "size_max"]
+
 NAMES = {
-    "blobs": ["cursor", "page_size"],
+    "blobs": [*BLOBS, "cursor", "page_size"],
     "blobs-stat": ["cached"],
     "blob": ["cached"],
     "repository-blobs-stat": ["cached"],
     "repository-blob": ["cached"],
     "blob-repositories": ["cursor", "page_size", "fresh"],
     "blob-purge": ["dry_run"],
-    "repositories": ["prefix", "cursor", "page_size", "fresh"],
+    "repositories": ["prefix", "ordering", "search", "cursor", "page_size", "fresh"],
     "repository-summary": ["cursor"],
-    "repository-blobs": ["cursor", "page_size"],
+    "repository-blobs": ["prefix", *BLOBS, "cursor", "page_size"],
 }
 
 EVERY_ROW = pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.route}-{row.method}")
@@ -209,12 +211,12 @@ def test_the_schema_has_the_parameters_that_the_check_allows() -> None:
         for name, operation in by_operation.items()
     }
     assert {name: set(names) - {"format"} for name, names in found.items() if names} == {
-        "list_blobs": {"cursor", "page_size"},
+        "list_blobs": {*BLOBS, "cursor", "page_size"},
         "list_blob_repositories": {"cursor", "page_size", "fresh"},
         "purge_blob": {"dry_run"},
-        "list_repositories": {"cursor", "page_size", "fresh", "prefix"},
+        "list_repositories": {"cursor", "page_size", "fresh", "prefix", "ordering", "search"},
         "summarize_repository": {"cursor"},
-        "list_repository_blobs": {"cursor", "page_size"},
+        "list_repository_blobs": {*BLOBS, "prefix", "cursor", "page_size"},
         "stat_blob": {"cached"},
         "stat_blobs": {"cached"},
         "stat_repository_blob": {"cached"},

@@ -1,0 +1,10 @@
+"""The probes below the API, and mounted alone."""
+
+from __future__ import annotations
+
+from django.urls import include, path
+
+urlpatterns = [
+    path("api/", include("blobcache.api.urls")),
+    path("health/", include("blobcache.probes")),
+]

@@ -1,0 +1,110 @@
+"""The probes: who asks does not matter, and Redis is asked seldom."""
+
+from __future__ import annotations
+
+from threading import Thread
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.test import Client
+from redis import Redis
+
+from blobcache import probes
+from blobcache.probes import LIMIT
+from tests.servers import cache_at, commands
+
+
+class Clock:
+    """A clock that only goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, default_cache: Redis) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(probes, "_readiness", probes._Readiness(found))
+    return found
+
+
+@pytest.fixture(autouse=True, params=["/api/", "/health/"])
+def root(request: pytest.FixtureRequest, settings: LazySettings) -> str:
+    """The probes below the API, and mounted alone; no test uses the database."""
+    settings.ROOT_URLCONF = "tests.probing_urls"
+    settings.REST_FRAMEWORK = {"DEFAULT_THROTTLE_RATES": {"anon": "0/day"}}
+    return str(request.param)
+
+
+def get(path: str, method: str = "get", **headers: str) -> Any:
+    return getattr(Client(), method)(path, headers=headers)
+
+
+def test_live_asks_nobody(root: str, default_cache: Redis) -> None:
+    with commands(default_cache) as traffic:
+        response = get(f"{root}live/")
+    assert (response.status_code, response.json()) == (200, {"live": True})
+    assert response.headers["Cache-Control"] == "no-store"
+    assert traffic.round_trips == 0
+
+
+def test_ready_if_redis_answers(root: str, clock: Clock) -> None:
+    for headers in ({}, {"Authorization": "Token wrong"}, {"Accept": "text/html"}):
+        response = get(f"{root}ready/", **headers)
+        assert (response.status_code, response.json()) == (200, {"ready": True})
+    assert get(f"{root}ready/", "head").status_code == 200
+
+
+def test_not_ready_if_redis_does_not(root: str, clock: Clock) -> None:
+    with cache_at("redis://127.0.0.1:1/0"):
+        for _ in range(2):
+            response = get(f"{root}ready/")
+            assert (response.status_code, response.json()) == (503, {"ready": False})
+            assert response.headers["Retry-After"] == "1"
+            assert "127.0.0.1" not in str(response.headers)
+        assert get(f"{root}live/").status_code == 200
+
+
+def test_redis_is_asked_once_a_second_however_many_ask(
+    root: str, clock: Clock, default_cache: Redis
+) -> None:
+    def ask_often() -> None:
+        for _ in range(20):
+            assert get(f"{root}ready/").status_code == 200
+
+    get(f"{root}ready/")
+    clock.now += LIMIT
+    with commands(default_cache) as traffic:
+        threads = [Thread(target=ask_often) for _ in range(4)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    assert traffic.round_trips == 1
+    assert set(traffic.calls) == {"hmget"}
+
+
+def test_an_answer_counts_for_a_second(root: str, clock: Clock) -> None:
+    assert get(f"{root}ready/").status_code == 200
+    probes._readiness._look.is_ready = False  # type: ignore[union-attr]
+    clock.now += LIMIT - 0.1
+    assert get(f"{root}ready/").status_code == 503
+    clock.now += 0.2
+    assert get(f"{root}ready/").status_code == 200
+
+
+def test_only_reads_are_accepted(root: str, clock: Clock) -> None:
+    for name in ("live", "ready"):
+        for method in ("post", "put", "patch", "delete", "options", "trace"):
+            response = get(f"{root}{name}/", method)
+            assert response.status_code == 405
+            assert response.headers["Allow"] == "GET, HEAD"
+
+
+def test_a_query_is_not_read(root: str, clock: Clock) -> None:
+    assert get(f"{root}live/?x=1&x=2").status_code == 200
+    assert get(f"{root}ready/?" + "x&" * 2000).status_code == 200
