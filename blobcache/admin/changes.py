@@ -169,8 +169,12 @@ class ChangesPage(Page):
         filters, mistakes = self._filters()
         entries = () if mistakes else self._journal(filters).entries()
         if kind == "csv":
-            return streamed(csv_lines(COLUMNS, map(as_cells, entries)), CSV, "changes.csv")
-        return streamed(json_lines(map(as_object, entries)), NDJSON, "changes.ndjson")
+            return streamed(
+                csv_lines(COLUMNS, map(as_cells, entries)), CSV, "changes.csv", request=self.request
+            )
+        return streamed(
+            json_lines(map(as_object, entries)), NDJSON, "changes.ndjson", request=self.request
+        )
 
     def _journal(self, filters: Filters) -> Journal:
         return Journal(self.access.registry, filters, self.access)

@@ -186,6 +186,7 @@ class ChangeViewSet(RegistryViewSet):
         "list": ChangeSerializer
     }
     filter_backends = (JournalFilter,)
+    export_renderer_classes = ()  # it has its own
     renderer_classes = (  # type: ignore[assignment] # two more than the base class has
         AsciiJSONRenderer,
         BrowsableRenderer,
@@ -216,8 +217,8 @@ class ChangeViewSet(RegistryViewSet):
         position = scope.open(request.query_params.get(CURSOR.name))
         entries = listing.journal.entries(position)
         if isinstance(chosen, _CsvRenderer):
-            return streamed(csv_lines(COLUMNS, map(as_cells, entries)), CSV)
-        return streamed(json_lines(map(as_object, entries)), NDJSON)
+            return streamed(csv_lines(COLUMNS, map(as_cells, entries)), CSV, request=request)
+        return streamed(json_lines(map(as_object, entries)), NDJSON, request=request)
 
     def handle_exception(self, exc: Exception) -> Response:
         """Return the response to an error, which is JSON whatever was asked for."""

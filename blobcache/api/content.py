@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
+from typing import IO, TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from django.core.exceptions import TooManyFieldsSent
 from django.http import Http404, HttpRequest
@@ -14,6 +14,7 @@ from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.settings import api_settings
 
 from blobcache.api.exceptions import BodyInvalid
+from blobcache.exports import Format
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = [
     "AsciiJSONRenderer",
     "BrowsableRenderer",
+    "CSVRenderer",
+    "ExportRenderer",
+    "JSONLinesRenderer",
     "Negotiation",
     "StrictJSONParser",
     "format_parameter",
@@ -45,6 +49,26 @@ class AsciiJSONRenderer(JSONRenderer):
     """JSON that escapes what is not ASCII: an error may quote half a surrogate pair."""
 
     ensure_ascii = True
+
+
+class ExportRenderer(AsciiJSONRenderer):
+    """Stands for an export in negotiation. A view streams it; only its errors are rendered."""
+
+    export: ClassVar[Format]
+
+
+class CSVRenderer(ExportRenderer):
+    """A whole list as CSV."""
+
+    export = Format.CSV
+    media_type, format = Format.CSV.media_type, Format.CSV.value
+
+
+class JSONLinesRenderer(ExportRenderer):
+    """A whole list as JSON lines."""
+
+    export = Format.JSON_LINES
+    media_type, format = Format.JSON_LINES.media_type, Format.JSON_LINES.value
 
 
 class BrowsableRenderer(BrowsableAPIRenderer):

@@ -48,7 +48,7 @@ class Step(NamedTuple, Generic[_T]):
 class _Cut(NamedTuple):
     """How far a page came in a step."""
 
-    count: int
+    asked: int
     """How many rows the step was asked for."""
 
     after: str
@@ -71,7 +71,7 @@ def cut_page(
     row. A page whose time is up is short. Raises `CursorInvalid`.
     """
     position, cut = _parse(cursor)
-    count = cut.count if cut else _near(limit)
+    count = cut.asked if cut else _near(limit)
     rows: dict[str, _T] = {}
     while True:
         step = read(position, count)

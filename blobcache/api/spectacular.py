@@ -11,6 +11,7 @@ from blobcache.api import serializers
 from blobcache.conf import RegistrySettings
 from blobcache.descriptor import MAX_MEDIA_TYPE, MAX_SIZE
 from blobcache.digest import ALGORITHMS, TARSUM_PATTERN
+from blobcache.exports import Format
 from blobcache.findings import RECORD_KINDS
 from blobcache.reference import MAX_LENGTH, OCI_PATTERN
 from blobcache.services.cached import Source
@@ -178,6 +179,11 @@ class _Described:
         response: Any = self.response or view.get_response_serializer_class()
         if action in view.list_actions:
             response = response(many=True)
+        exports: dict[Any, Any] = {}
+        if action in view.list_actions:
+            exports = {
+                (200, form.media_type): OpenApiResponse(str, "The whole list.") for form in Format
+            }
         errors = {*_EVERYWHERE, *self.errors}
         errors.update(_WITH_BODY if view.get_body_serializer_class() else ())
         errors.update(_OF_WRITES if view.is_write(action) else ())
@@ -188,6 +194,7 @@ class _Described:
                 if code in _WITHOUT_BODY
             },
             **{(code, _JSON): response for code in self.statuses if code not in _WITHOUT_BODY},
+            **exports,
             **{
                 (code, _JSON): OpenApiResponse(serializers.ErrorsSerializer, _ERRORS[code])
                 for code in sorted(errors)

@@ -22,6 +22,7 @@ from blobcache.api import permissions
 from blobcache.api.content import (
     AsciiJSONRenderer,
     BrowsableRenderer,
+    ExportRenderer,
     Negotiation,
     StrictJSONParser,
     format_parameter,
@@ -311,10 +312,15 @@ class RegistryView(APIView):
         return exception_handler
 
     def handle_exception(self, exc: Exception) -> Response:
-        """Return the response to an error. It is JSON if a page could not be rendered either."""
+        """Return the response to an error.
+
+        It is JSON if a page could not be rendered either, and instead of an export.
+        """
         response = super().handle_exception(exc)
-        if response.status_code == status.HTTP_503_SERVICE_UNAVAILABLE and not isinstance(
-            exc, CacheUnavailable | BackendUnavailable
+        is_export = isinstance(getattr(self.request, "accepted_renderer", None), ExportRenderer)
+        if is_export or (
+            response.status_code == status.HTTP_503_SERVICE_UNAVAILABLE
+            and not isinstance(exc, CacheUnavailable | BackendUnavailable)
         ):
             renderer = AsciiJSONRenderer()
             self.request.accepted_renderer = renderer

@@ -8,7 +8,7 @@ changes a viewset, or adds an action.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse, HttpResponseNotModified
@@ -19,8 +19,8 @@ from rest_framework.viewsets import GenericViewSet
 
 from blobcache.api import permissions, serializers
 from blobcache.api.conditions import etag, is_not_modified, set_guard
-from blobcache.api.content import wants_json
-from blobcache.api.exceptions import BodyInvalid
+from blobcache.api.content import CSVRenderer, ExportRenderer, JSONLinesRenderer, wants_json
+from blobcache.api.exceptions import BodyInvalid, ParameterInvalid
 from blobcache.api.filters import BlobFilter, DigestPrefixFilter, PrefixFilter, RepositoryOrder
 from blobcache.api.listings import (
     BlobListing,
@@ -40,7 +40,7 @@ from blobcache.api.pagination import (
 from blobcache.api.parameters import choice, flag, flag_parameter
 from blobcache.api.schema import Parameter, described
 from blobcache.api.views import LIST, STAT, WRITE, RegistryView
-from blobcache.conf import RegistrySettings
+from blobcache.conf import MAX_PAGE_SIZE, RegistrySettings
 from blobcache.descriptor import Descriptor
 from blobcache.digest import MAX_LENGTH, Digest
 from blobcache.exceptions import (
@@ -49,6 +49,7 @@ from blobcache.exceptions import (
     DescriptorCorrupt,
     DigestInvalid,
 )
+from blobcache.exports import export_response
 from blobcache.models import Repository
 from blobcache.raw import excerpt
 from blobcache.services import get_read_through
@@ -57,15 +58,17 @@ from blobcache.services.guards import set_guarded
 from blobcache.services.rules import read_only_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
     from rest_framework.filters import BaseFilterBackend
+    from rest_framework.renderers import BaseRenderer
     from rest_framework.request import Request
-    from rest_framework.serializers import BaseSerializer
+    from rest_framework.serializers import BaseSerializer, Serializer
 
     from blobcache.api.permissions import Rule
+    from blobcache.exports import Format
     from blobcache.services.base import BlobDescriptorService
     from blobcache.services.figures import SharesStatus
 
@@ -90,6 +93,9 @@ class RegistryViewSet(RegistryView, GenericViewSet[Any]):
     """The serializer of the response, for the actions whose request has a body."""
 
     list_actions = frozenset({"list"})
+
+    export_renderer_classes: Sequence[type[ExportRenderer]] = (CSVRenderer, JSONLinesRenderer)
+    """What a list can be exported as, by the media type in ``Accept``."""
 
     serializer_class = serializers.StrictSerializer
     pagination_class = SealedCursorPagination
@@ -142,10 +148,45 @@ class RegistryViewSet(RegistryView, GenericViewSet[Any]):
         serializer.is_valid(raise_exception=True)
         return serializer.validated_data
 
-    def get_page(self) -> Response:
-        """Return the response of an action that lists."""
-        rows = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+    def get_renderers(self) -> list[BaseRenderer]:
+        """Return the renderers, for a list also those of exports."""
+        found = list(super().get_renderers())
+        if self.current_action in self.list_actions:
+            found += [each() for each in self.export_renderer_classes]
+        return found
+
+    def get_page(self) -> HttpResponseBase:
+        """Return the response of an action that lists: a page, or an export of the whole list."""
+        listing = cast("Listing", self.filter_queryset(self.get_queryset()))
+        renderer = self.request.accepted_renderer
+        if isinstance(renderer, ExportRenderer):
+            return self._export(listing, renderer.export)
+        rows = self.paginate_queryset(listing)  # type: ignore[arg-type]
         return self.get_paginated_response(self.get_serializer(rows, many=True).data)
+
+    def _export(self, listing: Listing, form: Format) -> HttpResponseBase:
+        """Return the response that sends all rows, while the pages are read one by one."""
+        for name in ("cursor", "page_size"):
+            if name in self.request.query_params:
+                raise ParameterInvalid(
+                    f"An export is the whole list: it takes no parameter {name!a}.",
+                    {"parameter": name},
+                )
+        first = listing.page("", MAX_PAGE_SIZE)  # its errors still get a status of their own
+        rows = self.get_serializer(first.rows, many=True).data
+
+        def every() -> Iterator[Mapping[str, object]]:
+            yield from rows
+            following = first.next
+            while following is not None:
+                page = listing.page(following, MAX_PAGE_SIZE)
+                yield from self.get_serializer(page.rows, many=True).data
+                following = page.next
+
+        fields = cast("Serializer[Any]", self.get_serializer()).fields.items()
+        columns = list(rows[0]) if rows else [name for name, each in fields if each.required]
+        name = self.basename or "list"
+        return export_response(self.request, form, name, columns, every())
 
 
 CACHED = Parameter(
@@ -410,7 +451,7 @@ class BlobViewSet(DescriptorViewSet):
         return BlobListing(self.browsable)
 
     @described("list_blobs", "List blobs in the global scope")
-    def list(self, request: Request, **_: str) -> Response:
+    def list(self, request: Request, **_: str) -> HttpResponseBase:
         """List blobs, in no particular order."""
         return self.get_page()
 
@@ -452,7 +493,7 @@ class BlobViewSet(DescriptorViewSet):
 
     @described("list_blob_repositories", "List the repositories that may read a blob")
     @action(detail=True, pagination_class=CatalogPagination, filter_backends=())
-    def repositories(self, request: Request, **_: str) -> Response:
+    def repositories(self, request: Request, **_: str) -> HttpResponseBase:
         """List the repositories that hold the blob and that the user may view, by name."""
         return self.get_page()
 
@@ -537,7 +578,7 @@ class RepositoryViewSet(RegistryViewSet):
         return Repository(name=self.repository_name)
 
     @described("list_repositories", "List repositories")
-    def list(self, request: Request, **_: str) -> Response:
+    def list(self, request: Request, **_: str) -> HttpResponseBase:
         """List the repositories that the user may view, by name unless `ordering` says otherwise.
 
         With `ordering` or `search`, rows also have `bytes` and `counted_at`.
@@ -597,7 +638,7 @@ class RepositoryBlobViewSet(DescriptorViewSet):
         return MemberListing(self.browsable, name)
 
     @described("list_repository_blobs", "List blobs in a repository", errors=[404])
-    def list(self, request: Request, **_: str) -> Response:
+    def list(self, request: Request, **_: str) -> HttpResponseBase:
         """List the blobs of the repository, in no particular order."""
         return self.get_page()
 

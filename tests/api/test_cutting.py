@@ -19,7 +19,8 @@ def table(buckets: Sequence[Sequence[str]]) -> Read:
     """A scan over buckets, each of which comes whole."""
 
     def read(cursor: str, count: int) -> Step[str]:
-        place, found = int(cursor or 0), []
+        place = int(cursor or 0)
+        found: list[str] = []
         while place < len(buckets) and len(found) < count:
             found += buckets[place]
             place += 1

@@ -62,14 +62,14 @@ BATCHES = st.builds(
     st.lists(DIGESTS, max_size=3),
     st.lists(INVALID, max_size=3),
 )
-FIGURES = st.builds(
+COUNTED = st.builds(
     Figures, st.builds(Sums, NUMBERS, NUMBERS, st.just(()), st.none(), st.just({})), st.datetimes()
 )
 BY_HAND: dict[type[ResponseSerializer], st.SearchStrategy[Any]] = {
     DescriptorSerializer: DESCRIPTORS,
     RecordSerializer: RECORDS,
     RepositorySerializer: st.builds(RepositoryEntry, NAMES | TEXTS, st.none() | NUMBERS)
-    | st.builds(OrderedRepository, NAMES | TEXTS, st.none() | NUMBERS, st.none() | FIGURES),
+    | st.builds(OrderedRepository, NAMES | TEXTS, st.none() | NUMBERS, st.none() | COUNTED),
     HolderSerializer: st.builds(Holder, NAMES, MEDIA_TYPES),
     BatchResultSerializer: BATCHES,
 }
