@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from blobcache.admin import exports
 from blobcache.admin.base_pages import BlobPageBase
 from blobcache.admin.confirmation import SHOWN, UNCOUNTED, has_grown, shown_number
 from blobcache.admin.index_age import IndexAge
@@ -57,6 +58,10 @@ class BlobPage(BlobPageBase, TruthPageBase):
     def get(self) -> HttpResponse:
         """Show the page."""
         cursor_scope = ("holders", self.subject)
+        with self.catch_redis_errors():
+            asked = exports.holders(self.provider, self.subject, self.access.visible)
+            if (file := self.export(asked)) is not None:
+                return file
         record = self.record()
         page = self.holders(self.cursor(*cursor_scope), self.limit) if record else None
         stored = self._stored(record, page) if record else {}
@@ -79,6 +84,7 @@ class BlobPage(BlobPageBase, TruthPageBase):
             page=page,
             index=IndexAge.of(self, page.status) if page else None,
             next=self.next_link(page.next, *cursor_scope) if page else None,
+            exports=self.export_links() if holders else (),
             is_manifest=is_version_2 and row is not None and is_manifest(row.media_type),
             may_be_manifest=is_version_2 and row is not None and row.size is not None,
             set_url=may_write and self.access.may_set(None) and self.url(Blob, "set", self.subject),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 
+from blobcache.admin import exports
 from blobcache.admin.pages import Page
 from blobcache.admin.rows import Row
 from blobcache.digest import ALGORITHMS, Digest
@@ -44,6 +45,8 @@ class BlobsPage(Page):
                 return self.render(title=_("Blobs"), mistake=error.message)
         page, rows = None, []
         with self.catch_redis_errors():
+            if (file := self.export(exports.blobs(self.provider))) is not None:
+                return file
             page = self.provider.catalog.blobs(self.cursor(_CURSOR_SCOPE), self.limit)
             rows = [Row.of(record, self.blob_url) for record in self.provider.records(page.blobs)]
         return self.render(
@@ -51,6 +54,7 @@ class BlobsPage(Page):
             rows=rows,
             is_known=page is not None,
             next=self.next_link(page.next, _CURSOR_SCOPE) if page else None,
+            exports=self.export_links() if rows else (),
         )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from functools import cached_property
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ClassVar
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import django
 from django.contrib import messages
@@ -25,9 +26,11 @@ from django.utils.translation import gettext as _
 
 from blobcache.access import Access
 from blobcache.admin.banners import NO_CATALOG, READ_ONLY, Banner, banner_for
+from blobcache.admin.exports import EXPORT, Export, formats
 from blobcache.conf import RegistrySettings
 from blobcache.cursors import seal, unseal
 from blobcache.exceptions import CacheUnavailable, CatalogUnsupported, CursorInvalid
+from blobcache.exports import Format, export_response
 from blobcache.models import Blob, Repository
 from blobcache.raw import quoted
 from blobcache.services import get_browsable
@@ -290,6 +293,24 @@ class Page:
             if self.access.may_in_repository("view", name)
             else ""
         )
+
+    def export(self, export: Export) -> HttpResponse | None:
+        """Return the response with the whole list, in the format that the address asks for.
+
+        None if it asks for none. The first row is read here, so that an error is one of the page.
+        """
+        self.require_choice(EXPORT, list(Format))
+        asked = self.request.GET.get(EXPORT, "")
+        if asked not in list(Format):
+            return None
+        first = list(islice(export.rows, 1))
+        rows = chain(first, export.rows)
+        response = export_response(self.request, Format(asked), export.name, export.columns, rows)
+        return cast("HttpResponse", response)  # Django's views may return either
+
+    def export_links(self) -> list[tuple[str, str]]:
+        """The links to this list as a file: addresses and names of the formats."""
+        return [(self.link(**{EXPORT: form}), name) for form, name in formats()]
 
     def crumbs(self) -> list[tuple[str, str]]:
         """The breadcrumbs below the list of the model: texts and addresses."""

@@ -9,6 +9,7 @@ from django.http import HttpResponseRedirect
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
+from blobcache.admin import exports
 from blobcache.admin.index_age import IndexAge
 from blobcache.admin.pages import COUNTING, KEPT, Page
 from blobcache.admin.repository_list import (
@@ -59,6 +60,9 @@ class RepositoriesPage(Page):
             counting = self.request.GET.get(COUNTING) if sees_all else None
             if counting and (response := self._count_all(counting)) is not None:
                 return response
+            asked = exports.repositories(self.provider, query, self.access.visible)
+            if (file := self.export(asked)) is not None:
+                return file
             listing = list_repositories(
                 self.provider,
                 query,
@@ -78,6 +82,7 @@ class RepositoriesPage(Page):
             columns=self._columns(query),
             orders=_orders(),
             next=self.next_link(listing.next, *query.cursor_scope) if listing else None,
+            exports=self.export_links() if listing and listing.rows else (),
             server=server,
             catalog=listing.status if listing and sees_all else None,
             counted=listing.counted if listing and sees_all else None,

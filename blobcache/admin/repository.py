@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 
+from blobcache.admin import exports
 from blobcache.admin.base_pages import MEMBERS_KEPT, RepositoryPageBase
 from blobcache.admin.composition import Composition, compose
 from blobcache.admin.figures import Totals, totals_of
@@ -67,13 +68,17 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
         listing, is_damaged = MemberListing(), False
         try:
             with self.catch_redis_errors():
+                service = self.provider.repository_scoped(self.name)
+                limit = self.settings.ADMIN_SORT_LIMIT
+                if (file := self.export(exports.members(service, query, limit))) is not None:
+                    return file
                 listing = list_members(
-                    self.provider.repository_scoped(self.name),
+                    service,
                     query,
                     cursor=cursor,
                     number=self.request.GET.get(NUMBER, ""),
                     size=self.limit,
-                    sort_limit=self.settings.ADMIN_SORT_LIMIT,
+                    sort_limit=limit,
                 )
         except DescriptorCorrupt:
             is_damaged = True
@@ -133,6 +138,7 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
             states={kind: EXPLANATIONS[kind] for kind in RECORD_KINDS},
             is_damaged=is_damaged,
             next=self.next_link(listing.next, *cursor_scope),
+            exports=self.export_links() if listing.records else (),
             page_links=self.page_links(listing.slice),
             everything=self.link(q="", type="", state=""),
             kept=self.query_string(*MEMBERS_KEPT),

@@ -1,0 +1,128 @@
+"""The lists of the admin as CSV and JSON lines: the rows of each, and the links to them.
+
+The parameter ``export`` of a list's address asks for it. It changes nothing, so it is a GET. The
+names of the columns are those of the API.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from django.utils.translation import gettext as _
+
+from blobcache.admin.repository_list import list_repositories
+from blobcache.exports import Format
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from blobcache.admin.member_query import MemberQuery
+    from blobcache.admin.repository_list import RepositoryQuery
+    from blobcache.digest import Digest
+    from blobcache.services.base import BrowsableProvider, BrowsableService
+    from blobcache.services.records import Record
+    from blobcache.visibility import Visible
+
+    Rows = Iterator[Mapping[str, object]]
+
+__all__ = ["EXPORT", "Export", "blobs", "formats", "holders", "members", "repositories"]
+
+EXPORT = "export"
+"""The parameter."""
+
+_STEP = 1000
+"""Rows that are read at once."""
+
+
+class Export(NamedTuple):
+    """A list, not read yet."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: Rows
+
+
+def formats() -> list[tuple[Format, str]]:
+    """Return the formats with their names."""
+    return [(Format.CSV, _("CSV")), (Format.JSON_LINES, _("JSON lines"))]
+
+
+def repositories(provider: BrowsableProvider, query: RepositoryQuery, visible: Visible) -> Export:
+    """Return the list of repositories, in the order of its page."""
+
+    def rows() -> Rows:
+        cursor: str | None = ""
+        while cursor is not None:
+            page = list_repositories(provider, query, cursor, _STEP, visible)
+            for each in page.rows:
+                counted = each.figures
+                yield {
+                    "name": each.name,
+                    "blobs": each.blobs,
+                    "bytes": counted.sums.bytes if counted else None,
+                    "counted_at": counted.counted_at if counted else None,
+                }
+            cursor = page.next
+
+    return Export("repositories", ("name", "blobs", "bytes", "counted_at"), rows())
+
+
+_OF_A_BLOB = ("digest", "size", "mediaType", "canonical", "state")
+
+
+def blobs(provider: BrowsableProvider) -> Export:
+    """Return the list of the blobs in the global scope, in no particular order."""
+
+    def rows() -> Rows:
+        cursor: str | None = ""
+        while cursor is not None:
+            page = provider.catalog.blobs(cursor, _STEP)
+            yield from map(_row, provider.records(page.blobs))
+            cursor = page.next
+
+    return Export("blobs", _OF_A_BLOB, rows())
+
+
+def members(service: BrowsableService, query: MemberQuery, sort_limit: int) -> Export:
+    """Return the list of a repository's blobs that match: in order, unless there are too many."""
+
+    def read(cursor: str | None) -> Iterator[Record]:
+        while cursor is not None:
+            page = service.catalog.members(service.repository or "", cursor, _STEP)
+            wanted = filter(query.matches_digest, page.members)
+            yield from filter(query.matches, service.records(list(wanted)))
+            cursor = page.next
+
+    def rows() -> Rows:
+        count = service.catalog.members(service.repository or "", limit=1).count
+        if count <= sort_limit:
+            found = {record.digest: record for record in read("")}
+            yield from map(_row, query.sorted(found.values()))
+        else:
+            yield from map(_row, read(""))
+
+    return Export("blobs", _OF_A_BLOB, rows())
+
+
+def holders(provider: BrowsableProvider, digest: Digest, visible: Visible) -> Export:
+    """Return the list of the repositories that hold a blob, by name."""
+
+    def rows() -> Rows:
+        cursor: str | None = ""
+        while cursor is not None:
+            page = provider.catalog.holders(digest, cursor, _STEP, visible)
+            yield from ({"name": each.name, "mediaType": each.media_type} for each in page.holders)
+            cursor = page.next
+
+    return Export("repositories", ("name", "mediaType"), rows())
+
+
+def _row(record: Record) -> Mapping[str, object]:
+    found = record.descriptor
+    return {
+        "digest": record.digest,
+        "size": found.size if found else None,
+        "mediaType": found.media_type if found else None,
+        "canonical": found.digest if found and found.digest != record.digest else None,
+        "state": record.kind,
+    }
