@@ -104,6 +104,11 @@ class SealedCursorPagination(BasePagination):
         self._page = queryset.page(position, size)
         return list(self._page.rows)
 
+    @property
+    def following(self) -> str | None:
+        """The position of the next page, after `paginate_queryset`; None at the end."""
+        return self._page.next
+
     def get_page_size(self, request: Request, view: RegistryView) -> int:
         """Return how many rows the page may have. Raises `PageSizeInvalid`."""
         size = _parsed(request.query_params.get(_PAGE_SIZE.name), view.config.API_PAGE_SIZE)

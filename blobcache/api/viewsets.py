@@ -20,7 +20,7 @@ from rest_framework.viewsets import GenericViewSet
 from blobcache.api import permissions, serializers
 from blobcache.api.conditions import etag, is_not_modified, set_guard
 from blobcache.api.content import CSVRenderer, ExportRenderer, JSONLinesRenderer, wants_json
-from blobcache.api.exceptions import BodyInvalid, ParameterInvalid
+from blobcache.api.exceptions import BodyInvalid
 from blobcache.api.filters import BlobFilter, DigestPrefixFilter, PrefixFilter, RepositoryOrder
 from blobcache.api.listings import (
     BlobListing,
@@ -151,7 +151,10 @@ class RegistryViewSet(RegistryView, GenericViewSet[Any]):
     def get_renderers(self) -> list[BaseRenderer]:
         """Return the renderers, for a list also those of exports."""
         found = list(super().get_renderers())
-        if self.current_action in self.list_actions:
+        action = self.current_action
+        # A method without an action gets 405, whatever format it asks for.
+        asked = self.actions if action is None else [action]
+        if not self.list_actions.isdisjoint(asked):
             found += [each() for each in self.export_renderer_classes]
         return found
 
@@ -165,19 +168,14 @@ class RegistryViewSet(RegistryView, GenericViewSet[Any]):
         return self.get_paginated_response(self.get_serializer(rows, many=True).data)
 
     def _export(self, listing: Listing, form: Format) -> HttpResponseBase:
-        """Return the response that sends all rows, while the pages are read one by one."""
-        for name in ("cursor", "page_size"):
-            if name in self.request.query_params:
-                raise ParameterInvalid(
-                    f"An export is the whole list: it takes no parameter {name!a}.",
-                    {"parameter": name},
-                )
-        first = listing.page("", MAX_PAGE_SIZE)  # its errors still get a status of their own
-        rows = self.get_serializer(first.rows, many=True).data
+        """Return the response that sends all rows from the cursor on, reading page after page."""
+        first = self.paginate_queryset(listing)  # type: ignore[arg-type] # its errors get a status
+        rows = self.get_serializer(first, many=True).data
+        position = cast("SealedCursorPagination", self.paginator).following
 
         def every() -> Iterator[Mapping[str, object]]:
             yield from rows
-            following = first.next
+            following = position
             while following is not None:
                 page = listing.page(following, MAX_PAGE_SIZE)
                 yield from self.get_serializer(page.rows, many=True).data

@@ -126,10 +126,23 @@ def test_an_empty_list_has_only_a_head(
 
 @every_list
 def test_errors_are_those_of_the_list_in_json(url: str, superuser: APIClient, many: Redis) -> None:
-    for query in ("cursor=x", "page_size=5", "nosuch=1"):
-        refused(superuser.get(f"{url}?{query}", HTTP_ACCEPT=CSV), 400, "PARAMETER_INVALID")
+    codes = {"cursor=x": "CURSOR", "page_size=": "PAGINATION_NUMBER", "nosuch=1": "PARAMETER"}
+    for query, code in codes.items():
+        refused(superuser.get(f"{url}?{query}", HTTP_ACCEPT=CSV), 400, f"{code}_INVALID")
+    refused(superuser.generic("TRACE", f"{url}?format=csv"), 405, "UNSUPPORTED")
     with cache_at("redis://127.0.0.1:1/0"):
         refused(superuser.get(url, HTTP_ACCEPT=LINES), 503, "UNAVAILABLE")
+
+
+@every_list
+def test_an_export_begins_at_the_cursor(url: str, superuser: APIClient, many: Redis) -> None:
+    whole = lines(superuser, url)
+    page = superuser.get(f"{url}?page_size=7").json()
+    rest = lines(superuser, page["next"])
+    key = "name" if "name" in whole[0] else "digest"
+    seen = {row[key] for row in [*page["results"], *rest]}
+    assert seen == {row[key] for row in whole}
+    assert len(rest) < len(whole)
 
 
 def test_redis_that_fails_in_the_middle_is_in_the_last_line(

@@ -46,6 +46,8 @@ def contract() -> dict[str, Any]:
         for parameter in operation.get("parameters", []):
             if parameter["in"] == "path" and parameter["name"] == "name":
                 parameter["schema"] = name
+            elif parameter["name"] == "media_type":
+                parameter["schema"]["pattern"] = _MEDIA_TYPE
     descriptor = schema["components"]["schemas"]["BlobCacheNewDescriptorRequest"]
     descriptor["properties"]["mediaType"]["pattern"] = _MEDIA_TYPE
     return schema
@@ -83,6 +85,14 @@ def _has_cursor(case: Case[Any], _: Response) -> bool:
 def _has_empty_parameter(case: Case[Any], response: Response) -> bool:
     query = urlsplit(response.request.url or "").query
     return any(not value for _, value in parse_qsl(query, keep_blank_values=True))
+
+
+def _has_sizes(case: Case[Any], _: Response) -> bool:
+    return {"size_min", "size_max"} <= set(case.query or {})
+
+
+def _has_media_type(case: Case[Any], _: Response) -> bool:
+    return "media_type" in (case.query or {})
 
 
 def _names_another_digest(case: Case[Any], _: Response) -> bool:
@@ -139,6 +149,18 @@ EXEMPTIONS = (
         {"stat_blob", "stat_repository_blob", "set_blob", "set_repository_blob"},
         _has_condition,
         "Any text is a header; one that is not a list of tags names none.",
+    ),
+    Exemption(
+        positive_data_acceptance,
+        {"list_blobs", "list_repository_blobs"},
+        _has_sizes,
+        "The least size must not be larger than the largest.",
+    ),
+    Exemption(
+        negative_data_rejection,
+        {"list_blobs", "list_repository_blobs"},
+        _has_media_type,
+        "A media type has printable characters, of which the pattern here has the ASCII ones.",
     ),
     Exemption(
         positive_data_acceptance,
