@@ -115,7 +115,7 @@ def _learned(
     with cache_at(server.url) as redis, server.client() as counting:
         provider = cast("RedisBlobDescriptorCacheProvider", get_provider())
         # Time stands still, so that no response is shorter because the machine was busy.
-        provider.catalog.budgets = Budgets(clock=lambda: 0.0)
+        provider.catalog.budgets = Budgets(clock=lambda: 0.0, fresh=3600)
         fill(redis, provider, has_hidden=has_hidden)
         reader = Reader(client, counting)
         for ask in first:
