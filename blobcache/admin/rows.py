@@ -87,7 +87,6 @@ class Row(NamedTuple):
 
 
 def _explanation(record: Record) -> Explanation:
-    is_global = record.repository is None
-    if is_global and record.kind is Kind.HUSK and record.fields == Fields():
+    if record.repository is None and not record.exists_globally:
         return NOT_CACHED
     return EXPLANATIONS[record.kind]

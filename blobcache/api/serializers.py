@@ -9,7 +9,7 @@ two.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from functools import lru_cache
 from math import isfinite
@@ -48,10 +48,14 @@ __all__ = [
     "DigestField",
     "DigestListField",
     "DryRun",
+    "DryRunOfMany",
     "ErrorsSerializer",
     "HolderSerializer",
     "InvalidDigest",
     "MediaTypeField",
+    "PurgeManyRequestSerializer",
+    "PurgeManyResultSerializer",
+    "PurgeOfMany",
     "PurgeRequestSerializer",
     "PurgeResultSerializer",
     "PurgeStep",
@@ -239,6 +243,20 @@ class PurgeRequestSerializer(StrictSerializer):
 
     class Meta:
         ref_name = "BlobCachePurge"
+
+
+class PurgeManyRequestSerializer(PurgeRequestSerializer):
+    """The digests to purge, and where to continue. An invalid one does not affect the others."""
+
+    digests = DigestListField(
+        help_text="The same in each step. Each is answered once; their order does not matter."
+    )
+    cursor = StrictStringField(
+        required=False, allow_null=True, help_text="The cursor in `next` of the step before."
+    )
+
+    class Meta:
+        ref_name = "BlobCachePurgeMany"
 
 
 def _json_type(value: object) -> str:
@@ -581,6 +599,81 @@ class PurgeResultSerializer(ResponseSerializer):
 
     class Meta:
         ref_name = "BlobCachePurgeResult"
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeOfMany:
+    """The result of one step of a purge of many blobs."""
+
+    cleared: Mapping[Digest, Sequence[str]]
+    invalid: Sequence[InvalidDigest]
+    next: str | None
+    certain: Certainty
+
+
+@dataclass(frozen=True, slots=True)
+class DryRunOfMany:
+    """A part of what a purge of many blobs would clear."""
+
+    would_clear: Mapping[Digest, Sequence[str]]
+    global_descriptors: Sequence[Digest] | None
+    invalid: Sequence[InvalidDigest]
+    next: str | None
+    complete: bool
+    indexed_at: datetime | None
+    cleared: Mapping[Digest, Sequence[str]] = field(default_factory=dict)
+
+
+class NamesField(serializers.DictField):
+    """Names of repositories, by digest."""
+
+    child = serializers.ListField(child=serializers.CharField())
+
+
+class PurgeManyResultSerializer(ResponseSerializer):
+    """A step of a purge of many blobs.
+
+    Repeat the request with `next` as the cursor until it is null.
+    """
+
+    cleared = NamesField(
+        help_text="By digest: repositories in which this step cleared the blob, of those that the "
+        "user may view. Digests without any are left out. Always empty in a dry run."
+    )
+    invalid = InvalidDigestSerializer(
+        many=True, help_text="What is not a valid digest, and is skipped."
+    )
+    next = serializers.CharField(allow_null=True)
+    certain = NamedChoiceField(
+        "BlobCacheCertaintyOfMany",
+        [each.value for each in Certainty],
+        default=_skip,
+        help_text="Not in a dry run: where all of the blobs have certainly been cleared, as for "
+        "one blob. `nothing`: not even all global descriptors are cleared.",
+    )
+    would_clear = NamesField(
+        default=_skip,
+        help_text="Only in a dry run, by digest: the repositories in which a purge would clear it.",
+    )
+    global_descriptors = serializers.ListField(
+        child=serializers.CharField(),
+        default=_skip,
+        allow_null=True,
+        help_text="Only in a dry run: the digests with a global descriptor to clear. "
+        "Null for a user who may not view blobs.",
+    )
+    complete = serializers.BooleanField(
+        default=_skip,
+        help_text="Only in a dry run: whether a complete index of all names was ever built.",
+    )
+    indexed_at = TimeField(
+        default=_skip,
+        allow_null=True,
+        help_text="Only in a dry run: when the index was built. A purge also searches all keys.",
+    )
+
+    class Meta:
+        ref_name = "BlobCachePurgeManyResult"
 
 
 class MediaTypeSerializer(ResponseSerializer):

@@ -8,6 +8,7 @@ changes a viewset, or adds an action.
 from __future__ import annotations
 
 from functools import cache
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django.core.exceptions import ImproperlyConfigured
@@ -55,6 +56,7 @@ from blobcache.raw import excerpt
 from blobcache.services import get_read_through
 from blobcache.services.cached import Source
 from blobcache.services.guards import set_guarded
+from blobcache.services.preview import preview_purge
 from blobcache.services.rules import read_only_error
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from blobcache.services.base import BlobDescriptorService
     from blobcache.services.figures import SharesStatus
 
+    Invalid = serializers.InvalidDigest
     Tables = ClassVar[Mapping[str, Any]]
 
 __all__ = ["BlobViewSet", "RegistryViewSet", "RepositoryBlobViewSet", "RepositoryViewSet"]
@@ -357,7 +360,19 @@ class DescriptorViewSet(RegistryViewSet):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def _stat_many(self, request: Request) -> Response:
-        service, texts = self.service, self.get_validated_data(request)["digests"]
+        service = self.service
+        digests, invalid = self.parse_batch(self.get_validated_data(request)["digests"])
+        result = self._look_up(service, digests, invalid)
+        headers = {} if self.source is None else {_SOURCE: self.source.value}
+        return Response(self.get_response_serializer(result).data, headers=headers)
+
+    def parse_batch(
+        self, texts: Sequence[str]
+    ) -> tuple[list[Digest], list[serializers.InvalidDigest]]:
+        """Return the valid digests of a body, each once, and what is not valid.
+
+        Raises `BodyInvalid` if there are more than the setting ``API_MAX_BATCH``.
+        """
         maximum = self.config.API_MAX_BATCH
         if len(texts) > maximum:
             raise BodyInvalid(
@@ -365,7 +380,7 @@ class DescriptorViewSet(RegistryViewSet):
                 {"maximum": maximum},
             )
         digests: list[Digest] = []
-        invalid = []
+        invalid: list[serializers.InvalidDigest] = []
         tarsum = self.config.ALLOW_TARSUM
         for text in dict.fromkeys(texts):
             try:
@@ -373,9 +388,7 @@ class DescriptorViewSet(RegistryViewSet):
             except DigestInvalid as error:
                 shown = text if len(text) <= MAX_LENGTH else excerpt(text)
                 invalid.append(serializers.InvalidDigest(shown, error.code, error.message))
-        result = self._look_up(service, digests, invalid)
-        headers = {} if self.source is None else {_SOURCE: self.source.value}
-        return Response(self.get_response_serializer(result).data, headers=headers)
+        return digests, invalid
 
     def _look_up(
         self,
@@ -418,15 +431,18 @@ class BlobViewSet(DescriptorViewSet):
         **DescriptorViewSet.requires,
         "repositories": permissions.view,
         "purge": permissions.purge,
+        "purge_many": permissions.purge,
     }
     throttle_scopes: ClassVar[Mapping[str, str]] = {
         **DescriptorViewSet.throttle_scopes,
         "repositories": LIST,
         "purge": WRITE,
+        "purge_many": WRITE,
     }
     query_parameters: ClassVar[Mapping[str, Sequence[Parameter]]] = {
         **DescriptorViewSet.query_parameters,
         "purge": (_DRY_RUN,),
+        "purge_many": (_DRY_RUN,),
     }
     filter_backends = (BlobFilter,)
     repository = None  # whatever variables the prefix of the address has
@@ -435,10 +451,12 @@ class BlobViewSet(DescriptorViewSet):
         **DescriptorViewSet.serializer_classes,
         "repositories": serializers.HolderSerializer,
         "purge": serializers.PurgeRequestSerializer,
+        "purge_many": serializers.PurgeManyRequestSerializer,
     }
     response_serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
         **DescriptorViewSet.response_serializer_classes,
         "purge": serializers.PurgeResultSerializer,
+        "purge_many": serializers.PurgeManyResultSerializer,
     }
 
     def get_queryset(self) -> Listing:  # type: ignore[override] # a listing, which is no queryset
@@ -509,6 +527,71 @@ class BlobViewSet(DescriptorViewSet):
         digest, token = self.digest, self.get_validated_data(request).get("cursor")
         step = self._dry_run(digest, token) if is_dry else self._purge(digest, token)
         return Response(self.get_response_serializer(step).data)
+
+    @described("purge_blobs", "Clear many blobs in every repository and globally, step by step")
+    @action(
+        detail=False,
+        methods=["post"],
+        url_path="purge",
+        url_name="purge",
+        name="Purge Many Blobs",
+    )
+    def purge_many(self, request: Request, **_: str) -> Response:
+        """Do one step of a purge of many blobs, which takes one walk for all of them.
+
+        Repeat it with the same digests, and `next` as the cursor, until that is null. If Redis
+        fails before a step has done anything, the response is 503 and the last cursor stays valid.
+        An unknown blob is not an error.
+
+        Only repositories that the user may view are named; the others are cleared as well.
+        """
+        is_dry = flag(request, _DRY_RUN)
+        body = self.get_validated_data(request)
+        digests, invalid = self.parse_batch(body["digests"])
+        take = self._dry_run_of_many if is_dry else self._purge_many
+        step = take(digests, invalid, body.get("cursor"))
+        return Response(self.get_response_serializer(step).data)
+
+    def _purge_many(
+        self, digests: Sequence[Digest], invalid: Sequence[Invalid], token: str | None
+    ) -> serializers.PurgeOfMany:
+        scope = CursorScope(self.registry, "purge_many")  # the provider's cursor knows the digests
+        cursor = scope.open(token)
+        with self.recorded():
+            result = self.provider.purge_many(digests, cursor)
+        may_view = cache(self.access.may_view)
+        cleared = {
+            digest: shown
+            for digest, names in result.cleared.items()
+            if (shown := [name for name in names if may_view(name)])
+        }
+        return serializers.PurgeOfMany(cleared, invalid, scope.seal(result.next), result.certain)
+
+    def _dry_run_of_many(
+        self, digests: Sequence[Digest], invalid: Sequence[Invalid], token: str | None
+    ) -> serializers.DryRunOfMany:
+        if self.config.READ_ONLY:
+            raise read_only_error(self.registry)
+        digests = sorted(digests)
+        fingerprint = sha256("\n".join(digests).encode()).hexdigest()
+        scope = CursorScope(self.registry, "purge_many", _DRY_RUN.name, fingerprint)
+        step = preview_purge(self.browsable, digests, scope.open(token), self.access.visible)
+        known: Sequence[Digest] | None = None
+        if self.access.may_view(None):
+            records = self.browsable.records(digests)
+            known = [
+                digest
+                for digest, record in zip(digests, records, strict=True)
+                if record.exists_globally
+            ]
+        return serializers.DryRunOfMany(
+            would_clear=step.held,
+            global_descriptors=known,
+            invalid=invalid,
+            next=scope.seal(step.next),
+            complete=step.status is not None and step.status.complete,
+            indexed_at=step.status.indexed_at if step.status else None,
+        )
 
     # The scopes of cursors are names that a view once had, so that clients' cursors stay valid.
 

@@ -10,7 +10,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from blobcache.doctor.collection import clear_links
-from blobcache.findings import Kind
 from blobcache.management.collected import Collected, read_collected
 from blobcache.management.reading import add_digests, chunked, read_digests
 from blobcache.management.reindex import require_index
@@ -18,7 +17,6 @@ from blobcache.management.subcommand import Exit, Subcommand, add_confirmation
 from blobcache.management.writing import Column
 from blobcache.services.base import Certainty
 from blobcache.services.catalog import STEP
-from blobcache.services.records import Fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -154,7 +152,7 @@ def _try(session: Session, digests: Sequence[Digest], links: Sequence[Link]) -> 
     with session.table(_COLUMNS, _json) as table, session.progress(_("Searching")) as progress:
         for chunk in chunked(digests):
             for digest, record in zip(chunk, provider.records(chunk), strict=True):
-                if record.kind is not Kind.HUSK or record.fields != Fields():
+                if record.exists_globally:
                     table.append(_Row(None, digest))
         for count, row in enumerate(_held(provider, digests), start=1):
             table.append(row)

@@ -95,6 +95,11 @@ class Record(NamedTuple):
         return self.global_descriptor.media_type if self.global_descriptor else None
 
     @property
+    def exists_globally(self) -> bool:
+        """Whether there is anything, damaged or not. Only for a record of the global scope."""
+        return self.kind is not Kind.HUSK or self.fields != Fields()
+
+    @property
     def is_blob_damaged(self) -> bool:
         """Whether the blob's hash itself is damaged, and not just incomplete."""
         return SEVERITIES[self.global_kind] is Severity.ERROR

@@ -45,6 +45,7 @@ TABLE = [
     Row("blob", "DELETE", DELETE, 204),
     Row("blob-repositories", "GET", VIEW),
     Row("blob-purge", "POST", DELETE, body={}),
+    Row("blobs-purge", "POST", DELETE, body={"digests": [DIGEST]}),
     Row("repositories", "GET", KNOWN),
     Row("repository-summary", "GET", VIEW | GRANTED),
     Row("repository-blobs", "GET", VIEW | GRANTED),

@@ -26,6 +26,7 @@ OPERATIONS = {
     "list_blob_repositories",
     "purge_blob",
     "list_changes",
+    "purge_blobs",
     "list_repositories",
     "summarize_repository",
     "list_repository_blobs",
@@ -153,11 +154,12 @@ def test_declares_the_fields_of_a_body(settings: LazySettings) -> None:
     settings.BLOBCACHE = {"default": {"API_MAX_BATCH": 7}}
     schema: Any = SchemaGenerator().get_schema(request=None, public=True)
     components = schema["components"]["schemas"]
-    bodies = [components[f"BlobCache{name}Request"] for name in ("NewDescriptor", "Batch", "Purge")]
+    names = ("NewDescriptor", "Batch", "Purge", "PurgeMany")
+    bodies = [components[f"BlobCache{name}Request"] for name in names]
     assert all(body["additionalProperties"] is False for body in bodies)
-    descriptor, batch, _ = (body["properties"] for body in bodies)
+    descriptor, batch, _, purge = (body["properties"] for body in bodies)
     assert descriptor["mediaType"] == {"type": "string", "minLength": 1, "maxLength": 255}
-    assert batch["digests"]["maxItems"] == 7
+    assert batch["digests"]["maxItems"] == purge["digests"]["maxItems"] == 7
 
 
 def test_the_api_works_without_the_schema() -> None:

@@ -72,6 +72,10 @@ def _api() -> Iterator[Ask]:
     yield _ask("blobs", "blobs/?page_size=2", is_unordered=True, walks=True)
     yield _ask("blobs-stat", "blobs/stat/", "POST", {"digests": [*_DIGESTS, "x"]})
     yield _ask("blobs-stat", "blobs/stat/", "OPTIONS")
+    dry = {"digests": [*_DIGESTS, "x"]}
+    yield _ask("blobs-purge", "blobs/purge/?dry_run=1", "POST", dry)
+    yield _ask("blobs-purge", "blobs/purge/?dry_run=yes", "POST", dry)
+    yield _ask("blobs-purge", "blobs/purge/", "OPTIONS")
     for digest in _DIGESTS:
         yield from _asks("blob", f"blobs/{digest}/")
         place = f"blobs/{digest}/repositories/"
@@ -238,6 +242,8 @@ def _writes() -> Iterator[Ask]:
     yield _ask("blob-purge", f"blobs/{SHARED}/purge/", "POST", {}, walks=True)
     yield _page("blob_purge", addresses.blob(COMMON, "purge"), "POST", yes, walks=True)
     yield _ask("blob-purge", f"blobs/{UNKNOWN}/purge/", "POST", {}, walks=True)
+    many = {"digests": [OWN, UNKNOWN]}
+    yield _ask("blobs-purge", "blobs/purge/", "POST", many, walks=True)
     yield _ask("blob", f"blobs/{SECRET}/", "DELETE")
     yield _page("blob_delete", addresses.blob(LOOSE, "delete"), "POST", yes)
     for finding in (*_UNREFERENCED, f"size-mismatch/blob//{BROKEN}"):

@@ -38,6 +38,7 @@ ROUTES = {
     "blobcache-api:doctor-repair": f"{API}/doctor/repair/",
     "blobcache-api:blobs": f"{API}/blobs/",
     "blobcache-api:blobs-stat": f"{API}/blobs/stat/",
+    "blobcache-api:blobs-purge": f"{API}/blobs/purge/",
     "blobcache-api:blob": f"{API}/blobs/{DIGEST}/",
     "blobcache-api:blob-repositories": f"{API}/blobs/{DIGEST}/repositories/",
     "blobcache-api:blob-purge": f"{API}/blobs/{DIGEST}/purge/",
