@@ -309,6 +309,12 @@ class PortalSettings:
         default=90,
         see="docs/journal.md#how-long-entries-are-kept",
     )
+    JOB_DAYS = Setting(
+        "Days after which a job that nobody has worked on is deleted, when another one is started.",
+        number("days", maximum=_MAX_DAYS),
+        default=30,
+        see="docs/operating.md#jobs",
+    )
 
 
 PORTAL_SETTINGS: Mapping[str, Setting[object]] = {

@@ -4,18 +4,20 @@ The API and the admin check the permissions `view`, `change` and `delete` of `Re
 `Blob`. Which of them exist is in the catalog, not in the database. So their managers return empty
 querysets, and generic code such as ``dumpdata`` never queries a table that does not exist.
 
-`JournalEntry` has a table. `blobcache.journal` writes and reads it.
+`JournalEntry` has a table, which `blobcache.journal` writes and reads, and so has `Job`, which
+`blobcache.jobs` does.
 """
 
 from __future__ import annotations
 
 from typing import TypeVar
+from uuid import uuid4
 
 from django.db import models
 from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
-__all__ = ["MAX_NAME", "MAX_TEXT", "Blob", "JournalEntry", "Repository"]
+__all__ = ["MAX_NAME", "MAX_TEXT", "OPEN_STATES", "Blob", "Job", "JournalEntry", "Repository"]
 
 MAX_NAME = 255
 """The longest name of a registry, a user or a source in the journal, in characters."""
@@ -134,3 +136,90 @@ class JournalEntry(models.Model):
     def __str__(self) -> str:
         where = "@".join(filter(None, (self.repository, self.digest)))
         return f"{self.time:%Y-%m-%d %H:%M:%S} {self.action} {where}".rstrip()
+
+
+class Job(models.Model):
+    """Long work that is done in steps, by whoever has the time: a page, or a worker.
+
+    `blobcache.jobs` has all that changes it. One driver at a time has its lease.
+    """
+
+    class State(models.TextChoices):
+        """How far a job is."""
+
+        WAITING = "waiting", _("Waiting")
+        """No step was taken yet."""
+
+        RUNNING = "running", _("Running")
+        DONE = "done", _("Done")
+        CANCELLED = "cancelled", _("Cancelled")
+        FAILED = "failed", _("Failed")
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    registry = models.CharField(max_length=MAX_NAME)
+    kind = models.CharField(max_length=40)
+    state = models.CharField(max_length=20, choices=State, default=State.WAITING)
+    owner = models.CharField(max_length=MAX_NAME)
+    """The primary key of the user who started it, as text. Their permissions count in each step."""
+
+    actor = models.CharField(max_length=MAX_NAME)
+    """The name of that user at the time."""
+
+    source = models.CharField(max_length=MAX_NAME)
+    """Where it was started, such as ``admin``."""
+
+    parameters = models.JSONField(default=dict)
+    """What to work on. It never changes."""
+
+    size = models.PositiveIntegerField(default=0)
+    """How many things the parameters name."""
+
+    cursor = models.TextField(blank=True, default="")
+    """Where the next step begins. It may hold names that nobody may see."""
+
+    progress = models.JSONField(default=dict)
+    """What was done so far, for people."""
+
+    reason = models.CharField(max_length=1000, blank=True, default="")
+    """Why it failed, or why the last step did not succeed."""
+
+    lease = models.CharField(max_length=32, blank=True, default="")
+    """A random text of the driver that has it; empty if nobody has."""
+
+    lease_until = models.DateTimeField(null=True, blank=True)
+    failures = models.PositiveIntegerField(default=0)
+    """Steps since the last one that succeeded."""
+
+    not_before = models.DateTimeField(null=True, blank=True)
+    """When the next step may be taken; None if at once."""
+
+    created_at = models.DateTimeField(default=now)
+    changed_at = models.DateTimeField(default=now)
+    """When the last step ended."""
+
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ("-created_at", "-id")
+        verbose_name = _("job")
+        verbose_name_plural = _("jobs")
+        indexes = [  # noqa: RUF012 - as Django declares it
+            models.Index(fields=["registry", "created_at", "id"], name="blobcache_job_created"),
+            models.Index(
+                fields=["registry", "owner", "created_at", "id"], name="blobcache_job_owner"
+            ),
+            models.Index(fields=["state", "not_before"], name="blobcache_job_state"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has steps left."""
+        return self.state in OPEN_STATES
+
+
+OPEN_STATES = (Job.State.WAITING, Job.State.RUNNING)
+"""The states of jobs that have steps left."""

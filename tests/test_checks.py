@@ -314,6 +314,7 @@ class TestThePortal:
     WRONG: ClassVar[dict[str, list[object]]] = {
         "JOURNAL": [None, 0, 1, "", "no"],
         "JOURNAL_DAYS": [None, 0, -1, 1.5, "90", True, 36_501, 10**18],
+        "JOB_DAYS": [None, 0, 1.5, "30", 36_501],
     }
 
     @pytest.mark.parametrize("portal", [{}, dict(PORTAL_DEFAULTS), {"JOURNAL": False}])

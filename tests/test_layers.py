@@ -17,6 +17,7 @@ FLOORS = [
     {"project"},
     {"templatetags"},
     {"api", "admin", "management", "notifications"},
+    {"jobs"},
     {"doctor", "history", "probes", "warming"},
     {"backends", "figures", "journal", "redis"},
     {"transport", "services"},

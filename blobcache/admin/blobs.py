@@ -12,7 +12,7 @@ from blobcache.admin.pages import Page
 from blobcache.admin.rows import Row
 from blobcache.digest import ALGORITHMS, Digest
 from blobcache.exceptions import DigestInvalid
-from blobcache.models import Blob
+from blobcache.models import Blob, Repository
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
@@ -55,6 +55,10 @@ class BlobsPage(Page):
             is_known=page is not None,
             next=self.next_link(page.next, _CURSOR_SCOPE) if page else None,
             exports=self.export_links() if rows else (),
+            purge_many_url=not self.settings.READ_ONLY
+            and self.access.may_purge()
+            and self.url(Blob, "purge_many"),
+            jobs_url=self.url(Repository, "jobs"),
         )
 
 

@@ -8,8 +8,10 @@ from django.contrib.admin import ModelAdmin
 from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_backends
 from django.contrib.auth.backends import ModelBackend
+from django.db import transaction
 from django.http import Http404, HttpResponseRedirect
 from django.urls import path
+from django.utils.decorators import method_decorator
 
 from blobcache.access import Access, Action
 from blobcache.admin.blob import BlobPage, ClearBlobPage, PurgeBlobPage, SetBlobPage
@@ -19,8 +21,10 @@ from blobcache.admin.clear_members import ClearMembersPage
 from blobcache.admin.clear_repositories import ClearRepositoriesPage
 from blobcache.admin.consistency import ConsistencyPage
 from blobcache.admin.index_age import RefreshPage
+from blobcache.admin.jobs import JobPage, JobsPage
 from blobcache.admin.overview import CardPage, LookUpPage
 from blobcache.admin.pages import Page
+from blobcache.admin.purge_many import PurgeManyPage
 from blobcache.admin.raw_keys import RawKeysPage
 from blobcache.admin.repair import RepairPage
 from blobcache.admin.repositories import RepositoriesPage
@@ -33,6 +37,7 @@ from blobcache.reference import RepositoryName
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
+    from uuid import UUID
 
     from django.db.models import Model
     from django.http import HttpRequest, HttpResponse
@@ -133,6 +138,8 @@ class RepositoryAdmin(_CacheAdmin[RepositoryName]):
             self._path("empty/", "empty", self.empty_view),
             self._path("consistency/", "consistency", self.consistency_view),
             self._path("repair/", "repair", self.repair_view),
+            self._path("jobs/", "jobs", self.jobs_view),
+            self._path("jobs/<uuid:key>/", "job", self.job_view),
             self._path("<path:object_id>/clear/", "clear", self.clear_view),
             self._path("<path:object_id>/set/", "set", self.set_view),
         ]
@@ -193,6 +200,16 @@ class RepositoryAdmin(_CacheAdmin[RepositoryName]):
         """Repair findings."""
         return RepairPage(self, request).respond()
 
+    def jobs_view(self, request: HttpRequest) -> HttpResponse:
+        """The list of jobs."""
+        return JobsPage(self, request).respond()
+
+    # Other drivers must see a claim at once, and not only when the response is sent.
+    @method_decorator(transaction.non_atomic_requests)
+    def job_view(self, request: HttpRequest, key: UUID) -> HttpResponse:
+        """One job, and its steps."""
+        return JobPage(self, request, key).respond()
+
     def change_view(
         self,
         request: HttpRequest,
@@ -226,6 +243,7 @@ class BlobAdmin(_CacheAdmin[Digest]):
     def get_page_urls(self) -> list[URLPattern]:
         """Setting a descriptor, purging a blob, and looking at its keys."""
         return [
+            self._path("purge/", "purge_many", self.purge_many_view),
             self._path("<path:object_id>/set/", "set", self.set_view),
             self._path("<path:object_id>/purge/", "purge", self.purge_view),
             self._path("<path:object_id>/raw/", "raw", self.raw_view),
@@ -276,6 +294,10 @@ class BlobAdmin(_CacheAdmin[Digest]):
     def raw_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the blob's keys as they are in Redis."""
         return self._page(RawKeysPage, request, object_id).respond()
+
+    def purge_many_view(self, request: HttpRequest) -> HttpResponse:
+        """Purge many blobs."""
+        return PurgeManyPage(self, request).respond()
 
     def purge_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Purge the blob."""

@@ -92,6 +92,7 @@ class RepositoriesPage(Page):
             index=IndexAge.of(self, listing.status) if listing else None,
             check_url=self.url(Repository, "consistency"),
             consistency_url=self.url(Repository, "consistency") if sees_all else "",
+            jobs_url=self.url(Repository, "jobs"),
             clear_url=may_write and self.url(Repository, "empty"),
             may_clear=may_write
             and any(

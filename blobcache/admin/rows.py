@@ -8,9 +8,7 @@ from blobcache.admin.labels import label
 from blobcache.descriptor import OCTET_STREAM
 from blobcache.digest import Digest
 from blobcache.finding_texts import EXPLANATIONS, NOT_CACHED, Explanation
-from blobcache.findings import Kind
 from blobcache.media_types import is_manifest
-from blobcache.services.records import Fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable

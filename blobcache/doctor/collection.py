@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         BlobDescriptorCacheProvider,
         BrowsableProvider,
     )
-    from blobcache.services.truth import Answer
 
 __all__ = [
     "MAX_UNKNOWN",
@@ -40,8 +39,10 @@ __all__ = [
     "Collection",
     "Link",
     "ask_backend",
+    "ask_one",
     "clear_links",
     "find_aliases",
+    "find_some_aliases",
     "read_collection",
 ]
 
@@ -129,10 +130,10 @@ def ask_backend(collection: Collection, backend: Backend) -> Asked:
     doubtful: list[tuple[Digest | Link, Unknown]] = []
     named: list[Digest | Link] = [*collection.blobs, *collection.links]
     for each in named:
-        answer = _ask(backend, each)
+        answer = ask_one(backend, each)
         if isinstance(answer, Present):
             alive.append(each)
-        elif isinstance(answer, Unknown) and answer.doubt is not Doubt.SCOPE:
+        elif isinstance(answer, Unknown):
             doubtful.append((each, answer))
         else:
             gone.append(each)
@@ -144,10 +145,17 @@ def ask_backend(collection: Collection, backend: Backend) -> Asked:
     return Asked(left, tuple(alive), tuple(doubtful))
 
 
-def _ask(backend: Backend, what: Digest | Link) -> Answer:
+def ask_one(backend: Backend, what: Digest | Link) -> Present | Unknown | None:
+    """Ask about one of them; return None if it is gone. See `ask_backend`."""
     if isinstance(what, Link):
-        return backend.stat(what.digest, what.repository)
-    return backend.stat(what)
+        answer = backend.stat(what.digest, what.repository)
+    else:
+        answer = backend.stat(what)
+    if isinstance(answer, Present):
+        return answer
+    if isinstance(answer, Unknown) and answer.doubt is not Doubt.SCOPE:
+        return answer
+    return None
 
 
 def find_aliases(provider: BrowsableProvider, digests: Iterable[Digest]) -> Iterator[Digest]:
@@ -157,25 +165,32 @@ def find_aliases(provider: BrowsableProvider, digests: Iterable[Digest]) -> Iter
     Yields each alias once. Raises `CacheUnavailable`.
     """
     wanted = set(digests)
-    algorithms = {each.algorithm for each in wanted}
-    walk = provider.walk()
-    count = provider.catalog.budgets.step
     found: set[Digest] = set()
     cursor: str | None = ""
     while cursor is not None:
-        page = walk.scan_blobs(cursor, count)
-        others = [
-            text
-            for text in map(digest_text, page.blobs)
-            if isinstance(text, Digest) and algorithms - {text.algorithm} and text not in found
-        ]
-        for record in walk.read_existing(others) if others else ():
-            named = record.global_descriptor
-            if named is not None and named.digest in wanted and record.digest not in wanted:
-                alias = Digest(record.digest, allow_tarsum=True)
-                found.add(alias)
-                yield alias
-        cursor = page.next or None
+        aliases, cursor = find_some_aliases(provider, wanted, cursor)
+        yield from (each for each in aliases if each not in found)
+        found.update(aliases)
+
+
+def find_some_aliases(
+    provider: BrowsableProvider, wanted: set[Digest], cursor: str
+) -> tuple[list[Digest], str | None]:
+    """Do one step of `find_aliases`; return what it found, and the next cursor, None at the end."""
+    algorithms = {each.algorithm for each in wanted}
+    walk = provider.walk()
+    page = walk.scan_blobs(cursor, provider.catalog.budgets.step)
+    others = [
+        text
+        for text in map(digest_text, page.blobs)
+        if isinstance(text, Digest) and algorithms - {text.algorithm}
+    ]
+    found = []
+    for record in walk.read_existing(others) if others else ():
+        named = record.global_descriptor
+        if named is not None and named.digest in wanted and record.digest not in wanted:
+            found.append(Digest(record.digest, allow_tarsum=True))
+    return found, page.next or None
 
 
 def clear_links(provider: BlobDescriptorCacheProvider, links: Iterable[Link]) -> Iterator[Link]:

@@ -1,1 +1,1 @@
-"""The migrations: two models without tables, and the journal."""
+"""The migrations: two models without tables, the journal, and jobs."""

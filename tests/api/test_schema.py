@@ -61,7 +61,7 @@ def test_names_every_operation(schema: Any) -> None:
 
 
 def test_lists_each_address_once_with_its_slash(schema: Any) -> None:
-    assert len(schema["paths"]) == 15
+    assert len(schema["paths"]) == 16
     assert all(path.endswith("/") for path in schema["paths"])
 
 

@@ -32,6 +32,7 @@ _NAMES = ("team/app", "team/none", "secret/vault", "secret/wrong")
 """Visible: with blobs, without; hidden: sound, of another type."""
 
 _DIGESTS = (SHARED, SECRET, LOOSE)
+_NO_JOB = "00000000-0000-0000-0000-000000000000"
 _TELLING = (SHARED, SECRET)
 
 _UNREFERENCED = [f"unreferenced/blob//{digest}" for digest in (LOOSE, SECRET)]
@@ -135,6 +136,14 @@ def _admin() -> Iterator[Ask]:
         yield _page("repository_changelist", f"{listing}?{query}", walks=True)
     for view in ("refresh", "empty", "repair", "add"):
         yield _page(f"repository_{view}", addresses.repositories(view))
+    yield _page("repository_jobs", addresses.repositories("jobs"))
+    yield _page("repository_jobs", addresses.repositories("jobs"), "POST")
+    for method in ("GET", "POST"):
+        yield _page("repository_job", f"{addresses.repositories('jobs')}{_NO_JOB}/", method)
+    many = f"{addresses.blobs()}purge/"
+    yield _page("blob_purge_many", many)
+    pasted = {"text": "\n".join([*_DIGESTS, "nonsense"])}
+    yield _page("blob_purge_many", many, "POST", pasted)
     yield _page("repository_add", addresses.repositories("add"), "POST")
     yield _page("repository_empty", addresses.repositories("empty"), "POST")
     yield from _checks()

@@ -20,6 +20,8 @@ from blobcache.services import get_provider
 DIGEST = "sha256:" + "a" * 64
 BLOB, REPOSITORY = DIGEST.replace(":", "_3A"), "team_2Fapp"
 
+JOB = "00000000-0000-0000-0000-000000000000"
+
 API, ADMIN = "/api", "/admin"
 OURS = f"{ADMIN}/blobcache"
 
@@ -76,6 +78,8 @@ ROUTES = {
     "admin:blobcache_repository_empty": f"{OURS}/repository/empty/",
     "admin:blobcache_repository_consistency": f"{OURS}/repository/consistency/",
     "admin:blobcache_repository_repair": f"{OURS}/repository/repair/",
+    "admin:blobcache_repository_jobs": f"{OURS}/repository/jobs/",
+    "admin:blobcache_repository_job": f"{OURS}/repository/jobs/{JOB}/",
     "admin:blobcache_repository_clear": f"{OURS}/repository/{REPOSITORY}/clear/",
     "admin:blobcache_repository_set": f"{OURS}/repository/{REPOSITORY}/set/",
     "admin:blobcache_repository_history": f"{OURS}/repository/{REPOSITORY}/history/",
@@ -84,6 +88,7 @@ ROUTES = {
     "admin:blobcache_journalentry_changelist": f"{OURS}/journalentry/",
     "admin:blobcache_blob_changelist": f"{OURS}/blob/",
     "admin:blobcache_blob_add": f"{OURS}/blob/add/",
+    "admin:blobcache_blob_purge_many": f"{OURS}/blob/purge/",
     "admin:blobcache_blob_set": f"{OURS}/blob/{BLOB}/set/",
     "admin:blobcache_blob_purge": f"{OURS}/blob/{BLOB}/purge/",
     "admin:blobcache_blob_raw": f"{OURS}/blob/{BLOB}/raw/",

@@ -36,6 +36,7 @@ from blobcache.management.session import Session
 from blobcache.management.subcommand import EXIT_CODES, Exit, Subcommand, usage_error
 from blobcache.management.warm import Warming
 from blobcache.management.watch import Watch
+from blobcache.management.work import Work
 from blobcache.management.writing import escaped, give_up_stdout
 from blobcache.raw import quoted
 
@@ -61,6 +62,7 @@ SUBCOMMANDS: tuple[type[Subcommand], ...] = (
     Warming,
     Log,
     Prune,
+    Work,
 )
 """All subcommands, in the order of the help."""
 

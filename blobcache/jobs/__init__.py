@@ -1,0 +1,32 @@
+"""Jobs: long work that is kept in the database, and done in bounded steps.
+
+A step is taken by a POST of the page that shows the job, by ``manage.py blobcache work``, or by
+whatever else calls `advance`. Nothing runs by itself, and there is no broker: a job that nobody
+advances waits. `driver` takes the steps, one driver at a time; `kinds` has what can be done.
+
+In each step the permissions of the user who started the job are checked again. A step may be
+repeated: its work is idempotent, and only the driver that has the job's lease may store its result.
+"""
+
+from __future__ import annotations
+
+from blobcache.jobs import texts
+from blobcache.jobs.driver import LEASE, MAX_OPEN, JobRefused, advance, cancel, due, prune, start
+from blobcache.jobs.kinds import KINDS, MAX_DIGESTS, MAX_REPOSITORIES
+from blobcache.jobs.permissions import JobAccess
+
+__all__ = [
+    "KINDS",
+    "LEASE",
+    "MAX_DIGESTS",
+    "MAX_OPEN",
+    "MAX_REPOSITORIES",
+    "JobAccess",
+    "JobRefused",
+    "advance",
+    "cancel",
+    "due",
+    "prune",
+    "start",
+    "texts",
+]

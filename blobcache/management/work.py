@@ -1,0 +1,126 @@
+"""``work``: take the steps of jobs."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from argparse import ArgumentParser, Namespace
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from blobcache.jobs import advance, due
+from blobcache.management.subcommand import Exit, Subcommand, usage_error
+from blobcache.management.writing import Column
+from blobcache.models import OPEN_STATES, Job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from blobcache.management.session import Session
+    from blobcache.management.writing import Table
+
+__all__ = ["Work"]
+
+_PAUSE = 2
+"""Seconds between two looks for jobs, when there was nothing to do."""
+
+_COLUMNS: tuple[Column[Job], ...] = (
+    Column(gettext_lazy("Job"), lambda job: str(job.pk)),
+    Column(gettext_lazy("Kind"), lambda job: job.kind),
+    Column(gettext_lazy("State"), lambda job: str(job.get_state_display())),
+)
+
+
+def _json(job: Job) -> dict[str, object]:
+    return {
+        "job": str(job.pk),
+        "kind": job.kind,
+        "state": job.state,
+        "reason": job.reason,
+        "progress": job.progress,
+    }
+
+
+class Work(Subcommand):
+    """Work on jobs."""
+
+    name = "work"
+    help = "work on the jobs that were started on the admin's pages"
+    description = """\
+Take the steps of jobs, as the users who started them, until the process is
+told to stop (SIGTERM or SIGINT); then the current step is finished. Several
+workers may run at once. Writes a row for each job that has ended. With --once
+it ends when no job can be advanced, which suits cron."""
+    example = "manage.py blobcache work --once"
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add how long it works."""
+        parser.add_argument(
+            "--once", action="store_true", help="end when no job can be advanced any more"
+        )
+
+    def run(self, session: Session, options: Namespace) -> Exit:
+        """Work until there is nothing to do, or until it is stopped."""
+        with _stoppable() as stopped:
+            table = session.table(_COLUMNS, _json)
+            while not stopped.is_set():
+                close_old_connections()
+                try:
+                    is_idle = not _take_steps(session.registry, stopped, table)
+                except (DatabaseError, InterfaceError) as error:
+                    if options.once:
+                        raise usage_error(f"The database failed: {error}") from error
+                    session.warn(f"The database failed, and is tried again: {error}")
+                    is_idle = True
+                if is_idle and options.once:
+                    _say_what_is_left(session)
+                    break
+                if is_idle:
+                    stopped.wait(_PAUSE)
+        return Exit.OK
+
+
+def _take_steps(registry: str, stopped: threading.Event, table: Table[Job]) -> bool:
+    """Take one step of each job that is due; return whether there was any."""
+    keys = list(due(registry).values_list("pk", flat=True)[:100])
+    has_worked = False
+    for key in keys:
+        if stopped.is_set():
+            break
+        has_worked |= advance(key)
+        ended = Job.objects.defer("parameters", "cursor").filter(pk=key).exclude(ended_at=None)
+        table.add(list(ended))
+    return has_worked
+
+
+def _say_what_is_left(session: Session) -> None:
+    left = Job.objects.filter(registry=session.registry, state__in=OPEN_STATES).count()
+    text = ngettext(
+        "%(count)d job is left, which cannot be advanced now.",
+        "%(count)d jobs are left, which cannot be advanced now.",
+        left,
+    )
+    session.say(text % {"count": left} if left else _("No job is left."))
+
+
+@contextmanager
+def _stoppable() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM sets, so that a step is never cut."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped  # only the main thread gets signals
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopped.set()
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGTERM, before)
