@@ -6,15 +6,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from django.contrib import messages
-from django.http import HttpResponseRedirect
+from django.http import HttpResponseRedirect, QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from blobcache.admin.base_pages import RepositoryPageBase
+from blobcache.admin.jobs import StartsJobs
+from blobcache.admin.member_list import MemberListing, list_members
+from blobcache.admin.member_query import MemberQuery
 from blobcache.admin.rows import Row
 from blobcache.digest import Digest
-from blobcache.exceptions import BlobUnknown
+from blobcache.exceptions import BlobUnknown, DescriptorCorrupt
 from blobcache.history import recorded
+from blobcache.jobs import MAX_DIGESTS
 from blobcache.parsing import parse_each
 
 if TYPE_CHECKING:
@@ -24,12 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = ["ClearMembersPage"]
 
+_ROWS = 100
+"""Blobs that the page shows before a job clears many more."""
+
+_MOST = 100_000
+"""Members of a repository that are read to find those that a filter shows."""
+
 _LIMIT = 900
 """Blobs at a time: with the form's other fields, fewer than the 1,000 that Django takes
 (``DATA_UPLOAD_MAX_NUMBER_FIELDS``)."""
 
 
-class ClearMembersPage(RepositoryPageBase):
+class ClearMembersPage(RepositoryPageBase, StartsJobs):
     """Clear the selected blobs, after a confirmation."""
 
     template = "clear_members.html"
@@ -49,6 +59,10 @@ class ClearMembersPage(RepositoryPageBase):
 
     def post(self) -> HttpResponse:
         """Ask for confirmation or, if it is confirmed, clear the blobs."""
+        if "all" in self.request.POST:
+            return self._ask_about_all()
+        if "text" in self.request.POST and "confirmed" in self.request.POST:
+            return self._start_job()
         selected = parse_each(
             self.request.POST.getlist("digest"), partial(Digest, allow_tarsum=True)
         )
@@ -63,6 +77,60 @@ class ClearMembersPage(RepositoryPageBase):
                 messages.ERROR,
             )
         return self._clear(selected) if "confirmed" in self.request.POST else self._ask(selected)
+
+    def _ask_about_all(self) -> HttpResponse:
+        """Ask for confirmation to clear all blobs that the page's search and filters show."""
+        query = MemberQuery.of(QueryDict(self.request.POST.get("kept", "")))
+        listing = MemberListing()
+        with self.catch_redis_errors():
+            try:
+                listing = list_members(
+                    self.provider.repository_scoped(self.name),
+                    query,
+                    cursor="",
+                    number="",
+                    size=MAX_DIGESTS,
+                    sort_limit=min(self.settings.ADMIN_SORT_LIMIT, _MOST),
+                )
+            except DescriptorCorrupt:
+                return self.redirect_with_message(
+                    _("%(repository)s is damaged. Run a check to repair it.")
+                    % {"repository": self.name}
+                )
+        found = listing.slice.paginator.count if listing.slice else 0
+        if listing.count is not None and (not listing.is_whole or found > MAX_DIGESTS):
+            return self.redirect_with_message(
+                _("There are too many blobs; at most %(limit)d can be cleared by one job.")
+                % {"limit": MAX_DIGESTS},
+                messages.ERROR,
+            )
+        digests = [each.digest for each in listing.records if isinstance(each.digest, Digest)]
+        if listing.count is not None and not digests:
+            return self.redirect_with_message(
+                _("Select at least one blob to clear."), messages.WARNING
+            )
+        return self.render(
+            title=_("Clear blobs in %(repository)s") % {"repository": self.name},
+            name=self.name,
+            rows=[Row.of(record, self.blob_url) for record in listing.records[:_ROWS]],
+            more=max(0, len(listing.records) - _ROWS),
+            text="\n".join(digests),
+            count=len(digests),
+            kept=self.request.POST.get("kept", ""),
+            return_url=self.return_url,
+        )
+
+    def _start_job(self) -> HttpResponse:
+        """Start the job that clears the blobs that the page has shown."""
+        digests = parse_each(
+            self.request.POST.get("text", "").split(), partial(Digest, allow_tarsum=True)
+        )
+        if not 0 < len(digests) <= MAX_DIGESTS:
+            return self.redirect_with_message(
+                _("Select at least one blob to clear."), messages.WARNING
+            )
+        parameters = {"repository": self.name, "digests": digests}
+        return self.start_job("clear-blobs", parameters, len(digests))
 
     def _ask(self, selected: list[Digest]) -> HttpResponse:
         records: list[Record] = []

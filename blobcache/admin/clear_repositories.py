@@ -16,12 +16,14 @@ from django.utils.translation import ngettext
 
 from blobcache.admin.base_pages import REPOSITORIES_KEPT
 from blobcache.admin.confirmation import has_grown, shown_number
-from blobcache.admin.pages import CURSOR, Page
 from blobcache.admin.shares import Freed, freed
+from blobcache.admin.jobs import StartsJobs
+from blobcache.admin.pages import CURSOR
 from blobcache.cursors import seal, unseal
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, DescriptorCorrupt
 from blobcache.history import recorded
+from blobcache.jobs import MAX_REPOSITORIES
 from blobcache.models import Repository
 from blobcache.parsing import parse_each, whole_number
 from blobcache.reference import RepositoryName
@@ -36,7 +38,7 @@ _STEP = 100
 """How many members are read at a time; each is cleared and audited on its own."""
 
 
-class ClearRepositoriesPage(Page):
+class ClearRepositoriesPage(StartsJobs):
     """Clear the selected repositories."""
 
     template = "clear_repositories.html"
@@ -71,11 +73,15 @@ class ClearRepositoriesPage(Page):
         if "confirmed" in self.request.POST and self.request.POST.get("total"):
             return self._clear(names)  # not the first step
         counts = self._counts(names)
-        if "confirmed" not in self.request.POST or counts is None:
+        is_job = "job" in self.request.POST
+        if not (is_job or "confirmed" in self.request.POST) or counts is None:
             return self._ask(names, counts)
         shown, now = shown_number(self.request.POST), sum(filter(None, counts))
         if shown is not None and not has_grown(shown, now):
-            return self._clear(names)
+            if not is_job:
+                return self._clear(names)
+            names = names[:MAX_REPOSITORIES]
+            return self.start_job("clear-repositories", {"repositories": names}, len(names))
         if shown is not None:
             self.add_message(
                 _(

@@ -16,6 +16,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from blobcache.admin.banners import NO_BACKEND
+from blobcache.admin.jobs import StartsJobs
 from blobcache.admin.pages import CURSOR, Page
 from blobcache.admin.reports import Report, groups
 from blobcache.cursors import seal, unseal
@@ -161,7 +162,7 @@ class FindingsPageBase(Page):
         return self._is_ever_repaired(kind) and self.may_repair_any
 
 
-class ConsistencyPage(FindingsPageBase):
+class ConsistencyPage(FindingsPageBase, StartsJobs):
     """The report, or the findings of one kind."""
 
     template = "consistency.html"
@@ -177,10 +178,19 @@ class ConsistencyPage(FindingsPageBase):
         return self._list(Kind(text)) if text in FINDING_KINDS else self._report()
 
     def post(self) -> HttpResponse:
-        """Ask for the witness, or redirect from a selection in a list, to a shareable address."""
-        if WITNESS in self.request.POST and self.backend is not None:
-            with self.catch_redis_errors():
-                ask_witness(self.provider, self.backend)
+        """Redirect to an address that can be shared, ask for the witness, or start a job.
+
+        Nothing selected in a list does not stand for everything.
+        """
+        if WITNESS in self.request.POST:
+            if self.backend is not None:
+                with self.catch_redis_errors():
+                    ask_witness(self.provider, self.backend)
+        elif "job" in self.request.POST:
+            return self.start_job("check", {"repositories": self.names}, len(self.names))
+        elif not self.names:
+            self.add_message(_("Select at least one repository to check."))
+            return HttpResponseRedirect(self.list_url)
         return HttpResponseRedirect(self.return_url)
 
     @cached_property

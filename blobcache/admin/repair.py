@@ -8,6 +8,7 @@ first step asks again if the number of findings has grown too much since the pag
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.contrib import messages
@@ -17,6 +18,7 @@ from django.utils.translation import ngettext
 
 from blobcache.admin.confirmation import SHOWN, UNCOUNTED, has_grown, shown_number
 from blobcache.admin.consistency import FindingsPageBase
+from blobcache.admin.jobs import StartsJobs
 from blobcache.admin.pages import CURSOR
 from blobcache.admin.reports import groups
 from blobcache.cursors import seal, unseal
@@ -42,6 +44,10 @@ if TYPE_CHECKING:
 __all__ = ["RepairPage"]
 
 
+_FIRST = 20
+"""Findings that the page shows before all of a kind are repaired."""
+
+
 class _Count(NamedTuple):
     """How many findings of a kind there are."""
 
@@ -52,8 +58,11 @@ class _Count(NamedTuple):
     compared: int = 0
     """Entries among which they were counted."""
 
+    first: Sequence[Finding] = ()
+    """The first ones that were found, to be shown."""
 
-class RepairPage(FindingsPageBase):
+
+class RepairPage(FindingsPageBase, StartsJobs):
     """Repair some findings, or all of a kind."""
 
     template = "repair.html"
@@ -87,7 +96,7 @@ class RepairPage(FindingsPageBase):
             return self.redirect_with_message(error.message, messages.ERROR)
 
     def _post(self) -> HttpResponse:
-        is_confirmed = "confirmed" in self.request.POST
+        is_confirmed = "confirmed" in self.request.POST or "job" in self.request.POST
         kind = self.request.POST.get("kind", "")
         if kind in FINDING_KINDS:
             if not self.may_repair_kind(Kind(kind)):
@@ -122,12 +131,12 @@ class RepairPage(FindingsPageBase):
     def _first_step(self, kind: Kind, *, is_confirmed: bool) -> HttpResponse:
         """Take the first step if the number of findings is about the one shown, else ask again."""
         if is_confirmed and self.request.POST.get(SHOWN) == UNCOUNTED:
-            return self._walk(kind)
+            return self._begin(kind)
         count = self._count(kind)
         shown = shown_number(self.request.POST) if is_confirmed else None
         if shown is not None and count is not None:
             if count.is_all and not has_grown(shown, count.found):
-                return self._walk(kind)
+                return self._begin(kind, shown * 11 // 10)
             self.add_message(_not_as_shown(shown, count))
         if count is not None and count.is_all and not count.found:
             return self.redirect_with_message(
@@ -148,14 +157,24 @@ class RepairPage(FindingsPageBase):
             kind=kind,
             explanation=EXPLANATIONS[kind],
             found=count,
+            first=groups({kind: len(count.first)}, count.first, self.row)
+            if count and count.first
+            else (),
             shown=number,
             return_url=self.return_url,
             **_looks([kind], self.settings.SETTLE),
         )
 
+    def _begin(self, kind: Kind, most: int | None = None) -> HttpResponse:
+        """Take the first step, or start a job that repairs `most` findings."""
+        if "job" not in self.request.POST:
+            return self._walk(kind)
+        parameters = {"finding": kind.value, "repositories": self.names, "most": most}
+        return self.start_job("repair", parameters, most or 0)
+
     def _count(self, kind: Kind) -> _Count | None:
         """Count the findings that the user may repair; None if Redis fails."""
-        found: set[str] = set()
+        found: dict[str, Finding] = {}
         cursor: str | None = ""
         compared = 0
         budgets = self.provider.catalog.budgets
@@ -163,9 +182,10 @@ class RepairPage(FindingsPageBase):
         with self.catch_redis_errors():
             while cursor is not None and (left := deadline.left) > 0:
                 step = self.diagnosis([kind]).step(cursor, left)
-                found.update(each.id for each in step.findings if self.may_repair(each))
+                found.update((each.id, each) for each in step.findings if self.may_repair(each))
                 cursor, compared = step.next, step.progress.judged
-            return _Count(len(found), cursor is None, compared)
+            first = tuple(islice(found.values(), _FIRST))
+            return _Count(len(found), cursor is None, compared, first)
         return None
 
     def _repair(self, findings: list[Finding]) -> HttpResponse:

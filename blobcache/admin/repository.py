@@ -24,7 +24,8 @@ from blobcache.admin.truth import TRUTH, TruthPageBase
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.finding_texts import EXPLANATIONS
 from blobcache.findings import RECORD_KINDS, Kind
-from blobcache.models import Repository
+from blobcache.jobs import MAX_DIGESTS
+from blobcache.models import Blob, Repository
 from blobcache.parsing import whole_number
 from blobcache.raw import quoted
 from blobcache.registry_url import RegistryUrl
@@ -146,6 +147,10 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
             clear_url=may_write
             and self.access.may_clear(self.name)
             and self.url(Repository, "clear", self.name),
+            purge_selected_url=may_write
+            and self.access.may_purge()
+            and self.url(Blob, "purge_many"),
+            job_limit=MAX_DIGESTS,
             set_url=may_write
             and self.name.is_oci
             and self.access.may_set(self.name)

@@ -173,7 +173,11 @@ class PurgeJob(JobKind):
             aliases.update(found)
             if deadline.is_over:
                 break
-        part = {"skipped": place.get("skipped", []), "aliases": sorted(aliases)[:MAX_DIGESTS]}
+        if len(aliases) > MAX_DIGESTS:
+            raise RepairRefused(
+                f"More than {MAX_DIGESTS} aliases name these blobs. Purge fewer blobs at a time."
+            )
+        part = {"skipped": place.get("skipped", []), "aliases": sorted(aliases)}
         if cursor is not None:
             return _place(dict(run.progress), part="aliases", at=cursor, **part)
         progress = {**run.progress, "blobs": len({*wanted, *aliases})}
@@ -349,7 +353,9 @@ class RepairJob(JobKind):
         step = diagnosis.step(run.cursor)
         findings = [each for each in step.findings if check_access.may_repair(each)]
         repaired = run.progress.get(Outcome.REPAIRED.value, 0)
-        if needs_two_looks(kind) and most is not None and repaired + len(findings) > most:
+        if needs_two_looks(kind) and most is None:
+            raise RepairRefused("The findings were not counted before the repair was confirmed.")
+        if most is not None and repaired + len(findings) > most:
             raise RepairRefused("There are many more findings than when the repair was confirmed.")
         done = repair_step(run.provider, findings, run.backend) if findings else None
         outcomes = Counter(each.outcome.value for each in (done.done if done else ()))

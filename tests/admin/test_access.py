@@ -15,6 +15,7 @@ from tests.admin import addresses
 from tests.admin.conftest import GRANTED, HIDDEN, LAYER, Login
 
 OK, FOUND, DENIED = HTTPStatus.OK, HTTPStatus.FOUND, HTTPStatus.FORBIDDEN
+NONE = HTTPStatus.NOT_FOUND
 
 USERS = {
     "superuser": (),
@@ -34,6 +35,8 @@ GET: dict[tuple[str, str], tuple[HTTPStatus, ...]] = {
     ("repository", "empty"): (FOUND, FOUND, FOUND, FOUND, FOUND),
     ("repository", "consistency"): (OK, OK, DENIED, DENIED, OK),
     ("repository", "repair"): (FOUND, DENIED, DENIED, DENIED, FOUND),
+    ("repository", "jobs"): (OK, OK, OK, OK, OK),
+    ("repository", "job"): (NONE, NONE, NONE, NONE, NONE),
     ("repository", "add"): (DENIED, DENIED, DENIED, DENIED, DENIED),
     ("repository", "change"): (OK, OK, DENIED, OK, OK),
     ("repository", "history"): (OK, OK, DENIED, OK, OK),
@@ -48,6 +51,7 @@ GET: dict[tuple[str, str], tuple[HTTPStatus, ...]] = {
     ("blob", "set"): (OK, DENIED, DENIED, DENIED, DENIED),
     ("blob", "purge"): (OK, DENIED, DENIED, DENIED, DENIED),
     ("blob", "raw"): (OK, OK, DENIED, DENIED, DENIED),
+    ("blob", "purge_many"): (OK, DENIED, DENIED, DENIED, DENIED),
 }
 
 POST = {
@@ -55,23 +59,29 @@ POST = {
     ("repository", "empty"): (FOUND, FOUND, FOUND, FOUND, FOUND),
     ("repository", "consistency"): (FOUND, FOUND, DENIED, DENIED, FOUND),
     ("repository", "repair"): (FOUND, DENIED, DENIED, DENIED, FOUND),
+    ("repository", "job"): (NONE, NONE, NONE, NONE, NONE),
     ("repository", "clear"): (FOUND, DENIED, DENIED, FOUND, FOUND),
     ("repository", "set"): (OK, DENIED, DENIED, DENIED, OK),
     ("blob", "delete"): (OK, DENIED, DENIED, DENIED, DENIED),
     ("blob", "set"): (OK, DENIED, DENIED, DENIED, DENIED),
     ("blob", "purge"): (OK, DENIED, DENIED, DENIED, DENIED),
+    ("blob", "purge_many"): (OK, DENIED, DENIED, DENIED, DENIED),
 }
 
 pytestmark = pytest.mark.usefixtures("filled")
 
 
 OF_THE_LIST = (
-    *("add", "card", "changelist", "consistency", "empty", "look_up", "refresh", "repair"),
+    *("add", "card", "changelist", "consistency", "empty", "jobs", "look_up", "refresh", "repair"),
 )
 """The pages that are not about one repository or one blob."""
 
 
 def address(model: str, view: str, name: str = GRANTED) -> str:
+    if view == "job":
+        return f"{addresses.repositories('jobs')}00000000-0000-0000-0000-000000000000/"
+    if view == "purge_many":
+        return f"{addresses.blobs()}purge/"
     if view in OF_THE_LIST:
         return addresses.blobs() if (model, view) == ("blob", "changelist") else _root(model, view)
     if model == "blob":

@@ -47,6 +47,8 @@ def pages() -> dict[str, str]:
         "blob-clear": addresses.blob(LAYER, "delete"),
         "blob-purge": addresses.blob(LAYER, "purge"),
         "blob-raw": addresses.blob(LAYER, "raw") + "?repository=library/nginx",
+        "blob-purge-many": addresses.blobs() + "purge/",
+        "jobs": addresses.repositories("jobs"),
     }
 
 

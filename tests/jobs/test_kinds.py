@@ -62,6 +62,18 @@ class TestPurge:
         assert not default_cache.exists(f"blobs::{alias}")
         assert not default_cache.sismember(f"repository::{GRANTED}::blobs", alias)
 
+    def test_of_too_many_aliases_is_refused(
+        self, filled: Provider, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("blobcache.jobs.kinds.MAX_DIGESTS", 1)
+        for digit in "ef":
+            alias = f"sha512:{digit * 128}"
+            filled.repository_scoped(GRANTED).set_descriptor(alias, Descriptor(LAYER, 1, APP))
+        job = begin(account(), "purge", digests=[LAYER], with_aliases=True)
+        finish(job)
+        assert "aliases name these blobs" in texts.reason(Job.objects.get(pk=job.pk))
+        assert default_cache.exists(f"blobs::{LAYER}")
+
     def test_does_nothing_if_the_backend_that_it_should_ask_is_gone(
         self, filled: Provider, default_cache: Redis
     ) -> None:

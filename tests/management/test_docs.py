@@ -15,8 +15,6 @@ from blobcache.management.commands.blobcache import SUBCOMMANDS
 from tests.doctor.damage import contents, digest
 from tests.management.running import HELLO, ROOT, Terminal, run, run_line, stored, write_sample
 
-pytestmark = pytest.mark.django_db
-
 PAGE = (ROOT / "docs" / "command-line.md").read_text()
 SESSIONS = re.findall(r"^```console\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 VOLATILE = ("status", "reindex", "watch", "log")

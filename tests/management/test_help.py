@@ -13,8 +13,6 @@ from blobcache.management.subcommand import EXIT_CODES, Subcommand
 from blobcache.models import JournalEntry
 from tests.management.running import HELLO, run, run_line, stored, write_sample
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.mark.parametrize("subcommand", SUBCOMMANDS, ids=lambda each: each.name)
 class TestEach:

@@ -25,12 +25,12 @@
         }
     };
 
-    for (const button of document.querySelectorAll(".bc-copy")) {
+    for (const button of document.querySelectorAll(".bc-copy, .bc-copy-text")) {
         button.hidden = false;
     }
 
     document.addEventListener("click", async (event) => {
-        const button = event.target.closest(".bc-copy");
+        const button = event.target.closest(".bc-copy, .bc-copy-text");
         if (!button) {
             return;
         }
