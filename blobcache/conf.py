@@ -310,7 +310,8 @@ class PortalSettings:
         see="docs/journal.md#how-long-entries-are-kept",
     )
     JOB_DAYS = Setting(
-        "Days after which a job that nobody has worked on is deleted, when another one is started.",
+        "Days after which a job that nobody has worked on is deleted, when another one is started "
+        "or by `manage.py blobcache prune`.",
         number("days", maximum=_MAX_DAYS),
         default=30,
         see="docs/operating.md#jobs",

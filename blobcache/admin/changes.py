@@ -67,7 +67,7 @@ _ACTION_TEXTS: Mapping[str, _StrPromise] = {
     "warm": gettext_lazy("Added by a warm"),
 }
 
-_SOURCES = ("api", "admin", "command", "notification")
+_SOURCES = ("api", "admin", "command", "job", "notification")
 
 _FAILED = Banner(
     gettext_lazy("The journal cannot be read"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from django.db import DatabaseError
+from django.utils.timezone import now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -14,6 +16,7 @@ from blobcache.conf import PortalSettings
 from blobcache.digest import Digest
 from blobcache.exceptions import DigestInvalid, RepositoryNameInvalid
 from blobcache.exports import csv_lines
+from blobcache.jobs import prune as prune_jobs
 from blobcache.journal.pruning import prune
 from blobcache.journal.reading import (
     ACTIONS,
@@ -110,13 +113,14 @@ manage.py blobcache log --repository team/app --action clear --csv"""
 
 
 class Prune(Subcommand):
-    """Delete old entries of the journal."""
+    """Delete old entries of the journal, and old jobs."""
 
     name = "prune"
-    help = "delete old entries of the journal"
+    help = "delete old entries of the journal, and old jobs"
     description = """\
 Delete the entries of the journal that are older than JOURNAL_DAYS of the
-setting BLOBCACHE_PORTAL, of all registries. Run it once a day."""
+setting BLOBCACHE_PORTAL, of all registries; and the jobs that nobody has
+worked on for JOB_DAYS. Run it once a day."""
     example = "manage.py blobcache prune"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -137,6 +141,7 @@ setting BLOBCACHE_PORTAL, of all registries. Run it once a day."""
                 for number in prune(days):
                     deleted += number
                     progress.update(deleted)
+            jobs = prune_jobs(now() - timedelta(days=PortalSettings().JOB_DAYS))
         except DatabaseError as error:
             raise usage_error(_FAILED) from error
         if session.as_json:
@@ -147,6 +152,9 @@ setting BLOBCACHE_PORTAL, of all registries. Run it once a day."""
             deleted,
         )
         session.say(text % {"count": deleted, "days": days})
+        if jobs:
+            text = ngettext("Deleted %(count)d old job.", "Deleted %(count)d old jobs.", jobs)
+            session.say(text % {"count": jobs})
         return Exit.OK
 
 

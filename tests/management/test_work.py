@@ -12,7 +12,7 @@ from redis import Redis
 
 from blobcache.jobs.kinds import Run, SizesJob, Step
 from blobcache.models import Job
-from tests.jobs.conftest import account, begin
+from tests.jobs.conftest import account, begin, elapse
 from tests.management.running import GONE, run
 from tests.servers import cache_at
 
@@ -67,6 +67,14 @@ def test_works_only_on_its_registry(default_cache: Redis, settings: Any) -> None
     begin(account(), "sizes")
     assert run("work", "--once", "--registry", "other").out == "No job is left.\n"
     assert Job.objects.get().state == "waiting"
+
+
+def test_prune_deletes_old_jobs(default_cache: Redis) -> None:
+    old = begin(account("a"), "sizes")
+    elapse(old, 31 * 86_400)
+    Job.objects.create(registry="default", kind="sizes", owner="1", actor="b", source="test")
+    assert run("prune").out.endswith("Deleted 1 old job.\n")
+    assert Job.objects.get().actor == "b"
 
 
 def test_a_signal_ends_it_after_the_step(
