@@ -16,9 +16,9 @@ from django.utils.translation import ngettext
 
 from blobcache.admin.base_pages import REPOSITORIES_KEPT
 from blobcache.admin.confirmation import has_grown, shown_number
-from blobcache.admin.shares import Freed, freed
 from blobcache.admin.jobs import StartsJobs
 from blobcache.admin.pages import CURSOR
+from blobcache.admin.shares import Freed, freed
 from blobcache.cursors import seal, unseal
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, DescriptorCorrupt

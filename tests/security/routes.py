@@ -136,14 +136,7 @@ def _admin() -> Iterator[Ask]:
         yield _page("repository_changelist", f"{listing}?{query}", walks=True)
     for view in ("refresh", "empty", "repair", "add"):
         yield _page(f"repository_{view}", addresses.repositories(view))
-    yield _page("repository_jobs", addresses.repositories("jobs"))
-    yield _page("repository_jobs", addresses.repositories("jobs"), "POST")
-    for method in ("GET", "POST"):
-        yield _page("repository_job", f"{addresses.repositories('jobs')}{_NO_JOB}/", method)
-    many = f"{addresses.blobs()}purge/"
-    yield _page("blob_purge_many", many)
-    pasted = {"text": "\n".join([*_DIGESTS, "nonsense"])}
-    yield _page("blob_purge_many", many, "POST", pasted)
+    yield from _jobs()
     yield _page("repository_add", addresses.repositories("add"), "POST")
     yield _page("repository_empty", addresses.repositories("empty"), "POST")
     yield from _checks()
@@ -188,6 +181,16 @@ def _changes() -> Iterator[Ask]:
     queries = ("parts=1", f"digest={SHARED}", "action=purge", *(f"repository={n}" for n in _NAMES))
     for query in (*queries, "parts=1&format=csv", "format=ndjson"):
         yield _page("journalentry_changelist", f"{page}?{query}")
+
+
+def _jobs() -> Iterator[Ask]:
+    for method in ("GET", "POST"):
+        yield _page("repository_jobs", addresses.repositories("jobs"), method)
+        yield _page("repository_job", f"{addresses.repositories('jobs')}{_NO_JOB}/", method)
+    many = f"{addresses.blobs()}purge/"
+    yield _page("blob_purge_many", many)
+    pasted = {"text": "\n".join([*_DIGESTS, "nonsense"])}
+    yield _page("blob_purge_many", many, "POST", pasted)
 
 
 def _checks() -> Iterator[Ask]:
