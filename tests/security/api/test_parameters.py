@@ -19,7 +19,13 @@ from tests.api.test_permissions import TABLE, Row, address, expected, offers
 
 BLOBS = ["state", "media_type", "size_min", "size_max"]
 
+CHANGES = [
+    *("since", "until", "actor", "repository", "digest", "action", "source", "operation", "parts"),
+    *("cursor", "page_size"),
+]
+
 NAMES = {
+    "changes": CHANGES,
     "blobs": [*BLOBS, "cursor", "page_size"],
     "blobs-stat": ["cached"],
     "blob": ["cached"],
@@ -213,6 +219,7 @@ def test_the_schema_has_the_parameters_that_the_check_allows() -> None:
     }
     assert {name: set(names) - {"format"} for name, names in found.items() if names} == {
         "list_blobs": {*BLOBS, "cursor", "page_size"},
+        "list_changes": set(CHANGES),
         "list_blob_repositories": {"cursor", "page_size", "fresh"},
         "purge_blob": {"dry_run"},
         "purge_blobs": {"dry_run"},
