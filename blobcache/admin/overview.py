@@ -1,11 +1,12 @@
 """The overview, which the app's page in the admin shows: look-up, status, and what needs doing.
 
-Django itself answers the app's page; our template for it asks `overview` for the content. Redis is
-asked a fixed number of questions, whatever the cache holds.
+Django itself answers the app's page; our template for it asks `overview` for the content. What is
+asked of Redis is bounded, whatever the cache holds.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
     from blobcache.services.catalog import CatalogStatus
-    from blobcache.services.figures import OrderedPage
+    from blobcache.services.figures import OrderedPage, OrderedRepository
     from blobcache.services.status import ServerStatus
 
 __all__ = ["CardPage", "LookUpPage", "OverviewPage", "Task"]
@@ -50,6 +51,12 @@ Level: TypeAlias = Literal["error", "warning", "info"]
 
 _HEAVIEST = 8
 """How many repositories are listed by their size."""
+
+_COUNTED = 500
+"""How many repositories, the largest first, are added up by namespace."""
+
+_NAMESPACES = 8
+"""How many namespaces are shown by themselves."""
 
 _CHANGES = 8
 """How many of the last changes are listed."""
@@ -139,7 +146,7 @@ class OverviewPage(Page):
         with self.catch_redis_errors():
             catalog = self.provider.catalog.status()
             heaviest = self.provider.figures.list_ordered(
-                Order.BYTES, "", _HEAVIEST, descending=True, visible=self.access.visible
+                Order.BYTES, "", _COUNTED, descending=True, visible=self.access.visible
             )
             if sees_all:
                 server = self.provider.server_status()
@@ -165,9 +172,12 @@ class OverviewPage(Page):
                     "figures": row.figures,
                     "blobs": row.blobs,
                 }
-                for row in (heaviest.rows if heaviest else ())
+                for row in (heaviest.rows[:_HEAVIEST] if heaviest else ())
                 if row.figures is not None
             ],
+            "namespaces": _by_namespace(heaviest.rows if heaviest else ()),
+            "is_part": heaviest is not None and heaviest.next is not None,
+            "counted": _COUNTED,
             "heaviest_url": self.url(Repository, "changelist", o="-bytes"),
             "tasks": list(self._tasks(server, catalog, last, heaviest))
             if catalog is not None
@@ -242,7 +252,7 @@ class CardPage(OverviewPage):
     template = "parts/card.html"
 
     def _changes(self) -> dict[str, object]:
-        """None: the card is short."""
+        """Return nothing: the card is short."""
         return {}
 
     def get(self) -> HttpResponse:
@@ -289,6 +299,46 @@ class LookUpPage(Page):
             except DescriptorCorrupt:
                 return address
         return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """The repositories whose names begin with the same part."""
+
+    name: str
+    """The first part of their names; empty for all others together."""
+
+    repositories: int
+    bytes: int
+    """Their sizes added up: a blob counts in each repository that holds it."""
+
+    percent: float
+    """The share of all bytes that are shown."""
+
+    @property
+    def width(self) -> str:
+        """The length of its bar, as the value of an attribute in any language."""
+        return f"{self.percent:.2f}%"
+
+
+def _by_namespace(rows: Sequence[OrderedRepository]) -> list[Namespace]:
+    """Add up the sizes of repositories, the largest namespaces first."""
+    sizes: Counter[str] = Counter()
+    numbers: Counter[str] = Counter()
+    for row in rows:
+        if row.figures is not None and isinstance(row.name, RepositoryName):
+            name = row.name.partition("/")[0]
+            sizes[name] += row.figures.sums.bytes
+            numbers[name] += 1
+    whole = sizes.total() or 1
+    ordered = sizes.most_common()
+    shown = ordered if len(ordered) <= _NAMESPACES + 1 else ordered[:_NAMESPACES]
+    found = [Namespace(name, numbers[name], size, 100 * size / whole) for name, size in shown]
+    if rest := ordered[len(shown) :]:
+        size = sum(size for _name, size in rest)
+        number = sum(numbers[name] for name, _size in rest)
+        found.append(Namespace("", number, size, 100 * size / whole))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

