@@ -193,7 +193,6 @@ class TestSummary:
     ) -> None:
         url = "/api/repositories/big/summary/"
         many.sadd("repository::team/app::blobs", *map(digest, range(3)))
-        assert superuser.get(url).json()["exclusive"] is None  # there is no index yet
         get_browsable().catalog.reindex()
         limit(monkeypatch, sharing=0)
         steps = 0
