@@ -233,7 +233,9 @@ def test_clearing_the_global_descriptor_is_confirmed_done_and_logged(
         filled.stat(LAYER)
     (entry,) = LogEntry.objects.all()
     assert (entry.object_id, entry.action_flag) == (LAYER, DELETION)
-    assert f"Cleared {LAYER}" in text(admin.get(addresses.blob(LAYER, "history")))
+    history = addresses.blob(LAYER, "history")
+    assert "<strong>Cleared</strong>" in text(admin.get(history))
+    assert f"Cleared {LAYER}" in text(admin.get(f"{history}?django=1"))
     assert "The global descriptor was already gone" in text(
         admin.post(url, {"confirmed": "y"}, follow=True)
     )
