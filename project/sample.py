@@ -50,7 +50,7 @@ def empty() -> None:
 
 
 def fill(provider: BrowsableProvider, progress: Progress | None = None) -> None:
-    """Fill the cache of the registry ``default`` from its storage, damage it and index it.
+    """Fill the cache of the registry ``default`` from its storage, damage it, index it and size it.
 
     It can be repeated. `Warm` does what ``manage.py blobcache warm`` does, but for the wait between
     its two looks: nobody deletes anything from this storage meanwhile.
@@ -73,3 +73,6 @@ def fill(provider: BrowsableProvider, progress: Progress | None = None) -> None:
         pipe.execute()
     damage(client)
     provider.catalog.reindex()
+    cursor: str | None = ""
+    while cursor is not None:
+        cursor = provider.figures.refresh(cursor).next

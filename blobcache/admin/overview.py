@@ -55,6 +55,9 @@ _HEAVIEST = 8
 _COUNTED = 500
 """How many repositories, the largest first, are added up by namespace."""
 
+_MOST = 0.9
+"""The part of the repositories whose sizes should be known."""
+
 _NAMESPACES = 8
 """How many namespaces are shown by themselves."""
 
@@ -109,6 +112,10 @@ class OverviewPage(Page):
         return {
             **self.card_addresses(),
             **self._changes(),
+            "jobs_url": self.url(Repository, "jobs"),
+            "purge_many_url": self.url(Blob, "purge_many")
+            if self.access.may_purge() and not self.settings.READ_ONLY
+            else "",
             "doctor_url": self.url(Repository, "consistency") if self.access.sees_all else "",
             "banners": self.banners,
             "role": self.settings.ROLE,
@@ -205,7 +212,8 @@ class OverviewPage(Page):
                 self.url(Repository, "changelist"),
                 _("Build the index"),
             )
-        if heaviest is not None and heaviest.counted < heaviest.indexed:
+        # Some can never be counted, because their keys are damaged.
+        if heaviest is not None and heaviest.counted < _MOST * heaviest.indexed:
             yield Task(
                 "info",
                 _("Sizes are known for %(counted)s of %(indexed)s repositories.")
