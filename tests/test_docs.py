@@ -32,6 +32,7 @@ from blobcache.reference import RepositoryName
 from blobcache.services import get_provider
 from blobcache.services.additions import plan
 from blobcache.services.figures import Order
+from blobcache.services.guards import set_guarded
 from project import embedded
 from tests.doctor.damage import HASHES, digest, write_member, write_override
 from tests.servers import cache_at
@@ -232,6 +233,10 @@ def read_everything(root: Redis) -> None:
     figures = service.figures
     while figures.refresh().next is not None:
         pass
+    while catalog.look_again().building:
+        pass
+    while figures.share_step(NAME).shares is None:
+        pass
     for order, down in product(Order, (False, True)):
         page = figures.list_ordered(order, limit=1, descending=down)
         assert [row.name for row in page.rows] == [NAME]
@@ -246,6 +251,8 @@ def write_everything(root: Redis) -> None:
     scoped = service.repository_scoped(NAME)
     scoped.set_descriptor(ALIAS, DESCRIPTOR)
     service.set_descriptor(DIGEST, DESCRIPTOR)
+    for each in (service, scoped):
+        set_guarded(each, DIGEST, DESCRIPTOR, lambda *_: None)
     root.hset(f"blobs::{DIGEST}", "mediatype", b"\xff")
     root.delete(f"repository::{NAME}::blobs::{DIGEST}")
     root.set(f"repository::{NAME}::blobs::{DIGEST}", "of another type")
@@ -263,6 +270,9 @@ def write_everything(root: Redis) -> None:
     cursor: str | None = ""
     while cursor is not None:
         cursor = service.purge(DIGEST, cursor).next
+    cursor = ""
+    while cursor is not None:
+        cursor = service.purge_many([DIGEST, ALIAS], cursor).next
     (record,) = scoped.records([DIGEST])
     (added,) = scoped.add_many([plan(record, DIGEST, DESCRIPTOR)])
     assert added.member
