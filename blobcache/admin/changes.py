@@ -76,7 +76,7 @@ _FAILED = Banner(
 
 _OFF = Banner(
     gettext_lazy("The journal is off"),
-    gettext_lazy("Changes are not written down: see the setting BLOBCACHE_PORTAL."),
+    gettext_lazy("Changes are not recorded: see the setting BLOBCACHE_PORTAL."),
     "info",
 )
 
@@ -375,5 +375,5 @@ _MEANT: Mapping[str, _StrPromise] = {
     "since": _TIME,
     "until": _TIME,
     "action": gettext_lazy("There is no such action."),
-    "parts": gettext_lazy("The only value is 1."),
+    "parts": gettext_lazy("The only valid value is 1."),
 }

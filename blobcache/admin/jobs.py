@@ -144,7 +144,9 @@ class JobPage(Page):
             )
         if "cancel" in self.request.POST:
             if cancel(self.key):
-                self.add_message(_("The job was cancelled. What it has done stays done."))
+                self.add_message(
+                    _("The job was cancelled. What it has already done is not undone.")
+                )
             return HttpResponseRedirect(self.return_url)
         end = monotonic() + (0 if "one" in self.request.POST else _SECONDS)
         while advance(self.key) and monotonic() < end:

@@ -208,7 +208,7 @@ class OverviewPage(Page):
         if not catalog.is_built:
             yield Task(
                 "info",
-                _("The index of repositories is not complete, so lists may lack some."),
+                _("The index of repositories is not complete, so lists may lack some of them."),
                 self.url(Repository, "changelist"),
                 _("Build the index"),
             )

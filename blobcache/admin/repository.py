@@ -173,7 +173,7 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
         """Say so if the list has fewer pages than the address asks for."""
         number = whole_number(self.request.GET.get(NUMBER, ""), max_digits=9)
         if number and listing.slice and number > listing.slice.paginator.num_pages:
-            text = _("There is no page %(number)d in this list; this is the last one.")
+            text = _("This list has no page %(number)d; this is the last page.")
             self.add_message(text % {"number": number})
 
     def _totals(self, listing: MemberListing) -> Totals | None:

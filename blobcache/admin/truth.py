@@ -43,9 +43,11 @@ _SECONDS = 4
 _DOUBTS: Mapping[Doubt, _StrPromise] = {
     Doubt.NO_ROOT: gettext_lazy("The storage is missing or empty."),
     Doubt.DENIED: gettext_lazy("The backend was denied access."),
-    Doubt.THROTTLED: gettext_lazy("The backend was asked to wait."),
+    Doubt.THROTTLED: gettext_lazy(
+        "The storage told the backend to wait: there were too many requests."
+    ),
     Doubt.TIMEOUT: gettext_lazy("The backend did not answer in time."),
-    Doubt.LINK: gettext_lazy("The link was read, and cannot be followed."),
+    Doubt.LINK: gettext_lazy("The link was read, but it cannot be followed."),
     Doubt.SCOPE: gettext_lazy("The backend cannot answer this question."),
     Doubt.FAILED: gettext_lazy("The backend failed."),
 }

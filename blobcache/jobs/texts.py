@@ -42,15 +42,15 @@ def reason(job: Job) -> str:
         return text
     return {
         "user": _("The user who started it was deleted, renamed or deactivated."),
-        "permission": _("The user who started it does not have the permission any more."),
+        "permission": _("The user who started it no longer has the permission."),
         "read-only": _("This registry is read-only."),
         "catalog": _("This registry cannot list what it holds."),
         "kind": _("This version of the app does not know this kind of job."),
-        "error": _("An unexpected error occurred; the log has it."),
+        "error": _("An unexpected error occurred. The server's log has the details."),
         "redis": _("Redis did not answer. The step is tried again."),
         "backend": _("The storage did not answer. The step is tried again."),
-        "cursor": _("The server was replaced, so the work begins again."),
-        "settle": _("It waits for the second look at the storage."),
+        "cursor": _("Another Redis server has taken over, so the work begins again."),
+        "settle": _("The job waits for the second look at the storage."),
     }.get(code, "")
 
 
@@ -76,29 +76,29 @@ def _purge(job: Job) -> Iterator[str]:
     stored, doubtful = _number(job, "stored"), _number(job, "doubtful")
     if stored:
         text = ngettext(
-            "%(count)d is still stored, and is left out.",
-            "%(count)d are still stored, and are left out.",
+            "%(count)d blob is still stored, and is left out.",
+            "%(count)d blobs are still stored, and are left out.",
             stored,
         )
         yield text % {"count": stored}
     if doubtful:
         text = ngettext(
-            "%(count)d may still be stored, and is left out.",
-            "%(count)d may still be stored, and are left out.",
+            "%(count)d blob may still be stored, and is left out.",
+            "%(count)d blobs may still be stored, and are left out.",
             doubtful,
         )
         yield text % {"count": doubtful}
     cleared = _number(job, "cleared")
     text = ngettext(
-        "Removed from a repository that you may view %(count)d time.",
-        "Removed from repositories that you may view %(count)d times.",
+        "Cleared %(count)d time in repositories that you may view.",
+        "Cleared %(count)d times in repositories that you may view.",
         cleared,
     )
     yield text % {"count": cleared}
     where = {
         Certainty.GLOBAL: _("The global descriptors are cleared."),
         Certainty.INDEXED: _("The global descriptors and all indexed repositories are cleared."),
-        Certainty.EVERYWHERE: _("All of them are cleared everywhere."),
+        Certainty.EVERYWHERE: _("All blobs are cleared everywhere."),
     }
     if reached := where.get(job.progress.get("certain", "")):
         yield reached

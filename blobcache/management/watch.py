@@ -97,7 +97,7 @@ def _json(report: WatchReport) -> dict[str, object]:
 def _sentence(report: WatchReport) -> str:
     match report.state:
         case WatchState.STARTING:
-            what = "Building the index once, to have everything from before."
+            what = "Building the index once, to include what happened before."
         case WatchState.WATCHING:
             what = f"Watching {report.servers} {'server' if report.servers == 1 else 'servers'}."
         case WatchState.REBUILDING:

@@ -101,8 +101,8 @@ def _take_steps(registry: str, stopped: threading.Event, table: Table[Job]) -> b
 def _say_what_is_left(session: Session) -> None:
     left = Job.objects.filter(registry=session.registry, state__in=OPEN_STATES).count()
     text = ngettext(
-        "%(count)d job is left, which cannot be advanced now.",
-        "%(count)d jobs are left, which cannot be advanced now.",
+        "%(count)d job is left. It cannot continue now.",
+        "%(count)d jobs are left. They cannot continue now.",
         left,
     )
     session.say(text % {"count": left} if left else _("No job is left."))

@@ -69,7 +69,7 @@ class Doubt(StrEnum):
     """No answer in time."""
 
     LINK = "link"
-    """The link was read, and cannot be followed."""
+    """The link was read, but it cannot be followed."""
 
     SCOPE = "scope"
     """This backend can answer for one repository only."""

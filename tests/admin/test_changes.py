@@ -103,7 +103,7 @@ def test_filters_and_keeps_the_filters_in_links(page: str) -> None:
         ("action=sett", "There is no such action."),
         ("digest=sha256:beef", "sha256 needs 64"),
         ("repository=A//b", "A//b"),
-        ("parts=yes", "The only value is 1."),
+        ("parts=yes", "The only valid value is 1."),
         (f"actor={'x' * 600}", "This text is too long."),
         (f"repository={HIDDEN}", "You may not view this repository."),
         ("repository=not/there", "You may not view this repository."),

@@ -83,7 +83,7 @@ def test_without_the_script_a_press_of_the_button_takes_several(
 def test_a_cancelled_job_keeps_what_was_done(job: Job, admin: Client, provider: Any) -> None:
     admin.post(page_of(job), {"one": "yes"})
     page = admin.post(page_of(job), {"cancel": "yes"}, follow=True).content.decode()
-    assert "The job was cancelled. What it has done stays done." in page
+    assert "The job was cancelled. What it has already done is not undone." in page
     assert (again(job).state, again(job).progress["cleared"]) == (State.CANCELLED, 100)
     admin.post(page_of(job), {"advance": "yes"})
     assert provider.catalog.members("many/blobs").count == 150

@@ -49,10 +49,10 @@ def test_shows_what_would_go_and_changes_nothing(
     before = default_cache.dbsize()
     page = text(admin.post(PURGE, {"text": f"{LAYER}, {CONFIG}\n{OTHER} {LAYER}\nnonsense"}))
     assert "You are about to clear 3 blobs globally" in page
-    assert "2 have a global descriptor." in page
+    assert "2 blobs have a global descriptor." in page
     assert "28.6" in page  # MB
-    assert "They hold the blobs 3 times." in page
-    assert "1 entry could not be read, and is left out." in page
+    assert "3 memberships in total." in page
+    assert "1 part of the text could not be read, and is left out." in page
     assert "<code>nonsense</code>" in page
     assert "Not in the cache" in page
     assert "Purge 3 blobs" in page
@@ -68,8 +68,8 @@ def test_one_confirmation_starts_a_job_that_clears_all_of_them(
     assert "Purge blobs everywhere" in text(started)
     assert default_cache.exists(f"blobs::{LAYER}")  # nothing before its first step
     done = text(run_to_the_end(admin, started))
-    assert "Removed from repositories that you may view 3 times." in done
-    assert "All of them are cleared everywhere." in done
+    assert "Cleared 3 times in repositories that you may view." in done
+    assert "All blobs are cleared everywhere." in done
     assert not list(default_cache.scan_iter("*blobs::sha256*"))
 
 
@@ -113,7 +113,7 @@ class TestWithABackend:
 
     def test_says_what_is_still_stored(self, admin: Client, text: Any) -> None:
         page = text(admin.post(PURGE, {"text": f"{LAYER} {CONFIG}"}))
-        assert "1 of 2 is still in the registry's storage." in page
+        assert "1 of 2 blobs is still in the registry's storage." in page
         assert 'name="spare" value="yes">' in page
 
     @pytest.mark.parametrize("is_spared", [True, False])
@@ -123,7 +123,7 @@ class TestWithABackend:
         page = admin.post(PURGE, {"text": f"{LAYER} {CONFIG}"})
         more = {"spare": "yes"} if is_spared else {}
         done = text(run_to_the_end(admin, confirmed(admin, page, **more)))
-        assert ("1 is still stored, and is left out." in done) == is_spared
+        assert ("1 blob is still stored, and is left out." in done) == is_spared
         assert bool(default_cache.exists(f"blobs::{LAYER}")) == is_spared
         assert not default_cache.exists(f"blobs::{CONFIG}")
 
@@ -158,7 +158,7 @@ def test_a_preview_that_has_no_time_says_so(
     limit(monkeypatch, preview=0, step=1)
     page = text(admin.post(PURGE, {"text": str(LAYER)}))
     assert "1+" in page
-    assert "There are more: this page had no time to look at all of them." in page
+    assert "There are more repositories: this page had no time to look at all of them." in page
 
 
 @pytest.mark.parametrize("missing", ["view_blob", "delete_repository", "delete_blob"])
@@ -180,11 +180,11 @@ def test_numbers_are_about_repositories_that_the_user_may_view(
     settings.BLOBCACHE = {"default": {"VISIBLE_REPOSITORIES": f"{__name__}.library"}}
     client = login("cleaner", *CLEANER)
     page = client.post(PURGE, {"text": str(LAYER)})
-    assert "They hold the blobs 1 time." in text(page)
+    assert "1 membership in total." in text(page)
     assert "The numbers are about repositories that you may view." in text(page)
     assert HIDDEN not in text(page)
     done = text(run_to_the_end(client, confirmed(client, page)))
-    assert "Removed from a repository that you may view 1 time." in done
+    assert "Cleared 1 time in repositories that you may view." in done
     assert HIDDEN not in done
     assert not default_cache.sismember(f"repository::{HIDDEN}::blobs", LAYER)
 

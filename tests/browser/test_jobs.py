@@ -34,7 +34,7 @@ def test_pasted_digests_are_purged_while_the_page_is_open(
     paste(page)
     assert axe(page) == []
     page.get_by_role("button", name="Purge 3 blobs").click()
-    expect(page.locator("#bc-job")).to_contain_text("All of them are cleared everywhere.")
+    expect(page.locator("#bc-job")).to_contain_text("All blobs are cleared everywhere.")
     assert axe(page) == []
     assert Job.objects.get().state == "done"
     page.get_by_role("link", name="All jobs").click()
@@ -51,7 +51,7 @@ def test_without_a_script_a_button_takes_the_steps(
     expect(page.locator("#bc-job")).to_contain_text("Waiting")
     while page.get_by_role("button", name="Continue").count():
         page.get_by_role("button", name="Continue").click()
-    expect(page.locator("#bc-job")).to_contain_text("All of them are cleared everywhere.")
+    expect(page.locator("#bc-job")).to_contain_text("All blobs are cleared everywhere.")
 
 
 def test_rows_are_selected_together(
@@ -70,5 +70,5 @@ def test_rows_are_selected_together(
     expect(page.locator(".bc-selected")).to_have_text("4 of 4 on this page selected")
     page.get_by_role("button", name="Purge selected everywhere…").click()
     page.get_by_role("button", name="Purge 4 blobs").click()
-    expect(page.locator("#bc-job")).to_contain_text("All of them are cleared everywhere.")
+    expect(page.locator("#bc-job")).to_contain_text("All blobs are cleared everywhere.")
     assert violations == []

@@ -47,7 +47,7 @@ def test_says_what_it_could_not_advance(default_cache: Redis) -> None:
     begin(account(), "sizes")
     with cache_at(GONE):
         done = run("work", "--once")
-    assert (done.code, done.out) == (0, "1 job is left, which cannot be advanced now.\n")
+    assert (done.code, done.out) == (0, "1 job is left. It cannot continue now.\n")
 
 
 def test_writes_json(default_cache: Redis) -> None:
