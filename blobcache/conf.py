@@ -171,7 +171,7 @@ class RegistrySettings:
         "that is fast: at an age of 20 times what the last build took, but at least a second.",
         number("seconds"),
         default=300,
-        see="docs/operating.md#the-catalog",
+        see="docs/operating.md#the-index",
     )
     MEMORY_MAX_ENTRIES = Setting(
         "The maximum number of descriptors, and of memberships, that the memory provider stores.",

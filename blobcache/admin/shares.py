@@ -1,4 +1,4 @@
-"""What clearing a repository would free, on its page and before it is cleared."""
+"""What only one repository holds: on its page, and before it is cleared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Freed", "freed", "shares_of"]
 
 
 class Freed(NamedTuple):
-    """What clearing some repositories would free."""
+    """What some repositories hold alone."""
 
     bytes: Sequence[int | None]
     """Of each repository alone; None where that is not known."""

@@ -66,7 +66,7 @@ _PARAMETERS = {
         Parameter(
             "source",
             {"type": "string"},
-            "Only changes made through this, such as `api`, `admin`, `command`, `notification`.",
+            "Only changes from this source, such as `api`, `admin`, `command`, `job`.",
         ),
         Parameter("operation", {"type": "string"}, "Only the entries of this purge."),
         Parameter(
@@ -128,13 +128,13 @@ class _Described(serializers.Serializer[Any]):
 
 
 class ChangeSerializer(serializers.Serializer[Any]):
-    """A change. Null stands for what there was not, or what is not known."""
+    """A change. Null means that there was none, or that it is not known."""
 
     time = serializers.DateTimeField(help_text="In UTC, to the second.")
     registry = serializers.CharField()
     action = NamedChoiceField("BlobCacheAction", ACTIONS)
     source = serializers.CharField(  # type: ignore[assignment] # the framework removes it
-        help_text="What it was made through, such as `api`."
+        help_text="Where it was made, such as `api` or `admin`."
     )
     actor = serializers.CharField(
         allow_null=True, help_text="The user who made it; for a command the system's user."
@@ -148,11 +148,11 @@ class ChangeSerializer(serializers.Serializer[Any]):
     )
     before = _Described(allow_null=True, help_text="The descriptor before.")
     after = _Described(allow_null=True, help_text="The descriptor after.")
-    count = serializers.IntegerField(help_text="How many blobs it is about.")
+    count = serializers.IntegerField(help_text="How many blobs the change is about.")
     operation = serializers.CharField(
         allow_null=True, help_text="The purge that the entry belongs to."
     )
-    part = serializers.BooleanField(help_text="Whether it is a part of a purge.")
+    part = serializers.BooleanField(help_text="Whether the entry is a part of a purge.")
     finished = serializers.BooleanField(help_text="False for a purge that did not reach its end.")
 
     class Meta:

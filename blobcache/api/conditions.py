@@ -81,8 +81,8 @@ def set_guard(request: HttpRequest | Request, new: Descriptor) -> Guard | None:
             sizes.add(before.size)
         if any(each.size not in sizes for each in known):
             raise _failed(
-                "The blob is known with another size, which counts for every repository. To change "
-                "it, name the present descriptor in If-Match.",
+                "The blob is known with another size, which applies to every repository. To change "
+                "it, first set the global descriptor, with its ETag in If-Match.",
                 tag,
             )
 

@@ -142,12 +142,14 @@ class FindingSerializer(ResponseSerializer):
 
 
 class WitnessSerializer(ResponseSerializer):
-    """Whether what the backend says may be used against the cache."""
+    """Whether the backend is independent of this cache, so that it can prove an entry wrong."""
 
     independent = serializers.BooleanField(
         help_text="False if the registry that is asked reads this very cache, or may do so."
     )
-    reason = serializers.CharField(help_text="How that was found out, or why it could not be.")
+    reason = serializers.CharField(
+        help_text="Why it is independent, or why it is not or may not be."
+    )
 
     class Meta:
         ref_name = "BlobCacheWitness"

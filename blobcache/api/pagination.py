@@ -47,10 +47,10 @@ _PAGE_SIZE = Parameter(
 
 _FRESH = flag_parameter(
     "fresh",
-    "If true, first do a step of building the index anew. Repeat the request until `complete` is "
+    "If true, first do a step of building a new index. Repeat the request until `complete` is "
     "true. Only for users who may view every repository.",
 )
-_NOT_FRESH = "Only users who may view every repository may build the index anew."
+_NOT_FRESH = "Only users who may view every repository may use `fresh`."
 
 _MAX_IN_BROWSER = 250
 """Rows of a page for browsers, where a row takes several times as many bytes."""

@@ -249,7 +249,7 @@ class PurgeManyRequestSerializer(PurgeRequestSerializer):
     """The digests to purge, and where to continue. An invalid one does not affect the others."""
 
     digests = DigestListField(
-        help_text="The same in each step. Each is answered once; their order does not matter."
+        help_text="The same digests in each step, in any order. A repeated one is answered once."
     )
     cursor = StrictStringField(
         required=False, allow_null=True, help_text="The cursor in `next` of the step before."
@@ -751,7 +751,7 @@ class SummaryPart:
 
     @property
     def exclusive_progress(self) -> float | None:
-        """How far the walk is that finds that out."""
+        """The progress of the comparison with the other repositories."""
         return self.shares.progress if self.shares else None
 
     @property
@@ -776,7 +776,7 @@ class SizedDigestSerializer(ResponseSerializer):
 
 
 class SharesSerializer(ResponseSerializer):
-    """What a repository holds alone: clearing it would free that."""
+    """What a repository holds alone: no other repository in the index has it."""
 
     blobs = serializers.IntegerField(source="exclusive_blobs")
     bytes = serializers.IntegerField(source="exclusive_bytes")
@@ -806,12 +806,12 @@ class SummarySerializer(SumsSerializer):
     )
     exclusive = SharesSerializer(
         allow_null=True,
-        help_text="What no other repository holds; null until that is found out, and for users who "
+        help_text="What no other repository holds; null until that is known, and for users who "
         "may not view every repository.",
     )
     exclusive_progress = serializers.FloatField(
         allow_null=True,
-        help_text="How far the walk is that finds that out, from 0 to 1; null if there is none. "
+        help_text="The progress of that comparison, from 0 to 1; null if none is unfinished. "
         "Each request continues it.",
     )
 

@@ -1,4 +1,4 @@
-"""What a repository, or a namespace, holds alone: what clearing it would free, and what not.
+"""What a repository, or a namespace, holds alone, and what others hold too.
 
 A walk over the members, some hundred at a time: all other repositories in the index are asked about
 them, until each blob is found elsewhere or everybody was asked. It goes on from where the step

@@ -63,10 +63,9 @@ class Summary(Subcommand):
     help = "sum up the blobs of a repository"
     description = """\
 Count the blobs of a repository and their bytes, by media type and by state,
-and those that no other repository in the index holds: clearing the repository
-would free these. A name that ends in a slash stands for all repositories that
-begin with it; then each blob is counted once. The exit code is 1 if there are
-no blobs."""
+and those that no other repository in the index holds. A name that ends in a
+slash stands for all repositories whose names begin with it; then each blob is
+counted once. The exit code is 1 if there are no blobs."""
     example = "manage.py blobcache summary team/app"
 
     _COLUMNS: tuple[Column[MediaTypeTotal], ...] = (

@@ -66,17 +66,18 @@ manage.py blobcache log --repository team/app --action clear --csv"""
             "--since",
             type=_moment,
             metavar="TIME",
-            help="an ISO time, such as 2026-11-26T04:00:00Z, or an age, such as 12h or 2d",
+            help="only changes from this time on: an ISO time, such as 2026-11-26T04:00:00Z, or "
+            "an age, such as 12h or 2d",
         )
         parser.add_argument(
-            "--until", type=_moment, metavar="TIME", help="likewise; itself not included"
+            "--until", type=_moment, metavar="TIME", help="only changes before this time"
         )
         parser.add_argument("--actor", metavar="USER", help="only changes by this user")
         parser.add_argument("--repository", type=_parsed(RepositoryName), metavar="NAME")
         parser.add_argument("--digest", type=_parsed(_digest), metavar="DIGEST")
         parser.add_argument("--action", choices=ACTIONS, help=f"one of {', '.join(ACTIONS)}")
         parser.add_argument(
-            "--source", metavar="SOURCE", help="such as api, admin, command or notification"
+            "--source", metavar="SOURCE", help="such as api, admin, command, job or notification"
         )
         parser.add_argument(
             "--operation", metavar="ID", help="the entries of one purge, as --json names it"

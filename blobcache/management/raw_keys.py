@@ -44,8 +44,8 @@ class Raw(Subcommand):
     description = """\
 Show the keys of each blob as they are in Redis: the global hash and, with a
 repository, its set and its own hash for the blob. What Redis does not allow is
-left out, with a warning. With --json each row has the line of a shell that
-shows the same. The exit code is 1 if a key is missing."""
+left out, with a warning. With --json each row has a shell command that shows
+the same. The exit code is 1 if a key is missing."""
     example = (
         "manage.py blobcache raw --repository team/app "
         "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
@@ -68,7 +68,9 @@ shows the same. The exit code is 1 if a key is missing."""
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the digests and their scope."""
         add_digests(parser, pairs=True)
-        add_repository(parser, "also show the keys of this repository (default: only the global)")
+        add_repository(
+            parser, "also show the keys of this repository (default: only the global key)"
+        )
 
     def run(self, session: Session, options: Namespace) -> Exit:
         """Write a row for each key."""

@@ -31,8 +31,8 @@ class Watch(Subcommand):
 Listen to the events of Redis, and keep the index of repository names current:
 what a registry pushes is in lists within three seconds. Redis must send the
 events: CONFIG SET notify-keyspace-events Esg. Otherwise the index is built
-whenever it is due. A line tells when that changes, and once a minute how much
-was done. SIGTERM and SIGINT end it. One for each registry is enough."""
+whenever it is due. It writes a line when its state changes, and once a minute.
+SIGTERM and SIGINT end it. One watch for each registry is enough."""
     example = "manage.py blobcache watch --seconds 1 --json"
 
     def add_arguments(self, parser: ArgumentParser) -> None:

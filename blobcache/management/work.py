@@ -52,16 +52,16 @@ class Work(Subcommand):
     name = "work"
     help = "work on the jobs that were started on the admin's pages"
     description = """\
-Take the steps of jobs, as the users who started them, until the process is
-told to stop (SIGTERM or SIGINT); then the current step is finished. Several
-workers may run at once. Writes a row for each job that has ended. With --once
-it ends when no job can be advanced, which suits cron."""
+Take the steps of jobs, with the permissions of the users who started them,
+until SIGTERM or SIGINT; then the current step is finished. Several workers may
+run at once. It writes a row for each job that has ended. With --once it ends
+when no job can be continued now: use that in cron."""
     example = "manage.py blobcache work --once"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add how long it works."""
         parser.add_argument(
-            "--once", action="store_true", help="end when no job can be advanced any more"
+            "--once", action="store_true", help="end when no job can be continued now"
         )
 
     def run(self, session: Session, options: Namespace) -> Exit:

@@ -128,7 +128,7 @@ class Sharing(NamedTuple):
 
 
 class Shares(NamedTuple):
-    """What a repository holds alone, which clearing it would free; and what others hold too."""
+    """What a repository holds alone, and what others hold too."""
 
     exclusive_blobs: int
     exclusive_bytes: int

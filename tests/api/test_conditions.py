@@ -192,6 +192,17 @@ class TestSizes:
         assert get_provider().repository_scoped("third/app").stat_many([DIGEST]) == {}
         assert put(superuser, self.URL, 10, If_None_Match="*").status_code == 201
 
+    def test_can_be_changed_as_the_error_says(self, superuser: APIClient, filled: Redis) -> None:
+        response = put(superuser, self.URL, 12, If_None_Match="*")
+        assert (
+            "first set the global descriptor, with its ETag"
+            in response.json()["errors"][0]["message"]
+        )
+        url = f"/api/blobs/{DIGEST}/"
+        tag = superuser.get(url).headers["ETag"]
+        assert put(superuser, url, 12, If_Match=tag).status_code == 200
+        assert put(superuser, self.URL, 12, If_None_Match="*").status_code == 201
+
     def test_without_conditions_is_overwritten(self, superuser: APIClient, filled: Redis) -> None:
         assert put(superuser, self.URL, 12).status_code == 201
         assert get_provider().stat(DIGEST).size == 12
