@@ -769,11 +769,6 @@ class SizedDigestSerializer(ResponseSerializer):
     class Meta:
         ref_name = "BlobCacheSizedDigest"
 
-    def represent(self, instance: tuple[str, int]) -> dict[str, Any]:
-        """Return both."""
-        digest, size = instance
-        return {"digest": digest, "size": size}
-
 
 class SharesSerializer(ResponseSerializer):
     """What a repository holds alone: no other repository in the index has it."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 from blobcache.digest import Digest
 from blobcache.exceptions import CursorInvalid, DescriptorCorrupt
 from blobcache.reference import RepositoryName, name_cursor, raw_name, repository_text
-from blobcache.services.figures import Shares, SharesStatus
+from blobcache.services.figures import Shares, SharesStatus, SizedDigest
 from blobcache.transport.server import scan_position, scan_progress
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class _Walk:
     sums: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     """Exclusive blobs and bytes, shared blobs and bytes."""
 
-    largest: list[tuple[str, int]] = field(default_factory=list)
+    largest: list[SizedDigest] = field(default_factory=list)
 
     @classmethod
     def parse(cls, stored: Reply) -> Self | None:
@@ -114,8 +114,8 @@ class _Walk:
         """Nobody else holds the members that are left."""
         self.sums[0] += len(self.left)
         self.sums[1] += sum(self.left.values())
-        both = [*self.largest, *self.left.items()]
-        self.largest = nlargest(LARGEST, both, key=lambda each: each[1])
+        both = [*self.largest, *(SizedDigest(*each) for each in self.left.items())]
+        self.largest = nlargest(LARGEST, both, key=lambda each: each.size)
         self.left = {}
 
     def share(self, digests: set[Digest]) -> None:
@@ -323,8 +323,10 @@ def _result(stored: Reply) -> Shares | None:
         return None
 
 
-def _largest(values: Any) -> list[tuple[str, int]]:
-    return [(str(Digest(each, allow_tarsum=True)), int(size)) for each, size in values][:LARGEST]
+def _largest(values: Any) -> list[SizedDigest]:
+    return [SizedDigest(str(Digest(each, allow_tarsum=True)), int(size)) for each, size in values][
+        :LARGEST
+    ]
 
 
 _INVALID = (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError)

@@ -27,6 +27,7 @@ __all__ = [
     "Shares",
     "SharesStatus",
     "Sharing",
+    "SizedDigest",
     "Summary",
     "Sums",
 ]
@@ -127,6 +128,14 @@ class Sharing(NamedTuple):
         return 100 * self.bytes / self.of if self.of else 0.0
 
 
+class SizedDigest(NamedTuple):
+    """A blob and its size."""
+
+    digest: str
+    size: int
+    """Bytes."""
+
+
 class Shares(NamedTuple):
     """What a repository holds alone, and what others hold too."""
 
@@ -138,7 +147,7 @@ class Shares(NamedTuple):
     counted_at: datetime
     """When the walk over the other repositories began."""
 
-    largest: Sequence[tuple[str, int]]
+    largest: Sequence[SizedDigest]
     """The digests and the sizes of the largest of the exclusive blobs, the largest first."""
 
     @property

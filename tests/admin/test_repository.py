@@ -219,9 +219,13 @@ def test_clearing_is_done_logged_and_shown_in_the_history(
     entries = LogEntry.objects.filter(object_id=GRANTED)
     assert {entry.user.get_username() for entry in entries} == {"boss"}
     assert len(entries) == 2
-    page = text(admin.get(addresses.repository(GRANTED, "history")))
-    assert f"Cleared {LAYER}; it was 30000000 bytes, {LAYER_TYPE}." in page
+    history = addresses.repository(GRANTED, "history")
+    page = text(admin.get(history))
+    assert page.count("<strong>Cleared</strong>; it was") == 2
+    assert f"it was 30000000 bytes, {LAYER_TYPE}" in page
     assert "boss" in page
+    page = text(admin.get(f"{history}?django=1"))
+    assert f"Cleared {LAYER}; it was 30000000 bytes, {LAYER_TYPE}." in page
 
 
 def test_a_blob_that_is_already_cleared_is_reported(

@@ -137,8 +137,15 @@ def stopped() -> Iterator[str]:
         yield server.url
 
 
+EVERY_ROW_OF_REDIS = pytest.mark.parametrize(
+    "row",
+    [row for row in TABLE if row.route != "changes"],
+    ids=lambda row: f"{row.route}-{row.method}",
+)
+
+
 class TestRedisDown:
-    @pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.route}-{row.method}")
+    @EVERY_ROW_OF_REDIS
     def test_is_a_503_without_delay(self, row: Row, superuser: APIClient, stopped: str) -> None:
         start = monotonic()
         response = ask(superuser, row)
@@ -149,7 +156,7 @@ class TestRedisDown:
         assert error["code"] == "UNAVAILABLE"
         assert_nothing_leaks(response.content.decode(), stopped)
 
-    @pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.route}-{row.method}")
+    @EVERY_ROW_OF_REDIS
     def test_is_a_page_for_a_browser(self, row: Row, superuser: APIClient, stopped: str) -> None:
         superuser.credentials(HTTP_ACCEPT="text/html")
         response = ask(superuser, row)
@@ -162,6 +169,11 @@ class TestRedisDown:
         assert response.status_code == 503
         assert response.json()["reachable"] is False
         assert response.json()["role"] == "cache"
+
+    def test_the_changes_need_no_redis(self, superuser: APIClient, stopped: str) -> None:
+        response = superuser.get("/api/changes/")
+        assert response.status_code == 200
+        assert response.json()["results"] == []
 
     def test_a_refusal_needs_no_redis(self, as_: As, stopped: str) -> None:
         for row in TABLE:

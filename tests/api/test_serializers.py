@@ -189,6 +189,8 @@ def test_a_summary_has_zeros_for_states_that_do_not_occur() -> None:
         "counted": 3,
         "complete": True,
         "next": None,
+        "exclusive": None,
+        "exclusive_progress": None,
         "kept": {
             **SUMS,
             "other_media_types": {"count": 5, "bytes": 6},

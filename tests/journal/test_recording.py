@@ -289,7 +289,7 @@ class TestACommand:
         found = written("action", "source", "repository", "digest")
         assert sorted(found, key=str) == sorted(
             [
-                ("repair", "command", "a", digest(1)),
+                ("repair", "command", None, digest(1)),
                 ("repair", "command", "a", "junk"),
             ],
             key=str,

@@ -262,7 +262,7 @@ def test_the_printed_lines_let_manage_py_use_the_same_portal(demo: Demo) -> None
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    assert " findings, " in done.stdout, "there are some in the sample data"
+    assert "Problems: " in done.stdout, "there are some in the sample data"
 
 
 def test_the_file_with_the_variables_is_gone_with_the_demo(first: First, tmp_path: Path) -> None:

@@ -159,6 +159,11 @@ def test_a_page_does_what_it_showed_if_the_number_has_grown_only_a_little(
     assert action.done in text(response)
 
 
+def cached(redis: Redis) -> dict[bytes, bytes | None]:
+    """Return all keys but those of the index, beside which the page keeps what clearing frees."""
+    return {key: each for key, each in content(redis).items() if not key.startswith(b"blobcache::")}
+
+
 @EVERY_ACTION
 @pytest.mark.parametrize("shown", [None, "", "x", "-1", "1e9", "\u0669" * 3, "9" * 60_000])
 def test_a_button_without_the_number_that_was_shown_does_nothing(
@@ -170,12 +175,12 @@ def test_a_button_without_the_number_that_was_shown_does_nothing(
 ) -> None:
     action.add(provider, range(3))
     provider.catalog.reindex()
-    before = content(default_cache)
+    before = cached(default_cache)
     fields = {**action.data, "confirmed": "yes"} | ({} if shown is None else {"shown": shown})
     response = admin.post(action.url, fields, follow=True)
     assert not response.redirect_chain
     assert "asks again" in response.content.decode()
-    assert content(default_cache) == before
+    assert cached(default_cache) == before
 
 
 @EVERY_ACTION
