@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import importlib.metadata
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -27,6 +28,10 @@ settings.load_profile("suite")
 
 # Nor does an index grow too old within a test, however slow the machine is.
 vars(index)["Budgets"] = functools.partial(Budgets, fresh=3600)
+
+# A shell lets its background jobs ignore this signal, and their children would ignore it as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Garbage is looked for less often: little of it is left by a test.
 gc.set_threshold(10_000, 20, 20)
