@@ -23,7 +23,7 @@ def is_independent(session: Session, backend: Backend) -> bool:
     witness = ask_witness(session.browsable, backend)
     if not witness.is_independent:
         session.warn(
-            _("The backend is no witness against this cache. %(reason)s")
+            _("What the backend says proves nothing about this cache. %(reason)s")
             % {"reason": witness.reason}
         )
     return witness.is_independent

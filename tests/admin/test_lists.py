@@ -202,8 +202,8 @@ def test_what_a_large_repository_holds_alone_is_found_out_on_request(
     default_cache.sadd(f"repository::{BIG}::blobs", *map(blob, range(30, 1500)))
     url = addresses.repository(BIG)
     page = text(admin.get(url))
-    assert "Find out what no other repository holds" in page
-    assert "that no other repository holds<" not in page.replace("Find out what no other", "")
+    assert "Compare with all other repositories" in page
+    assert "that no other repository holds<" not in page
     limit(monkeypatch, sharing=0)
     address, steps = url + "?count=shares", 0
     while (response := admin.get(address)).status_code == HTTPStatus.OK:
@@ -216,7 +216,7 @@ def test_what_a_large_repository_holds_alone_is_found_out_on_request(
     assert steps > 2
     page = text(admin.get(url))
     assert "1,500 blobs that no other repository holds" in page
-    assert "found out just now" in page
+    assert "compared just now" in page
 
 
 def test_clearing_shows_what_it_frees_before(
@@ -423,7 +423,7 @@ def test_a_page_number_that_is_too_large_shows_the_last_page_and_says_so(
 ) -> None:
     response = admin.get(addresses.repository(BIG) + "?p=99")
     assert response.status_code == 200
-    assert "There is no page 99 in this list" in response.content.decode()
+    assert "This list has no page 99" in response.content.decode()
 
 
 def test_a_repository_that_is_not_there_says_so(

@@ -136,7 +136,7 @@ class TestRepair:
     ) -> None:
         page = text(admin.post(REPAIR, {"kind": "dangling-member"}))
         assert "There is 1 finding of this kind now." in page
-        assert "The first one" in page
+        assert "The first finding" in page
         assert CONFIG in page
 
     def test_can_be_a_job(self, admin: Client) -> None:

@@ -285,7 +285,7 @@ def test_a_wrong_size_is_repaired_at_once(
 # A backend that reads this very cache, or that cannot be made
 
 CIRCULAR = "tests.doctor.test_dangers.Circular"
-NO_WITNESS = "The backend is no witness against this cache. It sees a canary."
+NO_WITNESS = "What the backend says proves nothing about this cache. It sees a canary."
 
 
 def test_a_page_says_that_it_does_not_know_whether_the_registry_reads_the_cache(
