@@ -145,15 +145,21 @@ def ask_backend(collection: Collection, backend: Backend) -> Asked:
     return Asked(left, tuple(alive), tuple(doubtful))
 
 
-def ask_one(backend: Backend, what: Digest | Link) -> Present | Unknown | None:
-    """Ask about one of them; return None if it is gone. See `ask_backend`."""
+def ask_one(
+    backend: Backend, what: Digest | Link, *, was_deleted: bool = True
+) -> Present | Unknown | None:
+    """Ask about one of them; return None if it is gone. See `ask_backend`.
+
+    `was_deleted` says whether a collection has printed it. Only then does a blob count as gone that
+    the backend cannot be asked about.
+    """
     if isinstance(what, Link):
         answer = backend.stat(what.digest, what.repository)
     else:
         answer = backend.stat(what)
     if isinstance(answer, Present):
         return answer
-    if isinstance(answer, Unknown) and answer.doubt is not Doubt.SCOPE:
+    if isinstance(answer, Unknown) and not (was_deleted and answer.doubt is Doubt.SCOPE):
         return answer
     return None
 

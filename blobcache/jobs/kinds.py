@@ -102,7 +102,9 @@ class PurgeJob(JobKind):
     """Clear many blobs everywhere, and links in their repository.
 
     Parameters: ``digests``; ``links``, pairs of a repository and a digest; ``spares_stored``, to
-    leave out what the backend still has; ``with_aliases``, to add the aliases that name them.
+    leave out what the backend still has, or may have; ``with_aliases``, for the log of a garbage
+    collection, to add the aliases that name them. What such a log names counts as gone if the
+    backend cannot be asked about it.
     """
 
     name = "purge"
@@ -141,7 +143,8 @@ class PurgeJob(JobKind):
         while asked < len(named) and run.backend is not None:
             each = named[asked]
             what = _digest(each) if isinstance(each, str) else _link(each)
-            answer = ask_one(run.backend, what)
+            was_deleted = bool(run.parameters.get("with_aliases"))
+            answer = ask_one(run.backend, what, was_deleted=was_deleted)
             if answer is not None:
                 skipped.append(asked)
                 stored += isinstance(answer, Present)
@@ -166,11 +169,15 @@ class PurgeJob(JobKind):
         if not run.parameters.get("with_aliases") or not digests:
             cursor = None
         wanted = {each for each in digests if each not in aliases}
+        skipped = set(place.get("skipped", ()))
+        spared = {
+            each for number, each in enumerate(run.parameters["digests"]) if number in skipped
+        }
         budgets = run.provider.catalog.budgets
         deadline = budgets.deadline(budgets.check)
         while cursor is not None:
             found, cursor = find_some_aliases(run.provider, wanted, cursor)
-            aliases.update(found)
+            aliases.update(each for each in found if each not in spared)
             if deadline.is_over:
                 break
         if len(aliases) > MAX_DIGESTS:
