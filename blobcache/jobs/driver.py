@@ -186,7 +186,7 @@ def _take(job: Job) -> Step:
         job.cursor,
         job.progress,
     )
-    with recorded(user, source="job"):
+    with recorded(user, source="job", task=kind.task):
         return kind.step(run)
 
 

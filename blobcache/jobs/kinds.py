@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from blobcache.access import Access
     from blobcache.conf import RegistrySettings
+    from blobcache.services.audit import Task
     from blobcache.services.base import Backend, BlobDescriptorService, BrowsableProvider
 
 __all__ = ["KINDS", "MAX_DIGESTS", "MAX_REPOSITORIES", "JobKind", "Run", "Step"]
@@ -88,6 +89,9 @@ class JobKind(ABC):
 
     name: ClassVar[str]
     title: ClassVar[Any]
+
+    task: ClassVar[Task | None] = None
+    """What its changes are recorded as."""
 
     @abstractmethod
     def is_allowed(self, access: Access, parameters: Mapping[str, Any]) -> bool:
@@ -340,6 +344,7 @@ class RepairJob(JobKind):
 
     name = "repair"
     title = _("Repair")
+    task = "repair"
 
     def is_allowed(self, access: Access, parameters: Mapping[str, Any]) -> bool:
         """Who may view the findings, and repair some of them."""
@@ -353,6 +358,7 @@ class RepairJob(JobKind):
 
     def step(self, run: Run) -> Step:
         """Find some more, and repair what the user may; what needs a second look waits for it."""
+        run.provider.removals().require_writable()
         kind, most = Kind(run.parameters["finding"]), run.parameters.get("most")
         check_access = CheckAccess(run.access, read_only=run.settings.READ_ONLY)
         names = run.parameters["repositories"]
@@ -360,7 +366,9 @@ class RepairJob(JobKind):
         step = diagnosis.step(run.cursor)
         findings = [each for each in step.findings if check_access.may_repair(each)]
         repaired = run.progress.get(Outcome.REPAIRED.value, 0)
-        if needs_two_looks(kind) and most is None:
+        # With version 2, blobs that the storage lacks are also found by the name `UNREFERENCED`.
+        is_of_absent = needs_two_looks(kind) or any(needs_two_looks(each.kind) for each in findings)
+        if is_of_absent and most is None:
             raise RepairRefused("The findings were not counted before the repair was confirmed.")
         if most is not None and repaired + len(findings) > most:
             raise RepairRefused("There are many more findings than when the repair was confirmed.")
