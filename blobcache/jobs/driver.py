@@ -13,6 +13,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from django.contrib.auth import get_user_model
+from django.db import DatabaseError, InterfaceError
 from django.db.models import Q
 from django.utils.timezone import now
 
@@ -29,7 +30,7 @@ from blobcache.exceptions import (
 from blobcache.history import recorded
 from blobcache.jobs.kinds import KINDS, Run, Step
 from blobcache.models import MAX_NAME, OPEN_STATES, Job
-from blobcache.services import get_backend, get_browsable
+from blobcache.services import get_browsable, get_usable_backend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,6 +114,9 @@ def advance(key: UUID) -> bool:
         job = Job.objects.get(pk=key)
     except Job.DoesNotExist:  # pruned
         return False
+    if not job.is_open:  # cancelled since
+        Job.objects.filter(pk=key, lease=lease).update(lease="", lease_until=None)
+        return False
     _store(job, lease, _step(job))
     return True
 
@@ -161,6 +165,8 @@ def _step(job: Job) -> dict[str, object]:  # noqa: PLR0911 - one for each way to
         return _try_again(job, "backend")
     except CursorInvalid:  # such as of a server that has been replaced: begin again
         return {**_try_again(job, "cursor"), "cursor": ""}
+    except (DatabaseError, InterfaceError):  # the step is repeated when the lease has expired
+        raise
     except Exception:  # noqa: BLE001 - the outer edge of a job, which must not be tried forever
         _log.exception("A step of the job %s failed.", job.pk)
         return _failed("error")
@@ -179,7 +185,7 @@ def _take(job: Job) -> Step:
         raise _Denied("permission")
     run = Run(
         get_browsable(job.registry),
-        get_backend(job.registry),
+        get_usable_backend(job.registry) if kind.asks_backend(job.parameters) else None,
         access,
         RegistrySettings(job.registry),
         job.parameters,

@@ -53,6 +53,8 @@ class Run(NamedTuple):
 
     provider: BrowsableProvider
     backend: Backend | None
+    """Of the registry; None if it has none, or if the kind does not ask it."""
+
     access: Access
     """Of the user who started the job, as it is now."""
 
@@ -97,6 +99,11 @@ class JobKind(ABC):
     def is_allowed(self, access: Access, parameters: Mapping[str, Any]) -> bool:
         """Whether the user may do this. It is decided from names, before Redis is asked."""
 
+    def asks_backend(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether its steps need the backend, if the registry has one."""
+        del parameters
+        return False
+
     @abstractmethod
     def step(self, run: Run) -> Step:
         """Do a bounded part of it. Raises `CacheUnavailable` if nothing could be done."""
@@ -117,6 +124,10 @@ class PurgeJob(JobKind):
     def is_allowed(self, access: Access, parameters: Mapping[str, Any]) -> bool:
         """See `Access.may_purge`."""
         return access.may_purge()
+
+    def asks_backend(self, parameters: Mapping[str, Any]) -> bool:
+        """To leave out what is stored."""
+        return bool(parameters.get("spares_stored"))
 
     def step(self, run: Run) -> Step:
         """Ask the backend, find the aliases, purge, and clear the links: one part after another."""
@@ -308,6 +319,11 @@ class CheckJob(JobKind):
         """See `CheckAccess.may_check`."""
         return CheckAccess(access, read_only=True).may_check(parameters["repositories"])
 
+    def asks_backend(self, parameters: Mapping[str, Any]) -> bool:
+        """To compare the cache with it."""
+        del parameters
+        return True
+
     def step(self, run: Run) -> Step:
         """Take a step of the diagnosis, and count the findings that the user may view."""
         check_access = CheckAccess(run.access, read_only=run.settings.READ_ONLY)
@@ -355,6 +371,11 @@ class RepairJob(JobKind):
             and check_access.may_check(names, [kind])
             and check_access.may_repair_any(names)
         )
+
+    def asks_backend(self, parameters: Mapping[str, Any]) -> bool:
+        """To compare the cache with it."""
+        del parameters
+        return True
 
     def step(self, run: Run) -> Step:
         """Find some more, and repair what the user may; what needs a second look waits for it."""

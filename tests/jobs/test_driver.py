@@ -13,7 +13,7 @@ import pytest
 from django.conf import LazySettings
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import AnonymousUser, User
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils.timezone import now
 from redis import Redis
 
@@ -346,3 +346,54 @@ def test_old_jobs_are_pruned_but_not_while_a_driver_is_at_one(default_cache: Red
     assert prune(now() - timedelta(seconds=5000)) == 1
     assert not Job.objects.filter(pk=old.pk).exists()
     assert Job.objects.count() == 2
+
+
+# Other trouble
+
+
+def test_a_step_that_the_database_fails_is_taken_again_later(
+    slow: list[Digest], monkeypatch: pytest.MonkeyPatch, provider: Any
+) -> None:
+    job = clearing(account(), slow)
+
+    def get_user(*_: object, **__: object) -> None:
+        raise OperationalError("database is locked")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(User._default_manager, "get", get_user)
+        with pytest.raises(OperationalError):
+            advance(job.pk)
+    assert again(job).state == State.RUNNING
+    elapse(job, LEASE + 1)
+    assert finish(job) == 3
+    assert again(job).state == State.DONE
+
+
+def test_no_step_is_taken_of_a_job_that_is_cancelled_before_it_begins(
+    slow: list[Digest], monkeypatch: pytest.MonkeyPatch, provider: Any
+) -> None:
+    job = clearing(account(), slow)
+    get = Job.objects.get
+
+    def cancelled_first(*args: Any, **options: Any) -> Job:
+        cancel(job.pk)
+        return get(*args, **options)
+
+    monkeypatch.setattr(Job.objects, "get", cancelled_first)
+    assert not advance(job.pk)
+    monkeypatch.undo()
+    assert (again(job).state, again(job).lease) == (State.CANCELLED, "")
+    assert provider.catalog.members("many/blobs").count == 250
+
+
+def test_a_backend_that_cannot_be_made_stops_only_what_needs_it(
+    slow: list[Digest], settings: LazySettings
+) -> None:
+    boss = account()
+    settings.BLOBCACHE = {"default": {"TRUTH": {"BACKEND": "nowhere.Backend", "OPTIONS": {}}}}
+    clearing_job = clearing(boss, slow)
+    finish(clearing_job)
+    assert again(clearing_job).state == State.DONE
+    check = begin(boss, "check", repositories=[])
+    assert advance(check.pk)
+    assert (again(check).state, again(check).reason) == (State.RUNNING, "backend")
