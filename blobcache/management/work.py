@@ -110,7 +110,7 @@ def _say_what_is_left(session: Session) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM sets, so that a step is never cut."""
+    """Yield an event that SIGTERM and SIGINT set, so that a step is never cut."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped  # only the main thread gets signals
@@ -119,8 +119,9 @@ def _stoppable() -> Iterator[threading.Event]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         stopped.set()
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stopped
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)

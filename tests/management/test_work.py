@@ -77,20 +77,21 @@ def test_prune_deletes_old_jobs(default_cache: Redis) -> None:
     assert Job.objects.get().actor == "b"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_after_the_step(
-    default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+    default_cache: Redis, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     def step(self: Any, run: Run) -> Step:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         return Step("next", {"done": 1})
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     monkeypatch.setattr(SizesJob, "step", step)
     begin(account(), "sizes")
     assert run("work").code == 0
     job = Job.objects.get()
     assert (job.cursor, job.progress, job.lease) == ("next", {"done": 1}, "")
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
 
 
 def test_a_database_that_fails_is_a_failure_for_cron(
