@@ -10,16 +10,18 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.contrib import messages
+from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 
+from blobcache.admin.banners import NO_BACKEND
 from blobcache.admin.jobs import StartsJobs
 from blobcache.digest import Digest
 from blobcache.doctor.collection import MAX_UNKNOWN, Link, ask_one, read_collection
-from blobcache.exceptions import DigestInvalid
+from blobcache.exceptions import BackendUnavailable, DigestInvalid
 from blobcache.jobs import MAX_DIGESTS
 from blobcache.models import Blob
 from blobcache.raw import printable
-from blobcache.services import get_backend
+from blobcache.services import get_usable_backend
 from blobcache.services.preview import preview_purge
 from blobcache.services.truth import Present
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from django.http import HttpResponse
 
     from blobcache.reference import RepositoryName
+    from blobcache.services.base import Backend
     from blobcache.services.records import Record
 
 __all__ = ["PurgeManyPage"]
@@ -107,6 +110,15 @@ class PurgeManyPage(StartsJobs):
         """This page."""
         return [(_("Purge many blobs"), "")]
 
+    @cached_property
+    def backend(self) -> Backend | None:
+        """What the registry really stores; None, with a banner, if it cannot be asked."""
+        try:
+            return get_usable_backend(self.settings.registry)
+        except BackendUnavailable:
+            self.banners.append(NO_BACKEND)
+            return None
+
     def get(self) -> HttpResponse:
         """Show the box."""
         return self._show_box("")
@@ -146,7 +158,7 @@ class PurgeManyPage(StartsJobs):
             text=text,
             pasted=pasted,
             limit=MAX_DIGESTS,
-            has_backend=get_backend(self.settings.registry) is not None,
+            has_backend=self.backend is not None,
             return_url=self.return_url,
         )
 
@@ -194,7 +206,7 @@ class PurgeManyPage(StartsJobs):
 
     def _stored(self, pasted: _Pasted) -> dict[str, object]:
         """What the backend still has, as far as there is time to ask it."""
-        backend = get_backend(self.settings.registry)
+        backend = self.backend
         if backend is None or not backend.witness(self.provider).is_independent:
             return {"has_backend": False}
         budgets = self.provider.catalog.budgets

@@ -215,3 +215,24 @@ def test_the_lists_lead_to_it(filled: Any, admin: Client, viewer: Client) -> Non
         'href="/admin/blobcache/repository/jobs/"'
         in admin.get("/admin/blobcache/repository/").content.decode()
     )
+
+
+def test_a_backend_that_cannot_be_used_is_said(
+    filled: Any, admin: Client, text: Any, settings: LazySettings
+) -> None:
+    settings.BLOBCACHE = {"default": {"TRUTH": {"BACKEND": "nowhere.Backend", "OPTIONS": {}}}}
+    assert "Purge many blobs" in text(admin.get(PURGE))
+    page = text(admin.post(PURGE, {"text": LAYER}))
+    assert "Purge 1 blob<" in page
+    assert 'name="spare"' not in page
+    assert "The backend cannot be used" in page
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_tarsum_digest_is_shown_beside_a_backend(
+    admin: Client, text: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "docker/registry/v2/repositories/library/nginx").mkdir(parents=True)
+    with storage_as_truth(tmp_path):
+        page = admin.post(PURGE, {"text": "tarsum.v1+sha256:" + "a" * 64})
+    assert page.status_code == HTTPStatus.OK
