@@ -2,7 +2,7 @@
 
 What the storage contradicts needs two looks. The first one is taken when a finding is named, and is
 noted beside the index; the second one when the finding is named again, at least ``SETTLE`` seconds
-and at most `MAX_AGE` later. Whoever could forge such a note could as well delete the entry itself,
+and not too long after that. Whoever could forge such a note could as well delete the entry itself,
 and the second look must show the same anyway.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_AGE", "RepairStep", "repair_step"]
 
 MAX_AGE = 600
-"""Seconds after which a first look does not count any more."""
+"""Seconds after which a first look does not count any more, unless ``SETTLE`` is long."""
 
 
 class RepairStep(NamedTuple):
@@ -78,7 +78,7 @@ def _repair_by_storage(
     settle = RegistrySettings(provider.rules.registry).SETTLE
     settled = SettledRepair(provider, backend, Safety(settle=settle))
     settled.require_witness()
-    looks = _Looks(provider)
+    looks = _Looks(provider, max(MAX_AGE, 2 * settle))
     ages = looks.ages(findings)
     ready: list[Finding] = []
     early: list[Finding] = []
@@ -101,7 +101,8 @@ def _repair_by_storage(
 class _Looks:
     """The first looks at findings, in the registry's notes."""
 
-    def __init__(self, provider: BrowsableProvider) -> None:
+    def __init__(self, provider: BrowsableProvider, max_age: int) -> None:
+        self._max_age = max_age
         self._notes = provider.notes()
         self._now = time.time()  # other computers look at it too
 
@@ -116,7 +117,7 @@ class _Looks:
             age = self._now - float(note or "")
         except ValueError:
             return None
-        return age if 0 <= age <= MAX_AGE else None
+        return age if 0 <= age <= self._max_age else None
 
     def note(self, findings: Sequence[Finding]) -> None:
         """Note that the first look at them is now."""
@@ -126,7 +127,7 @@ class _Looks:
             raise RepairRefused(
                 "Nothing can be noted beside the index, so no first look can be remembered."
             )
-        self._notes.write({_name(each): repr(self._now) for each in findings}, MAX_AGE)
+        self._notes.write({_name(each): repr(self._now) for each in findings}, self._max_age)
 
 
 def _name(finding: Finding) -> str:

@@ -238,6 +238,15 @@ def test_a_push_between_the_looks_is_left_alone(
     assert is_member(world)
 
 
+def test_a_first_look_counts_for_longer_than_the_longest_time_between_two(
+    tmp_path: Path, world: World, admin: Client, clock: Clock, text: Text
+) -> None:
+    with storage_as_truth(tmp_path, SETTLE=3600):
+        waiting = press(admin, REPAIR, admin.post(REPAIR, {"finding": unlinked(world)}))
+        clock.now += 3601
+        assert "Repaired 1 finding." in text(press(admin, REPAIR, waiting))
+
+
 def test_all_findings_of_a_kind_are_repaired(
     world: World, admin: Client, clock: Clock, text: Text
 ) -> None:
