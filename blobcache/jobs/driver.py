@@ -27,6 +27,7 @@ from blobcache.exceptions import (
     CursorInvalid,
     OperationUnsupported,
 )
+from blobcache.findings import Outcome
 from blobcache.history import recorded
 from blobcache.jobs.kinds import KINDS, Run, Step
 from blobcache.models import MAX_NAME, OPEN_STATES, Job
@@ -54,6 +55,9 @@ _LONGEST_WAIT = 300
 """Seconds between two tries of a step that fails, at the most."""
 
 _MAX_REASON = 1000
+
+_DONE_ONCE = ("cleared", Outcome.REPAIRED.value)
+"""What a job that begins again does not find again. All else of its progress is counted anew."""
 
 
 class JobRefused(ValueError):
@@ -164,7 +168,8 @@ def _step(job: Job) -> dict[str, object]:  # noqa: PLR0911 - one for each way to
     except BackendUnavailable:
         return _try_again(job, "backend")
     except CursorInvalid:  # such as of a server that has been replaced: begin again
-        return {**_try_again(job, "cursor"), "cursor": ""}
+        kept = {name: job.progress[name] for name in _DONE_ONCE if name in job.progress}
+        return {**_try_again(job, "cursor"), "cursor": "", "progress": kept}
     except (DatabaseError, InterfaceError):  # the step is repeated when the lease has expired
         raise
     except Exception:  # noqa: BLE001 - the outer edge of a job, which must not be tried forever

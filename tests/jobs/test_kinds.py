@@ -16,7 +16,7 @@ from blobcache.jobs import advance, texts
 from blobcache.models import Job
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.budgets import limit
-from tests.jobs.conftest import APP, CONFIG, GRANTED, HIDDEN, LAYER, account, begin, finish
+from tests.jobs.conftest import APP, CONFIG, GRANTED, HIDDEN, LAYER, account, begin, elapse, finish
 
 pytestmark = pytest.mark.django_db
 
@@ -131,6 +131,25 @@ class TestCheck:
         found = done(begin(account(), "check", repositories=[]))
         assert found.progress["counts"] == {"dangling-member": 1}
         assert any(line.endswith(": 1") for line in texts.progress_lines(found))
+        last = LastRun.read(filled)
+        assert last is not None
+        assert last.counts == {Kind.DANGLING_MEMBER: 1}
+
+    def test_that_begins_again_counts_each_finding_once(
+        self, filled: Provider, default_cache: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        default_cache.delete(f"blobs::{CONFIG}")
+        job = begin(account(), "check", repositories=[])
+        Job.objects.filter(pk=job.pk).update(
+            cursor="of a server that has been replaced",
+            progress={"counts": {"dangling-member": 1}, "looked_at": 4},
+        )
+        assert advance(job.pk)
+        found = Job.objects.get(pk=job.pk)
+        assert (found.state, found.reason, found.cursor) == (State.RUNNING, "cursor", "")
+        elapse(job, 10)
+        found = done(job)
+        assert found.progress["counts"] == {"dangling-member": 1}
         last = LastRun.read(filled)
         assert last is not None
         assert last.counts == {Kind.DANGLING_MEMBER: 1}
