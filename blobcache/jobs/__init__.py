@@ -5,7 +5,8 @@ whatever else calls `advance`. Nothing runs by itself, and there is no broker: a
 advances waits. `driver` takes the steps, one driver at a time; `kinds` has what can be done.
 
 In each step the permissions of the user who started the job are checked again. A step may be
-repeated: its work is idempotent, and only the driver that has the job's lease may store its result.
+repeated: its work is idempotent, and of two drivers at one step only the first to end it stores its
+result.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The driver: starts jobs, takes their steps, cancels and prunes them.
 
 A driver claims a job by one UPDATE that only one driver can win: it writes a lease, a random text
-with a time limit, where there is none. It stores the result of the step only where its own lease
-still is. If its process is killed, the lease expires and the next driver repeats the step.
+with a time limit, where there is none. If its process is killed, the lease expires and the next
+driver repeats the step. If it was only slow, two drivers take the same step: the result of the one
+that ends it first is stored, so that the job gets further however long its steps take.
 """
 
 from __future__ import annotations
@@ -238,13 +239,18 @@ def _try_again(job: Job, reason: str) -> dict[str, object]:
 
 
 def _store(job: Job, lease: str, values: dict[str, object]) -> None:
-    """Store what a step did, where the lease still is. A job that was cancelled stays cancelled."""
+    """Store what a step did, unless another driver has stored its result of the same step.
+
+    Its lease may have expired: whoever ends the step first has done it. A job that was cancelled
+    stays cancelled.
+    """
     at = now()
     mine = Job.objects.filter(pk=job.pk, lease=lease)
+    same_step = Job.objects.filter(pk=job.pk, changed_at=job.changed_at)
     given_up: dict[str, object] = {"lease": "", "lease_until": None, "changed_at": at}
     if "state" in values:
         given_up["ended_at"] = at
-    if mine.filter(state=Job.State.RUNNING).update(**values, **given_up):
+    if same_step.filter(state=Job.State.RUNNING).update(**values, **given_up):
         return
     progress = {name: values[name] for name in ("progress",) if name in values}
     mine.update(lease="", lease_until=None, **progress)

@@ -19,7 +19,18 @@ from redis import Redis
 
 from blobcache.access import Access
 from blobcache.digest import Digest
-from blobcache.jobs import KINDS, LEASE, MAX_OPEN, JobRefused, advance, cancel, due, prune, start
+from blobcache.jobs import (
+    KINDS,
+    LEASE,
+    MAX_OPEN,
+    JobRefused,
+    advance,
+    cancel,
+    driver,
+    due,
+    prune,
+    start,
+)
 from blobcache.jobs.kinds import Run, SizesJob, Step
 from blobcache.models import Job
 from project import embedded
@@ -157,6 +168,27 @@ def test_a_driver_whose_lease_has_expired_stores_nothing(
     monkeypatch.setattr(type(KINDS["clear-blobs"]), "step", step)
     assert advance(job.pk)
     assert (again(job).cursor, again(job).progress) == ("in time", {"by": "in time"})
+
+
+def test_of_two_drivers_at_one_step_the_first_that_ends_it_counts(
+    slow: list[Digest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a job whose steps take longer than a lease would never get any further."""
+    job = clearing(account(), slow)
+
+    def step(self: Any, run: Run) -> Step:
+        Job.objects.filter(pk=job.pk).update(lease="of another driver")
+        return Step("slow", {"by": "slow"})
+
+    claimed = again(job)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(KINDS["clear-blobs"]), "step", step)
+        assert advance(job.pk)
+    found = again(job)
+    assert (found.cursor, found.progress, found.lease) == ("slow", {"by": "slow"}, "")
+    driver._store(claimed, "of another driver", {"cursor": "late", "progress": {"by": "late"}})
+    found = again(job)
+    assert (found.cursor, found.progress) == ("slow", {"by": "slow"})
 
 
 def test_a_job_that_is_cancelled_during_a_step_stays_cancelled_and_keeps_what_was_done(
