@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import LazySettings
@@ -53,7 +54,7 @@ def test_what_the_storage_does_not_have_is_never_cleared_without_a_limit(
     data.write_bytes(b"of another registry")
     for number in range(30):
         digest = f"sha256:{number:064x}"
-        fields = {"digest": digest, "size": 1, "mediatype": "application/octet-stream"}
+        fields: Any = {"digest": digest, "size": 1, "mediatype": "application/octet-stream"}
         default_cache.hset(f"blobs::{digest}", mapping=fields)
     filled.catalog.reindex()
     with storage_as_truth(tmp_path, SETTLE=0):

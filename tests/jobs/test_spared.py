@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.test import override_settings
@@ -26,7 +27,7 @@ ALIAS = "sha512:" + "e" * 128
 TARSUM = "tarsum.v1+sha256:" + "a" * 64
 
 
-def ended(**parameters: object) -> Job:
+def ended(**parameters: Any) -> Job:
     job = begin(account(), "purge", spares_stored=True, **parameters)
     finish(job)
     return Job.objects.get(pk=job.pk)
