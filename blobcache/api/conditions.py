@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from django.utils.http import parse_etags
 
-from blobcache.exceptions import PreconditionFailed
+from blobcache.exceptions import OperationUnsupported, PreconditionFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blobcache.descriptor import Descriptor
     from blobcache.services.guards import Guard
 
-__all__ = ["etag", "is_not_modified", "set_guard"]
+__all__ = ["etag", "is_not_modified", "require_no_condition", "set_guard"]
 
 _IF_MATCH, _IF_NONE_MATCH = "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"
 
@@ -87,6 +87,14 @@ def set_guard(request: HttpRequest | Request, new: Descriptor) -> Guard | None:
             )
 
     return guard
+
+
+def require_no_condition(request: HttpRequest | Request) -> None:
+    """Raise `OperationUnsupported` if the request must not be done without a look at conditions."""
+    if request.META.keys() & {_IF_MATCH, _IF_NONE_MATCH}:
+        raise OperationUnsupported(
+            "A DELETE cannot have conditions. Send it without If-Match and If-None-Match."
+        )
 
 
 def _failed(message: str, tag: str | None) -> PreconditionFailed:

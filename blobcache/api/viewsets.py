@@ -19,7 +19,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from blobcache.api import permissions, serializers
-from blobcache.api.conditions import etag, is_not_modified, set_guard
+from blobcache.api.conditions import etag, is_not_modified, require_no_condition, set_guard
 from blobcache.api.content import CSVRenderer, ExportRenderer, JSONLinesRenderer, wants_json
 from blobcache.api.exceptions import BodyInvalid
 from blobcache.api.filters import BlobFilter, DigestPrefixFilter, PrefixFilter, RepositoryOrder
@@ -354,6 +354,7 @@ class DescriptorViewSet(RegistryViewSet):
         )
 
     def _clear(self) -> Response:
+        require_no_condition(self.request)
         service, digest = self.service, self.digest
         with self.recorded():
             service.clear(digest)

@@ -217,6 +217,17 @@ class TestSizes:
         assert get_provider().stat(DIGEST).size == 10
 
 
+@in_both_scopes
+@pytest.mark.parametrize("name", ["If-Match", "If-None-Match"])
+def test_a_clear_with_a_condition_clears_nothing(
+    scope: str, name: str, superuser: APIClient, filled: Redis
+) -> None:
+    url = f"{scope}/{DIGEST}/"
+    response = superuser.delete(url, headers={name: '"another tag"'})
+    refused(response, 405, "UNSUPPORTED")
+    assert superuser.get(url).status_code == 200
+
+
 def test_a_media_type_that_is_kept_has_no_tag_in_the_response(
     superuser: APIClient, filled: Redis
 ) -> None:
