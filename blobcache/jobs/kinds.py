@@ -20,9 +20,11 @@ from blobcache.digest import Digest
 from blobcache.doctor.collection import Link, ask_one, find_some_aliases
 from blobcache.doctor.last_run import LastRun
 from blobcache.doctor.permissions import CheckAccess
+from blobcache.doctor.problems import Problems
 from blobcache.doctor.scan import Diagnosis
 from blobcache.doctor.settled import RepairRefused, needs_two_looks
 from blobcache.doctor.steps import repair_step
+from blobcache.doctor.witness import known_witness
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, CursorInvalid, DescriptorCorrupt
 from blobcache.findings import REPORT_ONLY_KINDS, Kind, Outcome
 from blobcache.reference import RepositoryName
@@ -329,10 +331,15 @@ class CheckJob(JobKind):
         check_access = CheckAccess(run.access, read_only=run.settings.READ_ONLY)
         diagnosis = Diagnosis(run.provider, run.parameters["repositories"], backend=run.backend)
         step = diagnosis.step(run.cursor)
-        counts = Counter(run.progress.get("counts", {}))
-        counts.update(str(each.kind) for each in step.findings if check_access.may_view(each))
+        # A user who may not view global descriptors sees their problems in the repositories alone.
+        problems = Problems(is_whole=diagnosis.is_whole and run.access.may_globally("view"))
+        for each in filter(check_access.may_view, step.findings):
+            problems.add(each)
+        counts = _added(run.progress.get("counts", {}), problems.counts)
+        places = _added(run.progress.get("places", {}), problems.places)
         progress = {
             "counts": counts,
+            "places": places,
             "looked_at": step.progress.looked_at,
             "share": step.progress.share,
             "doubtful": step.progress.doubtful,
@@ -342,11 +349,12 @@ class CheckJob(JobKind):
             with suppress(CacheUnavailable):
                 LastRun(
                     datetime.now(UTC),
-                    diagnosis.is_compared,
+                    diagnosis.is_compared and _has_witness(run),
                     step.progress.looked_at,
                     step.progress.doubtful,
                     step.progress.uncached,
                     {Kind(kind): count for kind, count in counts.items()},
+                    {Kind(kind): count for kind, count in places.items()},
                 ).write(run.provider)
         return Step(step.next, progress)
 
@@ -454,6 +462,18 @@ KINDS: Mapping[str, JobKind] = {
     )
 }
 """All kinds, by name."""
+
+
+def _has_witness(run: Run) -> bool:
+    """Whether the backend is known to be independent of the cache."""
+    witness = None if run.backend is None else known_witness(run.provider, run.backend)
+    return witness is not None and witness.is_independent
+
+
+def _added(before: Mapping[str, int], more: Mapping[Kind, int]) -> dict[str, int]:
+    counts = Counter(before)
+    counts.update({kind.value: count for kind, count in more.items() if count})
+    return dict(counts)
 
 
 def _place(progress: Mapping[str, Any], **place: Any) -> Step:

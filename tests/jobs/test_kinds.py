@@ -154,6 +154,29 @@ class TestCheck:
         assert last is not None
         assert last.counts == {Kind.DANGLING_MEMBER: 1}
 
+    def test_notes_problems_and_their_places_as_other_checks_do(
+        self, filled: Provider, default_cache: Redis
+    ) -> None:
+        """The hash of a blob that two repositories hold is one problem in three places."""
+        default_cache.hset(f"blobs::{LAYER}", "size", "none")
+        done(begin(account(), "check", repositories=[]))
+        last = LastRun.read(filled)
+        assert last is not None
+        assert (last.counts, last.places) == ({Kind.CORRUPT: 1}, {Kind.CORRUPT: 3})
+
+    def test_is_no_comparison_unless_the_backend_is_known_to_be_independent(
+        self, filled: Provider, settings: LazySettings
+    ) -> None:
+        truth = {
+            "BACKEND": "blobcache.backends.registry.RegistryBackend",
+            "OPTIONS": {"url": "http://127.0.0.1:1"},
+        }
+        settings.BLOBCACHE = {"default": {"TRUTH": truth}}
+        done(begin(account(), "check", repositories=[]))
+        last = LastRun.read(filled)
+        assert last is not None
+        assert not last.is_compared
+
     def test_of_one_repository_is_not_noted(self, filled: Provider) -> None:
         found = done(begin(account(), "check", repositories=[GRANTED]))
         assert "No problems found." in texts.progress_lines(found)
