@@ -61,12 +61,14 @@ def read_collected(session: Session, path: str) -> Collected:
             )
             % {"count": collection.unknown_count, "line": collection.unknown[0]}
         )
+    named = frozenset(collection.blobs)
     if session.backend is not None and is_independent(session, session.backend):
         collection, is_sure = _asked(session, collection)
         if not is_sure:
             result = Exit.FAILED
     blobs = collection.blobs
-    aliases = list(find_aliases(session.browsable, blobs)) if blobs else []
+    found = find_aliases(session.browsable, blobs) if blobs else ()
+    aliases = [each for each in found if each not in named]  # such as one that is still stored
     purged = frozenset(blobs)
     links = [each for each in collection.links if each.digest not in purged]
     return Collected([*blobs, *aliases], links, result)

@@ -130,6 +130,16 @@ class TestWithABackend:
         assert (code, error) == (0, "1 of them is still stored, and was left out.\n")
         assert cleared == set()
 
+    def test_what_is_still_stored_is_not_cleared_as_an_alias_either(
+        self, root: Path, default_cache: Redis
+    ) -> None:
+        path = root / data(HELLO)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"hello")
+        default_cache.hset(f"blobs::{HELLO}", "digest", SHA512)
+        self.purge(root, f"{BLOB}blob eligible for deletion: {SHA512}\n")
+        assert default_cache.exists(f"blobs::{HELLO}")
+
     def test_a_link_that_is_gone_is_cleared(self, root: Path) -> None:
         assert self.purge(root, LINK) == (0, "", {"team/app"})
 
