@@ -79,8 +79,13 @@ class Filters:
 
     @property
     def scope(self) -> tuple[str, ...]:
-        """What cursors are bound to."""
-        values = ((each.name, getattr(self, each.name)) for each in fields(self))
+        """What cursors are bound to.
+
+        Not the times: an age such as ``12h`` is another moment for each page, and a position is
+        right whatever they are.
+        """
+        names = (each.name for each in fields(self) if each.name not in {"since", "until"})
+        values = ((name, getattr(self, name)) for name in names)
         return tuple(f"{name}={value}" for name, value in values if value)
 
     @property

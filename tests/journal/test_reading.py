@@ -332,6 +332,15 @@ class TestTheApi:
         following = client.get("/api/changes/?page_size=2").json()["next"]
         assert client.get(f"{following}&actor=ann").status_code == 400
 
+    def test_pages_of_a_list_with_an_age_follow_each_other(
+        self, as_: Callable[..., APIClient]
+    ) -> None:
+        add(*(entry(number, time=datetime.now(UTC)) for number in range(3)))
+        first = (client := as_("view_repository")).get("/api/changes/?page_size=2&since=12h").json()
+        second = client.get(first["next"])
+        assert second.status_code == 200
+        assert [row["digest"] for row in second.json()["results"]] == [digest(0)]
+
     @pytest.mark.parametrize(
         ("query", "code"),
         [
