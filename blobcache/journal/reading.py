@@ -257,7 +257,12 @@ def utc(time: datetime) -> datetime:
 
 def _stored(time: datetime) -> datetime:
     """The moment as the project's database has it."""
-    return time if settings.USE_TZ else make_naive(time)
+    if settings.USE_TZ:
+        return time
+    try:
+        return make_naive(time)
+    except OverflowError:  # within a day of the first or the last moment that there is
+        return time.replace(tzinfo=None)
 
 
 # Entries for programs

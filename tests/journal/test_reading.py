@@ -341,6 +341,13 @@ class TestTheApi:
         assert second.status_code == 200
         assert [row["digest"] for row in second.json()["results"]] == [digest(0)]
 
+    @override_settings(USE_TZ=False, TIME_ZONE="America/Chicago")
+    @pytest.mark.parametrize("query", ["since=0001-01-01T00:00:00Z", "until=0001-01-01T00:00:00Z"])
+    def test_the_first_moment_that_there_is(
+        self, as_: Callable[..., APIClient], query: str
+    ) -> None:
+        assert as_("view_repository").get(f"/api/changes/?{query}").status_code == 200
+
     @pytest.mark.parametrize(
         ("query", "code"),
         [
