@@ -176,6 +176,9 @@ class ShareStore:
         identity = self._identity()
         walk = _Walk.parse(position)
         if walk is None or walk.of != identity or time() - walk.at > _STALE * 24:
+            if may_keep and status.may_scan and status.building and not status.complete:
+                # An index that is too old lacks repositories, which may hold the same blobs.
+                return self.get(scope)._replace(progress=0.0)
             walk = _Walk(time(), identity)
         is_done = self._advance(walk, scope, budgets.deadline(budgets.sharing))
         if not may_keep:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from time import time
 
 import pytest
 from redis import Redis
@@ -116,6 +117,18 @@ def test_without_a_complete_index_nothing_is_said(
     for number in range(200):
         any_store.set(f"filler:{number}", "")
     assert provider.figures.share_step("a") == (None, None)
+
+
+def test_an_index_that_is_too_old_is_built_before(default_cache: Redis) -> None:
+    provider = RedisBlobDescriptorCacheProvider()
+    write(default_cache, "a", 2)
+    provider.catalog.reindex()
+    default_cache.hset("blobcache::{catalog}::state", "indexed_at", time() - 3600)
+    write(default_cache, "pushed/since", 2)
+    for number in range(200):
+        default_cache.set(f"filler:{number}", "")
+    provider.catalog.budgets = replace(provider.catalog.budgets, build=0, step=10)
+    assert numbers(found_out(provider, "a")) == (0, 0, 2, 20)
 
 
 @pytest.mark.parametrize("value", [b"", b"x", b"[]", b"{}", b'{"at":1}', b"[1,2,3,4,5,[[1,2]]]"])
