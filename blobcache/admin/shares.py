@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["Freed", "freed", "shares_of"]
 
 
+_RECENT = 60
+"""Seconds for which a result is not found out anew before something is cleared."""
+
+_USABLE = 3600
+"""Seconds for which it is shown if there is no time to find it out anew."""
+
+
 class Freed(NamedTuple):
     """What some repositories hold alone."""
 
@@ -43,19 +50,24 @@ def shares_of(
 
 
 def freed(provider: BrowsableProvider, names: Sequence[RepositoryName]) -> Freed:
-    """Return what is stored of each, or found out within the time of a preview."""
+    """Return what is found out of each within the time of a preview, or was found out lately."""
     budgets = provider.catalog.budgets
     deadline = budgets.deadline(budgets.preview)
+    store = provider.figures
     found = []
     for name in names:
-        shares = provider.figures.shares(name).shares
+        kept = store.shares(name).shares
+        shares = kept if kept is not None and kept.age < _RECENT else None
         while shares is None and not deadline.is_over:
             try:
-                shares, progress = provider.figures.share_step(name)
+                status = store.share_step(name)
             except DescriptorCorrupt:
                 break
-            if progress is None:
+            if status.progress is None:
+                shares = status.shares
                 break
+        if shares is None and kept is not None and kept.age < _USABLE:
+            shares = kept
         found.append(shares)
     return Freed(
         [shares and shares.exclusive_bytes for shares in found],

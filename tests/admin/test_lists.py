@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -217,6 +218,26 @@ def test_what_a_large_repository_holds_alone_is_found_out_on_request(
     page = text(admin.get(url))
     assert "1,500 blobs that no other repository holds" in page
     assert "compared just now" in page
+
+
+@pytest.mark.parametrize(("age", "shown"), [(0, ["1"]), (120, ["0"]), (7200, ["0"])])
+def test_clearing_does_not_rely_on_what_was_found_out_long_ago(
+    age: int,
+    shown: list[str],
+    filled: RedisBlobDescriptorCacheProvider,
+    default_cache: Redis,
+    admin: Client,
+    text: Text,
+) -> None:
+    data, address = {"repository": [GRANTED]}, addresses.repositories("empty")
+    admin.post(address, data)
+    key = f"blobcache::{{catalog}}::note::shares:{GRANTED}"
+    at, *sums = json.loads(default_cache.get(key) or "")
+    default_cache.set(key, json.dumps([at - age, *sums]))
+    default_cache.sadd("repository::pushed/since::blobs", CONFIG)
+    filled.catalog.reindex()
+    page = text(admin.post(address, data))
+    assert re.findall(r'data-label="Blobs only here">(.*?)</td>', page) == shown
 
 
 def test_clearing_shows_what_it_frees_before(
