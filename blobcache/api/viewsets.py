@@ -185,7 +185,11 @@ class RegistryViewSet(RegistryView, GenericViewSet[Any]):
                 following = page.next
 
         fields = cast("Serializer[Any]", self.get_serializer()).fields.items()
-        columns = list(rows[0]) if rows else [name for name, each in fields if each.required]
+        # A page without rows may be followed by others.
+        has_all = getattr(listing, "order", None) is not None
+        columns = (
+            list(rows[0]) if rows else [name for name, each in fields if each.required or has_all]
+        )
         name = self.basename or "list"
         return export_response(self.request, form, name, columns, every())
 

@@ -17,6 +17,7 @@ from blobcache.services import get_browsable, get_provider
 from tests.api.conftest import APP, DIGEST, OTHER, As
 from tests.api.test_bodies import refused
 from tests.api.test_lists import digest, many
+from tests.budgets import limit
 from tests.servers import cache_at, commands
 
 __all__ = ["many"]
@@ -112,6 +113,16 @@ def test_filters_and_order_apply(superuser: APIClient, filled: Redis) -> None:
     found = lines(superuser, "/api/repositories/?ordering=-name")
     assert [row["name"] for row in found] == ["z", "team/app", "other/app"]
     assert found[0].keys() == {"name", "blobs", "bytes", "counted_at"}
+
+
+def test_an_export_whose_first_page_is_empty_has_every_column(
+    superuser: APIClient, many: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(monkeypatch, page=0, step=1)
+    url = "/api/repositories/?search=big&ordering=-name"
+    assert superuser.get(url).json()["results"] == []
+    (row,) = lines(superuser, url)
+    assert row.keys() == {"name", "blobs", "bytes", "counted_at"}
 
 
 @every_list
