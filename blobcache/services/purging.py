@@ -99,15 +99,17 @@ def purge_step(
     """
     # Sorting what is sorted takes little time, unlike sorting a set, and each step does it.
     step = _Step(provider, sorted(dict.fromkeys(digests)), cursor, announce)
-    with purging(step.purge):
-        try:
+    try:
+        with purging(step.purge):
             step.run()
-        except CacheUnavailable:
-            if not step.has_progressed:
-                raise
-            _log.warning("A step of a purge ended early, because Redis failed.", exc_info=True)
-    if step.is_first and step.purge.digests:
-        begin_purge(provider.rules.registry, step.purge)
+    except CacheUnavailable:
+        if not step.has_progressed:
+            raise
+        _log.warning("A step of a purge ended early, because Redis failed.", exc_info=True)
+    except BaseException:  # such as an interrupt: what was cleared must not be parts of nothing
+        step.begin()
+        raise
+    step.begin()
     return step.result()
 
 
@@ -167,6 +169,11 @@ class _Step:
 
         self._cleared: dict[Digest, list[RepositoryName]] = {}
         self._count = 0
+
+    def begin(self) -> None:
+        """Say that the purge has begun, if this was its first step."""
+        if self.is_first and self.purge.digests:
+            begin_purge(self._provider.rules.registry, self.purge)
 
     @property
     def has_progressed(self) -> bool:

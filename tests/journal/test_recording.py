@@ -22,6 +22,7 @@ from blobcache.journal.recording import journaled
 from blobcache.management.session import system_user
 from blobcache.models import JournalEntry
 from blobcache.services import get_provider
+from blobcache.services.audit import Change
 from project import embedded
 from tests.budgets import counting_clock, limit
 from tests.doctor.damage import digest, write_member
@@ -184,6 +185,21 @@ class TestAPurge:
         with recorded(user, source="test"):
             get_provider().purge_many([])
         assert written("id") == []
+
+    def test_that_is_interrupted_in_its_first_step_is_not_finished(self) -> None:
+        fill(*"ab")
+        clears: list[Change] = []
+
+        def interrupt(change: Change) -> None:
+            clears.append(change)
+            if len(clears) == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt), journaled(actor="x", source="y", collect=interrupt):
+            get_provider().purge(BLOB)
+        heads = JournalEntry.objects.filter(is_part=False)
+        assert list(heads.values_list("action", "is_finished")) == [("purge", False)]
+        assert JournalEntry.objects.filter(is_part=True).count() == 2
 
     @pytest.mark.parametrize("is_one_block", [False, True])
     def test_in_several_steps_is_one_entry_that_is_finished_at_the_end(
