@@ -146,17 +146,29 @@ def _write_waiting(connection: BaseDatabaseWrapper) -> None:
     except Exception:  # noqa: BLE001 - whatever a database, a router or a driver raises
         failures.lost(len(entries), monotonic() - began)
         with suppress(Exception):
-            connection.close_if_unusable_or_obsolete()  # the next change may find another one
+            _renew(connection)
     else:
         count("written", len(entries))
+
+
+def _renew(connection: BaseDatabaseWrapper) -> None:
+    """Close a connection that is broken, so that the next change may find another one.
+
+    Django takes one without autocommit for broken: it would end the transaction of the host.
+    """
+    if connection.connection is None or connection.in_atomic_block:
+        return
+    if connection.get_autocommit():
+        connection.close_if_unusable_or_obsolete()
 
 
 def _insert(
     connection: BaseDatabaseWrapper, entries: Sequence[JournalEntry], finished: Collection[str]
 ) -> None:
     rows = JournalEntry.objects.using(connection.alias)
-    # Within a transaction a failure must not break it, so there is a savepoint.
-    with transaction.atomic(using=connection.alias, savepoint=connection.in_atomic_block):
+    # Within a transaction, also one that the host manages by hand, a failure must not break it: so
+    # there is a savepoint.
+    with transaction.atomic(using=connection.alias):
         if entries:
             rows.bulk_create(entries, batch_size=_BATCH)
         if finished:

@@ -218,6 +218,31 @@ class TestATransactionOfTheHost:
                 change(name)
             assert JournalEntry.objects.count() == 3
 
+    @pytest.mark.parametrize("is_by_hand", [False, True])
+    def test_a_failure_within_it_does_not_end_it(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_by_hand: bool
+    ) -> None:
+        monkeypatch.setattr(storing, "_MAX_WAITING", 0)
+        name = str(tmp_path / "db.sqlite3")
+        with database(name):
+            if is_by_hand:
+                connections[BROKEN].set_autocommit(autocommit=False)
+                self.write_around_a_failure()
+                connections[BROKEN].commit()
+            else:
+                with transaction.atomic(using=BROKEN):
+                    self.write_around_a_failure()
+        with closing(sqlite3.connect(name)) as other:
+            assert other.execute("SELECT id FROM host").fetchall() == [(1,), (2,)]
+
+    def write_around_a_failure(self) -> None:
+        with connections[BROKEN].cursor() as cursor:
+            cursor.execute("CREATE TABLE host (id INTEGER)")
+            cursor.execute("INSERT INTO host VALUES (1)")
+        change()  # there is no table of the journal
+        with connections[BROKEN].cursor() as cursor:
+            cursor.execute("INSERT INTO host VALUES (2)")
+
     def test_a_broken_transaction_is_no_obstacle(self) -> None:
         with transaction.atomic():
             transaction.set_rollback(rollback=True)
