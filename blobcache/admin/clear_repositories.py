@@ -80,8 +80,7 @@ class ClearRepositoriesPage(StartsJobs):
         if shown is not None and not has_grown(shown, now):
             if not is_job:
                 return self._clear(names)
-            names = names[:MAX_REPOSITORIES]
-            return self.start_job("clear-repositories", {"repositories": names}, len(names))
+            return self._start(names)
         if shown is not None:
             self.add_message(
                 _(
@@ -91,6 +90,15 @@ class ClearRepositoriesPage(StartsJobs):
                 % {"shown": shown, "now": now}
             )
         return self._ask(names, counts)
+
+    def _start(self, names: list[RepositoryName]) -> HttpResponse:
+        if len(names) > MAX_REPOSITORIES:
+            return self.redirect_with_message(
+                _("A job clears at most %(limit)d repositories. Select fewer.")
+                % {"limit": MAX_REPOSITORIES},
+                messages.ERROR,
+            )
+        return self.start_job("clear-repositories", {"repositories": names}, len(names))
 
     def _selected(self) -> list[RepositoryName]:
         names = parse_each(self.request.POST.getlist("repository"), RepositoryName)

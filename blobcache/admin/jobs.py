@@ -163,7 +163,7 @@ class JobPage(Page):
             job=job,
             share=texts.share(job),
             lines=texts.progress_lines(job),
-            reason=texts.reason(job),
+            reason=texts.reason(job, shows_place=self.access.sees_all),
             names=[(name, self.repository_url(name)) for name in names[:_NAMES]],
             more_names=max(0, len(names) - _NAMES),
             may_control=self.may_control,

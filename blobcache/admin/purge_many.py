@@ -207,17 +207,22 @@ class PurgeManyPage(StartsJobs):
     def _stored(self, pasted: _Pasted) -> dict[str, object]:
         """What the backend still has, as far as there is time to ask it."""
         backend = self.backend
-        if backend is None or not backend.witness(self.provider).is_independent:
+        if backend is None:
             return {"has_backend": False}
+        if not backend.witness(self.provider).is_independent:
+            return {"has_backend": False, "cannot_say": True}
         budgets = self.provider.catalog.budgets
         deadline = budgets.deadline(budgets.preview)
         named: list[Digest | Link] = [*pasted.digests, *pasted.links]
         stored: list[Digest | Link] = []
-        asked = 0
+        asked = doubtful = 0
         for each in named:
             asked += 1
-            if isinstance(ask_one(backend, each), Present):
+            answer = ask_one(backend, each, was_deleted=pasted.is_log)
+            if isinstance(answer, Present):
                 stored.append(each)
+            elif answer is not None:
+                doubtful += 1
             if deadline.is_over:
                 break
         return {
@@ -225,5 +230,6 @@ class PurgeManyPage(StartsJobs):
             "asked": asked,
             "is_asked": asked == len(named),
             "stored_count": len(stored),
+            "doubtful": doubtful,
             "stored": [each.digest if isinstance(each, Link) else each for each in stored[:_SHOWN]],
         }

@@ -35,11 +35,16 @@ def share(job: Job) -> int | None:
     return None if found is None else min(100, int(100 * found))
 
 
-def reason(job: Job) -> str:
-    """Why it failed, or why its next step waits; empty if there is no reason."""
+def reason(job: Job, *, shows_place: bool = True) -> str:
+    """Why it failed, or why its next step waits; empty if there is no reason.
+
+    Without `shows_place` it names no path and no address of the storage.
+    """
     code, _colon, text = job.reason.partition(":")
     if code == "refused":
-        return text
+        if shows_place or "/" not in text:
+            return text
+        return _("The repair was refused. Who may view every repository can see the reason.")
     return {
         "user": _("The user who started it was deleted, renamed or deactivated."),
         "permission": _("The user who started it no longer has the permission."),

@@ -229,6 +229,18 @@ def test_a_backend_that_cannot_be_used_is_said(
 
 
 @pytest.mark.usefixtures("filled")
+def test_a_registry_that_does_not_answer_is_said(
+    admin: Client, text: Any, settings: LazySettings
+) -> None:
+    backend = "blobcache.backends.registry.RegistryBackend"
+    truth = {"BACKEND": backend, "OPTIONS": {"url": "http://127.0.0.1:1"}}
+    settings.BLOBCACHE = {"default": {"TRUTH": truth}}
+    page = text(admin.post(PURGE, {"text": f"blob eligible for deletion: {LAYER}"}))
+    assert "nothing is left out of this purge" in page
+    assert 'name="spare"' not in page
+
+
+@pytest.mark.usefixtures("filled")
 def test_a_tarsum_digest_is_shown_beside_a_backend(
     admin: Client, text: Any, tmp_path: Path
 ) -> None:
@@ -236,3 +248,4 @@ def test_a_tarsum_digest_is_shown_beside_a_backend(
     with storage_as_truth(tmp_path):
         page = admin.post(PURGE, {"text": "tarsum.v1+sha256:" + "a" * 64})
     assert page.status_code == HTTPStatus.OK
+    assert "1 blob may still be there" in text(page)

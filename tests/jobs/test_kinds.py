@@ -222,3 +222,11 @@ def test_every_reason_has_a_text(filled: Any) -> None:
     codes += ["redis", "backend", "cursor", "settle", "refused:why"]
     assert all(texts.reason(Job(reason=code)) for code in codes)
     assert texts.reason(Job(reason="")) == ""
+
+
+def test_a_reason_shows_no_place_of_the_storage_to_everybody() -> None:
+    job = Job(reason="refused:There is no /srv/registry.")
+    assert texts.reason(job) == "There is no /srv/registry."
+    assert "/srv" not in texts.reason(job, shows_place=False)
+    job.reason = "refused:Too many."
+    assert texts.reason(job, shows_place=False) == "Too many."
