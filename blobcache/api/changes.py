@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.core.exceptions import PermissionDenied
 from rest_framework import serializers
 from rest_framework.filters import BaseFilterBackend
-from rest_framework.renderers import BaseRenderer
 
 from blobcache.api import permissions
-from blobcache.api.content import AsciiJSONRenderer, BrowsableRenderer
+from blobcache.api.content import ExportRenderer
 from blobcache.api.exceptions import ParameterInvalid
 from blobcache.api.listings import Page
 from blobcache.api.pagination import CURSOR, CursorScope
@@ -21,7 +20,7 @@ from blobcache.api.views import LIST
 from blobcache.api.viewsets import RegistryViewSet
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobCacheError
-from blobcache.exports import CSV, NDJSON, csv_lines, json_lines, streamed
+from blobcache.exports import CSV, NDJSON, Format, csv_lines, json_lines, streamed
 from blobcache.journal.reading import (
     ACTIONS,
     COLUMNS,
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
     from django.http.response import HttpResponseBase
     from rest_framework.request import Request
-    from rest_framework.response import Response
     from rest_framework.serializers import BaseSerializer
     from rest_framework.views import APIView
 
@@ -163,20 +161,6 @@ class ChangeSerializer(serializers.Serializer[Any]):
         return as_object(instance)
 
 
-class _CsvRenderer(BaseRenderer):
-    """Stands for CSV in the negotiation. `ChangeViewSet.list` streams it."""
-
-    media_type = CSV
-    format = "csv"
-
-
-class _JsonLinesRenderer(BaseRenderer):
-    """Stands for lines of JSON in the negotiation. `ChangeViewSet.list` streams them."""
-
-    media_type = NDJSON
-    format = "ndjson"
-
-
 class ChangeViewSet(RegistryViewSet):
     """The journal of changes."""
 
@@ -186,13 +170,6 @@ class ChangeViewSet(RegistryViewSet):
         "list": ChangeSerializer
     }
     filter_backends = (JournalFilter,)
-    export_renderer_classes = ()  # it has its own
-    renderer_classes = (  # type: ignore[assignment] # two more than the base class has
-        AsciiJSONRenderer,
-        BrowsableRenderer,
-        _CsvRenderer,
-        _JsonLinesRenderer,
-    )
     repository = None  # whatever variables the prefix of the address has
 
     def get_queryset(self) -> Listing:  # type: ignore[override] # a listing, which is no queryset
@@ -211,25 +188,14 @@ class ChangeViewSet(RegistryViewSet):
         if wanted is not None and not self.access.may_view(wanted):
             raise PermissionDenied
         chosen = request.accepted_renderer
-        if not isinstance(chosen, _CsvRenderer | _JsonLinesRenderer):
+        if not isinstance(chosen, ExportRenderer):
             return self.get_page()
         scope = CursorScope(self.registry, *listing.scope)
         position = scope.open(request.query_params.get(CURSOR.name))
         entries = listing.journal.entries(position)
-        if isinstance(chosen, _CsvRenderer):
+        if chosen.export is Format.CSV:
             return streamed(csv_lines(COLUMNS, map(as_cells, entries)), CSV, request=request)
         return streamed(json_lines(map(as_object, entries)), NDJSON, request=request)
-
-    def handle_exception(self, exc: Exception) -> Response:
-        """Return the response to an error, which is JSON whatever was asked for."""
-        response = super().handle_exception(exc)
-        if isinstance(
-            getattr(self.request, "accepted_renderer", None), _CsvRenderer | _JsonLinesRenderer
-        ):
-            renderer = AsciiJSONRenderer()
-            self.request.accepted_renderer = renderer
-            self.request.accepted_media_type = renderer.media_type
-        return response
 
 
 def _filters(request: Request) -> Filters:

@@ -157,7 +157,8 @@ class RegistryViewSet(RegistryView, GenericViewSet[Any]):
         action = self.current_action
         # A method without an action gets 405, whatever format it asks for.
         asked = self.actions if action is None else [action]
-        if not self.list_actions.isdisjoint(asked):
+        is_described = self.request.method == "OPTIONS"  # which is no list
+        if not (is_described or self.list_actions.isdisjoint(asked)):
             found += [each() for each in self.export_renderer_classes]
         return found
 

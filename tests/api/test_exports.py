@@ -145,6 +145,13 @@ def test_errors_are_those_of_the_list_in_json(url: str, superuser: APIClient, ma
         refused(superuser.get(url, HTTP_ACCEPT=LINES), 503, "UNAVAILABLE")
 
 
+@pytest.mark.parametrize("path", ["blobs/", "repositories/", "changes/"])
+def test_the_options_of_a_list_are_no_export(path: str, superuser: APIClient) -> None:
+    response = superuser.options(f"/api/{path}?format=csv")
+    refused(response, 406, "UNSUPPORTED")
+    assert response.headers["Content-Type"] == "application/json"
+
+
 @every_list
 def test_an_export_begins_at_the_cursor(url: str, superuser: APIClient, many: Redis) -> None:
     whole = lines(superuser, url)
