@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from django.http import HttpResponseRedirect
@@ -10,22 +11,25 @@ from django.utils.translation import gettext as _
 from blobcache.admin import exports
 from blobcache.admin.pages import Page
 from blobcache.admin.rows import Row
-from blobcache.digest import ALGORITHMS, Digest
+from blobcache.digest import ALGORITHMS, MAX_LENGTH, Digest
 from blobcache.exceptions import DigestInvalid
 from blobcache.models import Blob, Repository
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
 
-__all__ = ["BlobsPage", "parse_digest"]
+__all__ = ["BlobsPage", "is_beginning", "parse_digest"]
 
 _CURSOR_SCOPE = "blobs"
+
+_BEGINNING = re.compile(r"(?:[a-z0-9.+_-]+:)?[0-9a-f]+|[a-z0-9.+_-]+:")
 
 
 class BlobsPage(Page):
     """The descriptors of the global scope, in no particular order."""
 
     template = "blobs.html"
+    parameters = ("q",)
 
     def is_allowed(self) -> bool:
         """Users who may view blobs."""
@@ -38,28 +42,40 @@ class BlobsPage(Page):
 
     def get(self) -> HttpResponse:
         """Redirect to the blob that is looked up, or show a page of the list."""
+        prefix, listing = "", [_CURSOR_SCOPE]
         if self.query:
             try:
                 return HttpResponseRedirect(self.blob_url(parse_digest(self.query)))
             except DigestInvalid as error:
-                return self.render(title=_("Blobs"), mistake=error.message)
+                if not is_beginning(self.query):
+                    return self.render(title=_("Blobs"), mistake=error.message)
+            prefix = self.query.lower()
+            listing.append(prefix)
         page, rows = None, []
         with self.catch_redis_errors():
-            if (file := self.export(exports.blobs(self.provider))) is not None:
+            if (file := self.export(exports.blobs(self.provider, prefix))) is not None:
                 return file
-            page = self.provider.catalog.blobs(self.cursor(_CURSOR_SCOPE), self.limit)
+            page = self.provider.catalog.blobs(self.cursor(*listing), self.limit, prefix)
             rows = [Row.of(record, self.blob_url) for record in self.provider.records(page.blobs)]
         return self.render(
             title=_("Blobs"),
             rows=rows,
             is_known=page is not None,
-            next=self.next_link(page.next, _CURSOR_SCOPE) if page else None,
+            next=self.next_link(page.next, *listing) if page else None,
             exports=self.export_links() if rows else (),
             purge_many_url=not self.settings.READ_ONLY
             and self.access.may_purge()
             and self.url(Blob, "purge_many"),
             jobs_url=self.url(Repository, "jobs"),
         )
+
+
+def is_beginning(text: str) -> bool:
+    """Whether a digest could begin with the text, with or without its algorithm."""
+    if len(text) > MAX_LENGTH or not _BEGINNING.fullmatch(text.lower()):
+        return False
+    algorithm, _colon, encoded = text.lower().rpartition(":")
+    return len(encoded) < ALGORITHMS.get(algorithm, max(ALGORITHMS.values()))
 
 
 def parse_digest(text: str) -> Digest:

@@ -70,13 +70,13 @@ def repositories(provider: BrowsableProvider, query: RepositoryQuery, visible: V
 _OF_A_BLOB = ("digest", "size", "mediaType", "canonical", "state")
 
 
-def blobs(provider: BrowsableProvider) -> Export:
-    """Return the list of the blobs in the global scope, in no particular order."""
+def blobs(provider: BrowsableProvider, prefix: str = "") -> Export:
+    """Return the blobs of the global scope whose digests begin with `prefix`, in no order."""
 
     def rows() -> Rows:
         cursor: str | None = ""
         while cursor is not None:
-            page = provider.catalog.blobs(cursor, _STEP)
+            page = provider.catalog.blobs(cursor, _STEP, prefix)
             yield from map(_row, provider.records(page.blobs))
             cursor = page.next
 

@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from blobcache.admin.blobs import parse_digest
+from blobcache.admin.blobs import is_beginning, parse_digest
 from blobcache.admin.changes import ChangesPage
 from blobcache.admin.pages import COUNTING, QUERY, Page
 from blobcache.admin.reports import groups
@@ -51,6 +51,9 @@ Level: TypeAlias = Literal["error", "warning", "info"]
 
 _HEAVIEST = 8
 """How many repositories are listed by their size."""
+
+_CLEARLY_HEX = 8
+"""Hex characters that are more probably the beginning of a digest than of a repository's name."""
 
 _COUNTED = 500
 """How many repositories, the largest first, are added up by namespace."""
@@ -292,8 +295,17 @@ class LookUpPage(Page):
                 return self.blob_url(parse_digest(text))
             except DigestInvalid:
                 if ":" in text:  # no name of a repository has a colon
-                    return self.url(Blob, "changelist", **{QUERY: text})
-        return self._repository(text) or self.url(Repository, "changelist", **{QUERY: text})
+                    return self.blobs_url(text)
+        found = self._repository(text)
+        if not found and len(text) >= _CLEARLY_HEX and is_beginning(text):
+            found = self.blobs_url(text)
+        return found or self.url(Repository, "changelist", **{QUERY: text})
+
+    def blobs_url(self, text: str) -> str:
+        """The list of the blobs that begin with the text; empty if the user may not view them."""
+        if not self.access.may_globally("view"):
+            return ""
+        return self.url(Blob, "changelist", **{QUERY: text})
 
     def _repository(self, text: str) -> str:
         """The page of the repository with exactly this name; empty if the cache has none."""

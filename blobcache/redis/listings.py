@@ -191,8 +191,11 @@ class RedisCatalog:
             cast("int", count),
         )
 
-    def blobs(self, cursor: str = "", limit: int = 100) -> BlobPage:
+    def blobs(self, cursor: str = "", limit: int = 100, prefix: str = "") -> BlobPage:
         """Return at least `limit` digests of the global scope, if there are as many left.
+
+        With a `prefix`, only those that begin with it, with or without their algorithm: Redis looks
+        at every key for them, up to a thousand in a round trip.
 
         The fewer of the keys are blobs, the more keys it looks at in a round trip, up to a
         thousand. A page may repeat digests of another page. A page whose time is up is short, or
@@ -201,16 +204,21 @@ class RedisCatalog:
         found: dict[bytes, None] = {}
         budgets = self.budgets
         deadline = budgets.deadline(budgets.page)
-        count, looked_at = min(limit, budgets.step), 0
+        match = keys.BLOBS.removesuffix(b"*") + _pattern(prefix) if prefix else keys.BLOBS
+        count, looked_at = budgets.step if prefix else min(limit, budgets.step), 0
         while True:
-            cursor, scanned = self._server.scan(cursor, keys.BLOBS, count)
+            cursor, scanned = self._server.scan(cursor, match, count)
             looked_at += count
-            found |= dict.fromkeys(map(keys.digest_in, scanned))
+            digests = map(keys.digest_in, scanned)
+            found |= dict.fromkeys(
+                each for each in digests if not prefix or has_prefix(digest_text(each), prefix)
+            )
             missing = limit - len(found)
             if not cursor or missing <= 0 or deadline.is_over:
                 break
             # Scan about as many keys as it takes to find the missing blobs, and some more.
-            count = min(missing * looked_at * 5 // (4 * max(len(found), 1)) + 10, budgets.step)
+            if not prefix:
+                count = min(missing * looked_at * 5 // (4 * max(len(found), 1)) + 10, budgets.step)
         return BlobPage(tuple(map(digest_text, found)), cursor or None)
 
     def holders(

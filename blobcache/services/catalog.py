@@ -329,8 +329,11 @@ class Catalog(Protocol):
         """
         ...
 
-    def blobs(self, cursor: str = "", limit: int = 100) -> BlobPage:
-        """Return digests that have a key in the global scope."""
+    def blobs(self, cursor: str = "", limit: int = 100, prefix: str = "") -> BlobPage:
+        """Return digests that have a key in the global scope.
+
+        With a `prefix`, only those that begin with it, with or without their algorithm.
+        """
         ...
 
     def holders(

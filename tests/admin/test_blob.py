@@ -45,7 +45,8 @@ def test_a_digest_that_is_looked_up_leads_to_its_page(
     ("query", "message"),
     [
         ("nonsense", "does not have the form"),
-        ("sha256:12", "sha256 needs 64"),
+        ("sha256:xyz", "sha256 needs 64"),
+        ("sha256:" + "a" * 65, "sha256 needs 64"),
         ("<b>", "does not have the form"),
         ("\x00", "does not have the form"),
     ],
@@ -56,6 +57,17 @@ def test_an_invalid_digest_is_explained(
     page = text(admin.get(addresses.blobs(), {"q": query}))
     assert message in page
     assert "<b>" not in page
+
+
+@pytest.mark.parametrize("query", ["sha256:aa", "AA", "aaaaaaaa", "sha256:"])
+def test_the_beginning_of_a_digest_lists_the_blobs_that_begin_with_it(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text, query: str
+) -> None:
+    page = text(admin.get(addresses.blobs(), {"q": query}))
+    assert LAYER in page
+    assert (CONFIG in page) == (query == "sha256:")
+    page = text(admin.get(addresses.blobs(), {"q": "sha256:ffff"}))
+    assert "No digest in the cache begins with “sha256:ffff”." in page
 
 
 def test_browsing_shows_every_blob(

@@ -78,6 +78,19 @@ class TestPages:
 
         assert len(set(self.walk(page))) == 500
 
+    @pytest.mark.parametrize("prefix", ["sha256:" + "0" * 60 + "1", "0" * 60 + "13"])
+    def test_blobs_are_found_by_the_beginning_of_their_digests(
+        self, large: RedisBlobDescriptorCacheProvider, prefix: str
+    ) -> None:
+        def page(cursor: str) -> tuple[tuple[str, ...], str | None]:
+            result = large.catalog.blobs(cursor, 1000, prefix)
+            return result.blobs, result.next
+
+        digests = [f"sha256:{number:064x}" for number in range(0, 5000, 10)]
+        wanted = {each for each in digests if prefix in each[: len("sha256:") + 62]}
+        assert set(self.walk(page)) == wanted
+        assert 0 < len(wanted) < len(digests)
+
     def test_blobs_among_many_other_keys_fill_each_page(self, default_cache: Redis) -> None:
         """And no page looks at further keys once it is full."""
         default_cache.mset({f"session:{number}": "foreign" for number in range(2_000)})
