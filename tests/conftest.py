@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from django.db import connection
 from django.utils.translation import get_language, override
 from hypothesis import HealthCheck, settings
 from redis import Redis
@@ -41,6 +42,12 @@ def pytest_collection_finish() -> None:
     """Look for no garbage among the modules and tests, which live until the end."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def json_is_known() -> None:
+    """Spare Django 6.1 the question whether SQLite knows JSON, which its check of a field asks."""
+    vars(connection.features)["supports_json_field"] = True
 
 
 @pytest.fixture(scope="session")

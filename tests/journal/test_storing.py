@@ -95,6 +95,8 @@ def database(name: str, **options: Any) -> Iterator[None]:
             yield
     finally:
         connections[BROKEN].close()
+        if connections[BROKEN].connection is not None:  # Django leaves one in memory open
+            connections[BROKEN].connection.close()
         del connections[BROKEN]
         del connections.settings[BROKEN]
 
