@@ -63,6 +63,14 @@ def filled(provider: RedisBlobDescriptorCacheProvider) -> RedisBlobDescriptorCac
     return provider
 
 
+def add_foreign_keys(redis: Redis) -> None:
+    """Add so many keys of other programs that a build of the index takes several steps."""
+    with redis.pipeline(transaction=False) as pipe:
+        for number in range(5_000):
+            pipe.set(f"filler:{number}", "")
+        pipe.execute()
+
+
 Login = Callable[..., Client]
 
 

@@ -11,7 +11,7 @@ from redis import Redis
 
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
-from tests.admin.conftest import GRANTED, LAYER, Login
+from tests.admin.conftest import GRANTED, LAYER, Login, add_foreign_keys
 from tests.budgets import limit
 
 STATE = "blobcache::{catalog}::state"
@@ -61,10 +61,7 @@ def test_looking_again_leads_back_to_the_page_with_what_was_pushed(
     admin: Client,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with default_cache.pipeline(transaction=False) as pipe:
-        for number in range(5_000):
-            pipe.set(f"filler:{number}", "")
-        pipe.execute()
+    add_foreign_keys(default_cache)
     default_cache.sadd("repository::pushed/meanwhile::blobs", LAYER)
     before = admin.get(PAGES[name]).content.decode()
     limit(monkeypatch, page=0)
@@ -82,10 +79,7 @@ def test_a_step_shows_how_far_the_build_is(
     admin: Client,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with default_cache.pipeline(transaction=False) as pipe:
-        for number in range(5_000):
-            pipe.set(f"filler:{number}", "")
-        pipe.execute()
+    add_foreign_keys(default_cache)
     limit(monkeypatch, page=0)
     shares = []
     while 'value="' in (page := admin.post(REFRESH).content.decode()):

@@ -21,7 +21,7 @@ from blobcache.services import get_browsable
 from project import embedded
 from tests.admin.conftest import CONFIG, HIDDEN, LAYER, OTHER, Login
 from tests.admin.forms import hidden
-from tests.backends.truth import storage_as_truth
+from tests.backends.truth import storage_as_truth, store_blob
 from tests.budgets import limit
 from tests.servers import cache_at
 
@@ -102,11 +102,7 @@ class TestWithABackend:
 
     @pytest.fixture(autouse=True)
     def stored(self, filled: RedisBlobDescriptorCacheProvider, tmp_path: Path) -> Iterator[None]:
-        layer = LAYER.partition(":")[2]
-        data = tmp_path / "docker/registry/v2/blobs/sha256" / layer[:2] / layer / "data"
-        data.parent.mkdir(parents=True)
-        data.write_bytes(b"layer")
-        (tmp_path / "docker/registry/v2/repositories/library/nginx").mkdir(parents=True)
+        store_blob(tmp_path, LAYER, "library/nginx")
         with storage_as_truth(tmp_path):
             get_browsable().catalog.reindex()
             yield

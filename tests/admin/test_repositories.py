@@ -16,7 +16,7 @@ from blobcache.descriptor import Descriptor
 from blobcache.models import Repository
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
-from tests.admin.conftest import GRANTED, LAYER, LAYER_TYPE, Login
+from tests.admin.conftest import GRANTED, LAYER, LAYER_TYPE, Login, add_foreign_keys
 from tests.budgets import limit
 
 _ROW = re.compile(r'<th scope="row" data-label="Repository">(?:<a href="[^"]*">)?([^<]*)')
@@ -192,10 +192,7 @@ def test_a_long_build_is_continued_by_posts(
     admin: Client,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with default_cache.pipeline(transaction=False) as pipe:
-        for number in range(5_000):
-            pipe.set(f"filler:{number}", "")
-        pipe.execute()
+    add_foreign_keys(default_cache)
     limit(monkeypatch, page=0)
     begun = filled.catalog.status().begun
     page = admin.post(addresses.repositories("refresh"), follow=True).content.decode()

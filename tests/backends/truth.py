@@ -9,7 +9,7 @@ from pathlib import Path
 from django.conf import settings
 from django.test import override_settings
 
-__all__ = ["STORAGE_BACKEND", "storage_as_truth"]
+__all__ = ["STORAGE_BACKEND", "storage_as_truth", "store_blob"]
 
 STORAGE_BACKEND = "blobcache.backends.storage.StorageBackend"
 
@@ -32,3 +32,12 @@ def storage_as_truth(
         STORAGES={**settings.STORAGES, "registry": storage},
     ):
         yield
+
+
+def store_blob(directory: Path, digest: str, repository: str) -> None:
+    """Write a blob's data into the storage in the folder, and a repository without links."""
+    algorithm, _, encoded = digest.partition(":")
+    data = directory / "docker/registry/v2/blobs" / algorithm / encoded[:2] / encoded / "data"
+    data.parent.mkdir(parents=True)
+    data.write_bytes(b"layer")
+    (directory / "docker/registry/v2/repositories" / repository).mkdir(parents=True)

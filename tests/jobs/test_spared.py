@@ -15,7 +15,7 @@ from blobcache.descriptor import Descriptor
 from blobcache.models import Job
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.truth import Witness
-from tests.backends.truth import storage_as_truth
+from tests.backends.truth import storage_as_truth, store_blob
 from tests.jobs.conftest import APP, CONFIG, GRANTED, LAYER, account, begin, finish
 
 pytestmark = pytest.mark.django_db
@@ -37,11 +37,7 @@ class TestStorage:
 
     @pytest.fixture(autouse=True)
     def stored(self, filled: Provider, tmp_path: Path) -> Iterator[None]:
-        layer = LAYER.partition(":")[2]
-        data = tmp_path / "docker/registry/v2/blobs/sha256" / layer[:2] / layer / "data"
-        data.parent.mkdir(parents=True)
-        data.write_bytes(b"layer")
-        (tmp_path / "docker/registry/v2/repositories/library/nginx").mkdir(parents=True)
+        store_blob(tmp_path, LAYER, "library/nginx")
         with storage_as_truth(tmp_path):
             yield
 
