@@ -295,13 +295,13 @@ class LookUpPage(Page):
                 return self.blob_url(parse_digest(text))
             except DigestInvalid:
                 if ":" in text:  # no name of a repository has a colon
-                    return self.blobs_url(text)
+                    return self._blobs_url(text)
         found = self._repository(text)
         if not found and len(text) >= _CLEARLY_HEX and is_beginning(text):
-            found = self.blobs_url(text)
+            found = self._blobs_url(text)
         return found or self.url(Repository, "changelist", **{QUERY: text})
 
-    def blobs_url(self, text: str) -> str:
+    def _blobs_url(self, text: str) -> str:
         """The list of the blobs that begin with the text; empty if the user may not view them."""
         if not self.access.may_globally("view"):
             return ""
