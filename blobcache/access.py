@@ -9,35 +9,49 @@ shows what was there before; for a purge see `Access.may_purge`.
 
 The setting ``VISIBLE_REPOSITORIES`` names a function of the user that narrows this further, to some
 names and prefixes. It never grants: names outside of it are never listed and may not be viewed.
+
+Each registry of ``BLOBCACHE`` has repositories of its own, which may have the same names. Django's
+model-level permissions count for all registries. What knows names alone counts for the registry
+``default`` alone: a backend that grants an object-level permission without reading the object's
+`registry`, and a function ``VISIBLE_REPOSITORIES`` that takes nothing but the user.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth import get_backends
+from django.contrib.auth.models import AnonymousUser, PermissionsMixin
+from django.core.exceptions import PermissionDenied
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
-from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
+from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings, entries
 from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.models import Blob, Repository
 from blobcache.reference import RepositoryName
-from blobcache.visibility import ALL, Visible
+from blobcache.visibility import ALL, NONE, Visible, takes_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from django.contrib.auth.base_user import AbstractBaseUser
-    from django.db.models import Model
 
-    VisibleRepositories: TypeAlias = Callable[["User"], Iterable[str] | None]
+    VisibleRepositories: TypeAlias = Callable[..., Iterable[str] | None]
 
-__all__ = ["Access", "Action", "User"]
+__all__ = ["Access", "Action", "User", "may_view_registry"]
 
 Action: TypeAlias = Literal["view", "change", "delete"]
 
 User: TypeAlias = "AbstractBaseUser | AnonymousUser"
+
+
+def may_view_registry(user: User | None, registry: str, repository: str | None = None) -> bool:
+    """Whether the user may know that there is such a registry: see `Access.may_view_registry`.
+
+    An alias that ``BLOBCACHE`` does not have is one that nobody may view.
+    """
+    return registry in entries() and Access(user, registry).may_view_registry(repository)
 
 
 class Access:
@@ -60,6 +74,24 @@ class Access:
         It ignores ``VISIBLE_REPOSITORIES``: see `sees_all`.
         """
         return self._has(action, Repository)
+
+    def may_view_registry(self, repository: str | None = None) -> bool:
+        """Whether the user may know that there is such a registry, and what its address says.
+
+        One of these is enough: a model-level permission to view repositories or blobs, a name or
+        prefix in ``VISIBLE_REPOSITORIES``, or an object-level permission, either to view the
+        repository that an address names or to view *some* repository of the registry. The latter is
+        asked as ``has_perm("blobcache.view_repository", Repository(name="", registry=alias))``.
+
+        Everybody may know of `default`, whose addresses do not name it.
+        """
+        return (
+            self.registry == DEFAULT_REGISTRY
+            or self.may_view_status()
+            or bool(self._ranges.ranges)
+            or (repository is not None and self.may_in_repository("view", repository))
+            or self._has("view", Repository, "")
+        )
 
     def may_view_status(self) -> bool:
         """Whether the user may see how the service is doing."""
@@ -140,7 +172,10 @@ class Access:
         path = RegistrySettings(self.registry).VISIBLE_REPOSITORIES
         if path is None:
             return ALL
-        return Visible.of(cast("VisibleRepositories", import_string(path))(self.user))
+        function: VisibleRepositories = import_string(path)
+        if takes_registry(function):
+            return Visible.of(function(self.user, self.registry))
+        return Visible.of(function(self.user)) if self.registry == DEFAULT_REGISTRY else NONE
 
     def _may_view(self, repository: str) -> bool:
         return self._has_in_repository("view", repository)
@@ -152,11 +187,39 @@ class Access:
             name = RepositoryName(repository)
         except RepositoryNameInvalid:
             return False  # An invalid name cannot have permissions of its own.
-        return self._has(action, Repository, Repository(name=str(name)))
+        return self._has(action, Repository, str(name))
 
-    def _has(self, action: Action, model: type[Model], instance: Model | None = None) -> bool:
+    def _has(self, action: Action, model: type[Repository | Blob], key: str | None = None) -> bool:
+        """Whether the user has the permission for one object, or (None) for all of the model."""
         options = model._meta  # noqa: SLF001 - Django's documented way to a model's names
+        permission = f"{options.app_label}.{action}_{options.model_name}"
         has_perm = getattr(self.user, "has_perm", None)  # The user may be an object of any class.
-        return has_perm is not None and has_perm(
-            f"{options.app_label}.{action}_{options.model_name}", instance
-        )
+        if has_perm is None:
+            return False
+        if key is None:
+            return bool(has_perm(permission, None))
+        if self.registry == DEFAULT_REGISTRY:
+            return bool(has_perm(permission, self._object(model, key)))
+        if getattr(has_perm, "__func__", None) is PermissionsMixin.has_perm:
+            return self._some_backend_has(permission, model, key)
+        asked = self._object(model, key)
+        return bool(has_perm(permission, asked)) and asked.was_registry_read
+
+    def _some_backend_has(self, permission: str, model: type[Repository | Blob], key: str) -> bool:
+        """What `PermissionsMixin.has_perm` answers, of the backends that look at the registry."""
+        for backend in get_backends():
+            asked = self._object(model, key)
+            has_perm = getattr(backend, "has_perm", None)
+            try:
+                if (
+                    has_perm is not None
+                    and has_perm(self.user, permission, asked)
+                    and asked.was_registry_read
+                ):
+                    return True
+            except PermissionDenied:
+                return False
+        return False
+
+    def _object(self, model: type[Repository | Blob], key: str) -> Repository | Blob:
+        return model(pk=key, registry=self.registry)  # type: ignore[misc]  # not a field

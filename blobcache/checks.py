@@ -18,14 +18,17 @@ from django.urls import NoReverseMatch, reverse
 
 from blobcache.conf import (
     DEFAULT_REGISTRY,
+    MAX_ALIAS,
     PORTAL_SETTINGS,
     SETTINGS,
     PortalSettings,
     RegistrySettings,
     entries,
     import_or_error,
+    is_alias,
 )
 from blobcache.registry_url import RegistryUrl
+from blobcache.visibility import takes_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,8 +60,20 @@ def check_settings(**_: object) -> list[CheckMessage]:
                 id="blobcache.E002",
             )
         ]
-    found = [message for name in configured for message in _check_registry(RegistrySettings(name))]
+    found = [*_check_aliases(configured)]
+    found += [message for name in configured for message in _check_registry(RegistrySettings(name))]
     return [*found, *_check_notifications(configured), *_check_urls(configured)]
+
+
+def _check_aliases(configured: Iterable[str]) -> Iterator[CheckMessage]:
+    for name in configured:
+        if not is_alias(name):
+            yield Error(
+                f"BLOBCACHE has an entry {name!r}, which is not a name of a registry.",
+                hint="It is part of addresses: use a to z, 0 to 9, '_' and '-', and at most "
+                f"{MAX_ALIAS} characters.",
+                id="blobcache.E140",
+            )
 
 
 def _check_urls(configured: Iterable[str]) -> Iterator[CheckMessage]:
@@ -245,12 +260,23 @@ def _check_read_through(settings: RegistrySettings) -> Iterator[CheckMessage]:
 
 def _check_visible_repositories(settings: RegistrySettings) -> Iterator[CheckMessage]:
     path = settings.VISIBLE_REPOSITORIES
-    if path is not None and not callable(import_or_error(path)):
+    if path is None:
+        return
+    function = import_or_error(path)
+    if not callable(function):
         yield Error(
             f"{settings}['VISIBLE_REPOSITORIES'] is {path!r}, which is not a function.",
             hint="It should be the dotted path of a function that takes a user and returns None, "
             "or names and prefixes.",
             id="blobcache.E010",
+        )
+    elif settings.registry != DEFAULT_REGISTRY and not takes_registry(function):
+        yield Error(
+            f"{settings}['VISIBLE_REPOSITORIES'] is {path!r}, which takes a user alone. So it "
+            f"speaks for the registry '{DEFAULT_REGISTRY}' alone, and nobody sees a repository of "
+            f"'{settings.registry}'.",
+            hint="Let the function take the alias of the registry as its second argument.",
+            id="blobcache.E141",
         )
 
 

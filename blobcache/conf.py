@@ -11,6 +11,7 @@ into its table in docs/settings.md. The system checks read the same declarations
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -34,6 +35,7 @@ from blobcache.setting import (
 __all__ = [
     "DEFAULTS",
     "DEFAULT_REGISTRY",
+    "MAX_ALIAS",
     "MAX_PAGE_SIZE",
     "PORTAL_DEFAULTS",
     "PORTAL_SETTINGS",
@@ -43,6 +45,7 @@ __all__ = [
     "Role",
     "entries",
     "import_or_error",
+    "is_alias",
     "registries",
     "settings_table",
 ]
@@ -50,6 +53,11 @@ __all__ = [
 Role = Literal["cache", "primary"]
 
 DEFAULT_REGISTRY = "default"
+
+MAX_ALIAS = 64
+"""The longest name of a registry, in characters."""
+
+_ALIAS = re.compile(r"[a-z0-9_-]+")
 
 MAX_PAGE_SIZE = 1000
 """The most rows that a client may request for one page of the API."""
@@ -65,6 +73,11 @@ _MAX_DAYS = 36_500
 def registries() -> list[str]:
     """Return the names of the configured registries. Raises `ImproperlyConfigured`."""
     return list(entries())
+
+
+def is_alias(name: str) -> bool:
+    """Whether a registry may have that name, which is part of addresses."""
+    return len(name) <= MAX_ALIAS and _ALIAS.fullmatch(name) is not None
 
 
 def entries() -> dict[str, dict[str, Any]]:
@@ -245,7 +258,8 @@ class RegistrySettings:
         see="docs/admin.md#a-blob",
     )
     VISIBLE_REPOSITORIES = Setting(
-        "Dotted path of a function that takes a user and limits which repositories that user sees.",
+        "Dotted path of a function that takes a user, and may take the alias of the registry, and "
+        "limits which repositories that user sees.",
         optional(text("the dotted path of a function")),
         default=None,
         see="docs/permissions.md#visible-repositories",

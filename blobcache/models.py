@@ -10,12 +10,14 @@ querysets, and generic code such as ``dumpdata`` never queries a table that does
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from django.db import models
 from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
+
+from blobcache.conf import DEFAULT_REGISTRY
 
 __all__ = ["MAX_NAME", "MAX_TEXT", "OPEN_STATES", "Blob", "Job", "JournalEntry", "Repository"]
 
@@ -33,8 +35,44 @@ class _NoRows(models.Manager[_M]):
         return super().get_queryset().none()
 
 
-class Repository(models.Model):
-    """A repository of the registry; `name` as in `blobcache.reference.RepositoryName`."""
+class _OfARegistry(models.Model):
+    """What belongs to a registry: `registry` is its alias in ``BLOBCACHE``.
+
+    An object remembers whether anybody has read its `registry`. An authentication backend that
+    grants a permission without looking there knows names alone, and a name means something else in
+    each registry: see `blobcache.access`.
+    """
+
+    class Meta:
+        abstract = True
+
+    def __init__(self, *args: Any, registry: str = DEFAULT_REGISTRY, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._registry = registry
+        self._was_registry_read = False
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, _OfARegistry) and self.registry != other.registry:
+            return False
+        return super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return super().__hash__()
+
+    @property
+    def registry(self) -> str:
+        """The alias of the registry."""
+        self._was_registry_read = True
+        return self._registry
+
+    @property
+    def was_registry_read(self) -> bool:
+        """Whether anybody has read `registry`, or compared the object with another one."""
+        return self._was_registry_read
+
+
+class Repository(_OfARegistry):
+    """A repository of a registry; `name` as in `blobcache.reference.RepositoryName`."""
 
     name = models.CharField(_("name"), primary_key=True, max_length=255)
 
@@ -51,8 +89,8 @@ class Repository(models.Model):
         return self.name
 
 
-class Blob(models.Model):
-    """A blob of the registry; `digest` as in `blobcache.digest.Digest`."""
+class Blob(_OfARegistry):
+    """A blob of a registry; `digest` as in `blobcache.digest.Digest`."""
 
     digest = models.CharField(_("digest"), primary_key=True, max_length=255)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import islice
@@ -12,7 +13,7 @@ from blobcache.reference import RepositoryName
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["ALL", "Visible"]
+__all__ = ["ALL", "NONE", "Visible", "takes_registry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,21 @@ class Visible:
 
 ALL = Visible()
 """All names."""
+
+NONE = Visible(())
+"""No name."""
+
+
+def takes_registry(function: Callable[..., object]) -> bool:
+    """Whether a function of the setting ``VISIBLE_REPOSITORIES`` takes the alias of the registry.
+
+    It is the second argument, after the user.
+    """
+    try:
+        inspect.signature(function).bind(None, "default")
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _is_inside(name: str, range_: str) -> bool:

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import AnonymousUser, User
+from django.core.exceptions import PermissionDenied
 from django.test import override_settings
 
-from blobcache.access import Access
+from blobcache.access import Access, may_view_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Someone:
@@ -163,3 +168,141 @@ def test_a_user_sees_everything_with_the_model_permission_and_no_ranges() -> Non
         assert not access(f"{view}:a/b").sees_all
     with visible("only_a"):
         assert not access(view).sees_all
+
+
+TWO: Any = {"default": {}, "staging": {}}
+
+
+@pytest.fixture
+def two() -> Iterator[None]:
+    with override_settings(BLOBCACHE=TWO):
+        yield
+
+
+class Aware(Someone):
+    """A user with permissions by registry."""
+
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        return super().has_perm(perm, obj if obj is None else f"{obj.registry}::{obj}")
+
+
+@pytest.mark.usefixtures("two")
+def test_who_knows_names_alone_answers_for_the_default_registry_alone() -> None:
+    user: Any = Someone("blobcache.view_repository:a")
+    assert Access(user).may_in_repository("view", "a")
+    assert not Access(user, "staging").may_in_repository("view", "a")
+    assert not Access(user, "staging").may_view_registry("a")
+
+
+@pytest.mark.usefixtures("two")
+def test_who_looks_at_the_registry_answers_for_each() -> None:
+    user: Any = Aware("blobcache.view_repository:staging::a")
+    assert not Access(user).may_in_repository("view", "a")
+    assert Access(user, "staging").may_in_repository("view", "a")
+    assert not Access(user, "staging").may_in_repository("view", "b")
+
+
+@pytest.mark.usefixtures("two")
+def test_a_model_level_permission_is_for_every_registry() -> None:
+    user: Any = Someone("blobcache.view_repository")
+    assert Access(user, "staging").may_in_repository("view", "a")
+    assert may_view_registry(user, "staging")
+
+
+class NamesAlone(ModelBackend):
+    def has_perm(self, user_obj: Any, perm: str, obj: Any = None) -> bool:
+        return obj is not None and obj.name == "a"
+
+
+class ByRegistry(ModelBackend):
+    def has_perm(self, user_obj: Any, perm: str, obj: Any = None) -> bool:
+        return obj is not None and (obj.registry, obj.name) == ("staging", "b")
+
+
+class Refuses(ModelBackend):
+    def has_perm(self, user_obj: Any, perm: str, obj: Any = None) -> bool:
+        if obj is not None and obj.registry == "staging":
+            raise PermissionDenied
+        return False
+
+
+@pytest.mark.parametrize("order", [("NamesAlone", "ByRegistry"), ("ByRegistry", "NamesAlone")])
+@pytest.mark.usefixtures("two")
+@pytest.mark.django_db
+def test_each_backend_is_asked_by_itself_whether_it_looks_at_the_registry(
+    order: tuple[str, ...], settings: Any
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = [f"tests.test_access.{name}" for name in order]
+    user = User.objects.create_user("somebody")
+    default, staging = Access(user), Access(user, "staging")
+    assert default.may_in_repository("view", "a")
+    assert not default.may_in_repository("view", "b")
+    assert staging.may_in_repository("view", "b")
+    assert not staging.may_in_repository("view", "a")
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.django_db
+def test_a_backend_may_end_the_question(settings: Any) -> None:
+    settings.AUTHENTICATION_BACKENDS = [f"tests.test_access.{n}" for n in ("Refuses", "ByRegistry")]
+    user = User.objects.create_user("somebody")
+    assert not Access(user, "staging").may_in_repository("view", "b")
+
+
+def only_b(user: object, registry: str) -> list[str]:
+    return ["b/"] if registry == "staging" else []
+
+
+def functions(function: str) -> Any:
+    entry = {"VISIBLE_REPOSITORIES": f"tests.test_access.{function}"}
+    return override_settings(BLOBCACHE={"default": entry, "staging": entry})
+
+
+def test_the_function_of_visible_repositories_may_take_the_registry() -> None:
+    user: Any = Someone("blobcache.view_repository")
+    with functions("only_b"):
+        assert Access(user).visible.ranges == ()
+        assert Access(user, "staging").visible.ranges == ("b/",)
+
+
+@pytest.mark.parametrize("function", ["only_a", "everything"])
+def test_a_function_of_the_user_alone_shows_nothing_of_another_registry(function: str) -> None:
+    user: Any = Someone("blobcache.view_repository")
+    with functions(function):
+        assert Access(user).may_in_repository("view", "a/b")
+        assert Access(user, "staging").visible.ranges == ()
+        assert not Access(user, "staging").may_in_repository("view", "a/b")
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize(
+    ("grant", "repository", "may"),
+    [
+        ("blobcache.view_repository", None, True),
+        ("blobcache.view_blob", None, True),
+        ("blobcache.change_blob", None, False),
+        ("blobcache.view_repository:staging::", None, True),
+        ("blobcache.view_repository:staging::a", None, False),
+        ("blobcache.view_repository:staging::a", "a", True),
+        ("blobcache.view_repository:staging::a", "b", False),
+        ("blobcache.view_repository:default::", None, False),
+    ],
+)
+def test_who_may_view_a_registry(grant: str, repository: str | None, may: bool) -> None:
+    user: Any = Aware(grant)
+    assert may_view_registry(user, "staging", repository) is may
+    assert may_view_registry(user, "default")
+
+
+@pytest.mark.usefixtures("two")
+def test_a_registry_that_is_not_configured_is_one_that_nobody_may_view() -> None:
+    user: Any = Someone("blobcache.view_repository", "blobcache.view_blob")
+    assert not may_view_registry(user, "production")
+
+
+def test_visible_names_are_enough_to_view_a_registry() -> None:
+    user: Any = Someone()
+    with functions("only_b"):
+        assert may_view_registry(user, "staging")
+    with functions("only_a"):
+        assert not may_view_registry(user, "staging")

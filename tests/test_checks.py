@@ -285,6 +285,24 @@ def test_e010_any_function_is_valid() -> None:
     assert ids({"default": {"VISIBLE_REPOSITORIES": "blobcache.conf.registries"}}) == []
 
 
+@pytest.mark.parametrize("name", ["Prod", "a.b", "a/b", "a b", "", "é", "a" * 65, "a:b"])
+def test_e140_a_name_that_cannot_be_part_of_an_address(name: str) -> None:
+    expected = ["blobcache.E140"] if name else ["blobcache.E001"]
+    assert ids({"default": {}, name: {}}) == expected
+
+
+@pytest.mark.parametrize("name", ["prod", "eu-1", "a_b", "0", "a" * 64])
+def test_e140_a_name_that_can(name: str) -> None:
+    assert ids({"default": {}, name: {}}) == []
+
+
+def test_e141_a_function_of_the_user_alone_for_another_registry() -> None:
+    entry = {"VISIBLE_REPOSITORIES": "tests.test_access.only_a"}
+    assert ids({"default": entry, "staging": entry}) == ["blobcache.E141"]
+    entry = {"VISIBLE_REPOSITORIES": "tests.test_access.only_b"}
+    assert ids({"default": entry, "staging": entry}) == []
+
+
 class TestE011:
     """A path does not lead to a permission class."""
 
