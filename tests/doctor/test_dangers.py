@@ -166,6 +166,19 @@ class TestSingleDangers:
         assert "ask its storage" in done.err
         assert done.code == 2
 
+    def test_a_repair_in_one_repository_costs_the_others_no_miss(self, world: World) -> None:
+        """The global descriptor belongs to all: it stays while its data does."""
+        digests = [world.push("a", b"content %d" % each) for each in range(5)]
+        for each in range(5):
+            world.push("b", b"content %d" % each)
+        before = contents(world.cache)
+        for digest in digests:
+            world.remove(layer_link("a", digest))
+        assert {each.outcome for each in repair(world)} == {Outcome.REPAIRED}
+        after = contents(world.cache)
+        assert not world.cache.exists("repository::a::blobs")
+        assert after == {key: before[key] for key in before if b"::a::" not in key}
+
     def test_a_size_is_never_written(self, world: World) -> None:
         """It may be the storage that is cut."""
         digest = world.push("a", b"content")
