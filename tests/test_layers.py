@@ -18,7 +18,7 @@ FLOORS = [
     {"templatetags"},
     {"api", "admin", "management", "notifications"},
     {"jobs"},
-    {"doctor", "history", "probes", "warming"},
+    {"doctor", "history", "probes", "registries", "warming"},
     {"backends", "figures", "journal", "redis"},
     {"transport", "services"},
     {
