@@ -45,7 +45,8 @@ def found(blobcache: object, caches: dict[str, Any] | None = None) -> list[Check
 
 
 def ids(blobcache: object, caches: dict[str, Any] | None = None) -> list[str | None]:
-    return [message.id for message in found(blobcache, caches)]
+    """Return their ids, without that of two registries on one Redis, as most are in these tests."""
+    return [each.id for each in found(blobcache, caches) if each.id != "blobcache.W160"]
 
 
 def test_django_runs_the_checks() -> None:
@@ -58,7 +59,7 @@ def test_django_runs_the_checks() -> None:
     [
         {"default": {}},
         {"default": dict(DEFAULTS)},
-        {"default": {}, "other": {"TTL": 60, "SIZE_FIELDS": ["size"]}},
+        {"default": {}, "other": {"CACHE_ALIAS": "index", "TTL": 60, "SIZE_FIELDS": ["size"]}},
         {"default": {"ROLE": "primary"}},
         {"default": {"TTL": 2**31}},
         {"default": {"READ_ONLY": True, "CATALOG_ALIAS": "index"}},
@@ -83,7 +84,8 @@ def test_e002_there_is_no_default_registry(blobcache: object) -> None:
 
 def test_e003_a_setting_is_unknown() -> None:
     messages = found({"default": {"ROLL": "cache", "ttl": 1, 5: 6}, "b": {"X": 1}})
-    assert [(message.id, message.msg) for message in messages] == [
+    unknown = [each for each in messages if each.id != "blobcache.W160"]
+    assert [(message.id, message.msg) for message in unknown] == [
         ("blobcache.E003", "BLOBCACHE['default'] has an unknown setting 'ROLL'."),
         ("blobcache.E003", "BLOBCACHE['default'] has an unknown setting 'ttl'."),
         ("blobcache.E003", "BLOBCACHE['default'] has an unknown setting 5."),

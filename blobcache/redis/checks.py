@@ -5,35 +5,31 @@ None of them opens a connection.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
-from django.conf import settings as django_settings
 from django.core.checks import Error, Warning  # noqa: A004 - Django's own names
 
-from blobcache.conf import import_or_error
+from blobcache.conf import RegistrySettings, entries, import_or_error
+from blobcache.redis.places import configured_caches, place_of, servers_of, urls_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from django.core.checks import CheckMessage
 
-    from blobcache.conf import RegistrySettings
-
 __all__ = ["check_caches"]
 
 _CACHE_BACKEND = "django_redis.cache.RedisCache"
 _DEFAULT_CLIENT = "django_redis.client.DefaultClient"
+_PROVIDER = "blobcache.redis.service.RedisBlobDescriptorCacheProvider"
 _SHARD_CLIENT = "django_redis.client.sharded.ShardClient"
-
-_DEFAULT_PORT = 6379
 
 
 def check_caches(settings: RegistrySettings) -> Iterator[CheckMessage]:
     """Check the entries of ``CACHES`` for the descriptors and for the index of names."""
     data, index = settings.CACHE_ALIAS, settings.CATALOG_ALIAS
-    if settings.READ_ONLY and (data == index or _servers(data) & _servers(index)):
+    if settings.READ_ONLY and (data == index or servers_of(data) & servers_of(index)):
         yield Error(
             f"{settings} is READ_ONLY, but the index of repository names would be written to the "
             "same Redis.",
@@ -41,19 +37,55 @@ def check_caches(settings: RegistrySettings) -> Iterator[CheckMessage]:
             id="blobcache.E007",
         )
     for name, alias in (("CACHE_ALIAS", data), ("CATALOG_ALIAS", index)):
-        if alias not in _caches():
+        if alias not in configured_caches():
             yield Error(
                 f"{settings}['{name}'] is '{alias}', which is not in CACHES.",
-                hint=f"CACHES has {', '.join(map(repr, _caches()))}.",
+                hint=f"CACHES has {', '.join(map(repr, configured_caches()))}.",
                 id="blobcache.E008",
             )
         elif name == "CACHE_ALIAS" or alias != data:
             yield from _check_cache(alias)
+    if {data, index} <= set(configured_caches()):
+        yield from _check_others(settings)
+
+
+def _check_others(settings: RegistrySettings) -> Iterator[CheckMessage]:
+    """Compare a registry with those before it in ``BLOBCACHE``, and its index with all others."""
+    data, index = (place_of(each) for each in (settings.CACHE_ALIAS, settings.CATALOG_ALIAS))
+    is_before = True
+    for name in entries():
+        if name == settings.registry:
+            is_before = False
+            continue
+        other = RegistrySettings(name)
+        if other.CACHE_ALIAS not in configured_caches() or not _uses_redis(other.PROVIDER):
+            continue
+        place = place_of(other.CACHE_ALIAS)
+        if place == data and is_before:
+            yield Warning(
+                f"{settings} and {other} use the same database of the same Redis, so they are one "
+                "and the same registry: what is cleared in one of them is cleared in both.",
+                hint="Give each registry a Redis or a database of its own, by CACHE_ALIAS and the "
+                "LOCATION of its entry in CACHES.",
+                id="blobcache.W160",
+            )
+        elif place == index and place != data and other.READ_ONLY:
+            yield Warning(
+                f"{other} is READ_ONLY, but the index of {settings} is written to the same "
+                "database of the same Redis.",
+                hint=f"Set CATALOG_ALIAS of {settings} to an entry of CACHES with another Redis "
+                "or another database.",
+                id="blobcache.W161",
+            )
+
+
+def _uses_redis(provider: object) -> bool:
+    return isinstance(provider, str) and _is_subclass(import_or_error(provider), _PROVIDER)
 
 
 def _check_cache(alias: str) -> Iterator[CheckMessage]:
     where = f"CACHES['{alias}']"
-    options = _caches()[alias].get("OPTIONS", {})
+    options = configured_caches()[alias].get("OPTIONS", {})
     if not _has_raw_client(alias):
         yield Error(
             f"{where} has no raw Redis client.",
@@ -63,9 +95,9 @@ def _check_cache(alias: str) -> Iterator[CheckMessage]:
         return
     twins = sorted(
         other
-        for other, cache in _caches().items()
+        for other, cache in configured_caches().items()
         if other != alias
-        and _urls(other) & _urls(alias)
+        and set(urls_of(other)) & set(urls_of(alias))
         and _has_raw_client(other)
         and cache.get("OPTIONS", {}) != options
     )
@@ -82,7 +114,7 @@ def _check_cache(alias: str) -> Iterator[CheckMessage]:
     }
     for option in ("SOCKET_CONNECT_TIMEOUT", "SOCKET_TIMEOUT"):
         name = option.lower()
-        in_urls = all(name in parse_qs(url.partition("?")[2]) for url in _urls(alias))
+        in_urls = all(name in parse_qs(url.partition("?")[2]) for url in urls_of(alias))
         if not (options.get(option) or keywords.get(name) or in_urls):
             yield Warning(
                 f"{where} has no {option}: if the Redis does not answer, requests wait for ever.",
@@ -91,48 +123,8 @@ def _check_cache(alias: str) -> Iterator[CheckMessage]:
             )
 
 
-def _caches() -> dict[str, dict[str, Any]]:
-    """The setting CACHES; Django does not declare the types of its entries."""
-    return cast("dict[str, dict[str, Any]]", django_settings.CACHES)
-
-
-def _urls(alias: str) -> set[str]:
-    """The addresses in an entry of CACHES: of a primary and of its replicas."""
-    location = _caches().get(alias, {}).get("LOCATION") or []
-    return set(location.split(",") if isinstance(location, str) else location)
-
-
-def _servers(alias: str) -> set[tuple[str, object]]:
-    """The servers at these addresses, without database, user and options."""
-    sentinels = str(_caches().get(alias, {}).get("OPTIONS", {}).get("SENTINELS", ""))
-    return {(sentinels, _server(url)) for url in _urls(alias)}
-
-
-def _server(url: str) -> object:
-    """The path of a socket, or host and port; equal for different names of the local host."""
-    try:
-        parts = urlsplit(url)
-        if parts.scheme == "unix":
-            return parts.path
-        return _host(parts), parts.port or _DEFAULT_PORT
-    except ValueError:
-        return url  # An invalid address: redis-py says so when it connects.
-
-
-def _host(parts: SplitResult) -> str:
-    host = parts.hostname or "localhost"
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    return "localhost" if address in _LOOPBACK else address.compressed
-
-
-_LOOPBACK = (ip_address("127.0.0.1"), ip_address("::1"))
-
-
 def _has_raw_client(alias: str) -> bool:
-    cache = _caches()[alias]
+    cache = configured_caches()[alias]
     client = import_or_error(cache.get("OPTIONS", {}).get("CLIENT_CLASS", _DEFAULT_CLIENT))
     return (
         _is_subclass(import_or_error(cache.get("BACKEND", "")), _CACHE_BACKEND)

@@ -17,6 +17,7 @@ from blobcache.exceptions import CacheUnavailable, Reason
 from blobcache.redis import keys
 from blobcache.redis.index_build import IndexBuilder
 from blobcache.redis.keys import CatalogKeys
+from blobcache.redis.places import place_of
 from blobcache.reference import raw_name
 from blobcache.services.catalog import STEP, Budgets, CatalogStatus
 from blobcache.services.rules import read_only_error
@@ -41,6 +42,10 @@ class NameIndex:
     `server` holds the descriptors, `index` the names. One server may be both; then a write to a
     repository and that of its name are one round trip. The index of a read-only registry can only
     be on another server than its descriptors, whatever the addresses of the two.
+
+    An index on another server remembers which registry and which Redis it is about: both are part
+    of its keys. So the index of another Redis, which the registry had before or which a dump has
+    brought, is never read, and neither are figures and notes.
     """
 
     def __init__(
@@ -59,14 +64,15 @@ class NameIndex:
         self._is_apart = index is not None and index.alias != server.alias
         self.server = index if index is not None and self._is_apart else server
         """The Redis that holds the index."""
-        self.keys = CatalogKeys.of(registry if self._is_apart else "")
+        self.keys = _keys(registry, server.alias) if self._is_apart else CatalogKeys.of()
         """The keys of this registry's index."""
         self.registry = registry
         self.max_age = max_age
         """Seconds after which the index is due, whatever its build takes."""
 
         self._read_only = read_only
-        self._builder = IndexBuilder(server, self.server, self.keys, max_age=max_age)
+        former = CatalogKeys.of(registry) if self._is_apart else None
+        self._builder = IndexBuilder(server, self.server, self.keys, former, max_age=max_age)
 
     @property
     def may_write(self) -> bool:
@@ -259,6 +265,11 @@ class NameIndex:
             ("ZLEXCOUNT", self.keys.names, low, high) for low, high in _ranges(prefix, b"", visible)
         ]
         return sum(cast("list[int]", self.server.batch(commands, own=True))) if commands else 0
+
+
+def _keys(registry: str, alias: str) -> CatalogKeys:
+    """The keys of an index that is apart from the descriptors, in ``CACHES[alias]``."""
+    return CatalogKeys.of(registry, place_of(alias).mark())
 
 
 @lru_cache(4096)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from blobcache.transport.packing import Command, Reply
     from blobcache.transport.server import Server
 
-__all__ = ["IndexBuilder"]
+__all__ = ["KEPT", "IndexBuilder"]
 
 _MAX_MOMENT = 32
 """Characters of the longest stored time that is read."""
@@ -45,6 +45,10 @@ _MICRO = 1_000_000
 
 _LEASE = "10000"
 """Milliseconds after which a builder that has not renewed its lock is assumed dead."""
+
+KEPT = 90 * 24 * 3600
+"""Seconds after its last build that an index which is apart from the descriptors is kept. Nobody
+reads it any more if the registry has moved to another Redis."""
 
 
 def _begin_reads(own: Sequence[bytes], _: Sequence[bytes]) -> list[Command]:
@@ -206,11 +210,22 @@ class IndexBuilder:
     """Builds the index that is stored under `own_keys` in `index`, from the keys in `server`."""
 
     def __init__(
-        self, server: Server, index: Server, own_keys: CatalogKeys, *, max_age: float
+        self,
+        server: Server,
+        index: Server,
+        own_keys: CatalogKeys,
+        former_keys: CatalogKeys | None = None,
+        *,
+        max_age: float,
     ) -> None:
+        """`former_keys` are those of an index that does not say which Redis it is about.
+
+        They are given if the index is apart from the descriptors. They are deleted.
+        """
         self._server = server
         self._index = index
         self._keys = own_keys
+        self._former = former_keys
         self._max_age = max_age
 
     def status(self, fresh: float) -> CatalogStatus:
@@ -238,7 +253,8 @@ class IndexBuilder:
         """Build until the deadline, if the index is due and no other process builds it.
 
         It is due if a build is unfinished, or if it is not `newer_than` the build of that serial
-        number. Each command of the scan looks at `count` keys. Three round trips at least.
+        number. Each command of the scan looks at `count` keys. Three round trips at least, and one
+        more at the end of a build whose index is apart from the descriptors.
         """
         if not self._server.may_scan:
             raise scan_refused_error()
@@ -282,7 +298,22 @@ class IndexBuilder:
                     *map(keys.repository_in, found),
                 ],
             )
+            if held and not following:
+                self._tidy()
             cursor = following.encode() if following and held and not pause else None
+
+    def _tidy(self) -> None:
+        """Let an index that is apart expire some time after its last build."""
+        former = self._former
+        if former is not None:
+            lives = str(KEPT * 1000)
+            commands: list[Command] = [("PEXPIRE", key, lives) for key in _lasting(self._keys)]
+            self._index.batch([*commands, ("UNLINK", former.build, *_lasting(former))])
+
+
+def _lasting(own: CatalogKeys) -> tuple[bytes, ...]:
+    """The keys that have no expiry of their own."""
+    return own.names, own.state, own.figures, own.counting, own.by_count, own.by_bytes
 
 
 class _State(NamedTuple):

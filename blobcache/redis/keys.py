@@ -152,10 +152,10 @@ class CatalogKeys(NamedTuple):
     """A string with an expiry: the token of the process that warms."""
 
     @classmethod
-    def of(cls, registry: str = "") -> CatalogKeys:
-        """Return the keys beside the registry's own, or of one `registry` in another Redis."""
-        prefix = b"blobcache::{catalog%b}::" % (b":" + registry.encode() if registry else b"")
-        return cls(*(prefix + name.encode() for name in cls._fields))
+    def of(cls, registry: str = "", place: str = "") -> CatalogKeys:
+        """Return the keys beside the registry's own, or in another Redis: then see `places`."""
+        tag, place = registry and f":{registry}", place and f"{place}::"
+        return cls(*(f"blobcache::{{catalog{tag}}}::{place}{key}".encode() for key in cls._fields))
 
     def note(self, name: str) -> bytes:
         """Return the key of a note: see `blobcache.services.notes`."""

@@ -214,7 +214,7 @@ class TestReadOnly:
             (row,) = store.list_ordered(Order.BYTES).rows
             assert row.figures
             assert row.figures.sums.bytes == 30
-            assert index.exists("blobcache::{catalog:default}::figures")
+            assert index.exists(provider.catalog.index.keys.figures)
         assert not list(default_cache.scan_iter("blobcache::*"))
         asked = {words[0].upper() for words in seen}
         assert not asked & {"HSET", "ZADD", "EVALSHA", "EVAL", "SADD", "DEL", "UNLINK"}

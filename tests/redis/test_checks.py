@@ -198,3 +198,58 @@ class TestW002:
     def test_the_entry_of_the_index_is_also_checked(self) -> None:
         caches = {**GOOD, "index": {**redis_cache("redis://i"), "OPTIONS": {}}}
         assert ids({"default": {"CATALOG_ALIAS": "index"}}, caches) == ["blobcache.W002"] * 2
+
+
+class TestW160:
+    """Two registries are one and the same."""
+
+    @pytest.mark.parametrize(
+        "location", ["redis://localhost", "redis://127.0.0.1:6379/0", "redis://u:p@LOCALHOST/"]
+    )
+    def test_two_entries_of_caches_name_one_database(self, location: str) -> None:
+        caches = {**GOOD, "staging": redis_cache(location)}
+        (message,) = [
+            each
+            for each in found({"default": {}, "staging": {"CACHE_ALIAS": "staging"}}, caches)
+            if each.id != "blobcache.W001"
+        ]
+        assert message.id == "blobcache.W160"
+        assert message.msg.startswith("BLOBCACHE['staging'] and BLOBCACHE['default'] use the same")
+
+    def test_two_registries_have_the_same_alias(self) -> None:
+        messages = found({"default": {}, "a": {}, "b": {}})
+        assert [each.id for each in messages] == ["blobcache.W160"] * 3
+
+    def test_another_database_or_server_is_valid(self) -> None:
+        caches = {
+            **GOOD,
+            "database": redis_cache("redis://localhost/1"),
+            "server": redis_cache("redis://staging"),
+        }
+        blobcache = {name: {"CACHE_ALIAS": name} for name in caches}
+        assert found(blobcache, caches) == []
+
+    def test_a_registry_without_redis_is_another_one(self) -> None:
+        memory = "blobcache.services.memory.MemoryBlobDescriptorCacheProvider"
+        assert found({"default": {}, "memory": {"PROVIDER": memory}}) == []
+        assert found({"memory": {"PROVIDER": memory}, "default": {}}) == []
+
+    @pytest.mark.parametrize("entry", [{"CACHE_ALIAS": 1}, {"PROVIDER": 1}, {"CACHE_ALIAS": "no"}])
+    def test_an_entry_with_wrong_values_is_not_compared(self, entry: dict[str, Any]) -> None:
+        messages = found({"other": entry, "default": {}})
+        assert "blobcache.W160" not in [each.id for each in messages]
+
+
+class TestW161:
+    """An index is written to the Redis of a read-only registry."""
+
+    def test_the_index_of_another_registry_is_written_there(self) -> None:
+        caches = {
+            "default": redis_cache("redis://production"),
+            "staging": redis_cache("redis://staging"),
+        }
+        staging = {"CACHE_ALIAS": "staging", "READ_ONLY": True, "CATALOG_ALIAS": "default"}
+        (message,) = found({"default": {"CATALOG_ALIAS": "staging"}, "staging": staging}, caches)
+        assert message.id == "blobcache.W161"
+        assert message.msg.startswith("BLOBCACHE['staging'] is READ_ONLY, but the index of")
+        assert ids({"default": {}, "staging": staging}, caches) == []
