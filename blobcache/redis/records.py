@@ -7,27 +7,66 @@ is read here, never the registry's storage.
 from __future__ import annotations
 
 from hashlib import new as new_hash
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from blobcache.digest import ALGORITHMS
+from blobcache.digest import ALGORITHMS, Digest
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.findings import Kind
 from blobcache.redis import commands, replies
 from blobcache.services.records import WRONG_TYPE, Fields, Record
+from blobcache.services.rules import BaseDescriptorService
 from blobcache.transport.packing import is_wrong_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from blobcache.descriptor import Descriptor
-    from blobcache.digest import Digest
     from blobcache.findings import Part
+    from blobcache.redis.options import RedisOptions
     from blobcache.reference import RepositoryName
     from blobcache.services.records import WrongType
-    from blobcache.transport.packing import Reply
+    from blobcache.transport.packing import Command, Reply
     from blobcache.transport.server import Server
 
-__all__ = ["parse_blob", "parse_member", "read_records", "read_replies"]
+__all__ = [
+    "ReadsRecords",
+    "chunks",
+    "first_commands",
+    "paired",
+    "parse_blob",
+    "parse_member",
+    "read_records",
+    "read_replies",
+]
+
+_D = TypeVar("_D", bound=str)
+
+
+class ReadsRecords(BaseDescriptorService):
+    """Implements a service's `records`."""
+
+    __slots__ = ()
+
+    _options: RedisOptions
+    _server: Server
+
+    def records(self, digests: Sequence[str]) -> list[Record]:
+        """See `RecordReader.records`."""
+        found: list[Record] = []
+        for chunk in chunks(digests, self._options.stat_chunk_size):
+            valid = [digest for digest in chunk if isinstance(digest, Digest)]
+            known: dict[str, Record] = {
+                record.digest: record
+                for record in read_records(
+                    self._server,
+                    self.repository,
+                    valid,
+                    allow_tarsum=self.rules.allow_tarsum,
+                    replica=self._options.read_from_replicas,
+                )
+            }
+            found += [known.get(digest) or Record(digest, Kind.CORRUPT, None) for digest in chunk]
+        return found
 
 
 def read_records(
@@ -65,14 +104,31 @@ def read_replies(
     """Return for each digest what `commands.stat` gets, in one round trip for all of them."""
     if not digests:
         return []
-    template = commands.read_template(repository)
+    template, first = commands.read_template(repository), first_commands(repository, digests)
+    answers = server.run_template_many(template, digests, first, replica=replica)
+    return paired(repository, digests, answers)
+
+
+def first_commands(repository: RepositoryName | None, digests: Sequence[Digest]) -> list[Command]:
+    """Return what precedes the commands of `commands.read_template` for all the digests."""
+    return [] if repository is None else [commands.are_members(repository, digests)]
+
+
+def paired(
+    repository: RepositoryName | None, digests: Sequence[Digest], answers: list[Reply]
+) -> Iterable[Sequence[Reply]]:
+    """Return for each digest what `commands.stat` gets, of the replies to all these commands."""
     if repository is None:
-        return zip(server.run_template_many(template, digests, replica=replica))
-    first = [commands.are_members(repository, digests)]
-    members, *hashes = server.run_template_many(template, digests, first, replica=replica)
+        return zip(answers)
+    members, *hashes = answers
     if is_wrong_type(members):
         members = [members] * len(digests)
     return zip(cast("list[Reply]", members), hashes[::2], hashes[1::2], strict=True)
+
+
+def chunks(digests: Sequence[_D], size: int) -> Iterator[Sequence[_D]]:
+    """Divide the digests of a batch into those of one round trip."""
+    return (digests[start : start + size] for start in range(0, len(digests), size))
 
 
 def parse_blob(digest: Digest, fields: Reply, *, allow_tarsum: bool = True) -> Record:

@@ -10,15 +10,15 @@ membership is the mark of a clear that was interrupted, which the next clear fin
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Self, cast
 
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import CacheUnavailable, DescriptorCorrupt
 from blobcache.figures.store import RedisFigureStore
-from blobcache.findings import Kind
 from blobcache.redis import commands, replies
 from blobcache.redis.additions import add
+from blobcache.redis.aio import AsyncRedis
 from blobcache.redis.checks import check_caches
 from blobcache.redis.clears import CLEAR_GLOBAL, CLEAR_SCOPED
 from blobcache.redis.cluster import clear_in_order
@@ -29,24 +29,18 @@ from blobcache.redis.listings import RedisCatalog
 from blobcache.redis.notes import RedisNotes
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.raw_keys import ReadsRawKeys
-from blobcache.redis.records import read_records, read_replies
+from blobcache.redis.records import ReadsRecords, chunks, read_replies
 from blobcache.redis.removals import RedisRemovals
 from blobcache.redis.status import server_status
 from blobcache.redis.walk import RedisKeyWalk
 from blobcache.redis.work import RedisWork
 from blobcache.redis.wrong_types import delete_wrong_types, unreadable_media_type_deletes
 from blobcache.reference import RepositoryName
+from blobcache.services.aio import AsyncProvider
 from blobcache.services.base import SetResult
 from blobcache.services.metrics import metered, purge_outcome, purged_number
-from blobcache.services.purging import PurgesMany, purge_step
-from blobcache.services.records import Record
-from blobcache.services.rules import (
-    AddsMany,
-    BaseDescriptorService,
-    FillsMisses,
-    Rules,
-    blob_unknown_error,
-)
+from blobcache.services.purging import purge_step
+from blobcache.services.rules import AddsMany, Rules, blob_unknown_error
 from blobcache.services.status import ServerStatus
 from blobcache.transport.packing import Packed, has_error, is_wrong_type
 from blobcache.transport.server import Server
@@ -65,15 +59,13 @@ if TYPE_CHECKING:
     from blobcache.services.work import Work
     from blobcache.transport.packing import Call, Reply
 
-_D = TypeVar("_D", bound=str)
-
 _SCOPES = 4096
 """Repositories whose services a provider keeps in memory, some 1.5 kB each."""
 
 __all__ = ["RedisBlobDescriptorCacheProvider", "RedisOptions", "RedisService"]
 
 
-class RedisService(SetsGuarded, AddsMany, BaseDescriptorService):
+class RedisService(AsyncRedis, SetsGuarded, AddsMany, ReadsRecords):
     """The service of one scope. `RedisBlobDescriptorCacheProvider` is that of the global one."""
 
     __slots__ = ("_options", "_server", "_stat_template", "catalog")
@@ -108,21 +100,28 @@ class RedisService(SetsGuarded, AddsMany, BaseDescriptorService):
         return descriptor
 
     def _stat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
-        found = {}
-        for chunk in _chunks(digests, self._options.stat_chunk_size):
-            for digest, answers in zip(chunk, self._read_replies(chunk), strict=True):
-                try:
-                    descriptor = self._read(answers, digest)
-                except DescriptorCorrupt:
-                    continue
-                if descriptor is not None:
-                    found[digest] = descriptor
+        found: dict[Digest, Descriptor] = {}
+        for chunk in chunks(digests, self._options.stat_chunk_size):
+            found |= self._read_all(chunk, self._read_replies(chunk))
         return found
 
     def _read_replies(self, digests: Sequence[Digest]) -> Iterable[Sequence[Reply]]:
         """Return the replies that `_read` takes, for each digest: one round trip."""
         replica = self._options.read_from_replicas
         return read_replies(self._server, self.repository, digests, replica=replica)
+
+    def _read_all(
+        self, digests: Sequence[Digest], answers: Iterable[Sequence[Reply]]
+    ) -> dict[Digest, Descriptor]:
+        found = {}
+        for digest, each in zip(digests, answers, strict=True):
+            try:
+                descriptor = self._read(each, digest)
+            except DescriptorCorrupt:
+                continue
+            if descriptor is not None:
+                found[digest] = descriptor
+        return found
 
     def _read(self, answers: Sequence[Reply], digest: Digest) -> Descriptor | None:
         tarsum = self.rules.allow_tarsum
@@ -136,24 +135,6 @@ class RedisService(SetsGuarded, AddsMany, BaseDescriptorService):
             return self._read(answers, digest)
         except DescriptorCorrupt:
             return None
-
-    def records(self, digests: Sequence[str]) -> list[Record]:
-        """See `RecordReader.records`."""
-        found: list[Record] = []
-        for chunk in _chunks(digests, self._options.stat_chunk_size):
-            valid = [digest for digest in chunk if isinstance(digest, Digest)]
-            known: dict[str, Record] = {
-                record.digest: record
-                for record in read_records(
-                    self._server,
-                    self.repository,
-                    valid,
-                    allow_tarsum=self.rules.allow_tarsum,
-                    replica=self._options.read_from_replicas,
-                )
-            }
-            found += [known.get(digest) or Record(digest, Kind.CORRUPT, None) for digest in chunk]
-        return found
 
     # Writing
 
@@ -229,7 +210,7 @@ class RedisService(SetsGuarded, AddsMany, BaseDescriptorService):
         return self._read_before([*member, fields, *override], digest)
 
 
-class RedisBlobDescriptorCacheProvider(PurgesMany, FillsMisses, ReadsRawKeys, RedisService):
+class RedisBlobDescriptorCacheProvider(AsyncProvider, ReadsRawKeys, RedisService):
     """A provider on the Redis, Sentinel or cluster behind an entry of ``CACHES``.
 
     Round trips: one for a stat, a set, a fill or a clear, and one for each chunk of a batch. A set
@@ -325,7 +306,3 @@ class RedisBlobDescriptorCacheProvider(PurgesMany, FillsMisses, ReadsRawKeys, Re
         """See `BlobDescriptorCacheProvider.purge_many` and `services.purging.purge_step`."""
         parsed = self._parse_all_for_write(digests)
         return purge_step(self, parsed, cursor, self._announce_purge)
-
-
-def _chunks(digests: Sequence[_D], size: int) -> Iterator[Sequence[_D]]:
-    return (digests[start : start + size] for start in range(0, len(digests), size))

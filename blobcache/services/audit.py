@@ -23,6 +23,7 @@ __all__ = [
     "announce",
     "attributed",
     "begin_purge",
+    "has_receivers",
     "is_observed",
     "log_unknown_outcome",
     "purging",
@@ -132,11 +133,12 @@ def begin_purge(registry: str, purge: Purge) -> None:
 
 def is_observed(event: Event) -> bool:
     """Whether a log handler, a signal receiver or a history gets such a change."""
-    return (
-        _attribution.get().collect is not None
-        or bool(_SIGNALS[event].receivers)
-        or _log.isEnabledFor(logging.INFO)
-    )
+    return has_receivers(event) or _log.isEnabledFor(logging.INFO)
+
+
+def has_receivers(event: Event) -> bool:
+    """Whether code of others than this module gets such a change, which may take long."""
+    return _attribution.get().collect is not None or bool(_SIGNALS[event].receivers)
 
 
 def announce(change: Change, sender: type) -> None:

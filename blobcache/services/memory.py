@@ -17,16 +17,12 @@ from django.core.checks import Error
 from blobcache.descriptor import Descriptor
 from blobcache.exceptions import CursorInvalid
 from blobcache.reference import RepositoryName
+from blobcache.services.aio import AsyncDescriptorService, AsyncProvider
 from blobcache.services.base import SetResult
 from blobcache.services.metrics import metered, purge_outcome, purged_number
-from blobcache.services.purging import PurgesMany, purge_memberships
+from blobcache.services.purging import purge_memberships
 from blobcache.services.records import Membership
-from blobcache.services.rules import (
-    BaseDescriptorService,
-    FillsMisses,
-    Rules,
-    blob_unknown_error,
-)
+from blobcache.services.rules import BaseDescriptorService, Rules, blob_unknown_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, MutableMapping
@@ -75,7 +71,7 @@ def _lru(max_entries: int, ttl: int | None) -> MutableMapping[_K, _V]:
     return LRUCache(max_entries) if ttl is None else TTLCache(max_entries, ttl)
 
 
-class _MemoryService(BaseDescriptorService):
+class _MemoryService(AsyncDescriptorService):
     __slots__ = ("_store",)
 
     def __init__(
@@ -136,6 +132,20 @@ class _MemoryService(BaseDescriptorService):
                 raise blob_unknown_error(digest, None)
         return before
 
+    # On asyncio: nothing here takes long enough for a thread.
+
+    async def _astat(self, digest: Digest) -> Descriptor:
+        return self._stat(digest)
+
+    async def _astat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
+        return self._stat_many(digests)
+
+    async def _aset(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
+        return self._set(digest, descriptor, media_type)
+
+    async def _aclear(self, digest: Digest) -> Descriptor | None:
+        return self._clear(digest)
+
     def _find(self, digest: Digest) -> Descriptor | None:
         """The descriptor in this scope. The caller holds the lock."""
         found = self._store.find(digest)
@@ -149,7 +159,7 @@ class _MemoryService(BaseDescriptorService):
         return Descriptor(found.descriptor.digest, found.descriptor.size, media_type)
 
 
-class MemoryBlobDescriptorCacheProvider(PurgesMany, FillsMisses, _MemoryService):
+class MemoryBlobDescriptorCacheProvider(AsyncProvider, _MemoryService):
     """A provider whose descriptors are lost when the process ends.
 
     It stores at most `max_entries` global descriptors and as many memberships. Safe to share
@@ -189,6 +199,9 @@ class MemoryBlobDescriptorCacheProvider(PurgesMany, FillsMisses, _MemoryService)
                 return False
             self._store.descriptors[digest] = _Stored(descriptor, monotonic() + seconds)
         return True
+
+    async def _afill(self, digest: Digest, descriptor: Descriptor, seconds: int) -> bool:
+        return self._fill(digest, descriptor, seconds)
 
     @metered("purge", purge_outcome, number=purged_number)
     def purge_many(self, digests: Iterable[str], cursor: str = "") -> PurgeManyResult:

@@ -21,7 +21,8 @@ Without the extra the decorators return the method unchanged.
 | ``purge``, each step and digest | ``continued``, ``purged`` at the end; its clears count too |
 
 and in each of them ``invalid`` (a value that is not valid; in a batch not counted),
-``refused`` (the registry is read-only) and ``error`` (the cache failed).
+``refused`` (the registry is read-only) and ``error`` (the cache failed). The calls for coroutines,
+such as `astat`, count as the others do, unless they are cancelled.
 
 With read-through there are more, which the library keeps:
 
@@ -36,6 +37,7 @@ An answer is ``present``, ``absent``, or the `Doubt` of an unknown one.
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from bisect import bisect_left
 from collections import Counter
 from contextlib import suppress
@@ -65,7 +67,7 @@ from blobcache.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
 
     from blobcache.reference import RepositoryName
     from blobcache.services.base import PurgeManyResult, SetResult
@@ -76,6 +78,8 @@ __all__ = [
     "CacheMetrics",
     "Operation",
     "StatCounts",
+    "ametered",
+    "ametered_batch",
     "metered",
     "metered_batch",
     "purge_outcome",
@@ -259,6 +263,68 @@ def metered_batch(
         return found
 
     return measured
+
+
+def ametered(
+    operation: Operation, outcome: Callable[[_R], str]
+) -> Callable[
+    [Callable[Concatenate[_S, _P], Coroutine[Any, Any, _R]]],
+    Callable[Concatenate[_S, _P], Coroutine[Any, Any, _R]],
+]:
+    """Do what `metered` does for coroutines. One that is cancelled is not counted."""
+
+    def decorated(
+        method: Callable[Concatenate[_S, _P], Coroutine[Any, Any, _R]],
+    ) -> Callable[Concatenate[_S, _P], Coroutine[Any, Any, _R]]:
+        if prometheus is None:
+            return method
+        scoped, unscoped = _PerRegistry("repository", operation), _PerRegistry("global", operation)
+
+        @wraps(method)
+        async def measured(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+            metrics = (unscoped if self.repository is None else scoped)[self.rules.registry]
+            begun = perf_counter()
+            try:
+                result = await method(self, *args, **kwargs)
+            except BaseException as error:
+                if not isinstance(error, _CANCELLED):
+                    metrics.record(perf_counter() - begun, _failure(error))
+                raise
+            metrics.record(perf_counter() - begun, outcome(result))
+            return result
+
+        return measured
+
+    return decorated
+
+
+def ametered_batch(
+    method: Callable[[_S, list[_K]], Coroutine[Any, Any, dict[_K, _V]]],
+) -> Callable[[_S, list[_K]], Coroutine[Any, Any, dict[_K, _V]]]:
+    """Do what `metered_batch` does for coroutines, likewise."""
+    if prometheus is None:
+        return method
+    scoped, unscoped = _PerRegistry("repository", "stat_many"), _PerRegistry("global", "stat_many")
+
+    @wraps(method)
+    async def measured(self: _S, keys: list[_K], /) -> dict[_K, _V]:
+        metrics = (unscoped if self.repository is None else scoped)[self.rules.registry]
+        begun = perf_counter()
+        try:
+            found = await method(self, keys)
+        except BaseException as error:
+            if not isinstance(error, _CANCELLED):
+                metrics.record(perf_counter() - begun, _failure(error), len(keys))
+            raise
+        metrics.record(perf_counter() - begun, "hit", len(found))
+        metrics.count("miss", len(keys) - len(found))
+        return found
+
+    return measured
+
+
+_CANCELLED = (CancelledError, GeneratorExit)
+"""What ends a coroutine whose caller no longer waits."""
 
 
 def set_outcome(result: SetResult) -> str:

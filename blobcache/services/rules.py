@@ -213,17 +213,24 @@ class FillsMisses(BaseDescriptorService):
     def fill(self, digest: str, descriptor: Descriptor, seconds: int) -> bool:
         """See `BlobDescriptorCacheProvider.fill`."""
         digest = self._parse_for_write(digest)
-        _require_same_content(digest, descriptor)
-        filled = Descriptor.of_valid(descriptor.digest, descriptor.size, OCTET_STREAM)
-        ttl = self.rules.ttl
+        filled, seconds = self._to_fill(digest, descriptor, seconds)
         try:
-            is_new = self._fill(digest, filled, seconds if ttl is None else min(seconds, ttl))
+            is_new = self._fill(digest, filled, seconds)
         except CacheUnavailable:
             self._log_unknown_outcome("set", digest)
             raise
         if is_new:
             self._announce("set", digest, None, filled)
         return is_new
+
+    def _to_fill(
+        self, digest: Digest, descriptor: Descriptor, seconds: int
+    ) -> tuple[Descriptor, int]:
+        """Return what a fill stores, and the seconds after which it expires."""
+        _require_same_content(digest, descriptor)
+        filled = Descriptor.of_valid(descriptor.digest, descriptor.size, OCTET_STREAM)
+        ttl = self.rules.ttl
+        return filled, seconds if ttl is None else min(seconds, ttl)
 
     @abstractmethod
     def _fill(self, digest: Digest, descriptor: Descriptor, seconds: int) -> bool: ...

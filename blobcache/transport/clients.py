@@ -32,7 +32,7 @@ from blobcache.transport import private
 from blobcache.transport.cluster import send_to_nodes
 from blobcache.transport.exchange import CLOSED, can_exchange, exchange, exchange_watched
 from blobcache.transport.held import Connections
-from blobcache.transport.packing import pack
+from blobcache.transport.packing import DATA_TYPES, has_error, is_wrong_type, pack
 from blobcache.transport.pipeline import send_in_pipeline, watch_in_pipeline
 from blobcache.transport.refused import Refusals
 from blobcache.transport.shapes import check, expect, shape_of
@@ -43,7 +43,15 @@ if TYPE_CHECKING:
     from blobcache.transport.packing import Call, Command, Reply
     from blobcache.transport.shapes import Expected, Shape
 
-__all__ = ["FAILURES", "ClientHandle", "cache_unavailable", "handle_for", "registry"]
+__all__ = [
+    "FAILURES",
+    "ClientHandle",
+    "cache_unavailable",
+    "handle_for",
+    "raise_all_errors",
+    "raise_server_errors",
+    "registry",
+]
 
 _ERRORS = (RedisError, RedisClusterException, OSError, UnicodeDecodeError)
 
@@ -71,7 +79,10 @@ class ClientHandle:
     fails. An error that concerns one command stands in place of its reply.
     """
 
-    __slots__ = ("_connections", "_redis", "can_exchange", "is_cluster", "refusals", "version")
+    __slots__ = (
+        *("_connections", "_redis", "can_exchange", "is_cluster", "is_native", "refusals"),
+        "version",
+    )
 
     def __init__(self, redis: Any, version: int, hold: bool) -> None:  # noqa: FBT001 - cached
         if private.takes_pushes_for_replies(redis):
@@ -87,6 +98,9 @@ class ClientHandle:
         """Whether `send_packed` may be used."""
 
         self.is_cluster = isinstance(redis, RedisCluster)
+        self.is_native = private.CAN_HOLD and self.can_exchange
+        """Whether `blobcache.transport.aio` can send its commands."""
+
         self.refusals = Refusals()
         """The commands that the server has refused lately."""
 
@@ -102,6 +116,11 @@ class ClientHandle:
         if self.can_exchange:
             self._connections.release_held()
         return self._redis
+
+    @property
+    def pool(self) -> Any:
+        """The pool of the `Redis`, for its options."""
+        return self._redis.connection_pool
 
     @property
     def held_connection(self) -> Any:
@@ -247,3 +266,21 @@ def cache_unavailable(error: Exception) -> CacheUnavailable:
     return CacheUnavailable(
         "The cache is not available at the moment; try again shortly.", reason=reason
     )
+
+
+def raise_server_errors(replies: list[Reply]) -> list[Reply]:
+    """Return the replies; raises `CacheUnavailable` for an error that is not about the data."""
+    if not DATA_TYPES.issuperset(map(type, replies)):  # has_error(), without a call
+        for reply in replies:
+            if isinstance(reply, Exception) and not is_wrong_type(reply):
+                raise cache_unavailable(reply) from reply
+    return replies
+
+
+def raise_all_errors(replies: list[Reply]) -> list[Reply]:
+    """Return the replies; raises `CacheUnavailable` if one of them is an error."""
+    if has_error(replies):
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise cache_unavailable(reply) from reply
+    return replies

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DATA_TYPES",
+    "EXEC",
+    "MULTI",
     "READS",
     "Call",
     "Command",
@@ -154,6 +156,11 @@ class Packed:
 
 Call: TypeAlias = "tuple[Template, tuple[Digest, *tuple[bytes, ...]]] | tuple[Packed, tuple[()]]"
 """A template and the values to fill in."""
+
+
+MULTI: Call = (Packed([("MULTI",)]), ())
+EXEC: Call = (Packed([("EXEC",)]), ())
+"""The begin and the end of a transaction."""
 
 
 class _PackedTemplate(NamedTuple):

@@ -15,6 +15,7 @@ answers.
 | `Connection.should_reconnect` (redis-py 7 and later) | not considered |
 | `ConnectionPool.cache`, `Redis.connection` | commands go through redis-py's pipelines |
 | `ConnectionPool.connection_kwargs`, `max_connections` | no thread holds a connection |
+| `SentinelConnectionPool.master_address` | asyncio notices a failover when its connection breaks |
 | `Pipeline.response_callbacks`, or its effect | names of commands are bytes, without callbacks |
 | `redis.client.NEVER_DECODE`, or its effect | decoded replies are encoded again |
 | `NodesManager.move_slot`, `update_moved_exception` (redis-py 6) | all slots are read again |
@@ -51,10 +52,12 @@ __all__ = [
     "connection_params",
     "disable_callbacks",
     "encode_decoded",
+    "hiredis_reader",
     "listening_options",
     "move_slot",
     "node_of_slot",
     "parser_and_socket",
+    "primary_of",
     "raw_option",
     "reader_and_buffer",
     "reconnect_check",
@@ -154,6 +157,28 @@ def listening_options(pool: Any) -> dict[str, Any]:
     for name in [name for name in options if "maint" in name or name.startswith("orig_")]:
         del options[name]
     return options | {"protocol": 2, "decode_responses": False, "health_check_interval": 0}
+
+
+def primary_of(pool: Any) -> object:
+    """Return the address of the primary that Sentinels have named last; None if unknown."""
+    return getattr(pool, "master_address", None)
+
+
+def hiredis_reader(
+    invalid: type[Exception], parse_error: Callable[[str], Exception], incomplete: object
+) -> Any:
+    """Return a parser of hiredis; None if it is not installed, or too old.
+
+    It raises `invalid`, and returns `incomplete` while a reply is not complete.
+    """
+    if _hiredis is None:
+        return None
+    try:
+        return _hiredis.Reader(
+            protocolError=invalid, replyError=parse_error, notEnoughData=incomplete
+        )
+    except TypeError:
+        return None
 
 
 def takes_pushes_for_replies(client: Any) -> bool:

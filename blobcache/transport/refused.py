@@ -11,7 +11,10 @@ from time import monotonic
 
 from redis.exceptions import ResponseError
 
-__all__ = ["Refusals", "refused_command"]
+__all__ = ["SCRIPTING", "Refusals", "refused_command"]
+
+SCRIPTING = ("EVAL", "EVALSHA")
+"""The commands without which there are no scripts."""
 
 SECONDS = 60.0
 """How long a refusal is remembered, so that not every call has to fail first."""

@@ -42,6 +42,11 @@ class PrimaryWatch:
         """Return the watch for a pool; None if it does not connect to the primary of Sentinels."""
         return cls(pool) if isinstance(pool, SentinelConnectionPool) and pool.is_master else None
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to ask again."""
+        return monotonic() >= self._next
+
     def look(self) -> None:
         """Ask if it is time: one round trip to a Sentinel. If that fails, nothing is raised."""
         now = monotonic()

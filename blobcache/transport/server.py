@@ -23,7 +23,8 @@ On a cluster there is one round trip for each node. Below this module: `clients`
 node, and `pipeline`, which uses redis-py's pipelines; `held` keeps a connection for a thread;
 `guarded` closes connections that were interrupted, and limits their time; `sentinel` leaves a
 former primary; `packing` turns commands into bytes; `shapes` checks replies; `refused` remembers
-what the server does not allow; `private` reads what is not public in other libraries.
+what the server does not allow; `private` reads what is not public in other libraries. The package
+`aio` sends the same commands on asyncio.
 """
 
 from __future__ import annotations
@@ -36,17 +37,18 @@ from redis.exceptions import AskError, NoPermissionError, NoScriptError, Respons
 
 from blobcache.exceptions import CacheUnavailable, CursorInvalid, Reason
 from blobcache.transport import private
-from blobcache.transport.clients import FAILURES, cache_unavailable, handle_for, registry
-from blobcache.transport.events import KeyEvent, Listener, wait_for_events
-from blobcache.transport.packing import (
-    DATA_TYPES,
-    READS,
-    Packed,
-    has_error,
-    is_wrong_type,
-    pack,
+from blobcache.transport.aio.server import AsyncServer
+from blobcache.transport.clients import (
+    FAILURES,
+    cache_unavailable,
+    handle_for,
+    raise_all_errors,
+    raise_server_errors,
+    registry,
 )
-from blobcache.transport.refused import refused_command
+from blobcache.transport.events import KeyEvent, Listener, wait_for_events
+from blobcache.transport.packing import EXEC, MULTI, READS, Packed, pack
+from blobcache.transport.refused import SCRIPTING, refused_command
 from blobcache.transport.shapes import Repeated, expect, shape_of
 
 if TYPE_CHECKING:
@@ -58,9 +60,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "scan_position", "scan_progress", "scan_refused_error"]
 
-_MULTI: Call = (Packed([("MULTI",)]), ())
-_EXEC: Call = (Packed([("EXEC",)]), ())
-_SCRIPTING = ("EVAL", "EVALSHA")
 _PATIENCE = 0.1
 """Seconds to wait at a time for the answers of connections that are subscribed."""
 
@@ -78,12 +77,17 @@ class Server:
     entry or refuses the command, and `ImproperlyConfigured` if the entry has no raw client.
     """
 
-    __slots__ = ("_holds", "_primary", "alias")
+    __slots__ = ("_primary", "aio", "alias", "holds")
 
     def __init__(self, alias: str, *, hold: bool = True) -> None:
         """With `hold`, threads may hold connections between calls; see `Connections`."""
         self.alias = alias
-        self._holds = hold
+        self.holds = hold
+        """Whether threads may hold connections between calls."""
+
+        self.aio = AsyncServer(self)
+        """The same for coroutines."""
+
         self._primary: ClientHandle | None = None
         """The handle of the primary's client, which threads may share."""
 
@@ -101,8 +105,8 @@ class Server:
         """
         calls: list[Call] = [(Packed(commands), ())]
         only_reads = READS.issuperset([command[0] for command in commands])
-        replies = _raise_server_errors(self._client().send_calls(calls, repeatable=only_reads))
-        return _raise_all_errors(replies) if own else replies
+        replies = raise_server_errors(self._client().send_calls(calls, repeatable=only_reads))
+        return raise_all_errors(replies) if own else replies
 
     def ask(self, commands: Sequence[Command]) -> list[Reply]:
         """Run commands that only read: one round trip, on a cluster one a node.
@@ -111,7 +115,7 @@ class Server:
         """
         replies = self._client().send_calls([(Packed(commands), ())], repeatable=True)
         refused = [each for each in replies if refused_command(each)]
-        _raise_server_errors([each for each in replies if each not in refused])
+        raise_server_errors([each for each in replies if each not in refused])
         return replies
 
     def run_template(
@@ -127,10 +131,10 @@ class Server:
             client = self._client(write=not replica)
         if not client.can_exchange:
             commands = template.commands(digest)
-            return _raise_server_errors(
+            return raise_server_errors(
                 client.send_commands(commands, repeatable=True, replica=replica)
             )
-        return _raise_server_errors(
+        return raise_server_errors(
             client.send_packed(template.pack(digest), template.expected, repeatable=True)
         )
 
@@ -149,12 +153,12 @@ class Server:
         client = self._client(write=not replica)
         if not client.can_exchange:
             commands = [command for digest in digests for command in template.commands(digest)]
-            return _raise_server_errors(
+            return raise_server_errors(
                 client.send_commands([*first, *commands], repeatable=True, replica=replica)
             )
         packed = b"".join([pack(first), *map(template.pack, digests)])
         expected = Repeated(expect(map(shape_of, first)), template.expected, len(digests))
-        return _raise_server_errors(client.send_packed(packed, expected, repeatable=True))
+        return raise_server_errors(client.send_packed(packed, expected, repeatable=True))
 
     def transaction(self, *phases: Sequence[Call]) -> list[Reply]:
         """Run the commands of all phases isolated from other clients: one round trip.
@@ -167,14 +171,14 @@ class Server:
             return [
                 reply
                 for phase in phases
-                for reply in _raise_server_errors(client.send_calls(phase, repeatable=False))
+                for reply in raise_server_errors(client.send_calls(phase, repeatable=False))
             ]
-        calls = [_MULTI]
+        calls = [MULTI]
         for phase in phases:
             calls += phase
-        calls.append(_EXEC)
-        replies = _raise_server_errors(client.send_calls(calls, repeatable=False))
-        return _raise_server_errors(cast("list[Reply]", replies[-1]))
+        calls.append(EXEC)
+        replies = raise_server_errors(client.send_calls(calls, repeatable=False))
+        return raise_server_errors(cast("list[Reply]", replies[-1]))
 
     def script(
         self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | str] = ()
@@ -184,14 +188,14 @@ class Server:
         On a cluster the keys must share a slot. Raises `CacheUnavailable` too if a key has the
         wrong type and the script does not handle that.
         """
-        return _raise_all_errors(
+        return raise_all_errors(
             [self.script_call(script, (Packed([script.call(keys, args)]), ()))]
         )[0]
 
     def script_call(self, script: Script, call: Call) -> Reply:
         """Run the script by a call that was packed for it; otherwise as `script`."""
         client = self._client()
-        if client.refusals.has(*_SCRIPTING):
+        if client.refusals.has(*SCRIPTING):
             return self._run_watched(script, call)
         (reply,) = client.send_calls([call], repeatable=False)
         if isinstance(reply, NoScriptError):
@@ -199,9 +203,9 @@ class Server:
             (command,) = template.commands(*values)
             whole = Packed([script.call_in_full(command)])
             (reply,) = client.send_calls([(whole, ())], repeatable=False)
-        if isinstance(reply, ResponseError) and client.refusals.note(reply) in _SCRIPTING:
+        if isinstance(reply, ResponseError) and client.refusals.note(reply) in SCRIPTING:
             return self._run_watched(script, call)
-        return _raise_server_errors([reply])[0]
+        return raise_server_errors([reply])[0]
 
     def _run_watched(self, script: Script, call: Call) -> Reply:
         """Do the script's work between WATCH and EXEC; again if a watched key has changed."""
@@ -214,7 +218,7 @@ class Server:
             decided: list[Decision] = []
 
             def decide(replies: list[Reply], decided: list[Decision] = decided) -> list[Command]:
-                found = _raise_server_errors(replies)[1:]
+                found = raise_server_errors(replies)[1:]
                 decided.append(script.watched.decide(keys, operands, found))
                 writes = decided[0].writes
                 return [("MULTI",), *writes, ("EXEC",)] if writes else [("UNWATCH",)]
@@ -227,9 +231,9 @@ class Server:
                 # The cluster is moving the slot. This command's redirection shows where to.
                 self.batch([("EXISTS", keys[-1])])
                 continue
-            _raise_all_errors(queued)
+            raise_all_errors(queued)
             if done is not None:
-                _raise_all_errors(done if isinstance(done, list) else [done])
+                raise_all_errors(done if isinstance(done, list) else [done])
                 return decided[0].reply
         raise CacheUnavailable("Other programs keep changing these keys. Try again shortly.")
 
@@ -436,13 +440,13 @@ class Server:
         client = self._client()
         bodies = ("return 1", "0" * 40)  # the second is the hash of no script
         questions = [
-            (command, body, "1", key) for command, body in zip(_SCRIPTING, bodies, strict=True)
+            (command, body, "1", key) for command, body in zip(SCRIPTING, bodies, strict=True)
         ]
         replies = client.send_calls([(Packed(questions), ())], repeatable=True)
-        for command, reply in zip(_SCRIPTING, replies, strict=True):
+        for command, reply in zip(SCRIPTING, replies, strict=True):
             if client.refusals.note(reply) != command:
                 client.refusals.forget(command)
-        return any(map(client.refusals.has, _SCRIPTING))
+        return any(map(client.refusals.has, SCRIPTING))
 
     @property
     def held_connection(self) -> Any:
@@ -452,7 +456,7 @@ class Server:
     def _client(self, *, write: bool = True) -> ClientHandle:
         client = self._primary
         if not write or client is None or client.version != registry.version:
-            client = handle_for(self.alias, write=write, hold=self._holds)
+            client = handle_for(self.alias, write=write, hold=self.holds)
             if write:
                 self._primary = client
         return client
@@ -487,21 +491,3 @@ def scan_progress(cursor: str) -> float:
     """
     position = scan_position(cursor.rpartition("=")[2])
     return sum(2.0 ** -(bit + 1) for bit in range(position.bit_length()) if position >> bit & 1)
-
-
-def _raise_server_errors(replies: list[Reply]) -> list[Reply]:
-    """Return the replies; raises `CacheUnavailable` for an error that is not about the data."""
-    if not DATA_TYPES.issuperset(map(type, replies)):  # has_error(), without a call
-        for reply in replies:
-            if isinstance(reply, Exception) and not is_wrong_type(reply):
-                raise cache_unavailable(reply) from reply
-    return replies
-
-
-def _raise_all_errors(replies: list[Reply]) -> list[Reply]:
-    """Return the replies; raises `CacheUnavailable` if one of them is an error."""
-    if has_error(replies):
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise cache_unavailable(reply) from reply
-    return replies

@@ -1,0 +1,65 @@
+"""The calls of the service for coroutines: the same commands and replies, sent by `AsyncServer`.
+
+Where that cannot send them, because the client in ``CACHES`` is one of the host's own, they run in
+a thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blobcache.redis import commands
+from blobcache.redis.records import chunks, first_commands, paired
+from blobcache.services.aio import AsyncDescriptorService
+from blobcache.services.rules import blob_unknown_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from blobcache.descriptor import Descriptor
+    from blobcache.digest import Digest
+    from blobcache.redis.options import RedisOptions
+    from blobcache.transport.packing import Reply, Template
+    from blobcache.transport.server import Server
+
+__all__ = ["AsyncRedis"]
+
+
+class AsyncRedis(AsyncDescriptorService):
+    """Implements `AsyncDescriptorService` on Redis."""
+
+    __slots__ = ()
+
+    _options: RedisOptions
+    _server: Server
+    _stat_template: Template
+
+    async def _astat(self, digest: Digest) -> Descriptor:
+        server, replica = self._server.aio, self._options.read_from_replicas
+        if not (server.is_native(replica=replica) or await server.prepare(replica=replica)):
+            return await super()._astat(digest)
+        answers = await server.run_template(self._stat_template, digest, replica=replica)
+        descriptor = self._read(answers, digest)
+        if descriptor is None:
+            raise blob_unknown_error(digest, self.repository)
+        return descriptor
+
+    async def _astat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
+        server, replica = self._server.aio, self._options.read_from_replicas
+        if not await server.prepare(replica=replica):
+            return await super()._astat_many(digests)
+        template = commands.read_template(self.repository)
+        found: dict[Digest, Descriptor] = {}
+        for chunk in chunks(digests, self._options.stat_chunk_size):
+            first = first_commands(self.repository, chunk)
+            answers = await server.run_template_many(template, chunk, first, replica=replica)
+            found |= self._read_all(chunk, paired(self.repository, chunk, answers))
+        return found
+
+    def _read(self, answers: Sequence[Reply], digest: Digest) -> Descriptor | None:
+        raise NotImplementedError
+
+    def _read_all(
+        self, digests: Sequence[Digest], answers: Iterable[Sequence[Reply]]
+    ) -> dict[Digest, Descriptor]:
+        raise NotImplementedError

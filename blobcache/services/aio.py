@@ -1,0 +1,207 @@
+"""The same services for coroutines: `astat` beside `stat`, and so on, as Django names them.
+
+`AsyncDescriptorService` has the rules of `BaseDescriptorService` for them: the same arguments,
+results, errors, metrics and announcements. A provider that inherits from it may override `_astat`
+and the others; what it does not override runs in a thread. So does whatever receives an
+announcement, since a receiver may write to the database: see `Django's documentation of
+asynchronous code <https://docs.djangoproject.com/en/stable/topics/async/>`_.
+
+A coroutine may be cancelled anywhere. A stat that is cancelled has no effect. A write that is
+cancelled may have been carried out or not, and is logged as such.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from asgiref.sync import sync_to_async
+
+from blobcache.descriptor import Descriptor
+from blobcache.digest import Digest
+from blobcache.exceptions import CacheUnavailable
+from blobcache.services.audit import Change, announce, has_receivers, is_observed
+from blobcache.services.metrics import ametered, ametered_batch, set_outcome
+from blobcache.services.purging import PurgesMany
+from blobcache.services.rules import BaseDescriptorService, FillsMisses, require_storable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from blobcache.services.base import (
+        BlobStatter,
+        PurgeManyResult,
+        PurgeResult,
+        SetResult,
+    )
+
+__all__ = [
+    "AsyncBlobDescriptorCacheProvider",
+    "AsyncBlobDescriptorService",
+    "AsyncBlobStatter",
+    "AsyncDescriptorService",
+    "AsyncProvider",
+    "astat",
+]
+
+
+@runtime_checkable
+class AsyncBlobStatter(Protocol):
+    """Anything that knows descriptors and answers coroutines."""
+
+    async def astat(self, digest: str) -> Descriptor:
+        """See `BlobStatter.stat`."""
+        ...
+
+
+@runtime_checkable
+class AsyncBlobDescriptorService(AsyncBlobStatter, Protocol):
+    """A store of descriptors in one scope, for coroutines."""
+
+    async def astat_many(self, digests: Iterable[str]) -> dict[Digest, Descriptor]:
+        """See `BlobDescriptorService.stat_many`."""
+        ...
+
+    async def aset_descriptor(self, digest: str, descriptor: Descriptor) -> SetResult:
+        """See `BlobDescriptorService.set_descriptor`."""
+        ...
+
+    async def aclear(self, digest: str) -> Descriptor | None:
+        """See `BlobDescriptorService.clear`."""
+        ...
+
+
+@runtime_checkable
+class AsyncBlobDescriptorCacheProvider(AsyncBlobDescriptorService, Protocol):
+    """The service of the global scope, for coroutines."""
+
+    def repository_scoped(self, name: str) -> AsyncBlobDescriptorService:
+        """See `BlobDescriptorCacheProvider.repository_scoped`; asks nothing."""
+        ...
+
+    async def afill(self, digest: str, descriptor: Descriptor, seconds: int) -> bool:
+        """See `BlobDescriptorCacheProvider.fill`."""
+        ...
+
+    async def apurge(self, digest: str, cursor: str = "") -> PurgeResult:
+        """See `BlobDescriptorCacheProvider.purge`."""
+        ...
+
+    async def apurge_many(self, digests: Iterable[str], cursor: str = "") -> PurgeManyResult:
+        """See `BlobDescriptorCacheProvider.purge_many`."""
+        ...
+
+
+async def astat(statter: BlobStatter, digest: str) -> Descriptor:
+    """Ask any statter: by its `astat` if it has one, else by its `stat`, in a thread."""
+    if isinstance(statter, AsyncBlobStatter):
+        return await statter.astat(digest)
+    return await asyncio.to_thread(statter.stat, digest)
+
+
+class AsyncDescriptorService(BaseDescriptorService):
+    """The public methods of the protocol `AsyncBlobDescriptorService`."""
+
+    __slots__ = ()
+
+    @ametered("stat", lambda _: "hit")
+    async def astat(self, digest: str) -> Descriptor:
+        """See `BlobStatter.stat`."""
+        return await self._astat(Digest(digest, allow_tarsum=self.rules.allow_tarsum))
+
+    async def astat_many(self, digests: Iterable[str]) -> dict[Digest, Descriptor]:
+        """See `BlobDescriptorService.stat_many`."""
+        return await self._alook_up(Digest.all_of(digests, allow_tarsum=self.rules.allow_tarsum))
+
+    @ametered_batch
+    async def _alook_up(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
+        return await self._astat_many(digests)
+
+    @ametered("set", set_outcome)
+    async def aset_descriptor(self, digest: str, descriptor: Descriptor) -> SetResult:
+        """See `BlobDescriptorService.set_descriptor`."""
+        digest = self._parse_for_write(digest)
+        media_type = require_storable(digest, descriptor, self.repository)
+        try:
+            result = await self._aset(digest, descriptor, media_type)
+        except (CacheUnavailable, asyncio.CancelledError):
+            self._log_unknown_outcome("set", digest)
+            raise
+        await self._aannounce("set", digest, result.before, result.descriptor)
+        return result
+
+    @ametered("clear", lambda _: "cleared")
+    async def aclear(self, digest: str) -> Descriptor | None:
+        """See `BlobDescriptorService.clear`."""
+        digest = self._parse_for_write(digest)
+        try:
+            before = await self._aclear(digest)
+        except (CacheUnavailable, asyncio.CancelledError):
+            self._log_unknown_outcome("clear", digest)
+            raise
+        await self._aannounce("clear", digest, before, None)
+        return before
+
+    async def _aannounce(
+        self,
+        event: Literal["set", "clear"],
+        digest: Digest,
+        before: Descriptor | None,
+        after: Descriptor | None,
+    ) -> None:
+        """Announce a change that was made, even if the caller is cancelled now."""
+        if not is_observed(event):
+            return
+        change = Change(event, self.rules.registry, self.repository, digest, before, after)
+        if has_receivers(event):
+            await asyncio.shield(sync_to_async(announce)(change, type(self)))
+        else:
+            announce(change, type(self))
+
+    # In a thread, unless a provider overrides them
+
+    async def _astat(self, digest: Digest) -> Descriptor:
+        return await asyncio.to_thread(self._stat, digest)
+
+    async def _astat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
+        return await asyncio.to_thread(self._stat_many, digests)
+
+    async def _aset(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
+        return await asyncio.to_thread(self._set, digest, descriptor, media_type)
+
+    async def _aclear(self, digest: Digest) -> Descriptor | None:
+        return await asyncio.to_thread(self._clear, digest)
+
+
+class AsyncProvider(AsyncDescriptorService, FillsMisses, PurgesMany):
+    """The same for what a provider has in addition.
+
+    A step of a purge runs in a thread as a whole: it is long, and its parts are those of `purge`.
+    """
+
+    __slots__ = ()
+
+    @ametered("fill", lambda is_new: "created" if is_new else "kept")
+    async def afill(self, digest: str, descriptor: Descriptor, seconds: int) -> bool:
+        """See `BlobDescriptorCacheProvider.fill`."""
+        digest = self._parse_for_write(digest)
+        filled, seconds = self._to_fill(digest, descriptor, seconds)
+        try:
+            is_new = await self._afill(digest, filled, seconds)
+        except (CacheUnavailable, asyncio.CancelledError):
+            self._log_unknown_outcome("set", digest)
+            raise
+        if is_new:
+            await self._aannounce("set", digest, None, filled)
+        return is_new
+
+    async def _afill(self, digest: Digest, descriptor: Descriptor, seconds: int) -> bool:
+        return await asyncio.to_thread(self._fill, digest, descriptor, seconds)
+
+    async def apurge(self, digest: str, cursor: str = "") -> PurgeResult:
+        """See `BlobDescriptorCacheProvider.purge`."""
+        return await sync_to_async(self.purge)(digest, cursor)
+
+    async def apurge_many(self, digests: Iterable[str], cursor: str = "") -> PurgeManyResult:
+        """See `BlobDescriptorCacheProvider.purge_many`."""
+        return await sync_to_async(self.purge_many)(list(digests), cursor)
