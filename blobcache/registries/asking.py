@@ -1,49 +1,138 @@
 """Ask several registries at once, so that none of them waits for another.
 
 Each registry has connections, time limits and a circuit breaker of its own. So a dead one answers
-when its own time is up, and takes nobody else's.
+when its own time is up, and takes nobody else's. One that has not answered within a limit is given
+up; its thread ends when the time limits of its server do.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
 from contextvars import copy_context
-from typing import TYPE_CHECKING, TypeVar
+from os import register_at_fork
+from threading import Event, Lock, Semaphore, Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from blobcache.exceptions import CacheUnavailable
+from django.db import connections
+from django.utils.translation import get_language, override
+
+from blobcache.exceptions import CacheUnavailable, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["MAX_AT_ONCE", "ask_each"]
+__all__ = ["LIMIT", "MAX_AT_ONCE", "MAX_GIVEN_UP", "ask_each"]
 
 _T = TypeVar("_T")
 
 MAX_AT_ONCE = 32
 """Registries that are asked at the same time, and so threads of one call."""
 
+LIMIT = 5.0
+"""Seconds after which registries that have not answered are given up."""
+
+MAX_GIVEN_UP = 4
+"""Threads of a process that may still wait for a registry that was given up. While there are so
+many, it is not asked: for a server without time limits there would be more and more of them."""
+
+_given_up: Counter[str] = Counter()
+_lock = Lock()
+
+
+def _begin_anew() -> None:
+    """Forget the threads of the parent process, which a fork does not have."""
+    global _lock  # noqa: PLW0603 - one of those threads may hold it
+    _lock = Lock()
+    _given_up.clear()
+
+
+register_at_fork(after_in_child=_begin_anew)
+
 
 def ask_each(
-    registries: Sequence[str], question: Callable[[str], _T]
+    registries: Sequence[str], question: Callable[[str], _T], *, seconds: float = LIMIT
 ) -> dict[str, _T | CacheUnavailable]:
     """Return what `question` returns for each registry, in their order, or why there is no answer.
 
-    The question is put in a thread for each registry, with the caller's context variables. It must
-    not query the database: a thread would open a connection of its own. It may take as long as the
-    slowest of them. A `CacheUnavailable` is an answer; every other exception is raised, when all
-    questions have ended.
+    The question is put in a thread for each registry, in the caller's language and with its context
+    variables. It should not query the database: a thread opens a connection of its own. Of a single
+    registry it is asked in this thread, without another limit than those of its server.
+
+    A `CacheUnavailable` is an answer; so is that a registry has not answered within `seconds`.
+    Every other exception is raised, when all questions have ended.
     """
+    if len(registries) <= 1:  # no other waits for it
+        return {registry: _answer(question, registry) for registry in registries}
+    deadline = monotonic() + seconds
+    turns = Semaphore(MAX_AT_ONCE)
+    asked = [_Asked(registry, question, turns) for registry in registries]
+    for each in asked:
+        each.start(deadline)
+    for each in asked:
+        each.wait(deadline)
+    return {each.registry: each.result() for each in asked}
 
-    def ask(registry: str) -> _T | CacheUnavailable:
+
+def _answer(question: Callable[[str], _T], registry: str) -> _T | CacheUnavailable:
+    try:
+        return question(registry)
+    except CacheUnavailable as error:
+        return error
+
+
+class _Asked(Generic[_T]):
+    """The question to one registry, in a thread of its own."""
+
+    def __init__(self, registry: str, question: Callable[[str], _T], turns: Semaphore) -> None:
+        self.registry = registry
+        self._question = question
+        self._turns = turns
+        self._answer: _T | CacheUnavailable = CacheUnavailable(
+            "The cache has not answered in time.", reason=Reason.TIMEOUT
+        )
+        self._error: BaseException | None = None
+        self._is_done = Event()
+        self._is_given_up = False
+
+    def start(self, deadline: float) -> None:
+        """Ask, unless too many threads wait for this registry already."""
+        has_turn = _given_up[self.registry] < MAX_GIVEN_UP and self._turns.acquire(
+            timeout=max(0.0, deadline - monotonic())
+        )
+        if not has_turn:
+            self._is_done.set()
+            return
+        arguments, name = (self._run, get_language()), f"blobcache-ask-{self.registry}"
+        Thread(target=copy_context().run, args=arguments, name=name, daemon=True).start()
+
+    def _run(self, language: str | None) -> None:
         try:
-            return question(registry)
-        except CacheUnavailable as error:
-            return error
+            with override(language):  # Django's is not a context variable
+                answer = _answer(self._question, self.registry)
+        except BaseException as error:  # noqa: BLE001 - raised by `result`
+            self._error = error
+        else:
+            self._answer = answer
+        finally:
+            connections.close_all()  # those of this thread
+            self._turns.release()
+            with _lock:
+                self._is_done.set()
+                if self._is_given_up:
+                    _given_up[self.registry] -= 1
 
-    if len(registries) <= 1:  # no need for a thread
-        return {registry: ask(registry) for registry in registries}
-    with ThreadPoolExecutor(
-        min(len(registries), MAX_AT_ONCE), thread_name_prefix="blobcache-registry"
-    ) as threads:
-        asked = {each: threads.submit(copy_context().run, ask, each) for each in registries}
-    return {registry: future.result() for registry, future in asked.items()}
+    def wait(self, deadline: float) -> None:
+        """Wait until the registry has answered or the time is up."""
+        if self._is_done.wait(max(0.0, deadline - monotonic())):
+            return
+        with _lock:
+            if not self._is_done.is_set():
+                self._is_given_up = True
+                _given_up[self.registry] += 1
+
+    def result(self) -> _T | CacheUnavailable:
+        """Return the answer. Raises what the question raised."""
+        if self._error is not None:
+            raise self._error
+        return self._answer

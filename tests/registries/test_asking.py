@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from contextvars import ContextVar
-from threading import Barrier, get_ident
+from threading import Barrier, Event, get_ident
 
 import pytest
+from django.utils.translation import get_language, override
 
-from blobcache.exceptions import CacheUnavailable
-from blobcache.registries.asking import ask_each
+from blobcache.exceptions import CacheUnavailable, Reason
+from blobcache.registries import asking
+from blobcache.registries.asking import MAX_AT_ONCE, MAX_GIVEN_UP, ask_each
 
 CALLER: ContextVar[str] = ContextVar("CALLER")
 
@@ -53,3 +57,72 @@ def test_the_question_has_the_context_of_the_caller() -> None:
 def test_a_single_registry_needs_no_thread() -> None:
     assert ask_each(["a"], lambda _: get_ident()) == {"a": get_ident()}
     assert ask_each([], str.upper) == {}
+
+
+def test_the_question_has_the_language_of_the_caller() -> None:
+    with override("de"):
+        answers = ask_each(["a", "b"], lambda _: get_language())
+    assert answers == {"a": "de", "b": "de"}
+
+
+def finish(name: str) -> None:
+    """Wait for the threads that ask the registry."""
+    for thread in threading.enumerate():
+        if thread.name == f"blobcache-ask-{name}":
+            thread.join()
+
+
+@pytest.fixture
+def hangs() -> Iterator[Event]:
+    """What a hanging registry waits for. No thread outlives the test."""
+    found = Event()
+    yield found
+    found.set()
+    finish("b")
+
+
+def is_given_up(answer: object) -> bool:
+    return isinstance(answer, CacheUnavailable) and answer.reason is Reason.TIMEOUT
+
+
+def test_one_that_hangs_is_given_up(hangs: Event) -> None:
+    def question(registry: str) -> str:
+        if registry == "b":
+            hangs.wait()
+        return registry
+
+    answers = ask_each(["a", "b", "c"], question, seconds=0.1)
+    assert is_given_up(answers.pop("b"))
+    assert answers == {"a": "a", "c": "c"}
+
+
+def test_one_that_hangs_does_not_collect_threads_without_end(hangs: Event) -> None:
+    asked = []
+
+    def question(registry: str) -> None:
+        asked.append(registry)
+        if registry == "b":
+            hangs.wait()
+
+    for _ in range(3 * MAX_GIVEN_UP):
+        assert is_given_up(ask_each(["a", "b"], question, seconds=0.05)["b"])
+    assert (asked.count("a"), asked.count("b")) == (3 * MAX_GIVEN_UP, MAX_GIVEN_UP)
+    hangs.set()
+    finish("b")
+    assert asking._given_up["b"] == 0
+    assert ask_each(["a", "b"], question) == {"a": None, "b": None}
+
+
+def test_no_more_are_asked_at_once_than_the_maximum() -> None:
+    lock, now, most = threading.Lock(), [], []
+
+    def question(registry: str) -> None:
+        with lock:
+            now.append(registry)
+            most.append(len(now))
+        with lock:
+            now.remove(registry)
+
+    names = [str(number) for number in range(3 * MAX_AT_ONCE)]
+    assert len(ask_each(names, question)) == len(names)
+    assert max(most) <= MAX_AT_ONCE
