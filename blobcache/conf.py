@@ -33,6 +33,7 @@ from blobcache.setting import (
 )
 
 __all__ = [
+    "ALIAS_PATTERN",
     "DEFAULTS",
     "DEFAULT_REGISTRY",
     "MAX_ALIAS",
@@ -57,7 +58,8 @@ DEFAULT_REGISTRY = "default"
 MAX_ALIAS = 64
 """The longest name of a registry, in characters."""
 
-_ALIAS = re.compile(r"[a-z0-9_-]+")
+ALIAS_PATTERN = rf"[a-z0-9_-]{{1,{MAX_ALIAS}}}"
+"""The regular expression of a registry's name."""
 
 MAX_PAGE_SIZE = 1000
 """The most rows that a client may request for one page of the API."""
@@ -77,7 +79,7 @@ def registries() -> list[str]:
 
 def is_alias(name: str) -> bool:
     """Whether a registry may have that name, which is part of addresses."""
-    return len(name) <= MAX_ALIAS and _ALIAS.fullmatch(name) is not None
+    return re.fullmatch(ALIAS_PATTERN, name) is not None
 
 
 def entries() -> dict[str, dict[str, Any]]:

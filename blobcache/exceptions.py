@@ -35,6 +35,7 @@ __all__ = [
     "OperationUnsupported",
     "PreconditionFailed",
     "Reason",
+    "RegistryUnknown",
     "RepositoryNameInvalid",
     "SizeInvalid",
 ]
@@ -54,6 +55,13 @@ class BlobCacheError(Exception):
         self.message = message
         self.detail = dict(detail or {})
         """The facts in the message, for programs: JSON values by name."""
+
+
+class RegistryUnknown(BlobCacheError):
+    """No registry of that name, or one that the user may not view: the message is the same."""
+
+    code = "REGISTRY_UNKNOWN"
+    status = 404
 
 
 class BlobUnknown(BlobCacheError):

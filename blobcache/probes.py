@@ -4,10 +4,14 @@ They are part of the API, and can also be mounted alone, without REST framework:
 
     path("health/", include("blobcache.probes"))
 
+They are about the registry ``default``, or about the one that is named where they are mounted::
+
+    path("health/prod/", include("blobcache.probes", namespace="prod"), {"registry": "prod"})
+
 They need no credentials and say nothing but yes or no, whoever asks: orchestrators have no
 accounts, and everybody can find out whether the portal answers. They accept only GET and HEAD, read
 neither the query nor a session, and are not throttled. Instead, a process asks Redis at most once a
-second, however many requests there are.
+second, however many requests there are. No address names a registry: it would show which there are.
 """
 
 from __future__ import annotations
@@ -75,7 +79,8 @@ class _Look:
 class _Readiness:
     """The latest look at one registry."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, registry: str, clock: Callable[[], float] = monotonic) -> None:
+        self._registry = registry
         self._clock = clock
         self._lock = Lock()
         self._look: _Look | None = None
@@ -89,21 +94,29 @@ class _Readiness:
             look = self._look
             age = 0.0 if look is None else self._clock() - look.began
             if look is None or age >= (LIMIT if look.is_over() else _GIVEN_UP):
-                look = self._look = _Look(DEFAULT_REGISTRY, self._clock)
+                look = self._look = _Look(self._registry, self._clock)
         return look.is_over(look.began + LIMIT - self._clock()) and look.is_ready
 
 
-_readiness = _Readiness()
+_readiness: dict[str, _Readiness] = {}
 
 
-def live(request: HttpRequest) -> HttpResponse:
+def live(request: HttpRequest, registry: str = DEFAULT_REGISTRY) -> HttpResponse:
     """Answer 200: the process serves requests. Touches neither Redis nor the database."""
+    del registry
     return _answer(request, "live", lambda: True)
 
 
-def ready(request: HttpRequest) -> HttpResponse:
-    """Answer 200 if the store of descriptors answers within `LIMIT`, else 503."""
-    return _answer(request, "ready", _readiness.is_ready)
+def ready(request: HttpRequest, registry: str = DEFAULT_REGISTRY) -> HttpResponse:
+    """Answer 200 if the store of descriptors answers within `LIMIT`, else 503.
+
+    `registry` is what the project's URLconf names, never a part of the address: for each name there
+    is something in memory.
+    """
+    readiness = _readiness.get(registry)
+    if readiness is None:
+        readiness = _readiness.setdefault(registry, _Readiness(registry))
+    return _answer(request, "ready", readiness.is_ready)
 
 
 def _answer(request: HttpRequest, name: str, holds: Callable[[], bool]) -> HttpResponse:
@@ -119,9 +132,8 @@ for _view in (live, ready):
 
 
 def _forget(*, setting: str, **_: object) -> None:
-    global _readiness  # noqa: PLW0603 - a test's settings are another portal
-    if setting in {"BLOBCACHE", "CACHES"}:
-        _readiness = _Readiness()
+    if setting in {"BLOBCACHE", "CACHES"}:  # a test's settings are another portal
+        _readiness.clear()
 
 
 setting_changed.connect(_forget)

@@ -24,6 +24,7 @@ from blobcache.exceptions import (
     MediaTypeInvalid,
     OperationUnsupported,
     PreconditionFailed,
+    RegistryUnknown,
     RepositoryNameInvalid,
     SizeInvalid,
 )
@@ -31,6 +32,7 @@ from blobcache.findings import Kind, Part
 
 TREE: list[tuple[type[BlobCacheError], type[Exception], str, int]] = [
     (BlobCacheError, Exception, "UNKNOWN", 500),
+    (RegistryUnknown, BlobCacheError, "REGISTRY_UNKNOWN", 404),
     (BlobUnknown, BlobCacheError, "BLOB_UNKNOWN", 404),
     (DescriptorCorrupt, BlobUnknown, "BLOB_UNKNOWN", 404),
     (DigestInvalid, BlobCacheError, "DIGEST_INVALID", 400),

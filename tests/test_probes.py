@@ -28,7 +28,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch, default_cache: Redis) -> Clock:
     found = Clock()
-    monkeypatch.setattr(probes, "_readiness", probes._Readiness(found))
+    readiness = probes._Readiness("default", found)
+    monkeypatch.setattr(probes, "_readiness", {"default": readiness})
     return found
 
 
@@ -90,7 +91,7 @@ def test_redis_is_asked_once_a_second_however_many_ask(
 
 def test_an_answer_counts_for_a_second(root: str, clock: Clock) -> None:
     assert get(f"{root}ready/").status_code == 200
-    probes._readiness._look.is_ready = False  # type: ignore[union-attr]
+    probes._readiness["default"]._look.is_ready = False  # type: ignore[union-attr]
     clock.now += LIMIT - 0.1
     assert get(f"{root}ready/").status_code == 503
     clock.now += 0.2

@@ -22,6 +22,7 @@ __all__ = [
     "changes",
     "clear",
     "list_",
+    "list_registries",
     "purge",
     "repair",
     "set_",
@@ -67,7 +68,7 @@ class BlobCachePermission(BasePermission):
     |---|---|
     | GET, HEAD, batch stat | `view` of the repository, or of blobs in the global scope |
     | lists of repositories | only authentication; rows are limited to what the user may view |
-    | the journal | likewise |
+    | the journal, the list of registries | likewise |
     | PUT in a repository | `view` and `change` of the repository, and `change` of blobs |
     | PUT in the global scope | `view` and `change` of blobs |
     | DELETE | `view` and `delete` of the repository, or of blobs in the global scope |
@@ -131,6 +132,11 @@ def purge(access: Access, _: str | None) -> bool:
 
 def list_(access: Access, _: str | None) -> bool:
     """List repositories; the list shows those that the user may view."""
+    return access.may_list_repositories()
+
+
+def list_registries(access: Access, _: str | None) -> bool:
+    """List registries; the list shows those that the user may view."""
     return access.may_list_repositories()
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Match = tuple[str, tuple[Any, ...], dict[str, Any]]
 
-__all__ = ["MAX_PATH", "BelowPattern", "LinearPattern", "RegistryRouter"]
+__all__ = ["MAX_PATH", "BelowPattern", "LinearPattern", "PrefixPattern", "RegistryRouter"]
 
 MAX_PATH = 1024
 """The longest path below the API's root, in characters; the longest address of a blob has 532."""
@@ -107,6 +107,26 @@ class BelowPattern(RegexPattern):
         """Return an empty rest and no variables; None if the path does not match."""
         matches = len(path) > self._longer_than and path.startswith(self._heads)
         return ("", (), {}) if matches else None
+
+
+class PrefixPattern(RegexPattern):
+    """What is below a word and one segment, such as ``registries/<registry>/``.
+
+    The rest is for the patterns below it. The segment may be any text; `alias` is the regular
+    expression for the schema and for `reverse`.
+    """
+
+    def __init__(self, word: str, variable: str, alias: str) -> None:
+        super().__init__(rf"^{word}/(?P<{variable}>{alias})/")
+        self._head = f"{word}/"
+        self._variable = variable
+
+    def match(self, path: str) -> Match | None:
+        """Return what follows the segment, and the segment; None if the path does not match."""
+        if not path.startswith(self._head):
+            return None
+        segment, _, rest = path[len(self._head) :].partition("/")
+        return (rest, (), {self._variable: segment}) if segment and rest else None
 
 
 class RegistryRouter(SimpleRouter):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, cast
 
+from django.urls import Resolver404, resolve
 from drf_spectacular.extensions import OpenApiSerializerExtension, OpenApiSerializerFieldExtension
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 
 from blobcache.api import serializers
-from blobcache.conf import RegistrySettings
+from blobcache.conf import ALIAS_PATTERN, DEFAULT_REGISTRY, RegistrySettings
 from blobcache.descriptor import MAX_MEDIA_TYPE, MAX_SIZE
 from blobcache.digest import ALGORITHMS, TARSUM_PATTERN
 from blobcache.exports import Format
@@ -40,7 +42,7 @@ _ERRORS = {
     400: "A name, digest, parameter, cursor or body is invalid.",
     401: "Authentication required.",
     403: "The user does not have the permission.",
-    404: "The blob or the path is unknown here.",
+    404: "The blob, the registry or the path is unknown here.",
     405: "The registry is read-only.",
     406: "The response is not available in an accepted media type.",
     409: "The repair is refused, because it might clear what is true.",
@@ -149,6 +151,11 @@ class _Described:
     names_digest: bool
     response: type[BaseSerializer[Any]] | None
 
+    def get_operation_id(self) -> str:
+        """Return the id of the operation; where the same is at several addresses, with a prefix."""
+        found: str = super().get_operation_id()  # type: ignore[misc] # the next class has it
+        return _prefix_at(self.path) + found
+
     def get_paginated_name(self, serializer_name: str) -> str:
         """Return the name of a page's component."""
         return f"{serializer_name}Page"
@@ -206,12 +213,35 @@ class _Described:
         return self.view.current_action or ""
 
 
-_VARIABLES = ("name", "digest")
+_REGISTRY = "registry"
+_VARIABLES = (_REGISTRY, "name", "digest")
+
+_HEAD = re.compile(r"/(?:blobs|changes|doctor|repositories|status)/")
+
+
+def _prefix_at(path: str) -> str:
+    """What the ids of operations begin with, so that those of several registries differ.
+
+    It is ``registry_`` below an address that names the registry; for one that is mounted by itself
+    it is where, such as ``prod_``; and nothing for the default registry.
+    """
+    if f"/{{{_REGISTRY}}}/" in path:
+        return "" if path.endswith(f"/{{{_REGISTRY}}}/") else f"{_REGISTRY}_"
+    try:
+        registry = resolve(path).kwargs.get(_REGISTRY, DEFAULT_REGISTRY)
+    except Resolver404:  # a schema of other addresses than those of the portal
+        return ""
+    if registry == DEFAULT_REGISTRY:
+        return ""
+    mount = _HEAD.split(path, maxsplit=1)[0]
+    return "".join(f"{word}_" for word in re.findall(r"\w+", mount))
 
 
 def _path_variable(name: str, auto_schema: AutoSchema) -> OpenApiParameter:
     if name == "digest":
         schema, text = _digest(auto_schema), "The blob's digest, as `sha256:…`."
+    elif name == _REGISTRY:
+        schema, text = {"type": "string", "pattern": f"^{ALIAS_PATTERN}$"}, "The registry's name."
     else:
         schema = {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH}
         text = "The repository's name. Its slashes are not encoded."

@@ -1,63 +1,43 @@
 """The API's addresses, with a slash at the end or without.
 
-A repository's name has slashes, and may itself end in a word that means something here. So the last
-segment decides: ``summary``, ``blobs`` or ``blobs/stat`` is an address of the name before it; else
-what follows the last ``/blobs/`` is a digest.
+Those of `blobcache.api.registry_urls` are the addresses of the registry ``default``. They are all
+below ``registries/<registry>/`` as well, for each registry; the probes, which need no credentials,
+are not: they would show which registries there are.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from django.urls import URLPattern, URLResolver, re_path
 
-from django.urls import URLPattern
+from blobcache.api.registries import RegistryListViewSet
+from blobcache.api.registry_urls import HEADS, app_name, probes, router, routes, unknown
+from blobcache.api.routers import MAX_PATH, BelowPattern, LinearPattern, PrefixPattern
+from blobcache.api.views import too_long
+from blobcache.conf import ALIAS_PATTERN
 
-from blobcache.api.changes import ChangeViewSet
-from blobcache.api.doctor import DoctorViewSet
-from blobcache.api.routers import MAX_PATH, BelowPattern, LinearPattern, RegistryRouter
-from blobcache.api.views import StatusView, UnknownView, too_long
-from blobcache.api.viewsets import BlobViewSet, RepositoryBlobViewSet, RepositoryViewSet
-from blobcache.probes import live, ready
+__all__ = ["app_name", "router", "unknown", "urlpatterns"]
 
-if TYPE_CHECKING:
-    from django.http import HttpRequest
-    from django.http.response import HttpResponseBase
+_REGISTRIES = "registries"
 
-__all__ = ["app_name", "urlpatterns"]
-
-app_name = "blobcache-api"
-
-_HEADS = ("blobs", "changes", "doctor", "live", "ready", "repositories", "status")
-"""The first words of the API's addresses; the host project may add others beside them."""
-
-router = RegistryRouter()
-router.register("blobs", BlobViewSet, "blob")
-router.register("repositories", RepositoryViewSet, "repository")
-router.register("repositories/<name>/blobs", RepositoryBlobViewSet, "repository-blob")
-router.register("changes", ChangeViewSet, "change")
-router.register("doctor", DoctorViewSet, "doctor")
-
-_unknown = UnknownView.as_view()
-
-
-def unknown(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
-    """Answer 404. Being a function, it is in neither the schema nor the browsable API's trail."""
-    return _unknown(request, **kwargs)
-
-
-unknown.csrf_exempt = True  # type: ignore[attr-defined]
-unknown.login_required = False  # type: ignore[attr-defined]
-
-urlpatterns: list[URLPattern] = [
-    URLPattern(BelowPattern(*_HEADS, longer_than=MAX_PATH), too_long),
-    *cast("list[URLPattern]", router.urls),
-    URLPattern(
-        LinearPattern("doctor", "doctor"),
-        DoctorViewSet.as_view({"get": "overview"}),
-        name="doctor",
+urlpatterns: list[URLPattern | URLResolver] = [
+    URLPattern(BelowPattern(*HEADS, _REGISTRIES, longer_than=MAX_PATH), too_long),
+    URLResolver(
+        PrefixPattern(_REGISTRIES, "registry", ALIAS_PATTERN),
+        [*routes, re_path(r"", unknown)],
+        app_name="blobcache-registry",
+        namespace="registry",
     ),
-    URLPattern(LinearPattern("status", "status"), StatusView.as_view(), name="status"),
-    # Without names: `blobcache.probes` has them, for those who mount that.
-    URLPattern(LinearPattern("live"), live),
-    URLPattern(LinearPattern("ready"), ready),
-    URLPattern(BelowPattern(*_HEADS), unknown),
+    *routes,
+    URLPattern(
+        LinearPattern(_REGISTRIES, "registries"),
+        RegistryListViewSet.as_view({"get": "list"}, basename="registries"),
+        name="registries",
+    ),
+    URLPattern(
+        LinearPattern(f"{_REGISTRIES}/<registry>", "registry", segment=True),
+        RegistryListViewSet.as_view({"get": "state"}, basename="registries", detail=True),
+        name="registry",
+    ),
+    *probes,
+    URLPattern(BelowPattern(*HEADS, _REGISTRIES), unknown),
 ]

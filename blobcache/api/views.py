@@ -11,13 +11,13 @@ from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import status
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotAuthenticated, NotFound
 from rest_framework.permissions import BasePermission
 from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
 from rest_framework.views import APIView
 
-from blobcache.access import Access
+from blobcache.access import Access, may_view_registry
 from blobcache.api import permissions
 from blobcache.api.content import (
     AsciiJSONRenderer,
@@ -41,7 +41,12 @@ from blobcache.api.serializers import StatusReport, StatusSerializer
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
 from blobcache.digest import Digest
 from blobcache.doctor.last_run import LastRun
-from blobcache.exceptions import BackendUnavailable, CacheUnavailable, CatalogUnsupported
+from blobcache.exceptions import (
+    BackendUnavailable,
+    CacheUnavailable,
+    CatalogUnsupported,
+    RegistryUnknown,
+)
 from blobcache.history import recorded
 from blobcache.models import Blob, Repository
 from blobcache.raw import excerpt, quoted
@@ -53,6 +58,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
     from rest_framework.permissions import _SupportsHasPermission
     from rest_framework.request import Request
     from rest_framework.serializers import BaseSerializer
@@ -96,7 +102,9 @@ class RegistryView(APIView):
     """
 
     registry: str = DEFAULT_REGISTRY
-    """The name of the registry; ``as_view(registry=…)`` sets it."""
+    """The name of the registry: a variable of the address, or set by ``as_view(registry=…)``.
+
+    It may be any text. Only after `check_registry` is it that of a registry."""
 
     requires: ClassVar[Mapping[str, Rule]] = {}
     """The rule of each action; see `blobcache.api.permissions`. Without one it is denied."""
@@ -120,7 +128,19 @@ class RegistryView(APIView):
     content_negotiation_class = Negotiation
     versioning_class = None
 
+    _is_registry_checked = False
+
     # The request
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer the request, for the registry that its address names."""
+        self.take_registry(kwargs)
+        return super().dispatch(request, *args, **kwargs)
+
+    def take_registry(self, variables: dict[str, Any]) -> None:
+        """Set `registry` if the address names one; remove it from the variables of the address."""
+        if "registry" in variables:
+            self.registry = variables.pop("registry")
 
     def action_at(self, method: str) -> str | None:
         """Return the action that an HTTP method stands for; None if there is none."""
@@ -200,9 +220,31 @@ class RegistryView(APIView):
     # Hooks of the framework
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Check authentication, permissions and throttles first, and then the request itself."""
+        """Check registry, authentication, permissions and throttles, then the request itself."""
+        self.check_registry(request)
         super().initial(request, *args, **kwargs)
         self.check_request(request)
+
+    @property
+    def is_registry_checked(self) -> bool:
+        """Whether the user may know that there is the registry. Everybody knows the default."""
+        return self._is_registry_checked or self.registry == DEFAULT_REGISTRY
+
+    def check_registry(self, request: Request) -> None:
+        """Raise `RegistryUnknown` unless the user may know that there is the registry.
+
+        It comes before all else, so that the responses are the same as for a name that no registry
+        has. Users who are not known are asked for credentials first, whatever the name.
+        """
+        if self.is_registry_checked:
+            return
+        user = request.user
+        if not may_view_registry(user, self.registry, self.repository):
+            if not getattr(user, "is_authenticated", False):
+                raise NotAuthenticated
+            raise RegistryUnknown("There is no such registry, or you may not view it.")
+        self._is_registry_checked = True
+        self.headers = self.default_response_headers  # they depend on the registry's settings
 
     def check_request(self, request: Request) -> None:
         """Raise an error if the request has unknown parameters or a body that is too long."""
@@ -251,6 +293,7 @@ class RegistryView(APIView):
         `has_object_permission` is asked before Redis is, with the `Repository` in the address, or
         else the `Blob`.
         """
+        self.check_registry(request)
         for permission in self.get_permissions():
             if not permission.has_permission(request, self) or not self._may_use_object(permission):
                 self.permission_denied(
@@ -264,10 +307,11 @@ class RegistryView(APIView):
         if getattr(type(permission), "has_object_permission", default) is default:
             return True
         subject: Repository | Blob
+        # The type checker knows the fields of a model, and no other arguments.
         if self.repository is not None:
-            subject = Repository(name=self.repository)
+            subject = Repository(pk=self.repository, registry=self.registry)  # type: ignore[misc]
         elif "digest" in self.kwargs:
-            subject = Blob(digest=self.kwargs["digest"])
+            subject = Blob(pk=self.kwargs["digest"], registry=self.registry)  # type: ignore[misc]
         else:
             return True
         return permission.has_object_permission(self.request, self, subject)
@@ -290,7 +334,7 @@ class RegistryView(APIView):
     def allowed_methods(self) -> list[str]:
         """The methods of the address, without those that a read-only registry refuses."""
         methods = super().allowed_methods
-        if not self.config.READ_ONLY:
+        if not (self.is_registry_checked and self.config.READ_ONLY):
             return methods
         return [method for method in methods if not self.is_write(self.action_at(method))]
 
@@ -314,13 +358,18 @@ class RegistryView(APIView):
     def handle_exception(self, exc: Exception) -> Response:
         """Return the response to an error.
 
-        It is JSON if a page could not be rendered either, and instead of an export.
+        It is JSON if a page could not be rendered either, instead of an export, and if the registry
+        is unknown, which nothing can be rendered of.
         """
         response = super().handle_exception(exc)
         is_export = isinstance(getattr(self.request, "accepted_renderer", None), ExportRenderer)
-        if is_export or (
-            response.status_code == status.HTTP_503_SERVICE_UNAVAILABLE
-            and not isinstance(exc, CacheUnavailable | BackendUnavailable)
+        if (
+            is_export
+            or isinstance(exc, RegistryUnknown)
+            or (
+                response.status_code == status.HTTP_503_SERVICE_UNAVAILABLE
+                and not isinstance(exc, CacheUnavailable | BackendUnavailable)
+            )
         ):
             renderer = AsciiJSONRenderer()
             self.request.accepted_renderer = renderer
@@ -369,7 +418,7 @@ class UnknownView(RegistryView):
 
 
 @csrf_exempt
-def too_long(request: HttpRequest) -> HttpResponse:
+def too_long(request: HttpRequest, **_: str) -> HttpResponse:
     """Refuse a path that is longer than every valid one, before other code parses it."""
     error = UriTooLong(
         f"The path has {len(request.path)} characters; at most {MAX_PATH} are allowed.",

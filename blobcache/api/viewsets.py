@@ -248,6 +248,7 @@ class DescriptorViewSet(RegistryViewSet):
         Authentication, permissions, throttles and errors are the framework's. A subclass that
         overrides what the short path skips gets the framework's way.
         """
+        self.take_registry(kwargs)
         action = self.action_map.get((request.method or "").lower())
         if (
             action != "retrieve"
@@ -662,7 +663,8 @@ class RepositoryViewSet(RegistryViewSet):
 
     def get_object(self) -> Any:
         """Return the repository in the address. Raises `RepositoryNameInvalid`."""
-        return Repository(name=self.repository_name)
+        # The type checker knows the fields of a model, and no other arguments.
+        return Repository(name=self.repository_name, registry=self.registry)  # type: ignore[misc]
 
     @described("list_repositories", "List repositories")
     def list(self, request: Request, **_: str) -> HttpResponseBase:

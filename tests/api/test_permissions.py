@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.urls import URLPattern, reverse
+from django.urls import URLPattern, URLResolver, reverse
 from redis import Redis
 from rest_framework.test import APIClient
 
@@ -38,6 +38,8 @@ TABLE = [
     Row("doctor-check", "POST", VIEW, body={}),
     Row("doctor-repair", "POST", DELETE, body={"findings": [f"husk/blob//{DIGEST}"]}),
     Row("changes", "GET", KNOWN),
+    Row("registries", "GET", KNOWN),
+    Row("registry", "GET", KNOWN),
     Row("blobs", "GET", VIEW),
     Row("blobs-stat", "POST", VIEW, body={"digests": [DIGEST]}),
     Row("blob", "GET", VIEW),
@@ -63,12 +65,20 @@ ALLOWED = [
 ]
 
 
+def named() -> list[tuple[str, URLPattern]]:
+    """The routes that have names. Those below one registry's address are the same ones again."""
+    return [
+        (each.name, each)
+        for each in urlpatterns
+        if not isinstance(each, URLResolver) and each.name is not None
+    ]
+
+
 def offers() -> dict[str, set[str]]:
     """The methods of each named route, apart from HEAD and OPTIONS."""
     return {
-        pattern.name: {method.upper() for method in actions_of(pattern)} - {"HEAD", "OPTIONS"}
-        for pattern in urlpatterns
-        if pattern.name
+        name: {method.upper() for method in actions_of(pattern)} - {"HEAD", "OPTIONS"}
+        for name, pattern in named()
     }
 
 
@@ -83,6 +93,8 @@ def actions_of(pattern: URLPattern) -> dict[str, str]:
 
 def address(route: str, name: str = "team/app", digest: str = DIGEST) -> str:
     takes = {"name": name} if route.startswith("repository-") else {}
+    if route == "registry":
+        takes["registry"] = "default"
     if route == "repository-blob" or route.startswith("blob-") or route == "blob":
         takes["digest"] = digest
     return reverse(f"blobcache-api:{route}", kwargs=takes)
@@ -110,12 +122,11 @@ def test_the_table_has_a_row_for_every_method_of_every_route() -> None:
 
 
 def test_every_action_of_every_view_has_its_rule_and_its_scope() -> None:
-    for pattern in urlpatterns:
-        if pattern.name:
-            view: Any = pattern.callback
-            actions = set(actions_of(pattern).values())
-            assert actions <= set(view.cls.requires), pattern.name
-            assert actions <= set(view.cls.throttle_scopes), pattern.name
+    for name, pattern in named():
+        view: Any = pattern.callback
+        actions = set(actions_of(pattern).values())
+        assert actions <= set(view.cls.requires), name
+        assert actions <= set(view.cls.throttle_scopes), name
 
 
 @pytest.mark.parametrize(("row", "persona"), ALLOWED)

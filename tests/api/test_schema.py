@@ -57,11 +57,12 @@ def test_names_every_operation(schema: Any) -> None:
     found = [
         operation["operationId"] for path in schema["paths"].values() for operation in path.values()
     ]
-    assert sorted(found) == sorted(OPERATIONS)
+    named = {f"registry_{each}" for each in OPERATIONS}  # the same below the address of a registry
+    assert sorted(found) == sorted(OPERATIONS | named | {"list_registries", "get_registry"})
 
 
 def test_lists_each_address_once_with_its_slash(schema: Any) -> None:
-    assert len(schema["paths"]) == 16
+    assert len(schema["paths"]) == 2 * 16 + 2
     assert all(path.endswith("/") for path in schema["paths"])
 
 
@@ -99,7 +100,7 @@ def test_declares_the_format_of_a_digest(allow_tarsum: bool, settings: LazySetti
         components[name]["properties"]["digest"]
         for name in ("BlobCacheDescriptor", "BlobCacheNewDescriptorRequest")
     ]
-    assert len(found) == 10
+    assert len(found) == 2 * 8 + 2
     for each in found:
         assert re.match(each["pattern"], SHA256)
         assert not re.match(each["pattern"], SHA256 + "a")
@@ -114,15 +115,33 @@ def test_declares_the_format_of_a_name(schema: Any) -> None:
         for parameter in operation.get("parameters", [])
         if parameter["name"] == "name"
     }
-    assert len(found) == 6
+    assert len(found) == 2 * 6
     assert {each["maxLength"] for each in found.values()} == {255}
-    assert [name for name in found if "pattern" in found[name]] == ["set_repository_blob"]
+    written = ["registry_set_repository_blob", "set_repository_blob"]
+    assert sorted(name for name in found if "pattern" in found[name]) == written
     pattern = found["set_repository_blob"]["pattern"]
     assert re.match(pattern, "team/app")
     assert not re.match(pattern, "host:5000/app")
 
 
-STATS = {"stat_blob", "stat_blobs", "stat_repository_blob", "stat_repository_blobs"}
+def test_declares_the_format_of_the_name_of_a_registry(schema: Any) -> None:
+    found = [
+        parameter["schema"]["pattern"]
+        for path in schema["paths"].values()
+        for operation in path.values()
+        for parameter in operation.get("parameters", [])
+        if parameter["name"] == "registry"
+    ]
+    assert len(found) == len(OPERATIONS) + 1
+    (pattern,) = set(found)
+    for name in ("default", "eu-1", "a_b", "a" * 64):
+        assert re.match(pattern, name)
+    for name in ("", "A", "a/b", "a.b", "a" * 65):
+        assert not re.match(pattern, name)
+
+
+_STATS = {"stat_blob", "stat_blobs", "stat_repository_blob", "stat_repository_blobs"}
+STATS = _STATS | {f"registry_{each}" for each in _STATS}
 
 
 def test_declares_where_the_answer_to_a_stat_may_come_from(schema: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin as django_admin
+from django.urls import URLPattern
 
 from blobcache.api import urls as api_urls
 from blobcache.models import Blob, JournalEntry, Repository
@@ -56,6 +57,9 @@ def _page(view: str, path: str, method: str = "GET", data: Any = None, **facts: 
 def _api() -> Iterator[Ask]:
     """The requests to the API that change nothing."""
     yield from _asks("status", "status/", is_brief=True)
+    yield from _asks("registries", "registries/")
+    yield _ask("registries", "registries/?page_size=1", accept=_HTML)
+    yield from _asks("registry", "registries/default/")
     yield from _asks("doctor", "doctor/")
     yield from _asks("changes", "changes/", is_brief=True)
     for query in ("parts=1", "page_size=1", "page_size=3&parts=1", f"digest={SHARED}", "actor=ann"):
@@ -278,7 +282,7 @@ def methods_of_all_routes() -> dict[str, set[str]]:
     """The named routes that there are, and the methods that each takes."""
     found = {}
     for pattern in api_urls.urlpatterns:
-        if pattern.name:
+        if isinstance(pattern, URLPattern) and pattern.name:
             methods = {method.upper() for method in actions_of(pattern)}
             also = {"HEAD", "OPTIONS"} if "GET" in methods else {"OPTIONS"}
             found[f"{api_urls.app_name}:{pattern.name}"] = methods | also

@@ -25,6 +25,25 @@ JOB = "00000000-0000-0000-0000-000000000000"
 API, ADMIN = "/api", "/admin"
 OURS = f"{ADMIN}/blobcache"
 
+_OF_A_REGISTRY = {
+    "status": "status/",
+    "changes": "changes/",
+    "doctor": "doctor/",
+    "doctor-check": "doctor/check/",
+    "doctor-repair": "doctor/repair/",
+    "blobs": "blobs/",
+    "blobs-stat": "blobs/stat/",
+    "blobs-purge": "blobs/purge/",
+    "blob": f"blobs/{DIGEST}/",
+    "blob-repositories": f"blobs/{DIGEST}/repositories/",
+    "blob-purge": f"blobs/{DIGEST}/purge/",
+    "repositories": "repositories/",
+    "repository-summary": "repositories/team/app/summary/",
+    "repository-blobs": "repositories/team/app/blobs/",
+    "repository-blobs-stat": "repositories/team/app/blobs/stat/",
+    "repository-blob": f"repositories/team/app/blobs/{DIGEST}/",
+}
+
 ROUTES = {
     "home": "/",
     "api": f"{API}/",
@@ -33,22 +52,13 @@ ROUTES = {
     "docs": f"{API}/docs/",
     "rest_framework:login": f"{API}/auth/login/",
     "rest_framework:logout": f"{API}/auth/logout/",
-    "blobcache-api:status": f"{API}/status/",
-    "blobcache-api:changes": f"{API}/changes/",
-    "blobcache-api:doctor": f"{API}/doctor/",
-    "blobcache-api:doctor-check": f"{API}/doctor/check/",
-    "blobcache-api:doctor-repair": f"{API}/doctor/repair/",
-    "blobcache-api:blobs": f"{API}/blobs/",
-    "blobcache-api:blobs-stat": f"{API}/blobs/stat/",
-    "blobcache-api:blobs-purge": f"{API}/blobs/purge/",
-    "blobcache-api:blob": f"{API}/blobs/{DIGEST}/",
-    "blobcache-api:blob-repositories": f"{API}/blobs/{DIGEST}/repositories/",
-    "blobcache-api:blob-purge": f"{API}/blobs/{DIGEST}/purge/",
-    "blobcache-api:repositories": f"{API}/repositories/",
-    "blobcache-api:repository-summary": f"{API}/repositories/team/app/summary/",
-    "blobcache-api:repository-blobs": f"{API}/repositories/team/app/blobs/",
-    "blobcache-api:repository-blobs-stat": f"{API}/repositories/team/app/blobs/stat/",
-    "blobcache-api:repository-blob": f"{API}/repositories/team/app/blobs/{DIGEST}/",
+    **{f"blobcache-api:{name}": f"{API}/{path}" for name, path in _OF_A_REGISTRY.items()},
+    "blobcache-api:registries": f"{API}/registries/",
+    "blobcache-api:registry": f"{API}/registries/default/",
+    **{
+        f"blobcache-api:registry:{name}": f"{API}/registries/default/{path}"
+        for name, path in _OF_A_REGISTRY.items()
+    },
     "admin:index": f"{ADMIN}/",
     "admin:login": f"{ADMIN}/login/",
     "admin:logout": f"{ADMIN}/logout/",
@@ -103,6 +113,8 @@ NO_ROUTES = {
     "no static file": "/static/admin/css/none.css",
     "nowhere": "/nowhere/",
     "nowhere in the API": f"{API}/repositories/team/app/nowhere/",
+    "nowhere below a registry": f"{API}/registries/default/nowhere/",
+    "no registry": f"{API}/registries/nowhere/blobs/{DIGEST}/",
     "nowhere in the admin": f"{ADMIN}/nowhere/",
     "without a slash": f"{API}/blobs/{DIGEST}",
     "an admin's address of old": f"{OURS}/blob/{BLOB}/",
@@ -188,7 +200,9 @@ def test_no_route_fails(portal: None, name: str, persona: str) -> None:
     # Pages of the admin ignore the header: one of each kind is enough for them. Those of
     # Django's own accounts are slow.
     requests: Requests = [(method, ACCEPTS[-1]) for method in METHODS]
-    if path.startswith(API):
+    if name.startswith("blobcache-api:registry:"):  # the views that are tested already
+        requests = [*product(METHODS, [None, "text/html"])]
+    elif path.startswith(API):
         # The header is read before the method, and its answer is rendered for each.
         whole = ["GET", "POST"]
         requests = [*product(whole, ACCEPTS), *product({*METHODS} - {*whole}, FEW)]
