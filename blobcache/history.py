@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.apps import apps
@@ -23,8 +23,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, override
 
 from blobcache.access import Access
+from blobcache.conf import registries
 from blobcache.journal.recording import journaled
 from blobcache.models import Blob, Repository
+from blobcache.object_ids import object_id, parse_object_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,26 +75,29 @@ def recorded(
 
 
 def forget_hidden() -> int:
-    """Delete the entries about repositories that their users may no longer view, or never could.
+    """Delete the entries about what their users may no longer view, or never could.
 
-    The admin's index shows users their own latest entries. Run this for entries that earlier
-    versions wrote about hidden repositories, and when users lose the right to view some. Returns
-    how many were deleted; the log ``blobcache.audit`` still has the changes. Permissions are
-    checked for the default registry only.
+    That is repositories, and blobs of registries that the user may not view. The admin's index
+    shows users their own latest entries. Run this for entries that earlier versions wrote about
+    hidden repositories, and when users lose the right to view some. Returns how many were deleted;
+    the log ``blobcache.audit`` still has the changes. Entries about a registry that the settings no
+    longer have are kept.
     """
     from django.contrib.admin.models import LogEntry  # noqa: PLC0415 - needs the app installed
 
-    about = LogEntry.objects.filter(
-        content_type__app_label=Repository._meta.app_label,  # noqa: SLF001 - Django's documented way
-        content_type__model=Repository._meta.model_name,  # noqa: SLF001 - likewise
-    )
+    of_repositories = ContentType.objects.get_for_model(Repository).pk
+    of_blobs = ContentType.objects.get_for_model(Blob).pk
+    about = LogEntry.objects.filter(content_type_id__in=(of_repositories, of_blobs))
     deleted = 0
-    for user in get_user_model()._default_manager.filter(pk__in=about.values("user")):  # noqa: SLF001 - likewise
-        access, theirs = Access(user), about.filter(user_id=user.pk)
-        names = set(theirs.values_list("object_id", flat=True))
-        for name in names:
-            if not access.may_view(name or ""):
-                deleted += theirs.filter(object_id=name).delete()[0]
+    for user in get_user_model()._default_manager.filter(pk__in=about.values("user")):  # noqa: SLF001 - Django's documented way
+        theirs = about.filter(user_id=user.pk)
+        access = cache(partial(Access, user))
+        for kind, text in set(theirs.values_list("content_type_id", "object_id")):
+            registry, key = parse_object_id(text or "")
+            if registry not in registries():
+                continue
+            if not _may_know(access(registry), key if kind == of_repositories else None):
+                deleted += theirs.filter(content_type_id=kind, object_id=text).delete()[0]
     return deleted
 
 
@@ -149,7 +154,7 @@ def _entries(
     A change whose message cannot be formatted is logged and skipped.
     """
     access = cache(lambda registry: Access(user, registry))
-    may_view = cache(lambda registry, name: access(registry).may_view(name))
+    may_view = cache(lambda registry, name: _may_know(access(registry), name))
     entries: dict[_Entry, list[Model]] = {}
     # All entries are in the site's language, whatever language the user reads.
     with override(settings.LANGUAGE_CODE):
@@ -157,8 +162,7 @@ def _entries(
             if change.is_beginning:
                 continue
             try:
-                name = change.repository
-                if name is None or may_view(change.registry, name):
+                if may_view(change.registry, change.repository):
                     entries.setdefault(_entry(change), []).append(_subject(change))
             except Exception:  # noqa: BLE001 - such as a faulty translation; the change is made
                 _log.exception(
@@ -167,10 +171,18 @@ def _entries(
     return entries
 
 
+def _may_know(access: Access, repository: str | None) -> bool:
+    """Whether the user may know of an object: of a repository, or (None) of the global scope."""
+    if repository is None:
+        return access.may_view_registry()
+    return access.may_view(repository)
+
+
 def _subject(change: Change) -> Model:
+    """The object, under the id that its pages in the admin have: it names the registry."""
     if change.repository is None:
-        return Blob(digest=change.digest or "")
-    return Repository(name=change.repository)
+        return Blob(digest=object_id(change.registry, change.digest or ""))
+    return Repository(name=object_id(change.registry, change.repository))
 
 
 def _entry(change: Change) -> _Entry:

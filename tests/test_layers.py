@@ -29,6 +29,7 @@ FLOORS = [
         "cursors",
         "exports",
         "models",
+        "object_ids",
         "registry_url",
         "reporting",
         "setting",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from blobcache.access import Access
 from blobcache.admin import member_query, repository_list
 from blobcache.admin.labels import label
 from blobcache.admin.pages import CURSOR, KEPT, NUMBER, Page
+from blobcache.admin.registries import address
 from blobcache.descriptor import OCTET_STREAM
 from blobcache.media_types import is_manifest
 from blobcache.models import Blob, Repository
@@ -36,11 +38,20 @@ REPOSITORIES_KEPT = (*repository_list.PARAMETERS, CURSOR)
 class RepositoryPageBase(Page):
     """A page of one repository."""
 
+    is_about_object = True
+
     def __init__(
-        self, admin: ModelAdmin[Model], request: HttpRequest, name: RepositoryName
+        self, admin: ModelAdmin[Model], request: HttpRequest, registry: str, name: RepositoryName
     ) -> None:
-        super().__init__(admin, request)
+        super().__init__(admin, request, registry)
         self.name = name
+
+    def url_in(self, registry: str) -> str:
+        """The repository's page in another registry; the list, if the user may not open it."""
+        site = self.admin.admin_site
+        if Access(self.request.user, registry).may_in_repository("view", self.name):
+            return address(site, registry, Repository, "change", key=self.name)
+        return address(site, registry, Repository, "changelist")
 
     @property
     def return_url(self) -> str:
@@ -62,9 +73,17 @@ class RepositoryPageBase(Page):
 class BlobPageBase(Page):
     """A page of one blob."""
 
-    def __init__(self, admin: ModelAdmin[Model], request: HttpRequest, digest: Digest) -> None:
-        super().__init__(admin, request)
+    is_about_object = True
+
+    def __init__(
+        self, admin: ModelAdmin[Model], request: HttpRequest, registry: str, digest: Digest
+    ) -> None:
+        super().__init__(admin, request, registry)
         self.subject = digest
+
+    def url_in(self, registry: str) -> str:
+        """The blob's page in another registry."""
+        return address(self.admin.admin_site, registry, Blob, "change", key=self.subject)
 
     @property
     def return_url(self) -> str:

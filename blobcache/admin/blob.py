@@ -17,7 +17,6 @@ from blobcache.admin.pages import CURSOR
 from blobcache.admin.rows import Row
 from blobcache.admin.set_descriptor import SetPage
 from blobcache.admin.truth import TRUTH, Stored, TruthPageBase
-from blobcache.cursors import seal, unseal
 from blobcache.exceptions import BlobUnknown
 from blobcache.finding_texts import NOT_CACHED, NOT_IN_CACHE
 from blobcache.findings import Kind
@@ -250,7 +249,7 @@ class PurgeBlobPage(BlobPageBase):
         if "confirmed" not in self.request.POST:
             return self.get()
         token = self.request.POST.get(CURSOR, "")
-        cursor = unseal(token, *self._cursor_scope) if token else ""
+        cursor = self.unseal(token, *self._cursor_scope) if token else ""
         is_first = not cursor and "total" not in self.request.POST
         if is_first and not self._is_as_shown():
             return self.get()
@@ -265,7 +264,7 @@ class PurgeBlobPage(BlobPageBase):
             title=_("Purge a blob everywhere"),
             digest=self.subject,
             is_under_way=True,
-            cursor=seal(result.next or "", *self._cursor_scope) if result else token,
+            cursor=self.seal(result.next or "", *self._cursor_scope) if result else token,
             total=total,
             cleared=cleared,
             is_index_done=result is not None and result.certain is Certainty.INDEXED,
@@ -289,7 +288,7 @@ class PurgeBlobPage(BlobPageBase):
 
     @property
     def _cursor_scope(self) -> tuple[str, ...]:
-        return "admin", "purge", self.subject
+        return "purge", self.subject
 
     def _is_as_shown(self) -> bool:
         """Whether about as many repositories hold the blob as the page showed.

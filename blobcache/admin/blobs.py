@@ -63,6 +63,7 @@ class BlobsPage(Page):
             is_known=page is not None,
             next=self.next_link(page.next, *listing) if page else None,
             exports=self.export_links() if rows else (),
+            everything=self.bare_link,
             purge_many_url=not self.settings.READ_ONLY
             and self.access.may_purge()
             and self.url(Blob, "purge_many"),

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from blobcache.access import Access
 from blobcache.admin.banners import Banner
 from blobcache.admin.pages import Page
+from blobcache.admin.registries import address, keep_registry
 from blobcache.conf import PortalSettings
 from blobcache.digest import Digest
 from blobcache.exceptions import DigestInvalid, RepositoryNameInvalid
@@ -97,7 +98,7 @@ class ChangesPage(Page):
     @property
     def return_url(self) -> str:
         """This page."""
-        return self.request.path
+        return self.own_address
 
     def title(self) -> str:
         """The title of the page."""
@@ -146,7 +147,7 @@ class ChangesPage(Page):
             fixed=self.fixed,
             is_narrowed=bool(values),
             shows_parts_anyway=filters.shows_parts and not filters.parts,
-            everything="?",
+            everything=self.bare_link,
             csv_url=self.link(**{FORMAT: "csv"}),
             json_url=self.link(**{FORMAT: "ndjson"}),
         )
@@ -238,10 +239,16 @@ class ChangesPage(Page):
 class HistoryPage(ChangesPage):
     """The changes in one repository, or of one blob."""
 
+    is_about_object = True
+
     def __init__(
-        self, admin: ModelAdmin[Any], request: HttpRequest, subject: RepositoryName | Digest
+        self,
+        admin: ModelAdmin[Any],
+        request: HttpRequest,
+        registry: str,
+        subject: RepositoryName | Digest,
     ) -> None:
-        super().__init__(admin, request)
+        super().__init__(admin, request, registry)
         self.subject = subject
         self.fixed = (  # type: ignore[misc] # each page has its own
             "repository" if isinstance(subject, RepositoryName) else "digest",
@@ -250,8 +257,18 @@ class HistoryPage(ChangesPage):
 
     def is_allowed(self) -> bool:
         """Whoever may view the object."""
+        return self._may_view(self.registry)
+
+    def _may_view(self, registry: str) -> bool:
         name = self.subject if isinstance(self.subject, RepositoryName) else None
-        return self.access.may_view(name)
+        return Access(self.request.user, registry).may_view(name)
+
+    def url_in(self, registry: str) -> str:
+        """The history of the same name or digest; the list, if the user may not view it there."""
+        site, model = self.admin.admin_site, self.admin.model
+        if self._may_view(registry):
+            return address(site, registry, model, "history", key=str(self.subject))
+        return address(site, registry, model, "changelist")
 
     def title(self) -> str:
         """The title of the page."""
@@ -265,6 +282,17 @@ class HistoryPage(ChangesPage):
         """The object and this page."""
         model = Repository if isinstance(self.subject, RepositoryName) else Blob
         return [(self.subject, self.url(model, "change", self.subject)), (_("History"), "")]
+
+    def django_context(self) -> dict[str, object]:
+        """What Django's own history needs to keep the registry; empty if there is no choice."""
+        if not self.registry_links:
+            return {}
+        context = self.admin.admin_site.each_context(self.request)
+        return {
+            **keep_registry(context, self.admin.opts, self.registry),
+            **self.registry_context(),
+            **self.path_context(),
+        }
 
     def render(self, **context: object) -> HttpResponse:
         """Render the page, with a link to Django's own history."""

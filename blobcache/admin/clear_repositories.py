@@ -19,7 +19,6 @@ from blobcache.admin.confirmation import has_grown, shown_number
 from blobcache.admin.jobs import StartsJobs
 from blobcache.admin.pages import CURSOR
 from blobcache.admin.shares import Freed, freed
-from blobcache.cursors import seal, unseal
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, DescriptorCorrupt
 from blobcache.history import recorded
@@ -150,7 +149,7 @@ class ClearRepositoriesPage(StartsJobs):
 
     def _clear(self, names: list[RepositoryName]) -> HttpResponse:
         token = self.request.POST.get(CURSOR, "")
-        cursor = unseal(token, "admin", "empty", names[0]) if token else ""
+        cursor = self.unseal(token, "empty", names[0]) if token else ""
         total = whole_number(self.request.POST.get("total", ""), max_digits=9) or 0
         with self.catch_redis_errors(), recorded(self.request.user, source="admin"):
             budgets = self.provider.catalog.budgets
@@ -169,7 +168,7 @@ class ClearRepositoriesPage(StartsJobs):
             is_under_way=True,
             total=total,
             names=names,
-            cursor=seal(cursor, "admin", "empty", names[0]) if cursor else "",
+            cursor=self.seal(cursor, "empty", names[0]) if cursor else "",
             kept=self.request.POST.get("kept", ""),
             return_url=self.return_url,
         )

@@ -12,14 +12,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from django.http import HttpResponseRedirect
-from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from blobcache.admin.banners import NO_BACKEND
 from blobcache.admin.jobs import StartsJobs
 from blobcache.admin.pages import CURSOR, Page
+from blobcache.admin.registries import address
 from blobcache.admin.reports import Report, groups
-from blobcache.cursors import seal, unseal
 from blobcache.digest import Digest
 from blobcache.doctor.last_run import LastRun
 from blobcache.doctor.permissions import CheckAccess
@@ -97,9 +96,8 @@ class FindingsPageBase(Page):
 
     def address(self, view: str = "consistency", **parameters: str) -> str:
         """The address of a page about the same repositories."""
-        pairs = [*(("repository", name) for name in self.names), *parameters.items()]
-        base = self.url(Repository, view)
-        return f"{base}?{urlencode(pairs)}" if pairs else base
+        query = [*(("repository", name) for name in self.names), *parameters.items()]
+        return address(self.admin.admin_site, self.registry, Repository, view, query=query)
 
     def crumbs(self) -> list[tuple[str, str]]:
         """The repository, if there is only one, and the check."""
@@ -210,7 +208,7 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
     def _report(self) -> HttpResponse:
         cursor_scope = ("consistency", *self.names)
         token = self.request.GET.get(RUN, "")
-        report = Report.parse(unseal(token, "admin", *cursor_scope)) if token else Report()
+        report = Report.parse(self.unseal(token, *cursor_scope)) if token else Report()
         findings: Sequence[Finding] = ()
         progress: Progress | None = None
         is_first = not token
@@ -223,7 +221,7 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
                 if step.next is None:
                     self._note(report, step.progress)
         is_done = report.cursor is None
-        next_step_url = self.address(**{RUN: seal(str(report), "admin", *cursor_scope)})
+        next_step_url = self.address(**{RUN: self.seal(str(report), *cursor_scope)})
         shows_all = is_done and is_first and len(findings) <= 2 * _ROWS
         return self.render(
             title=_("Doctor"),
@@ -298,6 +296,7 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
             "witness": self.witness,
             "witness_param": WITNESS,
             "check_url": self.url(Repository, "consistency"),
+            "check_path": self.url(Repository, "consistency").partition("?")[0],
             "kinds": [
                 EXPLANATIONS[kind]
                 for kind in FINDING_KINDS

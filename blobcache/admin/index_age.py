@@ -96,8 +96,8 @@ class RefreshPage(Page):
     def return_url(self) -> str:
         """The page where somebody looked again; the list of repositories by default."""
         back = self.request.POST.get(BACK, "")
-        lists = (self.url(Repository, "changelist"), self.url(Blob, "changelist"))
-        is_ours = any(own and back.startswith(own) for own in lists)
+        lists = [self.url(model, "changelist") for model in (Repository, Blob)]
+        is_ours = any(own and back.startswith(own.partition("?")[0]) for own in lists)
         return back if is_ours and _is_plain(back) else lists[0]
 
     def crumbs(self) -> list[tuple[str, str]]:

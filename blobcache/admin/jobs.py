@@ -18,6 +18,7 @@ from django.utils.timezone import now
 from django.utils.translation import gettext as _
 
 from blobcache.admin.pages import NUMBER, Page
+from blobcache.admin.registries import address, with_registry
 from blobcache.jobs import JobAccess, JobRefused, advance, cancel, start, texts
 from blobcache.models import Job, Repository
 from blobcache.reference import RepositoryName
@@ -57,7 +58,8 @@ class StartsJobs(Page):
 def job_url(page: Page, key: UUID) -> str:
     """The address of a job's page."""
     name = f"admin:{Repository._meta.app_label}_repository_job"  # noqa: SLF001 - Django's way
-    return reverse(name, args=[key], current_app=page.admin.admin_site.name)
+    url = reverse(name, args=[key], current_app=page.admin.admin_site.name)
+    return with_registry(url, page.registry)
 
 
 class JobsPage(Page):
@@ -109,6 +111,12 @@ class JobPage(Page):
     def __init__(self, admin: ModelAdmin[Model], request: HttpRequest, key: UUID) -> None:
         super().__init__(admin, request)
         self.key = key
+
+    def url_in(self, registry: str) -> str:
+        """The jobs of another registry: this one is not there. For its own, this page."""
+        if registry == self.registry:
+            return job_url(self, self.key)
+        return address(self.admin.admin_site, registry, Repository, "jobs")
 
     def is_allowed(self) -> bool:
         """Who may see the job. Raises `Http404` for everybody else, as if it did not exist."""

@@ -12,8 +12,9 @@ from django.db import transaction
 from django.http import Http404, HttpResponseRedirect
 from django.urls import path
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
 
-from blobcache.access import Access, Action
+from blobcache.access import Access, Action, may_view_registry
 from blobcache.admin.blob import BlobPage, ClearBlobPage, PurgeBlobPage, SetBlobPage
 from blobcache.admin.blobs import BlobsPage
 from blobcache.admin.changes import DJANGO, HistoryPage, respond
@@ -26,12 +27,14 @@ from blobcache.admin.overview import CardPage, LookUpPage
 from blobcache.admin.pages import Page
 from blobcache.admin.purge_many import PurgeManyPage
 from blobcache.admin.raw_keys import RawKeysPage
+from blobcache.admin.registries import REGISTRY, require_registry
 from blobcache.admin.repair import RepairPage
 from blobcache.admin.repositories import RepositoriesPage
 from blobcache.admin.repository import RepositoryPage, SetMemberPage
-from blobcache.conf import PortalSettings
+from blobcache.conf import DEFAULT_REGISTRY, PortalSettings
 from blobcache.digest import Digest
 from blobcache.exceptions import DigestInvalid, RepositoryNameInvalid
+from blobcache.object_ids import parse_object_id
 from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
@@ -93,35 +96,46 @@ class _CacheAdmin(_ModelAdmin, Generic[K]):
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Model | None:
         """The object of a name or a digest, whether it is in the cache or not."""
+        registry, key = parse_object_id(object_id)
+        if not may_view_registry(request.user, registry, key):
+            return None
         try:
-            return self.model(pk=self.parse(object_id))
+            return self.model(pk=self.parse(key), registry=registry)
         except (DigestInvalid, RepositoryNameInvalid):
             return None
 
     def parse(self, object_id: str) -> K:
-        """Parse an unquoted object id. Raises `DigestInvalid` or `RepositoryNameInvalid`."""
+        """Parse a name or a digest. Raises `DigestInvalid` or `RepositoryNameInvalid`."""
         raise NotImplementedError
 
     def history_view(  # type: ignore[override] # or a streamed response
         self, request: HttpRequest, object_id: str, extra_context: dict[str, object] | None = None
     ) -> HttpResponseBase:
         """The changes in the journal, for a valid name or digest; else Django's own page."""
-        subject = self._parse_or_404(object_id)
+        page = HistoryPage(self, request, *self._parse_or_404(request, object_id))
         if not PortalSettings().JOURNAL or DJANGO in request.GET:
-            return super().history_view(request, object_id, extra_context)
-        page = HistoryPage(self, request, subject)
+            context = {**page.django_context(), **(extra_context or {})}
+            return super().history_view(request, object_id, context)
         page.extra_context = extra_context
         return respond(page)
 
     def _page(
-        self, page: Callable[[Self, HttpRequest, K], Page], request: HttpRequest, object_id: str
+        self,
+        page: Callable[[Self, HttpRequest, str, K], Page],
+        request: HttpRequest,
+        object_id: str,
     ) -> Page:
         """Make the page of the object in the address."""
-        return page(self, request, self._parse_or_404(object_id))
+        return page(self, request, *self._parse_or_404(request, object_id))
 
-    def _parse_or_404(self, object_id: str) -> K:
+    def _parse_or_404(self, request: HttpRequest, object_id: str) -> tuple[str, K]:
+        """Return the registry and the name or digest; the registry is decided first."""
+        registry, key = parse_object_id(unquote(object_id))
+        require_registry(request.user, registry, [key])
+        if request.GET.get(REGISTRY, registry) != registry:
+            raise Http404(_("The address names two registries."))
         try:
-            return self.parse(unquote(object_id))
+            return registry, self.parse(key)
         except (DigestInvalid, RepositoryNameInvalid) as error:
             raise Http404(error.message) from error
 
@@ -163,12 +177,10 @@ class RepositoryAdmin(_CacheAdmin[RepositoryName]):
         return self._may("delete", request, obj)
 
     def _may(self, action: Action, request: HttpRequest, obj: Model | None) -> bool:
-        access = Access(request.user)
-        return (
-            access.may_in_every_repository(action)
-            if obj is None
-            else access.may_in_repository(action, str(obj.pk))
-        )
+        if obj is None:  # the permissions for all repositories are those for all registries
+            return Access(request.user).may_in_every_repository(action)
+        registry = getattr(obj, "registry", DEFAULT_REGISTRY)
+        return Access(request.user, registry).may_in_repository(action, str(obj.pk))
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, object] | None = None

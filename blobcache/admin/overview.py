@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from django.http import HttpResponseRedirect
-from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -95,11 +94,13 @@ class OverviewPage(Page):
     template = "overview.html"
 
     @classmethod
-    def of_site(cls, site: AdminSite, request: HttpRequest) -> OverviewPage | None:
+    def of_site(
+        cls, site: AdminSite, request: HttpRequest, registry: str | None = None
+    ) -> OverviewPage | None:
         """Make the page on an admin site; None if the site does not have the model."""
         if not site.is_registered(Repository):
             return None
-        page = cls(site.get_model_admin(Repository), request)
+        page = cls(site.get_model_admin(Repository), request, registry)
         return page if page.is_allowed() else None
 
     def is_allowed(self) -> bool:
@@ -121,6 +122,8 @@ class OverviewPage(Page):
             else "",
             "doctor_url": self.url(Repository, "consistency") if self.access.sees_all else "",
             "banners": self.banners,
+            **self.registry_context(),
+            "bare_link": self.bare_link.removesuffix("?"),
             "role": self.settings.ROLE,
             **parts,
         }
@@ -130,7 +133,7 @@ class OverviewPage(Page):
         site = self.admin.admin_site
         if not site.is_registered(JournalEntry):
             return {}
-        page = ChangesPage(site.get_model_admin(JournalEntry), self.request)
+        page = ChangesPage(site.get_model_admin(JournalEntry), self.request, self.registry)
         if not page.is_allowed():
             return {}
         rows = page.recent(_CHANGES)
@@ -143,11 +146,10 @@ class OverviewPage(Page):
 
     def card_addresses(self) -> dict[str, str]:
         """What the admin's first page needs for the card."""
-        site = self.admin.admin_site.name
         return {
-            "url": reverse("admin:app_list", args=[self.admin.opts.app_label], current_app=site),
+            "url": self.overview_url,
             "card_url": self.url(Repository, "card"),
-            "look_up_url": self.url(Repository, "look_up"),
+            "look_up_url": self.url(Repository, "look_up").partition("?")[0],
         }
 
     def _parts(self) -> dict[str, object]:

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import django
 from django.contrib import messages
-from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.http import HttpResponseNotAllowed, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.http import urlencode
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -27,7 +26,17 @@ from django.utils.translation import gettext as _
 from blobcache.access import Access
 from blobcache.admin.banners import NO_CATALOG, READ_ONLY, Banner, banner_for
 from blobcache.admin.exports import EXPORT, Export, formats
-from blobcache.conf import RegistrySettings
+from blobcache.admin.registries import (
+    REGISTRY,
+    RegistryLink,
+    address,
+    choices,
+    keep_registry,
+    registry_of,
+    registry_pairs,
+    with_registry,
+)
+from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
 from blobcache.cursors import seal, unseal
 from blobcache.exceptions import CacheUnavailable, CatalogUnsupported, CursorInvalid
 from blobcache.exports import Format, export_response
@@ -70,6 +79,9 @@ QUERY = "q"
 _MAX_KEPT = 1024
 """The longest query string that is repeated in every row of a table, in characters."""
 
+_OF_ONE_REGISTRY = (COUNTING, KEPT)
+"""Parameters that mean something in one registry alone."""
+
 _CRUMBS_ARE_A_LIST = django.VERSION >= (6, 1)
 
 
@@ -106,16 +118,27 @@ class Page:
     """Whether the page only serves to change something. A read-only registry refuses it."""
 
     parameters: ClassVar[Sequence[str]] = ()
-    """The query parameters of the page, without `CURSOR` and `NUMBER`; links repeat only these."""
+    """The query parameters of the page, without `CURSOR` and `NUMBER`; links repeat only these. The
+    registry is none of them: links keep it."""
+
+    is_about_object: ClassVar[bool] = False
+    """Whether the address has an object's id, which says what registry the page is about."""
 
     extra_context: Mapping[str, object] | None = None
     """What a subclass of the model's admin adds to the template's context."""
 
-    def __init__(self, admin: ModelAdmin[Model], request: HttpRequest) -> None:
+    def __init__(
+        self, admin: ModelAdmin[Model], request: HttpRequest, registry: str | None = None
+    ) -> None:
+        """Make the page for a registry that the user may view; by default the address names it.
+
+        Raises `Http404` if it names none.
+        """
         self.admin = admin
         self.request = request
-        self.access = Access(request.user)
-        self.settings = RegistrySettings()
+        self.registry = registry_of(request) if registry is None else registry
+        self.access = Access(request.user, self.registry)
+        self.settings = RegistrySettings(self.registry)
         self.banners: list[Banner] = [READ_ONLY] if self.settings.READ_ONLY else []
         self.status = HTTPStatus.OK
 
@@ -153,7 +176,7 @@ class Page:
             return self.post() if self.request.method == "POST" else self.get()
         except CursorInvalid:
             self.add_message(_("That link has expired; this is the first page."))
-            return HttpResponseRedirect(self.request.path)
+            return HttpResponseRedirect(self.own_address)
         except CatalogUnsupported:
             self.banners.append(NO_CATALOG)
             self.template = "unavailable.html"
@@ -167,7 +190,7 @@ class Page:
     @cached_property
     def provider(self) -> BrowsableProvider:
         """The registry's provider. Raises `CatalogUnsupported`."""
-        return get_browsable()
+        return get_browsable(self.registry)
 
     @property
     def limit(self) -> int:
@@ -203,11 +226,23 @@ class Page:
     def cursor(self, *listing: str) -> str:
         """The cursor of the list in the address; empty for the first page."""
         token = self.request.GET.get(CURSOR, "")
-        return unseal(token, "admin", *listing) if token else ""
+        return self.unseal(token, *listing) if token else ""
 
     def next_link(self, cursor: str | None, *listing: str) -> str | None:
         """The link to the next page of the list; None if this is the last one."""
-        return None if cursor is None else self.link(**{CURSOR: seal(cursor, "admin", *listing)})
+        return None if cursor is None else self.link(**{CURSOR: self.seal(cursor, *listing)})
+
+    def seal(self, text: str, *scope: str) -> str:
+        """Encrypt and sign a text for this scope, in this registry."""
+        return seal(text, self._realm, *scope)
+
+    def unseal(self, token: str, *scope: str) -> str:
+        """Return the sealed text. Raises `CursorInvalid` for another scope or registry."""
+        return unseal(token, self._realm, *scope)
+
+    @property
+    def _realm(self) -> str:
+        return "admin" if self.registry == DEFAULT_REGISTRY else f"admin {self.registry}"
 
     @property
     def first_page_link(self) -> str | None:
@@ -220,9 +255,26 @@ class Page:
         It repeats only `parameters`, and leaves out those with an empty value. It begins with a
         question mark, so it is never empty.
         """
-        values = {name: self.request.GET.getlist(name) for name in self.parameters}
+        values = {REGISTRY: [self.registry_param]}
+        values |= {name: self.request.GET.getlist(name) for name in self.parameters}
         values |= {name: [value] for name, value in changes.items()}
         return "?" + _query_string(values)
+
+    @property
+    def registry_param(self) -> str:
+        """The registry in the query of this page's address; empty for `default` and for objects."""
+        is_in_query = self.registry != DEFAULT_REGISTRY and not self.is_about_object
+        return self.registry if is_in_query else ""
+
+    @property
+    def bare_link(self) -> str:
+        """The link to this page without any of its `parameters`."""
+        return "?" + _query_string({REGISTRY: [self.registry_param]})
+
+    @property
+    def own_address(self) -> str:
+        """The address of this page without any of its `parameters`."""
+        return self.request.path + self.bare_link.removesuffix("?")
 
     def query_string(self, *names: str) -> str:
         """The values in the address of the parameters with these names."""
@@ -257,18 +309,36 @@ class Page:
         return self.link(p=str(part.number + offset))
 
     def url(self, model: type[Model], view: str, key: str | None = None, **query: str) -> str:
-        """The address of a model's page; empty if the admin site does not have the model."""
-        options = model._meta  # noqa: SLF001 - Django's documented way to a model's names
-        name = f"admin:{options.app_label}_{options.model_name}_{view}"
-        try:
-            address = reverse(
-                name,
-                args=[] if key is None else [quote(key)],
-                current_app=self.admin.admin_site.name,
-            )
-        except NoReverseMatch:
-            return ""
-        return f"{address}?{urlencode(query)}" if query else address
+        """The address of a model's page in this registry; empty if the site has no such model."""
+        site = self.admin.admin_site
+        return address(site, self.registry, model, view, key=key, query=query.items())
+
+    def url_in(self, registry: str) -> str:
+        """The address of this page in another registry, for the switch between them."""
+        kept = [
+            (name, value)
+            for name in self.parameters
+            if name not in _OF_ONE_REGISTRY
+            for value in self.request.GET.getlist(name)
+            if value
+        ]
+        query = urlencode([*registry_pairs(registry), *kept])
+        return f"{self.request.path}?{query}" if query else self.request.path
+
+    @cached_property
+    def registry_links(self) -> list[RegistryLink]:
+        """The registries that the user may choose; empty if there is no choice."""
+        return [
+            RegistryLink(alias, self.url_in(alias), alias == self.registry)
+            for alias in choices(self.request.user, self.registry)
+        ]
+
+    @property
+    def overview_url(self) -> str:
+        """The address of the overview."""
+        site = self.admin.admin_site.name
+        url = reverse("admin:app_list", args=[self.admin.opts.app_label], current_app=site)
+        return with_registry(url, self.registry)
 
     def url_with_filters(
         self, kept: str, names: Sequence[str], model: type[Model], key: str | None = None
@@ -332,32 +402,47 @@ class Page:
         self.add_message(text, level)
         return HttpResponseRedirect(self.return_url)
 
+    def path_context(self) -> dict[str, object]:
+        """What the template of the breadcrumbs needs."""
+        options = self.admin.opts
+        may_list = self.admin.has_view_permission(self.request)
+        lists = (
+            (options.app_config.verbose_name, self.overview_url),
+            (capfirst(options.verbose_name_plural), self.list_url),
+        )
+        return {
+            "crumbs": [
+                *((text, url if may_list else "") for text, url in lists),
+                *self.crumbs(),
+            ],
+            "crumbs_are_a_list": _CRUMBS_ARE_A_LIST,
+        }
+
+    def registry_context(self) -> dict[str, object]:
+        """What the templates of the switch between registries, and of forms, need."""
+        return {
+            "registry": self.registry,
+            "registry_links": self.registry_links,
+            "registry_param": self.registry_param,
+        }
+
     def render(self, **context: object) -> HttpResponse:
         """Render the page."""
         site, options = self.admin.admin_site, self.admin.opts
         self.request.current_app = site.name
-        app_list = reverse("admin:app_list", args=[options.app_label], current_app=site.name)
-        may_list = self.admin.has_view_permission(self.request)
         return TemplateResponse(
             self.request,
             f"admin/blobcache/{self.template}",
             {
-                **site.each_context(self.request),
+                **keep_registry(site.each_context(self.request), options, self.registry),
                 "title": capfirst(options.verbose_name_plural),
                 "subtitle": None,
                 "opts": options,
                 "banners": self.banners,
+                **self.registry_context(),
                 "read_only": self.settings.READ_ONLY,
                 "role": self.settings.ROLE,
-                "crumbs": [
-                    (options.app_config.verbose_name, app_list if may_list else ""),
-                    (
-                        capfirst(options.verbose_name_plural),
-                        self.list_url if may_list else "",
-                    ),
-                    *self.crumbs(),
-                ],
-                "crumbs_are_a_list": _CRUMBS_ARE_A_LIST,
+                **self.path_context(),
                 "query": self.query,
                 "kept_list": self.request.GET.get(KEPT, ""),
                 "first_page_link": self.first_page_link,

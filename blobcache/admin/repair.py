@@ -21,7 +21,6 @@ from blobcache.admin.consistency import FindingsPageBase
 from blobcache.admin.jobs import StartsJobs
 from blobcache.admin.pages import CURSOR
 from blobcache.admin.reports import groups
-from blobcache.cursors import seal, unseal
 from blobcache.doctor.settled import (
     ALWAYS_ALLOWED,
     RepairRefused,
@@ -208,9 +207,9 @@ class RepairPage(FindingsPageBase, StartsJobs):
         )
 
     def _walk(self, kind: Kind) -> HttpResponse:
-        cursor_scope = ("admin", "repair", kind, *self.names)
+        cursor_scope = ("repair", kind, *self.names)
         token = self.request.POST.get(CURSOR, "")
-        cursor = unseal(token, *cursor_scope) if token else ""
+        cursor = self.unseal(token, *cursor_scope) if token else ""
         done = RepairStep([], [])
         next_cursor: str | None = cursor
         failed = True
@@ -228,7 +227,7 @@ class RepairPage(FindingsPageBase, StartsJobs):
         return self._show_progress(
             tally,
             kind=kind,
-            cursor=seal(next_cursor, *cursor_scope) if next_cursor else "",
+            cursor=self.seal(next_cursor, *cursor_scope) if next_cursor else "",
             is_stuck=failed,
             wait=done.wait,
         )

@@ -19,7 +19,6 @@ from blobcache.admin.repository_list import (
     list_repositories,
 )
 from blobcache.admin.sorting import Column, ColumnHead, column_heads, orders
-from blobcache.cursors import seal, unseal
 from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.models import Repository
 from blobcache.reference import RepositoryName
@@ -108,7 +107,7 @@ class RepositoriesPage(Page):
     def _count_all(self, progress: str) -> HttpResponse | None:
         """Calculate some repositories and show the progress; None if this is not possible."""
         cursor_scope = ("count",)
-        cursor = "" if progress == "on" else unseal(progress, "admin", *cursor_scope)
+        cursor = "" if progress == "on" else self.unseal(progress, *cursor_scope)
         store = self.provider.figures
         if not store.may_keep:
             return None
@@ -121,7 +120,7 @@ class RepositoriesPage(Page):
             title=_("Calculating all sizes"),
             counted=status,
             is_counting=True,
-            refresh_url=self.link(**{COUNTING: seal(result.next, "admin", *cursor_scope)}),
+            refresh_url=self.link(**{COUNTING: self.seal(result.next, *cursor_scope)}),
             stop_url=self.link(**{COUNTING: ""}),
         )
 

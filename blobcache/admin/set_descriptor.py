@@ -14,7 +14,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from blobcache.admin.pages import Page
-from blobcache.cursors import seal, unseal
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import (
@@ -201,7 +200,7 @@ class SetPage(Page):
     def _confirmed(self, digest: Digest) -> list[int]:
         """The sizes that the form says may be overwritten."""
         try:
-            text = unseal(self.request.POST.get("confirmed", ""), *_CONFIRMED, digest)
+            text = self.unseal(self.request.POST.get("confirmed", ""), _CONFIRMED, digest)
         except CursorInvalid:
             return []
         return [int(size) for size in text.split()]
@@ -213,7 +212,7 @@ class SetPage(Page):
         return {
             "old_sizes": error.sizes if error.is_visible else [],
             "new_size": descriptor.size,
-            "confirmed": seal(" ".join(map(str, error.sizes)), *_CONFIRMED, digest),
+            "confirmed": self.seal(" ".join(map(str, error.sizes)), _CONFIRMED, digest),
             "has_changed": "confirmed" in self.request.POST,
         }
 
@@ -226,4 +225,4 @@ class SetPage(Page):
         )
 
 
-_CONFIRMED = ("admin", "confirmed sizes")
+_CONFIRMED = "confirmed sizes"
