@@ -13,7 +13,7 @@ from blobcache.reference import RepositoryName
 from blobcache.registries.compare import Comparison, Difference, DifferentBlob
 from blobcache.services import get_browsable
 from tests.doctor.damage import contents
-from tests.registries.conftest import NOWHERE, Two
+from tests.registries.worlds import NOWHERE, Two
 from tests.servers import cache_at, commands
 
 APP = RepositoryName("team/app")

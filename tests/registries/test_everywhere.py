@@ -9,7 +9,7 @@ from blobcache.digest import Digest
 from blobcache.registries.everywhere import Sighting, State, look_everywhere
 from blobcache.services import get_browsable
 from blobcache.visibility import ALL, Visible
-from tests.registries.conftest import NOWHERE, Two
+from tests.registries.worlds import NOWHERE, Two
 from tests.servers import cache_at
 
 A = Digest(f"sha256:{1:064x}")

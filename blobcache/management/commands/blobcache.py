@@ -25,6 +25,7 @@ from django.db import DatabaseError
 from blobcache.conf import DEFAULT_REGISTRY
 from blobcache.exceptions import BackendUnavailable, BlobCacheError, CacheUnavailable, Reason
 from blobcache.management.check import Check
+from blobcache.management.compare import Compare
 from blobcache.management.descriptors import Clear, Set, Stat
 from blobcache.management.facts import Status, Summary
 from blobcache.management.lists import Blobs, Holders, Repositories
@@ -53,6 +54,7 @@ SUBCOMMANDS: tuple[type[Subcommand], ...] = (
     Repositories,
     Blobs,
     Holders,
+    Compare,
     Summary,
     Raw,
     Status,
