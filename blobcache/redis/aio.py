@@ -1,11 +1,8 @@
-"""The calls of the service for coroutines: the same commands and replies, sent by `AsyncServer`.
-
-Where that cannot send them, because the client in ``CACHES`` is one of the host's own, they run in
-a thread.
-"""
+"""The calls of the service for coroutines: the same commands and replies, sent by `AsyncServer`."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from blobcache.redis import commands
@@ -19,6 +16,8 @@ if TYPE_CHECKING:
     from blobcache.descriptor import Descriptor
     from blobcache.digest import Digest
     from blobcache.redis.options import RedisOptions
+    from blobcache.services.base import SetResult
+    from blobcache.transport.both import Sends
     from blobcache.transport.packing import Reply, Template
     from blobcache.transport.server import Server
 
@@ -36,8 +35,6 @@ class AsyncRedis(AsyncDescriptorService):
 
     async def _astat(self, digest: Digest) -> Descriptor:
         server, replica = self._server.aio, self._options.read_from_replicas
-        if not (server.is_native(replica=replica) or await server.prepare(replica=replica)):
-            return await super()._astat(digest)
         answers = await server.run_template(self._stat_template, digest, replica=replica)
         descriptor = self._read(answers, digest)
         if descriptor is None:
@@ -46,8 +43,6 @@ class AsyncRedis(AsyncDescriptorService):
 
     async def _astat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
         server, replica = self._server.aio, self._options.read_from_replicas
-        if not await server.prepare(replica=replica):
-            return await super()._astat_many(digests)
         template = commands.read_template(self.repository)
         found: dict[Digest, Descriptor] = {}
         for chunk in chunks(digests, self._options.stat_chunk_size):
@@ -56,10 +51,27 @@ class AsyncRedis(AsyncDescriptorService):
             found |= self._read_all(chunk, paired(self.repository, chunk, answers))
         return found
 
-    def _read(self, answers: Sequence[Reply], digest: Digest) -> Descriptor | None:
-        raise NotImplementedError
+    async def _aset(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
+        await self._server.aio.has_slots()  # the index asks later, and must not wait then
+        return await self._set_by(self._server.aio, digest, descriptor, media_type)
 
+    async def _aclear(self, digest: Digest) -> Descriptor | None:
+        return await self._clear_by(self._server.aio, digest)
+
+    # What the service implements
+
+    @abstractmethod
+    def _read(self, answers: Sequence[Reply], digest: Digest) -> Descriptor | None: ...
+
+    @abstractmethod
     def _read_all(
         self, digests: Sequence[Digest], answers: Iterable[Sequence[Reply]]
-    ) -> dict[Digest, Descriptor]:
-        raise NotImplementedError
+    ) -> dict[Digest, Descriptor]: ...
+
+    @abstractmethod
+    async def _set_by(
+        self, server: Sends, digest: Digest, descriptor: Descriptor, media_type: str
+    ) -> SetResult: ...
+
+    @abstractmethod
+    async def _clear_by(self, server: Sends, digest: Digest) -> Descriptor | None: ...

@@ -28,8 +28,8 @@ from blobcache.transport.private import connection_params
 if TYPE_CHECKING:
     from blobcache.digest import Digest
     from blobcache.reference import RepositoryName
+    from blobcache.transport.both import Sends
     from blobcache.transport.packing import Command, Reply
-    from blobcache.transport.server import Server
 
 __all__ = ["ClusterConnectionFactory", "clear_in_order"]
 
@@ -78,8 +78,8 @@ class ClusterConnectionFactory(ConnectionFactory):
         return {**kwargs, "connection_pool_class": pool_class}
 
 
-def clear_in_order(
-    server: Server, repository: RepositoryName, digest: Digest, *, takes_blob: bool
+async def clear_in_order(
+    server: Sends, repository: RepositoryName, digest: Digest, *, takes_blob: bool
 ) -> Reply:
     """Do what `clears.CLEAR_SCOPED` does, slot after slot: four round trips, one if unknown.
 
@@ -91,11 +91,11 @@ def clear_in_order(
     members, blob = keys.members(repository), keys.blob(digest)
     override = keys.override(repository, digest)
     reads: list[Command] = [*commands.stat(repository, digest), ("EXISTS", override)]
-    member, fields, media_type, has_override = server.batch(reads)
+    member, fields, media_type, has_override = await server.batch(reads)
     if member == 0 and not has_override:
         return None
     hash_delete: list[Command] = [("HDEL", blob, *keys.FIELDS)] if takes_blob else []
     deletes: list[Command] = [("SREM", members, digest), *hash_delete, ("UNLINK", override)]
     for command in deletes if has_override else [*hash_delete, *deletes]:
-        delete_wrong_types(server, [command], server.batch([command]))
+        await delete_wrong_types(server, [command], await server.batch([command]))
     return [fields if member == 1 else None, media_type]

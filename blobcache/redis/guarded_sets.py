@@ -18,6 +18,7 @@ from blobcache.redis.fingerprints import FINGERPRINT, fingerprint_of_reply
 from blobcache.redis.wrong_types import delete_wrong_types
 from blobcache.services.base import SetResult
 from blobcache.services.rules import BaseDescriptorService
+from blobcache.transport.both import finish
 from blobcache.transport.packing import Decision, Script, Watched, is_wrong_type
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class SetsGuarded(BaseDescriptorService):
         answers = self._server.batch(sent)
         if not any(map(is_wrong_type, answers)):
             return
-        delete_wrong_types(self._server, sent, answers)
+        finish(delete_wrong_types(self._server.immediate, sent, answers))
         if any(map(is_wrong_type, self._server.batch(sent))):
             raise _kept_changing()
 

@@ -42,6 +42,7 @@ from blobcache.services.metrics import metered, purge_outcome, purged_number
 from blobcache.services.purging import purge_step
 from blobcache.services.rules import AddsMany, Rules, blob_unknown_error
 from blobcache.services.status import ServerStatus
+from blobcache.transport.both import finish
 from blobcache.transport.packing import Packed, has_error, is_wrong_type
 from blobcache.transport.server import Server
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from blobcache.services.figures import FigureStore
     from blobcache.services.records import KeyWalk, Removals
     from blobcache.services.work import Work
+    from blobcache.transport.both import Sends
     from blobcache.transport.packing import Call, Reply
 
 _SCOPES = 4096
@@ -139,6 +141,11 @@ class RedisService(AsyncRedis, SetsGuarded, AddsMany, ReadsRecords):
     # Writing
 
     def _set(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
+        return finish(self._set_by(self._server.immediate, digest, descriptor, media_type))
+
+    async def _set_by(
+        self, server: Sends, digest: Digest, descriptor: Descriptor, media_type: str
+    ) -> SetResult:
         """Read what is there, and write: one round trip. Then repair keys if needed."""
         repository, ttl, canonical = self.repository, self.rules.ttl, descriptor.digest
         templates = commands.hash_templates(repository, tuple(self._options.size_fields), ttl)
@@ -153,7 +160,7 @@ class RedisService(AsyncRedis, SetsGuarded, AddsMany, ReadsRecords):
                 hashes.append((templates.canonical, (canonical, *words)))
                 members.append((membership, (canonical,)))
             index = self.catalog.index.index_calls(repository)
-        answers = self._server.transaction(hashes, members, index)
+        answers = await server.transaction(hashes, members, index)
 
         if repository is None:
             before = self._read_before(answers[:1], digest)
@@ -164,27 +171,31 @@ class RedisService(AsyncRedis, SetsGuarded, AddsMany, ReadsRecords):
         read = {digest: answers[0]}
         if len(hashes) > 1:
             read[canonical] = answers[templates.target.count]
-        was_damaged = self._repair_and_repeat(read, answers, hashes, members, index)
+        was_damaged = await self._repair_and_repeat(server, read, answers, hashes, members, index)
         if repository is not None:
-            self.catalog.index.index_name(repository)
+            await self.catalog.index.index_name_by(server, repository)
         elif not was_damaged:
             media_type = replies.media_type(answers[0]) or media_type
         if media_type != descriptor.media_type:
             descriptor = Descriptor(canonical, descriptor.size, media_type)
         return SetResult(before is None, descriptor, before)
 
-    def _repair_and_repeat(
-        self, read: dict[Digest, Reply], answers: list[Reply], *phases: Sequence[Call]
+    async def _repair_and_repeat(
+        self,
+        server: Sends,
+        read: dict[Digest, Reply],
+        answers: list[Reply],
+        *phases: Sequence[Call],
     ) -> bool:
         """If keys of the wrong type prevented a set, delete them and repeat it; return whether."""
         if not has_error(answers) and all(map(replies.has_usable_media_type, read.values())):
             return False
         calls = [call for phase in phases for call in phase]
         sent = [command for template, values in calls for command in template.commands(*values)]
-        delete_wrong_types(self._server, sent, answers)
+        await delete_wrong_types(server, sent, answers)
         deletes = list(unreadable_media_type_deletes(read))
         first, *others = phases
-        again = self._server.transaction([(Packed(deletes), ()), *first], *others)
+        again = await server.transaction([(Packed(deletes), ()), *first], *others)
         if any(map(is_wrong_type, again)):
             raise CacheUnavailable("Another program keeps writing keys of the wrong type here.")
         return True
@@ -194,13 +205,16 @@ class RedisService(AsyncRedis, SetsGuarded, AddsMany, ReadsRecords):
         return add(self._server, self.repository, additions, index, size_fields=fields, ttl=ttl)
 
     def _clear(self, digest: Digest) -> Descriptor | None:
+        return finish(self._clear_by(self._server.immediate, digest))
+
+    async def _clear_by(self, server: Sends, digest: Digest) -> Descriptor | None:
         repository, takes_blob = self.repository, self.rules.role == "cache"
-        if repository is not None and self._server.is_cluster:
-            reply = clear_in_order(self._server, repository, digest, takes_blob=takes_blob)
+        if repository is not None and await server.has_slots():
+            reply = await clear_in_order(server, repository, digest, takes_blob=takes_blob)
         else:
             script = CLEAR_GLOBAL if repository is None else CLEAR_SCOPED
             call = commands.clear_template(repository, takes_blob=takes_blob)
-            reply = self._server.script_call(script, (call, (digest,)))
+            reply = await server.script_call(script, (call, (digest,)))
         if reply is None:
             raise blob_unknown_error(digest, repository)
         fields, *override = cast("list[Reply]", reply)
@@ -269,13 +283,17 @@ class RedisBlobDescriptorCacheProvider(AsyncProvider, ReadsRawKeys, RedisService
         )
 
     def _fill(self, digest: Digest, descriptor: Descriptor, seconds: int) -> bool:
-        return fill(
-            self._server,
-            digest,
-            descriptor,
-            size_fields=self._options.size_fields,
-            seconds=seconds,
-            allow_tarsum=self.rules.allow_tarsum,
+        return finish(self._fill_by(self._server.immediate, digest, descriptor, seconds))
+
+    async def _afill(self, digest: Digest, descriptor: Descriptor, seconds: int) -> bool:
+        return await self._fill_by(self._server.aio, digest, descriptor, seconds)
+
+    async def _fill_by(
+        self, server: Sends, digest: Digest, descriptor: Descriptor, seconds: int
+    ) -> bool:
+        fields, tarsum = self._options.size_fields, self.rules.allow_tarsum
+        return await fill(
+            server, digest, descriptor, size_fields=fields, seconds=seconds, allow_tarsum=tarsum
         )
 
     def server_status(self) -> ServerStatus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
@@ -16,6 +17,7 @@ from blobcache.exceptions import (
     OperationUnsupported,
 )
 from blobcache.reference import RepositoryName
+from blobcache.services import aio
 from blobcache.services.audit import attributed
 from blobcache.services.lookups import unavailable
 from blobcache.services.metrics import CacheMetrics
@@ -23,7 +25,7 @@ from blobcache.services.rules import blob_unknown_error
 from blobcache.services.truth import Absent, Doubt, Present, Unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from blobcache.descriptor import Descriptor
     from blobcache.services.base import BlobDescriptorCacheProvider, SetResult
@@ -121,26 +123,37 @@ class CachedBlobStatter:
 
     def find(self, digest: str) -> Found:
         """Return the blob's descriptor, and where it came from. Raises what `stat` raises."""
-        failure: BlobUnknown | CacheUnavailable
         try:
             descriptor = self._scope.stat(digest)
-        except BlobUnknown as error:
-            self.metrics.miss()
-            failure = error
-        except CacheUnavailable as error:
-            self.metrics.error()
-            _log.warning("The cache failed; asked the backend for %s.", digest, exc_info=True)
-            failure = error
+        except (BlobUnknown, CacheUnavailable) as error:
+            failure = self._note(error, digest)
         else:
             self.metrics.hit()
             return Found(descriptor, Source.HIT)
         look = self.lookups.look(digest, self.repository)
-        found = _descriptor_in(look.answer)
-        if found is not None:
-            if isinstance(failure, BlobUnknown):
-                self._fill(digest, look)
-            return Found(found, Source.BACKEND)
-        raise self._error(digest, look.answer, failure)
+        found = self._found(digest, look, failure)
+        if isinstance(failure, BlobUnknown):
+            self._fill(digest, look)
+        return found
+
+    async def astat(self, digest: str) -> Descriptor:
+        """Do what `stat` does, for a coroutine."""
+        return (await self.afind(digest)).descriptor
+
+    async def afind(self, digest: str) -> Found:
+        """Do what `find` does, for a coroutine. The backend is called in a thread."""
+        try:
+            descriptor = await aio.astat(self._scope, digest)
+        except (BlobUnknown, CacheUnavailable) as error:
+            failure = self._note(error, digest)
+        else:
+            self.metrics.hit()
+            return Found(descriptor, Source.HIT)
+        look = await self.lookups.alook(digest, self.repository)
+        found = self._found(digest, look, failure)
+        if isinstance(failure, BlobUnknown):
+            await self._afill(digest, look)
+        return found
 
     def stat_many(self, digests: Iterable[str]) -> dict[Digest, Descriptor]:
         """Return the descriptors that were found: see `find_many`. Raises `DigestInvalid`."""
@@ -161,20 +174,32 @@ class CachedBlobStatter:
             found = {}
         missing = [digest for digest in digests if digest not in found]
         looks = self.lookups.look_many(missing, self.repository)
-        from_backend, unknown, unchecked = list[Digest](), list[Digest](), list[Digest]()
-        for digest in missing:
-            look = looks.get(digest)
-            descriptor = None if look is None else _descriptor_in(look.answer)
-            if look is not None and descriptor is not None:
-                found[digest] = descriptor
-                from_backend.append(digest)
-                if not has_failed:
-                    self._fill(digest, look)
-            elif look is not None and _is_unknown(look.answer, is_asked=not has_failed):
-                unknown.append(digest)
-            else:
-                unchecked.append(digest)
-        return FoundMany(found, tuple(from_backend), tuple(unknown), tuple(unchecked))
+        result = _join(found, missing, looks, has_failed=has_failed)
+        if not has_failed:
+            for digest in result.from_backend:
+                self._fill(digest, looks[digest])
+        return result
+
+    async def astat_many(self, digests: Iterable[str]) -> dict[Digest, Descriptor]:
+        """Do what `stat_many` does, for a coroutine."""
+        return (await self.afind_many(Digest.all_of(digests, allow_tarsum=True))).descriptors
+
+    async def afind_many(self, digests: list[Digest]) -> FoundMany:
+        """Do what `find_many` does, for a coroutine. The backend is called in threads."""
+        has_failed = False
+        try:
+            found = await aio.astat_many(self._scope, digests)
+        except CacheUnavailable:
+            has_failed = True
+            _log.warning("The cache failed; asked the backend for a batch.", exc_info=True)
+            found = {}
+        missing = [digest for digest in digests if digest not in found]
+        looks = await self.lookups.alook_many(missing, self.repository)
+        result = _join(found, missing, looks, has_failed=has_failed)
+        if not has_failed:
+            for digest in result.from_backend:
+                await self._afill(digest, looks[digest])
+        return result
 
     def set_descriptor(self, digest: str, descriptor: Descriptor) -> SetResult:
         """Store a descriptor in the cache alone; see `BlobDescriptorService.set_descriptor`."""
@@ -184,8 +209,46 @@ class CachedBlobStatter:
         """Forget a descriptor in the cache alone; see `BlobDescriptorService.clear`."""
         return self._scope.clear(digest)
 
+    async def aset_descriptor(self, digest: str, descriptor: Descriptor) -> SetResult:
+        """Do what `set_descriptor` does, for a coroutine."""
+        return await aio.aset_descriptor(self._scope, digest, descriptor)
+
+    async def aclear(self, digest: str) -> Descriptor | None:
+        """Do what `clear` does, for a coroutine."""
+        return await aio.aclear(self._scope, digest)
+
+    def _note(
+        self, error: BlobUnknown | CacheUnavailable, digest: str
+    ) -> BlobUnknown | CacheUnavailable:
+        """Count a cache that does not know the blob, or failed."""
+        if isinstance(error, BlobUnknown):
+            self.metrics.miss()
+        else:
+            self.metrics.error()
+            _log.warning("The cache failed; asked the backend for %s.", digest, exc_info=error)
+        return error
+
+    def _found(self, digest: str, look: Look, failure: BlobUnknown | CacheUnavailable) -> Found:
+        """Return what the backend has. Raises what `stat` raises if it has nothing."""
+        found = _descriptor_in(look.answer)
+        if found is None:
+            raise self._error(digest, look.answer, failure)
+        return Found(found, Source.BACKEND)
+
     def _fill(self, digest: str, look: Look) -> None:
-        """Store what was found just now: not what others look up, and not what is remembered.
+        descriptor = self._to_fill(look)
+        if descriptor is not None:
+            with attributed(actor=None, source="read-through"), _logged(digest):
+                self.cache.fill(digest, descriptor, self.seconds)
+
+    async def _afill(self, digest: str, look: Look) -> None:
+        descriptor = self._to_fill(look)
+        if descriptor is not None:
+            with attributed(actor=None, source="read-through"), _logged(digest):
+                await aio.afill(self.cache, digest, descriptor, self.seconds)
+
+    def _to_fill(self, look: Look) -> Descriptor | None:
+        """Return what to store: what was found just now, not what was remembered or is another's.
 
         A look that began before a clear must not undo it much later: so none is stored that is
         older than a caller waits.
@@ -193,16 +256,10 @@ class CachedBlobStatter:
         answer = look.answer
         age = monotonic() - look.began
         if not look.is_own or not isinstance(answer, Present) or age > self.lookups.limits.patience:
-            return
+            return None
         if self.repository is not None and answer.link is None:
-            return  # The data alone was looked at, not the repository's link.
-        try:
-            with attributed(actor=None, source="read-through"):
-                self.cache.fill(digest, answer.descriptor, self.seconds)
-        except OperationUnsupported as error:
-            _log.debug("The descriptor of %s is not cached: %s", digest, error)
-        except BlobCacheError:
-            _log.warning("The descriptor of %s could not be cached.", digest, exc_info=True)
+            return None  # The data alone was looked at, not the repository's link.
+        return answer.descriptor
 
     def _error(
         self, digest: str, answer: Answer, failure: BlobUnknown | CacheUnavailable
@@ -214,6 +271,39 @@ class CachedBlobStatter:
         if isinstance(answer, Unknown) and answer.doubt is Doubt.SCOPE:
             return failure
         return unavailable(digest, self.repository)
+
+
+@contextmanager
+def _logged(digest: str) -> Iterator[None]:
+    """Log that a descriptor could not be stored, and raise nothing."""
+    try:
+        yield
+    except OperationUnsupported as error:
+        _log.debug("The descriptor of %s is not cached: %s", digest, error)
+    except BlobCacheError:
+        _log.warning("The descriptor of %s could not be cached.", digest, exc_info=True)
+
+
+def _join(
+    found: dict[Digest, Descriptor],
+    missing: list[Digest],
+    looks: dict[Digest, Look],
+    *,
+    has_failed: bool,
+) -> FoundMany:
+    """Add to what the cache has `found` what the backend said of the `missing` ones."""
+    from_backend, unknown, unchecked = list[Digest](), list[Digest](), list[Digest]()
+    for digest in missing:
+        look = looks.get(digest)
+        descriptor = None if look is None else _descriptor_in(look.answer)
+        if descriptor is not None:
+            found[digest] = descriptor
+            from_backend.append(digest)
+        elif look is not None and _is_unknown(look.answer, is_asked=not has_failed):
+            unknown.append(digest)
+        else:
+            unchecked.append(digest)
+    return FoundMany(found, tuple(from_backend), tuple(unknown), tuple(unchecked))
 
 
 def _descriptor_in(answer: Answer) -> Descriptor | None:

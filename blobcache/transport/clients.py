@@ -98,7 +98,7 @@ class ClientHandle:
         """Whether `send_packed` may be used."""
 
         self.is_cluster = isinstance(redis, RedisCluster)
-        self.is_native = private.CAN_HOLD and self.can_exchange
+        self.is_native = private.CAN_HOLD and (self.can_exchange or type(redis) is RedisCluster)
         """Whether `blobcache.transport.aio` can send its commands."""
 
         self.refusals = Refusals()
@@ -121,6 +121,11 @@ class ClientHandle:
     def pool(self) -> Any:
         """The pool of the `Redis`, for its options."""
         return self._redis.connection_pool
+
+    @property
+    def cluster(self) -> Any:
+        """The `RedisCluster`, for what it knows of slots and nodes."""
+        return self._redis
 
     @property
     def held_connection(self) -> Any:

@@ -38,27 +38,36 @@ if TYPE_CHECKING:
     from blobcache.transport.held import Connections
     from blobcache.transport.packing import Command
 
-__all__ = ["MAX_ROUNDS", "send_to_nodes"]
+__all__ = [
+    "ASKING",
+    "MAX_ROUNDS",
+    "PATIENCE",
+    "PAUSE",
+    "Pending",
+    "key_of",
+    "refresh",
+    "send_to_nodes",
+]
 
 MAX_ROUNDS = 16
 """How often a command that is redirected each time is sent, the first time included."""
 
-_PAUSE = 0.05
+PAUSE = 0.05
 """Seconds to wait for a slot whose keys are being moved to another node."""
 
-_PATIENCE = 0.5
+PATIENCE = 0.5
 """Seconds that a thread waits for another one that asks the nodes for their slots."""
 
 _MAX_SECONDS = 30.0
 """Seconds after which another thread no longer counts as asking: maybe it was interrupted."""
 
-_ASKING: Command = ("ASKING",)
+ASKING: Command = ("ASKING",)
 """Lets the next command use a slot that the node is importing."""
 
 _FAILURES = (RedisError, RedisClusterException, OSError)
 
 
-class _Pending(NamedTuple):
+class Pending(NamedTuple):
     """A command whose reply is still missing."""
 
     place: int
@@ -75,7 +84,7 @@ class _Batch:
 
     def __init__(self, node: Any) -> None:
         self.node = node
-        self.pending: list[_Pending] = []
+        self.pending: list[Pending] = []
         self.connections: Connections
         self.connection: Any = None
 
@@ -86,7 +95,7 @@ class _Batch:
     def send(self) -> None:
         commands: list[Command] = []
         for each in self.pending:
-            commands += [each.command] if each.importer is None else [_ASKING, each.command]
+            commands += [each.command] if each.importer is None else [ASKING, each.command]
         limit(self.connection, together=True)
         self.connection.send_packed_command((pack(commands),))
 
@@ -147,7 +156,7 @@ def _send_and_follow(
     """Send all commands once; send those again that were redirected."""
     replies: list[Any] = [None] * len(commands)
     pending = [
-        _Pending(place, cluster.keyslot(_key(command)), command)
+        Pending(place, cluster.keyslot(key_of(command)), command)
         for place, command in enumerate(commands)
     ]
     for _ in range(MAX_ROUNDS):
@@ -174,12 +183,12 @@ def _learn(cluster: Any, errors: Iterable[Exception]) -> None:
             private.move_slot(cluster, error)
     kinds = set(map(type, errors))
     if ClusterDownError in kinds:  # maybe only this node is down, or has left the cluster
-        _refresh(cluster)
+        refresh(cluster)
     if TryAgainError in kinds:
-        sleep(_PAUSE)
+        sleep(PAUSE)
 
 
-def _by_node(cluster: Any, pending: Sequence[_Pending], *, replica: bool) -> list[_Batch]:
+def _by_node(cluster: Any, pending: Sequence[Pending], *, replica: bool) -> list[_Batch]:
     batches: dict[str, _Batch] = {}
     for each in pending:
         node = each.importer or _node_of(cluster, each.slot, replica=replica)
@@ -189,9 +198,9 @@ def _by_node(cluster: Any, pending: Sequence[_Pending], *, replica: bool) -> lis
 
 def _exchange(
     cluster: Any, batches: Sequence[_Batch], connections_of: Callable[[Any], Connections]
-) -> list[tuple[_Pending, Any]]:
+) -> list[tuple[Pending, Any]]:
     """Send to all nodes, then receive from all: one round trip."""
-    answers: list[tuple[_Pending, Any]] = []
+    answers: list[tuple[Pending, Any]] = []
     current = None
     try:
         for current in batches:
@@ -206,7 +215,7 @@ def _exchange(
         for batch in batches:
             batch.end(is_clean=False)
         if isinstance(error, _FAILURES) and not isinstance(error, MaxConnectionsError):
-            _refresh(cluster, None if current is None else current.node.name)
+            refresh(cluster, None if current is None else current.node.name)
         raise
     answers.sort(key=lambda answer: answer[0].place)
     return answers
@@ -216,7 +225,7 @@ _KEY_PLACES: Mapping[bytes | str, int] = {"EVAL": 3, "EVALSHA": 3, "MEMORY": 2, 
 """Where the key is in a command; the second word of all others."""
 
 
-def _key(command: Command) -> bytes | str | int:
+def key_of(command: Command) -> bytes | str | int:
     """The key that determines the node: the first one; all others must be in the same slot."""
     return command[_KEY_PLACES.get(command[0], 1)]
 
@@ -225,7 +234,7 @@ def _node_of(cluster: Any, slot: int, *, replica: bool) -> Any:
     try:
         return private.node_of_slot(cluster, slot, replica=replica)
     except SlotNotCoveredError:
-        _refresh(cluster)
+        refresh(cluster)
         return private.node_of_slot(cluster, slot, replica=replica)
 
 
@@ -235,7 +244,7 @@ def _importer(cluster: Any, error: Exception) -> Any:
         return None
     node = cluster.get_node(host=error.host, port=error.port)
     if node is None:
-        _refresh(cluster)
+        refresh(cluster)
         node = cluster.get_node(host=error.host, port=error.port)
     if node is None:
         raise RedisClusterException("A node redirected a command to a node that no other knows.")
@@ -258,7 +267,7 @@ class _Refresh(NamedTuple):
 _refreshes: WeakKeyDictionary[Any, _Refresh] = WeakKeyDictionary()
 
 
-def _refresh(cluster: Any, failed: str | None = None) -> None:
+def refresh(cluster: Any, failed: str | None = None) -> None:
     """Ask the nodes which of them has which slots; ask the `failed` one last.
 
     If another thread is asking, wait a moment for it instead. redis-py itself would let one thread
@@ -266,7 +275,7 @@ def _refresh(cluster: Any, failed: str | None = None) -> None:
     """
     last = _refreshes.get(cluster)
     if last is not None and last.is_running:
-        last.done.wait(_PATIENCE)
+        last.done.wait(PATIENCE)
         return
     own = _refreshes[cluster] = _Refresh(getpid(), monotonic() + _MAX_SECONDS, Event())
     try:

@@ -304,7 +304,6 @@ def test_a_caller_whose_time_is_over_does_not_disturb_the_others(
     words = [b"%d" % number for number in range(10)]
 
     async def ask() -> tuple[list[object], int]:
-        await server.aio.prepare()
         assert await server.aio.batch([("ECHO", b"x")]) == [b"x"]
         with valkey.client() as client, between.causes(Spread(0.06, len(b"$1\r\nx\r\n"))):
             meter = Meter(client)

@@ -6,6 +6,7 @@ command has not executed it.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,6 +31,7 @@ from blobcache.transport.packing import Decision, Packed, Script, Watched
 from blobcache.transport.server import Server
 from project import embedded
 from tests.conformance import ALIAS, A, make_descriptor
+from tests.coroutines import ThroughCoroutines, event_loop
 from tests.proxy import Fault, LoseReply, Proxy, proxied
 from tests.servers import Meter, cache_at
 from tests.stores import CLUSTER
@@ -112,10 +114,13 @@ def damage(raw: Any) -> None:
 class Calls:
     """What is called on a blob, in a repository where it is set before."""
 
-    def __init__(self, name: RepositoryName) -> None:
+    def __init__(self, name: RepositoryName, runner: asyncio.Runner | None = None) -> None:
+        """With a `runner` the calls are coroutines."""
         self.name = name
         # A purge ends in one step, however busy the machine is.
-        self.provider = RedisBlobDescriptorCacheProvider(budgets=Budgets(purge=60))
+        self.provider: Any = RedisBlobDescriptorCacheProvider(budgets=Budgets(purge=60))
+        if runner is not None:
+            self.provider = ThroughCoroutines(self.provider, runner)
         self.repository = self.provider.repository_scoped(name)
 
     def set(self) -> object:
@@ -156,16 +161,27 @@ CALLS = {
 """By the name of a call: the writes that it sends by themselves or in a batch of their own."""
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    with event_loop() as runner:
+        yield runner
+
+
+@pytest.mark.parametrize(
+    ("call", "is_coroutine"),
+    [*((call, False) for call in CALLS), *((call, True) for call in list(CALLS)[:4])],
+)
 def test_a_write_whose_reply_is_lost_was_sent_once(
     store: Redis,
     proxies: Sequence[Proxy],
     count: Callable[[], Counter[str]],
     call: str,
+    is_coroutine: bool,
+    runner: asyncio.Runner,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for node in range(3):
-        calls = Calls(name_on(node))
+        calls = Calls(name_on(node), runner if is_coroutine else None)
 
         def prepare(calls: Calls = calls) -> None:
             calls.repository.set_descriptor(A, make_descriptor(A))
@@ -294,6 +310,7 @@ class Slot:
         return bytes(answer).decode()
 
 
+@pytest.mark.parametrize("is_coroutine", [False, True])
 @pytest.mark.parametrize("missing", [(), ("move_slot", "update_moved_exception")])
 def test_redirections_are_followed(
     store: Any,
@@ -302,11 +319,13 @@ def test_redirections_are_followed(
     count: Callable[[], Counter[str]],
     missing: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
+    is_coroutine: bool,
+    runner: asyncio.Runner,
 ) -> None:
     for name in missing:
         monkeypatch.delattr(NodesManager, name, raising=False)
-    provider = RedisBlobDescriptorCacheProvider()
-    repository = provider.repository_scoped("a")
+    calls = Calls(RepositoryName("a"), runner if is_coroutine else None)
+    repository = calls.repository
     usual = []
     for _ in range(2):
         count()
@@ -346,6 +365,7 @@ def test_a_slot_that_has_moved_is_followed_where_scripts_are_refused(
 NOTHING = Watched(lambda keys, _: [("WATCH", *keys)], lambda *_: Decision([], None))
 
 
+@pytest.mark.parametrize("is_coroutine", [False, True])
 @pytest.mark.parametrize("knows_what_failed", [True, False])
 @pytest.mark.parametrize("store", [{"require_full_coverage": False}], indirect=True)
 def test_a_slot_without_a_node_is_looked_for_again(
@@ -353,6 +373,8 @@ def test_a_slot_without_a_node_is_looked_for_again(
     nodes: embedded.Cluster,
     knows_what_failed: bool,
     monkeypatch: pytest.MonkeyPatch,
+    is_coroutine: bool,
+    runner: asyncio.Runner,
 ) -> None:
     if not knows_what_failed:
         initialize = NodesManager.initialize
@@ -361,7 +383,7 @@ def test_a_slot_without_a_node_is_looked_for_again(
             initialize(self)
 
         monkeypatch.setattr(NodesManager, "initialize", read_all)
-    provider = RedisBlobDescriptorCacheProvider()
+    provider = Calls(RepositoryName("a"), runner if is_coroutine else None).provider
     provider.set_descriptor(A, make_descriptor(A))
     with ExitStack() as stack:
         slot = Slot(nodes, b"blobs::" + A.encode(), stack)
@@ -375,8 +397,13 @@ def test_a_slot_without_a_node_is_looked_for_again(
         assert provider.clear(A) == make_descriptor(A)
 
 
+@pytest.mark.parametrize("is_coroutine", [False, True])
 def test_without_the_right_to_asking_the_error_is_reported(
-    store: Redis, nodes: embedded.Cluster, proxies: Sequence[Proxy]
+    store: Redis,
+    nodes: embedded.Cluster,
+    proxies: Sequence[Proxy],
+    is_coroutine: bool,
+    runner: asyncio.Runner,
 ) -> None:
     with ExitStack() as stack:
         slot = Slot(nodes, b"blobs::" + A.encode(), stack)
@@ -387,14 +414,14 @@ def test_without_the_right_to_asking_the_error_is_reported(
         url = proxies[0].url.replace("://", "://app:any@")
         stack.enter_context(cache_at(url, **CLUSTER))
         with pytest.raises(CacheUnavailable) as caught:
-            RedisBlobDescriptorCacheProvider().set_descriptor(A, make_descriptor(A))
+            Calls(RepositoryName("a"), runner if is_coroutine else None).global_set()
         assert caught.value.reason is Reason.DENIED
 
 
 def test_a_node_that_nobody_knows_is_not_asked(
     store: Any, nodes: embedded.Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "_refresh", lambda _: None)
+    monkeypatch.setattr(transport, "refresh", lambda _: None)
     with ExitStack() as stack:
         Slot(nodes, b"blobs::" + A.encode(), stack).begin()
         store.nodes_manager.nodes_cache.clear()
@@ -438,7 +465,7 @@ def test_while_a_thread_asks_for_the_topology_others_do_not_ask_too(
 
     provider = RedisBlobDescriptorCacheProvider()
     provider.set_descriptor(A, make_descriptor(A))
-    monkeypatch.setattr(transport, "_PATIENCE", 0.01)
+    monkeypatch.setattr(transport, "PATIENCE", 0.01)
     monkeypatch.setattr(NodesManager, "initialize", ask)
     with ExitStack() as stack:
         stack.callback(done.set)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from redis import Redis
@@ -34,6 +34,7 @@ from blobcache.services.rules import Rules
 from blobcache.services.truth import Absent, Damage, Doubt, LinkKind, Present, Unknown
 from project import embedded
 from tests.conformance import ALIAS, LAYER, OCTETS, A, B, make_descriptor
+from tests.coroutines import event_loop
 from tests.servers import cache_at, commands
 from tests.services.backend import StubBackend, present
 from tests.test_docs import ROOT, blocks
@@ -49,6 +50,23 @@ SILENT = [each for each in Doubt if each is not Doubt.SCOPE]
 """Doubts for which there is no answer but an error."""
 
 REPOSITORIES = [None, "team/app"]
+
+
+@pytest.fixture(autouse=True, params=["threads", "coroutines"])
+def called_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let every call of a statter be one of its coroutines, in the second round."""
+    if request.param == "threads":
+        yield
+        return
+    with event_loop() as runner:
+        for name in ("find", "find_many", "set_descriptor", "clear"):
+            coroutine = getattr(CachedBlobStatter, f"a{name}")
+
+            def call(*args: object, coroutine: Any = coroutine) -> Any:
+                return runner.run(coroutine(*args))
+
+            monkeypatch.setattr(CachedBlobStatter, name, call)
+        yield
 
 
 @pytest.fixture
@@ -135,9 +153,15 @@ class TestOverAnyCache:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         filled: list[int] = []
-        monkeypatch.setattr(
-            type(provider), "fill", lambda _, digest, descriptor, seconds: filled.append(seconds)
-        )
+
+        def fill(_: object, digest: str, descriptor: Descriptor, seconds: int) -> None:
+            filled.append(seconds)
+
+        async def afill(*args: Any) -> None:
+            fill(*args)
+
+        monkeypatch.setattr(type(provider), "fill", fill)
+        monkeypatch.setattr(type(provider), "afill", afill)
         backend.store(A, "team/app")
         lookups = Lookups(backend, limits=LONG)
         CachedBlobStatter(provider, lookups, repository, seconds=123).stat(A)
@@ -515,6 +539,15 @@ class Failing(MemoryBlobDescriptorCacheProvider):
         raise self.error
 
     def fill(self, digest: str, descriptor: Descriptor, seconds: int) -> bool:
+        raise AssertionError("a sick cache was written to")
+
+    async def astat(self, digest: str) -> Descriptor:
+        raise self.error
+
+    async def astat_many(self, digests: object) -> dict[Digest, Descriptor]:
+        raise self.error
+
+    async def afill(self, digest: str, descriptor: Descriptor, seconds: int) -> bool:
         raise AssertionError("a sick cache was written to")
 
 

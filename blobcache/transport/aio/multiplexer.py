@@ -30,12 +30,12 @@ from blobcache.transport.guarded import guard
 from blobcache.transport.sentinel import PrimaryWatch, limit_sentinels
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Hashable
 
     from blobcache.transport.packing import Reply
     from blobcache.transport.shapes import Expected
 
-__all__ = ["MAX_BYTES", "MAX_REQUESTS", "Multiplexer", "multiplexer_of"]
+__all__ = ["MAX_BYTES", "MAX_REQUESTS", "Multiplexer", "multiplexer_of", "once"]
 
 MAX_REQUESTS = 8192
 """Requests of one event loop that one server has not answered yet; other callers wait."""
@@ -234,6 +234,8 @@ class _LoopState:
     def __init__(self) -> None:
         self.version = registry.version
         self.by_pool: dict[Any, Multiplexer] = {}
+        self.running: dict[Hashable, asyncio.Future[None]] = {}
+        """What threads do for several callers."""
 
 
 _states: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState] = WeakKeyDictionary()
@@ -252,6 +254,26 @@ def multiplexer_of(pool: Any) -> Multiplexer:
             _retire_all(state)
         known = state.by_pool[pool] = Multiplexer(pool)
     return known
+
+
+def once(key: Hashable, call: Callable[[], None]) -> asyncio.Future[None]:
+    """Run the call in a thread, unless the event loop waits for one with that key already.
+
+    A caller that is cancelled must not cancel it for the others: `asyncio.wait` does not.
+    """
+    loop = asyncio.get_running_loop()
+    state = _states.get(loop) or _begin(loop)
+    running = state.running.get(key)
+    if running is None:
+        running = state.running[key] = in_thread(call)
+
+        def forget(done: asyncio.Future[None]) -> None:
+            state.running.pop(key, None)
+            if not done.cancelled():
+                done.exception()  # else asyncio would report that nobody asked for it
+
+        running.add_done_callback(forget)
+    return running
 
 
 def _begin(loop: asyncio.AbstractEventLoop) -> _LoopState:

@@ -10,23 +10,23 @@
 
 They mean the same as those of `Server`, and differ in this: nothing is sent again if its reply does
 not come, not even a read, because the event loop notices at once when a connection is closed.
+
+On a cluster there is one round trip for each node.
 """
 
 from __future__ import annotations
 
+from asyncio import to_thread
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from redis.exceptions import NoScriptError, ResponseError
 
 from blobcache.exceptions import CacheUnavailable
+from blobcache.transport.aio.cluster import send_to_nodes
 from blobcache.transport.aio.multiplexer import multiplexer_of
 from blobcache.transport.aio.threads import in_thread
-from blobcache.transport.clients import (
-    handle_for,
-    raise_all_errors,
-    raise_server_errors,
-    registry,
-)
+from blobcache.transport.clients import raise_all_errors, raise_server_errors, registry
 from blobcache.transport.packing import EXEC, MULTI, Packed, pack
 from blobcache.transport.refused import SCRIPTING
 from blobcache.transport.shapes import Repeated, expect, shape_of
@@ -46,8 +46,9 @@ __all__ = ["AsyncServer"]
 class AsyncServer:
     """The Redis behind a `Server`, for coroutines. Event loops and threads may share it.
 
-    Await `prepare` first, unless `is_native`. If that is false afterwards, the client is one whose
-    commands cannot be sent in this way: use the `Server` in a thread.
+    If the client in ``CACHES`` is one whose commands cannot be sent in this way, because it is of a
+    class of the host's own, or because parts of redis-py are missing, the methods call those of the
+    `Server` in a thread.
     """
 
     __slots__ = ("_primary", "_replica", "_server")
@@ -57,43 +58,40 @@ class AsyncServer:
         self._primary: ClientHandle | None = None
         self._replica: ClientHandle | None = None
 
-    async def prepare(self, *, replica: bool = False) -> bool:
-        """Find the client, the first time in a thread; return whether it `is_native`."""
-        handle = self._known(replica=replica)
-        if handle is None:
-            alias, hold = self._server.alias, self._server.holds
-            handle = await in_thread(lambda: handle_for(alias, write=not replica, hold=hold))
-            if replica:
-                self._replica = handle
-            else:
-                self._primary = handle
-        return handle.is_native
+    def beside(self, server: Server) -> AsyncServer:
+        """See `blobcache.transport.both.Sends`."""
+        return server.aio
 
-    def is_native(self, *, replica: bool = False) -> bool:
-        """Whether the methods here may be used now; asks nothing."""
-        handle = self._known(replica=replica)
-        return handle is not None and handle.is_native
-
-    @property
-    def is_cluster(self) -> bool:
+    async def has_slots(self) -> bool:
         """See `Server.is_cluster`."""
-        return self._client().is_cluster
+        return (await self._client()).is_cluster
 
     async def batch(self, commands: Sequence[Command], *, own: bool = False) -> list[Reply]:
         """See `Server.batch`."""
-        replies = raise_server_errors(await self._send([(Packed(commands), ())]))
+        client = await self._client()
+        if not client.is_native:
+            return await to_thread(self._server.batch, commands, own=own)
+        replies = raise_server_errors(await _send(client, [(Packed(commands), ())]))
         return raise_all_errors(replies) if own else replies
 
     async def run_template(
         self, template: Template, digest: Digest, *, replica: bool = False
     ) -> list[Reply]:
         """See `Server.run_template`."""
-        client = self._client(replica=replica)
-        multiplexer = multiplexer_of(client.pool)
+        client = self._replica if replica else self._primary
+        # As in _client(), without another coroutine.
+        if client is None or client.version != registry.version:
+            client = await self._client(replica=replica)
+        if not client.is_native:
+            return await to_thread(self._server.run_template, template, digest, replica=replica)
         try:
-            return raise_server_errors(
-                await multiplexer.exchange(template.pack(digest), template.expected)
-            )
+            if client.is_cluster:
+                sent = template.commands(digest)
+                replies = await send_to_nodes(client.cluster, sent, replica=replica)
+            else:
+                packed = template.pack(digest)
+                replies = await multiplexer_of(client.pool).exchange(packed, template.expected)
+            return raise_server_errors(replies)
         except CacheUnavailable:
             self._replica = None  # the next stat may find another one
             raise
@@ -107,22 +105,39 @@ class AsyncServer:
         replica: bool = False,
     ) -> list[Reply]:
         """See `Server.run_template_many`."""
-        client = self._client(replica=replica)
-        packed = b"".join([pack(first), *map(template.pack, digests)])
-        expected = Repeated(expect(map(shape_of, first)), template.expected, len(digests))
+        client = await self._client(replica=replica)
+        if not client.is_native:
+            call = partial(self._server.run_template_many, replica=replica)
+            return await to_thread(call, template, digests, first)
         try:
-            return raise_server_errors(await multiplexer_of(client.pool).exchange(packed, expected))
+            if client.is_cluster:
+                sent = [command for digest in digests for command in template.commands(digest)]
+                replies = await send_to_nodes(client.cluster, [*first, *sent], replica=replica)
+            else:
+                packed = b"".join([pack(first), *map(template.pack, digests)])
+                shapes = expect(map(shape_of, first))
+                expected = Repeated(shapes, template.expected, len(digests))
+                replies = await multiplexer_of(client.pool).exchange(packed, expected)
+            return raise_server_errors(replies)
         except CacheUnavailable:
             self._replica = None  # likewise
             raise
 
     async def transaction(self, *phases: Sequence[Call]) -> list[Reply]:
         """See `Server.transaction`."""
+        client = await self._client()
+        if not client.is_native:
+            return await to_thread(self._server.transaction, *phases)
+        if client.is_cluster:
+            answers: list[Reply] = []
+            for phase in phases:
+                answers += raise_server_errors(await _send(client, phase))
+            return answers
         calls = [MULTI]
         for phase in phases:
             calls += phase
         calls.append(EXEC)
-        replies = raise_server_errors(await self._send(calls))
+        replies = raise_server_errors(await _send(client, calls))
         return raise_server_errors(cast("list[Reply]", replies[-1]))
 
     async def script(
@@ -137,34 +152,38 @@ class AsyncServer:
 
         The commands that replace the script need a connection of their own from ``WATCH`` on.
         """
-        refusals = self._client().refusals
-        if refusals.has(*SCRIPTING):
-            return await in_thread(lambda: self._server.script_call(script, call))
-        (reply,) = await self._send([call])
+        client = await self._client()
+        if not client.is_native or client.refusals.has(*SCRIPTING):
+            return await to_thread(self._server.script_call, script, call)
+        (reply,) = await _send(client, [call])
         if isinstance(reply, NoScriptError):
             template, values = call
             (command,) = template.commands(*values)
-            (reply,) = await self._send([(Packed([script.call_in_full(command)]), ())])
-        if isinstance(reply, ResponseError) and refusals.note(reply) in SCRIPTING:
-            return await in_thread(lambda: self._server.script_call(script, call))
+            (reply,) = await _send(client, [(Packed([script.call_in_full(command)]), ())])
+        if isinstance(reply, ResponseError) and client.refusals.note(reply) in SCRIPTING:
+            return await to_thread(self._server.script_call, script, call)
         return raise_server_errors([reply])[0]
 
-    async def _send(self, calls: Sequence[Call]) -> list[Reply]:
-        """Send all calls together, once."""
-        packed: list[bytes] = []
-        shapes: list[Shape] = []
-        for template, values in calls:
-            packed.append(template.pack(*values))
-            shapes += template.expected.shapes
-        multiplexer = multiplexer_of(self._client().pool)
-        return await multiplexer.exchange(b"".join(packed), expect(shapes))
-
-    def _client(self, *, replica: bool = False) -> ClientHandle:
-        handle = self._known(replica=replica)
-        if handle is None:
-            raise RuntimeError("Await prepare() first.")
+    async def _client(self, *, replica: bool = False) -> ClientHandle:
+        """Return the handle of the client; find it the first time, which may ask the server."""
+        handle = self._replica if replica else self._primary
+        if handle is None or handle.version != registry.version:
+            handle = await in_thread(partial(self._server.client, write=not replica))
+            if replica:
+                self._replica = handle
+            else:
+                self._primary = handle
         return handle
 
-    def _known(self, *, replica: bool) -> ClientHandle | None:
-        handle = self._replica if replica else self._primary
-        return None if handle is None or handle.version != registry.version else handle
+
+async def _send(client: ClientHandle, calls: Sequence[Call]) -> list[Reply]:
+    """Send all calls together, once."""
+    if client.is_cluster:
+        sent = [each for template, values in calls for each in template.commands(*values)]
+        return await send_to_nodes(client.cluster, sent)
+    packed: list[bytes] = []
+    shapes: list[Shape] = []
+    for template, values in calls:
+        packed.append(template.pack(*values))
+        shapes += template.expected.shapes
+    return await multiplexer_of(client.pool).exchange(b"".join(packed), expect(shapes))
