@@ -6,7 +6,7 @@ from django.apps import AppConfig
 from django.core import checks
 from django.utils.translation import gettext_lazy as _
 
-from blobcache.checks import check_portal, check_settings
+from blobcache.checks import check_deployment, check_portal, check_settings
 
 __all__ = ["BlobCacheConfig"]
 
@@ -22,3 +22,4 @@ class BlobCacheConfig(AppConfig):
         """Register the system checks."""
         checks.register(check_settings)
         checks.register(check_portal)
+        checks.register(check_deployment, deploy=True)

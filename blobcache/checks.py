@@ -15,6 +15,7 @@ from django.core.checks import Error, Warning  # noqa: A004 - Django's own name
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS
 from django.urls import NoReverseMatch, reverse
+from django.utils.module_loading import import_string
 
 from blobcache.conf import (
     DEFAULT_REGISTRY,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from django.core.checks import CheckMessage
 
-__all__ = ["check_portal", "check_settings"]
+__all__ = ["check_deployment", "check_portal", "check_settings"]
 
 _NO_DATABASE = "django.db.backends.dummy"
 
@@ -96,7 +97,19 @@ def _check_urls(configured: Iterable[str]) -> Iterator[CheckMessage]:
 
 def check_portal(**_: object) -> list[CheckMessage]:
     """Check the settings of the portal, and what they need."""
-    return [*_check_portal(PortalSettings())]
+    found = list(_check_portal(PortalSettings()))
+    return found or list(_check_entrance("check_skipped"))
+
+
+def check_deployment(**_: object) -> list[CheckMessage]:
+    """Check the application that a server would run. For that, it is made."""
+    return list(_check_entrance("check_application"))
+
+
+def _check_entrance(check: str) -> Iterator[CheckMessage]:
+    """Run a check of the API's entrance, which is above this module."""
+    if apps.is_installed("rest_framework"):
+        yield from import_string(f"blobcache.api.entrance.checks.{check}")()
 
 
 def _check_portal(portal: PortalSettings) -> Iterator[CheckMessage]:

@@ -332,6 +332,13 @@ class PortalSettings:
         default=30,
         see="docs/operating.md#jobs",
     )
+    ENTRANCE_MIDDLEWARE_SKIPPED = Setting(
+        "Dotted paths of classes in `MIDDLEWARE` that the entrance may leave out. They do not see "
+        "the requests that it answers.",
+        texts("a tuple of dotted paths", may_be_empty=True),
+        default=(),
+        see="docs/entrance.md#middleware",
+    )
 
 
 PORTAL_SETTINGS: Mapping[str, Setting[object]] = {

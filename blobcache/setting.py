@@ -181,9 +181,15 @@ def dotted(name: str, description: str) -> Values[Mapping[str, Any]]:
     return Values(description, contains)
 
 
-def texts(description: str) -> Values[tuple[str, ...]]:
-    """Tuples or lists of texts that are not empty, with at least one."""
-    return Values(description, lambda value: _is_filled(value) and all(map(_is_text, value)))
+def texts(description: str, *, may_be_empty: bool = False) -> Values[tuple[str, ...]]:
+    """Tuples or lists of texts that are not empty, with at least one unless said otherwise."""
+
+    def contains(value: object) -> bool:
+        return (_is_filled(value) and all(map(_is_text, value))) or (
+            may_be_empty and value in ((), [])
+        )
+
+    return Values(description, contains)
 
 
 def choice(*values: _T) -> Values[_T]:

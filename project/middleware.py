@@ -23,6 +23,8 @@ class ContentSecurityPolicyMiddleware(MiddlewareMixin):
     Django has a middleware for it from 6.0 on; this one serves 5.2 too.
     """
 
+    runs_in_entrance = True
+
     def process_response(
         self, request: HttpRequest, response: HttpResponseBase
     ) -> HttpResponseBase:
@@ -38,6 +40,8 @@ class ClientAddressMiddleware(MiddlewareMixin):
     `X-Forwarded-For` the last one is used: the proxy has added it, and the client can invent
     others.
     """
+
+    runs_in_entrance = True
 
     def process_request(self, request: HttpRequest) -> None:
         """Set the address, if it is a valid one."""

@@ -33,6 +33,9 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from blobcache.api import entrance
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
-application = get_wsgi_application()
+# Programs that stat blobs get their answers ahead of Django's handler: see docs/entrance.md.
+application = entrance.wsgi(get_wsgi_application())

@@ -335,6 +335,7 @@ class TestThePortal:
         "JOURNAL": [None, 0, 1, "", "no"],
         "JOURNAL_DAYS": [None, 0, -1, 1.5, "90", True, 36_501, 10**18],
         "JOB_DAYS": [None, 0, 1.5, "30", 36_501],
+        "ENTRANCE_MIDDLEWARE_SKIPPED": [None, "", "a.b", {"a.b"}, ("",), ("a.b", None), (object,)],
     }
 
     @pytest.mark.parametrize("portal", [{}, dict(PORTAL_DEFAULTS), {"JOURNAL": False}])

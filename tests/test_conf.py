@@ -133,7 +133,12 @@ def test_a_setting_that_is_not_a_dictionary_of_dictionaries_is_refused(configure
                 read()
 
 
-PORTAL_OTHERS: dict[str, object] = {"JOURNAL": False, "JOURNAL_DAYS": 7, "JOB_DAYS": 7}
+PORTAL_OTHERS: dict[str, object] = {
+    "JOURNAL": False,
+    "JOURNAL_DAYS": 7,
+    "JOB_DAYS": 7,
+    "ENTRANCE_MIDDLEWARE_SKIPPED": ("a.B",),
+}
 
 
 class TestThePortalsSettings:

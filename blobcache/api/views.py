@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django.core.exceptions import TooManyFieldsSent
 from django.http import HttpResponse, JsonResponse
@@ -36,6 +36,7 @@ from blobcache.api.exceptions import (
     exception_handler,
 )
 from blobcache.api.routers import MAX_PATH
+from blobcache.api.savings import without_header
 from blobcache.api.schema import Parameter, described
 from blobcache.api.serializers import StatusReport, StatusSerializer
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
+    from rest_framework.authentication import BaseAuthentication
     from rest_framework.permissions import _SupportsHasPermission
     from rest_framework.request import Request
     from rest_framework.serializers import BaseSerializer
@@ -280,6 +282,14 @@ class RegistryView(APIView):
             raise BodyTooLarge(
                 f"The body has {size}; at most {maximum} are allowed.", {"maximum": maximum}
             )
+
+    def perform_authentication(self, request: Request) -> None:
+        """Find out who calls. Only what may know the caller is asked."""
+        if "HTTP_AUTHORIZATION" not in request._request.META:  # noqa: SLF001 - as the framework does
+            request.authenticators = without_header(
+                cast("Sequence[BaseAuthentication]", request.authenticators)
+            )
+        super().perform_authentication(request)
 
     def get_permissions(self) -> list[_SupportsHasPermission]:
         """Return the view's `permission_classes`, else those of ``API_PERMISSION_CLASSES``."""

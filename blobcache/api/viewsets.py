@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse, HttpResponseNotModified
+from django.http.response import ResponseHeaders
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.response import Response
@@ -39,6 +40,7 @@ from blobcache.api.pagination import (
     age_of,
 )
 from blobcache.api.parameters import choice, flag, flag_parameter
+from blobcache.api.savings import PreparedHeaders
 from blobcache.api.schema import Parameter, described
 from blobcache.api.views import LIST, STAT, WRITE, RegistryView
 from blobcache.conf import MAX_PAGE_SIZE, RegistrySettings
@@ -60,7 +62,7 @@ from blobcache.services.preview import preview_purge
 from blobcache.services.rules import read_only_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
@@ -254,8 +256,7 @@ class DescriptorViewSet(RegistryViewSet):
             action != "retrieve"
             or not wants_json(request)
             or self.settings.FORMAT_SUFFIX_KWARG in kwargs
-            or not _is_plain_stat(type(self))
-            or not _STAT_ATTRIBUTES.isdisjoint(vars(self))
+            or not is_plain_stat(type(self), vars(self))
         ):
             return super().dispatch(request, *args, **kwargs)
         self.args, self.kwargs, self.format_kwarg = args, kwargs, None
@@ -274,12 +275,29 @@ class DescriptorViewSet(RegistryViewSet):
             self.response = self.handle_exception(error)
             return self.finalize_response(asked, self.response, *args, **kwargs)
         tag = etag(found)
-        headers = self.default_response_headers | self._stat_headers(found)
-        headers["ETag"] = tag
+        response: HttpResponse
         if "HTTP_IF_NONE_MATCH" in request.META and is_not_modified(request, tag):
-            return HttpResponseNotModified(headers=headers)
-        headers["Content-Type"] = "application/json"
-        return HttpResponse(serializers.descriptor_json(found), headers=headers)
+            response = HttpResponseNotModified()
+            headers = self._constant_headers({})
+        else:
+            response = HttpResponse(serializers.descriptor_json(found), "application/json")
+            headers = self._constant_headers({"Content-Type": "application/json"})
+        for name, value in self._stat_headers(found).items():
+            headers[name] = value
+        headers["ETag"] = tag
+        response.headers = headers
+        return response
+
+    def _constant_headers(self, more: Mapping[str, str]) -> PreparedHeaders:
+        """The headers that every stat of this address has, ready to be added to."""
+        if not _has_plain_headers(type(self)) or "throttle_scopes" in vars(self):
+            return PreparedHeaders(ResponseHeaders({**self.default_response_headers, **more}))
+        key = type(self), tuple(self.action_map), self.config.READ_ONLY, *more
+        found = _CONSTANT_HEADERS.get(key)
+        if found is None:
+            found = ResponseHeaders({**self.default_response_headers, **more})
+            _CONSTANT_HEADERS[key] = found
+        return PreparedHeaders(found)
 
     def get_object(self) -> Any:
         """Return the blob's descriptor. Raises `BlobUnknown`."""
@@ -777,6 +795,11 @@ class RepositoryBlobViewSet(DescriptorViewSet):
 
 _STATS = {BlobViewSet.retrieve, RepositoryBlobViewSet.retrieve}
 
+_BATCHES = {BlobViewSet.stat, RepositoryBlobViewSet.stat}
+
+_CONSTANT_HEADERS: dict[tuple[object, ...], ResponseHeaders] = {}
+"""The headers of all stats, by what they depend on; see `DescriptorViewSet._constant_headers`."""
+
 _STAT_TABLES = frozenset({"serializer_classes", "response_serializer_classes"})
 
 _STAT_HOOKS = frozenset(
@@ -809,12 +832,38 @@ _STAT_ATTRIBUTES = _STAT_HOOKS | _STAT_TABLES
 """Of these, none may be set by `as_view` either."""
 
 
+def is_plain_stat(viewset: type[DescriptorViewSet], attributes: Iterable[str]) -> bool:
+    """Whether `retrieve` does what the short path does.
+
+    `attributes` are the names of what an object of the class has of its own.
+    """
+    return _is_plain_stat(viewset) and _STAT_ATTRIBUTES.isdisjoint(attributes)
+
+
+def is_plain_batch(viewset: type[DescriptorViewSet], attributes: Iterable[str]) -> bool:
+    """Whether `stat` does what it does here, with JSON in and JSON out."""
+    return _is_plain_batch(viewset) and _STAT_HOOKS.isdisjoint(attributes)
+
+
 @cache
 def _is_plain_stat(viewset: type[DescriptorViewSet]) -> bool:
-    """Whether the viewset's `retrieve` does what the short path does."""
     if viewset.retrieve not in _STATS:  # type: ignore[attr-defined]
         return False
     kinds = [kind for table in _STAT_TABLES if (kind := getattr(viewset, table).get("retrieve"))]
-    return kinds == [serializers.DescriptorSerializer] and all(
-        getattr(viewset, hook) is getattr(DescriptorViewSet, hook) for hook in _STAT_HOOKS
-    )
+    return kinds == [serializers.DescriptorSerializer] and _has_plain_hooks(viewset)
+
+
+@cache
+def _is_plain_batch(viewset: type[DescriptorViewSet]) -> bool:
+    return viewset.stat in _BATCHES and _has_plain_hooks(viewset)  # type: ignore[attr-defined]
+
+
+@cache
+def _has_plain_headers(viewset: type[DescriptorViewSet]) -> bool:
+    """Whether the headers of a stat depend on nothing but what `_CONSTANT_HEADERS` knows."""
+    names = ("action_at", "allowed_methods", "default_response_headers", "is_write")
+    return all(getattr(viewset, name) is getattr(DescriptorViewSet, name) for name in names)
+
+
+def _has_plain_hooks(viewset: type[DescriptorViewSet]) -> bool:
+    return all(getattr(viewset, hook) is getattr(DescriptorViewSet, hook) for hook in _STAT_HOOKS)

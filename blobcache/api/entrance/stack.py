@@ -1,0 +1,312 @@
+"""The host's middleware, as far as the entrance takes its duties over.
+
+The entrance does not run Django's chain of middleware. For each class of ``MIDDLEWARE`` it knows
+what that does to a stat, and does the same, or lets Django answer where it would do anything else.
+If there is a class that it does not know, such as a list of allowed addresses or a maintenance
+mode, nobody but Django answers; a system check says so. A host can change that in two ways:
+
+- ``BLOBCACHE_PORTAL["ENTRANCE_MIDDLEWARE_SKIPPED"]`` names classes that may be left out;
+- a class of the host's own that has nothing but `process_request` and `process_response`, and asks
+  no database in them, may have the attribute ``runs_in_entrance = True``. Then they are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.conf.urls.i18n import is_language_prefix_patterns_used
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import MiddlewareNotUsed
+from django.http import HttpRequest, HttpResponse
+from django.utils import translation
+from django.utils.cache import patch_vary_headers
+from django.utils.deprecation import MiddlewareMixin
+from django.utils.functional import cached_property
+from django.utils.module_loading import import_string
+
+from blobcache.conf import PortalSettings
+
+if TYPE_CHECKING:
+    from django.http.response import HttpResponseBase
+
+__all__ = ["Stack"]
+
+Before: TypeAlias = Callable[[Any], object]
+"""Called with the request, before the view. If it returns anything but None, Django answers."""
+
+After: TypeAlias = "Callable[[Any, HttpResponseBase], HttpResponseBase]"
+"""Called with the request and the response of the view, and returns the response to send."""
+
+_REQUEST_HOOK, _RESPONSE_HOOK = "process_request", "process_response"
+
+_OTHER_HOOKS = ("process_view", "process_exception", "process_template_response")
+
+
+class Part(NamedTuple):
+    """What the entrance does in place of one middleware."""
+
+    before: Before | None = None
+    after: After | None = None
+    attributes: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    """What the class of the requests gets: attributes that are made when they are first read."""
+
+
+class Stack:
+    """What the entrance does in place of the classes in ``MIDDLEWARE``."""
+
+    def __init__(self) -> None:
+        self.unknown: list[str] = []
+        """Paths of the classes because of which Django must answer everything."""
+
+        self.names: set[str] = set()
+        """The names of the classes whose duties are done."""
+
+        self._parts: list[Part] = []
+        skipped = PortalSettings().ENTRANCE_MIDDLEWARE_SKIPPED
+        for path in settings.MIDDLEWARE:
+            if path not in skipped:
+                self._add(path)
+
+    def _add(self, path: str) -> None:
+        kind = import_string(path)
+        name = f"{kind.__module__}.{getattr(kind, '__qualname__', '')}"
+        make = _KNOWN.get(name) or (_hooks if _has_only_hooks(kind) else None)
+        if make is None:
+            self.unknown.append(path)
+            return
+        try:
+            part = make(kind)
+        except MiddlewareNotUsed:
+            return
+        if part is None:
+            self.unknown.append(path)
+            return
+        self.names.add(name)
+        self._parts.append(part)
+
+    @property
+    def befores(self) -> list[Before]:
+        """What to do before the view, in this order."""
+        return [each.before for each in self._parts if each.before is not None]
+
+    @property
+    def afters(self) -> list[After]:
+        """What to do after the view, in this order."""
+        return [each.after for each in reversed(self._parts) if each.after is not None]
+
+    def request_class(self, base: type[HttpRequest]) -> type[HttpRequest]:
+        """Return the class of requests that has what the middleware would set."""
+        attributes: dict[str, Any] = {}
+        for part in self._parts:
+            attributes |= part.attributes
+        made = type(f"Entrance{base.__name__}", (base,), attributes)
+        for name, each in attributes.items():
+            if isinstance(each, cached_property):
+                each.__set_name__(made, name)
+        return made
+
+
+def _has_only_hooks(kind: Any) -> bool:
+    """Whether a middleware says that its hooks may run here, and has no others."""
+    return (
+        isinstance(kind, type)
+        and "runs_in_entrance" in vars(kind)  # a subclass must say it for itself
+        and vars(kind)["runs_in_entrance"] is True
+        and issubclass(kind, MiddlewareMixin)
+        and kind.__call__ is MiddlewareMixin.__call__
+        and not any(hasattr(kind, name) for name in _OTHER_HOOKS)
+    )
+
+
+def _never(request: HttpRequest) -> HttpResponse:
+    raise AssertionError("Middleware of the entrance has no next one.")
+
+
+def _hooks(kind: Any) -> Part:
+    """A middleware whose own hooks are called."""
+    made = kind(_never)
+    return Part(getattr(made, _REQUEST_HOOK, None), getattr(made, _RESPONSE_HOOK, None))
+
+
+_DJANGOS_SESSIONS = "django.contrib.sessions.backends."
+
+
+def _sessions(kind: Any) -> Part:
+    """The session, which is only opened, looked at and saved if something reads it."""
+    made = kind(_never)
+
+    def session(request: Any) -> Any:
+        made.process_request(request)
+        return vars(request)["session"]
+
+    def after(request: Any, response: Any) -> Any:
+        if "session" in vars(request):
+            return made.process_response(request, response)
+        if "entrance_needed_session" in vars(request):
+            response.headers["Vary"] = _with("Cookie", response.headers.get("Vary"))
+        return response
+
+    return Part(after=after, attributes={"session": cached_property(session)})
+
+
+def _accounts(kind: Any) -> Part:
+    """The user of the session, who is only looked for if something reads it."""
+    made = kind(_never)
+    needs_cookie = settings.SESSION_ENGINE.startswith(_DJANGOS_SESSIONS)
+
+    def user(request: Any) -> Any:
+        if needs_cookie and "HTTP_COOKIE" not in request.META and "session" not in vars(request):
+            request.entrance_needed_session = True  # Django would have looked into it
+            return AnonymousUser()
+        made.process_request(request)
+        return vars(request)["user"]
+
+    def auser(request: Any) -> Any:
+        made.process_request(request)
+        return vars(request)["auser"]
+
+    return Part(attributes={"user": cached_property(user), "auser": cached_property(auser)})
+
+
+def _messages(kind: Any) -> Part:
+    """The storage of messages, which a stat hardly ever has."""
+    made = kind(_never)
+
+    def storage(request: Any) -> Any:
+        made.process_request(request)
+        return vars(request)["_messages"]
+
+    def after(request: Any, response: Any) -> Any:
+        if "_messages" not in vars(request):
+            return response
+        return made.process_response(request, response)
+
+    return Part(after=after, attributes={"_messages": cached_property(storage)})
+
+
+def _csrf(kind: Any) -> Part:
+    """The CSRF cookie. `screening` takes no view that the middleware would check."""
+    made = kind(_never)
+
+    def before(request: Any) -> object:
+        if "HTTP_COOKIE" in request.META or settings.CSRF_USE_SESSIONS:
+            return made.process_request(request)
+        return None
+
+    def after(request: Any, response: Any) -> Any:
+        if "CSRF_COOKIE_NEEDS_UPDATE" not in request.META:
+            return response
+        return made.process_response(request, response)
+
+    return Part(before, after)
+
+
+def _common(kind: Any) -> Part:
+    """The host, the user agent and the length. An address that was found needs no slash."""
+    made = kind(_never)
+
+    def after(request: Any, response: Any) -> Any:
+        if not response.streaming and not response.has_header("Content-Length"):
+            response.headers["Content-Length"] = str(len(response.content))
+        return response
+
+    return Part(made.process_request, after)
+
+
+def _locale(kind: Any) -> Part:
+    """The project's language. `screening` takes no request that asks for another one."""
+    del kind
+    default: list[str] = []
+
+    def before(request: Any) -> object:
+        if is_language_prefix_patterns_used(settings.ROOT_URLCONF)[0]:
+            return "the path may name a language"
+        if not default:
+            default.append(translation.get_language_from_request(HttpRequest()))
+        translation.activate(default[0])
+        request.LANGUAGE_CODE = translation.get_language()
+        return None
+
+    def after(request: Any, response: Any) -> Any:
+        headers = response.headers
+        headers["Vary"] = _with("Accept-Language", headers.get("Vary"))
+        headers.setdefault("Content-Language", translation.get_language())
+        return response
+
+    return Part(before, after)
+
+
+@lru_cache(64)
+def _with(name: str, vary: str | None) -> str:
+    """The header Vary with one more name, as Django adds it."""
+    response = HttpResponse()
+    if vary is not None:
+        response.headers["Vary"] = vary
+    patch_vary_headers(response, (name,))
+    return response.headers["Vary"]
+
+
+def _login_required(kind: Any) -> Part:
+    """Nothing: `screening` takes no view that the middleware would check."""
+    del kind
+    return Part()
+
+
+def _white_noise(kind: Any) -> Part | None:
+    """Static files, which Django serves. Files at other places are not foreseen."""
+    del kind
+    if getattr(settings, "WHITENOISE_ROOT", None):
+        return None
+    prefixes = {
+        f"/{path.strip('/')}"
+        for path in (
+            urlsplit(settings.STATIC_URL or "").path,
+            getattr(settings, "WHITENOISE_STATIC_PREFIX", None),
+        )
+        if path
+    }
+
+    def before(request: Any) -> object:
+        for prefix in prefixes:
+            if request.path_info.startswith(prefix) or request.path.startswith(prefix):
+                return "a static file"
+        return None
+
+    return Part(before)
+
+
+def _axes(kind: Any) -> Part:
+    """The answer to a client that was locked out while its password was checked."""
+    made = kind(lambda request: request.entrance_response)
+
+    def after(request: Any, response: Any) -> Any:
+        if not getattr(request, "axes_locked_out", None):
+            return response
+        request.entrance_response = response
+        return made(request)
+
+    return Part(after=after)
+
+
+_KNOWN: dict[str, Callable[[Any], Part | None]] = {
+    "axes.middleware.AxesMiddleware": _axes,
+    "django.contrib.auth.middleware.AuthenticationMiddleware": _accounts,
+    "django.contrib.auth.middleware.LoginRequiredMiddleware": _login_required,
+    "django.contrib.messages.middleware.MessageMiddleware": _messages,
+    "django.contrib.sessions.middleware.SessionMiddleware": _sessions,
+    "django.middleware.clickjacking.XFrameOptionsMiddleware": _hooks,
+    "django.middleware.common.BrokenLinkEmailsMiddleware": _hooks,
+    "django.middleware.common.CommonMiddleware": _common,
+    "django.middleware.csp.ContentSecurityPolicyMiddleware": _hooks,
+    "django.middleware.csrf.CsrfViewMiddleware": _csrf,
+    "django.middleware.gzip.GZipMiddleware": _hooks,
+    "django.middleware.http.ConditionalGetMiddleware": _hooks,
+    "django.middleware.locale.LocaleMiddleware": _locale,
+    "django.middleware.security.SecurityMiddleware": _hooks,
+    "whitenoise.middleware.WhiteNoiseMiddleware": _white_noise,
+}
+"""What is done in place of the classes that are known, by their names. A subclass is another."""

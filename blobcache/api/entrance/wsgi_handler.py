@@ -1,0 +1,56 @@
+"""The entrance under WSGI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest, get_script_name
+from django.core.signals import request_started
+from django.urls import set_script_prefix
+
+from blobcache.api.entrance.handler import Handler
+from blobcache.api.entrance.screening import may_be_ours
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["WSGIEntrance"]
+
+
+class WSGIEntrance:
+    """A WSGI application that answers stats itself, and passes on the rest to Django's."""
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self.application = application
+        self.handler = Handler(WSGIRequest)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        if self.handler.is_open and may_be_ours(environ):
+            request = self._request(environ)
+            if request is not None:
+                return self._answer(request, start_response)
+        return self.application(environ, start_response)
+
+    def _request(self, environ: WSGIEnvironment) -> Any:
+        """The request, or None if Django must answer it."""
+        # A copy, since Django must get it as it is.
+        request = self.handler.request_class({**environ})
+        return request if self.handler.may_answer(request) else None
+
+    def _answer(self, request: Any, start_response: StartResponse) -> Iterable[bytes]:
+        """Do what Django's own WSGI handler does."""
+        environ = request.environ
+        set_script_prefix(get_script_name(environ))
+        request_started.send(sender=WSGIHandler, environ=environ)
+        response: Any = self.handler.get_response(request)
+        response._handler_class = WSGIHandler  # noqa: SLF001 - the sender of `request_finished`
+        headers = [
+            *response.items(),
+            *(("Set-Cookie", each.OutputString()) for each in response.cookies.values()),
+        ]
+        start_response(f"{response.status_code} {response.reason_phrase}", headers)
+        if request.method == "HEAD" and not response.streaming:
+            response.content = b""
+        return cast("Iterable[bytes]", response)
