@@ -7,9 +7,12 @@ with replies that are still on their way, which the next call would take for its
 that redis-py waits for bytes, it waits for up to the whole SOCKET_TIMEOUT. So a server that sends
 its reply byte by byte can block a caller without limit.
 
+hiredis 3.5 crashes the interpreter if a signal handler raises while it packs a number.
+
 `guard` makes a pool use connections of a subclass of their class. Such a connection knows whether
 it was greeted and whether its last command was answered; if not, it connects again. It limits the
-time of each reply, of a greeting and of an exchange as a whole. For other users of the pool nothing
+time of each reply, of a greeting and of an exchange as a whole. It hands over numbers as text. For
+other users of the pool nothing
 else changes.
 """
 
@@ -185,9 +188,15 @@ class _Guarded:
             sock.is_greeted = False
         super().disconnect(*args, **kwargs)  # type: ignore[misc]
 
+    def send_command(self, *words: Any, **kwargs: Any) -> None:
+        super().send_command(*_as_text(words), **kwargs)  # type: ignore[misc]
+
+    def pack_command(self, *words: Any) -> Any:
+        return super().pack_command(*_as_text(words))  # type: ignore[misc]
+
     def pack_commands(self, commands: Iterable[Any]) -> Any:
         # A pipeline packs its commands together, and reads a reply for each of them.
-        packed = [*commands]
+        packed = [_as_text(words) for words in commands]
         self._packed_count = len(packed)
         return super().pack_commands(packed)  # type: ignore[misc]
 
@@ -242,6 +251,18 @@ class _Guarded:
         sock = private.socket_of(self)
         if isinstance(sock, GuardedSocket):
             sock.is_greeted = True
+
+
+def _as_text(words: Iterable[Any]) -> list[Any]:
+    """Return the words of a command with text in place of numbers, as hiredis would write them.
+
+    redis-py greets a server with numbers (``HELLO 3``, ``SELECT 1``), and hiredis 3.5 crashes the
+    interpreter if a signal handler raises while it packs one.
+    """
+    return [repr(word) if type(word) in _NUMBERS else word for word in words]
+
+
+_NUMBERS = (int, float)
 
 
 def guard(pool: Any) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from redis.connection import Connection
+from redis.connection import Connection, ConnectionPool, HiredisRespSerializer
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from blobcache.exceptions import CacheUnavailable
@@ -260,6 +260,50 @@ def provider(default_cache: Redis) -> RedisBlobDescriptorCacheProvider:
     for digest, size in ((A, 1), (B, 2)):
         provider.set_descriptor(digest, make_descriptor(digest, size))
     return provider
+
+
+@pytest.fixture
+def packed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The words that hiredis has packed."""
+    words: list[object] = []
+    pack = HiredisRespSerializer.pack
+
+    def seen(self: HiredisRespSerializer, *args: Any) -> Any:
+        words.extend(args)
+        return pack(self, *args)
+
+    monkeypatch.setattr(HiredisRespSerializer, "pack", seen)
+    return words
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("credentials", [{}, {"username": "default", "password": "secret"}])
+def test_hiredis_gets_no_numbers(
+    packed: list[object],
+    protocol: int,
+    credentials: dict[str, str],
+    valkey: embedded.Server,
+    default_cache: Redis,
+) -> None:
+    """It crashes the interpreter if a signal handler raises while it packs one."""
+    default_cache.config_set("requirepass", credentials.get("password", ""))
+    pool = ConnectionPool.from_url(
+        valkey.url.removesuffix("0") + "1", protocol=protocol, client_name="x", **credentials
+    )
+    guarded.guard(pool)
+    packed.clear()
+    try:
+        client = Redis(connection_pool=pool)
+        assert client.set("a", 1)
+        with client.pipeline() as pipe:
+            pipe.incrbyfloat("a", 0.5)
+            pipe.expire("a", 60)
+            assert pipe.execute() == [1.5, True]
+        assert {"SELECT", "1", "0.5"} <= set(packed)
+        assert [word for word in packed if type(word) not in {str, bytes}] == []
+    finally:
+        default_cache.config_set("requirepass", "")
+        pool.disconnect()
 
 
 class TestAConnection:
