@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -16,11 +16,12 @@ from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from blobcache.admin.banners import banner_for
 from blobcache.admin.blobs import is_beginning, parse_digest
 from blobcache.admin.changes import ChangesPage
+from blobcache.admin.facts import Facts, Question, ask_registries, rates
 from blobcache.admin.pages import COUNTING, QUERY, Page
 from blobcache.admin.reports import groups
-from blobcache.doctor.last_run import LastRun
 from blobcache.doctor.permissions import CheckAccess
 from blobcache.exceptions import (
     CatalogUnsupported,
@@ -31,7 +32,6 @@ from blobcache.exceptions import (
 from blobcache.models import Blob, JournalEntry, Repository
 from blobcache.reference import RepositoryName
 from blobcache.services.figures import Order
-from blobcache.services.metrics import stat_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,14 +39,16 @@ if TYPE_CHECKING:
     from django.contrib.admin import AdminSite
     from django.http import HttpRequest, HttpResponse
 
-    from blobcache.services.catalog import CatalogStatus
-    from blobcache.services.figures import OrderedPage, OrderedRepository
-    from blobcache.services.status import ServerStatus
+    from blobcache.doctor.last_run import LastRun
+    from blobcache.services.figures import OrderedRepository
 
 __all__ = ["CardPage", "LookUpPage", "OverviewPage", "Task"]
 
 Level: TypeAlias = Literal["error", "warning", "info"]
 """How urgent a task is."""
+
+_LEVELS: Sequence[Level] = ("error", "warning", "info")
+"""The most urgent one first."""
 
 _HEAVIEST = 8
 """How many repositories are listed by their size."""
@@ -93,6 +95,9 @@ class OverviewPage(Page):
 
     template = "overview.html"
 
+    facts = Facts()
+    """What the registry answered."""
+
     @classmethod
     def of_site(
         cls, site: AdminSite, request: HttpRequest, registry: str | None = None
@@ -108,12 +113,27 @@ class OverviewPage(Page):
         return self.admin.has_view_permission(self.request) or self.access.may_globally("view")
 
     def context(self) -> dict[str, object]:
-        """What the template shows."""
+        """What the template shows: this registry and, if there is a choice, a row for each."""
+        pages = {
+            link.alias: self
+            if link.is_current
+            else type(self)(self.admin, self.request, link.alias)
+            for link in self.registry_links
+        } or {self.registry: self}
+        answers = ask_registries(
+            {
+                alias: Question.of(page.access, page.settings, counts=page is not self)
+                for alias, page in pages.items()
+            }
+        )
+        for alias, page in pages.items():
+            page.facts = answers[alias]
         try:
             parts = self._parts()
         except CatalogUnsupported:
             parts = {"is_unsupported": True}
         return {
+            "glance": [page.row() for page in pages.values()] if self.registry_links else (),
             **self.card_addresses(),
             **self._changes(),
             "jobs_url": self.url(Repository, "jobs"),
@@ -152,22 +172,47 @@ class OverviewPage(Page):
             "look_up_url": self.url(Repository, "look_up").partition("?")[0],
         }
 
+    def row(self) -> dict[str, object]:
+        """This registry as one row of the table of all."""
+        facts = self.facts
+        tasks = sorted(self._tasks(), key=lambda task: _LEVELS.index(task.level))
+        failed = banner_for(facts.error).title if facts.error else ""
+        return {
+            "alias": self.registry,
+            "url": self.overview_url,
+            "is_reachable": not failed and facts.is_usable,
+            "reason": failed or ("" if facts.is_usable else _("See the system checks.")),
+            "role": self.settings.ROLE,
+            "read_only": self.settings.READ_ONLY,
+            "server": facts.server,
+            "rate": next(iter(rates(facts.server, self.registry)), None)
+            if self.access.sees_all
+            else None,
+            "last": facts.last,
+            "shows_last": facts.catalog is not None
+            and CheckAccess(self.access, read_only=self.settings.READ_ONLY).may_view_last,
+            "shows_tasks": facts.catalog is not None and self.access.sees_all,
+            "task": tasks[0] if tasks else None,
+            "more_tasks": len(tasks) - 1,
+        }
+
     def _parts(self) -> dict[str, object]:
-        server, catalog, last, heaviest = None, None, None, None
+        heaviest = None
         sees_all = self.access.sees_all
         with self.catch_redis_errors():
-            catalog = self.provider.catalog.status()
-            heaviest = self.provider.figures.list_ordered(
-                Order.BYTES, "", _COUNTED, descending=True, visible=self.access.visible
-            )
-            if sees_all:
-                server = self.provider.server_status()
-            if CheckAccess(self.access, read_only=self.settings.READ_ONLY).may_view_last:
-                last = LastRun.read(self.provider)
+            figures, error = self.provider.figures, self.facts.error
+            if error is None or self.facts.catalog is not None:  # the index may be elsewhere
+                heaviest = figures.list_ordered(
+                    Order.BYTES, "", _COUNTED, descending=True, visible=self.access.visible
+                )
+                self.facts = replace(self.facts, counted=heaviest.counted, indexed=heaviest.indexed)
+            if error is not None:
+                raise error
+        server, catalog, last = self.facts.server, self.facts.catalog, self.facts.last
         shows_checks = sees_all and self.access.may_globally("view")
         return {
             "server": server,
-            "rates": _rates(server, self.settings.registry) if sees_all else (),
+            "rates": rates(server, self.registry) if sees_all else (),
             "catalog": catalog if sees_all else None,
             "last": last,
             "shows_checks": shows_checks and catalog is not None,
@@ -191,26 +236,19 @@ class OverviewPage(Page):
             "is_part": heaviest is not None and heaviest.next is not None,
             "counted": _COUNTED,
             "heaviest_url": self.url(Repository, "changelist", o="-bytes"),
-            "tasks": list(self._tasks(server, catalog, last, heaviest))
-            if catalog is not None
-            else [],
+            "tasks": list(self._tasks()),
             "shows_tasks": catalog is not None and sees_all,
         }
 
-    def _tasks(
-        self,
-        server: ServerStatus | None,
-        catalog: CatalogStatus,
-        last: LastRun | None,
-        heaviest: OrderedPage | None,
-    ) -> Iterator[Task]:
-        if not self.access.sees_all:
+    def _tasks(self) -> Iterator[Task]:
+        facts = self.facts
+        if facts.catalog is None or not self.access.sees_all:
             return
-        for warning in server.warnings if server else ():
+        for warning in facts.server.warnings if facts.server else ():
             yield Task("warning", warning)
         if self.access.may_globally("view"):
-            yield from self._checks_to_make(last)
-        if not catalog.is_built:
+            yield from self._checks_to_make(facts.last)
+        if not facts.catalog.is_built:
             yield Task(
                 "info",
                 _("The index of repositories is not complete, so lists may lack some of them."),
@@ -218,11 +256,11 @@ class OverviewPage(Page):
                 _("Build the index"),
             )
         # Some can never be counted, because their keys are damaged.
-        if heaviest is not None and heaviest.counted < _MOST * heaviest.indexed:
+        if facts.counted < _MOST * facts.indexed:
             yield Task(
                 "info",
                 _("Sizes are known for %(counted)s of %(indexed)s repositories.")
-                % {"counted": heaviest.counted, "indexed": heaviest.indexed},
+                % {"counted": facts.counted, "indexed": facts.indexed},
                 self.url(Repository, "changelist", **{COUNTING: "on"})
                 if self.provider.figures.may_keep
                 else "",
@@ -361,28 +399,3 @@ def _by_namespace(rows: Sequence[OrderedRepository]) -> list[Namespace]:
         number = sum(numbers[name] for name, _size in rest)
         found.append(Namespace("", number, size, 100 * size / whole))
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """How many of some reads found what they asked for."""
-
-    title: str
-    hits: int
-    reads: int
-
-    @property
-    def percent(self) -> float:
-        """The share of reads that found something."""
-        return 100 * self.hits / self.reads if self.reads else 0.0
-
-
-def _rates(server: ServerStatus | None, registry: str) -> Sequence[Rate]:
-    """The hit rates: of all clients from Redis itself, and of this portal's stats."""
-    rates = []
-    if server and server.keyspace_hits is not None and server.keyspace_misses is not None:
-        reads = server.keyspace_hits + server.keyspace_misses
-        rates.append(Rate(_("All reads of Redis"), server.keyspace_hits, reads))
-    if (ours := stat_counts(registry)) is not None:
-        rates.append(Rate(_("This portal's stats"), ours.hits, ours.hits + ours.misses))
-    return rates

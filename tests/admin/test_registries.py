@@ -106,7 +106,9 @@ def has(provider: Provider, digest: str) -> bool:
 
 
 def without_switch(page: str) -> str:
-    return re.sub(rf'<nav class="{SWITCH}".*?</nav>', "", page, flags=re.DOTALL)
+    """A page without what leads to the other registries."""
+    page = re.sub(rf'<nav class="{SWITCH}".*?</nav>', "", page, flags=re.DOTALL)
+    return re.sub('<section class="bc-part bc-glance".*?</section>', "", page, flags=re.DOTALL)
 
 
 _ADDRESS = re.compile(r'(?:href|formaction|data-url)="([^"]*)"|content="1; url=([^"]*)"')
