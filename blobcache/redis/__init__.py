@@ -5,7 +5,8 @@ To understand the service alone, read in this order; none of these files opens a
 1. `keys`: every key and field, and how a key is parsed.
 2. `commands`: what is sent to Redis for a stat, a set and a clear; `clears`: its scripts.
 3. `replies`: what the replies mean.
-4. `service`: the descriptor service and the provider, which put these together.
+4. `service`: the descriptor service and the provider, which put these together; `aio` has their
+   calls for coroutines, which share all this.
 
 `blobcache.transport` sends the commands; `wrong_types` and `cluster` have rare cases of a write,
 `fills` has the write of read-through, and `additions` that of a warm, whose notes `work` keeps.

@@ -80,8 +80,8 @@ class ClientHandle:
     """
 
     __slots__ = (
-        *("_connections", "_redis", "can_exchange", "is_cluster", "is_native", "refusals"),
-        "version",
+        *("_connections", "_redis", "can_exchange", "is_cluster", "is_native", "pool"),
+        *("refusals", "version"),
     )
 
     def __init__(self, redis: Any, version: int, hold: bool) -> None:  # noqa: FBT001 - cached
@@ -98,6 +98,9 @@ class ClientHandle:
         """Whether `send_packed` may be used."""
 
         self.is_cluster = isinstance(redis, RedisCluster)
+        self.pool: Any = getattr(redis, "connection_pool", None)
+        """The pool of the `Redis`, for its options; None for a cluster."""
+
         self.is_native = private.CAN_HOLD and (self.can_exchange or type(redis) is RedisCluster)
         """Whether `blobcache.transport.aio` can send its commands."""
 
@@ -116,11 +119,6 @@ class ClientHandle:
         if self.can_exchange:
             self._connections.release_held()
         return self._redis
-
-    @property
-    def pool(self) -> Any:
-        """The pool of the `Redis`, for its options."""
-        return self._redis.connection_pool
 
     @property
     def cluster(self) -> Any:

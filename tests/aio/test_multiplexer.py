@@ -441,3 +441,38 @@ def test_a_forked_process_uses_no_connection_of_its_parent(valkey: embedded.Serv
         command, capture_output=True, text=True, check=True, timeout=120, env=os.environ
     )
     assert done.stdout.strip() == "[1, 1, 1]"
+
+
+def test_an_interruption_while_replies_are_read_closes_the_connection(
+    default_cache: Redis,
+    provider: RedisBlobDescriptorCacheProvider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fill(default_cache)
+    hand_out, send = Link._hand_out, Link._send
+    interruptions = 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal interruptions
+        interruptions += 1
+        raise KeyboardInterrupt
+
+    def read_one_and_interrupt(self: Link) -> None:
+        self._reader.gets()
+        interrupt()
+
+    async def ask() -> list[int]:
+        found = await asyncio.gather(*map(provider.astat, DIGESTS[:50]))
+        return [each.size for each in found]
+
+    with asyncio.Runner() as runner:
+        for name, broken in (("_hand_out", read_one_and_interrupt), ("_send", interrupt)):
+            assert runner.run(ask()) == [*range(50)]
+            monkeypatch.setattr(Link, name, broken)
+            with pytest.raises(KeyboardInterrupt):
+                runner.run(ask())
+            monkeypatch.setattr(Link, "_hand_out", hand_out)
+            monkeypatch.setattr(Link, "_send", send)
+            runner.run(asyncio.sleep(0))
+        assert runner.run(ask()) == [*range(50)]
+    assert interruptions == 2

@@ -50,6 +50,7 @@ FIGURES = {
     "truth: lists": ["a link in a list", "bare: scandir and read", "memory of both lists"],
     "truth: a warm": ["a new descriptor", "a known one", "memory of a warm"],
     "check of": ["an entry", "bare: SSCAN, HMGET, read and stat", "findings"],
+    "asyncio, ": ["stat, in a thread", "astat, 1,000 callers", "astat_many of 1,000, a digest"],
     "HTTP: GET": [
         "bare view, anonymous",
         "scoped stat, session, superuser",
@@ -87,6 +88,7 @@ RATIOS = {
     "truth: lists": ["a link / bare", "links / 15,000 a second", "memory / 32 MB"],
     "truth: a warm": ["descriptors / 5,000 a second", "memory / 200 MB"],
     "check of": ["entries / 10,000 a second", "memory / 200 MB"],
+    "asyncio, ": ["100,000 stats/s: astat / 10 us", "stat / astat"],
     "HTTP: GET": ["scoped stat / bare view, anonymous"],
     "HTTP: HEAD": ["scoped stat / bare view"],
     "hostile requests": ["the slowest / 50 ms"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic, sleep
@@ -14,7 +15,8 @@ from blobcache.exceptions import CacheUnavailable
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.transport import sentinel
 from project import embedded
-from tests.conformance import A, B, make_descriptor
+from tests.conformance import ALIAS, A, B, make_descriptor
+from tests.coroutines import ThroughCoroutines, event_loop
 from tests.proxy import Proxy, Silence, Trickle, proxy
 from tests.servers import Meter, cache_at
 from tests.stores import SENTINEL
@@ -51,14 +53,16 @@ def primaries(watched: embedded.Sentinels) -> set[int]:
     return found
 
 
+@pytest.mark.parametrize("is_coroutine", [False, True])
 def test_a_process_asks_the_sentinels_once_a_second(
-    watched: embedded.Sentinels, provider: RedisBlobDescriptorCacheProvider
+    watched: embedded.Sentinels, provider: RedisBlobDescriptorCacheProvider, is_coroutine: bool
 ) -> None:
-    provider.set_descriptor(A, make_descriptor(A))
-    with watched.nodes[0].client() as client:
+    with watched.nodes[0].client() as client, event_loop() as runner:
+        called = ThroughCoroutines(provider, runner) if is_coroutine else provider
+        called.set_descriptor(A, make_descriptor(A))
         meter = Meter(client)
         for _ in range(20):
-            provider.stat(A)
+            called.stat(A)
         assert meter.read().calls["sentinel|masters"] <= 1
 
 
@@ -129,11 +133,21 @@ def test_a_call_ends_in_time_although_a_sentinel_answers_byte_by_byte(
     assert trickle.happened
 
 
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    with event_loop() as runner:
+        yield runner
+
+
 def test_a_former_primary_that_still_answers_is_left(
-    watched: embedded.Sentinels, provider: RedisBlobDescriptorCacheProvider
+    watched: embedded.Sentinels,
+    provider: RedisBlobDescriptorCacheProvider,
+    runner: asyncio.Runner,
 ) -> None:
     """Within a second after the Sentinels know; they leave it a primary for some ten seconds."""
     provider.set_descriptor(A, make_descriptor(A))
+    coroutines = ThroughCoroutines(provider, runner)
+    assert coroutines.stat(A) == make_descriptor(A)
     with watched.nodes[0].client() as client:
         client.execute_command("SENTINEL FAILOVER", watched.name)
     deadline = monotonic() + FAILOVER_SECONDS
@@ -143,8 +157,9 @@ def test_a_former_primary_that_still_answers_is_left(
     with watched.primary.client() as former, watched.replica.client() as current:
         assert former.info("replication")["role"] == "master"
         sleep(sentinel.ASK_SECONDS)
-        provider.set_descriptor(B, make_descriptor(B))
-        assert current.exists(f"blobs::{B}")
-        assert not former.exists(f"blobs::{B}")
+        for digest, called in ((ALIAS, coroutines), (B, provider)):
+            called.set_descriptor(digest, make_descriptor(digest))
+            assert current.exists(f"blobs::{digest}")
+            assert not former.exists(f"blobs::{digest}")
         with suppress(RedisError):  # what the Sentinels do later
             former.replicaof("127.0.0.1", watched.replica.port)

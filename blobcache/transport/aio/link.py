@@ -25,7 +25,7 @@ from blobcache.transport.aio.reader import INCOMPLETE, make_reader
 from blobcache.transport.clients import cache_unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from blobcache.transport.packing import Reply
     from blobcache.transport.shapes import Expected
@@ -91,7 +91,9 @@ class Link:
         """Whether a timer runs. A reference to it would keep the event loop alive."""
 
         self._last_reply = 0.0
-        self._is_ending = False
+        self.takes_requests = True
+        """Whether requests may be sent over it: not if it is about to be closed, or is."""
+
         self.size = 0
         """Bytes of the requests that are not answered yet."""
 
@@ -117,7 +119,7 @@ class Link:
 
     def end(self) -> None:
         """Close when all replies have come. No request may follow."""
-        self._is_ending = True
+        self.takes_requests = False
         if not self.count:
             self.close(RedisConnectionError("The connection has been replaced."))
 
@@ -125,7 +127,7 @@ class Link:
         """Close now. All who wait for a reply get an error of that cause."""
         if not self.is_open:
             return
-        self.is_open = False
+        self.is_open = self.takes_requests = False
         if self._pid == getpid():
             self._forget_socket()
         failed = [*self._unanswered, *self._outgoing]
@@ -140,7 +142,7 @@ class Link:
 
     def discard(self) -> None:
         """Close after the event loop was closed: nobody waits any more."""
-        self.is_open = False
+        self.is_open = self.takes_requests = False
         if self._pid == getpid():
             with suppress(Exception):  # whatever is left of it
                 self._connection.disconnect()
@@ -158,6 +160,16 @@ class Link:
         if not self.is_open:
             return
         outgoing, self._outgoing = self._outgoing, []
+        try:
+            self._send_together(outgoing)
+        except BaseException:  # of a signal handler: what was sent is unknown
+            interrupted = RedisConnectionError("Sending was interrupted.")
+            self.close(interrupted)
+            for request in outgoing:
+                request.fail(interrupted)
+            raise
+
+    def _send_together(self, outgoing: Sequence[Request]) -> None:
         now = asyncio.get_running_loop().time()
         packed = []
         for request in outgoing:
@@ -168,25 +180,24 @@ class Link:
             packed.append(request.packed)
             request.packed = b""
             self._unanswered.append(request)
+        if packed:
+            if not self._is_timed and self._timeout is not None:
+                self._start_timer(self._timeout)
+            self._unsent += b"".join(packed)
+            if not self._awaits_writing:
+                self._send()
         if len(packed) < len(outgoing):
             self._after_replies()
-        if not packed:
-            return
-        if not self._is_timed and self._timeout is not None:
-            self._start_timer(self._timeout)
-        self._unsent += b"".join(packed)
-        if not self._awaits_writing:
-            self._send()
 
     def _send(self) -> None:
         """Send as much as the socket takes now; the rest when it is ready."""
         try:
             sent = self._sock.send(self._unsent)
-        except _NOT_NOW as error:
+        except SSLWantReadError:  # it continues when there is something to read
+            self._wait_to_write(wanted=False)
+            return
+        except _NOT_NOW:
             sent = 0
-            if isinstance(error, SSLWantReadError):  # it continues when there is something to read
-                self._wait_to_write(wanted=False)
-                return
         except (OSError, ValueError) as error:
             self.close(RedisConnectionError(f"Error at the socket: {error}."))
             return
@@ -206,24 +217,30 @@ class Link:
 
     def _on_readable(self) -> None:
         try:
-            received = self._sock.recv_into(self._buffer)
-            while received:
-                self._reader.feed(self._buffer, 0, received)
-                self._hand_out()
-                # An encrypted socket may have decrypted more than was asked for.
-                pending = self._sock.pending() if self.is_open else 0
-                if not pending:
-                    break
-                received = self._sock.recv_into(self._buffer)
-        except _NOT_NOW:
-            received = 1
+            is_over = self._receive()
         except (OSError, ValueError, InvalidResponse) as error:
             self.close(error)
             return
-        if not received:
+        except BaseException:  # of a signal handler: a reply may be lost
+            self.close(RedisConnectionError("Receiving was interrupted."))
+            raise
+        if is_over:
             self.close(RedisConnectionError("The server closed the connection."))
         elif self._unsent and not self._awaits_writing:
             self._send()
+
+    def _receive(self) -> bool:
+        """Read what has come; return whether the server has closed the connection."""
+        try:
+            while received := self._sock.recv_into(self._buffer):
+                self._reader.feed(self._buffer, 0, received)
+                self._hand_out()
+                # An encrypted socket may have decrypted more than was asked for.
+                if not self.is_open or not self._sock.pending():
+                    return False
+        except _NOT_NOW:
+            return False
+        return True
 
     def _hand_out(self) -> None:
         """Give the replies that have come to the oldest requests."""
@@ -246,20 +263,15 @@ class Link:
                 request.future.set_result(replies)
             if ReadOnlyError in map(type, replies):
                 # By now the same address may lead to the new primary.
-                self._is_ending = True
+                self.takes_requests = False
         if number:
             self._last_reply = asyncio.get_running_loop().time()
             self._after_replies()
 
     def _after_replies(self) -> None:
-        if self._is_ending:
+        if not self.takes_requests:
             self.end()
         self._changed()
-
-    @property
-    def takes_requests(self) -> bool:
-        """Whether requests may be sent over it."""
-        return self.is_open and not self._is_ending
 
     # The time
 

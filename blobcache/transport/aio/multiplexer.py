@@ -41,7 +41,7 @@ MAX_REQUESTS = 8192
 """Requests of one event loop that one server has not answered yet; other callers wait."""
 
 MAX_BYTES = 8 * 1024 * 1024
-"""Bytes of these requests; one of any size is sent alone."""
+"""Bytes of these requests, after which other callers wait."""
 
 _MAX_SERVERS = 128
 """Servers to which an event loop has connections: nodes of clusters come and go."""
