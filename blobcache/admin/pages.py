@@ -10,77 +10,40 @@ import logging
 from functools import cached_property
 from http import HTTPStatus
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import django
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
-from django.http import HttpResponseNotAllowed, HttpResponseRedirect, QueryDict
+from django.http import HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
-from django.utils.http import urlencode
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from blobcache.access import Access
 from blobcache.admin.banners import NO_CATALOG, READ_ONLY, Banner, banner_for
 from blobcache.admin.exports import EXPORT, Export, formats
-from blobcache.admin.registries import (
-    REGISTRY,
-    RegistryLink,
-    address,
-    choices,
-    keep_registry,
-    registry_of,
-    registry_pairs,
-    with_registry,
-)
+from blobcache.admin.links import COUNTING, CURSOR, KEPT, NUMBER, QUERY, PageLinks
+from blobcache.admin.registries import keep_registry
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
 from blobcache.cursors import seal, unseal
 from blobcache.exceptions import CacheUnavailable, CatalogUnsupported, CursorInvalid
 from blobcache.exports import Format, export_response
-from blobcache.models import Blob, Repository
 from blobcache.raw import quoted
 from blobcache.services import get_browsable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     from django.contrib.admin import ModelAdmin
-    from django.core.paginator import Page as Slice
     from django.db.models import Model
     from django.http import HttpRequest, HttpResponse
 
     from blobcache.services.base import BrowsableProvider
 
-__all__ = ["Page"]
+__all__ = ["COUNTING", "CURSOR", "KEPT", "NUMBER", "QUERY", "Page"]
 
 _log = logging.getLogger("blobcache.admin")
-
-# The parameters of addresses.
-
-CURSOR = "cursor"
-"""The position of a page in a list without page numbers."""
-
-NUMBER = "p"
-"""The number of a page."""
-
-COUNTING = "count"
-"""Calculate the figures: ``on``, or the progress of the calculation."""
-
-KEPT = "_changelist_filters"
-"""The query string of the list that the user came from. Django's admin uses the same name."""
-
-QUERY = "q"
-"""The text of a search."""
-
-_MAX_KEPT = 1024
-"""The longest query string that is repeated in every row of a table, in characters."""
-
-_OF_ONE_REGISTRY = (COUNTING, KEPT)
-"""Parameters that mean something in one registry alone."""
 
 _CRUMBS_ARE_A_LIST = django.VERSION >= (6, 1)
 
@@ -108,7 +71,7 @@ class BannerOnRedisFailure:
         return True
 
 
-class Page:
+class Page(PageLinks):
     """One page, for one request."""
 
     template: str
@@ -117,27 +80,13 @@ class Page:
     writes: ClassVar[bool] = False
     """Whether the page only serves to change something. A read-only registry refuses it."""
 
-    parameters: ClassVar[Sequence[str]] = ()
-    """The query parameters of the page, without `CURSOR` and `NUMBER`; links repeat only these. The
-    registry is none of them: links keep it."""
-
-    is_about_object: ClassVar[bool] = False
-    """Whether the address has an object's id, which says what registry the page is about."""
-
     extra_context: Mapping[str, object] | None = None
     """What a subclass of the model's admin adds to the template's context."""
 
     def __init__(
         self, admin: ModelAdmin[Model], request: HttpRequest, registry: str | None = None
     ) -> None:
-        """Make the page for a registry that the user may view; by default the address names it.
-
-        Raises `Http404` if it names none.
-        """
-        self.admin = admin
-        self.request = request
-        self.registry = registry_of(request) if registry is None else registry
-        self.access = Access(request.user, self.registry)
+        super().__init__(admin, request, registry)
         self.settings = RegistrySettings(self.registry)
         self.banners: list[Banner] = [READ_ONLY] if self.settings.READ_ONLY else []
         self.status = HTTPStatus.OK
@@ -244,126 +193,6 @@ class Page:
     def _realm(self) -> str:
         return "admin" if self.registry == DEFAULT_REGISTRY else f"admin {self.registry}"
 
-    @property
-    def first_page_link(self) -> str | None:
-        """The link to the first page of the list; None if this is the first one."""
-        return self.link() if CURSOR in self.request.GET else None
-
-    def link(self, **changes: str) -> str:
-        """The link to the first page of this list, with some parameters changed.
-
-        It repeats only `parameters`, and leaves out those with an empty value. It begins with a
-        question mark, so it is never empty.
-        """
-        values = {REGISTRY: [self.registry_param]}
-        values |= {name: self.request.GET.getlist(name) for name in self.parameters}
-        values |= {name: [value] for name, value in changes.items()}
-        return "?" + _query_string(values)
-
-    @property
-    def registry_param(self) -> str:
-        """The registry in the query of this page's address; empty for `default` and for objects."""
-        is_in_query = self.registry != DEFAULT_REGISTRY and not self.is_about_object
-        return self.registry if is_in_query else ""
-
-    @property
-    def bare_link(self) -> str:
-        """The link to this page without any of its `parameters`."""
-        return "?" + _query_string({REGISTRY: [self.registry_param]})
-
-    @property
-    def own_address(self) -> str:
-        """The address of this page without any of its `parameters`."""
-        return self.request.path + self.bare_link.removesuffix("?")
-
-    def query_string(self, *names: str) -> str:
-        """The values in the address of the parameters with these names."""
-        return _query_string({name: self.request.GET.getlist(name) for name in names})
-
-    def page_links(self, part: Slice[Any] | None) -> list[tuple[str, str]]:
-        """The page numbers with their links. The current page and an ellipsis have no link."""
-        if part is None or part.paginator.num_pages == 1:
-            return []
-        texts = part.paginator.get_elided_page_range(part.number, on_each_side=2, on_ends=1)
-        return [
-            (
-                str(text),
-                self.link(p=str(text)) if text not in (part.number, Paginator.ELLIPSIS) else "",
-            )
-            for text in texts
-        ]
-
-    @cached_property
-    def kept_query(self) -> str:
-        """The query string of this page, for links that lead back to it.
-
-        It is repeated in every row, so it is empty if it is longer than these pages make it.
-        """
-        text = self.query_string(*self.parameters, CURSOR)
-        return text if len(text) <= _MAX_KEPT else ""
-
-    def page_link(self, part: Slice[Any] | None, offset: int) -> str:
-        """The link to the page that is `offset` pages further; empty if there is none."""
-        if part is None or not 0 < part.number + offset <= part.paginator.num_pages:
-            return ""
-        return self.link(p=str(part.number + offset))
-
-    def url(self, model: type[Model], view: str, key: str | None = None, **query: str) -> str:
-        """The address of a model's page in this registry; empty if the site has no such model."""
-        site = self.admin.admin_site
-        return address(site, self.registry, model, view, key=key, query=query.items())
-
-    def url_in(self, registry: str) -> str:
-        """The address of this page in another registry, for the switch between them."""
-        kept = [
-            (name, value)
-            for name in self.parameters
-            if name not in _OF_ONE_REGISTRY
-            for value in self.request.GET.getlist(name)
-            if value
-        ]
-        query = urlencode([*registry_pairs(registry), *kept])
-        return f"{self.request.path}?{query}" if query else self.request.path
-
-    @cached_property
-    def registry_links(self) -> list[RegistryLink]:
-        """The registries that the user may choose; empty if there is no choice."""
-        return [
-            RegistryLink(alias, self.url_in(alias), alias == self.registry)
-            for alias in choices(self.request.user, self.registry)
-        ]
-
-    @property
-    def overview_url(self) -> str:
-        """The address of the overview."""
-        site = self.admin.admin_site.name
-        url = reverse("admin:app_list", args=[self.admin.opts.app_label], current_app=site)
-        return with_registry(url, self.registry)
-
-    def url_with_filters(
-        self, kept: str, names: Sequence[str], model: type[Model], key: str | None = None
-    ) -> str:
-        """The address of a list, or of the object with this key, with the filters as they were.
-
-        `kept` is the query string of the page that the user came from. Only the parameters with
-        the given names are taken from it.
-        """
-        values = QueryDict(kept)
-        filters = {name: values[name] for name in names if name in values}
-        return self.url(model, "changelist" if key is None else "change", key, **filters)
-
-    def blob_url(self, digest: str) -> str:
-        """The address of a blob's page; empty if the user may not open it."""
-        return self.url(Blob, "change", digest) if self.access.may_globally("view") else ""
-
-    def repository_url(self, name: str) -> str:
-        """The address of a repository's page; empty if the user may not open it."""
-        return (
-            self.url(Repository, "change", name)
-            if self.access.may_in_repository("view", name)
-            else ""
-        )
-
     def export(self, export: Export) -> HttpResponse | None:
         """Return the response with the whole list, in the format that the address asks for.
 
@@ -385,11 +214,6 @@ class Page:
     def crumbs(self) -> list[tuple[str, str]]:
         """The breadcrumbs below the list of the model: texts and addresses."""
         return []
-
-    @property
-    def list_url(self) -> str:
-        """The address of the list of the model."""
-        return self.url(self.admin.model, "changelist")
 
     def add_message(self, text: str, level: int = messages.WARNING) -> None:
         """Show a message on the next page."""
@@ -418,14 +242,6 @@ class Page:
             "crumbs_are_a_list": _CRUMBS_ARE_A_LIST,
         }
 
-    def registry_context(self) -> dict[str, object]:
-        """What the templates of the switch between registries, and of forms, need."""
-        return {
-            "registry": self.registry,
-            "registry_links": self.registry_links,
-            "registry_param": self.registry_param,
-        }
-
     def render(self, **context: object) -> HttpResponse:
         """Render the page."""
         site, options = self.admin.admin_site, self.admin.opts
@@ -451,8 +267,3 @@ class Page:
             },
             status=self.status,
         )
-
-
-def _query_string(values: Mapping[str, Sequence[str]]) -> str:
-    """Encode the parameters, without empty values."""
-    return urlencode({name: list(filter(None, several)) for name, several in values.items()}, True)  # noqa: FBT003 - Django's own

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.template import Context
 
-__all__ = ["keep_registry", "overview", "overview_card"]
+__all__ = ["keep_registry", "overview", "overview_card", "registry_to_name"]
 
 register = template.Library()
 
@@ -33,6 +33,13 @@ def overview_card(context: Context) -> dict[str, str]:
     """Return the addresses for the card on the admin's first page. Asks no Redis."""
     page = _page(context, DEFAULT_REGISTRY)
     return page.card_addresses() if page else {}
+
+
+@register.simple_tag(takes_context=True)
+def registry_to_name(context: Context) -> str:
+    """Return the registry of the address; empty if the user has no choice."""
+    page = _page(context)
+    return page.registry if page and page.registry_links else ""
 
 
 @register.simple_tag(takes_context=True)

@@ -210,6 +210,13 @@ def test_the_switch_leads_to_the_same_page_of_the_other_registry(admin: Client) 
         assert f'<strong aria-current="true">{STAGING}</strong>' in page, there
 
 
+@pytest.mark.usefixtures("providers")
+def test_the_title_of_the_window_names_the_registry(admin: Client, text: Text) -> None:
+    for url in (at(OVERVIEW), at(addresses.blobs()), repository(GRANTED)):
+        assert f"<title>{STAGING} | " in text(admin.get(url))
+    assert "<title>default | " in text(admin.get(OVERVIEW))
+
+
 @pytest.mark.usefixtures("filled")
 def test_with_one_registry_there_is_no_switch(admin: Client) -> None:
     for url in (OVERVIEW, addresses.repositories(), addresses.blob(LAYER), addresses.changes()):

@@ -118,6 +118,10 @@ NO_ROUTES = {
     "nowhere in the admin": f"{ADMIN}/nowhere/",
     "without a slash": f"{API}/blobs/{DIGEST}",
     "an admin's address of old": f"{OURS}/blob/{BLOB}/",
+    "the admin of no registry": f"{OURS}/repository/?registry=nowhere",
+    "the overview of no registry": f"{OURS}/?registry=nowhere",
+    "a repository of no registry": f"{OURS}/repository/nowhere_3A_3A{REPOSITORY}/change/",
+    "a blob of no registry": f"{OURS}/blob/_3A_3A{BLOB}/history/",
 }
 """Addresses that are no named route."""
 
