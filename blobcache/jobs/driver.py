@@ -35,7 +35,7 @@ from blobcache.models import MAX_NAME, OPEN_STATES, Job
 from blobcache.services import get_browsable, get_usable_backend
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
     from uuid import UUID
 
@@ -136,9 +136,14 @@ def cancel(key: UUID) -> bool:
     )
 
 
-def prune(before: datetime) -> int:
-    """Delete the jobs that nobody has worked on since then; return how many."""
+def prune(before: datetime, registries: Collection[str] | None = None) -> int:
+    """Delete the jobs that nobody has worked on since then; return how many.
+
+    Those of all registries, or of the given ones.
+    """
     old = Job.objects.filter(changed_at__lt=before)
+    if registries is not None:
+        old = old.filter(registry__in=registries)
     return old.filter(Q(lease="") | Q(lease_until__lt=now())).delete()[0]
 
 

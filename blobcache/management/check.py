@@ -54,6 +54,7 @@ class Check(Subcommand):
     """Find problems in the cache."""
 
     name = "check"
+    takes_registries = True
     help = "find problems in the cache, and repair them with --fix"
     description = """\
 Find problems in the cache. If the setting TRUTH names a backend, the cache is

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from blobcache.conf import RegistrySettings
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrupt
@@ -109,6 +110,7 @@ class Stat(Subcommand):
     """Show the descriptors of blobs."""
 
     name = "stat"
+    takes_registries = True
     help = "show the descriptors of blobs"
     description = """\
 Show the descriptor of each blob: in the global scope, or in a repository's,
@@ -134,12 +136,20 @@ not know. The exit code is 2 if it could not say whether a blob is stored."""
     def run(self, session: Session, options: Namespace) -> Exit:
         """Write a row for each blob, in the order of the input."""
         targets = read_targets(session, options.digests, options.repository)
-        reads_through = session.settings.READ_THROUGH and not options.cached_only
+        reads_through = not options.cached_only and any(
+            RegistrySettings(name).READ_THROUGH for name in session.asked
+        )
         columns = (*_columns(_STATE), _SOURCE) if reads_through else _columns(_STATE)
         result, done = Exit.OK, 0
         with session.table(columns, _json) as table, session.progress("stat") as progress:
             for chunk in chunked(targets):
-                rows = _look_up(session, chunk, cached_only=options.cached_only)
+                try:
+                    rows = _look_up(session, chunk, cached_only=options.cached_only)
+                except CacheUnavailable:
+                    if session.names_registry:
+                        table.add([_unreachable(target) for target in targets[done:]])
+                        session.has_reported = True
+                    raise
                 table.add(rows)
                 done += len(rows)
                 progress.update(done, done / len(targets))
@@ -154,8 +164,11 @@ _UNKNOWN = "unknown"
 _UNCHECKED = "unchecked"
 """The cache does not know the blob, and the backend could not say."""
 
+_UNREACHABLE = "unreachable"
+"""The registry's Redis does not answer. Only rows of several registries say so."""
+
 _ERRORS: frozenset[str] = frozenset(
-    {_UNCHECKED, *(kind.value for kind in Kind if SEVERITIES[kind] is Severity.ERROR)}
+    {_UNCHECKED, _UNREACHABLE, *(kind.value for kind in Kind if SEVERITIES[kind] is Severity.ERROR)}
 )
 
 _STATE: Column[_Row] = Column(
@@ -165,6 +178,10 @@ _STATE: Column[_Row] = Column(
 )
 
 _SOURCE: Column[_Row] = Column(gettext_lazy("Source"), lambda row: row.facts["source"])
+
+
+def _unreachable(target: Target) -> _Row:
+    return _Row(target, None, _UNREACHABLE, {"state": _UNREACHABLE, "source": None})
 
 
 def _look_up(session: Session, targets: Sequence[Target], *, cached_only: bool) -> list[_Row]:

@@ -60,6 +60,7 @@ class Summary(Subcommand):
     """Sum up the blobs of a repository."""
 
     name = "summary"
+    takes_registries = True
     help = "sum up the blobs of a repository"
     description = """\
 Count the blobs of a repository and their bytes, by media type and by state,
@@ -199,6 +200,7 @@ class Status(Subcommand):
     """Show the status of the service."""
 
     name = "status"
+    takes_registries = True
     help = "show the status of Redis and of the index"
     description = """\
 Show what Redis reports about itself, how old the index of repositories is, and
@@ -217,8 +219,12 @@ exit code. It is 2 if Redis does not answer."""
                 catalog = session.browsable.catalog.status()
                 last = LastRun.read(session.browsable)
         except CacheUnavailable:
+            facts["reachable"] = False
             if session.as_json:
-                _write_object(session, facts | {"reachable": False})
+                _write_object(session, facts)
+            elif session.names_registry:
+                _write_facts(session, list(_flat(facts)))
+            session.has_reported = True
             raise
         facts["server"] = server and _server_json(server)
         facts["warnings"] = list(server.warnings) if server else []

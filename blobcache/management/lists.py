@@ -36,6 +36,7 @@ class Repositories(Subcommand):
     """List the repositories."""
 
     name = "repositories"
+    takes_registries = True
     help = "list the repositories"
     description = """\
 List the repositories by name, each with its number of blobs. If the index of
@@ -76,6 +77,7 @@ class Blobs(Subcommand):
     """List blobs."""
 
     name = "blobs"
+    takes_registries = True
     help = "list the blobs of a repository, or in the global scope"
     description = """\
 List blobs, in no particular order: those of a repository, or those with a
@@ -136,6 +138,7 @@ class Holders(Subcommand):
     """List the repositories that may read blobs."""
 
     name = "holders"
+    takes_registries = True
     help = "list the repositories that may read a blob"
     description = """\
 List the repositories that may read each blob, by name, with their own media

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import timedelta
+from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ from blobcache.management.writing import Column
 from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from blobcache.management.session import Session
@@ -52,6 +53,7 @@ class Log(Subcommand):
     """Show the journal."""
 
     name = "log"
+    takes_registries = True
     help = "show the changes in the journal, newest first"
     description = """\
 Show the changes in the journal, newest first. A purge is one row; its parts
@@ -90,6 +92,11 @@ manage.py blobcache log --repository team/app --action clear --csv"""
 
     def run(self, session: Session, options: Namespace) -> Exit:
         """Write a row for each entry."""
+        return self.run_all([session], options)
+
+    def run_all(self, sessions: Sequence[Session], options: Namespace) -> Exit:
+        """Write the entries of all these registries, the newest of any first."""
+        session = sessions[0]
         if options.csv and options.json:
             raise usage_error("--csv and --json do not go together.")
         names = (
@@ -97,19 +104,24 @@ manage.py blobcache log --repository team/app --action clear --csv"""
             *("action", "source", "operation", "parts"),
         )
         filters = Filters(**{name: getattr(options, name) for name in names})
-        entries = islice(Journal(session.registry, filters).entries(), options.limit)
+        found = merge(
+            *(Journal(each.registry, filters).entries() for each in sessions),
+            key=lambda row: (row.time, row.pk),
+            reverse=True,
+        )
+        entries = islice(found, options.limit)
         try:
             if options.csv:
                 for line in csv_lines(COLUMNS, map(as_cells, entries)):
                     session.write_raw(line)
                 return Exit.OK
-            with session.table(_COLUMNS, as_object) as table:
+            with session.table(_COLUMNS, as_object, lambda row: row.registry) as table:
                 for entry in entries:
                     table.append(entry)
         except DatabaseError as error:
             raise usage_error(_FAILED) from error
         if not PortalSettings().JOURNAL:
-            session.warn("The journal is off: see the setting BLOBCACHE_PORTAL.")
+            session.warn("The journal is off: see the setting BLOBCACHE_PORTAL.", of_all=True)
         return Exit.OK
 
 
@@ -117,11 +129,13 @@ class Prune(Subcommand):
     """Delete old entries of the journal, and old jobs."""
 
     name = "prune"
+    takes_registries = True
     help = "delete old entries of the journal, and old jobs"
     description = """\
 Delete the entries of the journal that are older than JOURNAL_DAYS of the
 setting BLOBCACHE_PORTAL, of all registries; and the jobs that nobody has
-worked on for JOB_DAYS. Run it once a day."""
+worked on for JOB_DAYS. With --registry only those of these registries are
+deleted. Run it once a day."""
     example = "manage.py blobcache prune"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -135,27 +149,33 @@ worked on for JOB_DAYS. Run it once a day."""
 
     def run(self, session: Session, options: Namespace) -> Exit:
         """Delete them."""
+        return self.run_all([session], options)
+
+    def run_all(self, sessions: Sequence[Session], options: Namespace) -> Exit:
+        """Delete those of the registries that are named; without a name those of all."""
+        session = sessions[0]
+        named = [each.registry for each in sessions] if options.registry else None
         days = options.days or PortalSettings().JOURNAL_DAYS
         deleted = 0
         try:
             with session.progress(_("Deleting")) as progress:
-                for number in prune(days):
+                for number in prune(days, named):
                     deleted += number
                     progress.update(deleted)
-            jobs = prune_jobs(now() - timedelta(days=PortalSettings().JOB_DAYS))
+            jobs = prune_jobs(now() - timedelta(days=PortalSettings().JOB_DAYS), named)
         except DatabaseError as error:
             raise usage_error(_FAILED) from error
         if session.as_json:
-            session.table((), lambda row: row).add([{"deleted": deleted, "days": days}])
+            session.write_object({"deleted": deleted, "days": days})
         text = ngettext(
             "Deleted %(count)d entry that was older than %(days)d days.",
             "Deleted %(count)d entries that were older than %(days)d days.",
             deleted,
         )
-        session.say(text % {"count": deleted, "days": days})
+        session.say(text % {"count": deleted, "days": days}, of_all=True)
         if jobs:
             text = ngettext("Deleted %(count)d old job.", "Deleted %(count)d old jobs.", jobs)
-            session.say(text % {"count": jobs})
+            session.say(text % {"count": jobs}, of_all=True)
         return Exit.OK
 
 

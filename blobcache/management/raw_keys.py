@@ -40,6 +40,7 @@ class Raw(Subcommand):
     """Show the keys of blobs as they are in Redis."""
 
     name = "raw"
+    takes_registries = True
     help = "show the keys of blobs as they are in Redis"
     description = """\
 Show the keys of each blob as they are in Redis: the global hash and, with a

@@ -10,6 +10,8 @@ from argparse import ArgumentTypeError
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, TextIO, TypeVar, cast
 
+from django.core.management.base import CommandError
+
 from blobcache.digest import Digest
 from blobcache.exceptions import DigestInvalid, RepositoryNameInvalid
 from blobcache.management.subcommand import usage_error
@@ -19,10 +21,8 @@ from blobcache.reference import RepositoryName
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import BinaryIO
-
-    from django.core.management.base import CommandError
 
     from blobcache.management.session import Session
 
@@ -160,7 +160,7 @@ def read_targets(
         raise usage_error("'-' reads all digests from standard input: give no other digests.")
     session.has_read_stdin = True
     found: dict[Target, None] = {}
-    for number, words in _lines(session.stdin):
+    for number, words in _input(session):
         if len(words) > 1 and (not allow_pairs or name is not None):
             reason = "leave out --repository" if allow_pairs else "only digests can be read here"
             raise _line_error(number, f"it names a repository; {reason}.")
@@ -183,6 +183,21 @@ def raw_lines(source: BinaryIO | TextIO, longest: int) -> Iterator[tuple[int, by
         if not line:
             return
         yield number, line.encode("utf-8", "backslashreplace") if isinstance(line, str) else line
+
+
+def _input(session: Session) -> Iterable[tuple[int, list[str]]]:
+    """The lines of standard input, which the parts of several registries read once."""
+    if not session.names_registry:
+        return _lines(session.stdin)
+    shared = session.input
+    if shared.error is None and shared.lines is None:
+        try:
+            shared.lines = list(_lines(session.stdin))
+        except CommandError as error:
+            shared.error = error
+    if shared.error is not None:
+        raise shared.error
+    return shared.lines or []
 
 
 def _lines(stream: TextIO) -> Iterator[tuple[int, list[str]]]:

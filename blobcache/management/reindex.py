@@ -23,6 +23,7 @@ class Reindex(Subcommand):
     """Rebuild the index of repositories."""
 
     name = "reindex"
+    takes_registries = True
     help = "rebuild the index of repositories"
     description = """\
 Build the index of repository names again from the keys that are in Redis now.

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 from django.core.management.base import CommandError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from blobcache.management.session import Session
 
 __all__ = ["EXIT_CODES", "Exit", "Subcommand", "add_confirmation", "usage_error"]
@@ -49,12 +51,19 @@ class Subcommand(ABC):
     example: ClassVar[str]
     """Commands at the end of that help, one a line. A test runs them."""
 
+    takes_registries: ClassVar[bool] = False
+    """Whether ``--registry`` may be repeated, and ``--all-registries`` used."""
+
     def add_arguments(self, parser: ArgumentParser) -> None:  # noqa: B027 - it may add nothing
         """Add what only this subcommand has. All have ``--registry`` and ``--json``."""
 
     @abstractmethod
     def run(self, session: Session, options: Namespace) -> Exit:
         """Do it. Raises `BlobCacheError` or `CommandError` for what ends as `Exit.FAILED`."""
+
+    def run_all(self, sessions: Sequence[Session], options: Namespace) -> Exit:
+        """Do it in several registries, one after another. What fails in one stops no other."""
+        return max([session.attempt(lambda each: self.run(each, options)) for session in sessions])
 
 
 def add_confirmation(parser: ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from blobcache.management.writing import Column
 from blobcache.models import OPEN_STATES, Job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from blobcache.management.session import Session
@@ -50,6 +50,7 @@ class Work(Subcommand):
     """Work on jobs."""
 
     name = "work"
+    takes_registries = True
     help = "work on the jobs that were started on the admin's pages"
     description = """\
 Take the steps of jobs, with the permissions of the users who started them,
@@ -66,21 +67,27 @@ when no job can be continued now: use that in cron."""
 
     def run(self, session: Session, options: Namespace) -> Exit:
         """Work until there is nothing to do, or until it is stopped."""
+        return self.run_all([session], options)
+
+    def run_all(self, sessions: Sequence[Session], options: Namespace) -> Exit:
+        """Work on the jobs of all these registries, one step after another."""
         with _stoppable() as stopped:
-            table = session.table(_COLUMNS, _json)
+            table = sessions[0].table(_COLUMNS, _json, lambda job: job.registry)
             while not stopped.is_set():
                 close_old_connections()
                 try:
-                    is_idle = not _take_steps(session.registry, stopped, table)
+                    worked = [_take_steps(each.registry, stopped, table) for each in sessions]
                 except (DatabaseError, InterfaceError) as error:
                     if options.once:
                         raise usage_error(f"The database failed: {error}") from error
-                    session.warn(f"The database failed, and is tried again: {error}")
-                    is_idle = True
-                if is_idle and options.once:
-                    _say_what_is_left(session)
+                    text = f"The database failed, and is tried again: {error}"
+                    sessions[0].warn(text, of_all=True)
+                    worked = []
+                if not any(worked) and options.once:
+                    for session in sessions:
+                        _say_what_is_left(session)
                     break
-                if is_idle:
+                if not any(worked):
                     stopped.wait(_PAUSE)
         return Exit.OK
 

@@ -72,15 +72,7 @@ class Column(Generic[_T]):
 class Output:
     """Standard output."""
 
-    def __init__(
-        self,
-        stream: TextIO,
-        *,
-        as_json: bool,
-        has_colours: bool = True,
-        before: Callable[[], None] | None = None,
-    ) -> None:
-        """`before` is called before anything is written, to hide a line of progress."""
+    def __init__(self, stream: TextIO, *, as_json: bool, has_colours: bool = True) -> None:
         self.as_json = as_json
         self.is_terminal = stream.isatty() and not as_json
         self.has_rich = (
@@ -91,16 +83,28 @@ class Output:
         """Whether work goes on when nobody reads the output any more, since it changes something.
         Otherwise `write` raises `BrokenPipeError`."""
 
+        self.before: Callable[[], None] | None = None
+        """What is called before anything is written, to hide a line of progress."""
+
+        self.joins_tables = False
+        """Whether a table with the headings of the last one goes on with that one."""
+
         self._stream = stream
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
-        self._before = before
         self._is_broken = False
+        self._layout = _Layout([])
 
     def table(
         self, columns: Sequence[Column[_T]], as_json: Callable[[_T], Mapping[str, object]]
     ) -> Table[_T]:
         """Return a table to which rows are added; `as_json` gives the JSON object of a row."""
         return Table(self, columns, as_json)
+
+    def layout(self, headings: list[str]) -> _Layout:
+        """Return the layout of a new table, or that of the last one: see `joins_tables`."""
+        if not self.joins_tables or self._layout.headings != headings:
+            self._layout = _Layout(headings)
+        return self._layout
 
     def say(self, text: str) -> None:
         """Write a sentence for people. With ``--json`` nothing is written."""
@@ -111,8 +115,8 @@ class Output:
         """Write text that is escaped; escape what the output's encoding does not have, too."""
         if self._is_broken:
             return
-        if self._before is not None:
-            self._before()
+        if self.before is not None:
+            self.before()
         try:
             self._stream.write(
                 text.encode(self._encoding, "backslashreplace").decode(self._encoding)
@@ -129,6 +133,15 @@ class Output:
             raise usage_error(f"The output cannot be written: {error.strerror}.") from error
 
 
+class _Layout:
+    """How wide the columns of a table are, and whether its headings are written."""
+
+    def __init__(self, headings: list[str]) -> None:
+        self.headings = headings
+        self.widths = [len(heading) for heading in headings]
+        self.is_begun = False
+
+
 class Table(Generic[_T]):
     """A table that is written some rows at a time, however long it is."""
 
@@ -141,8 +154,7 @@ class Table(Generic[_T]):
         self._output = output
         self._columns = columns
         self._as_json = as_json
-        self._widths = [0] * len(columns)
-        self._is_begun = False
+        self._layout: _Layout | None = None
         self._waiting: list[_T] = []
         self._written_at = monotonic()
 
@@ -174,40 +186,43 @@ class Table(Generic[_T]):
         if not self._output.is_terminal:
             self._output.write("".join("\t".join(row) + "\n" for row in cells))
             return
-        headings = [str(column.heading) for column in self._columns]
-        for number, heading in enumerate(headings):
-            values = (len(row[number]) for row in cells)
-            self._widths[number] = max(self._widths[number], len(heading), *values)
+        layout = self._layout
+        if layout is None:
+            headings = [str(column.heading) for column in self._columns]
+            layout = self._layout = self._output.layout(headings)
+        for number, width in enumerate(layout.widths):
+            layout.widths[number] = max(width, *(len(row[number]) for row in cells))
         show = self._rich if self._output.has_rich else self._plain
-        self._output.write(show(headings, cells, rows))
-        self._is_begun = True
+        self._output.write(show(layout, cells, rows))
+        layout.is_begun = True
 
-    def _plain(self, headings: list[str], cells: list[list[str]], _: Sequence[_T]) -> str:
-        lines = cells if self._is_begun else [headings, *cells]
+    def _plain(self, layout: _Layout, cells: list[list[str]], _: Sequence[_T]) -> str:
+        lines = cells if layout.is_begun else [layout.headings, *cells]
         return "".join(
             (" " * _GAP)
             .join(
                 f"{text:>{width}}" if column.is_number else f"{text:<{width}}"
-                for column, width, text in zip(self._columns, self._widths, line, strict=True)
+                for column, width, text in zip(self._columns, layout.widths, line, strict=True)
             )
             .rstrip()
             + "\n"
             for line in lines
         )
 
-    def _rich(self, headings: list[str], cells: list[list[str]], rows: Sequence[_T]) -> str:
+    def _rich(self, layout: _Layout, cells: list[list[str]], rows: Sequence[_T]) -> str:
         from rich.console import Console  # noqa: PLC0415 - only there with the extra
         from rich.table import Table as RichTable  # noqa: PLC0415 - likewise
         from rich.text import Text  # noqa: PLC0415 - likewise
 
         table = RichTable(
             box=None,
-            show_header=not self._is_begun,
+            show_header=not layout.is_begun,
             header_style="bold",
             pad_edge=False,
             padding=(0, _GAP, 0, 0),
         )
-        for column, width, heading in zip(self._columns, self._widths, headings, strict=True):
+        named = zip(self._columns, layout.widths, layout.headings, strict=True)
+        for column, width, heading in named:
             table.add_column(
                 Text(heading),
                 justify="right" if column.is_number else "left",
@@ -226,7 +241,7 @@ class Table(Generic[_T]):
         # A terminal wraps what is too long for it; rich would cut it off.
         needed = sum(
             _GAP + (min(width, _MIN_WRAPPED) if column.may_wrap else width)
-            for column, width in zip(self._columns, self._widths, strict=True)
+            for column, width in zip(self._columns, layout.widths, strict=True)
         )
         console = Console(
             force_terminal=True,

@@ -28,6 +28,7 @@ __all__ = [
     "GONE",
     "HELLO",
     "MEMORY",
+    "ROOT",
     "Done",
     "Terminal",
     "manage",

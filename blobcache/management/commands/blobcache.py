@@ -22,8 +22,8 @@ from django.core.management.base import (
 )
 from django.db import DatabaseError
 
-from blobcache.conf import DEFAULT_REGISTRY
-from blobcache.exceptions import BackendUnavailable, BlobCacheError, CacheUnavailable, Reason
+from blobcache.conf import DEFAULT_REGISTRY, registries
+from blobcache.exceptions import BlobCacheError
 from blobcache.management.check import Check
 from blobcache.management.compare import Compare
 from blobcache.management.descriptors import Clear, Set, Stat
@@ -33,16 +33,16 @@ from blobcache.management.log import Log, Prune
 from blobcache.management.purge import Purge
 from blobcache.management.raw_keys import Raw
 from blobcache.management.reindex import Reindex
-from blobcache.management.session import Session
+from blobcache.management.session import Input, Session, sentence_of
 from blobcache.management.subcommand import EXIT_CODES, Exit, Subcommand, usage_error
 from blobcache.management.warm import Warming
 from blobcache.management.watch import Watch
 from blobcache.management.work import Work
-from blobcache.management.writing import escaped, give_up_stdout
+from blobcache.management.writing import Output, escaped, give_up_stdout
 from blobcache.raw import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["SUBCOMMANDS", "Command"]
 
@@ -107,12 +107,7 @@ class Command(BaseCommand):
                 formatter_class=RawDescriptionHelpFormatter,
             )
             subcommand.add_arguments(own)
-            own.add_argument(
-                "--registry",
-                default=DEFAULT_REGISTRY,
-                metavar="NAME",
-                help="a registry in the setting BLOBCACHE (default: %(default)s)",
-            )
+            _add_registries(own, several=kind.takes_registries)
             own.add_argument(
                 "--json", action="store_true", help="write a line of JSON for each row"
             )
@@ -124,7 +119,7 @@ class Command(BaseCommand):
                 help="a Django user who is named as the author of changes (default: the system's "
                 "user)",
             )
-            own.set_defaults(run=subcommand.run)
+            own.set_defaults(instance=subcommand)
             for name, how in _EVERYWHERE:
                 own.add_argument(name, default=SUPPRESS, help=SUPPRESS, **how)
 
@@ -155,25 +150,52 @@ class Command(BaseCommand):
 
     def handle(self, *_: str, **options: Any) -> None:
         """Run the subcommand. Raises `SystemExit` if it does not end with `Exit.OK`."""
+        subcommand: Subcommand = options["instance"]
         try:
-            session = Session(
-                options["registry"],
-                stdin=options.get("stdin") or sys.stdin,
-                stdout=options.get("stdout") or sys.stdout,
-                stderr=options.get("stderr") or sys.stderr,
-                as_json=options["json"],
-                has_colours=not options["no_color"],
-                yes=options.get("yes", False),
-                actor=_existing(options["as_user"]),
-            )
-            code = options["run"](session, Namespace(**options))
+            sessions = self._sessions(options, several=subcommand.takes_registries)
+            arguments = Namespace(**options)
+            if sessions[0].names_registry:
+                code = subcommand.run_all(sessions, arguments)
+            else:
+                code = subcommand.run(sessions[0], arguments)
         except CommandError as error:
             error.args = (escaped(str(error)),)
             raise
         except (BlobCacheError, ImproperlyConfigured) as error:
-            raise CommandError(_sentence(error), returncode=Exit.FAILED) from error
+            raise CommandError(sentence_of(error), returncode=Exit.FAILED) from error
         if code != Exit.OK:
             raise SystemExit(code)
+
+    def _sessions(self, options: Mapping[str, Any], *, several: bool) -> list[Session]:
+        """Return a session for each registry that is asked. Raises if one of them is unknown."""
+        named = options["registry"] or []
+        # A call in Python may give one name as a text.
+        names = list(dict.fromkeys([named] if isinstance(named, str) else named))
+        is_all = bool(options.get("all_registries"))
+        if is_all:
+            names = registries()
+        elif len(names) > 1 and not several:
+            raise usage_error(f"'{options['subcommand']}' takes one registry at a time.")
+        output = Output(
+            options.get("stdout") or sys.stdout,
+            as_json=options["json"],
+            has_colours=not options["no_color"],
+        )
+        output.joins_tables = is_all or len(names) > 1
+        shared_input = Input()
+        return [
+            Session(
+                name,
+                stdin=options.get("stdin") or sys.stdin,
+                stderr=options.get("stderr") or sys.stderr,
+                output=output,
+                asked=names if output.joins_tables else (),
+                shared_input=shared_input,
+                yes=options.get("yes", False),
+                actor=_existing(options["as_user"]),
+            )
+            for name in names or [DEFAULT_REGISTRY]
+        ]
 
 
 class _Parser(CommandParser):
@@ -195,6 +217,16 @@ class _Parser(CommandParser):
         raise usage_error(f"Error: {message}")
 
 
+def _add_registries(parser: CommandParser, *, several: bool) -> None:
+    """Add ``--registry``, which only some subcommands take several times."""
+    text = "a registry in the setting BLOBCACHE (default: default)"
+    if several:
+        parser = parser.add_mutually_exclusive_group()  # type: ignore[assignment] # has add_argument
+        text += "; may be repeated"
+        parser.add_argument("--all-registries", action="store_true", help="all of them")
+    parser.add_argument("--registry", action="append", metavar="NAME", help=text)
+
+
 def _existing(user: str) -> str:
     """Return the name of a Django user, if there is such a user. Raises `CommandError`."""
     if not user:
@@ -209,13 +241,3 @@ def _existing(user: str) -> str:
     except DatabaseError as error:
         raise usage_error("The user cannot be looked up: the project's database failed.") from error
     return str(found.get_username())
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error)
-    reason = error.reason if isinstance(error, BackendUnavailable) else ""
-    if why := reason or error.__cause__:
-        text = f"{text} ({why})"
-    if isinstance(error, CacheUnavailable) and error.reason is Reason.NO_SCAN:
-        text = f"{text} Allow the command SCAN for this Redis user."
-    return escaped(text)
