@@ -9,8 +9,9 @@ stop everything. `project.registry` serves the same storage with the same Valkey
 file `env` in the data directory lets `manage.py` use the same portal, as long as the demo runs.
 
 It uses the variables of `project.settings`. If `BLOBCACHE_REDIS_URL` is not set, the demo uses its
-embedded Valkey. If it is set, the demo writes no storage, and to that server no sample data, and
-nothing at all unless `BLOBCACHE_READ_ONLY=0` is set too: the index is then in the embedded Valkey.
+embedded Valkey, whose second database is a second registry: see `project.staging`. If it is set,
+the demo writes no storage, and to that server no sample data, and nothing at all unless
+`BLOBCACHE_READ_ONLY=0` is set too: the index is then in the embedded Valkey.
 `DJANGO_SUPERUSER_PASSWORD` is the password of `admin`; without it the demo generates one, stores it
 and prints it.
 """
@@ -43,6 +44,7 @@ from granian import Granian
 from granian.constants import Interfaces
 from granian.log import LogLevels
 
+from blobcache.conf import registries
 from blobcache.digest import Digest
 from blobcache.exceptions import CacheUnavailable
 from blobcache.findings import Kind
@@ -50,7 +52,7 @@ from blobcache.management.progress import Progress
 from blobcache.reference import RepositoryName
 from blobcache.services import get_browsable
 from blobcache.services.base import BrowsableProvider
-from project import embedded, history, registry, sample
+from project import embedded, history, registry, sample, staging
 from project.files import (
     OWNER_ONLY,
     PARENT,
@@ -125,12 +127,14 @@ def run(port: int, data: Path) -> None:
         try:
             if is_ours:
                 prepare(provider, registry.storage_in(data))
+                prepare_staging(provider, get_browsable(staging.REGISTRY))
                 history.write()
                 redis_url = os.environ["BLOBCACHE_REDIS_URL"]
                 stack.enter_context(registry.configured(data, redis_url))
             else:
                 say("Indexing the repositories ...")
-                provider.catalog.reindex()
+                for name in registries():
+                    get_browsable(name).catalog.reindex()
             example = find_example(provider)
         except CacheUnavailable as error:
             say(f"{error} ({error.__cause__})")
@@ -139,7 +143,7 @@ def run(port: int, data: Path) -> None:
         may_write = not provider.rules.read_only
         examples = requests(f"{url}/api", example, may_write=may_write)
         redis = address_of(os.environ["BLOBCACHE_REDIS_URL"]) + ("" if may_write else ", read only")
-        account = create_superuser(data)
+        account = create_superuser(data, has_staging=staging.REGISTRY in registries())
         environment = stack.enter_context(environment_in(data))
         serve(port, lambda: welcome(url, redis, account, examples, environment))
 
@@ -259,8 +263,10 @@ def set_environment(data: Path, start_valkey: Callable[[], str]) -> None:
         "DJANGO_SECRET_KEY": read_or_create(data / "secret-key", get_random_secret_key),
     }
     if not os.environ.get("BLOBCACHE_REDIS_URL"):
+        url = start_valkey()
         os.environ |= {
-            "BLOBCACHE_REDIS_URL": start_valkey(),
+            "BLOBCACHE_REDIS_URL": url,
+            "BLOBCACHE_STAGING_REDIS_URL": urlsplit(url)._replace(path="/1").geturl(),
             "BLOBCACHE_READ_ONLY": "0",
             "BLOBCACHE_STORAGE": str(registry.storage_in(data)),
         }
@@ -282,6 +288,12 @@ def prepare(provider: BrowsableProvider, storage: Path) -> None:
     sample.fill(provider, Progress(stream, "Filling"))
 
 
+def prepare_staging(production: BrowsableProvider, provider: BrowsableProvider) -> None:
+    """Fill the second registry's cache, once."""
+    if not provider.catalog.status().is_built:
+        staging.fill(production, provider)
+
+
 class Account(NamedTuple):
     """The superuser's credentials."""
 
@@ -289,10 +301,14 @@ class Account(NamedTuple):
     """The text to show: the password, or where it comes from."""
 
     token: str
+    has_staging: bool
 
 
-def create_superuser(data: Path) -> Account:
-    """Create the superuser, or set the password again if it has been changed."""
+def create_superuser(data: Path, *, has_staging: bool) -> Account:
+    """Create the superuser, or set the password again if it has been changed.
+
+    With a second registry there is also a user who may view that one alone.
+    """
     given = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
     password = given or read_or_create(data / "password", lambda: get_random_string(16))
     user, _ = get_user_model().objects.update_or_create(
@@ -302,7 +318,11 @@ def create_superuser(data: Path) -> Account:
         user.set_password(password)
         user.save()
     token, _ = apps.get_model("authtoken", "Token").objects.get_or_create(user=user)
-    return Account("that of DJANGO_SUPERUSER_PASSWORD" if given else password, str(token))
+    if has_staging:
+        staging.create_viewer(password)
+    return Account(
+        "that of DJANGO_SUPERUSER_PASSWORD" if given else password, str(token), has_staging
+    )
 
 
 def address_of(redis_url: str) -> str:
@@ -315,10 +335,11 @@ def welcome(
     url: str, redis: str, account: Account, examples: Iterable[str], environment: Path
 ) -> None:
     """Print the addresses, the credentials and the example requests."""
+    viewer = f"\n  Viewer      {staging.VIEWER}, of staging alone" if account.has_staging else ""
     say(
         f"""
   Admin       {url}/admin/
-  User        {USER}
+  User        {USER}{viewer}
   Password    {account.password}
 
   API         {url}/api/repositories/
@@ -334,6 +355,8 @@ From a shell:
     say("\nmanage.py in another shell, for the same portal:\n")
     say(f"  . {shlex.quote(str(environment))}")
     say(f"  {shlex.quote(sys.executable)} manage.py blobcache check")
+    if account.has_staging:
+        say(f"  {shlex.quote(sys.executable)} manage.py blobcache status --all-registries")
     say("\nCtrl-C stops the demo.\n")
 
 

@@ -42,6 +42,7 @@ __all__ = [
     "damaged",
     "pushes",
     "pushes_of",
+    "release_of",
 ]
 
 
@@ -171,6 +172,13 @@ def pushes_of(name: str) -> Iterator[Push]:
         if image.name == name:
             for version in range(1, image.versions + 1):
                 yield from _version(image, version)
+
+
+def release_of(name: str) -> Iterator[Push]:
+    """Yield what is pushed of one of the `IMAGES` after all that `pushes_of` gives: a version."""
+    for image in IMAGES:
+        if image.name == name:
+            yield from _version(image, image.versions + 1)
 
 
 def collected() -> list[Push]:

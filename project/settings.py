@@ -26,9 +26,10 @@ each process signs with a random key of its own.
 | `BLOBCACHE_READ_ONLY` | 1 if `BLOBCACHE_REDIS_URL` is set, else 0 | never write to that Redis |
 | `BLOBCACHE_CATALOG_URL` | none | a Redis or Valkey for the index; required if read-only |
 | `BLOBCACHE_STORAGE` | none | the registry's storage on this machine: its `rootdirectory` |
+| `BLOBCACHE_STAGING_REDIS_URL` | none | the Redis or Valkey of a second registry, `staging` |
 
-So it is safe to set `BLOBCACHE_REDIS_URL` to the Redis of a running registry: nothing is written
-there unless `BLOBCACHE_READ_ONLY=0` is set too.
+So it is safe to set `BLOBCACHE_REDIS_URL` and `BLOBCACHE_STAGING_REDIS_URL` to the Redis of a
+running registry: nothing is written there unless `BLOBCACHE_READ_ONLY=0` is set too.
 
 Checking a password takes a tenth of a second of CPU time, checking a token almost none. So programs
 should use tokens, and Basic authentication is off by default. Failed logins are always limited: see
@@ -170,12 +171,19 @@ def _redis(url: str) -> dict[str, object]:
 
 _redis_url = os.environ.get("BLOBCACHE_REDIS_URL")
 _catalog_url = os.environ.get("BLOBCACHE_CATALOG_URL")
-_read_only = _flag("BLOBCACHE_READ_ONLY", default=bool(_redis_url))
-if _read_only and _catalog_url in {None, "", _redis_url}:
-    raise ImproperlyConfigured(
-        "BLOBCACHE_REDIS_URL is only read, so the catalog's index needs another server: set "
-        "BLOBCACHE_CATALOG_URL. Or allow writes with BLOBCACHE_READ_ONLY=0."
-    )
+_staging_url = os.environ.get("BLOBCACHE_STAGING_REDIS_URL")
+
+
+def _is_read_only(name: str, url: str | None) -> bool:
+    """Whether the Redis of that variable is never written, which needs an index elsewhere."""
+    read_only = _flag("BLOBCACHE_READ_ONLY", default=bool(url))
+    if read_only and _catalog_url in {None, "", url}:
+        raise ImproperlyConfigured(
+            f"{name} is only read, so the catalog's index needs another server: set "
+            "BLOBCACHE_CATALOG_URL. Or allow writes with BLOBCACHE_READ_ONLY=0."
+        )
+    return read_only
+
 
 CACHES: dict[str, dict[str, object]] = {
     "default": {
@@ -186,6 +194,8 @@ CACHES: dict[str, dict[str, object]] = {
     },
     "blobs": _redis(_redis_url or "redis://127.0.0.1:6379/0"),
 }
+if _staging_url:
+    CACHES["staging"] = _redis(_staging_url)
 if _catalog_url:
     CACHES["catalog"] = _redis(_catalog_url)
 
@@ -195,7 +205,7 @@ BLOBCACHE: dict[str, dict[str, object]] = {
     "default": {
         "CACHE_ALIAS": "blobs",
         "CATALOG_ALIAS": "catalog" if _catalog_url else None,
-        "READ_ONLY": _read_only,
+        "READ_ONLY": _is_read_only("BLOBCACHE_REDIS_URL", _redis_url),
         # As the registry beside it: it would leave any other field behind.
         "SIZE_FIELDS": ("size",),
         # The registry's storage is only read.
@@ -207,6 +217,13 @@ BLOBCACHE: dict[str, dict[str, object]] = {
         else None,
     },
 }
+if _staging_url:
+    BLOBCACHE["staging"] = {
+        "CACHE_ALIAS": "staging",
+        "CATALOG_ALIAS": "catalog" if _catalog_url else None,
+        "READ_ONLY": _is_read_only("BLOBCACHE_STAGING_REDIS_URL", _staging_url),
+        "SIZE_FIELDS": ("size",),
+    }
 
 _basic = _flag("DJANGO_BASIC_AUTH", default=False)
 _rates = {
@@ -273,6 +290,8 @@ AUTHENTICATION_BACKENDS = [
     # First, so that a client with too many failures is refused before the password is checked.
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
+    # Groups whose members may view one registry alone.
+    *(["project.permissions.RegistryBackend"] if _staging_url else []),
 ]
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)

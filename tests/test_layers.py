@@ -57,6 +57,7 @@ REDIS = {"redis", "transport"}
 
 VISITORS = {
     "project/damage.py": "writes the demo's keys as a registry does, damaged ones included",
+    "project/staging.py": "copies keys of the demo's registry into those of another one",
     "benchmarks/": "measures each part by itself",
 }
 """Who else imports from them, and why."""

@@ -250,7 +250,7 @@ def test_every_printed_command_works_as_printed(demo: Demo) -> None:
 
 def test_the_printed_lines_let_manage_py_use_the_same_portal(demo: Demo) -> None:
     lines = re.findall(r"^  (\. .+|.+ manage\.py .+)$", demo.printed, re.MULTILINE)
-    set_variables, check = lines
+    set_variables, check, status = lines
     rest = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     done = subprocess.run(  # noqa: S602 - what the demo prints
         f"{set_variables} && {check} --quick",
@@ -263,6 +263,8 @@ def test_the_printed_lines_let_manage_py_use_the_same_portal(demo: Demo) -> None
     )
     assert done.returncode == 1, done.stderr
     assert "Problems: " in done.stdout, "there are some in the sample data"
+    assert status.endswith("manage.py blobcache status --all-registries")
+    assert demo.shown("Viewer") == "stella, of staging alone"
 
 
 def test_the_file_with_the_variables_is_gone_with_the_demo(first: First, tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_lists_are_separated_by_commas() -> None:
         ({"DJANGO_HSTS_SECONDS": "-1"}, "DJANGO_HSTS_SECONDS must be a natural number, not '-1'."),
         ({"BLOBCACHE_REDIS_URL": REGISTRY}, "BLOBCACHE_CATALOG_URL"),
         ({"BLOBCACHE_READ_ONLY": "1"}, "BLOBCACHE_CATALOG_URL"),
+        ({"BLOBCACHE_STAGING_REDIS_URL": REGISTRY}, "BLOBCACHE_STAGING_REDIS_URL is only read"),
         (
             {"BLOBCACHE_REDIS_URL": REGISTRY, "BLOBCACHE_CATALOG_URL": REGISTRY},
             "the catalog's index needs another server",
@@ -271,3 +272,20 @@ def test_the_schema_knows_how_the_demo_accepts_passwords() -> None:
     scheme = OpenApiAuthenticationExtension.get_match(BasicAuthentication())
     assert scheme is not None
     assert scheme.name == "basicAuth"
+
+
+@pytest.mark.parametrize(("env", "read_only"), [({}, True), ({"BLOBCACHE_READ_ONLY": "0"}, False)])
+def test_a_second_registry_is_read_only_by_default(env: Mapping[str, str], read_only: bool) -> None:
+    urls = {"BLOBCACHE_STAGING_REDIS_URL": REGISTRY, "BLOBCACHE_CATALOG_URL": CATALOG}
+    found = read(**urls, **env)
+    entry = found["BLOBCACHE"]["staging"]
+    expected = {"CACHE_ALIAS": "staging", "CATALOG_ALIAS": "catalog", "READ_ONLY": read_only}
+    assert entry.items() >= expected.items()
+    assert found["CACHES"]["staging"]["LOCATION"] == REGISTRY
+    assert "project.permissions.RegistryBackend" in found["AUTHENTICATION_BACKENDS"]
+
+
+def test_without_its_address_there_is_no_second_registry() -> None:
+    found = read()
+    assert list(found["BLOBCACHE"]) == ["default"]
+    assert "project.permissions.RegistryBackend" not in found["AUTHENTICATION_BACKENDS"]
