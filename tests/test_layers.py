@@ -44,6 +44,7 @@ modules of one layer may import each other: they are small, and kin."""
 VOCABULARY = FLOORS[-1]
 
 SIDEWAYS = {
+    ("doctor", "registries"): "a scrape asks all registries at once",
     ("redis", "figures"): "the provider makes its store of figures",
     (
         "figures",

@@ -21,8 +21,9 @@ from prometheus_client.core import GaugeMetricFamily
 
 from blobcache.conf import registries
 from blobcache.doctor.last_run import LastRun
-from blobcache.exceptions import BlobCacheError
+from blobcache.exceptions import CatalogUnsupported
 from blobcache.findings import FINDING_KINDS
+from blobcache.registries.asking import ask_each
 from blobcache.services import get_browsable
 
 if TYPE_CHECKING:
@@ -44,12 +45,9 @@ class CheckCollector:
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Return the families."""
         findings, doubtful, age, compared = families = self._families()
-        for registry in registries():
-            try:
-                last = LastRun.read(get_browsable(registry))
-            except BlobCacheError:
-                continue
-            if last is None:
+        # All at once: one whose Redis does not answer makes the scrape wait for its timeout alone.
+        for registry, last in ask_each(registries(), _last_run).items():
+            if not isinstance(last, LastRun):
                 continue
             for kind in FINDING_KINDS:
                 findings.add_metric([registry, kind.value], last.counts.get(kind, 0))
@@ -81,3 +79,10 @@ class CheckCollector:
                 labels=["registry"],
             ),
         )
+
+
+def _last_run(registry: str) -> LastRun | None:
+    try:
+        return LastRun.read(get_browsable(registry))
+    except CatalogUnsupported:
+        return None
