@@ -22,7 +22,7 @@ from benchmarks.results import Section
 
 BENCHMARKS = (
     *("operations", "batch", "metrics", "catalog", "purge", "unreferenced", "growth", "memory"),
-    *("truth", "check", "coroutines"),
+    *("truth", "check", "coroutines", "registries"),
     *("http", "hostile", "startup", "scaling", "alternatives"),
 )
 """Each a module here with a function `run`. Imported late: they need Django to be set up."""

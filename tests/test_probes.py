@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from threading import Thread
 from typing import Any
 
@@ -12,6 +13,7 @@ from redis import Redis
 
 from blobcache import probes
 from blobcache.probes import LIMIT
+from project import embedded
 from tests.servers import cache_at, commands
 
 
@@ -109,3 +111,34 @@ def test_only_reads_are_accepted(root: str, clock: Clock) -> None:
 def test_a_query_is_not_read(root: str, clock: Clock) -> None:
     assert get(f"{root}live/?x=1&x=2").status_code == 200
     assert get(f"{root}ready/?" + "x&" * 2000).status_code == 200
+
+
+class TestSeveralRegistries:
+    @pytest.fixture(autouse=True)
+    def _staging_is_down(self, clock: Clock, settings: LazySettings) -> Iterator[None]:
+        settings.BLOBCACHE = {"default": {}, "staging": {"CACHE_ALIAS": "staging"}}
+        with cache_at("redis://127.0.0.1:1/0", "staging"):
+            yield
+
+    def test_the_portal_is_ready_although_another_registry_is_down(self, root: str) -> None:
+        assert get(f"{root}ready/").status_code == 200
+
+    def test_another_registry_has_a_probe_where_the_host_mounts_it(
+        self, valkey: embedded.Server
+    ) -> None:
+        assert get("/health/eu/ready/").status_code == 503
+        assert get("/health/eu/live/").status_code == 200
+        with cache_at(valkey.url, "staging"):
+            assert get("/health/eu/ready/").status_code == 200
+
+    def test_a_registry_that_is_not_configured_is_not_ready(self) -> None:
+        assert get("/health/gone/ready/").status_code == 503
+
+    def test_each_is_asked_once_a_second(
+        self, default_cache: Redis, valkey: embedded.Server
+    ) -> None:
+        with cache_at(valkey.url, "staging"), commands(default_cache) as traffic:
+            for _ in range(5):
+                get("/health/ready/")
+                get("/health/eu/ready/")
+        assert traffic.calls["hmget"] == 2

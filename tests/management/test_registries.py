@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from tests.doctor.damage import digest, write_blob, write_member
 from tests.jobs.conftest import account, begin
 from tests.management.running import GONE, HELLO, ROOT, Terminal, run, run_line
 from tests.servers import cache_at
+from tests.warming.worlds import Clock, World
 
 ENTRIES = {"default": {}, "staging": {"CACHE_ALIAS": "staging"}}
 DOWN = {"default": {}, "down": {"CACHE_ALIAS": "down"}, "staging": ENTRIES["staging"]}
@@ -234,6 +237,40 @@ class TestRefused:
 def _change(registry: str, repository: str) -> None:
     change = ["set", digest(1), "--size", "5", "--media-type", "a/b", "--yes"]
     assert run(*change, "--repository", repository, "--registry", registry).code == 0
+
+
+def test_a_warm_fills_the_cache_of_its_registry_from_its_storage(
+    staging: Redis,
+    default_cache: Redis,
+    settings: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("blobcache.warming.warm.monotonic", clock)
+    monkeypatch.setattr("blobcache.warming.warm.sleep", clock.pause)
+    for name in ("production", "staging"):
+        World(tmp_path / name).layer(name.encode(), "warmed")
+    files = "django.core.files.storage.FileSystemStorage"
+    settings.STORAGES = {
+        **settings.STORAGES,
+        **{
+            name: {"BACKEND": files, "OPTIONS": {"location": tmp_path / name}}
+            for name in ("production", "staging")
+        },
+    }
+    backend = "blobcache.backends.storage.StorageBackend"
+    settings.BLOBCACHE = {
+        name: {**entry, "TRUTH": {"BACKEND": backend, "OPTIONS": {"storage": storage}}}
+        for (name, entry), storage in zip(ENTRIES.items(), ("production", "staging"), strict=True)
+    }
+    before = default_cache.dbsize()
+    assert run("warm", "--registry", "staging").code == 0
+    (member,) = staging.smembers("repository::warmed::blobs")
+    assert member == f"sha256:{sha256(b'staging').hexdigest()}".encode()
+    assert default_cache.dbsize() == before
+    assert not default_cache.keys("*warm*")
+    assert run("check", "--registry", "staging", "--repository", "warmed").code == 0
 
 
 @pytest.mark.django_db
