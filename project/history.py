@@ -1,4 +1,4 @@
-"""The demo's journal: what happened to its cache in the last week.
+"""The demo's journal: what happened to its caches in the last week.
 
 It is about blobs that the demo has, or had: see `project.pushes`. The same each time, but for the
 times, which are counted back from now.
@@ -15,8 +15,20 @@ from typing import TYPE_CHECKING, Any
 from django.apps import apps
 from django.utils.timezone import now
 
+from blobcache.conf import DEFAULT_REGISTRY
 from blobcache.descriptor import OCTET_STREAM
-from project.pushes import COLLECTED, DAMAGED, FOREIGN, Push, collected, damaged, pushes
+from project.pushes import (
+    COLLECTED,
+    DAMAGED,
+    FOREIGN,
+    Push,
+    collected,
+    damaged,
+    pushes,
+    pushes_of,
+)
+from project.staging import REGISTRY as STAGING
+from project.staging import RELEASED
 
 if TYPE_CHECKING:
     from blobcache.models import JournalEntry
@@ -45,6 +57,7 @@ def _week() -> Iterator[JournalEntry]:
         night = today - timedelta(days=day - 1, hours=6)
         yield from _nightly(night, names, day)
         yield from _daily(night + timedelta(hours=4), [*islice(layers, 6)], day)
+        yield from _in_staging(night + timedelta(hours=5), day)
     yield from _last_night(today - timedelta(hours=5))
 
 
@@ -79,6 +92,19 @@ def _daily(morning: datetime, layers: list[Push], day: int) -> Iterator[JournalE
             yield _entry(moment, "clear", "notification", "", before=descriptor, **where)
 
 
+def _in_staging(morning: datetime, day: int) -> Iterator[JournalEntry]:
+    """What the pipeline did in the other registry before each release."""
+    released = [push for push in pushes_of(RELEASED[day % 2]) if push.tags is None]
+    for number, push in enumerate(released[day :: len(released) // 3]):
+        moment = morning + timedelta(minutes=9 * number, seconds=day)
+        where = {"repository": push.repository, "digest": push.blob.digest, "registry": STAGING}
+        descriptor = _descriptor(push)
+        if number:
+            yield _entry(moment, "set", "api", _PIPELINE, after=descriptor, **where)
+        else:
+            yield _entry(moment, "clear", "api", _PIPELINE, before=descriptor, **where)
+
+
 def _last_night(night: datetime) -> Iterator[JournalEntry]:
     """After a garbage collection, its blobs were purged; then the administrator looked at it."""
     gone = collected()[1:]
@@ -108,11 +134,10 @@ def _entry(time: datetime, action: str, source: str, actor: str, **facts: Any) -
     system_user = _SYSTEM if source == "command" else ""
     entry: JournalEntry = apps.get_model("blobcache", "JournalEntry")(
         time=time,
-        registry="default",
         action=action,
         source=source,
         actor=actor,
         system_user=system_user,
-        **facts,
+        **{"registry": DEFAULT_REGISTRY, **facts},
     )
     return entry

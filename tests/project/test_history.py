@@ -10,7 +10,7 @@ from django.utils.timezone import now
 from blobcache.digest import Digest
 from blobcache.journal.reading import Filters, Journal
 from blobcache.models import JournalEntry
-from project import history
+from project import history, staging
 from project.pushes import collected, damaged, pushes
 
 pytestmark = pytest.mark.django_db
@@ -34,6 +34,14 @@ def test_it_is_about_blobs_that_the_demo_has_or_had() -> None:
     digests = set(JournalEntry.objects.exclude(digest=None).values_list("digest", flat=True))
     assert digests <= known
     assert {str(Digest(digest)) for digest in digests if digest} == digests
+
+
+def test_each_registry_has_entries_of_its_own() -> None:
+    history.write()
+    entries = [*Journal("staging", Filters()).entries()]
+    assert len(entries) > 10
+    assert {entry.repository for entry in entries} == set(staging.RELEASED)
+    assert {entry.registry for entry in Journal("default", Filters()).entries()} == {"default"}
 
 
 def test_it_is_written_once() -> None:
