@@ -18,6 +18,7 @@ from project import embedded
 from tests.conformance import A
 from tests.redis.keyspace import names, write_as_a_registry
 from tests.servers import cache_at
+from tests.stores import store
 
 
 @pytest.fixture
@@ -139,3 +140,20 @@ def test_the_registrys_redis_is_only_read(index: Redis, valkey: embedded.Server)
     fill("one")
     with Redis.from_url(f"redis://localhost:{valkey.port}/1") as client:
         assert not list(client.scan_iter("blobcache::*"))
+
+
+@pytest.mark.parametrize("kind", ["cluster", "valkey, no scripts"])
+def test_an_index_apart_is_built_in_every_kind_of_store(
+    kind: str, request: pytest.FixtureRequest, valkey: embedded.Server
+) -> None:
+    """On a cluster its keys share a slot, with those of an earlier version that it deletes."""
+    with store(request, kind) as index, cache_at(valkey.url, "registry") as registry:
+        registry.flushall()
+        write_as_a_registry(registry, "r", [A])
+        index.zadd("blobcache::{catalog:default}::names", {"foreign": 0})
+        options = RedisOptions(cache_alias="registry", catalog_alias="default")
+        apart = RedisBlobDescriptorCacheProvider(Rules(), options)
+        apart.catalog.reindex()
+        assert names(apart.catalog) == ["r"]
+        assert not index.exists("blobcache::{catalog:default}::names")
+        assert 0 < index.ttl(apart.catalog.index.keys.names) <= KEPT
