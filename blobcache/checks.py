@@ -7,7 +7,7 @@ messages; `blobcache.redis.checks` has those of the provider on Redis. A backend
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from django.apps import apps
 from django.conf import settings as django_settings
@@ -32,11 +32,13 @@ from blobcache.registry_url import RegistryUrl
 from blobcache.visibility import takes_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from django.core.checks import CheckMessage
 
 __all__ = ["check_deployment", "check_portal", "check_settings"]
+
+_TOKENS = "blobcache.tokens.checks.check_registries"
 
 _NO_DATABASE = "django.db.backends.dummy"
 
@@ -63,7 +65,26 @@ def check_settings(**_: object) -> list[CheckMessage]:
         ]
     found = [*_check_aliases(configured)]
     found += [message for name in configured for message in _check_registry(RegistrySettings(name))]
-    return [*found, *_check_notifications(configured), *_check_urls(configured)]
+    return [
+        *found,
+        *_check_notifications(configured),
+        *_check_urls(configured),
+        *_check_tokens(configured),
+    ]
+
+
+def _check_tokens(configured: Mapping[str, Mapping[str, object]]) -> Iterable[CheckMessage]:
+    """Check ``TOKENS`` where it is set: what that needs is an extra."""
+    setting = SETTINGS["TOKENS"]
+    names = [
+        name
+        for name, entry in configured.items()
+        if entry.get("TOKENS") is not None and setting.values.contains(entry["TOKENS"])
+    ]
+    if not names:
+        return ()
+    check = cast("Callable[[Iterable[str]], Iterable[CheckMessage]]", import_string(_TOKENS))
+    return check(names)
 
 
 def _check_aliases(configured: Iterable[str]) -> Iterator[CheckMessage]:

@@ -25,6 +25,7 @@ from blobcache.setting import (
     choice,
     dotted,
     flag,
+    mapping,
     number,
     optional,
     some_of,
@@ -265,6 +266,19 @@ class RegistrySettings:
         optional(text("the dotted path of a function")),
         default=None,
         see="docs/permissions.md#visible-repositories",
+    )
+    TOKENS = Setting(
+        "Accept the tokens of the registry's token server: `None`, or a dictionary with `ISSUER`, "
+        "`AUDIENCE`, `REALM`, `JWKS`, `ROOTS`, `ALGORITHMS` and `LEEWAY`.",
+        optional(
+            mapping(
+                "a dictionary with ISSUER, AUDIENCE, REALM, and JWKS or ROOTS; ALGORITHMS and "
+                "LEEWAY may be set",
+                *("ISSUER", "AUDIENCE", "REALM", "JWKS", "ROOTS", "ALGORITHMS", "LEEWAY"),
+            )
+        ),
+        default=None,
+        see="docs/tokens.md",
     )
     API_PERMISSION_CLASSES = Setting(
         "Dotted paths of permission classes. Each of them must allow a request to the API.",

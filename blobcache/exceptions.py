@@ -30,6 +30,7 @@ __all__ = [
     "DigestInvalidLength",
     "DigestMismatch",
     "DigestUnsupported",
+    "KeysUnavailable",
     "ManifestInvalid",
     "MediaTypeInvalid",
     "OperationUnsupported",
@@ -37,6 +38,7 @@ __all__ = [
     "Reason",
     "RegistryUnknown",
     "RepositoryNameInvalid",
+    "SetDenied",
     "SizeInvalid",
 ]
 
@@ -251,3 +253,20 @@ class BackendUnavailable(BlobCacheError):
 
         self.retry_after = retry_after
         """Seconds that a client should wait before the next attempt."""
+
+
+class KeysUnavailable(BlobCacheError):
+    """The keys that verify tokens cannot be read: nothing is known about a token."""
+
+    code = "UNAVAILABLE"
+    status = 503
+
+    retry_after: ClassVar[int] = 1
+    """Seconds that a client should wait before the next attempt."""
+
+
+class SetDenied(BlobCacheError):
+    """A set by a caller whose word is not enough, where no backend can confirm it."""
+
+    code = "DENIED"
+    status = 403

@@ -18,6 +18,7 @@ __all__ = [
     "choice",
     "dotted",
     "flag",
+    "mapping",
     "number",
     "optional",
     "some_of",
@@ -179,6 +180,13 @@ def dotted(name: str, description: str) -> Values[Mapping[str, Any]]:
         )
 
     return Values(description, contains)
+
+
+def mapping(description: str, *names: str) -> Values[Mapping[str, Any]]:
+    """Dictionaries with no other keys than these names."""
+    return Values(
+        description, lambda value: isinstance(value, Mapping) and value.keys() <= set(names)
+    )
 
 
 def texts(description: str, *, may_be_empty: bool = False) -> Values[tuple[str, ...]]:

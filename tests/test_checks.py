@@ -121,6 +121,7 @@ WRONG: dict[str, list[object]] = {
     "READ_THROUGH_TTL": [None, 0, -1, 1.5, "3600", True, 2**31 + 1],
     "BACKEND_TTL": [None, 0, -1, 1.5, "5", True, 301],
     "VISIBLE_REPOSITORIES": ["", 1, b"a.b", print, ["a.b"]],
+    "TOKENS": ["", 1, True, "https://portal.example.org/token", ["ISSUER"]],
     "API_PERMISSION_CLASSES": [None, (), [], "a.b", {"a.b"}, ("",), ("a.b", None), (object,)],
     "API_PAGE_SIZE": [None, 0, -1, 1.5, "100", True, MAX_PAGE_SIZE + 1],
     "API_MAX_BATCH": [None, 0, -1, 1.5, "1000", True],

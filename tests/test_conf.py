@@ -45,6 +45,7 @@ OTHERS: dict[str, object] = {
     "READ_THROUGH_TTL": 60,
     "BACKEND_TTL": 1,
     "VISIBLE_REPOSITORIES": "portal.rules.visible",
+    "TOKENS": {"ISSUER": "i", "AUDIENCE": "a", "REALM": "https://r", "JWKS": "/srv/jwks.json"},
     "API_PERMISSION_CLASSES": ("rest_framework.permissions.IsAdminUser",),
     "API_PAGE_SIZE": 1,
     "API_MAX_BATCH": 1,

@@ -19,7 +19,7 @@ FLOORS = [
     {"api", "admin", "management", "notifications"},
     {"jobs"},
     {"doctor", "history", "probes", "registries", "warming"},
-    {"backends", "figures", "journal", "redis"},
+    {"backends", "figures", "journal", "redis", "tokens"},
     {"transport", "services"},
     {
         "access",

@@ -1,0 +1,669 @@
+"""Which tokens are accepted, which are refused and why, and what is kept."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from blobcache.conf import RegistrySettings
+from blobcache.exceptions import KeysUnavailable
+from blobcache.tokens.keys import fingerprint, thumbprint
+from blobcache.tokens.options import TokenOptions
+from blobcache.tokens.parsing import MAX_TOKEN, Reason, TokenRefused
+from blobcache.tokens.verifier import Grant, Verifier, get_verifier
+from tests.tokens.signing import (
+    Signer,
+    certificate,
+    encoded,
+    hmac_signature,
+    issuer_extensions,
+    options,
+    pem,
+    scope,
+    x5c,
+)
+
+PULL = scope("team/app", "pull")
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def made(found: dict[str, Any], clock: Any = time.time, **facts: Any) -> Verifier:
+    """Return the verifier of a registry with these ``TOKENS``."""
+    parsed = TokenOptions(
+        issuer=found["ISSUER"],
+        audience=found["AUDIENCE"],
+        realm=found["REALM"],
+        jwks=found.get("JWKS"),
+        roots=found.get("ROOTS"),
+        **{name.lower(): found[name] for name in ("ALGORITHMS", "LEEWAY") if name in found},
+    )
+    return Verifier("default", parsed, clock=clock, **facts)
+
+
+@pytest.fixture
+def signer() -> Signer:
+    return Signer()
+
+
+@pytest.fixture
+def verifier(signer: Signer) -> Verifier:
+    return made(options(JWKS=signer.jwks))
+
+
+def refusal(verifier: Verifier, token: str) -> Reason:
+    """Return why the token is refused."""
+    with pytest.raises(TokenRefused) as caught:
+        verifier.verify(token)
+    assert str(caught.value) == f"The token is refused: {caught.value.reason}."
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "RS512", "ES256", "ES384", "ES512", "EdDSA"])
+def test_a_token_of_a_known_key_is_accepted(algorithm: str) -> None:
+    signer = Signer(algorithm)
+    verifier = made(options(JWKS=signer.jwks, ALGORITHMS=(algorithm,)))
+    grant = verifier.verify(signer.token(PULL))
+    assert grant.subject == "bob"
+    assert grant.scopes.allows("pull", "team/app")
+    assert not grant.scopes.allows("push", "team/app")
+
+
+def test_a_key_is_found_by_the_ids_that_registries_use(signer: Signer) -> None:
+    public: Any = signer.key.public_key()
+    for kid in (fingerprint(public), thumbprint(public)):
+        verifier = made(options(JWKS=signer.jwks))
+        assert verifier.verify(signer.token(PULL, header={"kid": kid})).subject == "bob"
+
+
+def test_the_fingerprint_is_libtrusts() -> None:
+    """Twelve groups of four characters (libtrust, "KeyID")."""
+    public: Any = Signer().key.public_key()
+    groups = fingerprint(public).split(":")
+    assert [len(each) for each in groups] == [4] * 12
+
+
+def test_the_thumbprint_is_that_of_rfc_7638() -> None:
+    """RFC 7638, 3.1, "Example JWK Thumbprint Computation"."""
+    from jwt.algorithms import RSAAlgorithm  # noqa: PLC0415
+
+    jwk = {
+        "kty": "RSA",
+        "n": (
+            "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6t"
+            "Soc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-"
+            "65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qN"
+            "Lyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awa"
+            "pJzKnqDKgw"
+        ),
+        "e": "AQAB",
+    }
+    public: Any = RSAAlgorithm.from_jwk(jwk)
+    assert thumbprint(public) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+
+
+class TestTheForm:
+    def test_a_token_that_is_too_long_is_refused_before_it_is_parsed(
+        self, verifier: Verifier, signer: Signer
+    ) -> None:
+        long = signer.token(PULL, pad="x" * MAX_TOKEN)
+        assert refusal(verifier, long) is Reason.TOO_LONG
+        assert verifier.verified == 0
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "a", "a.b", "a.b.c.d", "..", "a..c", "a.b.", "é.b.c", "a b.c.d", "a=.b.c", "a\n.b.c"],
+    )
+    def test_what_is_not_three_parts_in_base64url_is_refused(
+        self, verifier: Verifier, text: str
+    ) -> None:
+        assert refusal(verifier, text) is Reason.MALFORMED
+
+    @pytest.mark.parametrize(
+        "header",
+        ["", "[]", "1", "null", '"x"', "{", "{} {}", '{"alg": NaN}', "\ufeff{}", "[" * 9000],
+    )
+    def test_a_header_that_is_no_object_is_refused(
+        self, verifier: Verifier, signer: Signer, header: str
+    ) -> None:
+        found = refusal(verifier, signer.raw("{}", header=header))
+        assert found is (Reason.NO_JSON if header else Reason.MALFORMED)
+
+    @pytest.mark.parametrize(
+        "claims", [b"[]", b"nonsense", b'"\xff"', b'{"exp": Infinity}', b"[" * 9000]
+    )
+    def test_claims_that_are_no_object_are_refused(
+        self, verifier: Verifier, signer: Signer, claims: bytes
+    ) -> None:
+        assert refusal(verifier, signer.raw(claims)) is Reason.NO_JSON
+
+    def test_a_name_that_occurs_twice_is_refused_wherever_it_is(
+        self, verifier: Verifier, signer: Signer
+    ) -> None:
+        good = json.dumps(signer.claims(PULL))
+        twice = good.removesuffix("}") + ', "sub": "root"}'
+        assert refusal(verifier, signer.raw(twice)) is Reason.DUPLICATE
+        inside = good.replace('"type"', '"name": "other/app", "type"')
+        assert refusal(verifier, signer.raw(inside)) is Reason.DUPLICATE
+        header = f'{{"alg": "ES256", "kid": "{signer.kid}", "alg": "none"}}'
+        assert refusal(verifier, signer.raw(good, header=header)) is Reason.DUPLICATE
+        escaped = good.removesuffix("}") + ', "\\u0073ub": "root"}'
+        assert refusal(verifier, signer.raw(escaped)) is Reason.DUPLICATE
+
+
+class TestTheAlgorithm:
+    @pytest.mark.parametrize(
+        "name", ["none", "None", "nOnE", "", "HS256", "ES384", "PS256", 1, None]
+    )
+    def test_another_than_the_allowed_ones_is_refused(
+        self, verifier: Verifier, signer: Signer, name: object
+    ) -> None:
+        header = json.dumps({"alg": name, "kid": signer.kid})
+        token = signer.raw(json.dumps(signer.claims(PULL)), header=header)
+        assert refusal(verifier, token) is Reason.ALGORITHM
+        assert verifier.verified == 0
+
+    def test_a_token_without_a_signature_is_refused(
+        self, verifier: Verifier, signer: Signer
+    ) -> None:
+        head, _, _ = signer.token(PULL).rpartition(".")
+        assert refusal(verifier, f"{head}.") is Reason.MALFORMED
+
+    @pytest.mark.parametrize("form", ["pem", "der", "jwk"])
+    def test_a_public_key_is_no_secret_of_hmac(self, form: str) -> None:
+        signer = Signer("RS256")
+        verifier = made(options(JWKS=signer.jwks))
+        public = signer.key.public_key()
+        secret = {
+            "pem": public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+            "der": public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+            "jwk": json.dumps(signer.jwk).encode(),
+        }[form]
+        header = encoded(json.dumps({"alg": "HS256", "kid": signer.kid}))
+        signed = f"{header}.{encoded(json.dumps(signer.claims(PULL)))}"
+        token = f"{signed}.{encoded(hmac_signature(signed.encode(), secret))}"
+        assert refusal(verifier, token) is Reason.ALGORITHM
+
+    def test_a_key_verifies_no_other_algorithm(self) -> None:
+        rsa_signer, signer = Signer("RS256", "rsa"), Signer("ES256", "curve")
+        verifier = made(options(JWKS={"keys": [rsa_signer.jwk, signer.jwk]}))
+        token = signer.token(PULL, header={"kid": "rsa"})
+        assert refusal(verifier, token) is Reason.KEY_ALGORITHM
+        assert verifier.verified == 0
+
+    def test_the_algorithm_of_a_jwk_counts(self) -> None:
+        signer = Signer("RS512")
+        jwks = {"keys": [{**signer.jwk, "alg": "RS256"}]}
+        verifier = made(options(JWKS=jwks, ALGORITHMS=("RS256", "RS512")))
+        assert refusal(verifier, signer.token(PULL)) is Reason.KEY_ALGORITHM
+
+
+class TestTheKey:
+    def test_another_key_of_the_same_id_is_refused(self, verifier: Verifier) -> None:
+        assert refusal(verifier, Signer().token(PULL)) is Reason.SIGNATURE
+
+    @pytest.mark.parametrize("part", [0, 1, 2])
+    def test_a_changed_token_is_refused(
+        self, verifier: Verifier, signer: Signer, part: int
+    ) -> None:
+        parts = signer.token(PULL).split(".")
+        others = signer.token(scope("other/app", "*"), header={"typ": "jwt"}).split(".")
+        parts[part] = others[part]
+        assert refusal(verifier, ".".join(parts)) is Reason.SIGNATURE
+
+    @pytest.mark.parametrize(
+        "kid",
+        [
+            "second",
+            "../../../dev/null",
+            "/etc/hostname",
+            "file:///dev/null",
+            "https://evil.example/key.pem",
+            "' OR 1=1 --",
+            "first\x00",
+        ],
+    )
+    def test_an_id_is_only_looked_up(self, verifier: Verifier, signer: Signer, kid: str) -> None:
+        assert refusal(verifier, signer.token(PULL, header={"kid": kid})) is Reason.UNKNOWN_KEY
+
+    @pytest.mark.parametrize("kid", [..., "", 1, ["first"], {"first": 1}, True])
+    def test_a_token_without_an_id_is_refused(
+        self, verifier: Verifier, signer: Signer, kid: object
+    ) -> None:
+        assert refusal(verifier, signer.token(PULL, header={"kid": kid})) is Reason.NO_KEY
+
+    @pytest.mark.parametrize("name", ["jwk", "jku", "x5u"])
+    def test_a_key_that_the_token_brings_is_ignored(self, name: str) -> None:
+        honest, forger = Signer(), Signer()
+        verifier = made(options(JWKS=honest.jwks))
+        brought = {"jwk": forger.jwk}.get(name, "https://evil.example/keys")
+        assert refusal(verifier, forger.token(PULL, header={name: brought})) is Reason.SIGNATURE
+        alone = forger.token(PULL, header={name: brought, "kid": ...})
+        assert refusal(verifier, alone) is Reason.NO_KEY
+
+    @pytest.mark.parametrize("header", [{"crit": ["exp"]}, {"crit": []}, {"b64": False}])
+    def test_extensions_of_the_header_are_refused(
+        self, verifier: Verifier, signer: Signer, header: dict[str, Any]
+    ) -> None:
+        assert refusal(verifier, signer.token(PULL, header=header)) is Reason.EXTENSIONS
+
+    def test_a_key_of_another_use_is_ignored(self, signer: Signer) -> None:
+        jwks = {"keys": [{**signer.jwk, "use": "enc"}, Signer("EdDSA", "other").jwk]}
+        assert refusal(made(options(JWKS=jwks)), signer.token(PULL)) is Reason.UNKNOWN_KEY
+
+
+class TestClaims:
+    @pytest.mark.parametrize("value", ["evil.example.com", "", None, ["tokens.example.com"], ...])
+    def test_another_issuer_is_refused(
+        self, verifier: Verifier, signer: Signer, value: object
+    ) -> None:
+        assert refusal(verifier, signer.token(PULL, iss=value)) is Reason.ISSUER
+
+    @pytest.mark.parametrize(
+        "value",
+        ["other.example.com", "registry.example.co", "", None, [], ["other"], [[]], {}, ...],
+    )
+    def test_another_audience_is_refused(
+        self, verifier: Verifier, signer: Signer, value: object
+    ) -> None:
+        assert refusal(verifier, signer.token(PULL, aud=value)) is Reason.AUDIENCE
+
+    def test_an_audience_may_be_a_list(self, verifier: Verifier, signer: Signer) -> None:
+        assert (
+            verifier.verify(signer.token(PULL, aud=["other", "registry.example.com"])).subject
+            == "bob"
+        )
+
+    def test_a_token_expires_after_the_leeway(self, signer: Signer) -> None:
+        clock = Clock()
+        verifier = made(options(JWKS=signer.jwks, LEEWAY=30), clock)
+        token = signer.token(PULL, exp=int(clock.now))
+        clock.now = int(clock.now) + 29.9
+        assert verifier.verify(token).subject == "bob"
+        clock.now += 0.2
+        assert refusal(verifier, token) is Reason.EXPIRED
+
+    def test_a_token_begins_before_the_leeway(self, signer: Signer) -> None:
+        clock = Clock()
+        verifier = made(options(JWKS=signer.jwks, LEEWAY=30), clock)
+        token = signer.token(PULL, nbf=int(clock.now) + 31)
+        clock.now = int(clock.now)
+        assert refusal(verifier, token) is Reason.NOT_YET
+        clock.now += 1
+        assert verifier.verify(token).subject == "bob"
+
+    def test_a_token_without_an_end_is_refused(self, verifier: Verifier, signer: Signer) -> None:
+        for end in (..., None, 0, -1):
+            assert refusal(verifier, signer.token(PULL, exp=end)) is Reason.EXPIRED
+
+    @pytest.mark.parametrize("name", ["exp", "nbf"])
+    @pytest.mark.parametrize("value", ["9999999999", True, [], {}])
+    def test_a_time_that_is_no_number_is_refused(
+        self, verifier: Verifier, signer: Signer, name: str, value: Any
+    ) -> None:
+        assert refusal(verifier, signer.token(PULL, **{name: value})) is Reason.CLAIMS
+
+    @pytest.mark.parametrize("number", ["1e999", "9" * 400, "9" * 5000])
+    def test_a_time_that_is_too_large_is_refused(
+        self, verifier: Verifier, signer: Signer, number: str
+    ) -> None:
+        good = json.dumps(signer.claims(PULL, exp=1234567890123))
+        found = refusal(verifier, signer.raw(good.replace("1234567890123", number)))
+        assert found in {Reason.CLAIMS, Reason.NO_JSON}
+
+    @pytest.mark.parametrize("value", [1, ["bob"], {}, "x" * 1025])
+    def test_a_subject_that_is_no_name_is_refused(
+        self, verifier: Verifier, signer: Signer, value: object
+    ) -> None:
+        assert refusal(verifier, signer.token(PULL, sub=value)) is Reason.CLAIMS
+
+    @pytest.mark.parametrize("value", ["", None, ...])
+    def test_a_token_may_have_no_subject(
+        self, verifier: Verifier, signer: Signer, value: object
+    ) -> None:
+        assert verifier.verify(signer.token(PULL, sub=value)).subject == ""
+
+    @pytest.mark.parametrize(
+        "access",
+        [
+            {},
+            "repository:team/app:pull",
+            1,
+            [1],
+            [[]],
+            [None],
+            [{"type": "repository", "name": "team/app"}],
+            [{"type": "repository", "name": "team/app", "actions": "pull"}],
+            [{"type": "repository", "name": "team/app", "actions": {"pull": 1}}],
+            [{"type": "repository", "name": "team/app", "actions": [1]}],
+            [{"type": "repository", "name": "team/app", "actions": [["pull"]]}],
+            [{"type": "repository", "name": ["team/app"], "actions": ["pull"]}],
+            [{"name": "team/app", "actions": ["pull"]}],
+        ],
+    )
+    def test_access_that_is_no_list_of_scopes_is_refused(
+        self, verifier: Verifier, signer: Signer, access: object
+    ) -> None:
+        token = signer.raw(json.dumps(signer.claims() | {"access": access}))
+        assert refusal(verifier, token) is Reason.ACCESS
+
+    @pytest.mark.parametrize(
+        "name",
+        ["", "*", "team/*", "Team", "team//app", "../app", "team/app\n", "a::b", "x" * 256, "é"],
+    )
+    def test_a_scope_with_a_name_that_does_not_parse_is_refused(
+        self, verifier: Verifier, signer: Signer, name: str
+    ) -> None:
+        token = signer.token(PULL, scope(name, "pull"))
+        assert refusal(verifier, token) is Reason.NAME
+
+    def test_scopes_of_other_kinds_and_unknown_actions_grant_nothing(
+        self, verifier: Verifier, signer: Signer
+    ) -> None:
+        token = signer.token(
+            scope("team/app", "fly", "PULL"),
+            scope("team/web", "pull", kind="artifact"),
+            scope("other", "*", kind="registry"),
+            scope("catalog", "pull", kind="registry"),
+        )
+        scopes = verifier.verify(token).scopes
+        assert not scopes.allows("pull", "team/app")
+        assert not scopes.allows("pull", "team/web")
+        assert not scopes.catalog
+
+    def test_scopes_of_one_repository_add_up(self, verifier: Verifier, signer: Signer) -> None:
+        scopes = verifier.verify(
+            signer.token(scope("a", "pull"), scope("a", "push"), scope("b", "*"))
+        ).scopes
+        assert [scopes.allows(each, "a") for each in ("pull", "push", "delete")] == [
+            True,
+            True,
+            False,
+        ]
+        assert scopes.allows("delete", "b")
+        assert [*scopes.allowing("delete")] == ["b"]
+
+    @pytest.mark.parametrize("access", [None, [], ...])
+    def test_a_token_may_have_no_scopes(
+        self, verifier: Verifier, signer: Signer, access: object
+    ) -> None:
+        claims = signer.claims() | {"access": access}
+        if access is ...:
+            del claims["access"]
+        assert not verifier.verify(signer.raw(json.dumps(claims))).scopes.repositories
+
+
+class Chain:
+    """A root, an issuer below it, and a signer whose certificate that issuer has issued."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root_key, self.issuer_key = Signer().key, Signer().key
+        self.signer = Signer(kid=None)
+        self.root = certificate("root", self.root_key, "root", self.root_key, issuer_extensions())
+        self.issuer = certificate(
+            "issuer", self.issuer_key, "root", self.root_key, issuer_extensions()
+        )
+        self.leaf = certificate("signer", self.signer.key, "issuer", self.issuer_key)
+        self.roots = directory / "roots.pem"
+        self.roots.write_bytes(pem(self.root))
+
+    def options(self, **others: Any) -> dict[str, Any]:
+        return options(ROOTS=str(self.roots), **others)
+
+    def token(self, *certificates: Any, **header: Any) -> str:
+        return self.signer.token(PULL, header={"x5c": x5c(*certificates), **header})
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Chain:
+    return Chain(tmp_path)
+
+
+class TestAChain:
+    def test_a_chain_to_a_root_is_accepted(self, chain: Chain) -> None:
+        verifier = made(chain.options())
+        assert verifier.verify(chain.token(chain.leaf, chain.issuer)).subject == "bob"
+        assert verifier.verify(chain.token(chain.leaf, chain.issuer, chain.root)).subject == "bob"
+        direct = certificate("signer", chain.signer.key, "root", chain.root_key)
+        assert verifier.verify(chain.token(direct)).subject == "bob"
+
+    @pytest.mark.parametrize("algorithm", ["RS256", "EdDSA"])
+    def test_the_signers_key_may_be_of_any_kind(self, chain: Chain, algorithm: str) -> None:
+        signer = Signer(algorithm, None)
+        leaf = certificate("signer", signer.key, "root", chain.root_key)
+        token = signer.token(PULL, header={"x5c": x5c(leaf)})
+        assert made(chain.options()).verify(token).subject == "bob"
+
+    def test_a_configured_certificate_may_sign_tokens_itself(self, chain: Chain) -> None:
+        own = certificate("own", chain.signer.key, "own", chain.signer.key)
+        chain.roots.write_bytes(pem(chain.root, own))
+        verifier = made(chain.options())
+        assert verifier.verify(chain.token(own)).subject == "bob"
+        public: Any = chain.signer.key.public_key()
+        for kid in (fingerprint(public), thumbprint(public)):
+            assert verifier.verify(chain.signer.token(PULL, header={"kid": kid})).subject == "bob"
+
+    def test_a_chain_without_its_issuer_is_refused(self, chain: Chain) -> None:
+        assert refusal(made(chain.options()), chain.token(chain.leaf)) is Reason.CHAIN
+
+    def test_a_chain_to_another_root_of_the_same_name_is_refused(self, chain: Chain) -> None:
+        forged_key = Signer().key
+        forged = certificate("root", forged_key, "root", forged_key, issuer_extensions())
+        leaf = certificate("signer", chain.signer.key, "root", forged_key)
+        verifier = made(chain.options())
+        assert refusal(verifier, chain.token(leaf, forged)) is Reason.CHAIN
+        own = certificate("own", chain.signer.key, "own", chain.signer.key, issuer_extensions())
+        assert refusal(verifier, chain.token(own)) is Reason.CHAIN
+
+    def test_who_may_not_issue_certificates_issues_none(self, chain: Chain) -> None:
+        verifier = made(chain.options())
+        for extensions in ([], issuer_extensions(ca=False)):
+            issuer = certificate("issuer", chain.issuer_key, "root", chain.root_key, extensions)
+            assert refusal(verifier, chain.token(chain.leaf, issuer)) is Reason.CHAIN
+
+    def test_a_path_length_counts(self, chain: Chain) -> None:
+        short = certificate(
+            "root", chain.root_key, "root", chain.root_key, issuer_extensions(path_length=0)
+        )
+        chain.roots.write_bytes(pem(short))
+        verifier = made(chain.options())
+        assert refusal(verifier, chain.token(chain.leaf, chain.issuer)) is Reason.CHAIN
+
+    @pytest.mark.parametrize("days", [(-10, -1), (1, 10)])
+    def test_each_certificate_must_be_valid_now(
+        self, chain: Chain, days: tuple[float, float]
+    ) -> None:
+        verifier = made(chain.options())
+        leaf = certificate("signer", chain.signer.key, "issuer", chain.issuer_key, days=days)
+        assert refusal(verifier, chain.token(leaf, chain.issuer)) is Reason.CHAIN
+        issuer = certificate(
+            "issuer", chain.issuer_key, "root", chain.root_key, issuer_extensions(), days=days
+        )
+        assert refusal(verifier, chain.token(chain.leaf, issuer)) is Reason.CHAIN
+        root = certificate(
+            "root", chain.root_key, "root", chain.root_key, issuer_extensions(), days=days
+        )
+        chain.roots.write_bytes(pem(root))
+        verifier = made(chain.options())
+        assert refusal(verifier, chain.token(chain.leaf, chain.issuer)) is Reason.CHAIN
+
+    @pytest.mark.parametrize("days", [(-10, -1), (1, 10)])
+    def test_a_configured_certificate_must_be_valid_now(
+        self, chain: Chain, days: tuple[float, float]
+    ) -> None:
+        own = certificate("own", chain.signer.key, "own", chain.signer.key, days=days)
+        chain.roots.write_bytes(pem(own))
+        verifier = made(chain.options())
+        public: Any = chain.signer.key.public_key()
+        token = chain.signer.token(PULL, header={"kid": fingerprint(public)})
+        assert refusal(verifier, token) is Reason.KEY_TIME
+        assert refusal(verifier, chain.token(own)) is Reason.CHAIN
+
+    def test_a_grant_ends_with_its_chain(self, chain: Chain) -> None:
+        clock = Clock()
+        leaf = certificate("signer", chain.signer.key, "issuer", chain.issuer_key, days=(-1, 0.001))
+        verifier = made(chain.options(), clock)
+        token = chain.token(leaf, chain.issuer)
+        assert verifier.verify(token).expires == leaf.not_valid_after_utc.timestamp()
+        clock.now = leaf.not_valid_after_utc.timestamp() + 1
+        assert refusal(verifier, token) is Reason.CHAIN
+
+    def test_a_token_of_another_key_than_the_certificates_is_refused(self, chain: Chain) -> None:
+        token = Signer(kid=None).token(PULL, header={"x5c": x5c(chain.leaf, chain.issuer)})
+        assert refusal(made(chain.options()), token) is Reason.SIGNATURE
+
+    def test_a_chain_needs_roots(self, chain: Chain) -> None:
+        verifier = made(options(JWKS=chain.signer.jwks))
+        token = chain.token(chain.leaf, chain.issuer)
+        assert refusal(verifier, token) is Reason.NO_ROOTS
+
+    def test_a_chain_that_is_refused_is_not_replaced_by_an_id(self, chain: Chain) -> None:
+        signer = Signer()
+        verifier = made(chain.options(JWKS=signer.jwks))
+        token = signer.token(PULL, header={"x5c": x5c(chain.leaf)})
+        assert refusal(verifier, token) is Reason.CHAIN
+
+    @pytest.mark.parametrize(
+        "texts", [[], "", "x", 0, {}, [1], [""], ["!!!"], ["AAAA"], [["x"]], ["\ud800"]]
+    )
+    def test_what_is_no_chain_is_refused(self, chain: Chain, texts: object) -> None:
+        token = chain.signer.token(PULL, header={"x5c": texts})
+        assert refusal(made(chain.options()), token) is Reason.CHAIN
+
+    def test_a_chain_that_is_too_long_is_refused(self, chain: Chain) -> None:
+        token = chain.token(chain.leaf, *[chain.issuer] * 5)
+        assert refusal(made(chain.options()), token) is Reason.CHAIN
+
+    def test_a_key_that_is_too_short_signs_nothing(self, chain: Chain) -> None:
+        signer = Signer("RS256", None)
+        signer.key = rsa.generate_private_key(65537, 1024)  # noqa: S505 - the point
+        leaf = certificate("signer", signer.key, "root", chain.root_key)
+        token = signer.token(PULL, header={"x5c": x5c(leaf)})
+        assert refusal(made(chain.options()), token) in {Reason.KEY_ALGORITHM, Reason.CHAIN}
+
+
+class TestWhatIsKept:
+    def test_a_second_request_verifies_no_signature(
+        self, verifier: Verifier, signer: Signer
+    ) -> None:
+        token = signer.token(PULL)
+        assert verifier.verify(token) is verifier.verify(token)
+        assert verifier.verified == 1
+
+    def test_no_refused_token_is_kept(self, verifier: Verifier) -> None:
+        token = Signer().token(PULL)
+        for number in (1, 2):
+            assert refusal(verifier, token) is Reason.SIGNATURE
+            assert verifier.verified == number
+
+    def test_a_kept_token_expires(self, signer: Signer) -> None:
+        clock = Clock()
+        verifier = made(options(JWKS=signer.jwks), clock)
+        token = signer.token(PULL, exp=int(clock.now) + 10)
+        assert verifier.verify(token).expires == int(clock.now) + 70
+        clock.now += 71
+        assert refusal(verifier, token) is Reason.EXPIRED
+
+    def test_only_so_many_are_kept_and_the_latest_stay(self, signer: Signer) -> None:
+        verifier = made(options(JWKS=signer.jwks), maximum=2)
+        first, second, third = (signer.token(PULL, jti=str(number)) for number in range(3))
+        for token in (first, second, first, third, first):
+            verifier.verify(token)
+        assert verifier.verified == 3
+        verifier.verify(second)
+        assert verifier.verified == 4
+
+    def test_a_verified_chain_is_kept(self, chain: Chain) -> None:
+        verifier = made(chain.options())
+        tokens = [
+            chain.signer.token(PULL, jti=str(each), header={"x5c": x5c(chain.leaf, chain.issuer)})
+            for each in range(2)
+        ]
+        for token in tokens:
+            verifier.verify(token)
+        assert verifier.verified == 2
+
+    def test_a_changed_file_of_keys_counts_for_kept_tokens_too(
+        self, signer: Signer, tmp_path: Path
+    ) -> None:
+        clock, ticks = Clock(), Clock()
+        path = tmp_path / "jwks.json"
+        path.write_text(json.dumps(signer.jwks))
+        verifier = made(options(JWKS=path), clock, ticks=ticks)
+        token, new = signer.token(PULL), Signer(kid="second")
+        assert verifier.verify(token).subject == "bob"
+        path.write_text(json.dumps({"keys": [new.jwk, Signer("EdDSA", "third").jwk]}))
+        ticks.now += 2
+        assert refusal(verifier, token) is Reason.UNKNOWN_KEY
+        assert verifier.verify(new.token(PULL)).subject == "bob"
+
+    def test_a_file_that_cannot_be_read_refuses_nobody_and_grants_nothing(
+        self, signer: Signer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ticks = Clock()
+        path = tmp_path / "jwks.json"
+        verifier = made(options(JWKS=path), ticks=ticks)
+        token = signer.token(PULL)
+        with pytest.raises(KeysUnavailable):
+            verifier.verify(token)
+        with pytest.raises(KeysUnavailable):
+            verifier.verify(token)
+        assert len(caplog.records) == 1  # It is read once a second at most.
+        path.write_text(json.dumps(signer.jwks))
+        ticks.now += 2
+        assert verifier.verify(token).subject == "bob"
+        path.write_text("{")
+        ticks.now += 2
+        with pytest.raises(KeysUnavailable):
+            verifier.verify(token)
+
+
+def test_nothing_of_a_token_is_in_a_message_or_a_log(
+    verifier: Verifier, signer: Signer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for token in (signer.token(PULL, sub="alice"), Signer().token(PULL, sub="alice"), "a.b.alice"):
+        try:
+            shown = repr(verifier.verify(token))
+        except TokenRefused as error:
+            shown = repr(error)
+        assert "alice" not in shown
+        assert token.rpartition(".")[2] not in shown
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("registry", ["default", "other"])
+def test_each_registry_has_its_own_keys(registry: str, settings: Any) -> None:
+    signers = {name: Signer() for name in ("default", "other")}
+    settings.BLOBCACHE = {
+        name: {"TOKENS": options(JWKS=signer.jwks, AUDIENCE=f"{name}.example.com")}
+        for name, signer in signers.items()
+    }
+    settings.BLOBCACHE["none"] = {}
+    assert get_verifier("none") is None
+    verifier = get_verifier(registry)
+    assert verifier is not None
+    for name, signer in signers.items():
+        token = signer.token(PULL, aud=f"{name}.example.com")
+        if name == registry:
+            grant = verifier.verify(token)
+            assert isinstance(grant, Grant)
+            assert grant.registry == registry
+        else:
+            assert refusal(verifier, token) is Reason.SIGNATURE
+    assert RegistrySettings(registry).TOKENS is not None
