@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     VisibleRepositories: TypeAlias = Callable[..., Iterable[str] | None]
 
-__all__ = ["Access", "Action", "User", "may_view_registry"]
+__all__ = ["Access", "Action", "User", "access_of", "may_view_registry"]
 
 Action: TypeAlias = Literal["view", "change", "delete"]
 
@@ -51,11 +51,27 @@ def may_view_registry(user: User | None, registry: str, repository: str | None =
 
     An alias that ``BLOBCACHE`` does not have is one that nobody may view.
     """
-    return registry in entries() and Access(user, registry).may_view_registry(repository)
+    return registry in entries() and access_of(user, registry).may_view_registry(repository)
+
+
+def access_of(user: User | None, registry: str = DEFAULT_REGISTRY) -> Access:
+    """Return what a user may do in a registry: the user's own `Access`, if it has one.
+
+    The caller of a registry token does: its scopes are other rules than Django's permissions.
+    """
+    own: Callable[[str], Access] | None = getattr(user, "blobcache_access", None)
+    return Access(user, registry) if own is None else own(registry)
 
 
 class Access:
     """What one user may do in one registry. Cheap to make; keep it for one request."""
+
+    has_scopes = False
+    """Whether the user may do what scopes of a token allow and nothing else, whatever permission
+    classes say."""
+
+    sets_only_stored = False
+    """Whether the user may set only descriptors of what the backend reports as stored."""
 
     def __init__(self, user: User | None, registry: str = DEFAULT_REGISTRY) -> None:
         self.user = user or AnonymousUser()
@@ -121,6 +137,14 @@ class Access:
             or bool(self._ranges.ranges)
         )
 
+    def may_list_holders(self) -> bool:
+        """Whether the user may ask who holds a blob. Only holders that they may view are named."""
+        return self.may_view(None)
+
+    def may_view_changes(self) -> bool:
+        """Whether the user may read the journal; it shows changes in what they may view."""
+        return self.may_list_repositories() or self.may_view(None)
+
     def may_view(self, repository: str | None) -> bool:
         """Whether the user may view blobs, in a repository or (None) in the global scope."""
         if repository is None:
@@ -165,6 +189,11 @@ class Access:
         """
         allows = None if self.may_in_every_repository("view") else self._may_view
         return Visible(self._ranges.ranges, allows)
+
+    @property
+    def listable(self) -> Visible:
+        """The names that a list of repositories shows; it counts only what is in `visible`."""
+        return self.visible
 
     @cached_property
     def _ranges(self) -> Visible:

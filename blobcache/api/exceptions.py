@@ -22,6 +22,7 @@ from blobcache.exceptions import (
     BackendUnavailable,
     BlobCacheError,
     CacheUnavailable,
+    KeysUnavailable,
     OperationUnsupported,
 )
 from blobcache.raw import excerpt, quoted
@@ -96,7 +97,7 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
         # Quoted: a path may contain line breaks, which would inject lines into the log.
         _log.warning("Not available: %s", quoted(context["request"].path), exc_info=exc)
         headers["Retry-After"] = str(error.retry_after)
-    elif isinstance(error, BackendUnavailable):  # `services.lookups` has logged why
+    elif isinstance(error, BackendUnavailable | KeysUnavailable):  # logged where it happened
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, exceptions.APIException):
         if authenticate := getattr(error, "auth_header", None):

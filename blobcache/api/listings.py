@@ -243,9 +243,15 @@ class RepositoryListing:
         if self.order is not None:
             return self._ordered_page(position, size, self.order)
         page = self.provider.catalog.repositories(
-            self.prefix, position, size, visible=self.access.visible
+            self.prefix, position, size, visible=self.access.listable
         )
-        return Page(page.repositories, page.next, page.count, page.status)
+        rows = page.repositories
+        if self.access.listable is not self.access.visible:  # some by name only
+            visible = self.access.visible
+            rows = tuple(
+                each if visible.in_ranges(each.name) else each._replace(blobs=None) for each in rows
+            )
+        return Page(rows, page.next, page.count, page.status)
 
     def _ordered_page(self, position: str, size: int, order: Order) -> Page:
         status = self.provider.catalog.build_step()

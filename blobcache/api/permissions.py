@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from rest_framework.permissions import BasePermission
 
+from blobcache.exceptions import RepositoryNameInvalid
+from blobcache.reference import RepositoryName
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
@@ -21,8 +24,10 @@ __all__ = [
     "Ruled",
     "changes",
     "clear",
+    "holders",
     "list_",
     "list_registries",
+    "needed_scope",
     "purge",
     "repair",
     "set_",
@@ -67,6 +72,7 @@ class BlobCachePermission(BasePermission):
     | request | needs |
     |---|---|
     | GET, HEAD, batch stat | `view` of the repository, or of blobs in the global scope |
+    | the holders of a blob | `view` of blobs; rows are limited to what the user may view |
     | lists of repositories | only authentication; rows are limited to what the user may view |
     | the journal, the list of registries | likewise |
     | PUT in a repository | `view` and `change` of the repository, and `change` of blobs |
@@ -78,7 +84,8 @@ class BlobCachePermission(BasePermission):
     | repair | the same, and what a purge needs |
 
     For a repository, the model-level permission or the object-level one is enough; for the rest, it
-    must be the model-level one. `blobcache.access` decides.
+    must be the model-level one. `blobcache.access` decides. For a caller with a registry token, its
+    scopes decide instead: see `blobcache.tokens.callers`.
 
     An action without a rule is denied.
     """
@@ -137,12 +144,17 @@ def list_(access: Access, _: str | None) -> bool:
 
 def list_registries(access: Access, _: str | None) -> bool:
     """List registries; the list shows those that the user may view."""
-    return access.may_list_repositories()
+    return access.may_list_repositories() and not access.has_scopes
 
 
 def changes(access: Access, _: str | None) -> bool:
     """Read the journal; it shows the changes in what the user may view."""
-    return access.may_list_repositories() or access.may_view(None)
+    return access.may_view_changes()
+
+
+def holders(access: Access, _: str | None) -> bool:
+    """List the repositories that hold a blob; the list shows those that the user may view."""
+    return access.may_list_holders()
 
 
 def view_all(access: Access, _: str | None) -> bool:
@@ -153,6 +165,26 @@ def view_all(access: Access, _: str | None) -> bool:
 def repair(access: Access, repository: str | None) -> bool:
     """Clear whatever is wrong, wherever it is."""
     return view_all(access, repository) and access.may_purge()
+
+
+_ACTIONS: Mapping[Rule, str] = {view: "pull", set_: "pull,push", clear: "delete"}
+"""The actions of a scope that a registry token needs to pass a rule in a repository."""
+
+
+def needed_scope(rule: Rule | None, repository: str | None) -> str | None:
+    """Return the scope that a registry token needs to pass a rule; None if there is none.
+
+    It is for challenges, so it is None for a name that is not valid, too.
+    """
+    if rule is list_:
+        return "registry:catalog:*"
+    actions = None if rule is None else _ACTIONS.get(rule)
+    if actions is None or repository is None:
+        return None
+    try:
+        return f"repository:{RepositoryName(repository)}:{actions}"
+    except RepositoryNameInvalid:
+        return None
 
 
 def view_any(access: Access, _: str | None) -> bool:

@@ -404,7 +404,9 @@ class RepositorySerializer(ResponseSerializer):
 
     name = serializers.CharField()
     blobs = serializers.IntegerField(
-        allow_null=True, help_text="Null if the repository's key is not a set."
+        allow_null=True,
+        help_text="Null if the repository's key is not a set, or if a registry token allows to "
+        "list the name only.",
     )
     bytes = BytesField(
         required=False,

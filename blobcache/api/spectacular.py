@@ -6,7 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any, cast
 
 from django.urls import Resolver404, resolve
-from drf_spectacular.extensions import OpenApiSerializerExtension, OpenApiSerializerFieldExtension
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+    OpenApiSerializerExtension,
+    OpenApiSerializerFieldExtension,
+)
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 
 from blobcache.api import serializers
@@ -263,6 +267,19 @@ def _config(auto_schema: AutoSchema) -> RegistrySettings:
 
 
 # Components
+
+
+class _TokenExtension(OpenApiAuthenticationExtension):
+    target_class = "blobcache.api.tokens.RegistryTokenAuthentication"
+    name = "registryToken"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "A token of the registry's token server.",
+        }
 
 
 class _StrictExtension(OpenApiSerializerExtension):

@@ -5,19 +5,20 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from django.core.exceptions import TooManyFieldsSent
+from django.core.exceptions import PermissionDenied, TooManyFieldsSent
 from django.http import HttpResponse, JsonResponse
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import status
 from rest_framework.exceptions import NotAuthenticated, NotFound
+from rest_framework.exceptions import PermissionDenied as DRFPermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
 from rest_framework.views import APIView
 
-from blobcache.access import Access, may_view_registry
+from blobcache.access import access_of, may_view_registry
 from blobcache.api import permissions
 from blobcache.api.content import (
     AsciiJSONRenderer,
@@ -39,6 +40,7 @@ from blobcache.api.routers import MAX_PATH
 from blobcache.api.savings import without_header
 from blobcache.api.schema import Parameter, described
 from blobcache.api.serializers import StatusReport, StatusSerializer
+from blobcache.api.tokens import RegistryTokenAuthentication, insufficient
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
 from blobcache.digest import Digest
 from blobcache.doctor.last_run import LastRun
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
     from rest_framework.serializers import BaseSerializer
 
+    from blobcache.access import Access
     from blobcache.api.permissions import Rule
     from blobcache.services.audit import Task
     from blobcache.services.base import (
@@ -195,7 +198,7 @@ class RegistryView(APIView):
     @cached_property
     def access(self) -> Access:
         """What the user may do."""
-        return Access(self.request.user, self.registry)
+        return access_of(self.request.user, self.registry)
 
     @property
     def provider(self) -> BlobDescriptorCacheProvider:
@@ -301,10 +304,13 @@ class RegistryView(APIView):
         """Raise an error unless each permission class permits the request.
 
         `has_object_permission` is asked before Redis is, with the `Repository` in the address, or
-        else the `Blob`.
+        else the `Blob`. The scopes of a token count whatever the classes are.
         """
         self.check_registry(request)
-        for permission in self.get_permissions():
+        found = self.get_permissions()
+        if self.access.has_scopes:
+            found = [permissions.BlobCachePermission(), *found]
+        for permission in found:
             if not permission.has_permission(request, self) or not self._may_use_object(permission):
                 self.permission_denied(
                     request,
@@ -361,6 +367,19 @@ class RegistryView(APIView):
         """Return the serializer of the current action's response, for the schema."""
         return None
 
+    def get_authenticate_header(self, request: Request) -> str | None:  # type: ignore[override]
+        """Return the challenge of the first authentication class, which decides on 401 or 403.
+
+        That for registry tokens has none where a registry accepts no tokens; then the next decides.
+        """
+        authenticators = self.get_authenticators()
+        while authenticators and isinstance(authenticators[0], RegistryTokenAuthentication):
+            header = authenticators[0].authenticate_header(request)
+            if header:
+                return header
+            authenticators = authenticators[1:]
+        return authenticators[0].authenticate_header(request) if authenticators else None
+
     def get_exception_handler(self) -> Callable[[Exception, Any], Response | None]:
         """Return the API's own handler. The host's is not changed."""
         return exception_handler
@@ -369,8 +388,11 @@ class RegistryView(APIView):
         """Return the response to an error.
 
         It is JSON if a page could not be rendered either, instead of an export, and if the registry
-        is unknown, which nothing can be rendered of.
+        is unknown, which nothing can be rendered of. A caller with a
+        registry token gets 401 where others get 403, and a challenge, as registries answer.
         """
+        if isinstance(exc, PermissionDenied | DRFPermissionDenied) and self.access.has_scopes:
+            exc = insufficient(self.request, self.registry)
         response = super().handle_exception(exc)
         is_export = isinstance(getattr(self.request, "accepted_renderer", None), ExportRenderer)
         if (

@@ -60,6 +60,7 @@ from blobcache.services.cached import Source
 from blobcache.services.guards import set_guarded
 from blobcache.services.preview import preview_purge
 from blobcache.services.rules import read_only_error
+from blobcache.services.stored import require_stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -361,6 +362,8 @@ class DescriptorViewSet(RegistryViewSet):
         canonical = self.parse_digest(body.get("digest", digest))
         descriptor = Descriptor(canonical, body["size"], body["mediaType"])
         guard = set_guard(request, descriptor)
+        if self.access.sets_only_stored and not self.config.READ_ONLY:
+            require_stored(self.registry, self.repository_name, digest, descriptor)
         with self.recorded():
             result = (
                 service.set_descriptor(digest, descriptor)
@@ -454,7 +457,7 @@ class BlobViewSet(DescriptorViewSet):
 
     requires: ClassVar[Mapping[str, Rule]] = {
         **DescriptorViewSet.requires,
-        "repositories": permissions.view,
+        "repositories": permissions.holders,
         "purge": permissions.purge,
         "purge_many": permissions.purge,
     }

@@ -105,13 +105,15 @@ class Lookups:
         self._begin_anew()
         _all.add(self)
 
-    def look(self, digest: str, repository: str | None = None) -> Look:
+    def look(self, digest: str, repository: str | None = None, *, is_fresh: bool = False) -> Look:
         """Return what the backend says of a blob, in a repository or globally.
 
+        With `is_fresh`, no remembered answer is returned; a call that is already being made counts.
         Raises `BackendUnavailable` if it does not answer in time or is not called now, and
         `DigestInvalid`.
         """
-        flight, is_own = self._board(_Question(_parsed(digest), repository))
+        question = _Question(_parsed(digest), repository)
+        flight, is_own = self._board(question, is_fresh=is_fresh)
         return self._look(flight, self.limits.patience, is_own=is_own)
 
     async def alook(self, digest: str, repository: str | None = None) -> Look:
@@ -198,12 +200,14 @@ class Lookups:
         self._circuit = Circuit(limits.failures, limits.pause)
         self._threads = _Threads(limits.calls, f"blobcache-backend-{self._registry}")
 
-    def _board(self, question: _Question, *, may_call: bool = True) -> tuple[_Flight, bool]:
+    def _board(
+        self, question: _Question, *, may_call: bool = True, is_fresh: bool = False
+    ) -> tuple[_Flight, bool]:
         """Return the call that answers the question, done or not, and whether it is a new one."""
         with self._lock:
             now = monotonic()
             flight = self._remembered.get(question)
-            if flight is not None and now < flight.expires:
+            if flight is not None and now < flight.expires and not is_fresh:
                 return flight, False
             flight = self._flights.get(question)
             if flight is not None and not flight.is_late:
