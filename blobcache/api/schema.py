@@ -34,12 +34,14 @@ class Parameter(NamedTuple):
     name: str
     schema: dict[str, Any]
     description: str
+    is_required: bool = False
 
     def as_openapi(self) -> dict[str, Any]:
         """Return the parameter as pagination and filter classes describe theirs."""
         return {
             "name": self.name,
             "in": "query",
+            **({"required": True} if self.is_required else {}),
             "schema": self.schema,
             "description": self.description,
         }

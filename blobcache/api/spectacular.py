@@ -171,8 +171,10 @@ class _Described:
             _path_variable(name, auto_schema) for name in _VARIABLES if f"{{{name}}}" in self.path
         ]
         found += [
-            OpenApiParameter(name, schema, description=description)
-            for name, schema, description in self.view.query_parameters.get(self._action, ())
+            OpenApiParameter(
+                each.name, each.schema, description=each.description, required=each.is_required
+            )
+            for each in self.view.query_parameters.get(self._action, ())
         ]
         found += _CONDITIONS.get(self._action, ())
         if self._action in {"retrieve", "stat"}:

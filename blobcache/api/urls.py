@@ -7,8 +7,11 @@ are not: they would show which registries there are.
 
 from __future__ import annotations
 
+from typing import cast
+
 from django.urls import URLPattern, URLResolver, re_path
 
+from blobcache.api.across import BlobRegistriesViewSet, CompareViewSet
 from blobcache.api.registries import RegistryListViewSet
 from blobcache.api.registry_urls import HEADS, app_name, probes, router, routes, unknown
 from blobcache.api.routers import MAX_PATH, BelowPattern, LinearPattern, PrefixPattern
@@ -19,15 +22,35 @@ __all__ = ["app_name", "router", "unknown", "urlpatterns"]
 
 _REGISTRIES = "registries"
 
+_compare = LinearPattern("repositories/<name>/compare", "repository-compare")
+_everywhere = LinearPattern(f"blobs/<digest>/{_REGISTRIES}", "blob-registries", segment=True)
+
+_routes = sorted(
+    [
+        *routes,
+        URLPattern(
+            _compare,
+            CompareViewSet.as_view({"get": "compare"}, basename="repository", detail=True),
+            name=_compare.name,
+        ),
+    ],
+    key=lambda each: cast("LinearPattern", each.pattern).precedence,
+)
+
 urlpatterns: list[URLPattern | URLResolver] = [
     URLPattern(BelowPattern(*HEADS, _REGISTRIES, longer_than=MAX_PATH), too_long),
     URLResolver(
         PrefixPattern(_REGISTRIES, "registry", ALIAS_PATTERN),
-        [*routes, re_path(r"", unknown)],
+        [*_routes, re_path(r"", unknown)],
         app_name="blobcache-registry",
         namespace="registry",
     ),
-    *routes,
+    *_routes,
+    URLPattern(
+        _everywhere,
+        BlobRegistriesViewSet.as_view({"get": "registries"}, basename="blob", detail=True),
+        name=_everywhere.name,
+    ),
     URLPattern(
         LinearPattern(_REGISTRIES, "registries"),
         RegistryListViewSet.as_view({"get": "list"}, basename="registries"),

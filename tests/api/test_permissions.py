@@ -46,10 +46,12 @@ TABLE = [
     Row("blob", "PUT", CHANGE, body=DESCRIPTOR),
     Row("blob", "DELETE", DELETE, 204),
     Row("blob-repositories", "GET", VIEW),
+    Row("blob-registries", "GET", VIEW),
     Row("blob-purge", "POST", DELETE, body={}),
     Row("blobs-purge", "POST", DELETE, body={"digests": [DIGEST]}),
     Row("repositories", "GET", KNOWN),
     Row("repository-summary", "GET", VIEW | GRANTED),
+    Row("repository-compare", "GET", VIEW | GRANTED, 400),  # without the other registry
     Row("repository-blobs", "GET", VIEW | GRANTED),
     Row("repository-blobs-stat", "POST", VIEW | GRANTED, body={"digests": [DIGEST]}),
     Row("repository-blob", "GET", VIEW | GRANTED),

@@ -21,8 +21,11 @@ from tests.api.test_bodies import refused
 from tests.api.test_permissions import GRANTED, TABLE, Row, address, offers
 from tests.servers import cache_at, commands
 
-ROWS = [row for row in TABLE if row.route not in {"registries", "registry"}]
-ROUTES = [route for route in offers() if route not in {"registries", "registry"}]
+ABOUT_ALL = {"registries", "registry", "blob-registries"}
+"""The routes that are not below the address of one registry."""
+
+ROWS = [row for row in TABLE if row.route not in ABOUT_ALL]
+ROUTES = [route for route in offers() if route not in ABOUT_ALL]
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE")
 _AGES = re.compile(rb'"(age|used_memory|keyspace_hits|keyspace_misses)":[0-9.e-]+')
 SEES = {"superuser", "viewer", "editor", "cleaner"}

@@ -25,6 +25,7 @@ OPERATIONS = {
     "clear_blob",
     "list_blob_repositories",
     "purge_blob",
+    "compare_repository",
     "list_changes",
     "purge_blobs",
     "list_repositories",
@@ -35,6 +36,9 @@ OPERATIONS = {
     "set_repository_blob",
     "clear_repository_blob",
 }
+
+ABOUT_ALL = {"list_registries", "get_registry", "find_blob_in_registries"}
+"""The operations that are not below the address of one registry."""
 
 
 @pytest.mark.parametrize("split", [True, False])
@@ -58,11 +62,11 @@ def test_names_every_operation(schema: Any) -> None:
         operation["operationId"] for path in schema["paths"].values() for operation in path.values()
     ]
     named = {f"registry_{each}" for each in OPERATIONS}  # the same below the address of a registry
-    assert sorted(found) == sorted(OPERATIONS | named | {"list_registries", "get_registry"})
+    assert sorted(found) == sorted(OPERATIONS | named | ABOUT_ALL)
 
 
 def test_lists_each_address_once_with_its_slash(schema: Any) -> None:
-    assert len(schema["paths"]) == 2 * 16 + 2
+    assert len(schema["paths"]) == 2 * 17 + len(ABOUT_ALL)
     assert all(path.endswith("/") for path in schema["paths"])
 
 
@@ -100,7 +104,7 @@ def test_declares_the_format_of_a_digest(allow_tarsum: bool, settings: LazySetti
         components[name]["properties"]["digest"]
         for name in ("BlobCacheDescriptor", "BlobCacheNewDescriptorRequest")
     ]
-    assert len(found) == 2 * 8 + 2
+    assert len(found) == 2 * 8 + 1 + 2
     for each in found:
         assert re.match(each["pattern"], SHA256)
         assert not re.match(each["pattern"], SHA256 + "a")
@@ -115,7 +119,7 @@ def test_declares_the_format_of_a_name(schema: Any) -> None:
         for parameter in operation.get("parameters", [])
         if parameter["name"] == "name"
     }
-    assert len(found) == 2 * 6
+    assert len(found) == 2 * 7
     assert {each["maxLength"] for each in found.values()} == {255}
     written = ["registry_set_repository_blob", "set_repository_blob"]
     assert sorted(name for name in found if "pattern" in found[name]) == written

@@ -125,6 +125,10 @@ def _has_condition(case: Case[Any], _: Response) -> bool:
     return not names.isdisjoint({"if-match", "if-none-match"})
 
 
+def _always(_: Case[Any], __: Response) -> bool:
+    return True
+
+
 def _names_repositories(case: Case[Any], _: Response) -> bool:
     return isinstance(case.body, dict) and bool(case.body.get("repositories"))
 
@@ -133,7 +137,13 @@ def _names_findings(case: Case[Any], _: Response) -> bool:
     return isinstance(case.body, dict) and bool(case.body.get("findings"))
 
 
-_LISTS = {"list_blobs", "list_blob_repositories", "list_repositories", "list_repository_blobs"}
+_LISTS = {
+    "compare_repository",
+    "list_blobs",
+    "list_blob_repositories",
+    "list_repositories",
+    "list_repository_blobs",
+}
 
 EXEMPTIONS = (
     Exemption(
@@ -174,6 +184,12 @@ EXEMPTIONS = (
     ),
     Exemption(
         positive_data_acceptance,
+        {"compare_repository"},
+        _always,
+        "Most strings are not the name of another registry.",
+    ),
+    Exemption(
+        positive_data_acceptance,
         {"check_cache"},
         _names_repositories,
         "Most strings are not the name of a repository.",
@@ -200,6 +216,7 @@ EXEMPTIONS = (
         negative_data_rejection,
         {
             "clear_repository_blob",
+            "compare_repository",
             "list_repository_blobs",
             "set_repository_blob",
             "stat_repository_blob",

@@ -60,6 +60,8 @@ def _api() -> Iterator[Ask]:
     yield from _asks("registries", "registries/")
     yield _ask("registries", "registries/?page_size=1", accept=_HTML)
     yield from _asks("registry", "registries/default/")
+    for digest in _DIGESTS:
+        yield from _asks("blob-registries", f"blobs/{digest}/registries/")
     yield from _asks("doctor", "doctor/")
     yield from _asks("changes", "changes/", is_brief=True)
     for query in ("parts=1", "page_size=1", "page_size=3&parts=1", f"digest={SHARED}", "actor=ann"):
@@ -101,6 +103,7 @@ def _api() -> Iterator[Ask]:
     for name in _NAMES:
         place = f"repositories/{name}"
         yield from _asks("repository-summary", f"{place}/summary/", is_brief=name == "team/app")
+        yield from _asks("repository-compare", f"{place}/compare/?with=staging")
         yield from _asks("repository-blobs", f"{place}/blobs/")
         yield _ask("repository-blobs", f"{place}/blobs/", accept=_HTML)
         stat = f"{place}/blobs/stat/"

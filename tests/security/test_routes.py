@@ -39,6 +39,7 @@ _OF_A_REGISTRY = {
     "blob-purge": f"blobs/{DIGEST}/purge/",
     "repositories": "repositories/",
     "repository-summary": "repositories/team/app/summary/",
+    "repository-compare": "repositories/team/app/compare/?with=staging",
     "repository-blobs": "repositories/team/app/blobs/",
     "repository-blobs-stat": "repositories/team/app/blobs/stat/",
     "repository-blob": f"repositories/team/app/blobs/{DIGEST}/",
@@ -54,6 +55,7 @@ ROUTES = {
     "rest_framework:logout": f"{API}/auth/logout/",
     **{f"blobcache-api:{name}": f"{API}/{path}" for name, path in _OF_A_REGISTRY.items()},
     "blobcache-api:registries": f"{API}/registries/",
+    "blobcache-api:blob-registries": f"{API}/blobs/{DIGEST}/registries/",
     "blobcache-api:registry": f"{API}/registries/default/",
     **{
         f"blobcache-api:registry:{name}": f"{API}/registries/default/{path}"
