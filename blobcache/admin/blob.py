@@ -96,6 +96,7 @@ class BlobPage(BlobPageBase, TruthPageBase):
             and self.access.may_purge()
             and self.url(Blob, "purge", self.subject),
             raw_url=self.url(Blob, "raw", self.subject),
+            registries_url=bool(self.registry_links) and self.url(Blob, "registries", self.subject),
             history_url=self.url(Blob, "history", self.subject),
         )
 

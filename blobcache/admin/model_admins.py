@@ -15,6 +15,7 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 
 from blobcache.access import Access, Action, may_view_registry
+from blobcache.admin.across import BlobRegistriesPage, ComparePage
 from blobcache.admin.blob import BlobPage, ClearBlobPage, PurgeBlobPage, SetBlobPage
 from blobcache.admin.blobs import BlobsPage
 from blobcache.admin.changes import DJANGO, HistoryPage, respond
@@ -155,6 +156,7 @@ class RepositoryAdmin(_CacheAdmin[RepositoryName]):
             self._path("jobs/", "jobs", self.jobs_view),
             self._path("jobs/<uuid:key>/", "job", self.job_view),
             self._path("<path:object_id>/clear/", "clear", self.clear_view),
+            self._path("<path:object_id>/compare/", "compare", self.compare_view),
             self._path("<path:object_id>/set/", "set", self.set_view),
         ]
 
@@ -236,6 +238,10 @@ class RepositoryAdmin(_CacheAdmin[RepositoryName]):
         """Clear blobs in a repository."""
         return self._page(ClearMembersPage, request, object_id).respond()
 
+    def compare_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Compare the repository with that of another registry."""
+        return self._page(ComparePage, request, object_id).respond()
+
     def set_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Set a descriptor in a repository."""
         return self._page(SetMemberPage, request, object_id).respond()
@@ -259,6 +265,7 @@ class BlobAdmin(_CacheAdmin[Digest]):
             self._path("<path:object_id>/set/", "set", self.set_view),
             self._path("<path:object_id>/purge/", "purge", self.purge_view),
             self._path("<path:object_id>/raw/", "raw", self.raw_view),
+            self._path("<path:object_id>/registries/", "registries", self.registries_view),
         ]
 
     def parse(self, object_id: str) -> Digest:
@@ -306,6 +313,10 @@ class BlobAdmin(_CacheAdmin[Digest]):
     def raw_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the blob's keys as they are in Redis."""
         return self._page(RawKeysPage, request, object_id).respond()
+
+    def registries_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show the blob in all registries."""
+        return self._page(BlobRegistriesPage, request, object_id).respond()
 
     def purge_many_view(self, request: HttpRequest) -> HttpResponse:
         """Purge many blobs."""

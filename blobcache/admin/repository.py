@@ -8,6 +8,7 @@ from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 
 from blobcache.admin import exports
+from blobcache.admin.across import comparable
 from blobcache.admin.base_pages import MEMBERS_KEPT, RepositoryPageBase
 from blobcache.admin.composition import Composition, compose
 from blobcache.admin.figures import Totals, totals_of
@@ -155,6 +156,8 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
             and self.name.is_oci
             and self.access.may_set(self.name)
             and self.url(Repository, "set", self.name),
+            compare_url=bool(comparable(self.access, self.name))
+            and self.url(Repository, "compare", self.name),
             history_url=self.url(Repository, "history", self.name),
             consistency_url=self.url(Repository, "consistency", repository=self.name),
         )

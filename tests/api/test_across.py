@@ -138,7 +138,7 @@ class TestCompare:
         settings.BLOBCACHE = {**settings.BLOBCACHE, "third": {}}
         for number in range(60):
             here(f"sha256:{number:064x}")
-        first = as_("viewer").get(COMPARE, {"with": "staging", "page_size": 1}).json()["next"]
+        first = as_("viewer").get(COMPARE, {"with": "staging", "page_size": "1"}).json()["next"]
         wrong = first.replace("with=staging", "with=third")
         refused(as_("viewer").get(wrong), 400, "CURSOR_INVALID")
 
