@@ -1,6 +1,6 @@
 """Run benchmarks and report.
 
-    python -m benchmarks [NAME ...] [--short] [--json FILE]
+    python -m benchmarks [NAME ...] [--short] [--json FILE] [--against COMMIT]
 
 Without a name it runs all benchmarks. Targets are reported, not enforced: the exit code only shows
 whether everything ran.
@@ -21,7 +21,17 @@ from benchmarks.machine import description
 from benchmarks.results import Section
 
 BENCHMARKS = (
-    *("operations", "batch", "metrics", "catalog", "purge", "unreferenced", "growth", "memory"),
+    *(
+        "bodies",
+        "operations",
+        "batch",
+        "metrics",
+        "catalog",
+        "purge",
+        "unreferenced",
+        "growth",
+        "memory",
+    ),
     *("truth", "check", "coroutines", "registries"),
     *("http", "hostile", "startup", "scaling", "alternatives"),
 )
@@ -34,13 +44,16 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--short", action="store_true", help="only show that everything runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    parser.add_argument(
+        "--against", metavar="COMMIT", help="for bodies: measure the code of that commit too"
+    )
     options = parser.parse_args()
     unknown = set(options.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     names = options.names or list(BENCHMARKS)
     sections: list[Section] = []
-    with ground(is_short=options.short) as bench:
+    with ground(is_short=options.short, against=options.against) as bench:
         facts = description(bench.client)
         say("; ".join(f"{name} {value}" for name, value in facts.items()))
         if options.short:

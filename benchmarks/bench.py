@@ -38,6 +38,9 @@ class Bench:
     is_short: bool
     """Whether only to show that everything runs."""
 
+    against: str | None = None
+    """Another commit, whose code is measured too."""
+
     @property
     def client(self) -> Redis:
         """Return the client that the app uses, with its pool."""
@@ -63,7 +66,7 @@ def program() -> Path | None:
 
 
 @contextmanager
-def ground(*, is_short: bool) -> Iterator[Bench]:
+def ground(*, is_short: bool, against: str | None = None) -> Iterator[Bench]:
     """Start the server and set up Django, within the block."""
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
         directory = Path(name)
@@ -82,4 +85,4 @@ def ground(*, is_short: bool) -> Iterator[Bench]:
             }
             django.setup()
             call_command("migrate", verbosity=0)
-            yield Bench(server, directory, socket, is_short)
+            yield Bench(server, directory, socket, is_short, against)

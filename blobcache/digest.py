@@ -19,9 +19,18 @@ from blobcache.exceptions import (
 from blobcache.raw import excerpt, printable, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["ALGORITHMS", "MAX_LENGTH", "TARSUM_PATTERN", "Digest", "digest_text", "has_prefix"]
+__all__ = [
+    "ALGORITHMS",
+    "MAX_LENGTH",
+    "TARSUM",
+    "TARSUM_PATTERN",
+    "Digest",
+    "digest_text",
+    "digest_texts",
+    "has_prefix",
+]
 
 ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
 """The known algorithms, each with the number of hexadecimal characters of its digests."""
@@ -29,7 +38,10 @@ ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
 MAX_LENGTH = 256
 """Characters of the longest digest that is accepted. Only tarsum digests come near it."""
 
-TARSUM_PATTERN = r"tarsum(?:\.[a-z0-9]+)?\+[a-zA-Z0-9]+:[A-Fa-f0-9]+"
+TARSUM = "tarsum"
+"""How tarsum digests begin, and no others."""
+
+TARSUM_PATTERN = rf"{TARSUM}(?:\.[a-z0-9]+)?\+[a-zA-Z0-9]+:[A-Fa-f0-9]+"
 """The form of tarsum digests, as a regular expression."""
 
 _TARSUM = re.compile(TARSUM_PATTERN)
@@ -113,6 +125,15 @@ def digest_text(raw: bytes, *, allow_tarsum: bool = True) -> str:
     return printable(raw)
 
 
+def digest_texts(raws: Sequence[bytes]) -> list[str]:
+    """Return the `digest_text` of each; much faster than one by one."""
+    if {_SHA256_LENGTH}.issuperset(map(len, raws)) and _are_sha256(
+        b"".join(raws).decode("ascii", "replace"), len(raws)
+    ):
+        return list(map(str.__new__, repeat(Digest), raws, repeat("ascii")))
+    return list(map(digest_text, raws))
+
+
 def has_prefix(digest: str, prefix: str) -> bool:
     """Whether a digest begins with the prefix, with or without its algorithm."""
     return digest.startswith(prefix) or digest.partition(":")[2].startswith(prefix)
@@ -170,7 +191,7 @@ def _validated(value: object, *, allow_tarsum: bool) -> str:
 
 def _is_tarsum(value: str) -> bool:
     """Whether the value is a tarsum digest; raises `DigestInvalidLength` if it is too long."""
-    if not value.startswith("tarsum"):
+    if not value.startswith(TARSUM):
         return False
     if len(value) > MAX_LENGTH:
         raise DigestInvalidLength(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from blobcache.digest import ALGORITHMS, Digest, has_prefix
+from blobcache.digest import ALGORITHMS, Digest, digest_text, digest_texts, has_prefix
 from blobcache.exceptions import (
     DigestInvalid,
     DigestInvalidFormat,
@@ -43,6 +43,9 @@ class MisleadingString(str):
 
     def partition(self, sep: str, /) -> tuple[str, str, str]:
         return self.says.partition(sep)
+
+
+A, B = b"sha256:" + b"a" * 64, b"sha256:" + b"b" * 64
 
 
 class TestGrammar:
@@ -432,3 +435,27 @@ def test_a_digest_has_a_prefix_with_or_without_its_algorithm(prefix: str) -> Non
 def test_other_text_is_no_prefix(prefix: str) -> None:
     assert not has_prefix(SHA256, prefix)
     assert not has_prefix("no digest", prefix)
+
+
+@pytest.mark.parametrize(
+    "raws",
+    [
+        [],
+        [A],
+        [A, B, A],
+        [A, A[:-1] + b"g"],
+        [A, A[:-1] + b"\xff"],
+        [A, A[:-2] + "é".encode()],
+        [A, A.upper()],
+        [A[:-1], B + b"b"],
+        [A, b"", b"\x00" * 71],
+        [b"sha512:" + b"e" * 128, A],
+        [b"tarsum.v1+sha256:" + b"d" * 64, A],
+        [b"sha384:" + b"e" * 64, b"sh:a256" + b"e" * 64],
+    ],
+    ids=range(12),
+)
+def test_many_texts_are_read_as_one_by_one(raws: list[bytes]) -> None:
+    texts = digest_texts(raws)
+    assert texts == list(map(digest_text, raws))
+    assert list(map(type, texts)) == [type(digest_text(each)) for each in raws]

@@ -16,6 +16,7 @@ from blobcache import cursors
 from blobcache.api.exceptions import PageSizeInvalid
 from blobcache.api.parameters import flag, flag_parameter
 from blobcache.api.schema import Parameter, nullable
+from blobcache.api.written import WrittenResponse, object_json, rows_json
 from blobcache.conf import MAX_PAGE_SIZE
 from blobcache.parsing import whole_number
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rest_framework.request import Request
+    from rest_framework.serializers import BaseSerializer
 
     from blobcache.api.listings import Listing, Page
     from blobcache.api.views import RegistryView
@@ -117,18 +119,26 @@ class SealedCursorPagination(BasePagination):
 
     def get_paginated_response(self, data: Any) -> Response:
         """Return the response with the represented rows."""
+        following = self._scope.link(self._request, self._page.next)
+        return Response({**self._frame(following), "results": data}, headers=_link(following))
+
+    def get_written_response(self, rows: BaseSerializer[Any]) -> Response:
+        """Return the same response, given the rows' serializer, which `may_write_rows`."""
+        following = self._scope.link(self._request, self._page.next)
+        facts = self._frame(following)
+
+        def represent() -> dict[str, Any]:
+            return {**facts, "results": rows.data}
+
+        def write() -> str:
+            return object_json(facts, results=rows_json(rows))
+
+        return WrittenResponse(represent, write, headers=_link(following))
+
+    def _frame(self, following: str | None) -> dict[str, Any]:
+        """Return the page without its rows; `following` is the address of the next one."""
         page = self._page
-        following = self._scope.link(self._request, page.next)
-        return Response(
-            {
-                "count": page.count,
-                "next": following,
-                "previous": None,
-                **self.get_facts(page),
-                "results": data,
-            },
-            headers=_link(following),
-        )
+        return {"count": page.count, "next": following, "previous": None, **self.get_facts(page)}
 
     def get_facts(self, page: Page) -> dict[str, Any]:
         """Return the values of `facts`."""

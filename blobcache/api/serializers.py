@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC
-from functools import lru_cache
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from rest_framework import ISO_8601, serializers
 from rest_framework.fields import SkipField
 
+from blobcache.api import written
 from blobcache.api.exceptions import BodyInvalid
 from blobcache.descriptor import MAX_SIZE, Descriptor
 from blobcache.exceptions import SizeInvalid
@@ -235,6 +235,19 @@ class BatchRequestSerializer(StrictSerializer):
     class Meta:
         ref_name = "BlobCacheBatch"
 
+    @staticmethod
+    def strings_in(data: object) -> list[str] | None:
+        """Return the digests of a parsed body in which nothing is wrong; None for every other.
+
+        That takes a fiftieth of the time that the fields take, which say what is wrong.
+        """
+        if type(data) is not dict or len(data) != 1:
+            return None
+        found = data.get("digests")
+        if type(found) is not list or not {str}.issuperset(map(type, found)):
+            return None
+        return found
+
 
 class PurgeRequestSerializer(StrictSerializer):
     """Where to continue the purge; without a cursor it starts."""
@@ -279,10 +292,12 @@ class ResponseSerializer(serializers.Serializer[Any]):
 
     Where there are many rows or requests, `represent` does by hand what the declared fields say. A
     subclass that adds, replaces or removes fields gets the framework's representation by fields; if
-    it overrides `represent` as well, that is used.
+    it overrides `represent` as well, that is used. Some also have `write`, which returns the JSON
+    of what `represent` returns.
     """
 
     _is_represented_by_hand: ClassVar[bool] = False
+    _is_written_by_hand: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -290,12 +305,28 @@ class ResponseSerializer(serializers.Serializer[Any]):
         own, declared = (vars(each).get("_declared_fields") for each in (cls, author))
         has_declared = own == declared and cls.get_fields is ResponseSerializer.get_fields
         cls._is_represented_by_hand = has_declared
+        cls._is_written_by_hand = (
+            has_declared
+            and author is not ResponseSerializer
+            and cls.write is vars(author).get("write")
+            and cls.to_representation is ResponseSerializer.to_representation
+            and cls.data is ResponseSerializer.data
+        )
         if "Meta" not in vars(cls):  # a component's name is not inherited
             cls.Meta = type("Meta", (), {})  # type: ignore[attr-defined]
 
     def represent(self, instance: Any) -> dict[str, Any]:
         """Return the body."""
         return super().to_representation(instance)
+
+    def write(self, instance: Any) -> str:
+        """Return the JSON of the body."""
+        raise NotImplementedError
+
+    @property
+    def may_write(self) -> bool:
+        """Whether `write` returns the JSON of what `to_representation` returns."""
+        return self._is_written_by_hand and "fields" not in vars(self)
 
     def to_representation(self, instance: Any) -> dict[str, Any]:
         """Return the body: by hand, if this object's fields are those that were declared."""
@@ -327,26 +358,7 @@ def _descriptor(found: Descriptor) -> dict[str, Any]:
 
 def descriptor_json(found: Descriptor) -> bytes:
     """Return the JSON that `DescriptorSerializer` and the renderer give."""
-    # A digest and a number need no escaping in JSON.
-    return b'{"digest":"%b","size":%d,"mediaType":%b}' % (
-        found.digest.encode(),
-        found.size,
-        _media_type_json(found.media_type),
-    )
-
-
-_MAX_CACHED = 255
-"""Characters of a media type whose JSON is cached: registries use a handful of them."""
-
-
-def _media_type_json(media_type: str | None) -> bytes:
-    is_short = media_type is None or len(media_type) <= _MAX_CACHED
-    return _cached_json(media_type) if is_short else json.dumps(media_type).encode()
-
-
-@lru_cache(1024)
-def _cached_json(text: str | None) -> bytes:
-    return json.dumps(text).encode()
+    return written.descriptor_json(found).encode()
 
 
 class RecordSerializer(ResponseSerializer):
@@ -377,6 +389,10 @@ class RecordSerializer(ResponseSerializer):
             "canonical": found.digest if found and found.digest != instance.digest else None,
             "state": instance.kind,
         }
+
+    def write(self, instance: Record) -> str:
+        """Return the row's JSON."""
+        return written.record_json(instance)
 
 
 class BytesField(serializers.IntegerField):
@@ -515,6 +531,12 @@ class BatchResultSerializer(ResponseSerializer):
 
     def represent(self, instance: BatchResult) -> dict[str, Any]:
         """Return the result."""
+        found = {digest: _descriptor(each) for digest, each in instance.descriptors.items()}
+        return {"descriptors": found, **self._rest(instance)}
+
+    @staticmethod
+    def _rest(instance: BatchResult) -> dict[str, Any]:
+        """The result without the descriptors."""
         more = (
             {
                 "unchecked": list(instance.unchecked),
@@ -524,9 +546,6 @@ class BatchResultSerializer(ResponseSerializer):
             else {}
         )
         return {
-            "descriptors": {
-                digest: _descriptor(found) for digest, found in instance.descriptors.items()
-            },
             "unknown": list(instance.unknown),
             "invalid": [
                 {"digest": each.digest, "code": each.code, "message": each.message}
@@ -534,6 +553,12 @@ class BatchResultSerializer(ResponseSerializer):
             ],
             **more,
         }
+
+    def write(self, instance: BatchResult) -> str:
+        """Return the JSON of the result."""
+        found = written.descriptors_json(instance.descriptors)
+        rest = json.dumps(self._rest(instance), separators=(",", ":"))
+        return f'{{"descriptors":{found},{rest[1:]}'
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ from blobcache.api.parameters import choice, flag, flag_parameter
 from blobcache.api.savings import PreparedHeaders
 from blobcache.api.schema import Parameter, described
 from blobcache.api.views import LIST, STAT, WRITE, RegistryView
+from blobcache.api.written import may_write_rows, response_of
 from blobcache.conf import MAX_PAGE_SIZE, RegistrySettings
 from blobcache.descriptor import Descriptor
 from blobcache.digest import MAX_LENGTH, Digest
@@ -172,7 +173,11 @@ class RegistryViewSet(RegistryView, GenericViewSet[Any]):
         if isinstance(renderer, ExportRenderer):
             return self._export(listing, renderer.export)
         rows = self.paginate_queryset(listing)  # type: ignore[arg-type]
-        return self.get_paginated_response(self.get_serializer(rows, many=True).data)
+        serializer = self.get_serializer(rows, many=True)
+        paginator = cast("SealedCursorPagination", self.paginator)
+        if may_write_rows(serializer) and _has_our_pages(type(self), self.pagination_class):
+            return paginator.get_written_response(serializer)
+        return self.get_paginated_response(serializer.data)
 
     def _export(self, listing: Listing, form: Format) -> HttpResponseBase:
         """Return the response that sends all rows from the cursor on, reading page after page."""
@@ -389,10 +394,19 @@ class DescriptorViewSet(RegistryViewSet):
 
     def _stat_many(self, request: Request) -> Response:
         service = self.service
-        digests, invalid = self.parse_batch(self.get_validated_data(request)["digests"])
+        digests, invalid = self.parse_batch(self._get_batch(request))
         result = self._look_up(service, digests, invalid)
         headers = {} if self.source is None else {_SOURCE: self.source.value}
-        return Response(self.get_response_serializer(result).data, headers=headers)
+        return response_of(self.get_response_serializer(result), headers=headers)
+
+    def _get_batch(self, request: Request) -> list[str]:
+        """Return the strings of a batch. Raises `BodyInvalid` or a `ValidationError`."""
+        ours = serializers.BatchRequestSerializer
+        if self.get_serializer_class() is ours and _has_our_requests(type(self)):
+            found = ours.strings_in(request.data)
+            if found is not None:
+                return found
+        return cast("list[str]", self.get_validated_data(request)["digests"])
 
     def parse_batch(
         self, texts: Sequence[str]
@@ -407,9 +421,13 @@ class DescriptorViewSet(RegistryViewSet):
                 f"The body has {len(texts)} digests; at most {maximum} are allowed.",
                 {"maximum": maximum},
             )
+        tarsum = self.config.ALLOW_TARSUM
+        try:
+            return Digest.all_of(texts, allow_tarsum=tarsum), []
+        except DigestInvalid:  # one by one, to find the others
+            pass
         digests: list[Digest] = []
         invalid: list[serializers.InvalidDigest] = []
-        tarsum = self.config.ALLOW_TARSUM
         for text in dict.fromkeys(texts):
             try:
                 digests.append(Digest(text, allow_tarsum=tarsum))
@@ -792,6 +810,25 @@ class RepositoryBlobViewSet(DescriptorViewSet):
     def stat(self, request: Request, **_: str) -> Response:
         """Stat many blobs. Each digest is answered once; an invalid one does not affect others."""
         return self._stat_many(request)
+
+
+@cache
+def _has_our_pages(viewset: type, paginator: type) -> bool:
+    """Whether nobody has changed how a page is made of its rows."""
+    name = "get_paginated_response"
+    return all(
+        getattr(each, name, None) is getattr(ours, name)
+        for each, ours in ((viewset, GenericViewSet), (paginator, SealedCursorPagination))
+    )
+
+
+@cache
+def _has_our_requests(viewset: type[RegistryViewSet]) -> bool:
+    """Whether nobody has changed how a body is validated."""
+    return (
+        viewset.get_serializer is GenericViewSet.get_serializer
+        and viewset.get_validated_data is RegistryViewSet.get_validated_data
+    )
 
 
 # The short path of a stat

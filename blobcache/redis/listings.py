@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from blobcache.digest import Digest, digest_text, has_prefix
+from blobcache.digest import Digest, digest_text, digest_texts, has_prefix
 from blobcache.exceptions import DescriptorCorrupt
 from blobcache.findings import Part
 from blobcache.raw import EXCERPT
@@ -181,8 +181,10 @@ class RedisCatalog:
                 )
             at, members = cast("tuple[int, list[bytes]]", scanned)
             position = int(at)
-            digests = map(digest_text, members)
-            found |= dict.fromkeys(each for each in digests if has_prefix(each, prefix))
+            digests = digest_texts(members)
+            if prefix:
+                digests = [each for each in digests if has_prefix(each, prefix)]
+            found |= dict.fromkeys(digests)
             if not position or len(found) >= limit or deadline.is_over:
                 break
         return MemberPage(
@@ -219,7 +221,7 @@ class RedisCatalog:
             # Scan about as many keys as it takes to find the missing blobs, and some more.
             if not prefix:
                 count = min(missing * looked_at * 5 // (4 * max(len(found), 1)) + 10, budgets.step)
-        return BlobPage(tuple(map(digest_text, found)), cursor or None)
+        return BlobPage(tuple(digest_texts(list(found))), cursor or None)
 
     def holders(
         self, digest: Digest, cursor: str = "", limit: int = 100, visible: Visible = ALL

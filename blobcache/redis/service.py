@@ -29,7 +29,7 @@ from blobcache.redis.listings import RedisCatalog
 from blobcache.redis.notes import RedisNotes
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.raw_keys import ReadsRawKeys
-from blobcache.redis.records import ReadsRecords, chunks, read_replies
+from blobcache.redis.records import ReadsRecords, chunks, parse_descriptors, read_replies
 from blobcache.redis.removals import RedisRemovals
 from blobcache.redis.status import server_status
 from blobcache.redis.walk import RedisKeyWalk
@@ -115,15 +115,8 @@ class RedisService(AsyncRedis, SetsGuarded, AddsMany, ReadsRecords):
     def _read_all(
         self, digests: Sequence[Digest], answers: Iterable[Sequence[Reply]]
     ) -> dict[Digest, Descriptor]:
-        found = {}
-        for digest, each in zip(digests, answers, strict=True):
-            try:
-                descriptor = self._read(each, digest)
-            except DescriptorCorrupt:
-                continue
-            if descriptor is not None:
-                found[digest] = descriptor
-        return found
+        tarsum = self.rules.allow_tarsum
+        return parse_descriptors(self.repository, digests, answers, allow_tarsum=tarsum)
 
     def _read(self, answers: Sequence[Reply], digest: Digest) -> Descriptor | None:
         tarsum = self.rules.allow_tarsum

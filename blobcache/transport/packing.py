@@ -118,15 +118,27 @@ class Template:
     def pack(self, digest: Digest, *words: bytes) -> bytes:
         """Return the commands as the bytes that are sent."""
         prefix = digest[:_PREFIX]
-        packed = self._packed.get(prefix)
+        packed = self._packed.get(prefix) or self._packed_for(prefix)
         if packed is None:
-            placeholder = _PLACEHOLDERS.get(prefix)
-            if placeholder is None:
-                return pack(self.commands(digest, *words))
-            packed = self._packed[prefix] = _packed(self.commands, placeholder, self._words)
+            return pack(self.commands(digest, *words))
         if not words:
             return digest.encode().join(packed.pieces)
         return b"".join(packed.order((digest.encode(), *map(_pack_word, words), *packed.pieces)))
+
+    def pack_all(self, digests: Sequence[Digest]) -> bytes:
+        """Return the commands for each digest, without words."""
+        prefixes = {digest[:_PREFIX] for digest in digests}
+        packed = self._packed_for(prefixes.pop()) if len(prefixes) == 1 else None
+        if packed is None:
+            return b"".join(map(self.pack, digests))
+        return b"".join([digest.encode().join(packed.pieces) for digest in digests])
+
+    def _packed_for(self, prefix: str) -> _PackedTemplate | None:
+        """Return the packed commands for digests that begin so; None if their length may differ."""
+        found, placeholder = self._packed.get(prefix), _PLACEHOLDERS.get(prefix)
+        if found is None and placeholder is not None:
+            found = self._packed[prefix] = _packed(self.commands, placeholder, self._words)
+        return found
 
 
 class Packed:

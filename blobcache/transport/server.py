@@ -160,7 +160,7 @@ class Server:
             return raise_server_errors(
                 client.send_commands([*first, *commands], repeatable=True, replica=replica)
             )
-        packed = b"".join([pack(first), *map(template.pack, digests)])
+        packed = pack(first) + template.pack_all(digests)
         expected = Repeated(expect(map(shape_of, first)), template.expected, len(digests))
         return raise_server_errors(client.send_packed(packed, expected, repeatable=True))
 

@@ -59,6 +59,8 @@ FIGURES = {
     ],
     "HTTP: HEAD": ["scoped stat"],
     "HTTP: batch": ["batch stat, one connection"],
+    "bodies: batch stat": ["batch stat"],
+    "bodies: page": ["page"],
     "hostile requests": [],
     "worker processes": ["scoped stats, 1 processes"],
     "a cluster": ["scoped stat", "scoped set"],

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from blobcache.digest import Digest
 from blobcache.exceptions import DescriptorCorrupt, DigestInvalid
 from blobcache.findings import Kind, Part
+from blobcache.redis import records
+from blobcache.redis.records import parse_descriptors, parse_member
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.reference import RepositoryName
 from blobcache.services.records import WRONG_TYPE, Fields
 from blobcache.services.rules import Rules
 from project import embedded
-from tests.conformance import A, B, make_descriptor
+from tests.conformance import ALIAS, A, B, make_descriptor
 from tests.doctor.damage import write_member
 from tests.servers import cache_at, commands
 
@@ -120,3 +125,46 @@ def test_the_records_of_the_doctor_take_one_round_trip(valkey: embedded.Server) 
         with commands(observer) as traffic:
             assert [record.is_member for record in walk.read(repository, digests)] == [True, False]
         assert traffic.round_trips == 1
+
+
+TEXTS = [None, b"", b"a/b", b"c/d", b"a/" + b"b" * 254, b"\xff"]
+SIZES = [None, b"", b"0", b"00", b"5", b"+5", b"9" * 19, b"x"]
+ERROR = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+
+@pytest.mark.parametrize(
+    "digest", [A, ALIAS, Digest("tarsum+sha256:" + "c" * 64, allow_tarsum=True)]
+)
+def test_what_is_whole_is_read_the_short_way_with_the_same_result(
+    digest: Digest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every combination of replies: a registry's usual ones, damaged and missing ones."""
+    hashes = [
+        [name, size, length, media_type]
+        for name in (None, digest.encode(), A.encode(), B.encode(), b"sha256:x")
+        for size, length in product(SIZES, SIZES)
+        for media_type in TEXTS
+    ]
+    answers: list[Any] = [
+        (member, fields, override)
+        for member in (0, 1, ERROR)
+        for fields in (*hashes, ERROR)
+        for override in (*TEXTS, ERROR)
+    ]
+
+    def read() -> list[object]:
+        found: list[object] = [
+            parse_member(RepositoryName("a"), digest, *each, allow_tarsum=allow_tarsum)
+            for each in answers
+            for allow_tarsum in (False, True)
+        ]
+        for each in answers:
+            known = parse_descriptors(RepositoryName("a"), [digest], [each], allow_tarsum=True)
+            found.append(known)
+        return found
+
+    short = read()
+    whole = [each for each in answers if records._whole_descriptor(digest, *each) is not None]
+    assert 0 < len(whole) < len(answers) / 100
+    monkeypatch.setattr(records, "_whole_descriptor", lambda *_: None)
+    assert read() == short

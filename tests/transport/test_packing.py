@@ -166,3 +166,18 @@ def test_no_word_of_any_command_is_an_integer(
         for words in packed
         if words[0] not in GREETING and not all(isinstance(word, bytes | str) for word in words)
     ]
+
+
+@pytest.mark.parametrize("repository", [None, NAME])
+@pytest.mark.parametrize(
+    "digests", [[], [A], [A, A], [ALIAS, ALIAS], [A, ALIAS], [TARSUM, A], [TARSUM]], ids=len
+)
+def test_many_digests_are_packed_as_one_by_one(
+    digests: list[Digest], repository: RepositoryName | None
+) -> None:
+    for template in (
+        commands.stat_template(repository),
+        Template(commands.stat_template(repository).commands),  # which has packed nothing yet
+        Template(lambda _: [("PING",)]),
+    ):
+        assert template.pack_all(digests) == b"".join(map(template.pack, digests))

@@ -114,7 +114,7 @@ class AsyncServer:
                 sent = [command for digest in digests for command in template.commands(digest)]
                 replies = await send_to_nodes(client.cluster, [*first, *sent], replica=replica)
             else:
-                packed = b"".join([pack(first), *map(template.pack, digests)])
+                packed = pack(first) + template.pack_all(digests)
                 shapes = expect(map(shape_of, first))
                 expected = Repeated(shapes, template.expected, len(digests))
                 replies = await multiplexer_of(client.pool).exchange(packed, expected)
