@@ -31,6 +31,8 @@ BARE = f"/bare/{REPOSITORY}/"
 BATCH = 1000
 
 TARGET = 0.85
+WSGI_TARGET, ASGI_TARGET = 1.8, 3.0
+KEPT_TARGET = 0.9
 HEAD_TARGET = 3800 / 4500
 """What registry 3's own HEAD makes where the bare view makes 4,500 requests a second."""
 
@@ -49,6 +51,7 @@ def run(bench: Bench) -> Iterator[Section]:
         yield _stats(bench, address, known)
         yield _heads(bench, address)
         yield _batches(bench, address, known)
+        yield _ahead(bench, address, environment, known, stack)
         more = stack.enter_context(portal(environment, bench.directory, threads=4))
         nearer = environment | {"BLOBCACHE_REDIS_URL": f"unix://{bench.socket}?db=0"}
         near = stack.enter_context(portal(nearer, bench.directory))
@@ -193,6 +196,54 @@ def _batches(bench: Bench, address: str, known: dict[str, Headers]) -> Section:
             )
         ],
         [_setting(bench), path_taken(bench), "the caller is a superuser with a token"],
+    )
+
+
+def _ahead(
+    bench: Bench,
+    address: str,
+    environment: dict[str, str],
+    known: dict[str, Headers],
+    stack: ExitStack,
+) -> Section:
+    """Measure the entrance ahead of Django's handler, and callers who are kept."""
+    kept = environment | {"BENCHMARKS_CALLER_TTL": "5"}
+    wsgi = stack.enter_context(portal(kept, bench.directory, application="entrance"))
+    asgi = stack.enter_context(portal(kept, bench.directory, application="async_entrance"))
+    requests = {
+        "bare view": Request(address, BARE),
+        "scoped stat": Request(address, OURS),
+        "entrance, WSGI": Request(wsgi, OURS),
+        "entrance, ASGI": Request(asgi, OURS),
+        **{
+            f"entrance, WSGI, {caller}": Request(wsgi, OURS, headers=headers)
+            for caller, headers in known.items()
+            if caller != ANONYMOUS
+        },
+    }
+    found = _rates(bench, requests, CONNECTIONS)
+    entrances = {"entrance, WSGI": WSGI_TARGET, "entrance, ASGI": ASGI_TARGET}
+    ratios = [
+        ratio(f"{name} / bare view", found[name], found["bare view"], target=target, at_least=True)
+        for name, target in entrances.items()
+    ]
+    ratios += [
+        ratio(
+            f"{caller} / anonymous, kept 5 s",
+            found[f"entrance, WSGI, {caller}"],
+            found["entrance, WSGI"],
+            target=KEPT_TARGET,
+            at_least=True,
+        )
+        for caller in known
+        if caller != ANONYMOUS
+    ]
+    notes = ["the first two are served by Django's handler, and no callers are kept there"]
+    return Section(
+        "HTTP: ahead of Django's handler, GET of a scoped stat",
+        list(found.values()),
+        ratios,
+        [_setting(bench), path_taken(bench), *notes],
     )
 
 

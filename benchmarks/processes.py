@@ -27,16 +27,28 @@ ROOT = Path(__file__).parent.parent
 
 
 @contextmanager
-def portal(environment: Mapping[str, str], directory: Path, *, threads: int = 2) -> Iterator[str]:
-    """Serve the portal with granian within the block, as `project.wsgi` says; yield `host:port`."""
+def portal(
+    environment: Mapping[str, str],
+    directory: Path,
+    *,
+    application: str = "django",
+    threads: int = 2,
+) -> Iterator[str]:
+    """Serve the portal with granian within the block, as `project.wsgi` says; yield `host:port`.
+
+    `application` is one of `benchmarks.applications`.
+    """
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
+    is_async = application.startswith("async_")
+    threading = [] if is_async else ["--blocking-threads", str(threads)]
     command = [
-        *(str(Path(sys.executable).with_name("granian")), "--interface", "wsgi", "--no-ws"),
+        *(str(Path(sys.executable).with_name("granian")), "--no-ws"),
+        *("--interface", "asgi" if is_async else "wsgi"),
         *("--host", HOST, "--port", str(port), "--workers", "2"),
-        *("--blocking-threads", str(threads), "--respawn-failed-workers"),
-        "project.wsgi:application",
+        *threading,
+        *("--respawn-failed-workers", f"benchmarks.applications:{application}"),
     ]
     with _running(command, directory / f"portal-{port}.log", environment) as wait:
         wait(lambda _: _listens(port))

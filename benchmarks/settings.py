@@ -9,7 +9,7 @@ from project.settings import AUTHENTICATION_BACKENDS as PORTAL_BACKENDS
 from project.settings import BLOBCACHE, CACHES, INSTALLED_APPS, LOGGING, REST_FRAMEWORK
 
 ROOT_URLCONF = "benchmarks.urls"
-WSGI_APPLICATION = "project.wsgi.application"
+WSGI_APPLICATION = "benchmarks.applications.django"
 
 ALLOWED_HOSTS = ["*"]
 SECURE_SSL_REDIRECT = False
@@ -24,6 +24,9 @@ AUTHENTICATION_BACKENDS = [*PORTAL_BACKENDS, "benchmarks.callers.Public"]
 REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"] = {}
 
 BLOBCACHE["default"]["API_MAX_BATCH"] = 1000
+
+# Callers are kept where a section says so.
+BLOBCACHE_PORTAL = {"CALLER_TTL": int(os.environ.get("BENCHMARKS_CALLER_TTL", "0"))}
 
 # A busy machine makes a benchmark slow; it must not end it.
 CACHES["blobs"]["OPTIONS"]["SOCKET_TIMEOUT"] = 30  # type: ignore[index]

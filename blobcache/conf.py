@@ -346,6 +346,13 @@ class PortalSettings:
         default=30,
         see="docs/operating.md#jobs",
     )
+    CALLER_TTL = Setting(
+        "Seconds for which a process keeps the user whom a session or a token names, for requests "
+        "that read. `0`: not at all.",
+        number("seconds", minimum=0, maximum=300),
+        default=0,
+        see="docs/entrance.md#callers-kept",
+    )
     ENTRANCE_MIDDLEWARE_SKIPPED = Setting(
         "Dotted paths of classes in `MIDDLEWARE` that the entrance may leave out. They do not see "
         "the requests that it answers.",

@@ -152,14 +152,14 @@ def flag() -> Values[bool]:
     return Values("True or False", lambda value: isinstance(value, bool))
 
 
-def number(unit: str = "", *, maximum: int | None = None) -> Values[int]:
-    """Whole numbers above 0, up to `maximum`."""
+def number(unit: str = "", *, minimum: int = 1, maximum: int | None = None) -> Values[int]:
+    """Whole numbers from `minimum` up to `maximum`."""
 
     def contains(value: object) -> bool:
-        return type(value) is int and value > 0 and (maximum is None or value <= maximum)
+        return type(value) is int and value >= minimum and (maximum is None or value <= maximum)
 
     kind = f"a whole number of {unit}" if unit else "a whole number"
-    limits = "above 0" if maximum is None else f"from 1 to {maximum}"
+    limits = f"above {minimum - 1}" if maximum is None else f"from {minimum} to {maximum}"
     return Values(f"{kind} {limits}", contains)
 
 

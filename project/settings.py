@@ -225,6 +225,9 @@ if _staging_url:
         "SIZE_FIELDS": ("size",),
     }
 
+# Clients of the API ask many times in a row: not each time the database is asked who they are.
+BLOBCACHE_PORTAL: dict[str, object] = {"CALLER_TTL": 5}
+
 _basic = _flag("DJANGO_BASIC_AUTH", default=False)
 _rates = {
     "blobcache-stat": _rate("DJANGO_THROTTLE_STAT", default="200/s"),
@@ -345,6 +348,8 @@ METRICS_TOKEN = os.environ.get("DJANGO_METRICS_TOKEN")
 # Time and language
 
 LANGUAGE_CODE = "en"
+# Those that there are: Django looks for each of them at the beginning of every path.
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
 TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True

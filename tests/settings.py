@@ -19,6 +19,7 @@ CSRF_COOKIE_SECURE = False
 
 CACHES = {"default": PORTAL_CACHES["blobs"]}
 BLOBCACHE = {"default": {}}
+BLOBCACHE_PORTAL = {}
 REST_FRAMEWORK = {**PORTAL_REST_FRAMEWORK, "DEFAULT_THROTTLE_RATES": {}}
 
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}

@@ -138,6 +138,7 @@ PORTAL_OTHERS: dict[str, object] = {
     "JOURNAL": False,
     "JOURNAL_DAYS": 7,
     "JOB_DAYS": 7,
+    "CALLER_TTL": 5,
     "ENTRANCE_MIDDLEWARE_SKIPPED": ("a.B",),
 }
 

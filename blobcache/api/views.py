@@ -20,6 +20,14 @@ from rest_framework.views import APIView
 
 from blobcache.access import access_of, may_view_registry
 from blobcache.api import permissions
+from blobcache.api.callers import (
+    Kept,
+    kept_callers,
+    key_of,
+    note_permissions,
+    replay,
+    take_in,
+)
 from blobcache.api.content import (
     AsciiJSONRenderer,
     BrowsableRenderer,
@@ -133,7 +141,11 @@ class RegistryView(APIView):
     content_negotiation_class = Negotiation
     versioning_class = None
 
+    is_batch_stat: bool = False
+    """Whether the request is a POST that only reads; see `blobcache.api.callers`."""
+
     _is_registry_checked = False
+    _kept: Kept | None = None
 
     # The request
 
@@ -287,12 +299,21 @@ class RegistryView(APIView):
             )
 
     def perform_authentication(self, request: Request) -> None:
-        """Find out who calls. Only what may know the caller is asked."""
-        if "HTTP_AUTHORIZATION" not in request._request.META:  # noqa: SLF001 - as the framework does
-            request.authenticators = without_header(
-                cast("Sequence[BaseAuthentication]", request.authenticators)
-            )
+        """Find out who calls: a caller who is kept, else what the authentication classes say.
+
+        Only those are asked that may know the caller.
+        """
+        authenticators = cast("Sequence[BaseAuthentication]", request.authenticators)
+        key = key_of(request, self.registry, is_batch=self.is_batch_stat)
+        kept = None if key is None else kept_callers.find(key)
+        if kept is not None:
+            replay(request, kept)
+        elif "HTTP_AUTHORIZATION" not in request._request.META:  # noqa: SLF001 - as the framework does
+            request.authenticators = without_header(authenticators)
         super().perform_authentication(request)
+        if key is not None and kept is None:
+            kept = take_in(request, key, authenticators)
+        self._kept = kept
 
     def get_permissions(self) -> list[_SupportsHasPermission]:
         """Return the view's `permission_classes`, else those of ``API_PERMISSION_CLASSES``."""
@@ -310,13 +331,20 @@ class RegistryView(APIView):
         found = self.get_permissions()
         if self.access.has_scopes:
             found = [permissions.BlobCachePermission(), *found]
-        for permission in found:
-            if not permission.has_permission(request, self) or not self._may_use_object(permission):
-                self.permission_denied(
-                    request,
-                    message=getattr(permission, "message", None),
-                    code=getattr(permission, "code", None),
-                )
+        caller = request.user  # A permission class might put another user there.
+        try:
+            for permission in found:
+                if not permission.has_permission(request, self) or not self._may_use_object(
+                    permission
+                ):
+                    self.permission_denied(
+                        request,
+                        message=getattr(permission, "message", None),
+                        code=getattr(permission, "code", None),
+                    )
+        finally:
+            if self._kept is not None:
+                note_permissions(self._kept, caller)
 
     def _may_use_object(self, permission: _SupportsHasPermission) -> bool:
         default = BasePermission.has_object_permission

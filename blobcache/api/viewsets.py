@@ -328,6 +328,11 @@ class DescriptorViewSet(RegistryViewSet):
         self.source = source
         return descriptor
 
+    @property
+    def is_batch_stat(self) -> bool:  # type: ignore[override] # a constant of the base class
+        """Whether the request is a batch stat, and the class has not changed what that does."""
+        return self.current_action == "stat" and type(self).stat in _BATCHES  # type: ignore[attr-defined]
+
     def asks_cache_alone(self) -> bool:
         """Whether the request says ``cached=only``. Raises `ParameterInvalid` for another value."""
         if not self.request.META.get("QUERY_STRING"):

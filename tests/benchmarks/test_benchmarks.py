@@ -58,6 +58,7 @@ FIGURES = {
         "scoped stat, token, ordinary user",
     ],
     "HTTP: HEAD": ["scoped stat"],
+    "HTTP: ahead": ["entrance, WSGI", "entrance, ASGI", "entrance, WSGI, session, superuser"],
     "HTTP: batch": ["batch stat, one connection"],
     "bodies: batch stat": ["batch stat"],
     "bodies: page": ["page"],
@@ -95,6 +96,7 @@ RATIOS = {
     "one of five registries": ["stat beside it / stat alone", "status of all / 1 s"],
     "HTTP: GET": ["scoped stat / bare view, anonymous"],
     "HTTP: HEAD": ["scoped stat / bare view"],
+    "HTTP: ahead": ["entrance, WSGI / bare view", "token, superuser / anonymous, kept 5 s"],
     "hostile requests": ["the slowest / 50 ms"],
 }
 """Likewise some of its ratios that have a target or are the point."""

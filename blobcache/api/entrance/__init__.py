@@ -5,6 +5,8 @@
 
     application = entrance.wsgi(get_wsgi_application())
 
+and in asgi.py ``entrance.asgi(get_asgi_application())``.
+
 It answers GET and HEAD of a stat, and POST of a batch stat, with the same view as Django would, but
 without Django's handler and middleware, which take most of the time of such a request. Their duties
 are its own; see `stack`. Every other request goes to Django unchanged, and so does each one that
@@ -20,9 +22,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+    from blobcache.api.entrance.asgi_handler import Application, ASGIEntrance
     from blobcache.api.entrance.wsgi_handler import WSGIEntrance
 
-__all__ = ["wsgi"]
+__all__ = ["asgi", "wsgi"]
+
+
+def asgi(application: Application, threads: int = 2) -> ASGIEntrance:
+    """Return the entrance ahead of Django's ASGI application, with that many threads."""
+    from blobcache.api.entrance.asgi_handler import ASGIEntrance  # noqa: PLC0415 - see `wsgi`
+
+    return ASGIEntrance(application, threads)
 
 
 def wsgi(application: WSGIApplication) -> WSGIEntrance:

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.checks import Warning  # noqa: A004 - Django's own name
 from django.utils.module_loading import import_string
 
+from blobcache.api.entrance.asgi_handler import ASGIEntrance
 from blobcache.api.entrance.wsgi_handler import WSGIEntrance
 from blobcache.conf import PortalSettings
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_application", "check_skipped"]
 
-_APPLICATIONS = ("WSGI_APPLICATION",)
+_APPLICATIONS = ("WSGI_APPLICATION", "ASGI_APPLICATION")
 
 
 def check_skipped() -> Iterator[CheckMessage]:
@@ -36,7 +37,7 @@ def check_application() -> Iterator[CheckMessage]:
     """Warn if the project's entrance lets Django answer everything."""
     for name in _APPLICATIONS:
         application = _imported(getattr(settings, name, None))
-        if not isinstance(application, WSGIEntrance):
+        if not isinstance(application, WSGIEntrance | ASGIEntrance):
             continue
         unknown = application.handler.stack.unknown
         if unknown:

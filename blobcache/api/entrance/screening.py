@@ -6,6 +6,10 @@ import re
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
+from django.http import parse_cookie
+
+from blobcache.api.callers import knows_session
 from blobcache.api.viewsets import DescriptorViewSet, is_plain_batch, is_plain_stat
 
 if TYPE_CHECKING:
@@ -67,10 +71,20 @@ def may_be_ours(meta: Mapping[str, Any]) -> bool:
         and _PATH.fullmatch(path) is not None
         and meta.get("QUERY_STRING", "") in _QUERIES
         and meta.get("HTTP_ACCEPT", "*/*") in _ACCEPTED
-        and "HTTP_COOKIE" not in meta
+        and ("HTTP_COOKIE" not in meta or _has_kept_session(method, meta["HTTP_COOKIE"]))
         and _UNUSUAL.isdisjoint(meta)
         and meta.get("HTTP_AUTHORIZATION", "")[: len(_BASIC)].lower() != _BASIC
     )
+
+
+def _has_kept_session(method: str, header: str) -> bool:
+    """Whether there are no cookies but those of a session whose user is kept."""
+    if method not in _SAFE or settings.SESSION_SAVE_EVERY_REQUEST or not header.isascii():
+        return False
+    cookies = parse_cookie(header)
+    session = cookies.pop(settings.SESSION_COOKIE_NAME, "")
+    cookies.pop(settings.CSRF_COOKIE_NAME, None)
+    return not cookies and knows_session(session)
 
 
 def _is_batch(path: str, meta: Mapping[str, Any]) -> bool:

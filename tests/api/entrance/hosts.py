@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 from django.core.exceptions import MiddlewareNotUsed
@@ -10,9 +11,17 @@ from django.http.response import HttpResponseBase
 from django.middleware.security import SecurityMiddleware
 from django.urls import include, path
 from django.utils.deprecation import MiddlewareMixin
-from rest_framework.permissions import BasePermission
+from django.views.decorators.cache import never_cache
+from django.views.decorators.clickjacking import xframe_options_exempt
+from rest_framework.authentication import TokenAuthentication
+from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
+
+from blobcache.api.viewsets import BlobViewSet
 
 
 class Strange(MiddlewareMixin):
@@ -98,4 +107,107 @@ class Fails(BasePermission):
         return True
 
 
-urlpatterns = [path("api/", include("blobcache.api.urls"))]
+class Deaf(TokenAuthentication):
+    """A class of the host's, which may do anything."""
+
+
+class DeafFirst(BlobViewSet):
+    """A viewset whose first authentication class is the host's."""
+
+    authentication_classes = (Deaf, TokenAuthentication)
+
+
+class DeafLast(BlobViewSet):
+    """A viewset whose last one is."""
+
+    authentication_classes = (TokenAuthentication, Deaf)
+
+
+class Mine(BlobViewSet):
+    """A viewset with other permissions."""
+
+    permission_classes = (IsAuthenticated,)
+
+
+class Overridden(BlobViewSet):
+    """A viewset that answers a stat in its own way."""
+
+    def retrieve(self, request: Request, **_: str) -> Response:
+        """Say something else."""
+        return Response({"digest": self.kwargs["digest"]})
+
+
+class Rendered(BlobViewSet):
+    """A viewset that renders in its own way."""
+
+    renderer_classes = (JSONRenderer,)  # type: ignore[assignment]
+
+
+class Public:
+    """An authentication backend that lets anonymous users view everything."""
+
+    def authenticate(self, request: object, **credentials: object) -> None:
+        """Log nobody in."""
+
+    def has_perm(self, user: Any, perm: str, obj: object = None) -> bool:
+        """Whether the user has the permission."""
+        return user.is_anonymous and perm.startswith("blobcache.view_")
+
+
+class Twice(SimpleRateThrottle):
+    """Lets everybody ask twice."""
+
+    rate = "2/day"
+    scope = "twice"
+
+    def get_cache_key(self, request: Request, view: APIView) -> str:
+        return "twice"
+
+
+class Throttled(BlobViewSet):
+    """A viewset that everybody may ask twice."""
+
+    permission_classes = ()
+    throttle_classes = (Twice,)
+
+
+def own(request: HttpRequest, **_: str) -> HttpResponse:
+    """A view of the host's."""
+    return HttpResponse("the host's")
+
+
+def stat(viewset: type[BlobViewSet]) -> Any:
+    """The stat of a viewset."""
+    return viewset.as_view({"get": "retrieve"})
+
+
+def hidden(request: HttpRequest, digest: str) -> Any:
+    """A view that calls ours."""
+    return stat(Mine)(request, digest=digest)
+
+
+def checked(view: Any) -> Any:
+    """A view that is not exempt from the CSRF check."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, **variables: str) -> Any:
+        return view(request, **variables)
+
+    wrapped.csrf_exempt = False  # type: ignore[attr-defined]
+    return wrapped
+
+
+urlpatterns = [
+    path("api/repositories/first/blobs/<digest>/", own),
+    path("api/", include("blobcache.api.urls")),
+    path("checked/<digest>/", checked(stat(Mine))),
+    path("deaf-first/<digest>/", stat(DeafFirst)),
+    path("deaf-last/<digest>/", stat(DeafLast)),
+    path("decorated/<digest>/", never_cache(xframe_options_exempt(stat(Mine)))),
+    path("hidden/<digest>/", hidden),
+    path("mine/<digest>/", stat(Mine)),
+    path("other/<digest>/", own),
+    path("overridden/<digest>/", stat(Overridden)),
+    path("rendered/<digest>/", stat(Rendered)),
+    path("throttled/<digest>/", stat(Throttled)),
+]

@@ -1,0 +1,379 @@
+"""Callers who are kept for some seconds, so that not each of their requests asks the database.
+
+`BLOBCACHE_PORTAL["CALLER_TTL"]` says how long; by default nobody is kept. What is kept is the user
+whom a session or a token of REST framework's named, with the permissions that have been read, by a
+hash of the credentials. It is used for GET and HEAD, and for a batch stat with a token: for nothing
+that writes, and for no request that needs a CSRF token.
+
+What the database would now say of the caller may differ for that time. But a log-out, a change of
+the user, of a token, of a group or of permissions that this process makes takes effect at once: by
+signals, before and after the transaction ends. After each of them the caller is not kept for some
+seconds, since another thread may have read what was there before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from copy import copy
+from functools import lru_cache
+from importlib import import_module
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.db import transaction
+from django.db.models import Model
+from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.utils.functional import LazyObject
+from rest_framework.authentication import (
+    BasicAuthentication,
+    SessionAuthentication,
+    TokenAuthentication,
+)
+
+from blobcache.api.entrance.stack import Stack
+from blobcache.conf import PortalSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from rest_framework.authentication import BaseAuthentication
+    from rest_framework.request import Request
+
+__all__ = [
+    "Callers",
+    "Kept",
+    "Key",
+    "kept_callers",
+    "key_of",
+    "knows_session",
+    "note_permissions",
+    "replay",
+    "take_in",
+]
+
+_SAFE = frozenset({"GET", "HEAD"})
+
+_MAXIMUM = 4096
+"""Callers who are kept at a time, at most; then the oldest go."""
+
+_MAX_BARRED = 1024
+
+_QUARANTINE = 5.0
+"""Seconds after a change in which its user is not kept."""
+
+_PERMISSIONS = ("_perm_cache", "_user_perm_cache", "_group_perm_cache")
+"""What Django's own backend keeps on a user. Nothing else of a request is kept."""
+
+_SALT = secrets.token_bytes(32)
+
+
+def _hash(*parts: str) -> bytes:
+    """A key that tells nothing of the credentials, in no other process."""
+    made = hashlib.blake2b(key=_SALT, digest_size=32)
+    for part in parts:
+        data = part.encode(errors="surrogatepass")
+        made.update(len(data).to_bytes(8, "big") + data)
+    return made.digest()
+
+
+class Key(NamedTuple):
+    """What a caller is kept by."""
+
+    credentials: bytes
+    kinds: tuple[type, ...]
+    """The view's authentication classes: they decide what the credentials mean."""
+
+    registry: str
+    is_safe: bool
+    """Whether the request is GET or HEAD."""
+
+    session: bytes | None
+    """The hash of the session's key alone, if the request has one."""
+
+    started: float
+    """When the authentication began."""
+
+
+class Kept(NamedTuple):
+    """Who called."""
+
+    until: float
+    position: int
+    """Which of the view's authentication classes knew the caller."""
+
+    user: Model
+    auth: Model | None
+    session: bytes | None
+    """The hash of the session that named the user; None for a token."""
+
+
+class Callers:
+    """The callers that a process keeps."""
+
+    def __init__(
+        self, maximum: int = _MAXIMUM, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.clock = clock
+        self._maximum = maximum
+        self._lock = Lock()
+        self._kept: dict[tuple[Hashable, ...], Kept] = {}
+        self._sessions: dict[bytes, float] = {}
+        self._barred: dict[Hashable, float] = {}
+        self._all_barred = 0.0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def find(self, key: Key) -> Kept | None:
+        """Return the caller, if one is kept who may make such a request."""
+        found = self._kept.get(key[:3])
+        if found is None or found.until <= self.clock():
+            return None
+        return found if key.is_safe or found.session is None else None
+
+    def has_session(self, session: bytes) -> bool:
+        """Whether the session's user is probably kept."""
+        return self._sessions.get(session, 0.0) > self.clock()
+
+    def keep(self, key: Key, kept: Kept) -> None:
+        """Keep a caller, unless something about it has changed lately."""
+        with self._lock:
+            barred = max(
+                self._all_barred,
+                self._barred.get(kept.user.pk, 0.0),
+                self._barred.get(kept.session, 0.0),
+            )
+            if key.started < barred:
+                return
+            self._kept.pop(key[:3], None)
+            self._kept[key[:3]] = kept
+            _shorten(self._kept, self._maximum)
+            if kept.session is not None:
+                self._sessions.pop(kept.session, None)
+                self._sessions[kept.session] = kept.until
+                _shorten(self._sessions, self._maximum)
+
+    def forget(self, user: Hashable) -> None:
+        """Forget the user with this primary key."""
+        self._forget(user, lambda kept: kept.user.pk == user)
+
+    def forget_session(self, session: bytes) -> None:
+        """Forget whom the session named."""
+        self._forget(session, lambda kept: kept.session == session)
+
+    def forget_all(self) -> None:
+        """Forget everybody."""
+        with self._lock:
+            self._all_barred = self.clock() + _QUARANTINE
+            self._kept.clear()
+            self._sessions.clear()
+
+    def _forget(self, name: Hashable, is_meant: Callable[[Kept], bool]) -> None:
+        with self._lock:
+            if len(self._barred) >= _MAX_BARRED:
+                self._all_barred = max(self._all_barred, *self._barred.values())
+                self._barred.clear()
+            self._barred[name] = self.clock() + _QUARANTINE
+            for key in [key for key, kept in self._kept.items() if is_meant(kept)]:
+                del self._kept[key]
+
+
+def _shorten(entries: dict[Any, Any], maximum: int) -> None:
+    while len(entries) > maximum:
+        del entries[next(iter(entries))]
+
+
+kept_callers = Callers()
+"""Those of this process."""
+
+
+# What a request says
+
+
+def key_of(request: Request, registry: str, *, is_batch: bool) -> Key | None:
+    """Return what the caller is kept by. None if nobody is to be kept for such a request."""
+    seconds = PortalSettings().CALLER_TTL
+    if not seconds:
+        return None
+    plain = request._request  # noqa: SLF001 - as the framework does
+    header = plain.META.get("HTTP_AUTHORIZATION")
+    cookie = None
+    if "HTTP_COOKIE" in plain.META:
+        cookie = plain.COOKIES.get(settings.SESSION_COOKIE_NAME) or None
+    if header is None and cookie is None:
+        return None
+    is_safe = plain.method in _SAFE
+    if not is_safe and not (is_batch and plain.method == "POST" and header and cookie is None):
+        return None
+    return Key(
+        _hash(header or "", "" if cookie is None else f"session {cookie}"),
+        tuple(type(each) for each in request.authenticators or ()),
+        registry,
+        is_safe,
+        None if cookie is None else _session_hash(cookie),
+        kept_callers.clock(),
+    )
+
+
+def _session_hash(cookie: str) -> bytes:
+    return _hash("session", cookie)
+
+
+def knows_session(cookie: str) -> bool:
+    """Whether the user of a session is probably kept, by the value of its cookie."""
+    return bool(cookie) and kept_callers.has_session(_session_hash(cookie))
+
+
+def replay(request: Request, kept: Kept) -> None:
+    """Let the request have a caller who is kept: the class that knew the caller says so again."""
+    authenticator: Any = (request.authenticators or ())[kept.position]
+    user, auth = _copy(kept.user), None if kept.auth is None else _copy(kept.auth)
+    if auth is not None:
+        auth.user = user  # type: ignore[attr-defined] # a token's
+    authenticator.authenticate = lambda _: (user, auth)
+    request.authenticators = [authenticator]
+    if kept.session is not None:
+        session = getattr(request._request, "session", None)  # noqa: SLF001
+        if session is not None:
+            session.accessed = True  # The response depends on it.
+
+
+def take_in(
+    request: Request, key: Key, authenticators: Sequence[BaseAuthentication]
+) -> Kept | None:
+    """Keep the caller of a request, if only Django's and the framework's own classes were asked.
+
+    `authenticators` are all that the view has.
+    """
+    found = request.successful_authenticator
+    position = next((n for n, each in enumerate(authenticators) if each is found), None)
+    if position is None:
+        return None
+    if not all(_is_plain(type(each)) for each in authenticators[:position]):
+        return None
+    is_session = type(found) is SessionAuthentication
+    if is_session and not (key.session and _has_plain_sessions()):
+        return None
+    if not is_session and (type(found) is not TokenAuthentication or request.auth is None):
+        return None
+    user: Any = request.user
+    user = copy(user) if isinstance(user, LazyObject) else user
+    auth = None if is_session else request.auth
+    if not isinstance(user, Model) or not (auth is None or isinstance(auth, Model)):
+        return None
+    kept = Kept(
+        key.started + PortalSettings().CALLER_TTL,
+        position,
+        _copy(user),
+        None if auth is None else _copy(auth),
+        key.session if is_session else None,
+    )
+    kept_callers.keep(key, kept)
+    return kept
+
+
+def note_permissions(kept: Kept, user: object) -> None:
+    """Let the permissions that a request has read be kept with its caller."""
+    if getattr(user, "pk", None) != kept.user.pk:
+        return
+    for name in _PERMISSIONS:
+        read = getattr(user, name, None)
+        if read is not None:
+            vars(kept.user).setdefault(name, read)
+
+
+def _is_plain(kind: type) -> bool:
+    """Whether an authentication class says no to a caller by the header alone, or the session."""
+    plain = (TokenAuthentication, SessionAuthentication, BasicAuthentication)
+    return kind in plain or getattr(kind, "queries_database", True) is False
+
+
+def _copy(instance: Model) -> Model:
+    """A copy without anything that a request may have put on the original since it was kept."""
+    made = type(instance).__new__(type(instance))
+    vars(made).update(instance.__getstate__())
+    return made
+
+
+def _has_plain_sessions() -> bool:
+    """Whether a session's user is what its key says, and nothing that other middleware says."""
+    return _are_plain(
+        tuple(settings.MIDDLEWARE), tuple(PortalSettings().ENTRANCE_MIDDLEWARE_SKIPPED)
+    )
+
+
+@lru_cache(8)
+def _are_plain(middleware: tuple[str, ...], skipped: tuple[str, ...]) -> bool:
+    del middleware, skipped  # `Stack` reads them
+    stack = Stack()
+    needed = {
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+    }
+    return not stack.unknown and needed <= stack.names
+
+
+# What changes a caller
+
+
+def _user_changed(sender: object, instance: Model, using: str | None = None, **_: object) -> None:
+    del sender
+    user = instance.pk
+    _now_and_later(using, lambda: kept_callers.forget(user))
+
+
+def _token_changed(sender: object, instance: Any, using: str | None = None, **_: object) -> None:
+    del sender
+    user = instance.user_id
+    _now_and_later(using, lambda: kept_callers.forget(user))
+
+
+def _group_changed(sender: object, using: str | None = None, **_: object) -> None:
+    """Forget everybody: a group, a permission, or whose they are."""
+    del sender
+    _now_and_later(using, kept_callers.forget_all)
+
+
+def _now_and_later(using: str | None, forget: Callable[[], None]) -> None:
+    """Forget at once, and again when others can read the change."""
+    forget()
+    transaction.on_commit(forget, using=using, robust=True)
+
+
+def _logged_in_or_out(sender: object, request: Any = None, user: Any = None, **_: object) -> None:
+    del sender
+    cookie = getattr(request, "COOKIES", {}).get(settings.SESSION_COOKIE_NAME)
+    if cookie:
+        kept_callers.forget_session(_session_hash(cookie))
+    if user is not None:
+        kept_callers.forget(user.pk)
+
+
+def _connect() -> None:
+    """Listen to what changes callers. Only of these models: a receiver makes deletions slower."""
+    user = get_user_model()
+    options: dict[str, Any] = {"weak": False, "dispatch_uid": "blobcache.callers"}
+    kinds: list[tuple[Any, Any]] = [(user, _user_changed)]
+    kinds += [(kind, _group_changed) for kind in (Group, Permission)]
+    if apps.is_installed("rest_framework.authtoken"):
+        tokens = import_module("rest_framework.authtoken.models")
+        kinds += [(kind, _token_changed) for kind in (tokens.Token, tokens.TokenProxy)]
+    for kind, receiver in kinds:
+        post_save.connect(receiver, sender=kind, **options)
+        post_delete.connect(receiver, sender=kind, **options)
+    owned = ((user, "groups"), (user, "user_permissions"), (Group, "permissions"))
+    for kind, name in owned:
+        if hasattr(kind, name):
+            m2m_changed.connect(_group_changed, sender=getattr(kind, name).through, **options)
+    user_logged_in.connect(_logged_in_or_out, **options)
+    user_logged_out.connect(_logged_in_or_out, **options)
+
+
+_connect()

@@ -1,0 +1,131 @@
+"""The entrance under ASGI.
+
+Requests are answered by a few threads of the entrance's own, since authentication and permission
+classes may query the database. One crossing to a thread and back takes much less time than Django's
+own handler under ASGI, which crosses at each middleware that is not asynchronous.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from typing import Any, NamedTuple, TypeAlias
+
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
+from django.core.signals import request_started
+from django.urls import set_script_prefix
+
+from blobcache.api.entrance.handler import Handler
+from blobcache.api.entrance.screening import may_be_ours
+
+__all__ = ["THREADS", "ASGIEntrance"]
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Any]]
+Send: TypeAlias = Callable[[Any], Awaitable[None]]
+Application: TypeAlias = Callable[[Any, Receive, Send], Awaitable[None]]
+
+THREADS = 2
+"""One runs while the other waits for Redis or the database."""
+
+_MAX_BODY = 4 * 1024 * 1024
+"""A longer body is Django's to read: that puts it into a file."""
+
+
+class _Answer(NamedTuple):
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class ASGIEntrance:
+    """An ASGI application that answers stats itself, and passes on the rest to Django's."""
+
+    def __init__(self, application: Application, threads: int = THREADS) -> None:
+        self.application = application
+        self.handler = Handler(ASGIRequest)
+        self._threads = ThreadPoolExecutor(threads, "blobcache-entrance")
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or not self.handler.is_open or not _may_be_ours(scope):
+            await self.application(scope, receive, send)
+            return
+        messages: list[Message] = []
+        answer = None
+        body = b"" if scope["method"] != "POST" else await _body(scope, receive, messages)
+        if messages and messages[-1]["type"] == "http.disconnect":
+            return
+        if body is not None:
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self._threads, self._answer, scope, body)
+        if answer is None:
+            await self.application(scope, _again(messages, receive), send)
+            return
+        status, headers, content = answer
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    def _answer(self, scope: Any, body: bytes) -> _Answer | None:
+        """Do in a thread what Django's own ASGI handler does; None if Django must answer."""
+        try:
+            request: Any = self.handler.request_class(scope, BytesIO(body))
+        except UnicodeDecodeError:
+            return None
+        if not may_be_ours(request.META) or not self.handler.may_answer(request):
+            return None
+        set_script_prefix(get_script_prefix(scope))
+        request_started.send(sender=ASGIHandler, scope=scope)
+        response: Any = self.handler.get_response(request)
+        response._handler_class = ASGIHandler  # noqa: SLF001 - the sender of `request_finished`
+        try:
+            headers = [_encoded(name, value) for name, value in response.items()]
+            headers += [
+                _encoded("Set-Cookie", each.OutputString()) for each in response.cookies.values()
+            ]
+            content = b"" if request.method == "HEAD" else b"".join(response)
+        finally:
+            response.close()
+        return _Answer(response.status_code, headers, content)
+
+
+def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.encode("ascii"), value.encode("latin1")
+
+
+def _may_be_ours(scope: Any) -> bool:
+    """Whether it pays to look closer, by what is cheap to know."""
+    path: str = scope["path"]
+    if scope["method"] == "POST":
+        return path.endswith(("/stat", "/stat/"))
+    return ":" in path
+
+
+async def _body(scope: Any, receive: Receive, messages: list[Message]) -> bytes | None:
+    """Read the body, and note its messages. None if Django must read it."""
+    lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+    if len(lengths) != 1 or not lengths[0].isdigit() or not int(lengths[0][:9]) <= _MAX_BODY:
+        return None
+    length, found = int(lengths[0][:9]), b""
+    while True:
+        message = await receive()
+        messages.append(message)
+        if message["type"] == "http.disconnect":
+            return None
+        found += message.get("body", b"")
+        if not message.get("more_body", False):
+            return found if len(found) == length else None
+        if len(found) > length:
+            return None
+
+
+def _again(messages: Iterable[Message], receive: Receive) -> Receive:
+    """Give the messages once more that were read already."""
+    waiting = [*messages]
+
+    async def receive_again() -> Message:
+        return waiting.pop(0) if waiting else await receive()
+
+    return receive_again

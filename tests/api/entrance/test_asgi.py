@@ -1,0 +1,230 @@
+"""The entrance under ASGI answers as Django's handler does there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.core.handlers.asgi import ASGIHandler
+from django.core.signals import request_finished, request_started
+from redis import Redis
+
+from blobcache.api import entrance
+from tests.api.conftest import DIGEST, UNKNOWN
+from tests.api.entrance.test_equality import HOSTS, as_, differences, requests
+from tests.api.entrance.wire import Answer, Sent, masked
+
+STAT = f"/api/repositories/team/app/blobs/{DIGEST}/"
+BATCH = "/api/repositories/team/app/blobs/stat/"
+
+
+def scope_of(sent: Sent) -> dict[str, Any]:
+    """The scope of a request."""
+    headers: dict[str, Any] = {"HTTP_HOST": "testserver"}
+    if sent.body:
+        headers["CONTENT_LENGTH"] = str(len(sent.body))
+    given: Any = sent.headers
+    headers |= {name: value for name, value in given if value is not None}
+    scheme = headers.pop("wsgi.url_scheme", "http")
+    client = headers.pop("REMOTE_ADDR", "192.0.2.1")
+    for name in ("SCRIPT_URL",):
+        headers.pop(name, None)
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": sent.method,
+        "scheme": scheme,
+        "path": sent.path,
+        "raw_path": sent.path.encode(),
+        "root_path": headers.pop("SCRIPT_NAME", ""),
+        "query_string": sent.query.encode(),
+        "headers": [
+            (name.removeprefix("HTTP_").replace("_", "-").lower().encode(), value.encode("latin1"))
+            for name, value in headers.items()
+        ],
+        "client": (client, 1234) if client else None,
+        "server": ("testserver", 80),
+    }
+
+
+async def ask(
+    application: Any, sent: Sent, cut: int = 7, more: Sequence[tuple[bytes, bytes]] = ()
+) -> Answer:
+    """Send a request as a server does, its body in parts."""
+    parts = [sent.body[start : start + cut] for start in range(0, len(sent.body), cut)] or [b""]
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts)}
+        for number, part in enumerate(parts, 1)
+    ]
+    given: list[dict[str, Any]] = []
+    finished = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop(0)
+        await finished.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        given.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            finished.set()
+
+    scope = scope_of(sent)
+    await application({**scope, "headers": [*scope["headers"], *more]}, receive, send)
+    start, *rest = given
+    body = b"".join(message.get("body", b"") for message in rest)
+    headers = [(name.decode(), value.decode("latin1")) for name, value in start["headers"]]
+    if sent.method == "HEAD":
+        body = b""
+    return masked(str(start["status"]), headers, body)
+
+
+class Both:
+    """The same application, through the entrance and without it."""
+
+    def __init__(self) -> None:
+        self.django = ASGIHandler()
+        self.passed = 0
+        self.entrance = entrance.asgi(self._count)
+
+    async def _count(self, scope: Any, receive: Any, send: Any) -> None:
+        self.passed += 1
+        await self.django(scope, receive, send)
+
+
+@pytest.fixture(autouse=True)
+def _public(settings: LazySettings, filled: Redis) -> None:
+    settings.AUTHENTICATION_BACKENDS = ["tests.api.entrance.hosts.Public"]
+    settings.ALLOWED_HOSTS = ["testserver"]
+    settings.ROOT_URLCONF = "tests.api.entrance.hosts"
+
+
+def ask_both(both: Both, table: Iterable[Sent]) -> int:
+    """Send requests both ways, and return how many the entrance has answered itself."""
+
+    async def run() -> int:
+        number = 0
+        for sent in table:
+            number += 1
+            expected = await ask(both.django, sent)
+            assert differences(await ask(both.entrance, sent, 5), expected) == [], sent
+        return number - both.passed
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "name", ["the demo", "https and HSTS behind a proxy", "no middleware", "unknown middleware"]
+)
+def test_the_entrance_answers_as_django_does(name: str, settings: LazySettings) -> None:
+    credentials: dict[str, dict[str, str]] = {"nobody": {}, "b": {"HTTP_AUTHORIZATION": "Bearer x"}}
+    with as_(HOSTS[name], settings):
+        table = [each for each in requests(7, credentials) if "\n" not in each.path]
+        answered = ask_both(Both(), table[:150])
+    assert answered == 0 if name == "unknown middleware" else answered > 20
+
+
+def test_a_batch_is_answered_from_a_body_in_parts() -> None:
+    body = json.dumps({"digests": [DIGEST, UNKNOWN]}).encode()
+    both = Both()
+    headers = (("CONTENT_TYPE", "application/json"),)
+    assert ask_both(both, [Sent("POST", BATCH, headers=headers, body=body)]) == 1
+
+
+@pytest.mark.parametrize("length", ["1", "99999", "", "-1", "x", "9" * 30])
+def test_django_reads_a_body_of_another_length(length: str) -> None:
+    headers = (("CONTENT_TYPE", "application/json"), ("CONTENT_LENGTH", length))
+    both = Both()
+    assert ask_both(both, [Sent("POST", BATCH, headers=headers, body=b'{"digests": []}')]) == 0
+    assert both.passed == 1
+
+
+def test_a_client_that_leaves_while_it_sends_its_body_gets_nothing() -> None:
+    sent: list[object] = []
+
+    async def run(application: Any) -> None:
+        messages: list[dict[str, Any]] = [
+            {"type": "http.request", "body": b"{", "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0)
+
+        async def send(message: object) -> None:
+            sent.append(message)
+
+        headers = (("CONTENT_TYPE", "application/json"), ("CONTENT_LENGTH", "20"))
+        await application(scope_of(Sent("POST", BATCH, headers=headers)), receive, send)
+
+    asyncio.run(run(Both().entrance))
+    assert sent == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"authorization", b"Token a"), (b"authorization", b"Token b")],
+        [(b"x_forwarded_host", b"evil.example")],
+        [(b"host", b"testserver"), (b"host", b"evil.example")],
+        [(b"content-length", b"0"), (b"content-length", b"5")],
+        [(b"transfer-encoding", b"chunked")],
+        [(b"accept", b"*/*"), (b"accept", b"text/html")],
+        [(b"http-host", b"evil.example")],
+        [(b"content-type", b"\xff")],
+    ],
+)
+def test_odd_headers_are_understood_as_django_does(
+    headers: Sequence[tuple[bytes, bytes]], db: None
+) -> None:
+    both, sent = Both(), Sent("GET", STAT)
+    expected = asyncio.run(ask(both.django, sent, more=headers))
+    assert differences(asyncio.run(ask(both.entrance, sent, more=headers)), expected) == []
+
+
+def test_other_protocols_are_djangos() -> None:
+    async def run() -> None:
+        for kind in ("lifespan", "websocket"):
+            with pytest.raises(ValueError, match="Django can only handle ASGI/HTTP"):
+                await Both().entrance({"type": kind}, None, None)  # type: ignore[arg-type]
+
+    asyncio.run(run())
+
+
+def test_a_request_is_answered_by_one_thread_of_the_entrance() -> None:
+    heard: list[tuple[str, str]] = []
+
+    def started(**_: object) -> None:
+        heard.append(("started", threading.current_thread().name))
+
+    def finished(**_: object) -> None:
+        heard.append(("finished", threading.current_thread().name))
+
+    request_started.connect(started)
+    request_finished.connect(finished)
+    try:
+        answer = asyncio.run(ask(Both().entrance, Sent("GET", STAT)))
+    finally:
+        request_started.disconnect(started)
+        request_finished.disconnect(finished)
+    assert answer.status == "200"
+    assert [name for name, _ in heard] == ["started", "finished"]
+    assert len({thread for _, thread in heard}) == 1
+    assert heard[0][1].startswith("blobcache-entrance")
+
+
+def test_many_requests_at_once_get_their_own_answers() -> None:
+    async def run() -> list[Answer]:
+        both = Both()
+        sent = [Sent("GET", f"/api/blobs/sha256:{number:064x}/") for number in range(100)]
+        return await asyncio.gather(*(ask(both.entrance, each) for each in sent))
+
+    for number, answer in enumerate(asyncio.run(run())):
+        assert answer.status == "404"
+        assert f"{number:064x}".encode() in answer.body

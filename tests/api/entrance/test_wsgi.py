@@ -1,0 +1,271 @@
+"""The entrance under WSGI: which requests it takes, what it takes over, and how it fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import got_request_exception, request_finished, request_started
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import get_script_prefix
+from django.utils import translation
+from redis import Redis
+from rest_framework.authtoken.models import Token
+
+from blobcache.api.callers import kept_callers
+from tests.api.conftest import DIGEST, user
+from tests.api.entrance.wire import Both, Sent, environ, send
+
+STAT = f"/api/repositories/team/app/blobs/{DIGEST}/"
+
+
+@pytest.fixture(autouse=True)
+def _host(db: None, filled: Redis, settings: LazySettings) -> None:
+    settings.ALLOWED_HOSTS = ["testserver"]
+    settings.ROOT_URLCONF = "tests.api.entrance.hosts"
+
+
+@pytest.fixture
+def token() -> tuple[str, str]:
+    return ("HTTP_AUTHORIZATION", f"Token {Token.objects.create(user=user('viewer'))}")
+
+
+def own(sent: Sent) -> bool:
+    """Whether the entrance answers a request itself; the answer is Django's in any case."""
+    expected, answer, is_own = Both()(sent)
+    assert answer == expected
+    return is_own
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/blobs/{}/",
+        "/api/blobs/{}",
+        "/api/repositories/team/app/blobs/{}/",
+        "/api/registries/default/blobs/{}/",
+        "/api/registries/default/repositories/team/app/blobs/{}/",
+        "/mine/{}/",
+        "/decorated/{}/",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_stats_are_answered_wherever_they_are_mounted(
+    method: str, path: str, token: tuple[str, str]
+) -> None:
+    assert own(Sent(method, path.format(DIGEST), headers=(token,)))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/repositories/first/blobs/{}/",  # the host's own address, before ours
+        "/other/{}/",  # a view of the host's
+        "/overridden/{}/",  # a subclass that answers a stat in its own way
+        "/rendered/{}/",
+        "/checked/{}/",  # a view that CsrfViewMiddleware checks
+        "/hidden/{}/",  # a function that says nothing about what it calls
+        "/nowhere/{}/",
+        "/api/live/{}/",
+    ],
+)
+def test_other_addresses_are_djangos(path: str, token: tuple[str, str]) -> None:
+    assert not own(Sent("GET", path.format(DIGEST), headers=(token,)))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        Sent("PUT", STAT),
+        Sent("DELETE", STAT),
+        Sent("OPTIONS", STAT),
+        Sent("get", STAT),
+        Sent("GET", STAT, "x=1"),
+        Sent("GET", STAT, "cached=only&"),
+        Sent("GET", f"{STAT}é"),
+        Sent("GET", f"/api/repositories/{'a' * 3000}/blobs/{DIGEST}/"),
+        Sent("GET", STAT.replace("/blobs", "%2Fblobs")),
+        Sent("GET", STAT, body=b"x"),
+        *(
+            Sent("GET", STAT, headers=(header,))
+            for header in (
+                ("HTTP_ACCEPT", "text/html"),
+                ("HTTP_ACCEPT", "application/json, text/html"),
+                ("HTTP_ACCEPT", ""),
+                ("HTTP_ACCEPT_LANGUAGE", "de"),
+                ("HTTP_AUTHORIZATION", "basic eDp5"),
+                ("HTTP_COOKIE", "sessionid=abcdefghij"),
+                ("HTTP_COOKIE", ""),
+                ("HTTP_EXPECT", "100-continue"),
+                ("HTTP_HOST", "evil.example"),
+                ("HTTP_HOST", "testserver/x"),
+                ("HTTP_RANGE", "bytes=0-0"),
+                ("HTTP_TRANSFER_ENCODING", "chunked"),
+                ("HTTP_UPGRADE", "websocket"),
+                ("CONTENT_LENGTH", "0, 0"),
+                ("CONTENT_LENGTH", "+0"),
+            )
+        ),
+    ],
+)
+def test_what_is_unusual_is_djangos(sent: Sent) -> None:
+    assert not own(sent)
+
+
+def test_django_gets_the_request_as_it_came() -> None:
+    given: list[dict[str, Any]] = []
+    made = Both()
+
+    def application(environment: dict[str, Any], start: Any) -> Any:
+        given.append({**environment})
+        return made.django(environment, start)
+
+    made.entrance.application = application
+    sent = Sent("GET", f"/nowhere/{DIGEST}/", headers=(("HTTP_X_FORWARDED_FOR", "198.51.100.1"),))
+    expected = environ(sent)
+    send(made.entrance, sent)
+    assert {**given[0], "wsgi.input": None} == {**expected, "wsgi.input": None}
+
+
+def test_head_has_no_body(token: tuple[str, str]) -> None:
+    made = Both()
+    parts = list(
+        made.entrance(environ(Sent("HEAD", STAT, headers=(token,))), lambda *_: lambda _: None)
+    )
+    assert b"".join(parts) == b""
+    assert made.passed == 0
+
+
+def test_the_signals_of_a_request_are_sent(token: tuple[str, str]) -> None:
+    heard: list[tuple[str, object]] = []
+
+    def started(sender: object, **_: object) -> None:
+        heard.append(("started", sender))
+
+    def finished(sender: object, **_: object) -> None:
+        heard.append(("finished", sender))
+
+    made, sent = Both(), Sent("GET", STAT, headers=(token,))
+    request_started.connect(started)
+    request_finished.connect(finished)
+    try:
+        send(made.django, sent)
+        by_django = heard.copy()
+        heard.clear()
+        send(made.entrance, sent)
+    finally:
+        request_started.disconnect(started)
+        request_finished.disconnect(finished)
+    assert made.passed == 0
+    assert heard == by_django
+    assert [name for name, _ in heard] == ["started", "finished"]
+
+
+def test_an_error_that_nobody_expected_is_reported_once(
+    settings: LazySettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.BLOBCACHE = {"default": {"API_PERMISSION_CLASSES": ["tests.api.entrance.hosts.Fails"]}}
+    heard: list[str] = []
+
+    def failed(sender: object, request: Any, **_: object) -> None:
+        heard.append(request.path)
+
+    got_request_exception.connect(failed)
+    try:
+        made = Both()
+        answer = send(made.entrance, Sent("GET", STAT))
+    finally:
+        got_request_exception.disconnect(failed)
+    assert made.passed == 0
+    assert answer.status.startswith("500")
+    assert heard == [STAT]
+    assert [record.name for record in caplog.records].count("django.request") == 1
+
+
+def test_an_error_reaches_the_server_if_django_lets_it(settings: LazySettings) -> None:
+    settings.DEBUG_PROPAGATE_EXCEPTIONS = True
+    settings.BLOBCACHE = {"default": {"API_PERMISSION_CLASSES": ["tests.api.entrance.hosts.Fails"]}}
+    for application in (Both().django, Both().entrance):
+        with pytest.raises(RuntimeError, match="the host's own error"):
+            send(application, Sent("GET", STAT))
+
+
+def test_an_error_of_a_receiver_reaches_the_server(token: tuple[str, str]) -> None:
+    def fail(**_: object) -> None:
+        raise RuntimeError("a receiver's error")
+
+    request_started.connect(fail)
+    try:
+        for application in (Both().django, Both().entrance):
+            with pytest.raises(RuntimeError, match="a receiver's error"):
+                send(application, Sent("GET", STAT, headers=(token,)))
+    finally:
+        request_started.disconnect(fail)
+
+
+@pytest.mark.parametrize(
+    "urlconf", ["tests.api.entrance.no_such_module", "tests.api.entrance.wire"]
+)
+def test_a_broken_urlconf_is_djangos_to_report(urlconf: str, settings: LazySettings) -> None:
+    settings.ROOT_URLCONF = urlconf
+    made = Both()
+    for application in (made.django, made.entrance):
+        with pytest.raises((ImportError, ImproperlyConfigured)):
+            send(application, Sent("GET", STAT))
+    assert made.passed == 1
+
+
+def test_the_next_request_of_the_thread_has_its_own_language_and_prefix(
+    token: tuple[str, str],
+) -> None:
+    made = Both()
+    german = Sent("GET", "/api/live/", headers=(("HTTP_ACCEPT_LANGUAGE", "de"),))
+    send(made.entrance, german)
+    assert translation.get_language() == "de"
+    answer = send(made.entrance, Sent("GET", STAT, headers=(token, ("SCRIPT_NAME", "/portal"))))
+    assert made.passed == 1
+    assert answer.header("Content-Language") == "en"
+    assert get_script_prefix() == "/portal/"
+    send(made.entrance, Sent("GET", STAT, headers=(token,)))
+    assert get_script_prefix() == "/"
+
+
+def test_a_session_is_answered_once_its_user_is_kept(settings: LazySettings) -> None:
+    settings.BLOBCACHE_PORTAL = {"CALLER_TTL": 5}
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
+    client = Client()
+    client.force_login(user("viewer"), backend="django.contrib.auth.backends.ModelBackend")
+    kept_callers.forget_all()
+    kept_callers._all_barred = kept_callers._barred[user("viewer").pk] = 0.0
+    kept_callers._barred.clear()
+    made = Both()
+    cookie = ("HTTP_COOKIE", f"sessionid={client.cookies['sessionid'].value}")
+    sent = Sent("GET", STAT, headers=(cookie,))
+    first = send(made.entrance, sent)
+    assert made.passed == 1
+    with CaptureQueriesContext(connection) as captured:
+        again = send(made.entrance, sent)
+    assert made.passed == 1
+    assert len(captured) == 0
+    assert again == first
+    for more in ("; django_language=de", "; messages=x", "; sessionid=other", "; é=1"):
+        send(made.entrance, Sent("GET", STAT, headers=(("HTTP_COOKIE", cookie[1] + more),)))
+    assert made.passed == 5
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+    send(made.entrance, sent)
+    assert made.passed == 6
+    kept_callers.forget_all()
+
+
+def test_throttles_count_a_request_once(settings: LazySettings) -> None:
+    settings.ROOT_URLCONF = "tests.api.entrance.hosts"
+    made, statuses = Both(), []
+    for _ in range(4):
+        answer = send(made.entrance, Sent("GET", f"/throttled/{DIGEST}/"))
+        statuses.append(answer.status[:3])
+    assert made.passed == 0
+    assert statuses == ["200", "200", "429", "429"]
