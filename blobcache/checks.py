@@ -70,6 +70,7 @@ def check_settings(**_: object) -> list[CheckMessage]:
         *_check_notifications(configured),
         *_check_urls(configured),
         *_check_tokens(configured),
+        *_check_notification_tokens(configured),
     ]
 
 
@@ -185,6 +186,23 @@ def _check_notifications(configured: Iterable[str]) -> Iterator[CheckMessage]:
             hint="Set the same secret there and in the registry's configuration.",
             id="blobcache.W010",
         )
+
+
+def _check_notification_tokens(configured: Iterable[str]) -> Iterator[CheckMessage]:
+    """Warn if a registry may send the notifications of another one."""
+    owners: dict[object, str] = {}
+    for name in configured:
+        token = RegistrySettings(name).entry().get("NOTIFICATIONS_TOKEN")
+        if not isinstance(token, str):
+            continue
+        first = owners.setdefault(token, name)
+        if first != name:
+            yield Warning(
+                f"'{first}' and '{name}' have the same NOTIFICATIONS_TOKEN, so each may send "
+                "notifications of the other.",
+                hint="Set another secret for each registry.",
+                id="blobcache.W140",
+            )
 
 
 def _check_registry(settings: RegistrySettings) -> Iterator[CheckMessage]:

@@ -7,6 +7,7 @@ accepted, except when the cache cannot be reached: what is malformed will not ge
 from __future__ import annotations
 
 import logging
+from secrets import token_urlsafe
 from time import time
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
-from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
+from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings, entries
 from blobcache.exceptions import BackendUnavailable, CacheUnavailable
 from blobcache.journal.recording import journaled
 from blobcache.notifications.events import MAX_BODY, Malformed, read_events
@@ -38,6 +39,9 @@ _log = logging.getLogger("blobcache.notifications")
 
 _BEARER = "bearer "
 
+_NOBODY_S = token_urlsafe()
+"""A token that nobody knows. A comparison with it takes as long as one with a real token."""
+
 
 @method_decorator(csrf_exempt, name="dispatch")
 class NotificationView(View):
@@ -45,13 +49,19 @@ class NotificationView(View):
 
     Answers 202, 401 for a missing or wrong token, 403 while there is no token in the settings, and
     503 while the cache cannot be reached: then the registry delivers the envelope again.
+
+    If the address names the registry, a stranger may send any name. Then 401 is also the answer for
+    a registry that there is not, or that has no token.
     """
 
     http_method_names = ("post",)
 
+    is_named = False
+    """Whether the address names the registry, and not the project's URLconf."""
+
     def post(self, request: HttpRequest, registry: str = DEFAULT_REGISTRY) -> HttpResponseBase:
         """Handle an envelope."""
-        token = RegistrySettings(registry).NOTIFICATIONS_TOKEN
+        token = self._token(registry)
         if token is None:
             return _answer(403, "NOTIFICATIONS_TOKEN is not set, so nothing is accepted.")
         if not _is_allowed(request.headers.get("Authorization", ""), token):
@@ -60,6 +70,17 @@ class NotificationView(View):
             return refused
         with journaled(actor=None, source=SOURCE):
             return self._handle(read_events(_body(request)), registry)
+
+    def _token(self, registry: str) -> str | None:
+        """The token of the registry. For a name in the address there is always one to compare."""
+        if not self.is_named:
+            return RegistrySettings(registry).NOTIFICATIONS_TOKEN
+        if registry not in entries():
+            return _NOBODY_S
+        token = RegistrySettings(registry).NOTIFICATIONS_TOKEN
+        if token is None:
+            _log.warning("NOTIFICATIONS_TOKEN of %s is not set, so nothing is accepted.", registry)
+        return token or _NOBODY_S
 
     def _handle(self, events: Iterable[Event | Malformed], registry: str) -> HttpResponseBase:
         outcomes: dict[str, int] = {}
