@@ -61,7 +61,9 @@ def two_registries(server: embedded.Server, **staging: Any) -> Iterator[Two]:
         yield Two(default, raw)
 
 
-def in_staging(name: str = "team/app", digest: str = DIGEST, size: int = 10) -> None:
-    """Write a blob into a repository of ``staging``."""
-    scope = get_browsable("staging").repository_scoped(name)
+def in_staging(
+    name: str = "team/app", digest: str = DIGEST, size: int = 10, *, registry: str = "staging"
+) -> None:
+    """Write a blob into a repository of ``staging``, or of another registry."""
+    scope = get_browsable(registry).repository_scoped(name)
     scope.set_descriptor(digest, Descriptor(digest, size, APP))
