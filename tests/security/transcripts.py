@@ -215,8 +215,8 @@ _MASKS = [
         # Two forms of a token against forged requests.
         (r'(name="csrfmiddlewaretoken" value=")[A-Za-z0-9]{64}"', r'\1TOKEN"'),
         (r'("csrfToken": ")[A-Za-z0-9]{64}"', r'\1TOKEN"'),
-        # The random id of a purge.
-        (r"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])", "OPERATION"),
+        # The random id of a purge; not the digits of an age.
+        (r"(?<![0-9a-f.])[0-9a-f]{16}(?![0-9a-f])", "OPERATION"),
         # Times.
         (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?", "TIME"),
         (r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT", "TIME"),
