@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from blobcache.access import Access, User, may_view_registry
+from blobcache.access import User, access_of, may_view_registry
 from blobcache.api import permissions
 from blobcache.api.listings import Page
 from blobcache.api.schema import described
@@ -114,7 +114,7 @@ class RegistryListing:
         rows = []
         for name, answer in answers.items():
             settings = RegistrySettings(name)
-            is_told = Access(self.user, name).may_view_status()
+            is_told = access_of(self.user, name).may_view_status()
             rows.append(
                 RegistryRow(
                     name,

@@ -198,6 +198,8 @@ class _Described:
                 (200, form.media_type): OpenApiResponse(str, "The whole list.") for form in Format
             }
         errors = {*_EVERYWHERE, *self.errors}
+        if f"{{{_REGISTRY}}}" in self.path or _prefix_at(self.path):
+            errors.add(404)  # the registry may be unknown
         errors.update(_WITH_BODY if view.get_body_serializer_class() else ())
         errors.update(_OF_WRITES if view.is_write(action) else ())
         return {

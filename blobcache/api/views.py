@@ -18,7 +18,7 @@ from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
 from rest_framework.views import APIView
 
-from blobcache.access import access_of, may_view_registry
+from blobcache.access import access_of
 from blobcache.api import permissions
 from blobcache.api.callers import (
     Kept,
@@ -49,7 +49,7 @@ from blobcache.api.savings import without_header
 from blobcache.api.schema import Parameter, described
 from blobcache.api.serializers import StatusReport, StatusSerializer
 from blobcache.api.tokens import RegistryTokenAuthentication, insufficient
-from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
+from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings, registries
 from blobcache.digest import Digest
 from blobcache.doctor.last_run import LastRun
 from blobcache.exceptions import (
@@ -256,7 +256,7 @@ class RegistryView(APIView):
         if self.is_registry_checked:
             return
         user = request.user
-        if not may_view_registry(user, self.registry, self.repository):
+        if self.registry not in registries() or not self.access.may_view_registry(self.repository):
             if not getattr(user, "is_authenticated", False):
                 raise NotAuthenticated
             raise RegistryUnknown("There is no such registry, or you may not view it.")
