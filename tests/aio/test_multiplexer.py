@@ -20,9 +20,13 @@ from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, Reason
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.transport import private
 from blobcache.transport.aio import multiplexer
 from blobcache.transport.aio.link import Link
+from blobcache.transport.aio.reader import PythonReader
+from blobcache.transport.packing import pack
 from blobcache.transport.server import Server
+from blobcache.transport.shapes import expect, shape_of
 from project import embedded
 from tests.conformance import A, B, make_descriptor
 from tests.proxy import CutReply, Delay, Proxy, Replace, Silence, Trickle, proxy
@@ -30,7 +34,7 @@ from tests.servers import Meter, cache_at, limited_user
 
 DIGESTS = [Digest(f"sha256:{number:064x}") for number in range(1000)]
 
-SHORT: dict[str, Any] = {"SOCKET_TIMEOUT": 0.4, "SOCKET_CONNECT_TIMEOUT": 2}
+SHORT: dict[str, Any] = {"SOCKET_TIMEOUT": 1.0, "SOCKET_CONNECT_TIMEOUT": 5.0}
 """The OPTIONS of a cache for tests that wait until the time is over."""
 
 
@@ -264,7 +268,7 @@ def test_a_reply_that_nobody_asked_for_closes_the_connection(
     assert asyncio.run(ask()) == 1
 
 
-@pytest.mark.parametrize("fault", [Silence(when=b"HMGET"), Trickle(0.05, when=b"HMGET")])
+@pytest.mark.parametrize("fault", [Silence(when=b"HMGET"), Trickle(0.1, when=b"HMGET")])
 def test_a_server_that_does_not_answer_in_time_fails_all_callers(
     store: Redis,
     between: Proxy,
@@ -305,7 +309,7 @@ def test_a_caller_whose_time_is_over_does_not_disturb_the_others(
 
     async def ask() -> tuple[list[object], int]:
         assert await server.aio.batch([("ECHO", b"x")]) == [b"x"]
-        with valkey.client() as client, between.causes(Spread(0.06, len(b"$1\r\nx\r\n"))):
+        with valkey.client() as client, between.causes(Spread(0.15, len(b"$1\r\nx\r\n"))):
             meter = Meter(client)
             found = await asyncio.gather(
                 *(server.aio.batch([("ECHO", word)]) for word in words), return_exceptions=True
@@ -359,6 +363,48 @@ def test_a_server_that_restarts_is_asked_again(provider: RedisBlobDescriptorCach
                 await asyncio.to_thread(server.restart)
 
         asyncio.run(ask())
+
+
+def test_without_hiredis_the_answers_are_the_same(
+    default_cache: Redis,
+    provider: RedisBlobDescriptorCacheProvider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(private, "_hiredis", None)
+    repository = provider.repository_scoped("team/app")
+
+    async def call() -> None:
+        for _ in range(2):
+            assert (await repository.aset_descriptor(A, make_descriptor(A))).created
+            assert await repository.astat(A) == make_descriptor(A)
+            assert await provider.astat_many([A, B]) == {A: make_descriptor(A)}
+            assert await repository.aclear(A) == make_descriptor(A)
+            with pytest.raises(BlobUnknown):
+                await repository.astat(A)
+        (each,) = links()
+        assert isinstance(each._reader, PythonReader)
+
+    asyncio.run(call())
+
+
+@pytest.mark.parametrize("is_connected", [False, True])
+def test_a_multiplexer_that_is_closed_answers_before(
+    default_cache: Redis, is_connected: bool
+) -> None:
+    of_server = multiplexer.Multiplexer(default_cache.connection_pool)
+    packed, expected = pack([("ECHO", b"x")]), expect([shape_of(("ECHO", b"x"))])
+
+    async def close() -> None:
+        if is_connected:
+            assert await of_server.exchange(packed, expected) == [b"x"]
+        before = open_files()
+        asked = of_server.exchange(packed, expected)
+        of_server.close()
+        assert await asked == [b"x"]
+        assert of_server._link is None
+        assert open_files() == before - is_connected
+
+    asyncio.run(close())
 
 
 # Event loops

@@ -70,7 +70,10 @@ class Multiplexer:
         self._watch = PrimaryWatch.of(pool)
         self._primary: Any = None
         self._link: Link | None = None
-        self._is_connecting = False
+        self._is_connecting = self._is_closed = False
+        self._opened: list[_Opened] = []
+        """What a thread has opened for an event loop that may be closed before it gets it."""
+
         self._early: list[Request] = []
         """The requests that wait for a connection."""
 
@@ -118,10 +121,17 @@ class Multiplexer:
         if link is not None:
             link.end()
 
+    def close(self) -> None:
+        """Close the connection when it has answered, or when it is open and has done so."""
+        self._is_closed = True
+        self.retire()
+
     def discard(self) -> None:
         """Close the connection of an event loop that is closed."""
         link, self._link = self._link, None
         self._early = []
+        for opened in self._opened:
+            _disconnect(opened)
         if link is not None:
             link.discard()
 
@@ -129,13 +139,17 @@ class Multiplexer:
 
     def _connect(self) -> None:
         self._is_connecting = True
-        pool = self._pool
         try:
-            opening = in_thread(lambda: _open(pool), _disconnect)
+            opening = in_thread(self._open, _disconnect)
         except RuntimeError:  # no thread could be started
             self._fail_early(RedisConnectionError("No thread could be started to connect."))
         else:
             opening.add_done_callback(self._connected)
+
+    def _open(self) -> _Opened:
+        opened = _open(self._pool)
+        self._opened.append(opened)
+        return opened
 
     def _connected(self, opening: asyncio.Future[_Opened]) -> None:
         if opening.cancelled():
@@ -147,17 +161,20 @@ class Multiplexer:
             self._fail_early(cause)
             return
         opened = opening.result()
+        self._opened.clear()
         self._is_connecting = False
         self._timeout, self._primary = opened.timeout, opened.primary
         try:
             link = Link(opened.connection, opened.socket, opened.timeout, self._admit)
-        except NotImplementedError:  # by the event loop of Windows
+        except (NotImplementedError, OSError, ValueError):  # the first by the loop of Windows
             _disconnect(opened)
             self._fail_early(RedisConnectionError("This event loop cannot watch a socket."))
             return
         self._link = link
         early, self._early, self._early_size = self._early, [], 0
         link.begin_all(early)
+        if self._is_closed:
+            self.retire()
 
     def _fail_early(self, error: Exception) -> None:
         self._is_connecting = False
@@ -251,7 +268,7 @@ def multiplexer_of(pool: Any) -> Multiplexer:
     known = state.by_pool.get(pool)
     if known is None:
         if len(state.by_pool) >= _MAX_SERVERS:
-            _retire_all(state)
+            _close_all(state)
         known = state.by_pool[pool] = Multiplexer(pool)
     return known
 
@@ -287,14 +304,14 @@ def _begin(loop: asyncio.AbstractEventLoop) -> _LoopState:
         for multiplexer in each.by_pool.values():
             multiplexer.discard()
     if before is not None:
-        _retire_all(before)
+        _close_all(before)
     return state
 
 
-def _retire_all(state: _LoopState) -> None:
+def _close_all(state: _LoopState) -> None:
     multiplexers, state.by_pool = state.by_pool, {}
     for multiplexer in multiplexers.values():
-        multiplexer.retire()
+        multiplexer.close()
 
 
 _of_parents: list[object] = []
