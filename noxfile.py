@@ -47,13 +47,13 @@ WITH_DJANGO = [
 MINIMAL = "--ds=tests.minimal.settings"
 """The settings of a project that has no more than what is installed, in place of the portal's."""
 
-WITH_REDIS = ["tests/redis", "tests/transport", "tests/figures", "tests/services"]
+WITH_REDIS = ["tests/redis", "tests/transport", "tests/aio", "tests/figures", "tests/services"]
 """Tests of how the service speaks to Redis."""
 
 THROUGH_THE_SERVICE = [
     *("tests/services", "tests/redis/test_conformance.py", "tests/admin/test_blob.py"),
     *("tests/admin/test_site.py", "tests/api/test_blobs.py", "tests/test_checks.py"),
-    *("tests/management", "tests/test_models.py"),
+    *("tests/management", "tests/test_models.py", "tests/aio/test_conformance.py"),
 ]
 """Tests of each way to call the service: every call is counted and timed where metrics are kept."""
 

@@ -128,6 +128,23 @@ OWN_TESTS: dict[str, list[str]] = {
         "tests/services/test_audit.py",
     ],
     "blobcache/services/status.py": ["tests/redis/test_status.py"],
+    "blobcache/redis/aio.py": ["tests/aio/test_conformance.py", "tests/aio/test_services.py"],
+    "blobcache/services/aio.py": ["tests/aio/test_services.py", "tests/aio/test_conformance.py"],
+    "blobcache/transport/aio/cluster.py": [
+        "tests/faults/test_once.py",
+        "tests/aio/test_conformance.py",
+    ],
+    "blobcache/transport/aio/link.py": ["tests/aio/test_multiplexer.py"],
+    "blobcache/transport/aio/multiplexer.py": [
+        "tests/aio/test_multiplexer.py",
+        "tests/faults/test_sentinel.py",
+    ],
+    "blobcache/transport/aio/reader.py": ["tests/aio/test_reader.py"],
+    "blobcache/transport/aio/server.py": [
+        "tests/aio/test_conformance.py",
+        "tests/aio/test_services.py",
+    ],
+    "blobcache/transport/aio/threads.py": ["tests/aio/test_multiplexer.py"],
     "blobcache/transport/clients.py": [
         "tests/transport/test_clients.py",
         "tests/transport/test_interruptions.py",
