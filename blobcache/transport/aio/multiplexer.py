@@ -15,7 +15,7 @@ import os
 from collections import deque
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -127,11 +127,11 @@ class Multiplexer:
         self.retire()
 
     def discard(self) -> None:
-        """Close the connection of an event loop that is closed."""
+        """Close the connection of an event loop that is closed or gone."""
         link, self._link = self._link, None
         self._early = []
-        for opened in self._opened:
-            _disconnect(opened)
+        while self._opened:
+            _disconnect(self._opened.pop())
         if link is not None:
             link.discard()
 
@@ -300,12 +300,19 @@ def _begin(loop: asyncio.AbstractEventLoop) -> _LoopState:
         closed = [each for each in list(_states) if each.is_closed()]
         gone = [state for each in closed if (state := _states.pop(each, None)) is not None]
         state = _states[loop] = _LoopState()
+    finalize(loop, _discard_all, state).atexit = False
     for each in gone:
-        for multiplexer in each.by_pool.values():
-            multiplexer.discard()
+        _discard_all(each)
     if before is not None:
         _close_all(before)
     return state
+
+
+def _discard_all(state: _LoopState) -> None:
+    """Close the connections of an event loop that is closed or gone."""
+    multiplexers, state.by_pool = state.by_pool, {}
+    for multiplexer in multiplexers.values():
+        multiplexer.discard()
 
 
 def _close_all(state: _LoopState) -> None:
