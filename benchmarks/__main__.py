@@ -21,19 +21,9 @@ from benchmarks.machine import description
 from benchmarks.results import Section
 
 BENCHMARKS = (
-    *(
-        "bodies",
-        "operations",
-        "batch",
-        "metrics",
-        "catalog",
-        "purge",
-        "unreferenced",
-        "growth",
-        "memory",
-    ),
+    *("operations", "batch", "metrics", "catalog", "purge", "unreferenced", "growth", "memory"),
     *("truth", "check", "coroutines", "registries"),
-    *("http", "hostile", "startup", "scaling", "alternatives"),
+    *("http", "bodies", "hostile", "startup", "scaling", "alternatives"),
 )
 """Each a module here with a function `run`. Imported late: they need Django to be set up."""
 
