@@ -11,6 +11,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.urls import include, path
+from django.views.debug import ExceptionReporter
 from redis import Redis
 from rest_framework.authentication import TokenAuthentication
 from rest_framework.authtoken.models import Token
@@ -505,6 +506,30 @@ def test_no_request_with_a_token_asks_the_database(portal: Ask) -> None:
     client = portal.client(PULL)
     for place in ("summary/", "blobs/", f"blobs/{DIGEST}/"):
         assert client.get(f"/api/repositories/team/app/{place}").status_code == 200
+
+
+def test_no_report_of_an_error_shows_a_token(
+    portal: Ask, monkeypatch: pytest.MonkeyPatch, rf: Any
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("an error that nobody expects")
+
+    monkeypatch.setattr("blobcache.tokens.verifier.parse_token", fail)
+    token = portal.signer.token(PULL)
+    with pytest.raises(RuntimeError) as caught:
+        portal.bearing(token).get("/api/repositories/")
+    request = rf.get("/api/repositories/", headers={"authorization": f"Bearer {token}"})
+    trace = caught.value.__traceback__
+    while trace is not None and "blobcache" not in trace.tb_frame.f_code.co_filename:
+        trace = trace.tb_next
+    while trace is not None and trace.tb_frame.f_code.co_name != "authenticate":
+        trace = trace.tb_next
+    assert trace is not None
+    reporter = ExceptionReporter(request, RuntimeError, caught.value, trace)
+    for text in (reporter.get_traceback_text(), reporter.get_traceback_html()):
+        assert "an error that nobody expects" in text
+        assert token.rpartition(".")[2] not in text
+        assert token.partition(".")[0] not in text
 
 
 class TestTheUser:
