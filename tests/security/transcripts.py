@@ -224,7 +224,7 @@ _MASKS = [
         # A world takes longer than a minute on a busy machine, and then its ages read differently.
         (r"The figures (?:were calculated just now|are \d+\xa0minutes? old)\.", "TIME"),
         (r"\d+\xa0(?:second|minute|hour)s? ago|just now", "TIME"),
-        (r"\d+ (?:second|minute|hour)s? old", "TIME"),
+        (r"\d+[ \xa0](?:second|minute|hour)s? old", "TIME"),
         (r'(age(?:"|&quot;): ?)[\d.e-]+', r"\1TIME"),
         # What the server reports about itself.
         (r'(used_memory(?:"|&quot;): ?)\d+', r"\1BYTES"),
