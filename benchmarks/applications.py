@@ -1,18 +1,32 @@
-"""The portal with and without the entrance ahead of Django's handler."""
+"""The portal with and without the entrance ahead of Django's handler.
+
+Each application is made when a server asks for it.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 
-from blobcache.api import entrance as entrances
+from blobcache.api.entrance import asgi, wsgi
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
 
-django = get_wsgi_application()
-entrance = entrances.wsgi(django)
+_APPLICATIONS: dict[str, Callable[[], Any]] = {
+    "django": get_wsgi_application,
+    "entrance": lambda: wsgi(get_wsgi_application()),
+    "async_django": get_asgi_application,
+    "async_entrance": lambda: asgi(get_asgi_application()),
+}
 
-async_django = get_asgi_application()
-async_entrance = entrances.asgi(async_django)
+
+def __getattr__(name: str) -> Any:
+    try:
+        make = _APPLICATIONS[name]
+    except KeyError:
+        raise AttributeError(name) from None
+    return make()

@@ -14,7 +14,7 @@ from benchmarks import original
 from benchmarks.bench import Bench
 from benchmarks.callers import ANONYMOUS, Headers, callers
 from benchmarks.data import REPOSITORY, digests
-from benchmarks.load import Request, client_name, rate
+from benchmarks.load import Request, client_name, load, rate
 from benchmarks.measuring import Case, figures, interleaved, pinned, regimes
 from benchmarks.operations import path_taken
 from benchmarks.processes import portal, registry
@@ -25,7 +25,7 @@ __all__ = ["run"]
 
 BLOB = b"what a registry can be asked for"
 DIGEST = f"sha256:{sha256(BLOB).hexdigest()}"
-CONNECTIONS = 8
+CONNECTIONS, MANY = 8, 256
 OURS = f"/api/repositories/{REPOSITORY}/blobs/{DIGEST}/"
 BARE = f"/bare/{REPOSITORY}/"
 BATCH = 1000
@@ -52,6 +52,7 @@ def run(bench: Bench) -> Iterator[Section]:
         yield _heads(bench, address)
         yield _batches(bench, address, known)
         yield _ahead(bench, address, environment, known, stack)
+        yield _saturated(bench, environment)
         more = stack.enter_context(portal(environment, bench.directory, threads=4))
         nearer = environment | {"BLOBCACHE_REDIS_URL": f"unix://{bench.socket}?db=0"}
         near = stack.enter_context(portal(nearer, bench.directory))
@@ -244,6 +245,34 @@ def _ahead(
         list(found.values()),
         ratios,
         [_setting(bench), path_taken(bench), *notes],
+    )
+
+
+def _saturated(bench: Bench, environment: dict[str, str]) -> Section:
+    """Send more requests at once than the workers can take."""
+    measured: list[Figure] = []
+    for name in ("django", "entrance", "async_django", "async_entrance"):
+        with portal(environment, bench.directory, application=name) as address:
+            request = Request(address, OURS)
+            load(request, seconds=_seconds(bench), connections=CONNECTIONS)
+            found = [
+                load(request, seconds=3 * _seconds(bench), connections=MANY)
+                for _ in range(bench.scaled(3, 1))
+            ]
+        measured += [
+            Figure(f"{name}: answers", "requests/s", tuple(each.rate for each in found)),
+            Figure(f"{name}: 99th percentile", "ms", tuple(each.p99 for each in found)),
+            Figure(f"{name}: 503", "%", tuple(100 * each.refused for each in found)),
+        ]
+    return Section(
+        f"HTTP: {MANY} connections, GET of a scoped stat",
+        measured,
+        [],
+        [
+            "granian with 2 workers, of 2 threads under WSGI, connections kept alive",
+            f"{os.cpu_count()} cores for all; load by a client of our own",
+            f"the caller is {ANONYMOUS}",
+        ],
     )
 
 

@@ -3,7 +3,8 @@
     python -m benchmarks.load HOST PORT SECONDS CONNECTIONS < REQUEST
 
 runs our own client: it sends the bytes of one request again and again, and prints the number of
-answers a second.
+answers a second, the 99th percentile of their times in milliseconds, and the share of refusals
+(503).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-__all__ = ["Request", "client_name", "rate"]
+__all__ = ["Load", "Request", "client_name", "load", "rate"]
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 RATE = re.compile(r"Requests/sec:\s+([\d.]+)")
@@ -51,6 +52,20 @@ class Request:
         return "\r\n".join([*lines, "", self.body]).encode()
 
 
+@dataclass(frozen=True)
+class Load:
+    """What came of sending a request for some seconds."""
+
+    rate: float
+    """Answers a second, refusals among them."""
+
+    p99: float
+    """Milliseconds."""
+
+    refused: float
+    """The share of 503."""
+
+
 def client_name(method: str, seconds: float) -> str:
     """Return the name of the client for that method and duration."""
     if not shutil.which("wrk"):
@@ -70,6 +85,17 @@ def rate(request: Request, *, seconds: float, connections: int, directory: Path)
     """
     if shutil.which("wrk") and _suits_wrk(request.method, seconds):
         return _wrk(request, seconds, connections, directory)
+    found = load(request, seconds=seconds, connections=connections)
+    if found.refused:
+        raise LoadError(f"{request.method} {request.path}: {found.refused:.1%} were refused.")
+    return found.rate
+
+
+def load(request: Request, *, seconds: float, connections: int) -> Load:
+    """Send requests over kept-alive connections with a client of our own.
+
+    Raises `LoadError` if an answer is anything but a success or a 503.
+    """
     host, _, port = request.address.rpartition(":")
     done = subprocess.run(
         [sys.executable, __file__, host, port, str(seconds), str(connections)],
@@ -79,7 +105,7 @@ def rate(request: Request, *, seconds: float, connections: int, directory: Path)
     )
     if done.returncode:
         raise LoadError(done.stderr.decode())
-    return float(done.stdout)
+    return Load(*map(float, done.stdout.split()))
 
 
 def _wrk(request: Request, seconds: float, connections: int, directory: Path) -> float:
@@ -116,8 +142,11 @@ class _Connection:
         self._raw = raw
         self._has_body = not raw.startswith(b"HEAD ")
         self._buffer = b""
+        self.asked = 0.0
+        self.is_refused = False
 
     def ask(self) -> None:
+        self.asked = monotonic()
         self.socket.sendall(self._raw)
 
     def hear(self) -> bool:
@@ -129,7 +158,8 @@ class _Connection:
         head, end, rest = self._buffer.partition(b"\r\n\r\n")
         if not end:
             return False
-        if not head.startswith(b"HTTP/1.1 2"):
+        self.is_refused = head.startswith(b"HTTP/1.1 503")
+        if not self.is_refused and not head.startswith(b"HTTP/1.1 2"):
             raise LoadError(head.decode(errors="replace"))
         length = LENGTH.search(head) if self._has_body else None
         if len(rest) < (int(length[1]) if length else 0):
@@ -142,7 +172,7 @@ def main() -> None:
     """Run the client."""
     host, port, seconds, connections = sys.argv[1:]
     raw = sys.stdin.buffer.read()
-    answered = 0
+    times, refused = [], 0
     with selectors.DefaultSelector() as selector:
         for _ in range(int(connections)):
             each = _Connection(host, int(port), raw)
@@ -152,10 +182,13 @@ def main() -> None:
         while monotonic() < begun + float(seconds):
             for key, _ in selector.select(1):
                 if key.data.hear():
-                    answered += 1
+                    times.append(monotonic() - key.data.asked)
+                    refused += key.data.is_refused
                     key.data.ask()
         took = monotonic() - begun
-    sys.stdout.write(f"{answered / took}\n")
+    number = len(times)
+    slow = sorted(times)[number * 99 // 100] if number else float(seconds)
+    sys.stdout.write(f"{number / took} {slow * 1000} {refused / max(number, 1)}\n")
 
 
 if __name__ == "__main__":

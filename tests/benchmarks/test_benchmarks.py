@@ -59,6 +59,7 @@ FIGURES = {
     ],
     "HTTP: HEAD": ["scoped stat"],
     "HTTP: ahead": ["entrance, WSGI", "entrance, ASGI", "entrance, WSGI, session, superuser"],
+    "HTTP: 256": ["entrance: 99th percentile", "async_entrance: 503"],
     "HTTP: batch": ["batch stat, one connection"],
     "bodies: batch stat": ["batch stat"],
     "bodies: page": ["page"],

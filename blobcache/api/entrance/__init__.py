@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["asgi", "wsgi"]
 
 
-def asgi(application: Application, threads: int = 2) -> ASGIEntrance:
-    """Return the entrance ahead of Django's ASGI application, with that many threads."""
+def asgi(application: Application, threads: int = 2, waiting: int = 1000) -> ASGIEntrance:
+    """Return the entrance ahead of Django's ASGI application, with that many threads.
+
+    At most `waiting` requests wait for one of them; more are refused with 503.
+    """
     from blobcache.api.entrance.asgi_handler import ASGIEntrance  # noqa: PLC0415 - see `wsgi`
 
-    return ASGIEntrance(application, threads)
+    return ASGIEntrance(application, threads, waiting)
 
 
 def wsgi(application: WSGIApplication) -> WSGIEntrance:

@@ -8,6 +8,7 @@ own handler under ASGI, which crosses at each middleware that is not asynchronou
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -19,8 +20,11 @@ from django.urls import set_script_prefix
 
 from blobcache.api.entrance.handler import Handler
 from blobcache.api.entrance.screening import may_be_ours
+from blobcache.api.exceptions import envelope
+from blobcache.api.views import CACHING
+from blobcache.exceptions import CacheUnavailable
 
-__all__ = ["THREADS", "ASGIEntrance"]
+__all__ = ["THREADS", "WAITING", "ASGIEntrance"]
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
@@ -29,6 +33,10 @@ Application: TypeAlias = Callable[[Any, Receive, Send], Awaitable[None]]
 
 THREADS = 2
 """One runs while the other waits for Redis or the database."""
+
+WAITING = 1000
+"""Requests that wait for a thread at a time. More are refused, since their clients would give up
+before their turn comes."""
 
 _MAX_BODY = 4 * 1024 * 1024
 """A longer body is Django's to read: that puts it into a file."""
@@ -43,8 +51,11 @@ class _Answer(NamedTuple):
 class ASGIEntrance:
     """An ASGI application that answers stats itself, and passes on the rest to Django's."""
 
-    def __init__(self, application: Application, threads: int = THREADS) -> None:
+    def __init__(
+        self, application: Application, threads: int = THREADS, waiting: int = WAITING
+    ) -> None:
         self.application = application
+        self._room = threads + waiting
         self.handler = Handler(ASGIRequest)
         self._threads = ThreadPoolExecutor(threads, "blobcache-entrance")
 
@@ -59,14 +70,25 @@ class ASGIEntrance:
         if messages and messages[-1]["type"] == "http.disconnect":
             return
         if body is not None:
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._threads, self._answer, scope, body)
+            answer = await self._answer_in_thread(scope, body)
         if answer is None:
             await self.application(scope, _again(messages, receive), send)
             return
         status, headers, content = answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
+
+    async def _answer_in_thread(self, scope: Any, body: bytes) -> _Answer | None:
+        if not self._room:
+            return _busy()
+        self._room -= 1
+        loop = asyncio.get_running_loop()
+        asked = loop.run_in_executor(self._threads, self._answer, scope, body)
+        asked.add_done_callback(self._leave)
+        return await asked
+
+    def _leave(self, _: object) -> None:
+        self._room += 1
 
     def _answer(self, scope: Any, body: bytes) -> _Answer | None:
         """Do in a thread what Django's own ASGI handler does; None if Django must answer."""
@@ -89,6 +111,20 @@ class ASGIEntrance:
         finally:
             response.close()
         return _Answer(response.status_code, headers, content)
+
+
+def _busy() -> _Answer:
+    """The answer to a request for which there is no room."""
+    error = CacheUnavailable("Too many requests are waiting; try again shortly.")
+    headers = {
+        **CACHING,
+        "Content-Type": "application/json",
+        "Retry-After": str(error.retry_after),
+        "X-Content-Type-Options": "nosniff",
+    }
+    content = json.dumps(envelope(error)).encode()
+    headers["Content-Length"] = str(len(content))
+    return _Answer(error.status, [_encoded(*each) for each in headers.items()], content)
 
 
 def _encoded(name: str, value: str) -> tuple[bytes, bytes]:

@@ -219,6 +219,48 @@ def test_a_request_is_answered_by_one_thread_of_the_entrance() -> None:
     assert heard[0][1].startswith("blobcache-entrance")
 
 
+def test_more_requests_than_may_wait_are_refused_at_once() -> None:
+    entered, released = threading.Event(), threading.Event()
+
+    def started(**_: object) -> None:
+        entered.set()
+        assert released.wait(60)
+
+    async def run() -> list[Answer]:
+        application = entrance.asgi(ASGIHandler(), threads=1, waiting=2)
+        tasks = [asyncio.create_task(ask(application, Sent("GET", STAT))) for _ in range(6)]
+        refused = asyncio.create_task(ask(application, Sent("HEAD", STAT)))
+        await refused
+        assert entered.wait(60)
+        released.set()
+        answers = [*(await asyncio.gather(*tasks)), await refused]
+        return [*answers, await ask(application, Sent("GET", STAT))]
+
+    request_started.connect(started)
+    try:
+        answers = asyncio.run(run())
+    finally:
+        request_started.disconnect(started)
+    assert [answer.status for answer in answers] == ["200"] * 3 + ["503"] * 4 + ["200"]
+    assert answers[3].header("Retry-After").isdigit()
+    assert json.loads(answers[3].body)["errors"][0]["code"] == "UNAVAILABLE"
+
+
+def test_a_cancelled_request_makes_room_again() -> None:
+    async def run() -> Answer:
+        application = entrance.asgi(ASGIHandler(), threads=1, waiting=0)
+        task = asyncio.create_task(ask(application, Sent("GET", STAT)))
+        await asyncio.sleep(0)  # It has begun.
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while (answer := await ask(application, Sent("GET", STAT))).status == "503":
+            await asyncio.sleep(0)
+        return answer
+
+    assert asyncio.run(run()).status == "200"
+
+
 def test_many_requests_at_once_get_their_own_answers() -> None:
     async def run() -> list[Answer]:
         both = Both()
