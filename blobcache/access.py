@@ -49,9 +49,11 @@ User: TypeAlias = "AbstractBaseUser | AnonymousUser"
 def may_view_registry(user: User | None, registry: str, repository: str | None = None) -> bool:
     """Whether the user may know that there is such a registry: see `Access.may_view_registry`.
 
-    An alias that ``BLOBCACHE`` does not have is one that nobody may view.
+    An alias that ``BLOBCACHE`` does not have is one that nobody may view. The same permissions are
+    asked for it, so that the time does not show which aliases there are.
     """
-    return registry in entries() and access_of(user, registry).may_view_registry(repository)
+    may_view = access_of(user, registry).may_view_registry(repository)
+    return may_view and registry in entries()
 
 
 def access_of(user: User | None, registry: str = DEFAULT_REGISTRY) -> Access:
@@ -198,6 +200,8 @@ class Access:
     @cached_property
     def _ranges(self) -> Visible:
         """What the setting ``VISIBLE_REPOSITORIES`` allows, before permissions are checked."""
+        if self.registry not in entries():
+            return NONE
         path = RegistrySettings(self.registry).VISIBLE_REPOSITORIES
         if path is None:
             return ALL

@@ -256,7 +256,9 @@ class RegistryView(APIView):
         if self.is_registry_checked:
             return
         user = request.user
-        if self.registry not in registries() or not self.access.may_view_registry(self.repository):
+        may_view = self.access.may_view_registry(self.repository)
+        # In this order: the time must not show whether there is a registry.
+        if not may_view or self.registry not in registries():
             if not getattr(user, "is_authenticated", False):
                 raise NotAuthenticated
             raise RegistryUnknown("There is no such registry, or you may not view it.")

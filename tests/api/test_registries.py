@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from blobcache.descriptor import Descriptor
 from blobcache.services import get_provider
 from project import embedded
-from tests.api.conftest import APP, DIGEST, OTHER, PERSONAS, As
+from tests.api.conftest import APP, DIGEST, OTHER, PERSONAS, As, user
 from tests.api.registries import STAGING, Two, in_staging, two_registries
 from tests.api.test_bodies import refused
 from tests.api.test_permissions import GRANTED, TABLE, Row, address, offers
@@ -95,6 +97,19 @@ def test_a_registry_that_the_user_may_not_view_is_like_one_that_there_is_not(
         assert answers[0][0] == (401 if persona == "anonymous" else 404)
         if persona != "anonymous" and method != "HEAD":
             refused(response, 404, "REGISTRY_UNKNOWN")
+
+
+@pytest.mark.parametrize("path", ["blobs/", f"repositories/team/app/blobs/{DIGEST}/"])
+def test_an_unknown_registry_costs_as_many_queries_as_a_hidden_one(
+    path: str, as_: As, two: Two
+) -> None:
+    user("nobody")
+    counts = []
+    for name in ("staging", "stuging"):
+        with CaptureQueriesContext(connection) as queries:
+            as_("nobody").get(f"/api/registries/{name}/{path}")
+        counts.append(len(queries))
+    assert counts[0] == counts[1] > 0
 
 
 @pytest.mark.parametrize("read_only", [False, True])
