@@ -13,7 +13,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.response import Response
 
-from blobcache.access import Access, may_view_registry
+from blobcache.access import access_of, may_view_registry
 from blobcache.api import permissions
 from blobcache.api.content import ExportRenderer
 from blobcache.api.cutting import Step, cut_page
@@ -133,7 +133,7 @@ class BlobRegistriesViewSet(RegistryViewSet):
         visible = {
             name: access.visible
             for name in registries()
-            if may_view_registry(user, name) and (access := Access(user, name)).may_view(None)
+            if may_view_registry(user, name) and (access := access_of(user, name)).may_view(None)
         }
         found = look_everywhere(digest, visible, _HOLDERS)
         return Response(self.get_response_serializer(found).data)
@@ -267,7 +267,7 @@ class CompareViewSet(RegistryViewSet):
             raise RegistryUnknown("There is no such registry, or you may not view it.")
         if text == self.registry:
             refuse(_WITH, text, "name another registry than that of the address")
-        if not Access(self.access.user, text).may_view(name):
+        if not access_of(self.access.user, text).may_view(name):
             raise PermissionDenied
         return text
 
