@@ -189,6 +189,19 @@ class RegistrySettings:
         default=300,
         see="docs/operating.md#the-index",
     )
+    SORTED_COPIES = Setting(
+        "How many sorted copies of repositories' blobs the Redis of the index may hold; at least "
+        "the two that one sorted list needs. The oldest one is dropped for a new one. `None`: no "
+        "copy is made, so large repositories are not sorted.",
+        optional(number("copies", maximum=1000)),
+        default=8,
+        see="docs/operating.md#sorted-copies",
+    )
+    SORTED_COPY_TTL = Setting(
+        "Seconds after which such a copy is deleted, counted from when it was made.",
+        number("seconds", maximum=_MAX_TTL),
+        default=3600,
+    )
     MEMORY_MAX_ENTRIES = Setting(
         "The maximum number of descriptors, and of memberships, that the memory provider stores.",
         number(),

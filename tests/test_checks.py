@@ -109,6 +109,8 @@ WRONG: dict[str, list[object]] = {
     "STAT_CHUNK_SIZE": [None, 0, -1, 1.5, "250", True],
     "CATALOG_ALIAS": ["", 1, b"default", False],
     "CATALOG_MAX_AGE": [None, 0, -1, 1.5, "300", True],
+    "SORTED_COPIES": [0, -1, 1.5, "8", True, 1001],
+    "SORTED_COPY_TTL": [None, 0, -1, 1.5, "3600", True, 2**31 + 1],
     "MEMORY_MAX_ENTRIES": [None, 0, -1, 1e5, "100000", True],
     "TRUTH": ["", 1, "a.b", ["a.b"], ("a.b", {})],
     "REGISTRY_VERSION": [None, 0, 1, 4, "2", "2.8", 2.8],

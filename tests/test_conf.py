@@ -33,6 +33,8 @@ OTHERS: dict[str, object] = {
     "STAT_CHUNK_SIZE": 1,
     "CATALOG_ALIAS": "index",
     "CATALOG_MAX_AGE": 1,
+    "SORTED_COPIES": 2,
+    "SORTED_COPY_TTL": 60,
     "MEMORY_MAX_ENTRIES": 1,
     "TRUTH": {"BACKEND": "portal.truth.Backend", "OPTIONS": {"root": "/srv"}},
     "REGISTRY_VERSION": 3,

@@ -161,6 +161,10 @@ class CatalogKeys(NamedTuple):
         """Return the key of a note: see `blobcache.services.notes`."""
         return self.names.removesuffix(b"names") + b"note::" + name.encode()
 
+    def copy(self, *parts: str) -> bytes:
+        """Return a key of the sorted copy that is named first; without parts, of their list."""
+        return b"::".join([self.names.removesuffix(b"::names"), b"copy", *map(str.encode, parts)])
+
 
 def _raw(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode()

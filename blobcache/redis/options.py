@@ -24,6 +24,12 @@ class RedisOptions:
     catalog_max_age: float = 300
     """Seconds after which a list starts a new build of the index."""
 
+    sorted_copies: int | None = 8
+    """Sorted copies of repositories' blobs that the Redis of the index may hold; None for none."""
+
+    sorted_copy_ttl: int = 3600
+    """Seconds that such a copy is kept."""
+
     read_from_replicas: bool = False
     """Whether a stat may read from a replica, which may not have the latest writes yet."""
 
@@ -43,6 +49,8 @@ class RedisOptions:
             cache_alias=settings.CACHE_ALIAS,
             catalog_alias=settings.CATALOG_ALIAS,
             catalog_max_age=settings.CATALOG_MAX_AGE,
+            sorted_copies=settings.SORTED_COPIES,
+            sorted_copy_ttl=settings.SORTED_COPY_TTL,
             read_from_replicas=settings.READ_FROM_REPLICAS,
             hold_connections=settings.HOLD_CONNECTIONS,
             size_fields=settings.SIZE_FIELDS,

@@ -31,6 +31,7 @@ from blobcache.redis.options import RedisOptions
 from blobcache.redis.raw_keys import ReadsRawKeys
 from blobcache.redis.records import ReadsRecords, chunks, parse_descriptors, read_replies
 from blobcache.redis.removals import RedisRemovals
+from blobcache.redis.sorted_members import SortsMembers
 from blobcache.redis.status import server_status
 from blobcache.redis.walk import RedisKeyWalk
 from blobcache.redis.work import RedisWork
@@ -217,7 +218,7 @@ class RedisService(AsyncRedis, SetsGuarded, AddsMany, ReadsRecords):
         return self._read_before([*member, fields, *override], digest)
 
 
-class RedisBlobDescriptorCacheProvider(AsyncProvider, ReadsRawKeys, RedisService):
+class RedisBlobDescriptorCacheProvider(AsyncProvider, ReadsRawKeys, SortsMembers, RedisService):
     """A provider on the Redis, Sentinel or cluster behind an entry of ``CACHES``.
 
     Round trips: one for a stat, a set, a fill or a clear, and one for each chunk of a batch. A set

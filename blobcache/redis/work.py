@@ -55,10 +55,12 @@ ARGV[2] milliseconds, and the lock for ARGV[3]."""
 class RedisWork:
     """The notes are a hash, and who has the work is a string that expires."""
 
-    def __init__(self, server: Server, notes: bytes, lock: bytes) -> None:
+    def __init__(self, server: Server, notes: bytes, lock: bytes, *, kept: int = KEPT) -> None:
+        """`kept` is the number of seconds that the notes are kept."""
         self._server = server
         self._notes = notes
         self._lock = lock
+        self._kept = kept
         self._token = uuid4().hex.encode()
 
     def begin(self) -> bool:
@@ -74,7 +76,7 @@ class RedisWork:
     def note(self, notes: Mapping[str, str | bytes], forget: Iterable[str] = ()) -> bool:
         """See `Work.note`. One round trip; nothing is written if the work is not ours any more."""
         pairs = [word for pair in notes.items() for word in pair]
-        lives = (str(KEPT * 1000), str(LEASE * 1000), str(len(pairs)))
+        lives = (str(self._kept * 1000), str(LEASE * 1000), str(len(pairs)))
         operands = [self._token, *lives, *pairs, *forget]
         return self._server.script(_NOTE, [self._lock, self._notes], operands) == 1
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from blobcache.services.raw_keys import RawKey
     from blobcache.services.records import KeyWalk, Record, Removals
     from blobcache.services.rules import Rules
+    from blobcache.services.sorted_members import SortedMembers
     from blobcache.services.status import ServerStatus
     from blobcache.services.truth import Answer, Reachable, StoredLink, Unknown, Witness
     from blobcache.services.work import Work
@@ -243,6 +244,11 @@ class BrowsableProvider(BrowsableService, BlobDescriptorCacheProvider, Protocol)
     @property
     def figures(self) -> FigureStore:
         """What the repositories' blobs add up to."""
+        ...
+
+    @property
+    def sorted_members(self) -> SortedMembers:
+        """The sorted copies of repositories' blobs."""
         ...
 
     def repository_scoped(self, name: str) -> BrowsableService:
