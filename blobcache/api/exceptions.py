@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BodyInvalid",
     "BodyTooLarge",
+    "CopyUnfinished",
     "PageSizeInvalid",
     "ParameterInvalid",
     "UriTooLong",
@@ -81,6 +82,13 @@ class ParameterInvalid(BlobCacheError):
 
     code = "PARAMETER_INVALID"
     status = 400
+
+
+class CopyUnfinished(CacheUnavailable):
+    """A sorted list, or the rest of one, that there is no finished copy for at the moment."""
+
+    def __init__(self) -> None:
+        super().__init__("The sorted copy of this list is not finished. Repeat the request.")
 
 
 class PageSizeInvalid(BlobCacheError):

@@ -13,6 +13,7 @@ from blobcache.descriptor import MAX_MEDIA_TYPE, MAX_SIZE, validate_media_type
 from blobcache.exceptions import MediaTypeInvalid
 from blobcache.findings import RECORD_KINDS, Kind
 from blobcache.services.figures import Order
+from blobcache.services.sorted_members import MemberColumn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from blobcache.api.listings import BlobListing, MemberListing, RepositoryListing
 
-__all__ = ["BlobFilter", "DigestPrefixFilter", "PrefixFilter", "RepositoryOrder"]
+__all__ = ["BlobFilter", "DigestPrefixFilter", "MemberOrder", "PrefixFilter", "RepositoryOrder"]
 
 _PREFIX = Parameter("prefix", {"type": "string"}, "List only names that begin with this.")
 
@@ -52,6 +53,19 @@ _ORDERING = Parameter(
     {"type": "string", "enum": _ORDERS},
     "Sort by name, number of blobs or bytes; with a dash the other way round. By blobs and bytes "
     "as they were counted last: repositories that never were come last, by name.",
+)
+_MEMBER_ORDERS = {
+    "digest": MemberColumn.DIGEST,
+    "size": MemberColumn.SIZE,
+    "media_type": MemberColumn.TYPE,
+    "state": MemberColumn.STATE,
+}
+_MEMBER_ORDERING = Parameter(
+    "ordering",
+    {"type": "string", "enum": [sign + name for name in _MEMBER_ORDERS for sign in ("", "-")]},
+    "Sort by digest, size, media type or state; with a dash the other way round. The order comes "
+    "from a sorted copy, which each first page makes a step of if it is needed: repeat the request "
+    "until `complete` is true.",
 )
 _SEARCH = Parameter("search", {"type": "string"}, "List only names that contain this.")
 
@@ -103,6 +117,21 @@ class DigestPrefixFilter(_Parameters):
         """Return the narrower list."""
         listing = cast("MemberListing", queryset)
         return listing.with_prefix(request.query_params.get(_DIGEST_PREFIX.name, ""))
+
+
+class MemberOrder(_Parameters):
+    """Sorts the blobs of a repository by ``?ordering=``."""
+
+    parameters = (_MEMBER_ORDERING,)
+
+    def filter_queryset(self, request: Request, queryset: Any, view: APIView) -> Any:
+        """Return the sorted list. Raises `ParameterInvalid`."""
+        listing = cast("MemberListing", queryset)
+        ordering = choice(request, _MEMBER_ORDERING)
+        if ordering is None:
+            return listing
+        order = _MEMBER_ORDERS[ordering.removeprefix("-")]
+        return listing.ordered(order, descending=ordering.startswith("-"))
 
 
 class BlobFilter(_Parameters):

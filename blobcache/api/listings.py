@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from blobcache.api.cutting import Step, cut_page
+from blobcache.api.exceptions import CopyUnfinished
+from blobcache.services.sorted_members import CopyStatus, MemberColumn, MemberQuery
 from blobcache.visibility import ALL
 
 if TYPE_CHECKING:
@@ -51,6 +53,9 @@ class Page:
 
     status: CatalogStatus | None = None
     """The state of the index, for lists that come from it."""
+
+    copy: CopyStatus | None = None
+    """The state of the sorted copy, for lists that come from one."""
 
 
 class Listing(Protocol):
@@ -131,12 +136,16 @@ class BlobListing:
 
 @dataclass(frozen=True, slots=True)
 class MemberListing:
-    """The blobs of a repository, in no particular order."""
+    """The blobs of a repository: in no particular order, or as a sorted copy has them."""
 
     provider: BrowsableProvider
     repository: RepositoryName
     prefix: str = ""
     wanted: RecordFilter = _ALL_RECORDS
+    order: MemberColumn | None = None
+    """None for the list in no order, which needs no copy."""
+
+    descending: bool = False
 
     def with_prefix(self, prefix: str) -> MemberListing:
         """Return the listing of those members only whose digests begin with the prefix."""
@@ -150,10 +159,36 @@ class MemberListing:
     def scope(self) -> tuple[str, ...]:
         """See `Listing.scope`."""
         begins = (f"prefix={self.prefix}",) if self.prefix else ()
-        return ("RepositoryBlobListView", self.repository, *begins, *self.wanted.scope)
+        sign = "-" if self.descending else ""
+        sorted_by = () if self.order is None else (f"ordering={sign}{self.order}",)
+        return ("RepositoryBlobListView", self.repository, *begins, *self.wanted.scope, *sorted_by)
+
+    def ordered(self, order: MemberColumn, *, descending: bool) -> MemberListing:
+        """Return the sorted listing."""
+        return replace(self, order=order, descending=descending)
+
+    @property
+    def query(self) -> MemberQuery:
+        """What the sorted copy must have."""
+        wanted, order = self.wanted, self.order or MemberColumn.DIGEST
+        media_type = "" if wanted.media_type == NO_MEDIA_TYPE else wanted.media_type
+        return MemberQuery(
+            order,
+            self.prefix,
+            wanted.state,
+            media_type,
+            size_min=wanted.size_min,
+            size_max=wanted.size_max,
+        )
+
+    def copy_again(self) -> None:
+        """Do a step of a new sorted copy. Raises `OperationUnsupported` if none can be made."""
+        self.provider.sorted_members.copy_again(self.repository, self.query)
 
     def page(self, position: str, size: int) -> Page:
         """Return a page of records. Raises `DescriptorCorrupt` if the key is not a set."""
+        if self.order is not None:
+            return self._sorted_page(position, size)
         catalog = self.provider.catalog
         counts: list[int] = []
 
@@ -165,6 +200,26 @@ class MemberListing:
         scoped = self.provider.repository_scoped(self.repository)
         rows, following = _records(scoped, read, position, size, self.wanted)
         return Page(rows, following, counts[-1])
+
+    def _sorted_page(self, position: str, size: int) -> Page:
+        """A page of the sorted copy, of the blobs that still are members.
+
+        The first page does a step of the copy, if there is none or if it is too old. Without a
+        copy it has no rows; a later one raises `CopyUnfinished`, after a step.
+        """
+        copies, query = self.provider.sorted_members, self.query
+        count = self.provider.catalog.members(self.repository, limit=1).count
+        status = copies.status(self.repository, query)
+        if not position or not status.is_made:
+            status = copies.refresh(self.repository, query)
+        page = copies.page(self.repository, query, position, size, descending=self.descending)
+        if page is None and position:
+            raise CopyUnfinished
+        if page is None:
+            return Page((), None, count, copy=CopyStatus(progress=status.progress or 0.0))
+        records = self.provider.repository_scoped(self.repository).records(page.members)
+        members = [record for record in records if record.is_member is not False]
+        return Page(members, page.next, count, copy=status)
 
 
 def _records(

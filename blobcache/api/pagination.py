@@ -5,7 +5,7 @@ What is paged is a `Listing`: it stands where the framework's views have a query
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.pagination import BasePagination
@@ -13,8 +13,9 @@ from rest_framework.response import Response
 from rest_framework.utils.urls import remove_query_param, replace_query_param
 
 from blobcache import cursors
-from blobcache.api.exceptions import PageSizeInvalid
-from blobcache.api.parameters import flag, flag_parameter
+from blobcache.api.content import ExportRenderer
+from blobcache.api.exceptions import CopyUnfinished, PageSizeInvalid
+from blobcache.api.parameters import flag, flag_parameter, refuse
 from blobcache.api.schema import Parameter, nullable
 from blobcache.api.written import WrittenResponse, object_json, rows_json
 from blobcache.conf import MAX_PAGE_SIZE
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
     from rest_framework.serializers import BaseSerializer
 
-    from blobcache.api.listings import Listing, Page
+    from blobcache.api.listings import Listing, MemberListing, Page
     from blobcache.api.views import RegistryView
     from blobcache.services.catalog import CatalogStatus
 
@@ -51,6 +52,11 @@ _FRESH = flag_parameter(
     "fresh",
     "If true, first do a step of building a new index. Repeat the request until `complete` is "
     "true. Only for users who may view every repository.",
+)
+_FRESH_COPY = flag_parameter(
+    "fresh",
+    "If true, first do a step of a new sorted copy. Repeat the request until `complete` is true. "
+    "Only with `ordering`.",
 )
 _NOT_FRESH = "Only users who may view every repository may use `fresh`."
 
@@ -174,19 +180,76 @@ class SealedCursorPagination(BasePagination):
 
 
 class MemberPagination(SealedCursorPagination):
-    """Pages of a repository's blobs, which say whether there is such a repository."""
+    """Pages of a repository's blobs, which say whether there is such a repository.
 
+    A sorted list comes from a sorted copy, and its pages say how old that is.
+    """
+
+    parameters = (CURSOR, _PAGE_SIZE, _FRESH_COPY)
     facts: Mapping[str, Mapping[str, Any]] = {
         "found": {
             "type": "boolean",
             "description": "Whether the cache has any blobs of the repository, wanted or not. "
             "False for a misspelled name.",
-        }
+        },
+        "complete": {
+            "type": "boolean",
+            "description": "Whether the list is read from the cache itself, as it is without "
+            "`ordering`, or from a sorted copy that is finished and not older than its bound. "
+            "Without a finished copy a sorted list has no rows.",
+        },
+        "indexed_at": nullable(
+            {
+                "type": "string",
+                "format": "date-time",
+                "description": "When the sorted copy was begun: blobs that were added later are "
+                "missing, and the order is of that time. Null without one.",
+            }
+        ),
+        "age": nullable(
+            {"type": "number", "format": "double", "description": "Seconds since `indexed_at`."}
+        ),
+        "progress": nullable(
+            {
+                "type": "number",
+                "format": "double",
+                "description": "The share of an unfinished sorted copy that is made, from 0 to 1. "
+                "Null if none is unfinished.",
+            }
+        ),
     }
 
+    def paginate_queryset(  # type: ignore[override] # a listing, which is no queryset
+        self, queryset: Listing, request: Request, view: RegistryView
+    ) -> list[Any]:
+        """Return the rows of the page, after a step of a new copy if the request wants that."""
+        listing = cast("MemberListing", queryset)
+        self._is_fresh = flag(request, _FRESH_COPY)
+        if self._is_fresh:
+            if listing.order is None:
+                refuse(_FRESH_COPY, "1", "come with ordering: other lists need no copy")
+            listing.copy_again()
+        rows = super().paginate_queryset(queryset, request, view)
+        is_export = isinstance(request.accepted_renderer, ExportRenderer)
+        if is_export and not (self._page.copy is None or self._page.copy.is_made):
+            raise CopyUnfinished
+        return rows
+
     def get_facts(self, page: Page) -> dict[str, Any]:
-        """Return whether the repository has any blobs."""
-        return {"found": bool(page.count)}
+        """Return whether the repository has any blobs, and the state of the sorted copy."""
+        copy = page.copy
+        found = bool(page.count)
+        if copy is None:
+            facts: dict[str, Any] = dict.fromkeys(("indexed_at", "age", "progress"))
+            return {"found": found, "complete": True, **facts}
+        is_unfinished = self._is_fresh and copy.progress is not None
+        return {
+            "found": found,
+            "complete": copy.complete and not is_unfinished,
+            "indexed_at": copy.copied_at,
+            "age": _rounded(max(0.0, copy.age)) if copy.is_made else None,
+            "progress": _rounded(copy.progress),
+        }
 
 
 class CatalogPagination(SealedCursorPagination):

@@ -23,7 +23,13 @@ from blobcache.api import permissions, serializers
 from blobcache.api.conditions import etag, is_not_modified, require_no_condition, set_guard
 from blobcache.api.content import CSVRenderer, ExportRenderer, JSONLinesRenderer, wants_json
 from blobcache.api.exceptions import BodyInvalid
-from blobcache.api.filters import BlobFilter, DigestPrefixFilter, PrefixFilter, RepositoryOrder
+from blobcache.api.filters import (
+    BlobFilter,
+    DigestPrefixFilter,
+    MemberOrder,
+    PrefixFilter,
+    RepositoryOrder,
+)
 from blobcache.api.listings import (
     BlobListing,
     HolderListing,
@@ -752,7 +758,7 @@ class RepositoryBlobViewSet(DescriptorViewSet):
     """The blobs of a repository."""
 
     pagination_class = MemberPagination
-    filter_backends = (DigestPrefixFilter, BlobFilter)
+    filter_backends = (DigestPrefixFilter, BlobFilter, MemberOrder)
 
     @property
     def repository(self) -> str:
@@ -772,7 +778,11 @@ class RepositoryBlobViewSet(DescriptorViewSet):
 
     @described("list_repository_blobs", "List blobs in a repository", errors=[404])
     def list(self, request: Request, **_: str) -> HttpResponseBase:
-        """List the blobs of the repository, in no particular order."""
+        """List the blobs of the repository, in no particular order unless `ordering` says one.
+
+        A sorted list has the order and the matches of a copy, and says how old that is. The blobs
+        themselves are read from the cache, and those that are no members any more are left out.
+        """
         return self.get_page()
 
     @described(
