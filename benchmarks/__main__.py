@@ -24,6 +24,7 @@ BENCHMARKS = (
     *("operations", "batch", "metrics", "catalog", "purge", "unreferenced", "growth", "memory"),
     *("truth", "check", "coroutines", "registries"),
     *("http", "bodies", "hostile", "startup", "scaling", "alternatives"),
+    "sorting",
 )
 """Each a module here with a function `run`. Imported late: they need Django to be set up."""
 

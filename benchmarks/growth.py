@@ -29,7 +29,7 @@ from blobcache.services.figures import Order
 from blobcache.transport.clients import ClientHandle
 from blobcache.visibility import Visible
 
-__all__ = ["run"]
+__all__ = ["counted", "run"]
 
 OWN = 7
 """The blobs of a repository, besides the one that all have; `BIG` has a fifth of all keys."""
@@ -131,7 +131,7 @@ def _cost(bench: Bench, call: Call) -> Cost:
         call()
     # A command that is slow each time is slow itself; others waited for the core.
     cost = min(
-        (_counted(bench, call) for _ in range(bench.scaled(3, 1))), key=lambda each: each.longest
+        (counted(bench, call) for _ in range(bench.scaled(3, 1))), key=lambda each: each.longest
     )
     tracemalloc.start()
     try:
@@ -144,7 +144,8 @@ def _cost(bench: Bench, call: Call) -> Cost:
     return cost
 
 
-def _counted(bench: Bench, call: Call) -> Cost:
+def counted(bench: Bench, call: Call) -> Cost:
+    """Make the call, and count what it sends and what its commands cost in Redis."""
     cost = Cost()
     with bench.server.client() as observer:
         observer.config_set("slowlog-max-len", MANY)

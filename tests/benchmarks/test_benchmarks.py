@@ -39,6 +39,7 @@ FIGURES = {
     ],
     "unreferenced among few": ["with its file: seconds", "with its file: MB", "without: seconds"],
     "growth": ["repositories", "holders, everywhere", "admin: a repository, search"],
+    "sorted copies of": ["making it by size", "a page by size", "the admin's page of a search"],
     "purge among": [
         "one blob: until the repositories in the index are cleared",
         "one blob: the walk",
