@@ -86,6 +86,7 @@ class ClearMembersPage(RepositoryPageBase, StartsJobs):
             try:
                 listing = list_members(
                     self.provider.repository_scoped(self.name),
+                    self.provider.sorted_members,
                     query,
                     cursor="",
                     number="",

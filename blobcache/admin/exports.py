@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from django.utils.translation import gettext as _
 
 from blobcache.admin.repository_list import list_repositories
+from blobcache.exceptions import CacheUnavailable
 from blobcache.exports import Format
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from blobcache.digest import Digest
     from blobcache.services.base import BrowsableProvider, BrowsableService
     from blobcache.services.records import Record
+    from blobcache.services.sorted_members import SortedMembers, SortedPage
     from blobcache.visibility import Visible
 
     Rows = Iterator[Mapping[str, object]]
@@ -83,8 +85,14 @@ def blobs(provider: BrowsableProvider, prefix: str = "") -> Export:
     return Export("blobs", _OF_A_BLOB, rows())
 
 
-def members(service: BrowsableService, query: MemberQuery, sort_limit: int) -> Export:
-    """Return the list of a repository's blobs that match: in order, unless there are too many."""
+def members(
+    service: BrowsableService, copies: SortedMembers, query: MemberQuery, sort_limit: int
+) -> Export:
+    """Return the list of a repository's blobs that match.
+
+    In order, unless there are many and no sorted copy.
+    """
+    name = service.repository or ""
 
     def read(cursor: str | None) -> Iterator[Record]:
         while cursor is not None:
@@ -93,11 +101,26 @@ def members(service: BrowsableService, query: MemberQuery, sort_limit: int) -> E
             yield from filter(query.matches, service.records(list(wanted)))
             cursor = page.next
 
+    def read_copy(page: SortedPage | None) -> Iterator[Record]:
+        while page is not None:
+            records = service.records(page.members)
+            yield from (record for record in records if record.is_member is not False)
+            if page.next is None:
+                return
+            page = next_page(page.next)
+        raise CacheUnavailable("The sorted copy of this list is gone. Export it again.")
+
+    def next_page(cursor: str) -> SortedPage | None:
+        descending = query.is_descending
+        return copies.page(name, query.of_copy, cursor, _STEP, descending=descending)
+
     def rows() -> Rows:
-        count = service.catalog.members(service.repository or "", limit=1).count
+        count = service.catalog.members(name, limit=1).count
         if count <= sort_limit:
             found = {record.digest: record for record in read("")}
             yield from map(_row, query.sorted(found.values()))
+        elif query.is_sorted and copies.may_keep and (page := next_page("")) is not None:
+            yield from map(_row, read_copy(page))
         else:
             yield from map(_row, read(""))
 

@@ -2,18 +2,20 @@
 
 If a set has up to ``ADMIN_SORT_LIMIT`` members, all their digests are read, a thousand in each
 round trip, and search, filters, order and page numbers apply to the whole set. Records are read
-only for the rows of the page, or for all members if a filter or the order needs them. Larger sets
-are walked by cursor, for a limited time per page.
+only for the rows of the page, or for all members if a filter or the order needs them. A page of a
+larger set comes from its sorted copy, if there is one; otherwise the set is walked by cursor, for
+a limited time per page. A copy gives the order and the matches; all that is shown is read anew.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from django.core.paginator import Paginator
 
-from blobcache.exceptions import BlobUnknown, DescriptorCorrupt
+from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrupt
 from blobcache.findings import Kind
 from blobcache.services.records import Record
 
@@ -25,8 +27,11 @@ if TYPE_CHECKING:
     from blobcache.admin.member_query import MemberQuery
     from blobcache.services.base import BrowsableService
     from blobcache.services.catalog import MemberPage
+    from blobcache.services.sorted_members import CopyStatus, SortedMembers
 
 __all__ = ["MemberListing", "list_members"]
+
+_log = logging.getLogger("blobcache.admin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +54,16 @@ class MemberListing:
     looked_at: Sequence[Record] = ()
     """All the records that were read on the way."""
 
+    copy: CopyStatus | None = None
+    """The state of the sorted copy; None if the list needs none, or if none can be made."""
+
+    gone: int = 0
+    """Rows of the copy that are no members any more: they are not shown."""
+
 
 def list_members(
     service: BrowsableService,
+    copies: SortedMembers,
     query: MemberQuery,
     *,
     cursor: str,
@@ -69,10 +81,57 @@ def list_members(
     first = _page(service, "", size)
     if first.count <= sort_limit:
         return _sort(service, query, first, number, size)
+    copy = _copy_of(service, copies, query)
+    if copy is not None and copy.is_made:
+        listing = _read_copy(service, copies, query, number, size)
+        if listing is not None:
+            return replace(listing, count=first.count, copy=copy)
     if query.is_narrowed:
-        return _walk(service, query, "", size)
+        return replace(_walk(service, query, "", size), copy=copy)
     records = service.records(first.members)
-    return MemberListing(records, first.count, next=first.next, looked_at=records)
+    return MemberListing(records, first.count, next=first.next, looked_at=records, copy=copy)
+
+
+def _copy_of(
+    service: BrowsableService, copies: SortedMembers, query: MemberQuery
+) -> CopyStatus | None:
+    """The state of the sorted copy; None if none can be made, or if its Redis does not answer."""
+    try:
+        if copies.may_keep:
+            return copies.status(service.repository or "", query.of_copy)
+    except CacheUnavailable:
+        _log.warning("The sorted copy cannot be read.", exc_info=True)
+    return None
+
+
+def _read_copy(
+    service: BrowsableService,
+    copies: SortedMembers,
+    query: MemberQuery,
+    number: str,
+    size: int,
+) -> MemberListing | None:
+    """Return a page of the sorted copy; None if the copy has gone in the meantime."""
+    wanted = query.of_copy
+    name, descending = service.repository or "", query.is_descending
+    head = copies.page(name, wanted, limit=size, descending=descending)
+    if head is None:
+        return None
+    part = Paginator(range(head.count), size).get_page(number)
+    if part.number > 1:
+        offset = (part.number - 1) * size
+        head = copies.page(name, wanted, limit=size, offset=offset, descending=descending)
+        if head is None:
+            return None
+    records = service.records(head.members)
+    members = [record for record in records if record.is_member is not False]
+    return MemberListing(
+        members,
+        is_whole=True,
+        slice=part,
+        looked_at=members,
+        gone=len(records) - len(members),
+    )
 
 
 def _page(service: BrowsableService, cursor: str, limit: int) -> MemberPage:

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from blobcache.admin.labels import CATEGORIES, label
 from blobcache.admin.sorting import order_param, parse_order
+from blobcache.descriptor import MAX_SIZE
 from blobcache.digest import Digest, has_prefix
 from blobcache.exceptions import DigestInvalid
 from blobcache.findings import RECORD_KINDS, SEVERITIES, Kind, Severity
-from blobcache.media_types import describe
+from blobcache.media_types import Category, describe
+from blobcache.parsing import whole_number
+from blobcache.services.sorted_members import MemberColumn
+from blobcache.services.sorted_members import MemberQuery as CopyQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 
     from blobcache.services.records import Record
 
-__all__ = ["COLUMNS", "NONE", "PARAMETERS", "MemberQuery"]
+__all__ = ["COLUMNS", "NONE", "PARAMETERS", "MemberQuery", "parse_bytes"]
 
 Column = Literal["digest", "type", "size", "state"]
 
@@ -28,7 +32,7 @@ COLUMNS: tuple[Column, ...] = ("digest", "type", "size", "state")
 NONE = "none"
 """The value of the filter by media type for blobs without one."""
 
-PARAMETERS = ("q", "type", "state", "o")
+PARAMETERS = ("q", "type", "state", "size_min", "size_max", "o")
 """The parameters of an address that make a `MemberQuery`: search, filters, order."""
 
 _CATEGORIES, _SEVERITIES = list(CATEGORIES), list(Severity)
@@ -46,6 +50,8 @@ class MemberQuery(NamedTuple):
     state: Kind | None = None
     column: Column = "digest"
     is_descending: bool = False
+    size_min: int | None = None
+    size_max: int | None = None
 
     @classmethod
     def of(cls, parameters: QueryDict) -> MemberQuery:
@@ -58,6 +64,8 @@ class MemberQuery(NamedTuple):
             Kind(state) if state in RECORD_KINDS else None,
             column,
             is_descending,
+            parse_bytes(parameters.get("size_min", "")),
+            parse_bytes(parameters.get("size_max", "")),
         )
 
     @property
@@ -76,7 +84,16 @@ class MemberQuery(NamedTuple):
     @property
     def is_filtered(self) -> bool:
         """Whether there is a filter that needs the record of each blob."""
-        return bool(self.media_type or self.state)
+        return bool(self.media_type or self.state) or self._has_range
+
+    @property
+    def _has_range(self) -> bool:
+        return (self.size_min, self.size_max) != (None, None)
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether there is an order other than the default."""
+        return self.column != COLUMNS[0] or self.is_descending
 
     @property
     def is_narrowed(self) -> bool:
@@ -89,9 +106,25 @@ class MemberQuery(NamedTuple):
         return self.is_filtered or self.column != "digest"
 
     @property
-    def cursor_scope(self) -> tuple[str, str, str]:
+    def cursor_scope(self) -> tuple[str, ...]:
         """What a cursor is valid for. A list with a cursor has no order."""
-        return self.query, self.media_type, self.state or ""
+        sizes = (f"{self.size_min}-{self.size_max}",) if self._has_range else ()
+        return self.query, self.media_type, self.state or "", *sizes
+
+    @property
+    def of_copy(self) -> CopyQuery:
+        """What a sorted copy must have for this list."""
+        is_category = self.media_type in _CATEGORIES
+        media_type = "" if self.media_type == NONE else self.media_type
+        return CopyQuery(
+            MemberColumn(self.column),
+            self.query,
+            self.state,
+            media_type if self.media_type and not is_category else None,
+            Category(self.media_type) if is_category else None,
+            self.size_min,
+            self.size_max,
+        )
 
     def matches_digest(self, member: str) -> bool:
         """Whether the member begins with the query."""
@@ -99,7 +132,19 @@ class MemberQuery(NamedTuple):
 
     def matches(self, record: Record) -> bool:
         """Whether the record passes the filters."""
-        return (self.state is None or record.kind is self.state) and self._matches_type(record)
+        return (
+            (self.state is None or record.kind is self.state)
+            and self._matches_type(record)
+            and self._matches_size(record)
+        )
+
+    def _matches_size(self, record: Record) -> bool:
+        if not self._has_range:
+            return True
+        found = record.descriptor
+        if found is None or found.size < (self.size_min or 0):
+            return False
+        return self.size_max is None or found.size <= self.size_max
 
     def _matches_type(self, record: Record) -> bool:
         if not self.media_type:
@@ -115,6 +160,12 @@ class MemberQuery(NamedTuple):
         """Sort the records; equal ones by digest."""
         by_digest = sorted(records, key=lambda record: record.digest)
         return sorted(by_digest, key=_KEYS[self.column], reverse=self.is_descending)
+
+
+def parse_bytes(text: str) -> int | None:
+    """Return a number of bytes; None if there is none, or if it is not a size."""
+    found = whole_number(text.strip(), max_digits=len(str(MAX_SIZE)))
+    return found if found is not None and found <= MAX_SIZE else None
 
 
 def _type_key(record: Record) -> tuple[int, str, str]:

@@ -24,6 +24,7 @@ from blobcache.admin.clear_repositories import ClearRepositoriesPage
 from blobcache.admin.consistency import ConsistencyPage
 from blobcache.admin.index_age import RefreshPage
 from blobcache.admin.jobs import JobPage, JobsPage
+from blobcache.admin.member_copy import SortPage
 from blobcache.admin.overview import CardPage, LookUpPage
 from blobcache.admin.pages import Page
 from blobcache.admin.purge_many import PurgeManyPage
@@ -158,6 +159,7 @@ class RepositoryAdmin(_CacheAdmin[RepositoryName]):
             self._path("<path:object_id>/clear/", "clear", self.clear_view),
             self._path("<path:object_id>/compare/", "compare", self.compare_view),
             self._path("<path:object_id>/set/", "set", self.set_view),
+            self._path("<path:object_id>/sort/", "sort", self.sort_view),
         ]
 
     def parse(self, object_id: str) -> RepositoryName:
@@ -245,6 +247,10 @@ class RepositoryAdmin(_CacheAdmin[RepositoryName]):
     def set_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Set a descriptor in a repository."""
         return self._page(SetMemberPage, request, object_id).respond()
+
+    def sort_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Sort the blobs of a large repository."""
+        return self._page(SortPage, request, object_id).respond()
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, object] | None = None

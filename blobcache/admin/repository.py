@@ -14,8 +14,9 @@ from blobcache.admin.composition import Composition, compose
 from blobcache.admin.figures import Totals, totals_of
 from blobcache.admin.index_age import IndexAge
 from blobcache.admin.labels import CATEGORIES, label
+from blobcache.admin.member_copy import CopyAge
 from blobcache.admin.member_list import MemberListing, list_members
-from blobcache.admin.member_query import COLUMNS, NONE, PARAMETERS, MemberQuery
+from blobcache.admin.member_query import COLUMNS, NONE, PARAMETERS, MemberQuery, parse_bytes
 from blobcache.admin.pages import COUNTING, KEPT, NUMBER
 from blobcache.admin.rows import Row
 from blobcache.admin.set_descriptor import SetPage
@@ -72,10 +73,15 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
             with self.catch_redis_errors():
                 service = self.provider.repository_scoped(self.name)
                 limit = self.settings.ADMIN_SORT_LIMIT
-                if (file := self.export(exports.members(service, query, limit))) is not None:
+                if (
+                    file := self.export(
+                        exports.members(service, self.provider.sorted_members, query, limit)
+                    )
+                ) is not None:
                     return file
                 listing = list_members(
                     service,
+                    self.provider.sorted_members,
                     query,
                     cursor=cursor,
                     number=self.request.GET.get(NUMBER, ""),
@@ -134,6 +140,7 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
                 for part in (composition.parts if composition else ())
             ],
             orders=_orders(),
+            copy_age=CopyAge.of(self, listing, query),
             order=query.order_param,
             previous_url=self.page_link(listing.slice, -1),
             next_url=self.page_link(listing.slice, +1),
@@ -142,7 +149,7 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
             next=self.next_link(listing.next, *cursor_scope),
             exports=self.export_links() if listing.records else (),
             page_links=self.page_links(listing.slice),
-            everything=self.link(q="", type="", state=""),
+            everything=self.link(q="", type="", state="", size_min="", size_max=""),
             kept=self.query_string(*MEMBERS_KEPT),
             sort_limit=self.settings.ADMIN_SORT_LIMIT,
             clear_url=may_write
@@ -167,6 +174,11 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
         self.require_choice("o", orders(COLUMNS))
         if "/" not in self.request.GET.get("type", ""):
             self.require_choice("type", [*CATEGORIES, NONE, _("a media type")])
+        for name in ("size_min", "size_max"):
+            value = self.request.GET.get(name, "").strip()
+            if value and parse_bytes(value) is None:
+                text = _("%(name)s=%(value)s is not a number of bytes and was ignored.")
+                self.complain(text % {"name": name, "value": quoted(value)})
         number = self.request.GET.get(NUMBER, "")
         if number and not whole_number(number, max_digits=9):
             text = _("%(name)s=%(value)s is not the number of a page: this is the first one.")
@@ -241,7 +253,7 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
                 yield {
                     "label": EXPLANATIONS[kind].label,
                     "count": count,
-                    "url": self.link(state=kind, q="", type=""),
+                    "url": self.link(state=kind, q="", type="", size_min="", size_max=""),
                 }
 
     def _columns(self, query: MemberQuery, listing: MemberListing) -> list[ColumnHead]:
@@ -252,9 +264,11 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
                 Column(name, title, is_number=name == "size")
                 for name, title in zip(COLUMNS, titles, strict=True)
             ],
-            query.column,
+            query.column if listing.is_whole else "",
             is_descending=query.is_descending,
-            link=(lambda param: self.link(o=param)) if listing.is_whole else None,
+            link=(lambda param: self.link(o=param))
+            if listing.is_whole or listing.copy is not None
+            else None,
         )
 
     def _types(

@@ -149,14 +149,15 @@ def _admin() -> Iterator[Ask]:
     yield from _checks()
     yield from _changes()
     for name in _NAMES:
-        for view in ("change", "history", "delete", "clear", "set"):
+        for view in ("change", "history", "delete", "clear", "set", "sort"):
             is_brief = name.startswith("team/") and view in ("change", "history")
             address = addresses.repository(name, view)
             yield _page(f"repository_{view}", address, is_brief=is_brief)
-        for view in ("change", "history", "delete", "clear", "set"):
+        for view in ("change", "history", "delete", "clear", "set", "sort"):
             yield _page(f"repository_{view}", addresses.repository(name, view), "POST")
         page = addresses.repository(name)
         yield _page("repository_change", f"{page}?o=-size&q=sha256")
+        yield _page("repository_change", f"{page}?size_min=10&size_max=90&o=size")
         yield _page("repository_change", f"{page}?count=on")
         yield _page("repository_change", f"{page}?count=shares")
         yield _page("repository_change", f"{page}?truth=on")

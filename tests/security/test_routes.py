@@ -95,6 +95,7 @@ ROUTES = {
     "admin:blobcache_repository_clear": f"{OURS}/repository/{REPOSITORY}/clear/",
     "admin:blobcache_repository_compare": f"{OURS}/repository/{REPOSITORY}/compare/",
     "admin:blobcache_repository_set": f"{OURS}/repository/{REPOSITORY}/set/",
+    "admin:blobcache_repository_sort": f"{OURS}/repository/{REPOSITORY}/sort/",
     "admin:blobcache_repository_history": f"{OURS}/repository/{REPOSITORY}/history/",
     "admin:blobcache_repository_delete": f"{OURS}/repository/{REPOSITORY}/delete/",
     "admin:blobcache_repository_change": f"{OURS}/repository/{REPOSITORY}/change/",
