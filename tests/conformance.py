@@ -33,7 +33,7 @@ from blobcache.services.base import (
     Certainty,
     SetResult,
 )
-from blobcache.services.guards import set_guarded
+from blobcache.services.guards import clear_guarded, set_guarded
 from blobcache.services.rules import Rules
 
 __all__ = [
@@ -236,6 +236,56 @@ class ProviderConformance:
         assert one.stat(A).media_type == LAYER
         assert two.stat(A).media_type == OTHER
         assert provider.stat(A).media_type == LAYER
+
+    # Conditional clears
+
+    def test_a_guard_of_a_clear_is_asked_with_what_goes(
+        self, provider: BlobDescriptorCacheProvider
+    ) -> None:
+        seen: list[object] = []
+        one, two = map(provider.repository_scoped, ("one", "two"))
+        for scope, media_type in ((one, LAYER), (two, OTHER)):
+            scope.set_descriptor(A, make_descriptor(A, 3, media_type))
+        before = clear_guarded(two, A, lambda *given: seen.append((given[0], list(given[1]))))
+        assert before == make_descriptor(A, 3, OTHER)
+        assert seen == [(make_descriptor(A, 3, OTHER), [make_descriptor(A, 3, LAYER)])]
+        assert two.stat_many([A]) == {}
+        one.set_descriptor(A, make_descriptor(A, 4))
+        assert clear_guarded(provider, A, lambda *_: None) == make_descriptor(A, 4)
+        assert provider.stat_many([A]) == {}
+
+    def test_what_a_guard_refuses_is_not_cleared(self, scope: BlobDescriptorService) -> None:
+        def refuse(*_: object) -> None:
+            raise PreconditionFailed("no")
+
+        with pytest.raises(BlobUnknown):
+            clear_guarded(scope, A, refuse)
+        scope.set_descriptor(A, make_descriptor(A, 1))
+        with pytest.raises(PreconditionFailed):
+            clear_guarded(scope, A, refuse)
+        assert scope.stat(A) == make_descriptor(A, 1)
+
+    def test_a_guarded_clear_leaves_what_a_clear_leaves(self, make_provider: MakeProvider) -> None:
+        for role in ("cache", "primary"):
+            left = []
+            for clear in (
+                lambda scope: scope.clear(A),
+                lambda scope: clear_guarded(scope, A, lambda *_: None),
+            ):
+                provider = make_provider(Rules(role=role))
+                provider.purge(A)
+                scope = provider.repository_scoped("team/app")
+                scope.set_descriptor(A, make_descriptor(A, 1))
+                assert clear(scope) == make_descriptor(A, 1)
+                left.append((provider.stat_many([A]), scope.stat_many([A])))
+            assert left[0] == left[1]
+
+    def test_a_read_only_registry_refuses_a_guarded_clear(
+        self, make_provider: MakeProvider
+    ) -> None:
+        provider = make_provider(Rules(read_only=True))
+        with pytest.raises(OperationUnsupported):
+            clear_guarded(provider, A, lambda *_: None)
 
     # Conditional sets
 

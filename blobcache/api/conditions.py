@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from django.utils.http import parse_etags
 
-from blobcache.exceptions import OperationUnsupported, PreconditionFailed
+from blobcache.exceptions import PreconditionFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blobcache.descriptor import Descriptor
     from blobcache.services.guards import Guard
 
-__all__ = ["etag", "is_not_modified", "require_no_condition", "set_guard"]
+__all__ = ["clear_guard", "etag", "is_not_modified", "set_guard"]
 
 _IF_MATCH, _IF_NONE_MATCH = "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"
 
@@ -65,15 +65,8 @@ def set_guard(request: HttpRequest | Request, new: Descriptor) -> Guard | None:
 
     def guard(before: Descriptor | None, known: Sequence[Descriptor]) -> None:
         tag = None if before is None else etag(before)
-        if if_match is not None and (tag is None or not _matches(if_match, tag)):
-            raise _failed(
-                "The blob is unknown here, so it does not match If-Match."
-                if tag is None
-                else "The blob has another descriptor than If-Match names.",
-                tag,
-            )
-        if if_none_match is not None and tag and _matches(if_none_match, tag, is_weak=True):
-            raise _failed("The blob has a descriptor that If-None-Match rules out.", tag)
+        _require_match(if_match, tag)
+        _require_none_match(if_none_match, tag)
         if if_match is not None and _is_any(if_match):
             return
         sizes = {new.size}
@@ -89,12 +82,34 @@ def set_guard(request: HttpRequest | Request, new: Descriptor) -> Guard | None:
     return guard
 
 
-def require_no_condition(request: HttpRequest | Request) -> None:
-    """Raise `OperationUnsupported` if the request must not be done without a look at conditions."""
-    if request.META.keys() & {_IF_MATCH, _IF_NONE_MATCH}:
-        raise OperationUnsupported(
-            "A DELETE cannot have conditions. Send it without If-Match and If-None-Match."
+def clear_guard(request: HttpRequest | Request) -> Guard | None:
+    """Return the guard of a DELETE with conditions; None if it has none."""
+    if_match = request.META.get(_IF_MATCH)
+    if_none_match = request.META.get(_IF_NONE_MATCH)
+    if if_match is None and if_none_match is None:
+        return None
+
+    def guard(before: Descriptor | None, _: Sequence[Descriptor]) -> None:
+        tag = None if before is None else etag(before)
+        _require_match(if_match, tag)
+        _require_none_match(if_none_match, tag)
+
+    return guard
+
+
+def _require_match(header: str | None, tag: str | None) -> None:
+    if header is not None and (tag is None or not _matches(header, tag)):
+        raise _failed(
+            "The blob is unknown here, so it does not match If-Match."
+            if tag is None
+            else "The blob has another descriptor than If-Match names.",
+            tag,
         )
+
+
+def _require_none_match(header: str | None, tag: str | None) -> None:
+    if header is not None and tag and _matches(header, tag, is_weak=True):
+        raise _failed("The blob has a descriptor that If-None-Match rules out.", tag)
 
 
 def _failed(message: str, tag: str | None) -> PreconditionFailed:

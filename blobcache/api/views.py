@@ -131,6 +131,9 @@ class RegistryView(APIView):
     list_actions: frozenset[str] = frozenset()
     """The actions that read what the filter and pagination classes describe as well."""
 
+    exported_actions: frozenset[str] = frozenset()
+    """Actions that can be exported although they list no page."""
+
     throttle_scope: str | None = None
     """The scope of every action; by default that of `throttle_scopes`, if there is a rate for it.
     """

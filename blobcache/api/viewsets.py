@@ -20,7 +20,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from blobcache.api import permissions, serializers
-from blobcache.api.conditions import etag, is_not_modified, require_no_condition, set_guard
+from blobcache.api.conditions import clear_guard, etag, is_not_modified, set_guard
 from blobcache.api.content import CSVRenderer, ExportRenderer, JSONLinesRenderer, wants_json
 from blobcache.api.exceptions import BodyInvalid
 from blobcache.api.filters import (
@@ -64,7 +64,7 @@ from blobcache.models import Repository
 from blobcache.raw import excerpt
 from blobcache.services import get_read_through
 from blobcache.services.cached import Source
-from blobcache.services.guards import set_guarded
+from blobcache.services.guards import clear_guarded, set_guarded
 from blobcache.services.preview import preview_purge
 from blobcache.services.rules import read_only_error
 from blobcache.services.stored import require_stored
@@ -106,6 +106,9 @@ class RegistryViewSet(RegistryView, GenericViewSet[Any]):
     """The serializer of the response, for the actions whose request has a body."""
 
     list_actions = frozenset({"list"})
+
+    exported_actions: frozenset[str] = frozenset()
+    """Actions that can be exported although they list no page."""
 
     export_renderer_classes: Sequence[type[ExportRenderer]] = (CSVRenderer, JSONLinesRenderer)
     """What a list can be exported as, by the media type in ``Accept``."""
@@ -168,7 +171,8 @@ class RegistryViewSet(RegistryView, GenericViewSet[Any]):
         # A method without an action gets 405, whatever format it asks for.
         asked = self.actions if action is None else [action]
         is_described = self.request.method == "OPTIONS"  # which is no list
-        if not (is_described or self.list_actions.isdisjoint(asked)):
+        exported = self.list_actions | self.exported_actions
+        if not (is_described or exported.isdisjoint(asked)):
             found += [each() for each in self.export_renderer_classes]
         return found
 
@@ -397,10 +401,13 @@ class DescriptorViewSet(RegistryViewSet):
         )
 
     def _clear(self) -> Response:
-        require_no_condition(self.request)
         service, digest = self.service, self.digest
+        guard = clear_guard(self.request)
         with self.recorded():
-            service.clear(digest)
+            if guard is None:
+                service.clear(digest)
+            else:
+                clear_guarded(service, digest, guard)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def _stat_many(self, request: Request) -> Response:
@@ -501,7 +508,7 @@ class BlobViewSet(DescriptorViewSet):
         "purge": (_DRY_RUN,),
         "purge_many": (_DRY_RUN,),
     }
-    filter_backends = (BlobFilter,)
+    filter_backends = (DigestPrefixFilter, BlobFilter)
     repository = None  # whatever variables the prefix of the address has
     list_actions = frozenset({"list", "repositories"})
     serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
@@ -553,9 +560,12 @@ class BlobViewSet(DescriptorViewSet):
         """
         return self._set(request)
 
-    @described("clear_blob", "Clear a blob in the global scope", statuses=[204], errors=[404])
+    @described("clear_blob", "Clear a blob in the global scope", statuses=[204], errors=[404, 412])
     def destroy(self, request: Request, **_: str) -> Response:
-        """Clear the blob's descriptor."""
+        """Clear the blob's descriptor.
+
+        With `If-Match` or `If-None-Match`, only if these conditions hold when it is cleared.
+        """
         return self._clear()
 
     @described("stat_blobs", "Stat many blobs in the global scope")
@@ -814,10 +824,13 @@ class RepositoryBlobViewSet(DescriptorViewSet):
         "clear_repository_blob",
         "Clear a blob in a repository",
         statuses=[204],
-        errors=[404],
+        errors=[404, 412],
     )
     def destroy(self, request: Request, **_: str) -> Response:
-        """Clear the blob in the repository."""
+        """Clear the blob in the repository.
+
+        With `If-Match` or `If-None-Match`, only if these conditions hold when it is cleared.
+        """
         return self._clear()
 
     @described("stat_repository_blobs", "Stat many blobs in a repository")

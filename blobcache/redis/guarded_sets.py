@@ -32,15 +32,25 @@ if TYPE_CHECKING:
     from blobcache.transport.packing import Command, Reply
     from blobcache.transport.server import Server
 
-__all__ = ["GUARDED_WRITE", "SetsGuarded"]
+__all__ = [
+    "ATTEMPTS",
+    "GUARDED_WRITE",
+    "ComparedHash",
+    "ComparedSet",
+    "SetsGuarded",
+    "compared_blob",
+    "kept_changing_error",
+    "membership_state",
+    "write_if_unchanged",
+]
 
-_ATTEMPTS = 5
+ATTEMPTS = 5
 """How often a set is decided anew, if other programs change the blob each time."""
 
 _OTHER_TYPE = b"another type"
 
 
-class _Hash(NamedTuple):
+class ComparedHash(NamedTuple):
     """A hash that the script compares."""
 
     key: bytes
@@ -49,7 +59,7 @@ class _Hash(NamedTuple):
     """The fingerprint."""
 
 
-class _Set(NamedTuple):
+class ComparedSet(NamedTuple):
     """A set that the script compares."""
 
     key: bytes
@@ -100,7 +110,7 @@ def _decide(
     now = [fingerprint_of_reply(reply) for reply in answers[: len(asked.hashes)]]
     is_same = now == [expected for expected, _ in asked.hashes]
     if asked.member:
-        is_same = is_same and _membership(answers[-1]) == asked.membership
+        is_same = is_same and membership_state(answers[-1]) == asked.membership
     return Decision(asked.writes, 1) if is_same else Decision([], 0)
 
 
@@ -200,7 +210,7 @@ class SetsGuarded(BaseDescriptorService):
             return
         finish(delete_wrong_types(self._server.immediate, sent, answers))
         if any(map(is_wrong_type, self._server.batch(sent))):
-            raise _kept_changing()
+            raise kept_changing_error()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +239,7 @@ class _GuardedSet:
         Two round trips if nobody else writes, and on a cluster one more for an alias. There the
         caller has to write overrides and memberships.
         """
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             seen = self._look()
             guard(seen.before, seen.known)
             if not self.server.is_cluster:
@@ -237,7 +247,7 @@ class _GuardedSet:
                     return seen
             elif self._are_written_one_by_one(seen, guard):
                 return seen
-        raise _kept_changing()
+        raise kept_changing_error()
 
     def _are_written_one_by_one(self, seen: _Seen, guard: Guard) -> bool:
         """Whether the first hash was still as it was; the others are decided anew if they were not.
@@ -249,13 +259,13 @@ class _GuardedSet:
             return False
         for target in others:
             fields = seen.hashes[target]
-            for _ in range(_ATTEMPTS):
+            for _ in range(ATTEMPTS):
                 if self._is_hash_written(target, fields):
                     break
                 (fields,) = self.server.batch(commands.read_hashes(None, target))
                 guard(seen.before, self._known({target: fields}))
             else:
-                raise _kept_changing()
+                raise kept_changing_error()
         return True
 
     def _look(self) -> _Seen:
@@ -310,15 +320,15 @@ class _GuardedSet:
     def _is_written(self, seen: _Seen) -> bool:
         """Compare and write everything at once: one round trip."""
         repository = self.repository
-        compared: list[_Hash] = []
+        compared: list[ComparedHash] = []
         writes: list[Command] = []
         for target in self.targets:
-            compared.append(_blob(target, seen.hashes[target]))
+            compared.append(compared_blob(target, seen.hashes[target]))
             writes += _mended(target, seen.hashes[target])
             if repository is not None:
                 key, stored = keys.override(repository, target), seen.overrides[target]
                 fields = stored if is_wrong_type(stored) else [stored]
-                compared.append(_Hash(key, [keys.MEDIA_TYPE], fingerprint_of_reply(fields)))
+                compared.append(ComparedHash(key, [keys.MEDIA_TYPE], fingerprint_of_reply(fields)))
                 writes += [("UNLINK", key)] if is_wrong_type(stored) else []
             writes += self._hash_commands(repository, target)
         if repository is None:
@@ -328,7 +338,7 @@ class _GuardedSet:
             writes.append(("UNLINK", members))
         for target in self.targets:
             writes += commands.membership(repository, target, ttl=self.ttl)
-        is_member = _Set(members, self.digest.encode(), _membership(seen.member))
+        is_member = ComparedSet(members, self.digest.encode(), membership_state(seen.member))
         return self._run(compared, is_member, writes)
 
     def memberships(self) -> Iterator[list[Command]]:
@@ -346,7 +356,7 @@ class _GuardedSet:
 
     def _is_hash_written(self, target: Digest, fields: Reply) -> bool:
         writes = [*_mended(target, fields), *self._hash_commands(None, target)]
-        return self._run([_blob(target, fields)], None, writes)
+        return self._run([compared_blob(target, fields)], None, writes)
 
     def _hash_commands(self, repository: RepositoryName | None, target: Digest) -> list[Command]:
         words = (self.descriptor.digest.encode(), b"%d" % self.descriptor.size, self.media_type)
@@ -355,20 +365,35 @@ class _GuardedSet:
         )
         return list(written)
 
-    def _run(self, hashes: Sequence[_Hash], members: _Set | None, writes: list[Command]) -> bool:
-        found = [each.key for each in hashes]
-        operands: list[bytes | str] = [str(len(hashes))]
-        for each in hashes:
-            operands += [each.expected, *_counted(each.fields)]
-        if members is None:
-            operands += [b"", b""]
-        else:
-            found.append(members.key)
-            operands += [members.member, members.expected]
-        operands.append(str(len(writes)))
-        for command in writes:
-            operands += _counted(command)
-        return self.server.script(GUARDED_WRITE, found, operands) == 1
+    def _run(
+        self, hashes: Sequence[ComparedHash], members: ComparedSet | None, writes: list[Command]
+    ) -> bool:
+        return write_if_unchanged(self.server, hashes, members, writes)
+
+
+def write_if_unchanged(
+    server: Server,
+    hashes: Sequence[ComparedHash],
+    members: ComparedSet | None,
+    writes: Sequence[Command],
+) -> bool:
+    """Run the commands if all these keys are as they were; return whether they ran.
+
+    One round trip. On a cluster all keys must be in one slot.
+    """
+    found = [each.key for each in hashes]
+    operands: list[bytes | str] = [str(len(hashes))]
+    for each in hashes:
+        operands += [each.expected, *_counted(each.fields)]
+    if members is None:
+        operands += [b"", b""]
+    else:
+        found.append(members.key)
+        operands += [members.member, members.expected]
+    operands.append(str(len(writes)))
+    for command in writes:
+        operands += _counted(command)
+    return server.script(GUARDED_WRITE, found, operands) == 1
 
 
 class _Seen(NamedTuple):
@@ -388,8 +413,9 @@ class _Seen(NamedTuple):
     """Whether the digest was a member; None in the global scope."""
 
 
-def _blob(target: Digest, fields: Reply) -> _Hash:
-    return _Hash(keys.blob(target), keys.FIELDS, fingerprint_of_reply(fields))
+def compared_blob(target: Digest, fields: Reply) -> ComparedHash:
+    """Return the hash of a blob, by the reply to the ``HMGET`` of its fields."""
+    return ComparedHash(keys.blob(target), keys.FIELDS, fingerprint_of_reply(fields))
 
 
 def _mended(target: Digest, fields: Reply) -> Iterator[Command]:
@@ -400,7 +426,8 @@ def _mended(target: Digest, fields: Reply) -> Iterator[Command]:
         yield ("HDEL", keys.blob(target), keys.MEDIA_TYPE)
 
 
-def _membership(reply: Reply) -> bytes:
+def membership_state(reply: Reply) -> bytes:
+    """Return what `ComparedSet.expected` is, by the reply to ``SISMEMBER``."""
     return _OTHER_TYPE if is_wrong_type(reply) else b"%d" % bool(reply)
 
 
@@ -409,5 +436,6 @@ def _counted(words: Iterable[bytes | str]) -> list[bytes | str]:
     return [str(len(found)), *found]
 
 
-def _kept_changing() -> CacheUnavailable:
+def kept_changing_error() -> CacheUnavailable:
+    """Return the error of a change that was decided anew too often."""
     return CacheUnavailable("Other programs keep changing this blob. Try again shortly.")

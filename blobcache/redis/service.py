@@ -23,7 +23,7 @@ from blobcache.redis.checks import check_caches
 from blobcache.redis.clears import CLEAR_GLOBAL, CLEAR_SCOPED
 from blobcache.redis.cluster import clear_in_order
 from blobcache.redis.fills import fill
-from blobcache.redis.guarded_sets import SetsGuarded
+from blobcache.redis.guarded_clears import ChangesGuarded
 from blobcache.redis.index import NameIndex
 from blobcache.redis.listings import RedisCatalog
 from blobcache.redis.notes import RedisNotes
@@ -68,7 +68,7 @@ _SCOPES = 4096
 __all__ = ["RedisBlobDescriptorCacheProvider", "RedisOptions", "RedisService"]
 
 
-class RedisService(AsyncRedis, SetsGuarded, AddsMany, ReadsRecords):
+class RedisService(AsyncRedis, ChangesGuarded, AddsMany, ReadsRecords):
     """The service of one scope. `RedisBlobDescriptorCacheProvider` is that of the global one."""
 
     __slots__ = ("_options", "_server", "_stat_template", "catalog")

@@ -1,4 +1,4 @@
-"""Conditional sets: a descriptor is only written if a guard accepts what it would replace."""
+"""Conditional changes: a descriptor is only written or cleared if a guard accepts what goes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ if TYPE_CHECKING:
     from blobcache.descriptor import Descriptor
     from blobcache.services.base import BlobDescriptorService, SetResult
 
-__all__ = ["Guard", "GuardedService", "GuardsUnsupported", "set_guarded"]
+__all__ = [
+    "ClearsGuardedly",
+    "Guard",
+    "GuardedService",
+    "GuardsUnsupported",
+    "clear_guarded",
+    "set_guarded",
+]
 
 Guard: TypeAlias = "Callable[[Descriptor | None, Sequence[Descriptor]], None]"
-"""Raises an error to refuse a set, such as `PreconditionFailed`.
+"""Raises an error to refuse a set or a clear, such as `PreconditionFailed`.
 
 It takes what a stat in the scope gives (None if the blob is unknown there), and the global
-descriptors that the set would overwrite: none if the blob is unknown or damaged, and two at most,
-for an alias in a repository. It may be called several times for one set, and asks nobody."""
+descriptors that the change would overwrite or clear: none if the blob is unknown or damaged, and
+two at most, for a set of an alias in a repository. It may be called several times for one change,
+and asks nobody."""
 
 
 class GuardsUnsupported(OperationUnsupported):
@@ -53,3 +61,25 @@ def set_guarded(
     if not isinstance(service, GuardedService):
         raise GuardsUnsupported
     return service.set_guarded(digest, descriptor, guard)
+
+
+@runtime_checkable
+class ClearsGuardedly(Protocol):
+    """A `BlobDescriptorService` that can clear a descriptor under a condition."""
+
+    def clear_guarded(self, digest: str, guard: Guard) -> Descriptor | None:
+        """Clear the blob, unless the guard refuses that; return what a stat gave before.
+
+        What the guard accepted is what is cleared: if another client writes in between, the guard
+        is asked again. On a Redis Cluster, what is written in a repository in between is cleared.
+
+        Raises what `clear` and the guard raise: `BlobUnknown` comes first.
+        """
+        ...
+
+
+def clear_guarded(service: BlobDescriptorService, digest: str, guard: Guard) -> Descriptor | None:
+    """Call `ClearsGuardedly.clear_guarded`. Raises `GuardsUnsupported` if the service has none."""
+    if not isinstance(service, ClearsGuardedly):
+        raise GuardsUnsupported
+    return service.clear_guarded(digest, guard)

@@ -120,16 +120,24 @@ class _MemoryService(AsyncDescriptorService):
         return SetResult(before is None, after or descriptor, before)
 
     def _clear(self, digest: Digest) -> Descriptor | None:
+        return self._clear_guarded(digest, lambda *_: None)
+
+    def _clear_guarded(self, digest: Digest, guard: Guard) -> Descriptor | None:
         with self._store.lock:
-            before = self._find(digest)
+            before, known = self._find(digest), self._store.find(digest)
             if self.repository is not None:
                 key = Membership(self.repository, digest)
-                if self._store.overrides.pop(key, None) is None:
+                if key not in self._store.overrides:
                     raise blob_unknown_error(digest, self.repository)
+                guard(before, [] if known is None else [known.descriptor])
+                self._store.overrides.pop(key, None)
                 if self.rules.role == "cache":
                     self._store.descriptors.pop(digest, None)
-            elif self._store.descriptors.pop(digest, None) is None:
+            elif known is None:
                 raise blob_unknown_error(digest, None)
+            else:
+                guard(before, [known.descriptor])
+                self._store.descriptors.pop(digest, None)
         return before
 
     # On asyncio: nothing here takes long enough for a thread.

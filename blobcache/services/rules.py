@@ -141,9 +141,23 @@ class BaseDescriptorService(ABC):
     @metered("clear", lambda _: "cleared")
     def clear(self, digest: str) -> Descriptor | None:
         """See `BlobDescriptorService.clear`."""
+        return self._clear_and_announce(digest, self._clear)
+
+    @metered("clear", lambda _: "cleared")
+    def clear_guarded(self, digest: str, guard: Guard) -> Descriptor | None:
+        """See `ClearsGuardedly.clear_guarded`."""
+
+        def clear(digest: Digest) -> Descriptor | None:
+            return self._clear_guarded(digest, guard)
+
+        return self._clear_and_announce(digest, clear)
+
+    def _clear_and_announce(
+        self, digest: str, clear: Callable[[Digest], Descriptor | None]
+    ) -> Descriptor | None:
         digest = self._parse_for_write(digest)
         try:
-            before = self._clear(digest)
+            before = clear(digest)
         except CacheUnavailable:
             self._log_unknown_outcome("clear", digest)
             raise
@@ -202,6 +216,11 @@ class BaseDescriptorService(ABC):
 
     @abstractmethod
     def _clear(self, digest: Digest) -> Descriptor | None: ...
+
+    def _clear_guarded(self, digest: Digest, guard: Guard) -> Descriptor | None:
+        """Do the same if the guard accepts what goes."""
+        del digest, guard
+        raise GuardsUnsupported
 
 
 class FillsMisses(BaseDescriptorService):

@@ -218,14 +218,45 @@ class TestSizes:
 
 
 @in_both_scopes
-@pytest.mark.parametrize("name", ["If-Match", "If-None-Match"])
-def test_a_clear_with_a_condition_clears_nothing(
-    scope: str, name: str, superuser: APIClient, filled: Redis
-) -> None:
-    url = f"{scope}/{DIGEST}/"
-    response = superuser.delete(url, headers={name: '"another tag"'})
-    refused(response, 405, "UNSUPPORTED")
-    assert superuser.get(url).status_code == 200
+class TestClear:
+    def test_with_the_present_tag_clears_it(
+        self, scope: str, superuser: APIClient, filled: Redis
+    ) -> None:
+        url = f"{scope}/{DIGEST}/"
+        assert superuser.delete(url, headers={"If-Match": TAG}).status_code == 204
+        assert superuser.get(url).status_code == 404
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("If-Match", '"another tag"'), ("If-None-Match", TAG), ("If-None-Match", "*")],
+    )
+    def test_with_a_condition_that_fails_clears_nothing(
+        self, scope: str, name: str, value: str, superuser: APIClient, filled: Redis
+    ) -> None:
+        url = f"{scope}/{DIGEST}/"
+        response = superuser.delete(url, headers={name: value})
+        refused(response, 412, "PRECONDITION_FAILED")
+        assert response.json()["errors"][0]["detail"]["etag"] == TAG
+        assert superuser.get(url).status_code == 200
+
+    def test_of_an_unknown_blob_is_not_found_whatever_the_condition(
+        self, scope: str, superuser: APIClient, filled: Redis
+    ) -> None:
+        for headers in ({"If-Match": TAG}, {"If-Match": "*"}, {"If-None-Match": "*"}):
+            response = superuser.delete(f"{scope}/{OTHER}/", headers=headers)
+            refused(response, 404, "BLOB_UNKNOWN")
+
+    def test_of_a_damaged_blob_needs_that_no_descriptor_is_named(
+        self, scope: str, superuser: APIClient, filled: Redis
+    ) -> None:
+        filled.hset(f"blobs::{DIGEST}", "size", "many")
+        url = f"{scope}/{DIGEST}/"
+        refused(superuser.delete(url, headers={"If-Match": TAG}), 412, "PRECONDITION_FAILED")
+        assert superuser.delete(url, headers={"If-None-Match": "*"}).status_code == 204
+
+    def test_permissions_come_first(self, scope: str, as_: As, filled: Redis) -> None:
+        response = as_("viewer").delete(f"{scope}/{DIGEST}/", headers={"If-Match": '"x"'})
+        assert response.status_code == 403
 
 
 def test_a_media_type_that_is_kept_has_no_tag_in_the_response(
