@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 
+from blobcache.admin import exports
 from blobcache.admin.banners import NO_BACKEND
+from blobcache.admin.exports import EXPORT
 from blobcache.admin.jobs import StartsJobs
 from blobcache.admin.pages import CURSOR, Page
 from blobcache.admin.registries import address
@@ -26,6 +28,7 @@ from blobcache.doctor.presence import missing
 from blobcache.doctor.scan import Diagnosis
 from blobcache.doctor.witness import ask_witness, known_witness
 from blobcache.exceptions import BackendUnavailable
+from blobcache.exports import Format, export_response
 from blobcache.finding_texts import EXPLANATIONS, describe
 from blobcache.findings import FINDING_KINDS, REPORT_ONLY_KINDS, Finding, Kind
 from blobcache.models import Blob, Repository
@@ -173,6 +176,8 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
         if text == Kind.UNREFERENCED and self.diagnosis().asks_about_unreferenced:
             # What the storage has is normal there, and the rest is of this kind.
             return HttpResponseRedirect(self.address(kind=Kind.STALE_MANIFEST))
+        if (file := self._export(Kind(text) if text in FINDING_KINDS else None)) is not None:
+            return file
         return self._list(Kind(text)) if text in FINDING_KINDS else self._report()
 
     def post(self) -> HttpResponse:
@@ -190,6 +195,28 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
             self.add_message(_("Select at least one repository to check."))
             return HttpResponseRedirect(self.list_url)
         return HttpResponseRedirect(self.return_url)
+
+    def _export(self, kind: Kind | None) -> HttpResponse | None:
+        """The response with all findings, if the address asks for a format.
+
+        The check is run to its end while they are sent. That the backend is a witness must be
+        known already: a GET does not ask.
+        """
+        self.require_choice(EXPORT, list(Format))
+        asked = self.request.GET.get(EXPORT, "")
+        if asked not in list(Format):
+            return None
+        with self.catch_redis_errors():
+            export = exports.findings(
+                self.diagnosis(None if kind is None else [kind]),
+                self.may_view_finding,
+                shows_place=self.access.sees_all,
+            )
+            response = export_response(
+                self.request, Format(asked), export.name, export.columns, export.rows
+            )
+            return cast("HttpResponse", response)  # Django's views may return either
+        return None
 
     @cached_property
     def witness(self) -> Witness | None:
@@ -256,6 +283,7 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
             refresh_url="" if is_done or self.banners_stop else next_step_url,
             next_step_url=next_step_url,
             again=self.address(),
+            exports=self.export_links() if report.counts else (),
             report_url=next_step_url,
             may_repair=self.may_repair_any,
             repair_url=self.url(Repository, "repair"),
@@ -346,6 +374,7 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
             # A page without findings continues by itself.
             refresh_url=next_link if next_link and not findings else "",
             again=self.address(),
+            exports=self.export_links() if findings else (),
             may_repair=self.may_repair_kind(kind),
             repair_url=self.url(Repository, "repair"),
             is_walk_done=bool(step) and CURSOR not in self.request.GET and next_link is None,

@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from django.utils.translation import gettext as _
 
 from blobcache.admin.repository_list import list_repositories
+from blobcache.doctor.exporting import every_finding
 from blobcache.exceptions import CacheUnavailable
 from blobcache.exports import Format
+from blobcache.finding_texts import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from blobcache.admin.member_query import MemberQuery
     from blobcache.admin.repository_list import RepositoryQuery
     from blobcache.digest import Digest
+    from blobcache.doctor.scan import Diagnosis
+    from blobcache.findings import Finding
     from blobcache.services.base import BrowsableProvider, BrowsableService
     from blobcache.services.records import Record
     from blobcache.services.sorted_members import SortedMembers, SortedPage
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 
     Rows = Iterator[Mapping[str, object]]
 
-__all__ = ["EXPORT", "Export", "blobs", "formats", "holders", "members", "repositories"]
+__all__ = ["EXPORT", "Export", "blobs", "findings", "formats", "holders", "members", "repositories"]
 
 EXPORT = "export"
 """The parameter."""
@@ -138,6 +142,28 @@ def holders(provider: BrowsableProvider, digest: Digest, visible: Visible) -> Ex
             cursor = page.next
 
     return Export("repositories", ("name", "mediaType"), rows())
+
+
+_OF_A_FINDING = (
+    *("id", "kind", "severity", "place", "repository"),
+    *("digest", "details", "repairable"),
+)
+
+
+def findings(
+    diagnosis: Diagnosis, may_view: Callable[[Finding], bool], *, shows_place: bool
+) -> Export:
+    """Return the findings of a check that the user may view; the first step is done at once.
+
+    `shows_place` says whether the user may know of places in the storage.
+    """
+    found = every_finding(diagnosis)
+
+    def rows() -> Rows:
+        for finding in filter(may_view, found):
+            yield {**finding.as_json(), "details": describe(finding, shows_place=shows_place)}
+
+    return Export("findings", _OF_A_FINDING, rows())
 
 
 def _row(record: Record) -> Mapping[str, object]:

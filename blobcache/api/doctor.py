@@ -9,6 +9,7 @@ from rest_framework.decorators import action
 from rest_framework.response import Response
 
 from blobcache.api import permissions
+from blobcache.api.content import ExportRenderer
 from blobcache.api.exceptions import BodyInvalid
 from blobcache.api.pagination import CursorScope
 from blobcache.api.schema import described
@@ -21,6 +22,7 @@ from blobcache.api.serializers import (
 )
 from blobcache.api.views import LIST, WRITE
 from blobcache.api.viewsets import RegistryViewSet
+from blobcache.doctor.exporting import every_finding
 from blobcache.doctor.last_run import LastRun
 from blobcache.doctor.presence import missing
 from blobcache.doctor.scan import Diagnosis
@@ -28,6 +30,7 @@ from blobcache.doctor.settled import ALWAYS_ALLOWED, needs_two_looks
 from blobcache.doctor.steps import repair_step
 from blobcache.doctor.truth import evidence
 from blobcache.doctor.witness import ask_witness, known_witness
+from blobcache.exports import export_response
 from blobcache.finding_texts import EXPLANATIONS, describe
 from blobcache.findings import FINDING_KINDS, Finding, Kind, Outcome, Place, Severity
 from blobcache.raw import quoted
@@ -37,6 +40,7 @@ from blobcache.services import get_usable_backend
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from django.http.response import HttpResponseBase
     from rest_framework.request import Request
     from rest_framework.serializers import BaseSerializer
 
@@ -138,7 +142,18 @@ class FindingSerializer(ResponseSerializer):
 
     def represent(self, instance: Finding) -> dict[str, Any]:
         """Return the finding."""
-        return {**instance.as_json(), "details": describe(instance)}
+        return _represent(instance)
+
+
+def _represent(finding: Finding) -> dict[str, Any]:
+    return {**finding.as_json(), "details": describe(finding)}
+
+
+_COLUMNS = (
+    *("id", "kind", "severity", "place", "repository", "digest"),
+    *("facts", "details", "repairable", "problem"),
+)
+"""Of an export, as the fields of a finding."""
 
 
 class WitnessSerializer(ResponseSerializer):
@@ -243,6 +258,7 @@ class DoctorViewSet(RegistryViewSet):
         "repair": RepairStepSerializer,
     }
     repository = None
+    exported_actions = frozenset({"check"})
 
     @described("get_doctor", "Get what the last check has shown")
     def overview(self, request: Request, **_: str) -> Response:
@@ -254,8 +270,11 @@ class DoctorViewSet(RegistryViewSet):
 
     @described("check_cache", "Check the cache, step by step")
     @action(detail=False, methods=["post"])
-    def check(self, request: Request, **_: str) -> Response:
+    def check(self, request: Request, **_: str) -> HttpResponseBase:
         """Do one step of a check. Repeat it with `next` as the cursor until that is null.
+
+        With `Accept: text/csv` or `application/x-ndjson` the response has all findings, from the
+        cursor on: the check is run to its end while they are sent.
 
         It changes nothing. If a backend is configured, the cache is compared with what the registry
         really stores. A registry that reads this very cache is no witness: `witness` says so. To
@@ -269,7 +288,13 @@ class DoctorViewSet(RegistryViewSet):
         backend = get_usable_backend(self.registry)
         diagnosis = Diagnosis(self.browsable, names, kinds, backend=backend)
         scope = CursorScope(self.registry, "doctor", *names, "", *sorted(diagnosis.kinds))
-        step = diagnosis.step(scope.open(body.get("cursor")))
+        cursor = scope.open(body.get("cursor"))
+        chosen = request.accepted_renderer
+        if isinstance(chosen, ExportRenderer):
+            self._witness(backend, is_first=not cursor)
+            rows = map(_represent, every_finding(diagnosis, cursor))
+            return export_response(request, chosen.export, "findings", _COLUMNS, rows)
+        step = diagnosis.step(cursor)
         witness = self._witness(backend, is_first=body.get("cursor") is None)
         facts: dict[str, object] = {
             "found": not missing(self.browsable, names, backend),

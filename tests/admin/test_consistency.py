@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
 from collections.abc import Callable
 from html import unescape
@@ -261,3 +263,46 @@ def test_a_selection_to_check_redirects_to_an_address(
     page = admin.get(response.headers["Location"]).content.decode()
     assert GRANTED in page
     assert HIDDEN in page
+
+
+def test_all_findings_are_exported(
+    damaged: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    page = text(admin.get(CHECK, {"repository": GRANTED}))
+    assert f'href="?repository={GRANTED.replace("/", "%2F")}&amp;export=csv"' in page
+    response = admin.get(CHECK, {"repository": GRANTED, "export": "csv"})
+    assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
+    rows = list(csv.DictReader(b"".join(response).decode().splitlines()))
+    assert {row["id"] for row in rows} == set(map(unescape, _FINDING.findall(page)))
+    response = admin.get(CHECK, {"kind": "size-mismatch", "export": "ndjson"})
+    lines = [json.loads(line) for line in b"".join(response).splitlines()]
+    assert {line["kind"] for line in lines} == {"size-mismatch"}
+    assert wrong_size() in [line["id"] for line in lines]
+
+
+def test_an_export_has_only_findings_that_the_user_may_view(
+    damaged: RedisBlobDescriptorCacheProvider, login: Login, default_cache: Redis
+) -> None:
+    granted = login("granted")
+    response = granted.get(CHECK, {"repository": GRANTED, "export": "ndjson"})
+    found = [json.loads(line) for line in b"".join(response).splitlines()]
+    assert found
+    assert {line["repository"] for line in found} == {GRANTED}
+    for query in ({"export": "csv"}, {"repository": HIDDEN, "export": "csv"}):
+        assert granted.get(CHECK, query).status_code == HTTPStatus.FORBIDDEN
+
+
+def test_a_check_without_findings_offers_no_export(
+    filled: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    assert "export=csv" not in text(admin.get(CHECK))
+    response = admin.get(CHECK, {"export": "csv"})
+    assert len(b"".join(response).splitlines()) == 1
+
+
+def test_a_format_of_an_export_that_there_is_not_is_said(
+    damaged: RedisBlobDescriptorCacheProvider, admin: Client, text: Text
+) -> None:
+    response = admin.get(CHECK, {"export": "xlsx"})
+    assert response.status_code == HTTPStatus.BAD_REQUEST
+    assert "export=&#x27;xlsx&#x27; is not valid here" in text(response)

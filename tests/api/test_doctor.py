@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from rest_framework.test import APIClient
 
 from blobcache.doctor import steps
 from blobcache.findings import FINDING_KINDS
+from blobcache.services import get_browsable
+from blobcache.services.catalog import Budgets
 from tests.api import grants
 from tests.api.conftest import As
 from tests.api.test_bodies import refused
@@ -273,3 +277,60 @@ def test_what_a_registry_of_version_2_does_not_list_is_kept(
     assert not found["repairable"]
     assert "registry 2.x does not list manifests by repository" in found["details"]
     assert repair(superuser, [found["id"]])["done"] == [{"id": found["id"], "outcome": "kept"}]
+
+
+CSV, LINES = "text/csv", "application/x-ndjson"
+
+
+def exported(client: APIClient, accept: str, **body: Any) -> str:
+    response = client.post(CHECK, body, format="json", headers={"accept": accept})
+    assert response.status_code == 200, response.content
+    assert response.headers["Content-Type"].startswith(accept)
+    assert 'filename="findings.' in response.headers["Content-Disposition"]
+    return b"".join(response).decode()
+
+
+def test_all_findings_are_exported(world: World, superuser: APIClient) -> None:
+    ids = unlinked(world, 3)
+    lines = [json.loads(line) for line in exported(superuser, LINES).splitlines()]
+    shown = check(superuser)["findings"]
+    assert {line["id"] for line in lines} == {each["id"] for each in shown} >= set(ids)
+    by_id = {each["id"]: each for each in shown}
+    assert all(line == by_id[line["id"]] for line in lines)
+    rows = list(csv.DictReader(exported(superuser, CSV).splitlines()))
+    assert {row["id"] for row in rows} == by_id.keys()
+    assert all(row["details"] == by_id[row["id"]]["details"] for row in rows)
+
+
+def test_an_export_has_the_kinds_and_repositories_of_the_check(
+    world: World, superuser: APIClient
+) -> None:
+    unlinked(world)
+    assert exported(superuser, LINES, kinds=["corrupt"]) == ""
+    assert exported(superuser, LINES, repositories=["other/app"]) == ""
+
+
+def test_an_export_goes_through_all_steps(default_cache: Redis, superuser: APIClient) -> None:
+    names = [f"sha256:{number:064x}" for number in range(1, 3001)]
+    with default_cache.pipeline(transaction=False) as pipe:
+        for each in names:
+            pipe.hset(f"blobs::{each}", mapping={"digest": each, "size": "many"})
+        pipe.execute()
+    get_browsable().catalog.budgets = Budgets(check=0)
+    lines = exported(superuser, LINES, kinds=["corrupt"]).splitlines()
+    assert {json.loads(line)["digest"] for line in lines} == set(names)
+
+
+def test_an_export_says_that_some_entries_could_not_be_judged(
+    world: World, superuser: APIClient
+) -> None:
+    world.push("team/app", b"1")
+    (world.root / "blobs").rename(world.root / "elsewhere")
+    last = exported(superuser, LINES).splitlines()[-1]
+    assert "could not be judged" in json.loads(last)["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("persona", ["anonymous", "nobody", "granted", "changer"])
+def test_an_export_needs_what_a_check_needs(world: World, as_: As, persona: str) -> None:
+    response = as_(persona).post(CHECK, {}, format="json", headers={"accept": CSV})
+    assert response.status_code in {401, 403}
