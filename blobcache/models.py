@@ -228,6 +228,9 @@ class Job(models.Model):
     failures = models.PositiveIntegerField(default=0)
     """Steps since the last one that succeeded."""
 
+    attempts = models.PositiveIntegerField(default=0)
+    """How often the next step was begun since the last one that ended, whatever its result."""
+
     not_before = models.DateTimeField(null=True, blank=True)
     """When the next step may be taken; None if at once."""
 

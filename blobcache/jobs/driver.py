@@ -3,7 +3,8 @@
 A driver claims a job by one UPDATE that only one driver can win: it writes a lease, a random text
 with a time limit, where there is none. If its process is killed, the lease expires and the next
 driver repeats the step. If it was only slow, two drivers take the same step: the result of the one
-that ends it first is stored, so that the job gets further however long its steps take.
+that ends it first is stored. A step that was begun three times, and that nobody has ended, is not
+begun again: it may be what kills its process. Then the job fails.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from django.contrib.auth import get_user_model
 from django.db import DatabaseError, InterfaceError
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils.timezone import now
 
 from blobcache.access import Access
@@ -42,7 +43,17 @@ if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.db.models import QuerySet
 
-__all__ = ["LEASE", "MAX_OPEN", "JobRefused", "advance", "cancel", "due", "prune", "start"]
+__all__ = [
+    "LEASE",
+    "MAX_ATTEMPTS",
+    "MAX_OPEN",
+    "JobRefused",
+    "advance",
+    "cancel",
+    "due",
+    "prune",
+    "start",
+]
 
 _log = logging.getLogger("blobcache.jobs")
 
@@ -51,6 +62,9 @@ LEASE = 60
 
 MAX_OPEN = 50
 """Jobs with steps left that one user may have in a registry."""
+
+MAX_ATTEMPTS = 3
+"""How often a step is begun while nobody ends it."""
 
 _LONGEST_WAIT = 300
 """Seconds between two tries of a step that fails, at the most."""
@@ -111,7 +125,10 @@ def advance(key: UUID) -> bool:
     """
     lease, at = token_hex(16), now()
     is_claimed = Job.objects.filter(_free(at), pk=key, state__in=OPEN_STATES).update(
-        lease=lease, lease_until=at + timedelta(seconds=LEASE), state=Job.State.RUNNING
+        lease=lease,
+        lease_until=at + timedelta(seconds=LEASE),
+        state=Job.State.RUNNING,
+        attempts=F("attempts") + 1,
     )
     if not is_claimed:
         return False
@@ -122,7 +139,8 @@ def advance(key: UUID) -> bool:
     if not job.is_open:  # cancelled since
         Job.objects.filter(pk=key, lease=lease).update(lease="", lease_until=None)
         return False
-    _store(job, lease, _step(job))
+    is_hopeless = job.attempts > MAX_ATTEMPTS
+    _store(job, lease, _failed("killed") if is_hopeless else _step(job))
     return True
 
 
@@ -252,7 +270,12 @@ def _store(job: Job, lease: str, values: dict[str, object]) -> None:
     at = now()
     mine = Job.objects.filter(pk=job.pk, lease=lease)
     same_step = Job.objects.filter(pk=job.pk, changed_at=job.changed_at)
-    given_up: dict[str, object] = {"lease": "", "lease_until": None, "changed_at": at}
+    given_up: dict[str, object] = {
+        "lease": "",
+        "lease_until": None,
+        "changed_at": at,
+        "attempts": 0,
+    }
     if "state" in values:
         given_up["ended_at"] = at
     if same_step.filter(state=Job.State.RUNNING).update(**values, **given_up):

@@ -51,6 +51,10 @@ def reason(job: Job, *, shows_place: bool = True) -> str:
         "read-only": _("This registry is read-only."),
         "catalog": _("This registry cannot list what it holds."),
         "kind": _("This version of the app does not know this kind of job."),
+        "killed": _(
+            "Three attempts at the same step did not end: their processes were killed, or the "
+            "database failed. The server's log may say why."
+        ),
         "error": _("An unexpected error occurred. The server's log has the details."),
         "redis": _("Redis did not answer. The step is tried again."),
         "backend": _("The storage did not answer. The step is tried again."),

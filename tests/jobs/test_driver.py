@@ -30,6 +30,7 @@ from blobcache.jobs import (
     due,
     prune,
     start,
+    texts,
 )
 from blobcache.jobs.kinds import Run, SizesJob, Step
 from blobcache.models import Job
@@ -429,3 +430,48 @@ def test_a_backend_that_cannot_be_made_stops_only_what_needs_it(
     check = begin(boss, "check", repositories=[])
     assert advance(check.pk)
     assert (again(check).state, again(check).reason) == (State.RUNNING, "backend")
+
+
+def test_a_step_that_kills_its_process_is_not_begun_forever(
+    slow: list[Digest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = clearing(account(), slow)
+    begun = []
+
+    def step(self: Any, run: Run) -> Step:
+        begun.append(run.cursor)
+        raise SystemExit  # as if the process had been killed: nothing is stored
+
+    monkeypatch.setattr(type(KINDS["clear-blobs"]), "step", step)
+    for _ in range(driver.MAX_ATTEMPTS):
+        with pytest.raises(SystemExit):
+            advance(job.pk)
+        assert again(job).state == State.RUNNING
+        elapse(job, LEASE + 1)
+    assert advance(job.pk)
+    failed = again(job)
+    assert (failed.state, failed.reason) == (State.FAILED, "killed")
+    assert failed.ended_at is not None
+    assert len(begun) == driver.MAX_ATTEMPTS
+    assert "attempts" in texts.reason(failed)
+
+
+def test_attempts_are_counted_for_each_step_alone(
+    slow: list[Digest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = clearing(account(), slow)
+    whole = type(KINDS["clear-blobs"]).step
+    killed = [True, True, False] * 10
+
+    def step(self: Any, run: Run) -> Step:
+        if killed.pop(0):
+            raise SystemExit
+        return whole(self, run)
+
+    monkeypatch.setattr(type(KINDS["clear-blobs"]), "step", step)
+    for _ in range(9):
+        try:
+            advance(job.pk)
+        except SystemExit:
+            elapse(job, LEASE + 1)
+    assert again(job).state == State.DONE
