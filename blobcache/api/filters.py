@@ -109,13 +109,13 @@ class RepositoryOrder(_Parameters):
 
 
 class DigestPrefixFilter(_Parameters):
-    """Narrows a list of members to the digests that begin with ``?prefix=``."""
+    """Narrows a list of blobs to the digests that begin with ``?prefix=``."""
 
     parameters = (_DIGEST_PREFIX,)
 
     def filter_queryset(self, request: Request, queryset: Any, view: APIView) -> Any:
         """Return the narrower list."""
-        listing = cast("MemberListing", queryset)
+        listing = cast("BlobListing | MemberListing", queryset)
         return listing.with_prefix(request.query_params.get(_DIGEST_PREFIX.name, ""))
 
 

@@ -112,6 +112,11 @@ class BlobListing:
 
     provider: BrowsableProvider
     wanted: RecordFilter = _ALL_RECORDS
+    prefix: str = ""
+
+    def with_prefix(self, prefix: str) -> BlobListing:
+        """Return the listing of those blobs only whose digests begin with the prefix."""
+        return replace(self, prefix=prefix)
 
     def with_filter(self, wanted: RecordFilter) -> BlobListing:
         """Return the listing of those blobs only."""
@@ -120,14 +125,15 @@ class BlobListing:
     @property
     def scope(self) -> tuple[str, ...]:
         """See `Listing.scope`."""
-        return ("BlobListView", *self.wanted.scope)
+        begins = (f"prefix={self.prefix}",) if self.prefix else ()
+        return ("BlobListView", *begins, *self.wanted.scope)
 
     def page(self, position: str, size: int) -> Page:
         """Return a page of records."""
         catalog = self.provider.catalog
 
         def read(at: str, count: int) -> Step[str]:
-            page = catalog.blobs(at, count)
+            page = catalog.blobs(at, count, self.prefix)
             return Step(page.blobs, page.next)
 
         rows, following = _records(self.provider, read, position, size, self.wanted)

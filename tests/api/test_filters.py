@@ -57,6 +57,15 @@ class TestBlobs:
         assert found(superuser, url, size_min=8, size_max=12, media_type=LAYER) == {8, 12}
         assert found(superuser, url, media_type="a/b") == set()
 
+    def test_are_found_by_the_beginning_of_their_digest(
+        self, url: str, superuser: APIClient, mixed: Redis
+    ) -> None:
+        text = "0" * 62
+        assert found(superuser, url, prefix=f"sha256:{text}1") == set(range(16, 32))
+        assert found(superuser, url, prefix=f"{text}1", size_min=20) == set(range(20, 32))
+        assert found(superuser, url, prefix="f") == set()
+        assert found(superuser, url, prefix="sha256:*") == set()
+
     @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
     def test_filtered_pages_have_no_more_rows_than_asked_for(
         self, url: str, size: int, superuser: APIClient, mixed: Redis
