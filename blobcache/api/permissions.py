@@ -25,6 +25,7 @@ __all__ = [
     "changes",
     "clear",
     "holders",
+    "jobs",
     "list_",
     "list_registries",
     "needed_scope",
@@ -75,6 +76,7 @@ class BlobCachePermission(BasePermission):
     | the holders of a blob | `view` of blobs; rows are limited to what the user may view |
     | lists of repositories | only authentication; rows are limited to what the user may view |
     | the journal, the list of registries | likewise |
+    | jobs | authentication; to start one, what its work needs |
     | PUT in a repository | `view` and `change` of the repository, and `change` of blobs |
     | PUT in the global scope | `view` and `change` of blobs |
     | DELETE | `view` and `delete` of the repository, or of blobs in the global scope |
@@ -155,6 +157,11 @@ def changes(access: Access, _: str | None) -> bool:
 def holders(access: Access, _: str | None) -> bool:
     """List the repositories that hold a blob; the list shows those that the user may view."""
     return access.may_list_holders()
+
+
+def jobs(access: Access, _: str | None) -> bool:
+    """Use jobs: only users have any. Each kind of job has a rule of its own."""
+    return bool(access.user.is_authenticated)
 
 
 def view_all(access: Access, _: str | None) -> bool:

@@ -21,6 +21,7 @@ from django.urls import URLPattern
 
 from blobcache.api.changes import ChangeViewSet
 from blobcache.api.doctor import DoctorViewSet
+from blobcache.api.jobs import JobViewSet
 from blobcache.api.routers import MAX_PATH, BelowPattern, LinearPattern, RegistryRouter
 from blobcache.api.views import StatusView, UnknownView, too_long
 from blobcache.api.viewsets import BlobViewSet, RepositoryBlobViewSet, RepositoryViewSet
@@ -34,7 +35,7 @@ __all__ = ["HEADS", "app_name", "probes", "router", "routes", "unknown", "urlpat
 
 app_name = "blobcache-api"
 
-HEADS = ("blobs", "changes", "doctor", "live", "ready", "repositories", "status")
+HEADS = ("blobs", "changes", "doctor", "jobs", "live", "ready", "repositories", "status")
 """The first words of the addresses; the host project may add others beside them."""
 
 router = RegistryRouter()
@@ -43,6 +44,7 @@ router.register("repositories", RepositoryViewSet, "repository")
 router.register("repositories/<name>/blobs", RepositoryBlobViewSet, "repository-blob")
 router.register("changes", ChangeViewSet, "change")
 router.register("doctor", DoctorViewSet, "doctor")
+router.register("jobs", JobViewSet, "job")
 
 _unknown = UnknownView.as_view()
 

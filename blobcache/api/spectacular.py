@@ -88,6 +88,20 @@ _CONDITIONS = {
         ),
         _ETAG,
     ],
+    "destroy": [
+        OpenApiParameter(
+            "If-Match",
+            str,
+            "header",
+            description="Only clear the blob if its descriptor has one of these tags.",
+        ),
+        OpenApiParameter(
+            "If-None-Match",
+            str,
+            "header",
+            description="Only clear the blob if its descriptor has none of these tags.",
+        ),
+    ],
     "update": [
         OpenApiParameter(
             "If-Match",
@@ -193,7 +207,7 @@ class _Described:
         if action in view.list_actions:
             response = response(many=True)
         exports: dict[Any, Any] = {}
-        if action in view.list_actions:
+        if action in view.list_actions | view.exported_actions:
             exports = {
                 (200, form.media_type): OpenApiResponse(str, "The whole list.") for form in Format
             }
@@ -222,9 +236,9 @@ class _Described:
 
 
 _REGISTRY = "registry"
-_VARIABLES = (_REGISTRY, "name", "digest")
+_VARIABLES = (_REGISTRY, "name", "digest", "job")
 
-_HEAD = re.compile(r"/(?:blobs|changes|doctor|repositories|status)/")
+_HEAD = re.compile(r"/(?:blobs|changes|doctor|jobs|repositories|status)/")
 
 
 def _prefix_at(path: str) -> str:
@@ -250,6 +264,8 @@ def _path_variable(name: str, auto_schema: AutoSchema) -> OpenApiParameter:
         schema, text = _digest(auto_schema), "The blob's digest, as `sha256:…`."
     elif name == _REGISTRY:
         schema, text = {"type": "string", "pattern": f"^{ALIAS_PATTERN}$"}, "The registry's name."
+    elif name == "job":
+        schema, text = {"type": "string", "format": "uuid"}, "The id of the job."
     else:
         schema = {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH}
         text = "The repository's name. Its slashes are not encoded."

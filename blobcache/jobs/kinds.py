@@ -97,6 +97,9 @@ class JobKind(ABC):
     task: ClassVar[Task | None] = None
     """What its changes are recorded as."""
 
+    changes: ClassVar[bool] = False
+    """Whether it changes descriptors, which a read-only registry refuses."""
+
     @abstractmethod
     def is_allowed(self, access: Access, parameters: Mapping[str, Any]) -> bool:
         """Whether the user may do this. It is decided from names, before Redis is asked."""
@@ -122,6 +125,7 @@ class PurgeJob(JobKind):
 
     name = "purge"
     title = _("Purge blobs everywhere")
+    changes = True
 
     def is_allowed(self, access: Access, parameters: Mapping[str, Any]) -> bool:
         """See `Access.may_purge`."""
@@ -248,6 +252,7 @@ class ClearBlobsJob(JobKind):
 
     name = "clear-blobs"
     title = _("Clear blobs in a repository")
+    changes = True
 
     def is_allowed(self, access: Access, parameters: Mapping[str, Any]) -> bool:
         """See `Access.may_clear`."""
@@ -269,6 +274,7 @@ class ClearRepositoriesJob(JobKind):
 
     name = "clear-repositories"
     title = _("Clear repositories")
+    changes = True
 
     def is_allowed(self, access: Access, parameters: Mapping[str, Any]) -> bool:
         """Every one of them must be one that the user may clear."""
@@ -368,6 +374,7 @@ class RepairJob(JobKind):
 
     name = "repair"
     title = _("Repair")
+    changes = True
     task = "repair"
 
     def is_allowed(self, access: Access, parameters: Mapping[str, Any]) -> bool:

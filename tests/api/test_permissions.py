@@ -30,6 +30,7 @@ CHANGE = {"superuser", "editor"}
 DELETE = {"superuser", "cleaner"}
 GRANTED = {"granted"}
 KNOWN = set(PERSONAS) - {"anonymous"}
+NO_JOB = "00000000-0000-4000-8000-000000000000"
 DESCRIPTOR = {"size": 10, "mediaType": APP}
 
 TABLE = [
@@ -40,6 +41,11 @@ TABLE = [
     Row("changes", "GET", KNOWN),
     Row("registries", "GET", KNOWN),
     Row("registry", "GET", KNOWN),
+    Row("jobs", "GET", KNOWN),
+    Row("jobs", "POST", VIEW, 201, body={"kind": "sizes"}),
+    Row("job", "GET", KNOWN, 404),
+    Row("job-step", "POST", KNOWN, 404),
+    Row("job-cancel", "POST", KNOWN, 404),
     Row("blobs", "GET", VIEW),
     Row("blobs-stat", "POST", VIEW, body={"digests": [DIGEST]}),
     Row("blob", "GET", VIEW),
@@ -99,6 +105,8 @@ def address(route: str, name: str = "team/app", digest: str = DIGEST) -> str:
         takes["registry"] = "default"
     if route == "repository-blob" or route.startswith("blob-") or route == "blob":
         takes["digest"] = digest
+    if route == "job" or route.startswith("job-"):
+        takes["job"] = NO_JOB
     return reverse(f"blobcache-api:{route}", kwargs=takes)
 
 

@@ -71,6 +71,10 @@ def _api() -> Iterator[Ask]:
     yield _ask("changes", "changes/?parts=1", accept="text/csv")
     yield _ask("changes", "changes/?parts=1", accept="application/x-ndjson")
     yield _ask("changes", "changes/", accept=_HTML)
+    yield from _asks("jobs", "jobs/")
+    for part in ("", "step/", "cancel/"):
+        method = "POST" if part else "GET"
+        yield _ask(f"job{part and '-'}{part.strip('/')}", f"jobs/{_NO_JOB}/{part}", method)
     for data in ({}, {"repositories": ["team/app", "secret/vault"]}, {"kinds": ["unreferenced"]}):
         yield _ask("doctor-check", "doctor/check/", "POST", data, walks=True)
     yield _ask("doctor-check", "doctor/check/", "OPTIONS")

@@ -28,6 +28,10 @@ OURS = f"{ADMIN}/blobcache"
 _OF_A_REGISTRY = {
     "status": "status/",
     "changes": "changes/",
+    "jobs": "jobs/",
+    "job": f"jobs/{JOB}/",
+    "job-step": f"jobs/{JOB}/step/",
+    "job-cancel": f"jobs/{JOB}/cancel/",
     "doctor": "doctor/",
     "doctor-check": "doctor/check/",
     "doctor-repair": "doctor/repair/",

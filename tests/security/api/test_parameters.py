@@ -26,7 +26,8 @@ CHANGES = [
 
 NAMES = {
     "changes": CHANGES,
-    "blobs": [*BLOBS, "cursor", "page_size"],
+    "jobs": ["cursor", "page_size"],
+    "blobs": ["prefix", *BLOBS, "cursor", "page_size"],
     "blobs-stat": ["cached"],
     "blob": ["cached"],
     "repository-blobs-stat": ["cached"],
@@ -38,7 +39,7 @@ NAMES = {
     "repositories": ["prefix", "ordering", "search", "cursor", "page_size", "fresh"],
     "repository-summary": ["cursor"],
     "repository-compare": ["cursor", "page_size", "with"],
-    "repository-blobs": ["prefix", *BLOBS, "cursor", "page_size"],
+    "repository-blobs": ["prefix", *BLOBS, "ordering", "cursor", "page_size", "fresh"],
 }
 
 EVERY_ROW = pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.route}-{row.method}")
