@@ -107,6 +107,14 @@ least SETTLE seconds later, and not if it is too much: see --max-share."""
         )
         parser.add_argument("--fix", action="store_true", help="repair the findings")
         parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="with --fix: change nothing, and write what would be done with each finding",
+        )
+        parser.add_argument(
+            "--quiet", action="store_true", help="write only findings and warnings, no sums"
+        )
+        parser.add_argument(
             "--fail-on",
             choices=("error", "info"),
             default="info",
@@ -133,12 +141,7 @@ least SETTLE seconds later, and not if it is too much: see --max-share."""
     def run(self, session: Session, options: Namespace) -> Exit:
         """Write each finding. `Exit.NO` if some are not repaired."""
         provider, backend = session.browsable, session.backend
-        if options.resume and options.fix:
-            raise usage_error("--resume and --fix do not go together.")
-        if options.quick and options.repositories:
-            raise usage_error("--quick and --repository do not go together.")
-        if options.deep and backend is None:
-            raise usage_error("--deep needs a backend: see the setting TRUTH.")
+        _require_sensible(options, has_backend=backend is not None)
         diagnosis = Diagnosis(
             provider,
             options.repositories,
@@ -150,12 +153,13 @@ least SETTLE seconds later, and not if it is too much: see --max-share."""
         unjudged = frozenset(options.kinds or ()) - diagnosis.kinds
         for kind in sorted(unjudged):
             session.warn(_unjudged(kind, diagnosis) % {"kind": kind})
-        if options.fix:
+        changes = options.fix and not options.dry_run
+        if changes:
             session.confirm(_("Findings will be cleared if they are still wrong then. Continue?"))
         run = _Run(session, diagnosis, options)
         if diagnosis.is_compared and backend is not None:
             run.has_witness = is_independent(session, backend)
-        changing = session.changing("repair") if options.fix else nullcontext()
+        changing = session.changing("repair") if changes else nullcontext()
         with changing, closing(run):
             run.check(resume=options.resume)
             run.repair_settled()
@@ -165,7 +169,8 @@ least SETTLE seconds later, and not if it is too much: see --max-share."""
             for name in missing(provider, diagnosis.repositories, backend)
             if name not in run.repositories
         ]
-        run.say_sum()
+        if not options.quiet:
+            run.say_sum()
         for name in run.absent:
             session.warn(_("There is no repository %(name)s. Is it misspelt?") % {"name": name})
         if run.absent or unjudged or run.doubtful or not run.has_witness:
@@ -179,9 +184,10 @@ class _Run:
     def __init__(self, session: Session, diagnosis: Diagnosis, options: Namespace) -> None:
         self._session = session
         self._diagnosis = diagnosis
-        self._fix = options.fix
+        self._fix = options.fix and not options.dry_run
+        self._is_dry = options.dry_run
         self._explains = options.explain
-        self._table: Table[_Row] = session.table(_COLUMNS if self._fix else _COLUMNS[:-1], _json)
+        self._table: Table[_Row] = session.table(_COLUMNS if options.fix else _COLUMNS[:-1], _json)
         self._found = Problems(is_whole=not diagnosis.repositories)
         self._solved = Problems(is_whole=not diagnosis.repositories)
         """Findings that are repaired, or have gone by themselves."""
@@ -213,7 +219,7 @@ class _Run:
         self.settled: SettledRepair | None = None
         """The repair of what the storage contradicts, if there is a backend."""
 
-        if self._fix and diagnosis.is_compared and diagnosis.backend is not None:
+        if options.fix and diagnosis.is_compared and diagnosis.backend is not None:
             safety = Safety(
                 settle=session.settings.SETTLE,
                 max_share=options.max_share,
@@ -238,12 +244,7 @@ class _Run:
                     self._found.add(finding)
                     if self._diagnosis.repositories and finding.repository is not None:
                         self.repositories.add(finding.repository)
-                    if self.settled is not None and needs_settling(finding):
-                        self.settled.add(finding)
-                    elif self._fix:
-                        self._write(Repair(finding, repair(self._diagnosis.provider, finding)))
-                    else:
-                        self._table.append(_Row(finding, None))
+                    self._take(finding)
                 if self._first_doubt is None and step.doubtful:
                     self._first_doubt = step.doubtful[0]
                 now = step.progress
@@ -253,6 +254,24 @@ class _Run:
                 progress.update(now.looked_at, now.share)
                 if not self._fix:
                     self._saved.write(step.next, self._found.places, self._found.counts)
+
+    def _take(self, finding: Finding) -> None:
+        """Write the finding, after its repair; what needs a second look waits for that."""
+        if self.settled is not None and needs_settling(finding):
+            self.settled.add(finding)
+            if self._is_dry:
+                self._would(finding, _AFTER_A_LOOK)
+        elif self._is_dry:
+            self._would(finding, _REPAIRED if finding.is_repairable else _REPORTED)
+        elif self._fix:
+            self._write(Repair(finding, repair(self._diagnosis.provider, finding)))
+        else:
+            self._table.append(_Row(finding, None))
+
+    def _would(self, finding: Finding, what: str) -> None:
+        """Write what a repair would do with a finding."""
+        self._outcomes[str(_WOULD[what])] += 1
+        self._table.append(_Row(finding, None, what))
 
     def _is_left_by_repair(self, finding: Finding) -> bool:
         """Whether it only says that a hash is missing which this check has deleted."""
@@ -265,6 +284,15 @@ class _Run:
     def repair_settled(self) -> None:
         """Look at what the storage contradicts a second time, and clear it."""
         if not self.settled:
+            return
+        if self._is_dry:
+            try:
+                self.settled.require_allowed(self._compared)
+            except BlobCacheError as error:
+                self._session.warn(
+                    _("The findings that need a second look would not be repaired: %(reason)s")
+                    % {"reason": error.message}
+                )
             return
         try:
             self.settled.require_allowed(self._compared)
@@ -315,6 +343,8 @@ class _Run:
                         self._session.say(text)
         for text in self._sums():
             self._session.say(text)
+        if self._session.as_json:
+            self._session.table((), lambda row: row).add([{"summary": self._summary()}])
         if self._first_doubt is not None:
             subject, reason = self._first_doubt
             parts = (subject.repository, subject.digest) if subject else (_("the storage"),)
@@ -328,6 +358,23 @@ class _Run:
                 % {"count": self.doubtful, "about": about, "reason": reason}
             )
 
+    def _summary(self) -> dict[str, object]:
+        """The sums as values of JSON."""
+        counts = self._found.counts
+        return {
+            "problems": counts.total(),
+            "errors": errors_in(counts),
+            "places": self._found.places.total(),
+            "kinds": {kind.value: count for kind, count in counts.items() if count},
+            "solved": self._solved.places.total(),
+            "dry_run": self._is_dry,
+            "looked_at": self._looked_at,
+            "doubtful": self.doubtful,
+            "uncached": self._uncached,
+            "incomparable": self._incomparable,
+            "compared": self._diagnosis.is_compared and self.has_witness,
+        }
+
     def _sums(self) -> Iterator[str]:
         count = self._found.places.total()
         if count:
@@ -338,7 +385,9 @@ class _Run:
             }
             outcomes = self._outcomes.items()
             done = ", ".join(f"{outcome}: {number}" for outcome, number in outcomes)
-            yield f"{text} {done}." if self._fix else text
+            yield f"{text} {done}." if outcomes else text
+            if self._is_dry:
+                yield _("This was a dry run: nothing was changed.")
         if self._uncached:
             yield ngettext(
                 "%(count)d link in the storage is not cached. The registry caches it when it is "
@@ -362,6 +411,18 @@ class _Run:
                 )
         elif not (count or self.absent or self.doubtful) and self.has_witness:
             yield _("No problems found: the cache agrees with the registry's storage.")
+
+
+def _require_sensible(options: Namespace, *, has_backend: bool) -> None:
+    """Raise `CommandError` if some options do not go together."""
+    if options.resume and options.fix:
+        raise usage_error("--resume and --fix do not go together.")
+    if options.dry_run and not options.fix:
+        raise usage_error("--dry-run needs --fix: without it, nothing is changed anyway.")
+    if options.quick and options.repositories:
+        raise usage_error("--quick and --repository do not go together.")
+    if options.deep and not has_backend:
+        raise usage_error("--deep needs a backend: see the setting TRUTH.")
 
 
 def _percent(text: str) -> int:
@@ -394,9 +455,29 @@ def _unjudged(kind: Kind, diagnosis: Diagnosis) -> str:
     return _("%(kind)s cannot be checked with the settings of this registry.")
 
 
+_REPAIRED, _AFTER_A_LOOK, _REPORTED = "repair", "repair-after-second-look", "report"
+_WOULD = {
+    _REPAIRED: gettext_lazy("would be repaired"),
+    _AFTER_A_LOOK: gettext_lazy("would be repaired if a second look at the storage confirms it"),
+    _REPORTED: gettext_lazy("is only reported, never repaired"),
+}
+"""What a dry run says of a finding."""
+
+
 class _Row(NamedTuple):
     finding: Finding
     outcome: Outcome | None
+    would: str | None = None
+    """What a repair would do, in a dry run."""
+
+    @property
+    def result(self) -> str | None:
+        """What became of the finding, or would become of it."""
+        if self.would is not None:
+            return str(_WOULD[self.would])
+        if self.outcome is None:
+            return None
+        return describe_outcome(self.finding.kind, self.outcome)
 
 
 _COLUMNS: tuple[Column[_Row], ...] = (
@@ -409,13 +490,7 @@ _COLUMNS: tuple[Column[_Row], ...] = (
     Column(gettext_lazy("Repository"), lambda row: row.finding.repository),
     Column(gettext_lazy("Digest"), lambda row: row.finding.digest),
     Column(gettext_lazy("Details"), lambda row: describe(row.finding), may_wrap=True),
-    Column(
-        gettext_lazy("Result"),
-        lambda row: (
-            None if row.outcome is None else describe_outcome(row.finding.kind, row.outcome)
-        ),
-        may_wrap=True,
-    ),
+    Column(gettext_lazy("Result"), lambda row: row.result, may_wrap=True),
 )
 
 
@@ -423,4 +498,6 @@ def _json(row: _Row) -> dict[str, object]:
     facts = row.finding.as_json()
     if row.outcome is not None:
         facts["outcome"] = row.outcome.value
+    if row.would is not None:
+        facts["would"] = row.would
     return facts

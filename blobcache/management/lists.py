@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 from blobcache.findings import SEVERITIES, Severity
 from blobcache.management.descriptors import descriptor_columns, descriptor_json
 from blobcache.management.reading import add_digests, add_limit, add_repository, read_digests
-from blobcache.management.reindex import require_index
+from blobcache.management.reindex import add_fresh, require_index
 from blobcache.management.subcommand import Exit, Subcommand
 from blobcache.management.writing import Column
 from blobcache.reference import RepositoryName
@@ -53,12 +53,13 @@ names is missing or too old, it is built first."""
         parser.add_argument(
             "--prefix", default="", metavar="TEXT", help="only names that begin with this"
         )
+        add_fresh(parser)
         add_limit(parser)
 
     def run(self, session: Session, options: Namespace) -> Exit:
         """Write all of them."""
         provider = session.browsable
-        is_complete = require_index(session, provider)
+        is_complete = require_index(session, provider, fresh=options.fresh)
         with session.table(self._COLUMNS, RepositoryEntry._asdict) as table:
             for entry in islice(_entries(provider, options.prefix), options.limit):
                 table.append(entry)
@@ -158,12 +159,14 @@ The exit code is 1 if no repository may read one of the blobs."""
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the digests."""
         add_digests(parser, pairs=False)
+        add_fresh(parser)
 
     def run(self, session: Session, options: Namespace) -> Exit:
         """Write the holders of one blob after another."""
         provider = session.browsable
         digests = read_digests(session, options.digests)
-        result = Exit.OK if require_index(session, provider) else Exit.FAILED
+        is_complete = require_index(session, provider, fresh=options.fresh)
+        result = Exit.OK if is_complete else Exit.FAILED
         table = session.table(self._COLUMNS, _holder_json)
         with table, session.progress(_("Searching")) as progress:
             for number, digest in enumerate(digests):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from datetime import UTC
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from blobcache.services.base import BrowsableProvider
     from blobcache.services.catalog import CatalogStatus
 
-__all__ = ["Reindex", "require_index"]
+__all__ = ["Reindex", "add_fresh", "require_index"]
 
 
 class Reindex(Subcommand):
@@ -44,15 +44,24 @@ Lists of repositories come from that index."""
         return Exit.OK
 
 
-def require_index(session: Session, provider: BrowsableProvider) -> bool:
+def add_fresh(parser: ArgumentParser) -> None:
+    """Add the option that builds the index first, however old it is."""
+    parser.add_argument(
+        "--fresh", action="store_true", help="first build the index again, however old it is"
+    )
+
+
+def require_index(session: Session, provider: BrowsableProvider, *, fresh: bool = False) -> bool:
     """Build the index to the end if it is missing or too old; return whether it is complete.
+
+    With `fresh` it is built in any case.
 
     If it is not, a warning is written: a list that comes from it may lack names. Otherwise a line
     on the terminal says how old it is.
     """
     catalog = provider.catalog
     status = catalog.status()
-    if not status.complete and catalog.may_write:
+    if fresh or (not status.complete and catalog.may_write):
         status = _build(session, provider)
     elif not status.complete:
         session.warn(

@@ -371,7 +371,7 @@ class TestFaults:
                         os._exit(1)
                 assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
                 done = run("check", "--kind", "unreferenced", "--resume", "--json")
-            assert len({each["digest"] for each in done.objects}) == 40, place
+            assert len({each["digest"] for each in done.findings}) == 40, place
 
     @pytest.mark.parametrize(
         "cursor",

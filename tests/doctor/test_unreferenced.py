@@ -74,7 +74,7 @@ class TestWithoutBackend:
     def test_the_command_keeps_it_and_says_so(self, default_cache: Redis) -> None:
         write_blob(default_cache, digest(1), "whole")
         done = run("check", "--kind", "unreferenced", "--fix", "--yes", "--json")
-        assert [each["outcome"] for each in done.objects] == ["kept"]
+        assert [each["outcome"] for each in done.findings] == ["kept"]
         done = run("check", "--kind", "unreferenced", "--fix", "--yes")
         assert "Skipped, because the registry may use it: 1." in done.out + done.err
         assert default_cache.exists(f"blobs::{digest(1)}")
@@ -135,7 +135,7 @@ class TestWithBackend:
         world.remove(data(gone))
         with storage_as_truth(tmp_path, SETTLE=1):
             done = run("check", "--kind", "unreferenced", "--fix", "--yes", "--json")
-            assert [(each["kind"], each["outcome"]) for each in done.objects] == [
+            assert [(each["kind"], each["outcome"]) for each in done.findings] == [
                 ("stale-manifest", "repaired")
             ]
             assert run("check", "--kind", "unreferenced").code == 0

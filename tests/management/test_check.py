@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -29,7 +28,9 @@ def test_an_undamaged_cache_has_no_findings(default_cache: Redis) -> None:
         "No problems found inside the cache. The registry's storage was not checked.\n",
         "",
     )
-    assert run("check", "--json") == (0, "", "")
+    assert run("check", "--json").findings == []
+    assert run("check", "--json", "--quiet") == (0, "", "")
+    assert run("check", "--quiet") == (0, "", "")
 
 
 def test_each_finding_is_a_row(damaged: Redis) -> None:
@@ -50,7 +51,7 @@ def test_each_finding_is_a_row(damaged: Redis) -> None:
 def test_each_finding_is_a_line_of_json_if_asked_for(damaged: Redis) -> None:
     done = run("check", "--json", "--kind", "husk")
     assert done.code == 1
-    assert json.loads(done.out) == {
+    assert done.findings[0] == {
         "id": f"husk/blob//{digest(2)}",
         "kind": "husk",
         "severity": "info",
@@ -64,7 +65,7 @@ def test_each_finding_is_a_line_of_json_if_asked_for(damaged: Redis) -> None:
 
 
 def test_a_check_can_be_limited_to_repositories_and_kinds(damaged: Redis) -> None:
-    assert len(run("check", "--repository", "b", "--json").objects) == 1
+    assert len(run("check", "--repository", "b", "--json").findings) == 1
     assert run("check", "--repository", "b", "--repository", "a").out.startswith("error")
     assert run("check", "--repository", "b", "--kind", "corrupt", "dangling-member").code == 0
     assert "unreferenced" not in run("check").out
@@ -110,7 +111,7 @@ def test_fixed_findings_are_gone(damaged: Redis) -> None:
     }
     assert damaged.sismember("repository::a::blobs", digest(1))
     assert damaged.sismember("repository::b::blobs", digest(1))
-    left = run("check", "--json").objects
+    left = run("check", "--json").findings
     assert {(each["kind"], each["facts"]["missing"]) for each in left} == {
         ("dangling-member", "descriptor")
     }
@@ -125,7 +126,7 @@ def test_one_bad_hash_is_one_problem_however_many_repositories_hold_the_blob(
     assert done.rows[-1] == ["Problems: 1. Errors among them: 1. Places: 5."]
     some = run("check", "--repository", "a", "b", "c")
     assert some.rows[-1] == ["Problems: 1. Errors among them: 1. Places: 3."]
-    found = run("check", "--json").objects
+    found = run("check", "--json").findings
     assert {each["problem"] for each in found} == {f"corrupt/blob//{digest(1)}"}
     assert len({each["id"] for each in found}) == 5
     run("check", "--repository", "b", "--fix", "--yes")
@@ -139,7 +140,7 @@ def test_what_a_fix_keeps_is_still_a_finding(default_cache: Redis) -> None:
     write_member(default_cache, "a", digest(1), override="absent")
     with override_settings(BLOBCACHE={"default": {"ROLE": "primary"}}):
         done = run("check", "--fix", "--yes", "--json")
-    assert (json.loads(done.out)["outcome"], done.code) == ("kept", 1)
+    assert (done.findings[0]["outcome"], done.code) == ("kept", 1)
 
 
 def test_invalid_arguments_are_refused(default_cache: Redis) -> None:
@@ -195,3 +196,47 @@ def test_findings_that_are_harmless_need_not_be_a_failure(default_cache: Redis) 
     assert run("check", "--fix", "--yes").code == 0
     assert run("check", "--fail-on", "error").code == 0
     assert "invalid choice" in run("check", "--fail-on", "nothing").err
+
+
+def test_the_last_line_of_json_has_the_sums(damaged: Redis) -> None:
+    last = run("check", "--json").objects[-1]["summary"]
+    assert last == {
+        "problems": 2,
+        "errors": 1,
+        "places": 4,
+        "kinds": {"size-mismatch": 1, "husk": 1},
+        "solved": 0,
+        "dry_run": False,
+        "looked_at": last["looked_at"],
+        "doubtful": 0,
+        "uncached": 0,
+        "incomparable": 0,
+        "compared": False,
+    }
+    assert last["looked_at"] > 0
+    assert run("check", "--json", "--fix", "--yes").objects[-1]["summary"]["solved"] > 0
+
+
+def test_a_dry_run_says_what_would_be_done_and_changes_nothing(damaged: Redis) -> None:
+    before = contents(damaged)
+    done = run("check", "--fix", "--dry-run")
+    assert done.code == 1
+    *rows, sums, last = done.rows
+    assert [row[-1] for row in rows] == ["would be repaired"] * 4
+    assert "would be repaired: 4." in sums[0]
+    assert last == ["This was a dry run: nothing was changed."]
+    found = run("check", "--fix", "--dry-run", "--json")
+    assert {each["would"] for each in found.findings} == {"repair"}
+    assert found.objects[-1]["summary"]["dry_run"] is True
+    assert contents(damaged) == before
+
+
+def test_a_dry_run_without_fix_is_refused(default_cache: Redis) -> None:
+    done = run("check", "--dry-run")
+    assert (done.code, done.out) == (2, "")
+    assert "--dry-run needs --fix" in done.err
+
+
+def test_quiet_writes_findings_and_no_sums(damaged: Redis) -> None:
+    assert len(run("check", "--quiet").rows) == 4
+    assert len(run("check", "--quiet", "--json").objects) == 4

@@ -46,6 +46,20 @@ class TestRepositories:
         monkeypatch.setattr("blobcache.services.catalog.time", lambda: time() + 1000)
         assert "team/new" in run("repositories").out
 
+    def test_fresh_builds_an_index_again_that_is_not_too_old(self, default_cache: Redis) -> None:
+        write_sample(default_cache)
+        run("reindex")
+        default_cache.sadd("repository::team/new::blobs", HELLO)
+        assert "team/new" not in run("holders", HELLO).out
+        assert "team/new" in run("holders", HELLO, "--fresh").out
+        default_cache.sadd("repository::team/newer::blobs", HELLO)
+        assert "team/newer" not in run("repositories").out
+        assert "team/newer" in run("repositories", "--fresh").out
+        with override_settings(BLOBCACHE={"default": {"READ_ONLY": True}}):
+            done = run("repositories", "--fresh")
+        assert (done.code, done.out) == (2, "")
+        assert "CATALOG_ALIAS" in done.err
+
     def test_an_index_that_cannot_be_built_is_a_failure_after_what_is_known(
         self, default_cache: Redis
     ) -> None:

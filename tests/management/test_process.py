@@ -28,7 +28,7 @@ def test_it_prints_one_line_and_succeeds(default_cache: Redis, valkey: embedded.
 def test_findings_are_exit_code_1(default_cache: Redis, valkey: embedded.Server) -> None:
     write_sample(default_cache)
     done = manage(valkey, "check", "--json")
-    assert (done.returncode, done.stdout.count("\n")) == (1, 3), done.stderr
+    assert (done.returncode, done.stdout.count("\n")) == (1, 4), done.stderr
 
 
 def test_it_fails_in_one_line_without_a_traceback_when_redis_is_down() -> None:

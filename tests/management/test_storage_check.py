@@ -97,9 +97,11 @@ def test_an_interrupted_check_goes_on(world: World) -> None:
     before = len(step.findings)
     SavedCheck(diagnosis).write(step.next, Counter(each.kind for each in step.findings))
     done = run("check", "--resume", "--json")
-    assert len(done.objects) + before == 3
+    assert len(done.findings) + before == 3
     assert done.code == 1
-    assert len(run("check", "--resume", "--json").objects) == 3, "the end is no place to go on from"
+    assert len(run("check", "--resume", "--json").findings) == 3, (
+        "the end is no place to go on from"
+    )
 
 
 def test_a_check_goes_on_only_with_the_same_options(world: World) -> None:
@@ -189,3 +191,20 @@ def test_a_damaged_note_is_as_good_as_none(note: str, default_cache: Redis) -> N
     assert notes is not None
     notes.write({"last-check": note}, 60)
     assert LastRun.read(get_browsable()) is None
+
+
+def test_a_dry_run_says_what_needs_a_second_look(world: World, waits: list[float]) -> None:
+    (digest,) = unlinked(world)
+    done = run("check", "--fix", "--dry-run")
+    assert done.rows[0][3] == digest
+    assert done.rows[0][5] == "would be repaired if a second look at the storage confirms it"
+    assert (done.code, waits) == (1, [])
+    assert run("check").rows[0][3] == digest
+
+
+def test_a_dry_run_says_that_it_would_be_refused(world: World, waits: list[float]) -> None:
+    unlinked(world, 21)
+    done = run("check", "--fix", "--dry-run")
+    assert "would not be repaired" in done.err
+    assert "more than 10 %" in done.err
+    assert done.code == 1
