@@ -29,6 +29,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from blobcache.access import Access
 from blobcache.doctor.metrics import CheckCollector
+from blobcache.services.index_metrics import IndexCollector
 
 __all__ = ["metrics"]
 
@@ -64,9 +65,11 @@ def _registry() -> CollectorRegistry:
         return REGISTRY
     registry = CollectorRegistry(support_collectors_without_names=True)
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    registry.register(_checks)
+    for collector in _COLLECTORS:
+        registry.register(collector)
     return registry
 
 
-_checks = CheckCollector()
-REGISTRY.register(_checks)
+_COLLECTORS = (CheckCollector(), IndexCollector())
+for _collector in _COLLECTORS:
+    REGISTRY.register(_collector)
