@@ -16,6 +16,7 @@ from django.http import HttpResponse, HttpResponseNotModified
 from django.http.response import ResponseHeaders
 from rest_framework import status
 from rest_framework.decorators import action
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
@@ -46,6 +47,7 @@ from blobcache.api.pagination import (
     age_of,
 )
 from blobcache.api.parameters import choice, flag, flag_parameter
+from blobcache.api.raw_keys import REPOSITORY, RawKeysSerializer, represent_keys
 from blobcache.api.savings import PreparedHeaders
 from blobcache.api.schema import Parameter, described
 from blobcache.api.views import LIST, STAT, WRITE, RegistryView
@@ -62,6 +64,7 @@ from blobcache.exceptions import (
 from blobcache.exports import export_response
 from blobcache.models import Repository
 from blobcache.raw import excerpt
+from blobcache.reference import RepositoryName
 from blobcache.services import get_read_through
 from blobcache.services.cached import Source
 from blobcache.services.guards import clear_guarded, set_guarded
@@ -494,17 +497,20 @@ class BlobViewSet(DescriptorViewSet):
     requires: ClassVar[Mapping[str, Rule]] = {
         **DescriptorViewSet.requires,
         "repositories": permissions.holders,
+        "raw": permissions.view,
         "purge": permissions.purge,
         "purge_many": permissions.purge,
     }
     throttle_scopes: ClassVar[Mapping[str, str]] = {
         **DescriptorViewSet.throttle_scopes,
         "repositories": LIST,
+        "raw": LIST,
         "purge": WRITE,
         "purge_many": WRITE,
     }
     query_parameters: ClassVar[Mapping[str, Sequence[Parameter]]] = {
         **DescriptorViewSet.query_parameters,
+        "raw": (REPOSITORY,),
         "purge": (_DRY_RUN,),
         "purge_many": (_DRY_RUN,),
     }
@@ -514,6 +520,7 @@ class BlobViewSet(DescriptorViewSet):
     serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
         **DescriptorViewSet.serializer_classes,
         "repositories": serializers.HolderSerializer,
+        "raw": RawKeysSerializer,
         "purge": serializers.PurgeRequestSerializer,
         "purge_many": serializers.PurgeManyRequestSerializer,
     }
@@ -579,6 +586,20 @@ class BlobViewSet(DescriptorViewSet):
     def repositories(self, request: Request, **_: str) -> HttpResponseBase:
         """List the repositories that hold the blob and that the user may view, by name."""
         return self.get_page()
+
+    @described("get_raw_keys", "Get the keys of a blob as they are in Redis")
+    @action(detail=True)
+    def raw(self, request: Request, **_: str) -> Response:
+        """Return the blob's hash and, with `repository`, its set and its own hash of the blob.
+
+        Keys and values are what other programs have written, as printable text. A key that is not
+        there has the type `none`.
+        """
+        digest, text = self.digest, request.query_params.get(REPOSITORY.name)
+        name = None if text is None else RepositoryName(text)
+        if name is not None and not self.access.may_view(name):
+            raise PermissionDenied
+        return Response(represent_keys(self.browsable.raw_keys(digest, name), digest))
 
     @described("purge_blob", "Clear a blob in every repository and globally, step by step")
     @action(detail=True, methods=["post"])
