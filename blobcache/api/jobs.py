@@ -94,6 +94,7 @@ class StartJobSerializer(StrictSerializer):
     most = serializers.IntegerField(
         required=False,
         min_value=0,
+        max_value=10**9,
         help_text="For `repair`: the most findings that it may repair. Kinds that the storage "
         "contradicts need it.",
     )

@@ -190,9 +190,10 @@ class _Described:
             )
             for each in self.view.query_parameters.get(self._action, ())
         ]
-        found += _CONDITIONS.get(self._action, ())
-        if self._action in {"retrieve", "stat"}:
-            found.append(_SOURCE)
+        if getattr(self.view, "lookup_field", "") == "digest":
+            found += _CONDITIONS.get(self._action, ())
+            if self._action in {"retrieve", "stat"}:
+                found.append(_SOURCE)
         return [*found, _CONTENT_DIGEST] if self.names_digest else found
 
     def get_request_serializer(self) -> dict[str, type[BaseSerializer[Any]]] | None:

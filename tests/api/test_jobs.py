@@ -188,3 +188,11 @@ def test_a_grant_for_one_repository_clears_it_by_a_job(as_: As, filled: Redis) -
     granted = as_("granted")
     job = begin(granted, "clear-repositories", repositories=[*grants.GRANTED])
     assert finish(granted, job)["state"] == "done"
+
+
+def test_unknown_parameters_are_refused(superuser: APIClient, filled: Redis) -> None:
+    job = begin(superuser, "sizes")["id"]
+    for method, path in (("get", ""), ("post", ""), ("get", f"{job}/"), ("post", f"{job}/step/")):
+        response = getattr(superuser, method)(f"{JOBS}{path}?x=1")
+        refused(response, 400, "PARAMETER_INVALID")
+    assert Job.objects.get().state == "waiting"

@@ -53,6 +53,7 @@ TABLE = [
     Row("blob", "DELETE", DELETE, 204),
     Row("blob-repositories", "GET", VIEW),
     Row("blob-registries", "GET", VIEW),
+    Row("blob-raw", "GET", VIEW),
     Row("blob-purge", "POST", DELETE, body={}),
     Row("blobs-purge", "POST", DELETE, body={"digests": [DIGEST]}),
     Row("repositories", "GET", KNOWN),

@@ -40,6 +40,7 @@ _OF_A_REGISTRY = {
     "blobs-purge": "blobs/purge/",
     "blob": f"blobs/{DIGEST}/",
     "blob-repositories": f"blobs/{DIGEST}/repositories/",
+    "blob-raw": f"blobs/{DIGEST}/raw/",
     "blob-purge": f"blobs/{DIGEST}/purge/",
     "repositories": "repositories/",
     "repository-summary": "repositories/team/app/summary/",
