@@ -8,8 +8,9 @@ as one entry, unless they are asked for the parts as well.
 
 Whoever may not view a repository sees none of its entries; see `blobcache.access`. Entries of the
 global scope, such as purges, need the permission to view blobs. For users who may not view
-everything, a page looks at `_MAX_LOOKED_AT` entries at the most, so it may be empty although more
-entries follow. An entry's id is shown to nobody: gaps would tell how many entries others have.
+everything, a page looks at `_MAX_LOOKED_AT` entries at the most, and asks for permissions for
+`Budgets.page` at the most, so it may be empty although more entries follow. An entry's id is shown
+to nobody: gaps would tell how many entries others have.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from django.utils.timezone import get_current_timezone, is_naive, make_aware, ma
 
 from blobcache.exceptions import CursorInvalid
 from blobcache.models import JournalEntry
+from blobcache.services.catalog import Budgets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -131,9 +133,15 @@ class Journal:
     """The entries of one registry that match some filters and that a user may see."""
 
     def __init__(
-        self, registry: str, filters: Filters | None = None, access: Access | None = None
+        self,
+        registry: str,
+        filters: Filters | None = None,
+        access: Access | None = None,
+        *,
+        budgets: Budgets | None = None,
     ) -> None:
         """Without `access` everything is visible, as for commands. Runs no query."""
+        self._budgets = budgets or Budgets()
         self.registry = registry
         self.filters = filters or Filters()
         self._access = access
@@ -166,11 +174,15 @@ class Journal:
         Raises `CursorInvalid` for a position that no page had.
         """
         after, looked_at = _parsed(position), 0
+        deadline = self._budgets.deadline(self._budgets.page)
         rows: list[JournalEntry] = []
         while True:
             size = limit + 1 - len(rows) if self._may_see is None else _CHUNK
             chunk = self._chunk(after, size)
-            for row in chunk:
+            for number, row in enumerate(chunk):
+                # Each name may be a question to the portal's backend for permissions.
+                if self._may_see is not None and number and deadline.is_over:
+                    return JournalPage(rows, _position(chunk[number - 1]))
                 if self._may_see is not None and not self._may_see(row.repository):
                     continue
                 if len(rows) == limit:
@@ -180,7 +192,8 @@ class Journal:
                 return JournalPage(rows, None)
             looked_at += len(chunk)
             after = chunk[-1].time, chunk[-1].pk
-            if looked_at >= _MAX_LOOKED_AT:
+            is_over = looked_at >= _MAX_LOOKED_AT
+            if is_over or (self._may_see is not None and deadline.is_over):
                 return JournalPage(rows, _position(chunk[-1]))
 
     def entries(self, position: str = "") -> Iterator[JournalEntry]:

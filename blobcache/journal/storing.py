@@ -5,7 +5,9 @@ that is rolled back, the change stays, so its entry must stay too. So it is writ
 transaction has ended: after a commit at once, after a rollback at the end of the request, or with
 the next change. The transaction of a test case does not count as one of the host's.
 
-If the database fails, the entry is lost, which is logged and counted. A database that takes long to
+A connection that the server has closed, such as one that a long command has not used for hours, is
+replaced, and the entry is written with the new one. If the database fails, the entry is lost, which
+is logged and counted. A database that takes long to
 fail is left alone for `PAUSE` seconds, so that not every change has to wait for it.
 """
 
@@ -141,8 +143,16 @@ def _write_waiting(connection: BaseDatabaseWrapper) -> None:
         failures.lost(len(entries))
         return
     began = monotonic()
+    is_old = connection.connection is not None
     try:
-        _insert(connection, entries, finished)
+        try:
+            _insert(connection, entries, finished)
+        except Exception:
+            _renew(connection)
+            if not is_old or connection.connection is not None:
+                raise
+            # It was closed, so what it had not committed is undone.
+            _insert(connection, entries, finished)
     except Exception:  # noqa: BLE001 - whatever a database, a router or a driver raises
         failures.lost(len(entries), monotonic() - began)
         with suppress(Exception):

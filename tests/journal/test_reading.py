@@ -24,6 +24,8 @@ from blobcache.journal import reading
 from blobcache.journal.pruning import prune
 from blobcache.journal.reading import Filters, Journal, parse_moment
 from blobcache.models import JournalEntry
+from blobcache.services.catalog import Budgets
+from tests.budgets import counting_clock
 from tests.doctor.damage import digest
 from tests.management.running import run
 
@@ -185,6 +187,22 @@ class TestVisibility:
         monkeypatch.setattr(reading, "_MAX_LOOKED_AT", 10)
         pages = [*all_pages(Journal("default", Filters(), Access(granted)), 2)]
         assert pages == [[30], [], [9]]
+
+    @override_settings(
+        AUTHENTICATION_BACKENDS=[
+            "django.contrib.auth.backends.ModelBackend",
+            "tests.api.grants.GrantBackend",
+        ]
+    )
+    def test_a_page_asks_for_permissions_for_a_limited_time(self) -> None:
+        granted = user("granted")
+        add(*(entry(number, repository=f"hidden/{number}") for number in range(10, 30)))
+        add(entry(30, repository="team/app"), entry(9, repository="team/app"))
+        budgets = Budgets(page=5, clock=counting_clock())
+        access = Access(granted)
+        pages = [*all_pages(Journal("default", Filters(), access, budgets=budgets), 2)]
+        assert len(pages) > 3
+        assert [number for page in pages for number in page] == [30, 9]
 
 
 FILL = """

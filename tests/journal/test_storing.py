@@ -245,6 +245,36 @@ class TestATransactionOfTheHost:
         with connections[BROKEN].cursor() as cursor:
             cursor.execute("INSERT INTO host VALUES (2)")
 
+    def test_a_connection_that_the_server_has_closed_is_replaced(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, counted: dict[str, int]
+    ) -> None:
+        name = str(tmp_path / "db.sqlite3")
+        with database(name):
+            broken = connections[BROKEN]
+            with broken.schema_editor() as editor:
+                editor.create_model(JournalEntry)
+
+            def is_usable() -> bool:  # SQLite has no server, and takes every connection for usable
+                try:
+                    broken.connection.execute("SELECT 1")
+                except sqlite3.Error:
+                    return False
+                return True
+
+            monkeypatch.setattr(broken, "is_usable", is_usable)
+            change()
+            broken.connection.close()
+            change()
+            assert counted == {"written": 2, "lost": 0}
+            broken.connection.close()
+            with journaled(actor="ann", source="test"):
+                for _ in range(3):
+                    change()
+        with closing(sqlite3.connect(name)) as other:
+            rows = other.execute("SELECT count(*) FROM blobcache_journalentry").fetchall()
+        assert rows == [(sum(counted.values()),)]
+        assert counted["lost"] == 0
+
     def test_a_broken_transaction_is_no_obstacle(self) -> None:
         with transaction.atomic():
             transaction.set_rollback(rollback=True)
