@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 
 from blobcache.admin.pages import NUMBER, Page
 from blobcache.admin.registries import address, with_registry
-from blobcache.jobs import JobAccess, JobRefused, advance, cancel, start, texts
+from blobcache.jobs import KINDS, JobAccess, JobRefused, advance, cancel, start, texts
 from blobcache.models import Job, Repository
 from blobcache.reference import RepositoryName
 
@@ -62,8 +62,12 @@ def job_url(page: Page, key: UUID) -> str:
     return with_registry(url, page.registry)
 
 
-class JobsPage(Page):
-    """The jobs that the user may see, the latest first."""
+_STARTED_HERE = ("reindex", "sizes")
+"""Kinds that need nothing but the permission, so the list of jobs can start them."""
+
+
+class JobsPage(StartsJobs):
+    """The jobs that the user may see, the latest first; it starts those that need no selection."""
 
     template = "jobs.html"
 
@@ -80,6 +84,13 @@ class JobsPage(Page):
         """This page."""
         return [(_("Jobs"), "")]
 
+    def post(self) -> HttpResponse:
+        """Start a job."""
+        kind = self.request.POST.get("kind", "")
+        if kind not in _STARTED_HERE:
+            return self.redirect_with_message(_("Choose what to start."), messages.ERROR)
+        return self.start_job(kind, {}, 0)
+
     def get(self) -> HttpResponse:
         """Show a page of the list."""
         part = Paginator(JobAccess(self.access).visible(), self.limit).get_page(
@@ -87,6 +98,11 @@ class JobsPage(Page):
         )
         return self.render(
             title=_("Jobs"),
+            startable=[
+                (name, KINDS[name].title)
+                for name in _STARTED_HERE
+                if KINDS[name].is_allowed(self.access, {})
+            ],
             rows=[
                 {
                     "job": job,

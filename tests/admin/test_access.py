@@ -61,6 +61,7 @@ POST = {
     ("repository", "consistency"): (FOUND, FOUND, DENIED, DENIED, FOUND),
     ("repository", "repair"): (FOUND, DENIED, DENIED, DENIED, FOUND),
     ("repository", "job"): (NONE, NONE, NONE, NONE, NONE),
+    ("repository", "jobs"): (FOUND, FOUND, FOUND, FOUND, FOUND),
     ("repository", "clear"): (FOUND, DENIED, DENIED, FOUND, FOUND),
     ("repository", "set"): (OK, DENIED, DENIED, DENIED, OK),
     ("repository", "sort"): (FOUND, FOUND, DENIED, FOUND, FOUND),

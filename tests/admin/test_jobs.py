@@ -207,3 +207,21 @@ def library(user: object) -> list[str]:
 
 def test_an_empty_list_explains_what_jobs_are(admin: Client, provider: Any) -> None:
     assert "There are no jobs that you may see." in admin.get(LIST).content.decode()
+
+
+@pytest.mark.parametrize("kind", ["reindex", "sizes"])
+def test_the_list_starts_what_needs_no_selection(kind: str, admin: Client) -> None:
+    page = admin.get(LIST).content.decode()
+    assert f'name="kind" value="{kind}"' in page
+    assert not Job.objects.exists()
+    response = admin.post(LIST, {"kind": kind})
+    job = Job.objects.get()
+    assert (job.kind, response.headers["Location"]) == (kind, page_of(job))
+
+
+def test_who_may_not_view_everything_starts_neither(login: Login) -> None:
+    granted = login("granted")
+    assert 'name="kind"' not in granted.get(LIST).content.decode()
+    for kind in ("reindex", "sizes", "purge", ""):
+        assert granted.post(LIST, {"kind": kind}).status_code == HTTPStatus.FOUND
+    assert not Job.objects.exists()
