@@ -1,0 +1,62 @@
+"""A large repository in a browser: it is sorted in steps, by a script or by pressing the button."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.test import override_settings
+from playwright.sync_api import Page, expect
+from redis import Redis
+
+from blobcache.services import get_browsable
+from tests.admin import addresses
+from tests.browser.conftest import SCREENSHOTS, Visit
+from tests.browser.test_admin import WINDOWS, width
+from tests.redis.test_sorted_members import NAME, fill
+
+
+@pytest.fixture(autouse=True)
+def large(default_cache: Redis) -> Iterator[None]:
+    """A repository that is too large to be read as a whole; a step reads a thousand blobs."""
+    with override_settings(BLOBCACHE={"default": {"ADMIN_SORT_LIMIT": 100}}):
+        catalog = get_browsable().catalog
+        catalog.budgets = replace(catalog.budgets, page=0)
+        fill(default_cache, many=1500)
+        yield
+
+
+def axe(page: Page) -> object:
+    return Axe().run(page).response["violations"]
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_all_blobs_are_sorted_while_the_page_is_open(
+    visit: Visit, window: str, violations: list[dict[str, str]]
+) -> None:
+    page = visit(**WINDOWS[window])
+    page.goto(f"{addresses.repository(NAME)}?o=-size")
+    expect(page.locator(".bc-index-age").last).to_contain_text("This list is not sorted yet")
+    page.get_by_role("button", name="Sort all blobs").click()
+    expect(page.locator("#content")).to_contain_text("This order is", timeout=60_000)
+    expect(page.locator("#result_list")).to_contain_text("750 bytes")
+    page.screenshot(path=SCREENSHOTS / f"repository-sorted-{window}.png", full_page=True)
+    assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
+    assert page.url.endswith("?o=-size")
+    assert violations == []  # before axe, which adds styles of its own
+    assert axe(page) == []
+    page.goto(f"{addresses.repository(NAME)}?state=ok")
+    expect(page.locator(".bc-index-age").last).to_contain_text("This list is not sorted yet")
+    assert axe(page) == []
+
+
+def test_without_a_script_a_button_takes_the_steps(visit: Visit) -> None:
+    page = visit(java_script_enabled=False)
+    page.goto(f"{addresses.repository(NAME)}?o=-size")
+    page.get_by_role("button", name="Sort all blobs").click()
+    expect(page.locator("progress")).to_be_visible()
+    while page.get_by_role("button", name="Continue sorting").count():
+        page.get_by_role("button", name="Continue sorting").click()
+    expect(page.locator("#content")).to_contain_text("This order is")
