@@ -54,6 +54,13 @@ def _page(view: str, path: str, method: str = "GET", data: Any = None, **facts: 
     return Ask(f"admin:blobcache_{view}", path, method, data, **facts)
 
 
+def _api_jobs() -> Iterator[Ask]:
+    yield from _asks("jobs", "jobs/")
+    for part in ("", "step/", "cancel/"):
+        method = "POST" if part else "GET"
+        yield _ask(f"job{part and '-'}{part.strip('/')}", f"jobs/{_NO_JOB}/{part}", method)
+
+
 def _api() -> Iterator[Ask]:
     """The requests to the API that change nothing."""
     yield from _asks("status", "status/", is_brief=True)
@@ -71,10 +78,7 @@ def _api() -> Iterator[Ask]:
     yield _ask("changes", "changes/?parts=1", accept="text/csv")
     yield _ask("changes", "changes/?parts=1", accept="application/x-ndjson")
     yield _ask("changes", "changes/", accept=_HTML)
-    yield from _asks("jobs", "jobs/")
-    for part in ("", "step/", "cancel/"):
-        method = "POST" if part else "GET"
-        yield _ask(f"job{part and '-'}{part.strip('/')}", f"jobs/{_NO_JOB}/{part}", method)
+    yield from _api_jobs()
     for data in ({}, {"repositories": ["team/app", "secret/vault"]}, {"kinds": ["unreferenced"]}):
         yield _ask("doctor-check", "doctor/check/", "POST", data, walks=True)
     yield _ask("doctor-check", "doctor/check/", "OPTIONS")

@@ -231,6 +231,7 @@ def test_the_schema_has_the_parameters_that_the_check_allows() -> None:
     assert taken == {
         "list_blobs": {*BLOBS, "prefix", "cursor", "page_size"},
         "get_raw_keys": {"repository"},
+        "check_cache": set(),
         "list_jobs": {"cursor", "page_size"},
         "list_changes": set(CHANGES),
         "list_blob_repositories": {"cursor", "page_size", "fresh"},
