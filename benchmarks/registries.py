@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from http import HTTPStatus
 from threading import Event, Thread
 from typing import Any
 
 from django.conf import settings
-from django.test import override_settings
+from django.contrib.auth import get_user_model
+from django.test import Client, override_settings
+from django.urls import reverse
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -53,27 +56,31 @@ def run(bench: Bench) -> Iterator[Section]:
             get_browsable(name).set_descriptor(BLOB, Descriptor(BLOB, 5, OCTET_STREAM))
             get_browsable(name).catalog.reindex()
         stat = partial(_repeat, partial(get_browsable().stat, BLOB), calls)
-        ask_all = partial(ask_each, [*urls], _status)
+        ask_all, overview = partial(ask_each, [*urls], _status), _overview()
         alone = [
             Case("stat, all answer", calls, lambda: stat),
             Case("status of five, all answer", 1, lambda: ask_all),
+            Case("admin's overview, all answer", 1, lambda: overview),
         ]
         before = interleaved(alone, rounds)
         with server.frozen(), _asked_by_others():
             stopped = [
                 Case("stat, one does not answer", calls, lambda: stat),
                 Case("status of five, one does not", 1, lambda: ask_all),
+                Case("admin's overview, one does not", 1, lambda: overview),
             ]
             after = interleaved(stopped, rounds)
-        stat_before, status_before = figures(before).values()
-        stat_after, status_after = figures(after).values()
+        stat_before, *before_of_all = figures(before).values()
+        stat_after, *after_of_all = figures(after).values()
+        status, page = map(_seconds, after_of_all)
         yield Section(
             "one of five registries does not answer",
-            [stat_before, stat_after, _seconds(status_before), _seconds(status_after)],
+            [stat_before, stat_after, *map(_seconds, before_of_all), status, page],
             [
                 # The callers of the stopped registry only wait, but they take their turns.
                 ratio("stat beside it / stat alone", stat_after, stat_before, target=2),
-                Ratio("status of all / 1 s", _seconds(status_after).values, 1),
+                Ratio("status of all / 1 s", status.values, 1),
+                Ratio("admin's overview / 1 s", page.values, 1),
             ],
             [f"timeouts of {TIMEOUT} s; {CALLERS} threads ask the stopped one all the time"],
         )
@@ -96,6 +103,23 @@ def _status(registry: str) -> object:
     return provider.server_status(), provider.catalog.status()
 
 
+def _overview() -> Callable[[], None]:
+    """Return what opens the admin's overview, which shows all registries."""
+    browser = Client()
+    user, _ = get_user_model().objects.get_or_create(
+        username="chief", is_staff=True, is_superuser=True
+    )
+    browser.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    address = reverse("admin:app_list", args=["blobcache"])
+
+    def show() -> None:
+        response = browser.get(address)
+        if response.status_code != HTTPStatus.OK or STOPPED not in response.text:
+            raise RuntimeError(f"The overview is {response.status_code}.")
+
+    return show
+
+
 def _repeat(call: Any, number: int) -> None:
     for _ in range(number):
         call()
@@ -111,7 +135,7 @@ def _asked_by_others() -> Iterator[None]:
             with suppress(CacheUnavailable):
                 get_browsable(STOPPED).stat(BLOB)
 
-    threads = [Thread(target=ask) for _ in range(CALLERS)]
+    threads = [Thread(target=ask, daemon=True) for _ in range(CALLERS)]
     for thread in threads:
         thread.start()
     try:
@@ -119,7 +143,9 @@ def _asked_by_others() -> Iterator[None]:
     finally:
         end.set()
         for thread in threads:
-            thread.join()
+            thread.join(60 * TIMEOUT)
+        if any(thread.is_alive() for thread in threads):
+            raise RuntimeError("A call of the stopped registry does not end.")
 
 
 def _seconds(figure: Figure) -> Figure:

@@ -52,7 +52,7 @@ FIGURES = {
     "truth: a warm": ["a new descriptor", "a known one", "memory of a warm"],
     "check of": ["an entry", "bare: SSCAN, HMGET, read and stat", "findings"],
     "asyncio, ": ["stat, in a thread", "astat, 1,000 callers", "astat_many of 1,000, a digest"],
-    "one of five registries": ["stat, one does not answer", "status of five, one does not"],
+    "one of five registries": ["stat, one does not answer", "admin's overview, one does not"],
     "HTTP: GET": [
         "bare view, anonymous",
         "scoped stat, session, superuser",
@@ -95,7 +95,7 @@ RATIOS = {
     "truth: a warm": ["descriptors / 5,000 a second", "memory / 200 MB"],
     "check of": ["entries / 10,000 a second", "memory / 200 MB"],
     "asyncio, ": ["100,000 stats/s: astat / 10 us", "stat / astat"],
-    "one of five registries": ["stat beside it / stat alone", "status of all / 1 s"],
+    "one of five registries": ["stat beside it / stat alone", "admin's overview / 1 s"],
     "HTTP: GET": ["scoped stat / bare view, anonymous"],
     "HTTP: HEAD": ["scoped stat / bare view"],
     "HTTP: ahead": ["entrance, WSGI / bare view", "token, superuser / anonymous, kept 5 s"],
