@@ -12,14 +12,7 @@ from base64 import b64decode
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.x509.verification import (
-    Criticality,
-    ExtensionPolicy,
-    PolicyBuilder,
-    Store,
-    VerificationError,
-)
+from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store
 
 from blobcache.tokens.keys import Key, algorithms_of
 from blobcache.tokens.parsing import Reason, TokenRefused
@@ -57,7 +50,7 @@ def verify_chain(
     try:
         verified = verifier.verify(leaf, others).chain
         public = leaf.public_key()
-    except (VerificationError, ValueError, UnsupportedAlgorithm):
+    except Exception:  # noqa: BLE001 - see _parsed
         raise TokenRefused(Reason.CHAIN) from None
     key = Key(public, algorithms_of(public), leaf)  # type: ignore[arg-type] # else without algorithms
     return key, min(each.not_valid_after_utc for each in verified)
@@ -68,7 +61,9 @@ def _parsed(texts: object) -> list[x509.Certificate]:
         raise TokenRefused(Reason.CHAIN)
     try:
         return [x509.load_der_x509_certificate(b64decode(each, validate=True)) for each in texts]
-    except (ValueError, TypeError):
+    # Anybody can send a broken certificate. For some, cryptography raises errors of its own, which
+    # have no common class, such as InvalidVersion and DuplicateExtension.
+    except Exception:  # noqa: BLE001
         raise TokenRefused(Reason.CHAIN) from None
 
 

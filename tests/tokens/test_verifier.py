@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -544,6 +545,16 @@ class TestAChain:
     def test_what_is_no_chain_is_refused(self, chain: Chain, texts: object) -> None:
         token = chain.signer.token(PULL, header={"x5c": texts})
         assert refusal(made(chain.options()), token) is Reason.CHAIN
+
+    def test_a_broken_certificate_is_refused_wherever_it_is_broken(self, chain: Chain) -> None:
+        verifier, good = made(chain.options()), chain.leaf.public_bytes(Encoding.DER)
+        issuer = chain.issuer.public_bytes(Encoding.DER)
+        for place in range(len(good)):
+            for changed in {0, 5, good[place] ^ 1, good[place] ^ 0x80, 0xFF} - {good[place]}:
+                broken = good[:place] + bytes([changed]) + good[place + 1 :]
+                texts = [b64encode(each).decode() for each in (broken, issuer)]
+                with pytest.raises(TokenRefused):
+                    verifier.verify(f"{encoded(json.dumps({'alg': 'ES256', 'x5c': texts}))}.e30.AA")
 
     def test_a_chain_that_is_too_long_is_refused(self, chain: Chain) -> None:
         token = chain.token(chain.leaf, *[chain.issuer] * 5)
