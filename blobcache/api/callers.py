@@ -29,7 +29,7 @@ from django.contrib.auth.models import Group, Permission
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.db import transaction
 from django.db.models import Model
-from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save
 from django.utils.functional import LazyObject
 from rest_framework.authentication import (
     BasicAuthentication,
@@ -325,7 +325,8 @@ def _are_plain(middleware: tuple[str, ...], skipped: tuple[str, ...]) -> bool:
 
 def _user_changed(sender: object, instance: Model, using: str | None = None, **_: object) -> None:
     del sender
-    user = instance.pk
+    key = get_user_model()._meta.pk.attname  # noqa: SLF001 - Django's documented way to it
+    user = getattr(instance, key)  # a subclass may have another primary key
     _now_and_later(using, lambda: kept_callers.forget(user))
 
 
@@ -356,24 +357,34 @@ def _logged_in_or_out(sender: object, request: Any = None, user: Any = None, **_
         kept_callers.forget(user.pk)
 
 
+_OPTIONS: dict[str, Any] = {"weak": False, "dispatch_uid": "blobcache.callers"}
+
+
 def _connect() -> None:
     """Listen to what changes callers. Only of these models: a receiver makes deletions slower."""
     user = get_user_model()
-    options: dict[str, Any] = {"weak": False, "dispatch_uid": "blobcache.callers"}
-    kinds: list[tuple[Any, Any]] = [(user, _user_changed)]
+    kinds: list[tuple[type[Model], Any]] = [(user, _user_changed)]
     kinds += [(kind, _group_changed) for kind in (Group, Permission)]
     if apps.is_installed("rest_framework.authtoken"):
         tokens = import_module("rest_framework.authtoken.models")
-        kinds += [(kind, _token_changed) for kind in (tokens.Token, tokens.TokenProxy)]
-    for kind, receiver in kinds:
-        post_save.connect(receiver, sender=kind, **options)
-        post_delete.connect(receiver, sender=kind, **options)
+        kinds.append((tokens.Token, _token_changed))
+
+    def listen_to(sender: type[Model], **_: object) -> None:
+        # What is saved as a proxy, or as a subclass with a table of its own, is sent by that alone.
+        for kind, receiver in kinds:
+            if issubclass(sender, kind):
+                post_save.connect(receiver, sender=sender, **_OPTIONS)
+                post_delete.connect(receiver, sender=sender, **_OPTIONS)
+
+    for model in apps.get_models():
+        listen_to(model)
+    class_prepared.connect(listen_to, **_OPTIONS)
     owned = ((user, "groups"), (user, "user_permissions"), (Group, "permissions"))
     for kind, name in owned:
         if hasattr(kind, name):
-            m2m_changed.connect(_group_changed, sender=getattr(kind, name).through, **options)
-    user_logged_in.connect(_logged_in_or_out, **options)
-    user_logged_out.connect(_logged_in_or_out, **options)
+            m2m_changed.connect(_group_changed, sender=getattr(kind, name).through, **_OPTIONS)
+    user_logged_in.connect(_logged_in_or_out, **_OPTIONS)
+    user_logged_out.connect(_logged_in_or_out, **_OPTIONS)
 
 
 _connect()

@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.db import connection, transaction
 from django.http import HttpResponse
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, isolate_apps
 from redis import Redis
 from rest_framework.authentication import TokenAuthentication
 from rest_framework.authtoken.models import Token
@@ -209,6 +209,25 @@ def test_a_change_in_this_process_takes_effect_at_once(
     assert queries(sent) == 0
     change(client)
     assert sent.get(STAT).status_code == status
+
+
+@pytest.mark.parametrize("kind", ["session", "token"])
+@isolate_apps("django.contrib.auth")
+def test_a_change_of_a_proxy_of_the_user_takes_effect_at_once(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    class Employee(User):
+        class Meta:
+            app_label = "auth"
+            proxy = True
+
+    client: Client = request.getfixturevalue(kind)
+    queries(client)
+    assert queries(client) == 0
+    someone = Employee.objects.get(username="viewer")
+    someone.is_active = False
+    someone.save()
+    assert client.get(STAT).status_code == 401
 
 
 def test_a_change_of_a_group_takes_effect_at_once(token: Client, clock: Clock) -> None:
