@@ -54,6 +54,13 @@ def _page(view: str, path: str, method: str = "GET", data: Any = None, **facts: 
     return Ask(f"admin:blobcache_{view}", path, method, data, **facts)
 
 
+def _raw_keys() -> Iterator[Ask]:
+    for digest in _DIGESTS:
+        yield from _asks("blob-raw", f"blobs/{digest}/raw/")
+        for name in _NAMES:
+            yield _ask("blob-raw", f"blobs/{digest}/raw/?repository={name}")
+
+
 def _api_jobs() -> Iterator[Ask]:
     yield from _asks("jobs", "jobs/")
     for part in ("", "step/", "cancel/"):
@@ -79,6 +86,7 @@ def _api() -> Iterator[Ask]:
     yield _ask("changes", "changes/?parts=1", accept="application/x-ndjson")
     yield _ask("changes", "changes/", accept=_HTML)
     yield from _api_jobs()
+    yield from _raw_keys()
     for data in ({}, {"repositories": ["team/app", "secret/vault"]}, {"kinds": ["unreferenced"]}):
         yield _ask("doctor-check", "doctor/check/", "POST", data, walks=True)
     yield _ask("doctor-check", "doctor/check/", "OPTIONS")
