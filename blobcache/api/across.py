@@ -230,7 +230,7 @@ class DifferencePagination(SealedCursorPagination):
 class CompareViewSet(RegistryViewSet):
     """A repository in two registries."""
 
-    requires: ClassVar[Mapping[str, Rule]] = {"compare": permissions.view}
+    requires: ClassVar[Mapping[str, Rule]] = {"compare": permissions.compare}
     throttle_scopes: ClassVar[Mapping[str, str]] = {"compare": LIST}
     query_parameters: ClassVar[Mapping[str, Sequence[Parameter]]] = {"compare": (_WITH,)}
     serializer_classes: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {

@@ -24,6 +24,7 @@ __all__ = [
     "Ruled",
     "changes",
     "clear",
+    "compare",
     "holders",
     "jobs",
     "list_",
@@ -102,7 +103,7 @@ class BlobCachePermission(BasePermission):
         action = ruled.current_action
         if action is None:
             return request.method != "OPTIONS" or any(
-                rule(ruled.access, ruled.repository)
+                _passes(rule, ruled)
                 for rule in map(ruled.requires.get, ruled.actions)
                 if rule is not None
             )
@@ -116,11 +117,16 @@ class BlobCachePermission(BasePermission):
                 action,
             )
             return False
-        return rule(ruled.access, ruled.repository)
+        return _passes(rule, ruled)
 
 
 def view(access: Access, repository: str | None) -> bool:
     """Read what is in a scope."""
+    return access.may_view(repository)
+
+
+def compare(access: Access, repository: str | None) -> bool:
+    """Read what is in a repository here, beside what is in it in another registry."""
     return access.may_view(repository)
 
 
@@ -146,7 +152,7 @@ def list_(access: Access, _: str | None) -> bool:
 
 def list_registries(access: Access, _: str | None) -> bool:
     """List registries; the list shows those that the user may view."""
-    return access.may_list_repositories() and not access.has_scopes
+    return access.may_list_repositories()
 
 
 def changes(access: Access, _: str | None) -> bool:
@@ -172,6 +178,18 @@ def view_all(access: Access, _: str | None) -> bool:
 def repair(access: Access, repository: str | None) -> bool:
     """Clear whatever is wrong, wherever it is."""
     return view_all(access, repository) and access.may_purge()
+
+
+_OPEN_TO_TOKENS: frozenset[Rule] = frozenset({view, set_, clear, list_, holders})
+"""The rules that the scopes of a registry token can pass. All others are closed to its caller: a
+route is open only if somebody has decided so."""
+
+
+def _passes(rule: Rule, ruled: Ruled) -> bool:
+    access = ruled.access
+    if access.has_scopes and rule not in _OPEN_TO_TOKENS:
+        return False
+    return rule(access, ruled.repository)
 
 
 _ACTIONS: Mapping[Rule, str] = {view: "pull", set_: "pull,push", clear: "delete"}
