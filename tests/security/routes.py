@@ -63,9 +63,11 @@ def _raw_keys() -> Iterator[Ask]:
 
 def _api_jobs() -> Iterator[Ask]:
     yield from _asks("jobs", "jobs/")
-    for part in ("", "step/", "cancel/"):
-        method = "POST" if part else "GET"
-        yield _ask(f"job{part and '-'}{part.strip('/')}", f"jobs/{_NO_JOB}/{part}", method)
+    yield _ask("jobs", "jobs/", "POST", {})
+    yield from _asks("job", f"jobs/{_NO_JOB}/")
+    for action in ("step", "cancel"):
+        for method in ("POST", "OPTIONS"):
+            yield _ask(f"job-{action}", f"jobs/{_NO_JOB}/{action}/", method)
 
 
 def _api() -> Iterator[Ask]:
@@ -76,6 +78,9 @@ def _api() -> Iterator[Ask]:
     yield from _asks("registry", "registries/default/")
     for digest in _DIGESTS:
         yield from _asks("blob-registries", f"blobs/{digest}/registries/")
+        yield from _asks("blob-raw", f"blobs/{digest}/raw/")
+        for name in _NAMES:
+            yield _ask("blob-raw", f"blobs/{digest}/raw/?repository={name}")
     yield from _asks("doctor", "doctor/")
     yield from _asks("changes", "changes/", is_brief=True)
     for query in ("parts=1", "page_size=1", "page_size=3&parts=1", f"digest={SHARED}", "actor=ann"):
@@ -165,11 +170,11 @@ def _admin() -> Iterator[Ask]:
     yield from _checks()
     yield from _changes()
     for name in _NAMES:
-        for view in ("change", "history", "delete", "clear", "set", "sort"):
+        for view in ("change", "history", "delete", "clear", "set", "sort", "compare"):
             is_brief = name.startswith("team/") and view in ("change", "history")
             address = addresses.repository(name, view)
             yield _page(f"repository_{view}", address, is_brief=is_brief)
-        for view in ("change", "history", "delete", "clear", "set", "sort"):
+        for view in ("change", "history", "delete", "clear", "set", "sort", "compare"):
             yield _page(f"repository_{view}", addresses.repository(name, view), "POST")
         page = addresses.repository(name)
         yield _page("repository_change", f"{page}?o=-size&q=sha256")
@@ -188,7 +193,7 @@ def _admin() -> Iterator[Ask]:
     yield _page("blob_add", f"{addresses.blobs()}add/")
     yield _page("blob_add", f"{addresses.blobs()}add/", "POST")
     for digest in _DIGESTS:
-        for view in ("change", "history", "delete", "set", "purge", "raw"):
+        for view in ("change", "history", "delete", "set", "purge", "raw", "registries"):
             is_brief = digest in _TELLING and view in ("change", "history")
             yield _page(f"blob_{view}", addresses.blob(digest, view), is_brief=is_brief)
             yield _page(f"blob_{view}", addresses.blob(digest, view), "POST")
