@@ -45,6 +45,9 @@ Action: TypeAlias = Literal["view", "change", "delete"]
 
 User: TypeAlias = "AbstractBaseUser | AnonymousUser"
 
+_OF_DJANGO = (PermissionsMixin.has_perm, AnonymousUser.has_perm)
+"""The methods that do nothing but ask each backend, after they let superusers do everything."""
+
 
 def may_view_registry(user: User | None, registry: str, repository: str | None = None) -> bool:
     """Whether the user may know that there is such a registry: see `Access.may_view_registry`.
@@ -233,13 +236,13 @@ class Access:
             return bool(has_perm(permission, None))
         if self.registry == DEFAULT_REGISTRY:
             return bool(has_perm(permission, self._object(model, key)))
-        if getattr(has_perm, "__func__", None) is PermissionsMixin.has_perm:
+        if getattr(has_perm, "__func__", None) in _OF_DJANGO:
             return self._some_backend_has(permission, model, key)
         asked = self._object(model, key)
         return bool(has_perm(permission, asked)) and asked.was_registry_read
 
     def _some_backend_has(self, permission: str, model: type[Repository | Blob], key: str) -> bool:
-        """What `PermissionsMixin.has_perm` answers, of the backends that look at the registry."""
+        """What Django's own `has_perm` answers, of the backends that look at the registry."""
         for backend in get_backends():
             asked = self._object(model, key)
             has_perm = getattr(backend, "has_perm", None)

@@ -82,13 +82,21 @@ NONE = Visible(())
 def takes_registry(function: Callable[..., object]) -> bool:
     """Whether a function of the setting ``VISIBLE_REPOSITORIES`` takes the alias of the registry.
 
-    It is the second argument, after the user.
+    It is the second argument, after the user. One that the function can do without, such as
+    ``request=None`` or ``*args``, is something else, unless its name is ``registry``.
     """
     try:
-        inspect.signature(function).bind(None, "default")
+        signature = inspect.signature(function)
+        bound = signature.bind(None, "default")
     except (TypeError, ValueError):
         return False
-    return True
+    if list(bound.arguments)[1:2] == ["registry"]:
+        return True
+    try:
+        signature.bind(None)
+    except TypeError:
+        return True
+    return False
 
 
 def _is_inside(name: str, range_: str) -> bool:

@@ -241,6 +241,18 @@ def test_each_backend_is_asked_by_itself_whether_it_looks_at_the_registry(
     assert not staging.may_in_repository("view", "a")
 
 
+@pytest.mark.parametrize("order", [("NamesAlone", "ByRegistry"), ("ByRegistry", "NamesAlone")])
+@pytest.mark.usefixtures("two")
+@pytest.mark.django_db
+def test_so_is_each_backend_for_users_who_are_not_known(
+    order: tuple[str, ...], settings: Any
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = [f"tests.test_access.{name}" for name in order]
+    staging = Access(AnonymousUser(), "staging")
+    assert staging.may_in_repository("view", "b")
+    assert not staging.may_in_repository("view", "a")
+
+
 @pytest.mark.usefixtures("two")
 @pytest.mark.django_db
 def test_a_backend_may_end_the_question(settings: Any) -> None:
@@ -265,7 +277,27 @@ def test_the_function_of_visible_repositories_may_take_the_registry() -> None:
         assert Access(user, "staging").visible.ranges == ("b/",)
 
 
-@pytest.mark.parametrize("function", ["only_a", "everything"])
+def with_an_option(user: object, request: object = None) -> list[str]:
+    assert request is None
+    return ["a/"]
+
+
+def with_any_options(*arguments: object) -> list[str]:
+    assert len(arguments) == 1
+    return ["a/"]
+
+
+def with_the_registry(user: object, registry: str = "default") -> list[str]:
+    return ["b/"] if registry == "staging" else []
+
+
+def test_the_registry_may_have_a_default() -> None:
+    user: Any = Someone("blobcache.view_repository")
+    with functions("with_the_registry"):
+        assert Access(user, "staging").visible.ranges == ("b/",)
+
+
+@pytest.mark.parametrize("function", ["only_a", "everything", "with_an_option", "with_any_options"])
 def test_a_function_of_the_user_alone_shows_nothing_of_another_registry(function: str) -> None:
     user: Any = Someone("blobcache.view_repository")
     with functions(function):
