@@ -7,6 +7,7 @@ up; its thread ends when the time limits of its server do.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from contextvars import copy_context
 from os import register_at_fork
@@ -14,6 +15,7 @@ from threading import Event, Lock, Semaphore, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.translation import get_language, override
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["LIMIT", "MAX_AT_ONCE", "MAX_GIVEN_UP", "ask_each"]
 
 _T = TypeVar("_T")
+
+_log = logging.getLogger("blobcache.registries")
 
 MAX_AT_ONCE = 32
 """Registries that are asked at the same time, and so threads of one call."""
@@ -59,8 +63,9 @@ def ask_each(
     variables. It should not query the database: a thread opens a connection of its own. Of a single
     registry it is asked in this thread, without another limit than those of its server.
 
-    A `CacheUnavailable` is an answer; so is that a registry has not answered within `seconds`.
-    Every other exception is raised, when all questions have ended.
+    A `CacheUnavailable` is an answer; so is that a registry has not answered within `seconds`, or
+    that it cannot be used because its settings are wrong. Every other exception is raised, when all
+    questions have ended.
     """
     if len(registries) <= 1:  # no other waits for it
         return {registry: _answer(question, registry) for registry in registries}
@@ -79,6 +84,9 @@ def _answer(question: Callable[[str], _T], registry: str) -> _T | CacheUnavailab
         return question(registry)
     except CacheUnavailable as error:
         return error
+    except (ImproperlyConfigured, ImportError):
+        _log.exception("The registry '%s' cannot be used: its settings are wrong.", registry)
+        return CacheUnavailable("The registry cannot be used. The system checks say why.")
 
 
 class _Asked(Generic[_T]):

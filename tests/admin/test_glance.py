@@ -106,10 +106,18 @@ def test_a_dead_registry_makes_its_own_row_unreachable(admin: Client, text: Text
         assert "reachable cache" in rows(page)["default"]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"PROVIDER": "no.such.Provider"},
+        {"CACHE_ALIAS": "nowhere"},
+        {"CACHE_ALIAS": STAGING, "CATALOG_ALIAS": "nowhere"},
+    ],
+)
 def test_a_registry_that_cannot_be_made_breaks_no_other(
-    providers: dict[str, Provider], admin: Client, text: Text, settings: Any
+    providers: dict[str, Provider], admin: Client, text: Text, settings: Any, wrong: dict[str, str]
 ) -> None:
-    settings.BLOBCACHE = {"default": {}, STAGING: {"PROVIDER": "no.such.Provider"}}
+    settings.BLOBCACHE = {"default": {}, STAGING: wrong}
     found = rows(text(admin.get(OVERVIEW)))
     assert f"{STAGING} unreachable See the system checks." in found[STAGING]
 

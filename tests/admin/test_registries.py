@@ -161,6 +161,9 @@ def test_every_link_keeps_the_registry(admin: Client, other_cache: Redis) -> Non
         response = admin.get(url)
         if response.status_code == HTTPStatus.FOUND:
             found = [urljoin(url, response["Location"])]
+        elif _route(urlsplit(url).path).endswith(("_compare", "blob_registries")):
+            assert response.status_code == HTTPStatus.OK
+            continue  # pages about several registries, which lead to all of them
         elif "text/html" in response["Content-Type"] and response.status_code == HTTPStatus.OK:
             found = list(addresses_of(url, without_switch(response.content.decode())))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from django.test import override_settings
 
 from blobcache.descriptor import Descriptor
@@ -63,6 +64,17 @@ def test_a_dead_registry_is_unreachable_and_the_others_answer(two: Two) -> None:
         default, staging = look_everywhere(A, {"default": ALL, "staging": ALL})
     assert (default.state, names(default)) == (State.FOUND, ["a"])
     assert staging == Sighting("staging", State.UNREACHABLE)
+
+
+@pytest.mark.parametrize("wrong", [{"CACHE_ALIAS": "nowhere"}, {"PROVIDER": "no.such.Provider"}])
+def test_a_registry_with_wrong_settings_is_unreachable_and_the_others_answer(
+    two: Two, wrong: dict[str, str]
+) -> None:
+    put("default", "a")
+    with override_settings(BLOBCACHE={"default": {}, "wrong": wrong}):
+        default, staging = look_everywhere(A, {"default": ALL, "wrong": ALL})
+    assert (default.state, names(default)) == (State.FOUND, ["a"])
+    assert staging == Sighting("wrong", State.UNREACHABLE)
 
 
 def test_a_registry_without_an_index(two: Two) -> None:
