@@ -33,7 +33,7 @@ from blobcache.reference import RepositoryName
 from blobcache.visibility import ALL, NONE, Visible, takes_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from django.contrib.auth.base_user import AbstractBaseUser
 
@@ -237,25 +237,28 @@ class Access:
         if self.registry == DEFAULT_REGISTRY:
             return bool(has_perm(permission, self._object(model, key)))
         if getattr(has_perm, "__func__", None) in _OF_DJANGO:
-            return self._some_backend_has(permission, model, key)
+            return any(self._grants(permission, model, key))
         asked = self._object(model, key)
-        return bool(has_perm(permission, asked)) and asked.was_registry_read
+        is_granted = bool(has_perm(permission, asked)) and asked.was_registry_read
+        if not (is_granted and isinstance(self.user, PermissionsMixin)):
+            return is_granted
+        # It probably asks the backends too: one may have read the registry, and another said yes.
+        grants = list(self._grants(permission, model, key))
+        return not grants or any(grants)
 
-    def _some_backend_has(self, permission: str, model: type[Repository | Blob], key: str) -> bool:
-        """What Django's own `has_perm` answers, of the backends that look at the registry."""
+    def _grants(self, permission: str, model: type[Repository | Blob], key: str) -> Iterator[bool]:
+        """Whether it looks at the registry, for each backend that grants the permission.
+
+        They are asked as Django's own `has_perm` does.
+        """
         for backend in get_backends():
             asked = self._object(model, key)
             has_perm = getattr(backend, "has_perm", None)
             try:
-                if (
-                    has_perm is not None
-                    and has_perm(self.user, permission, asked)
-                    and asked.was_registry_read
-                ):
-                    return True
+                if has_perm is not None and has_perm(self.user, permission, asked):
+                    yield asked.was_registry_read
             except PermissionDenied:
-                return False
-        return False
+                return
 
     def _object(self, model: type[Repository | Blob], key: str) -> Repository | Blob:
         return model(pk=key, registry=self.registry)  # type: ignore[misc]  # not a field

@@ -253,6 +253,27 @@ def test_so_is_each_backend_for_users_who_are_not_known(
     assert not staging.may_in_repository("view", "a")
 
 
+@pytest.mark.parametrize("order", [("NamesAlone", "ByRegistry"), ("ByRegistry", "NamesAlone")])
+@pytest.mark.usefixtures("two")
+@pytest.mark.django_db
+def test_so_is_each_backend_for_users_with_rules_of_their_own(
+    order: tuple[str, ...], settings: Any
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = [f"tests.test_access.{name}" for name in order]
+    user: Any = User.objects.create_user("somebody")
+
+    def has_perm(perm: str, obj: Any = None) -> bool:
+        own = obj is not None and (obj.registry, obj.name) == ("staging", "own")
+        return own or User.has_perm(user, perm, obj)
+
+    user.has_perm = has_perm
+    staging = Access(user, "staging")
+    assert staging.may_in_repository("view", "own")
+    assert staging.may_in_repository("view", "b")
+    assert not staging.may_in_repository("view", "a")
+    assert not staging.may_in_repository("view", "c")
+
+
 @pytest.mark.usefixtures("two")
 @pytest.mark.django_db
 def test_a_backend_may_end_the_question(settings: Any) -> None:
