@@ -62,6 +62,8 @@ MAX_ALIAS = 64
 ALIAS_PATTERN = rf"[a-z0-9_-]{{1,{MAX_ALIAS}}}"
 """The regular expression of a registry's name."""
 
+_ALIAS = re.compile(ALIAS_PATTERN)
+
 MAX_PAGE_SIZE = 1000
 """The most rows that a client may request for one page of the API."""
 
@@ -80,7 +82,7 @@ def registries() -> list[str]:
 
 def is_alias(name: str) -> bool:
     """Whether a registry may have that name, which is part of addresses."""
-    return re.fullmatch(ALIAS_PATTERN, name) is not None
+    return _ALIAS.fullmatch(name) is not None
 
 
 def entries() -> dict[str, dict[str, Any]]:

@@ -20,12 +20,14 @@ from blobcache.exceptions import (
     DigestInvalidLength,
     DigestMismatch,
     DigestUnsupported,
+    KeysUnavailable,
     ManifestInvalid,
     MediaTypeInvalid,
     OperationUnsupported,
     PreconditionFailed,
     RegistryUnknown,
     RepositoryNameInvalid,
+    SetDenied,
     SizeInvalid,
 )
 from blobcache.findings import Kind, Part
@@ -51,6 +53,8 @@ TREE: list[tuple[type[BlobCacheError], type[Exception], str, int]] = [
     (CatalogUnsupported, BlobCacheError, "PATH_UNKNOWN", 404),
     (CacheUnavailable, BlobCacheError, "UNAVAILABLE", 503),
     (BackendUnavailable, BlobCacheError, "UNAVAILABLE", 503),
+    (KeysUnavailable, BlobCacheError, "UNAVAILABLE", 503),
+    (SetDenied, BlobCacheError, "DENIED", 403),
 ]
 
 

@@ -239,6 +239,7 @@ class _Described:
 _REGISTRY = "registry"
 _VARIABLES = (_REGISTRY, "name", "digest", "job")
 
+_WORD = re.compile(r"\w+")
 _HEAD = re.compile(r"/(?:blobs|changes|doctor|jobs|repositories|status)/")
 
 
@@ -257,7 +258,7 @@ def _prefix_at(path: str) -> str:
     if registry == DEFAULT_REGISTRY:
         return ""
     mount = _HEAD.split(path, maxsplit=1)[0]
-    return "".join(f"{word}_" for word in re.findall(r"\w+", mount))
+    return "".join(f"{word}_" for word in _WORD.findall(mount))
 
 
 def _path_variable(name: str, auto_schema: AutoSchema) -> OpenApiParameter:

@@ -44,6 +44,7 @@ GET: dict[tuple[str, str], tuple[HTTPStatus, ...]] = {
     ("repository", "clear"): (FOUND, DENIED, DENIED, FOUND, FOUND),
     ("repository", "set"): (OK, DENIED, DENIED, DENIED, OK),
     ("repository", "sort"): (FOUND, FOUND, DENIED, FOUND, FOUND),
+    ("repository", "compare"): (NONE, NONE, DENIED, NONE, NONE),  # there is one registry
     ("blob", "changelist"): (OK, OK, DENIED, DENIED, DENIED),
     ("blob", "add"): (DENIED, DENIED, DENIED, DENIED, DENIED),
     ("blob", "change"): (OK, OK, DENIED, DENIED, DENIED),
@@ -52,6 +53,7 @@ GET: dict[tuple[str, str], tuple[HTTPStatus, ...]] = {
     ("blob", "set"): (OK, DENIED, DENIED, DENIED, DENIED),
     ("blob", "purge"): (OK, DENIED, DENIED, DENIED, DENIED),
     ("blob", "raw"): (OK, OK, DENIED, DENIED, DENIED),
+    ("blob", "registries"): (NONE, NONE, DENIED, DENIED, DENIED),
     ("blob", "purge_many"): (OK, DENIED, DENIED, DENIED, DENIED),
 }
 

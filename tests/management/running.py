@@ -17,11 +17,13 @@ from unittest.mock import patch
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.test import override_settings
 from redis import Redis
 
 from project import embedded
 from tests.backends.truth import storage_as_truth
 from tests.doctor.damage import digest, write_blob, write_member
+from tests.servers import cache_at
 from tests.warming.worlds import Clock, World
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "manage",
     "run",
     "run_line",
+    "second_registry",
     "stored",
     "write_sample",
 ]
@@ -146,6 +149,19 @@ def stored(directory: Path, **settings: Any) -> Iterator[World]:
         patch("blobcache.warming.warm.sleep", clock.pause),
     ):
         yield world
+
+
+@contextmanager
+def second_registry(url: str) -> Iterator[Redis]:
+    """Let there be `staging` beside `default`, in database 1, with one of its blobs."""
+    entries = {"default": {}, "staging": {"CACHE_ALIAS": "staging"}}
+    with (
+        cache_at(url.removesuffix("0") + "1", "staging") as client,
+        override_settings(BLOBCACHE=entries),
+    ):
+        client.flushdb()
+        write_member(client, "team/app", digest(1), "size 0")
+        yield client
 
 
 def write_sample(client: Redis) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,18 @@ from django.contrib.auth.models import User
 from redis import Redis
 
 from blobcache.management.commands.blobcache import SUBCOMMANDS
+from project import embedded
 from tests.doctor.damage import contents, digest
-from tests.management.running import HELLO, ROOT, Terminal, run, run_line, stored, write_sample
+from tests.management.running import (
+    HELLO,
+    ROOT,
+    Terminal,
+    run,
+    run_line,
+    second_registry,
+    stored,
+    write_sample,
+)
 
 PAGE = (ROOT / "docs" / "command-line.md").read_text()
 SESSIONS = re.findall(r"^```console\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
@@ -31,7 +41,11 @@ def shown(output: str, command: str) -> list[str]:
 @pytest.mark.django_db
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda text: text.split()[4])
 def test_a_session_shows_what_a_terminal_shows(
-    default_cache: Redis, session: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    default_cache: Redis,
+    session: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    valkey: embedded.Server,
 ) -> None:
     monkeypatch.setattr("blobcache.management.writing.find_spec", lambda _: None)
     write_sample(default_cache)
@@ -39,7 +53,11 @@ def test_a_session_shows_what_a_terminal_shows(
     run("reindex")
     for part in session.split("$ ")[1:]:
         command, _, expected = part.partition("\n")
-        needed = stored(tmp_path) if "blobcache warm" in command else nullcontext()
+        needed: AbstractContextManager[object] = nullcontext()
+        if "blobcache warm" in command:
+            needed = stored(tmp_path)
+        elif "--with staging" in command:
+            needed = second_registry(valkey.url)
         with needed:
             done = run_line(command, out=Terminal())
         assert shown(done.out, command) == shown(expected, command)

@@ -54,8 +54,9 @@ def _page(view: str, path: str, method: str = "GET", data: Any = None, **facts: 
     return Ask(f"admin:blobcache_{view}", path, method, data, **facts)
 
 
-def _raw_keys() -> Iterator[Ask]:
+def _more_of_blobs() -> Iterator[Ask]:
     for digest in _DIGESTS:
+        yield from _asks("blob-registries", f"blobs/{digest}/registries/")
         yield from _asks("blob-raw", f"blobs/{digest}/raw/")
         for name in _NAMES:
             yield _ask("blob-raw", f"blobs/{digest}/raw/?repository={name}")
@@ -76,11 +77,6 @@ def _api() -> Iterator[Ask]:
     yield from _asks("registries", "registries/")
     yield _ask("registries", "registries/?page_size=1", accept=_HTML)
     yield from _asks("registry", "registries/default/")
-    for digest in _DIGESTS:
-        yield from _asks("blob-registries", f"blobs/{digest}/registries/")
-        yield from _asks("blob-raw", f"blobs/{digest}/raw/")
-        for name in _NAMES:
-            yield _ask("blob-raw", f"blobs/{digest}/raw/?repository={name}")
     yield from _asks("doctor", "doctor/")
     yield from _asks("changes", "changes/", is_brief=True)
     for query in ("parts=1", "page_size=1", "page_size=3&parts=1", f"digest={SHARED}", "actor=ann"):
@@ -91,7 +87,7 @@ def _api() -> Iterator[Ask]:
     yield _ask("changes", "changes/?parts=1", accept="application/x-ndjson")
     yield _ask("changes", "changes/", accept=_HTML)
     yield from _api_jobs()
-    yield from _raw_keys()
+    yield from _more_of_blobs()
     for data in ({}, {"repositories": ["team/app", "secret/vault"]}, {"kinds": ["unreferenced"]}):
         yield _ask("doctor-check", "doctor/check/", "POST", data, walks=True)
     yield _ask("doctor-check", "doctor/check/", "OPTIONS")

@@ -98,8 +98,7 @@ def has_admin(case: Case) -> bool:
 
 def asks(case: Case, table: list[Ask]) -> list[Ask]:
     """The requests of the table to the registry."""
-    of_the_portal = {"blobcache-api:registries", "blobcache-api:registry"}
-    found = [ask for ask in table if ask.route not in of_the_portal]
+    found = [ask for ask in table if ask.route not in _ABOUT_SEVERAL]
     if case.registry == "default":
         return [ask for ask in found if has_admin(case) or is_of_the_api(ask)]
     return [
@@ -107,6 +106,15 @@ def asks(case: Case, table: list[Ask]) -> list[Ask]:
         for ask in found
         if is_of_the_api(ask)
     ]
+
+
+_ABOUT_SEVERAL = {
+    *("blobcache-api:registries", "blobcache-api:registry", "blobcache-api:blob-registries"),
+    *("blobcache-api:repository-compare", "admin:blobcache_repository_compare"),
+    "admin:blobcache_blob_registries",
+}
+"""The routes that ask several registries. Two modules called `test_across`, for the API and for the
+admin, test what they show of each."""
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.persona}-{case.registry}")

@@ -6,7 +6,7 @@ import ast
 import gc
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import import_module
 from itertools import count
@@ -16,7 +16,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 import pytest
-from django.urls import URLPattern
+from django.urls import URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
 import blobcache
@@ -129,9 +129,16 @@ def watch_patterns(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
             if isinstance(value, re.Pattern):
                 watched.append(Asked(value, f"{module.__name__}.{name}"))
                 monkeypatch.setattr(module, name, watched[-1])
-    for each in urlpatterns:
-        assert isinstance(each, URLPattern)
-        assert isinstance(each.pattern, RegexPattern)
-        watched.append(Asked(each.pattern.regex, str(each.pattern)))
-        monkeypatch.setitem(vars(each.pattern), "regex", watched[-1])
+    for pattern in _patterns(urlpatterns):
+        watched.append(Asked(pattern.regex, str(pattern)))
+        monkeypatch.setitem(vars(pattern), "regex", watched[-1])
     return watched
+
+
+def _patterns(addresses: Iterable[URLPattern | URLResolver]) -> Iterator[RegexPattern]:
+    """The pattern of each address, and of what is below it."""
+    for each in addresses:
+        assert isinstance(each.pattern, RegexPattern)
+        yield each.pattern
+        if isinstance(each, URLResolver):
+            yield from _patterns(each.url_patterns)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import override_settings
 from redis import Redis
 from rest_framework.authentication import SessionAuthentication, TokenAuthentication
 from rest_framework.test import APIClient
@@ -43,16 +45,22 @@ def ask() -> Ask:
 
 
 @pytest.fixture
-def portal(ask: Ask, settings: Any, monkeypatch: pytest.MonkeyPatch, default_cache: Redis) -> Ask:
-    """The API at /api/, for callers with the signer's tokens. No test may ask the database."""
-    settings.ROOT_URLCONF = "tests.api.urls"
-    settings.BLOBCACHE = {"default": {"TOKENS": options(JWKS=ask.signer.jwks)}}
+def portal(ask: Ask, default_cache: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
+    """The API at /api/, for callers with the signer's tokens. No test may ask the database.
+
+    It sets nothing through the fixture `settings`, which may be older than that of the cache: then
+    it would bring the cache's settings back when they have ended.
+    """
     monkeypatch.setattr(RegistryView, "authentication_classes", CLASSES)
-    return ask
+    with override_settings(
+        ROOT_URLCONF="tests.api.urls",
+        BLOBCACHE={"default": {"TOKENS": options(JWKS=ask.signer.jwks)}},
+    ):
+        yield ask
 
 
 @pytest.fixture
-def storage(tmp_path: Path, settings: Any) -> Path:
+def storage(portal: Ask, tmp_path: Path, settings: Any) -> Path:
     """The folder of the registry's storage, which is the backend."""
     entry = settings.BLOBCACHE["default"]
     truth = {
