@@ -14,7 +14,10 @@ from tests.fuzz.conftest import fill
 from tests.fuzz.contract import exempted
 from tests.fuzz.test_api import schema
 
-Walk: Any = schema.as_state_machine()
+OF_REPOSITORIES = r"^/api/(blobs|repositories)/"
+"""The addresses of a walk. With all of them, few walks would come back to the same blob."""
+
+Walk: Any = schema.include(path_regex=OF_REPOSITORIES).as_state_machine()
 
 
 @pytest.mark.parametrize("persona", ["superuser"])
@@ -27,6 +30,11 @@ def test_every_check_holds_along_a_walk(
         def setup(self) -> None:
             unchanged_by_readers.flushall()
             fill()
+
+        def before_call(self, case: Case[Any]) -> None:
+            if case.method == "DELETE":  # a made-up tag is not the blob's: nothing would be cleared
+                for name in ("If-Match", "If-None-Match"):
+                    (case.headers or {}).pop(name, None)
 
         def get_call_kwargs(self, case: Case[Any]) -> dict[str, Any]:
             return {"headers": headers}
@@ -41,5 +49,5 @@ def test_every_check_holds_along_a_walk(
                 recorder=self.recorder,
             )
 
-    AsSuperuser.run(settings=settings(max_examples=settings().max_examples // 3))
+    AsSuperuser.run(settings=settings(max_examples=settings().max_examples * 2))
     assert {("PUT", 201), ("GET", 200), ("DELETE", 204)} <= answered
