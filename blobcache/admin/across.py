@@ -16,7 +16,7 @@ from blobcache.exceptions import CatalogUnsupported, DescriptorCorrupt
 from blobcache.models import Blob, Repository
 from blobcache.registries.compare import Comparison, Difference, DifferencePage
 from blobcache.registries.everywhere import Sighting, State, look_everywhere
-from blobcache.services import get_browsable
+from blobcache.services import CANNOT_BE_MADE, get_browsable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -179,6 +179,8 @@ class ComparePage(RepositoryPageBase):
         except CatalogUnsupported:
             self.complain(_("The registry %(name)s keeps no index.") % {"name": other})
             return None
+        except CANNOT_BE_MADE:  # its settings are wrong
+            return DifferencePage((), None, is_reachable=False)
         comparison = Comparison(self.provider, there, self.name)
         budgets = self.provider.catalog.budgets
         deadline = budgets.deadline(budgets.page)

@@ -34,7 +34,7 @@ from blobcache.conf import MAX_ALIAS, registries
 from blobcache.exceptions import CacheUnavailable, RegistryUnknown
 from blobcache.registries.compare import Comparison, Difference
 from blobcache.registries.everywhere import State, look_everywhere
-from blobcache.services import get_browsable
+from blobcache.services import CANNOT_BE_MADE, get_browsable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -240,9 +240,17 @@ class CompareViewSet(RegistryViewSet):
     pagination_class = DifferencePagination
 
     def get_queryset(self) -> Listing:  # type: ignore[override] # a listing, which is no queryset
-        """Return the differences. Raises `RegistryUnknown` and `PermissionDenied`."""
+        """Return the differences.
+
+        Raises `RegistryUnknown`, `PermissionDenied`, and `CacheUnavailable` if the other registry
+        cannot be used.
+        """
         other, name = self.other, self.repository_name
-        here, there = self.browsable, get_browsable(other)
+        here = self.browsable
+        try:
+            there = get_browsable(other)
+        except CANNOT_BE_MADE as error:  # its settings are wrong
+            raise CacheUnavailable("The other registry cannot be used.") from error
         return DifferenceListing(
             Comparison(here, there, name),
             other,

@@ -89,6 +89,11 @@ class TestCompare:
         assert "not compared" in page
         assert "127.0.0.1" not in page
 
+    def test_the_settings_of_the_other_are_wrong(self, admin: Client, text: Text) -> None:
+        entry = {"PROVIDER": "nowhere.Provider"}
+        with override_settings(BLOBCACHE={"default": {}, "staging": entry}):
+            assert "The registry staging does not answer." in text(admin.get(COMPARE))
+
     def test_another_registry_than_there_is(self, admin: Client, text: Text) -> None:
         response = admin.get(COMPARE, {"with": "<production>"})
         assert response.status_code == HTTPStatus.BAD_REQUEST

@@ -164,6 +164,15 @@ class TestCompare:
             response = as_("viewer").get(COMPARE, {"with": "staging"})
         refused(response, 503, "UNAVAILABLE")
 
+    @pytest.mark.parametrize(
+        "entry", [{"CACHE_ALIAS": "nowhere"}, {"PROVIDER": "nowhere.Provider"}]
+    )
+    def test_the_settings_of_the_other_are_wrong(
+        self, entry: dict[str, str], as_: As, two: Two, settings: LazySettings
+    ) -> None:
+        settings.BLOBCACHE = {"default": {}, "staging": entry}
+        refused(as_("viewer").get(COMPARE, {"with": "staging"}), 503, "UNAVAILABLE")
+
     @pytest.mark.parametrize("query", [{}, {"with": ""}, {"with": "default"}])
     def test_what_to_compare_with_must_be_said(self, query: Any, as_: As, two: Two) -> None:
         refused(as_("viewer").get(COMPARE, query), 400, "PARAMETER_INVALID")
