@@ -140,21 +140,22 @@ def _may_be_ours(scope: Any) -> bool:
 
 
 async def _body(scope: Any, receive: Receive, messages: list[Message]) -> bytes | None:
-    """Read the body, and note its messages. None if Django must read it."""
+    """Read the body, and note it as a message. None if Django must read it."""
     lengths = [value for name, value in scope["headers"] if name == b"content-length"]
     if len(lengths) != 1 or not lengths[0].isdigit() or not int(lengths[0][:9]) <= _MAX_BODY:
         return None
-    length, found = int(lengths[0][:9]), b""
-    while True:
+    length, found, is_over = int(lengths[0][:9]), bytearray(), False
+    while not is_over and len(found) <= length:
         message = await receive()
-        messages.append(message)
         if message["type"] == "http.disconnect":
+            messages.append(message)
             return None
         found += message.get("body", b"")
-        if not message.get("more_body", False):
-            return found if len(found) == length else None
-        if len(found) > length:
-            return None
+        is_over = not message.get("more_body", False)
+    body = bytes(found)
+    # One message for all parts: a client may send each byte in a part of its own.
+    messages.append({"type": "http.request", "body": body, "more_body": not is_over})
+    return body if is_over and len(body) == length else None
 
 
 def _again(messages: Iterable[Message], receive: Receive) -> Receive:

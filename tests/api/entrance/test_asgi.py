@@ -145,6 +145,39 @@ def test_django_reads_a_body_of_another_length(length: str) -> None:
     assert both.passed == 1
 
 
+@pytest.mark.parametrize(("length", "more"), [("14", True), ("15", False), ("16", False)])
+def test_a_body_in_many_parts_is_kept_as_one(length: str, more: bool) -> None:
+    body = b'{"digests": []}'
+    came: list[dict[str, Any]] = []
+    expected = [
+        {"type": "http.request", "body": body, "more_body": more},
+        *([{"type": "http.request", "body": b" ", "more_body": False}] if more else []),
+    ]
+
+    async def django(scope: Any, receive: Any, send: Any) -> None:
+        came.append(await receive())
+        if more:
+            came.append(await receive())
+        assert came == expected
+        await ASGIHandler()(scope, _given(came), send)
+
+    headers = (("CONTENT_TYPE", "application/json"), ("CONTENT_LENGTH", length))
+    sent = Sent("POST", BATCH, "format=json", headers=headers, body=body + b" " * more)
+    asyncio.run(ask(entrance.asgi(django), sent, cut=1))
+
+
+def _given(messages: Sequence[dict[str, Any]]) -> Any:
+    waiting = [*messages]
+
+    async def receive() -> dict[str, Any]:
+        if waiting:
+            return waiting.pop(0)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    return receive
+
+
 def test_a_client_that_leaves_while_it_sends_its_body_gets_nothing() -> None:
     sent: list[object] = []
 
