@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from django.core.exceptions import ImproperlyConfigured
+
 from blobcache.digest import Digest
 from blobcache.exceptions import CacheUnavailable, CursorInvalid
 
@@ -58,6 +60,9 @@ class DifferencePage(NamedTuple):
     """Whether the other registry has answered."""
 
 
+_NO_ANSWER = (CacheUnavailable, ImproperlyConfigured)
+"""Why the other registry does not answer; the latter for an alias that ``CACHES`` does not have."""
+
 _HERE, _THERE = "here:", "there:"
 """Which set a cursor reads; the rest of it is the cursor of the catalog."""
 
@@ -97,7 +102,7 @@ class Comparison:
         following = f"{_THERE}" if page.next is None else f"{_HERE}{page.next}"
         try:
             there = self._scope(self._there).records(digests)
-        except CacheUnavailable:
+        except _NO_ANSWER:
             blobs = [
                 DifferentBlob(digest, Difference.UNCOMPARED, record.descriptor, None)
                 for digest, record in zip(digests, here, strict=True)
@@ -120,7 +125,7 @@ class Comparison:
             page = self._there.catalog.members(self.repository, cursor, limit)
             digests = _valid(page.members)
             there = self._scope(self._there).records(digests)
-        except CacheUnavailable:
+        except _NO_ANSWER:
             return DifferencePage((), None, is_reachable=False)
         here = self._scope(self._here).records(digests)
         found = [
