@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from blobcache.access import Access
 from blobcache.admin.base_pages import BlobPageBase, RepositoryPageBase
+from blobcache.admin.labels import label
 from blobcache.admin.registries import address, choices
 from blobcache.exceptions import CatalogUnsupported, DescriptorCorrupt
 from blobcache.models import Blob, Repository
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from django.http import HttpResponse
     from django.utils.functional import _StrPromise
 
+    from blobcache.descriptor import Descriptor
     from blobcache.registries.compare import DifferentBlob
 
 __all__ = ["BlobRegistriesPage", "ComparePage", "comparable"]
@@ -204,8 +206,17 @@ class ComparePage(RepositoryPageBase):
         registry = other if is_there else self.registry
         return {
             "digest": blob.digest,
+            "is_digest": True,
             "url": address(site, registry, Blob, "change", key=blob.digest),
             "difference": DIFFERENCES[blob.difference],
-            "here": blob.here,
-            "there": blob.there,
+            "here": _shown(blob.here),
+            "there": _shown(blob.there),
         }
+
+
+def _shown(found: Descriptor | None) -> dict[str, object] | None:
+    """A descriptor as a cell of the table shows it."""
+    if found is None:
+        return None
+    name, _category = label(found.media_type)
+    return {"size": found.size, "media_type": found.media_type, "label": name}

@@ -227,7 +227,7 @@ _MASKS = [
         (r"\d+[ \xa0](?:second|minute|hour)s? old", "TIME"),
         (r'(age(?:"|&quot;): ?)[\d.e-]+', r"\1TIME"),
         # What the server reports about itself.
-        (r'(used_memory(?:"|&quot;): ?)\d+', r"\1BYTES"),
+        (r'((?:used_)?memory(?:"|&quot;): ?)\d+', r"\1BYTES"),
         # What a key takes depends on how it has grown.
         (r"(<dt>Memory</dt><dd>)<span [^<]*</span>", r"\1BYTES"),
     )

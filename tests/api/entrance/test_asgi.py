@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Coroutine, Iterable, Sequence
+from contextvars import Context
+from typing import Any, TypeVar
 
 import pytest
 from django.conf import LazySettings
@@ -18,6 +19,8 @@ from blobcache.api import entrance
 from tests.api.conftest import DIGEST, UNKNOWN
 from tests.api.entrance.test_equality import HOSTS, as_, differences, requests
 from tests.api.entrance.wire import Answer, Sent, masked
+
+T = TypeVar("T")
 
 STAT = f"/api/repositories/team/app/blobs/{DIGEST}/"
 BATCH = "/api/repositories/team/app/blobs/stat/"
@@ -85,6 +88,15 @@ async def ask(
     return masked(str(start["status"]), headers, body)
 
 
+def run_alone(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a context without variables.
+
+    Django's handlers copy all variables of the context at each crossing between a thread and the
+    loop, and the other tests leave thousands of them.
+    """
+    return Context().run(asyncio.run, coroutine)
+
+
 class Both:
     """The same application, through the entrance and without it."""
 
@@ -116,7 +128,7 @@ def ask_both(both: Both, table: Iterable[Sent]) -> int:
             assert differences(await ask(both.entrance, sent, 5), expected) == [], sent
         return number - both.passed
 
-    return asyncio.run(run())
+    return run_alone(run())
 
 
 @pytest.mark.parametrize(
@@ -163,7 +175,7 @@ def test_a_body_in_many_parts_is_kept_as_one(length: str, more: bool) -> None:
 
     headers = (("CONTENT_TYPE", "application/json"), ("CONTENT_LENGTH", length))
     sent = Sent("POST", BATCH, "format=json", headers=headers, body=body + b" " * more)
-    asyncio.run(ask(entrance.asgi(django), sent, cut=1))
+    run_alone(ask(entrance.asgi(django), sent, cut=1))
 
 
 def _given(messages: Sequence[dict[str, Any]]) -> Any:
@@ -196,7 +208,7 @@ def test_a_client_that_leaves_while_it_sends_its_body_gets_nothing() -> None:
         headers = (("CONTENT_TYPE", "application/json"), ("CONTENT_LENGTH", "20"))
         await application(scope_of(Sent("POST", BATCH, headers=headers)), receive, send)
 
-    asyncio.run(run(Both().entrance))
+    run_alone(run(Both().entrance))
     assert sent == []
 
 
@@ -217,8 +229,8 @@ def test_odd_headers_are_understood_as_django_does(
     headers: Sequence[tuple[bytes, bytes]], db: None
 ) -> None:
     both, sent = Both(), Sent("GET", STAT)
-    expected = asyncio.run(ask(both.django, sent, more=headers))
-    assert differences(asyncio.run(ask(both.entrance, sent, more=headers)), expected) == []
+    expected = run_alone(ask(both.django, sent, more=headers))
+    assert differences(run_alone(ask(both.entrance, sent, more=headers)), expected) == []
 
 
 def test_other_protocols_are_djangos() -> None:
@@ -227,7 +239,7 @@ def test_other_protocols_are_djangos() -> None:
             with pytest.raises(ValueError, match="Django can only handle ASGI/HTTP"):
                 await Both().entrance({"type": kind}, None, None)  # type: ignore[arg-type]
 
-    asyncio.run(run())
+    run_alone(run())
 
 
 def test_a_request_is_answered_by_one_thread_of_the_entrance() -> None:
@@ -242,7 +254,7 @@ def test_a_request_is_answered_by_one_thread_of_the_entrance() -> None:
     request_started.connect(started)
     request_finished.connect(finished)
     try:
-        answer = asyncio.run(ask(Both().entrance, Sent("GET", STAT)))
+        answer = run_alone(ask(Both().entrance, Sent("GET", STAT)))
     finally:
         request_started.disconnect(started)
         request_finished.disconnect(finished)
@@ -271,7 +283,7 @@ def test_more_requests_than_may_wait_are_refused_at_once() -> None:
 
     request_started.connect(started)
     try:
-        answers = asyncio.run(run())
+        answers = run_alone(run())
     finally:
         request_started.disconnect(started)
     assert [answer.status for answer in answers] == ["200"] * 3 + ["503"] * 4 + ["200"]
@@ -291,7 +303,7 @@ def test_a_cancelled_request_makes_room_again() -> None:
             await asyncio.sleep(0)
         return answer
 
-    assert asyncio.run(run()).status == "200"
+    assert run_alone(run()).status == "200"
 
 
 def test_many_requests_at_once_get_their_own_answers() -> None:
@@ -300,6 +312,6 @@ def test_many_requests_at_once_get_their_own_answers() -> None:
         sent = [Sent("GET", f"/api/blobs/sha256:{number:064x}/") for number in range(100)]
         return await asyncio.gather(*(ask(both.entrance, each) for each in sent))
 
-    for number, answer in enumerate(asyncio.run(run())):
+    for number, answer in enumerate(run_alone(run())):
         assert answer.status == "404"
         assert f"{number:064x}".encode() in answer.body
