@@ -366,7 +366,7 @@ class PortalSettings:
         "that read. `0`: not at all.",
         number("seconds", minimum=0, maximum=300),
         default=0,
-        see="docs/entrance.md#callers-kept",
+        see="docs/entrance.md#kept-callers",
     )
     ENTRANCE_MIDDLEWARE_SKIPPED = Setting(
         "Dotted paths of classes in `MIDDLEWARE` that the entrance may leave out. They do not see "
