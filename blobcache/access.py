@@ -11,8 +11,8 @@ The setting ``VISIBLE_REPOSITORIES`` names a function of the user that narrows t
 names and prefixes. It never grants: names outside of it are never listed and may not be viewed.
 
 Each registry of ``BLOBCACHE`` has repositories of its own, which may have the same names. Django's
-model-level permissions count for all registries. What knows names alone counts for the registry
-``default`` alone: a backend that grants an object-level permission without reading the object's
+model-level permissions apply to all registries. What knows only names applies to the registry
+``default`` only: a backend that grants an object-level permission without reading the object's
 `registry`, and a function ``VISIBLE_REPOSITORIES`` that takes nothing but the user.
 """
 
@@ -242,12 +242,12 @@ class Access:
         is_granted = bool(has_perm(permission, asked)) and asked.was_registry_read
         if not (is_granted and isinstance(self.user, PermissionsMixin)):
             return is_granted
-        # It probably asks the backends too: one may have read the registry, and another said yes.
+        # It probably asks backends: one may have read the registry, but another granted it.
         grants = list(self._grants(permission, model, key))
         return not grants or any(grants)
 
     def _grants(self, permission: str, model: type[Repository | Blob], key: str) -> Iterator[bool]:
-        """Whether it looks at the registry, for each backend that grants the permission.
+        """Yield for each backend that grants the permission whether it read the registry.
 
         They are asked as Django's own `has_perm` does.
         """

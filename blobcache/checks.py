@@ -324,8 +324,8 @@ def _check_visible_repositories(settings: RegistrySettings) -> Iterator[CheckMes
         )
     elif settings.registry != DEFAULT_REGISTRY and not takes_registry(function):
         yield Error(
-            f"{settings}['VISIBLE_REPOSITORIES'] is {path!r}, which takes a user alone. So it "
-            f"speaks for the registry '{DEFAULT_REGISTRY}' alone, and nobody sees a repository of "
+            f"{settings}['VISIBLE_REPOSITORIES'] is {path!r}, which takes only the user. So it "
+            f"is used for the registry '{DEFAULT_REGISTRY}' only, and nobody sees a repository of "
             f"'{settings.registry}'.",
             hint="Let the function take the alias of the registry as its second argument.",
             id="blobcache.E141",

@@ -39,7 +39,7 @@ MAX_LENGTH = 256
 """Characters of the longest digest that is accepted. Only tarsum digests come near it."""
 
 TARSUM = "tarsum"
-"""How tarsum digests begin, and no others."""
+"""The text that tarsum digests begin with. No other digests do."""
 
 TARSUM_PATTERN = rf"{TARSUM}(?:\.[a-z0-9]+)?\+[a-zA-Z0-9]+:[A-Fa-f0-9]+"
 """The form of tarsum digests, as a regular expression."""

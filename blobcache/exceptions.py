@@ -256,7 +256,7 @@ class BackendUnavailable(BlobCacheError):
 
 
 class KeysUnavailable(BlobCacheError):
-    """The keys that verify tokens cannot be read: nothing is known about a token."""
+    """The keys that verify tokens cannot be read, so no token can be accepted or refused."""
 
     code = "UNAVAILABLE"
     status = 503
@@ -266,7 +266,7 @@ class KeysUnavailable(BlobCacheError):
 
 
 class SetDenied(BlobCacheError):
-    """A set by a caller whose word is not enough, where no backend can confirm it."""
+    """A set that a backend must confirm, in a registry without a backend."""
 
     code = "DENIED"
     status = 403

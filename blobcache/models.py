@@ -39,7 +39,7 @@ class _OfARegistry(models.Model):
     """What belongs to a registry: `registry` is its alias in ``BLOBCACHE``.
 
     An object remembers whether anybody has read its `registry`. An authentication backend that
-    grants a permission without looking there knows names alone, and a name means something else in
+    grants a permission without reading it knows only names, and a name means something else in
     each registry: see `blobcache.access`.
     """
 

@@ -87,7 +87,7 @@ class Question:
                 facts = replace(facts, counted=page.counted, indexed=page.indexed)
         except CacheUnavailable as error:
             return replace(facts, error=error)
-        except ImproperlyConfigured:  # as of an entry of CACHES that there is not
+        except ImproperlyConfigured:  # such as a missing entry of CACHES
             _log.warning("The registry %r cannot be used.", registry, exc_info=True)
             return Facts(is_usable=False)
         return facts

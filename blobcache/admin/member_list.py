@@ -58,7 +58,7 @@ class MemberListing:
     """The state of the sorted copy; None if the list needs none, or if none can be made."""
 
     gone: int = 0
-    """Rows of the copy that are no members any more: they are not shown."""
+    """Rows of the copy that are no longer members: they are not shown."""
 
 
 def list_members(

@@ -184,8 +184,8 @@ class DifferenceListing:
     other: str
     budgets: Budgets
     must_answer: bool = False
-    """Whether a page without an answer of the other registry is an error: an export, which has no
-    place for that, must not look as if it were complete."""
+    """Whether it is an error that the other registry does not answer. For an export it is one: that
+    cannot say so, and must not look complete."""
 
     @property
     def scope(self) -> tuple[str, ...]:

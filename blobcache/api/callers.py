@@ -75,7 +75,7 @@ _SALT = secrets.token_bytes(32)
 
 
 def _hash(*parts: str) -> bytes:
-    """A key that tells nothing of the credentials, in no other process."""
+    """A hash of credentials, keyed by this process: nobody can compute them from it."""
     made = hashlib.blake2b(key=_SALT, digest_size=32)
     for part in parts:
         data = part.encode(errors="surrogatepass")
@@ -290,7 +290,7 @@ def note_permissions(kept: Kept, user: object) -> None:
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether an authentication class says no to a caller by the header alone, or the session."""
+    """Whether it is known that a class only looks at the header or at the session."""
     plain = (TokenAuthentication, SessionAuthentication, BasicAuthentication)
     return kind in plain or getattr(kind, "queries_database", True) is False
 
@@ -337,7 +337,7 @@ def _token_changed(sender: object, instance: Any, using: str | None = None, **_:
 
 
 def _group_changed(sender: object, using: str | None = None, **_: object) -> None:
-    """Forget everybody: a group, a permission, or whose they are."""
+    """Forget everybody: a group, a permission, or who has it, was changed."""
     del sender
     _now_and_later(using, kept_callers.forget_all)
 

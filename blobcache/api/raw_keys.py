@@ -37,7 +37,7 @@ class _FieldSerializer(ResponseSerializer):
 
 
 class _KeySerializer(ResponseSerializer):
-    """A key. Bytes are printable text; null is what Redis does not tell, or has not."""
+    """A key. Bytes are printable text; null is what Redis refuses to tell, or does not have."""
 
     key = serializers.CharField()
     type = serializers.CharField(

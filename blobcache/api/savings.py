@@ -30,8 +30,8 @@ class PreparedHeaders(ResponseHeaders):
 _HEADER_ONLY: frozenset[Any] = frozenset(
     {TokenAuthentication.authenticate, BasicAuthentication.authenticate}
 )
-"""Methods that return None if the request has no ``Authorization``. Those of subclasses that have
-another `authenticate` are others."""
+"""Methods that return None if the request has no ``Authorization``. A subclass with an
+`authenticate` of its own is not among them."""
 
 
 def without_header(

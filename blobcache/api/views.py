@@ -420,9 +420,9 @@ class RegistryView(APIView):
     def handle_exception(self, exc: Exception) -> Response:
         """Return the response to an error.
 
-        It is JSON if a page could not be rendered either, instead of an export, and if the registry
-        is unknown, which nothing can be rendered of. A caller with a
-        registry token gets 401 where others get 403, and a challenge, as registries answer.
+        It is JSON instead of a page or an export that cannot be rendered, as for an unknown
+        registry. A caller with a registry token gets 401 and a challenge where others get 403, as
+        from registries.
         """
         if isinstance(exc, PermissionDenied | DRFPermissionDenied) and self.access.has_scopes:
             exc = insufficient(self.request, self.registry)

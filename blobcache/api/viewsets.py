@@ -308,7 +308,7 @@ class DescriptorViewSet(RegistryViewSet):
         return response
 
     def _constant_headers(self, more: Mapping[str, str]) -> PreparedHeaders:
-        """The headers that every stat of this address has, ready to be added to."""
+        """The headers that every stat of this address has. The caller may add more to them."""
         if not _has_plain_headers(type(self)) or "throttle_scopes" in vars(self):
             return PreparedHeaders(ResponseHeaders({**self.default_response_headers, **more}))
         key = type(self), tuple(self.action_map), self.config.READ_ONLY, *more
@@ -812,7 +812,7 @@ class RepositoryBlobViewSet(DescriptorViewSet):
         """List the blobs of the repository, in no particular order unless `ordering` says one.
 
         A sorted list has the order and the matches of a copy, and says how old that is. The blobs
-        themselves are read from the cache, and those that are no members any more are left out.
+        themselves are read from the cache, and those that are no longer members are left out.
         """
         return self.get_page()
 

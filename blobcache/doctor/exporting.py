@@ -16,7 +16,7 @@ __all__ = ["every_finding"]
 
 
 def every_finding(diagnosis: Diagnosis, cursor: str = "") -> Iterator[Finding]:
-    """Yield the findings of all steps from the cursor on, each once if it is found near itself.
+    """Yield the findings of all steps from the cursor on, without repeats in neighbouring steps.
 
     The first step is done at once, so that its errors are ordinary ones. Raises
     `BackendUnavailable` at the end if some entries could not be judged: then a list of findings is

@@ -51,7 +51,7 @@ class NotificationView(View):
     503 while the cache cannot be reached: then the registry delivers the envelope again.
 
     If the address names the registry, a stranger may send any name. Then 401 is also the answer for
-    a registry that there is not, or that has no token.
+    a registry that does not exist, or that has no token.
     """
 
     http_method_names = ("post",)

@@ -437,5 +437,5 @@ def _counted(words: Iterable[bytes | str]) -> list[bytes | str]:
 
 
 def kept_changing_error() -> CacheUnavailable:
-    """Return the error of a change that was decided anew too often."""
+    """Return the error of a change that was tried again too often."""
     return CacheUnavailable("Other programs keep changing this blob. Try again shortly.")

@@ -46,8 +46,8 @@ class NameIndex:
     be on another server than its descriptors, whatever the addresses of the two.
 
     An index on another server remembers which registry and which Redis it is about: both are part
-    of its keys. So the index of another Redis, which the registry had before or which a dump has
-    brought, is never read, and neither are figures and notes.
+    of its keys. So the index of another Redis, which the registry had before or which came with
+    a dump, is never read, and neither are its figures and notes.
     """
 
     def __init__(

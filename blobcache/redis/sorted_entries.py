@@ -1,7 +1,7 @@
 """The entries of sorted copies: digests in few bytes, and what they are filtered by.
 
 An entry begins with its digest as bytes, so that Redis sorts entries by their digests and finds
-prefixes of digests as ranges. Copies that are made of the first one have the digests alone.
+prefixes of digests as ranges. Copies that are made of the first one have only the digests.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MARKS = {name: b"%d" % number for number, name in enumerate(_BYTES, 1)}
 _NAMES = {mark: name for name, mark in _MARKS.items()}
 _LENGTHS = {mark: 1 + _BYTES[name] for name, mark in _MARKS.items()}
 _OTHER = b"9"
-"""The mark of any other text: it ends in a zero byte, which printable text has not."""
+"""The mark of any other text: it ends in a zero byte, which no printable text contains."""
 
 _FACTS = Struct(">Bq")
 _OCTET_STREAM = b"\x01"
@@ -95,7 +95,7 @@ def split(entry: bytes) -> tuple[bytes, Facts] | None:
 
 
 def following(packed: bytes) -> bytes:
-    """Return the least bytes behind all that begin with these; empty if there are none."""
+    """Return the smallest bytes after all that begin with these; empty if there are none."""
     stem = packed.rstrip(b"\xff")
     return stem[:-1] + bytes([stem[-1] + 1]) if stem else b""
 
@@ -110,7 +110,7 @@ class Prefix:
     def __init__(self, text: str) -> None:
         self.text = text
         self.ranges = sorted(set(_ranges(text))) if text else [(b"", b"")]
-        """Each from its first bytes to those behind its last; empty ones are open ends."""
+        """Each has its first bytes, and those after its last; empty ones are open ends."""
 
     def matches(self, packed: bytes) -> bool:
         """Whether a digest begins with the text."""

@@ -6,8 +6,8 @@ order, or of those blobs only that a filter shows. An unfinished copy has a key 
 takes the place of the one before when it is finished, by one write. Every step is bounded; no
 command looks at more than a thousand entries, or adds more than 250.
 
-All that is stored expires, and may be lost before, in part too: a copy that has not as many entries
-as were added is not read. Nobody relies on a copy for anything but order and matches.
+All that is stored expires, and may be lost earlier, wholly or in part: a copy with fewer entries
+than were added is not read. A copy decides only the order, and which blobs match.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _MEDIA_TYPES = 200
 """Media types that a copy knows; blobs of the others come last in their order."""
 
 _MAX_NOTE = 128 * 1024
-"""Bytes of the longest note that is read: the media types need less."""
+"""The longest note that is read, in bytes. Notes with all their media types are shorter."""
 
 _MICRO = 1_000_000
 
@@ -196,7 +196,7 @@ class RedisSortedMembers:
     # Which copy
 
     def _copy(self, repository: str, query: MemberQuery) -> _Copy:
-        """The copy that has the answers: what its order finds needs no copy of its own."""
+        """The copy for the query. A condition that its order can find needs no copy of its own."""
         if query.column is MemberColumn.DIGEST:
             query = query._replace(prefix="")
         if query.column is MemberColumn.SIZE:

@@ -1,8 +1,8 @@
 """Ask several registries at once, so that none of them waits for another.
 
-Each registry has connections, time limits and a circuit breaker of its own. So a dead one answers
-when its own time is up, and takes nobody else's. One that has not answered within a limit is given
-up; its thread ends when the time limits of its server do.
+Each registry has connections, time limits and a circuit breaker of its own. So one that is
+down fails after its own timeout, and slows no other one. One that has not answered within a limit
+is given up; its thread ends after the timeouts of its server.
 """
 
 from __future__ import annotations

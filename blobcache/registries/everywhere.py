@@ -58,8 +58,8 @@ def look_everywhere(
     """Ask each registry of `visible` for the digest, all at once; return what each says, in order.
 
     `visible` are the repositories that may be named, by the alias of the registry. A registry that
-    does not answer is `State.UNREACHABLE`: it makes no other one slower. Raises nothing but what
-    the settings are to blame for.
+    does not answer is `State.UNREACHABLE`: it makes no other one slower. Raises only errors that
+    wrong settings cause.
     """
 
     def look(registry: str) -> Sighting:

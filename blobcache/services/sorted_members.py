@@ -3,7 +3,7 @@
 Redis keeps the members of a repository in no order, and a page cannot read a million of them. So a
 copy of their order is made beside the index, in bounded steps, and pages are read from that. A copy
 gives the order of the blobs and which of them match; what a list shows of a blob must be read from
-the cache anew, and so must whether it still is a member. A copy is a snapshot: it says how old it
+the cache again, and so must whether it still is a member. A copy is a snapshot: it says how old it
 is, and may be lost at any time.
 """
 
@@ -118,7 +118,7 @@ class SortedPage:
     """The cursor of the next page; None at the end."""
 
     count: int
-    """How many blobs of the copy match. Some may be no members any more."""
+    """How many blobs of the copy match. Some may no longer be members."""
 
 
 class SortedMembers(Protocol):

@@ -1,7 +1,7 @@
 """Sets that only write down what the backend reports.
 
-A membership lets a repository read the blob, and a size counts for every repository. So the word of
-a caller who may push to one repository is not enough for either.
+A membership lets a repository read the blob, and a size applies to every repository. A caller who
+may push to one repository must not decide either of them alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Registry tokens: JWTs that a registry's token server signs, as credentials of callers of ours.
+"""Registry tokens: JWTs that a registry's token server signs, as credentials for the API.
 
 distribution, "Token Authentication Specification" and "Token Scope Documentation". A token names
 its caller and what that may do in which repository. It is verified without a database and without

@@ -9,7 +9,8 @@
 | `registry:catalog:*` | in no repository; list the names of all |
 
 Nothing in the global scope, in another registry, or about all repositories together: no status, no
-journal, no check, no repair, no purge. Who holds a blob is told of the repositories with `pull`.
+journal, no check, no repair, no purge. The list of who holds a blob has only repositories with
+`pull`.
 """
 
 from __future__ import annotations

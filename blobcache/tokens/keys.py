@@ -1,7 +1,7 @@
 """The keys that sign tokens, and their ids.
 
-A key's id is what its JWK says (``kid``). Every key, and that of every configured certificate, has
-two ids more, which registries use: libtrust's fingerprint (distribution 2.x) and the thumbprint of
+A key's id is the ``kid`` of its JWK. Every key, including those of configured certificates, has two
+more ids, which registries use: libtrust's fingerprint (distribution 2.x) and the thumbprint of
 RFC 7638 (distribution 3.x).
 """
 

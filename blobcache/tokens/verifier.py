@@ -1,7 +1,7 @@
 """From the text of a token to what it grants. Verified tokens are kept until they expire.
 
 Only a registry's own keys and certificates verify its tokens. They are read when the first token
-arrives, and again when a file has changed; then all tokens are verified anew.
+arrives, and again when a file has changed; then all tokens are verified again.
 """
 
 from __future__ import annotations

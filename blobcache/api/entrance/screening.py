@@ -48,8 +48,8 @@ _UNUSUAL = frozenset(
         "SCRIPT_URL",
     }
 )
-"""Headers that mean something to a part of Django that the entrance has not, or whose meaning
-depends on the server. Programs that stat blobs do not send them."""
+"""Headers for parts of Django that the entrance does not have, and headers whose meaning depends
+on the server. Programs that stat blobs do not send them."""
 
 _BASIC = "basic"
 """The scheme of a password, which is slow to check and which middleware may watch over."""

@@ -1,9 +1,9 @@
-"""The host's middleware, as far as the entrance takes its duties over.
+"""The host's middleware: what the entrance does in its place.
 
 The entrance does not run Django's chain of middleware. For each class of ``MIDDLEWARE`` it knows
 what that does to a stat, and does the same, or lets Django answer where it would do anything else.
 If there is a class that it does not know, such as a list of allowed addresses or a maintenance
-mode, nobody but Django answers; a system check says so. A host can change that in two ways:
+mode, Django answers everything; a system check says so. A host can change that in two ways:
 
 - ``BLOBCACHE_PORTAL["ENTRANCE_MIDDLEWARE_SKIPPED"]`` names classes that may be left out;
 - a class of the host's own that has nothing but `process_request` and `process_response`, and asks
@@ -257,7 +257,7 @@ def _login_required(kind: Any) -> Part:
 
 
 def _white_noise(kind: Any) -> Part | None:
-    """Static files, which Django serves. Files at other places are not foreseen."""
+    """Static files, which Django serves. With files at the root, Django answers everything."""
     del kind
     if getattr(settings, "WHITENOISE_ROOT", None):
         return None
@@ -309,4 +309,4 @@ _KNOWN: dict[str, Callable[[Any], Part | None]] = {
     "django.middleware.security.SecurityMiddleware": _hooks,
     "whitenoise.middleware.WhiteNoiseMiddleware": _white_noise,
 }
-"""What is done in place of the classes that are known, by their names. A subclass is another."""
+"""What is done in place of the known classes, by their names. A subclass counts as another one."""
