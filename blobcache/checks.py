@@ -59,7 +59,7 @@ def check_settings(**_: object) -> list[CheckMessage]:
         return [
             Error(
                 f"BLOBCACHE has no entry '{DEFAULT_REGISTRY}'.",
-                hint="The API and the admin serve that registry.",
+                hint="Add it: addresses and commands that name no registry mean this one.",
                 id="blobcache.E002",
             )
         ]
