@@ -21,6 +21,7 @@ from tests.api.conftest import APP, DIGEST, OTHER, PERSONAS, As, user
 from tests.api.registries import STAGING, Two, in_staging, two_registries
 from tests.api.test_bodies import refused
 from tests.api.test_permissions import GRANTED, TABLE, Row, address, offers
+from tests.prometheus import samples
 from tests.servers import cache_at, commands
 
 ABOUT_ALL = {"registries", "registry", "blob-registries"}
@@ -347,3 +348,47 @@ class TestList:
         text = as_("viewer").get("/api/registries/", HTTP_ACCEPT="text/csv").getvalue().decode()
         assert text.splitlines()[0] == "name,role,read_only,reachable,product,version,warnings"
         assert [line.split(",")[0] for line in text.splitlines()[1:]] == ["default", "staging"]
+
+
+class TestTraces:
+    """What a change and a list leave behind names the registry."""
+
+    def test_the_audit_log_names_it(
+        self, as_: As, two: Two, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "blobcache.audit")
+        place = f"{STAGING}repositories/team/app/blobs/{DIGEST}/"
+        send(as_("superuser"), "PUT", place, {"size": 5, "mediaType": APP})
+        send(as_("superuser"), "DELETE", place)
+        lines = [record.getMessage() for record in caplog.records]
+        assert len(lines) == 2
+        assert all("registry='staging'" in line for line in lines)
+
+    def test_the_metrics_name_it(self, as_: As, two: Two) -> None:
+        def count() -> float:
+            return sum(
+                value
+                for labels, value in samples("blobcache_operations_total")
+                if (labels["registry"], labels["operation"]) == ("staging", "stat")
+            )
+
+        before = count()
+        as_("superuser").get(f"{STAGING}blobs/{DIGEST}/")
+        as_("superuser").get(f"/api/blobs/{DIGEST}/")
+        assert count() == before + 1
+
+    @pytest.mark.parametrize("accept", ["text/csv", "application/x-ndjson"])
+    @pytest.mark.parametrize(
+        "path", ["blobs/", "repositories/", "repositories/team/app/blobs/", "changes/"]
+    )
+    def test_an_export_has_its_rows_alone(self, path: str, accept: str, as_: As, two: Two) -> None:
+        client = as_("superuser")
+        for root, digest in ((STAGING, DIGEST), ("/api/", OTHER)):
+            place = f"{root}repositories/team/app/blobs/{digest}/"
+            assert send(client, "PUT", place, {"size": 5, "mediaType": APP}).status_code == 201
+        for name in ("default", "staging"):
+            get_provider(name).catalog.reindex()  # type: ignore[attr-defined]
+        for root, own, foreign in ((STAGING, DIGEST, OTHER), ("/api/", OTHER, DIGEST)):
+            text = client.get(f"{root}{path}", HTTP_ACCEPT=accept).getvalue().decode()
+            assert ("team/app" if path == "repositories/" else own) in text
+            assert foreign not in text
