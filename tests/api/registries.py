@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
-from django.test import override_settings
-from redis import Redis
 
 from blobcache.descriptor import Descriptor
 from blobcache.models import Repository
 from blobcache.services import get_browsable
 from project import embedded
 from tests.api.conftest import APP, DIGEST
-from tests.servers import cache_at
+from tests.registries import worlds
+from tests.registries.worlds import Two
 
 __all__ = ["LOCAL", "STAGING", "LocalBackend", "Two", "in_staging", "two_registries"]
 
@@ -39,26 +38,11 @@ class LocalBackend(BaseBackend):
         return obj.name in names or (not obj.name and bool(names) and ".view_" in perm)
 
 
-class Two(NamedTuple):
-    """The raw clients of two registries."""
-
-    default: Redis
-    staging: Redis
-
-
 @contextmanager
 def two_registries(server: embedded.Server, **staging: Any) -> Iterator[Two]:
     """Within the block BLOBCACHE has ``default`` and ``staging``, both empty."""
-    other = server.url.replace("?db=0", "?db=1").removesuffix("/0")
-    other = other if other != server.url.removesuffix("/0") else f"{other}/1"
-    entries = {"default": {}, "staging": {"CACHE_ALIAS": "staging", **staging}}
-    with (
-        cache_at(server.url) as default,
-        cache_at(other, "staging") as raw,
-        override_settings(BLOBCACHE=entries),
-    ):
-        default.flushall()
-        yield Two(default, raw)
+    with worlds.two_registries(server.url, **staging) as found:
+        yield found
 
 
 def in_staging(

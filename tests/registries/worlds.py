@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.test import override_settings
 from redis import Redis
@@ -25,12 +25,17 @@ class Two(NamedTuple):
 
 
 @contextmanager
-def two_registries(url: str) -> Iterator[Two]:
-    """Within the block there are two empty registries, in databases 0 and 1 of that server."""
+def two_registries(url: str, **staging: Any) -> Iterator[Two]:
+    """Within the block there are two empty registries, in databases 0 and 1 of that server.
+
+    `staging` has other settings of the second one.
+    """
     with (
         cache_at(url) as default,
-        cache_at(url.removesuffix("0") + "1", "staging") as staging,
-        override_settings(BLOBCACHE={"default": {}, "staging": {"CACHE_ALIAS": "staging"}}),
+        cache_at(url.removesuffix("0") + "1", "staging") as raw,
+        override_settings(
+            BLOBCACHE={"default": {}, "staging": {"CACHE_ALIAS": "staging", **staging}}
+        ),
     ):
         default.flushall()
-        yield Two(default, staging)
+        yield Two(default, raw)
