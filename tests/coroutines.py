@@ -25,7 +25,8 @@ def event_loop() -> Iterator[asyncio.Runner]:
 class ThroughLoop:
     """A service whose methods call those for coroutines, in an event loop.
 
-    What has no such method is that of the service itself.
+    What has no such method is that of the service itself. Changes with a guard have none, and are
+    named here because a protocol only finds what a class has.
     """
 
     def __init__(self, service: Any, runner: asyncio.Runner) -> None:
@@ -56,6 +57,14 @@ class ThroughLoop:
 
     def clear(self, digest: str) -> Descriptor | None:
         result: Descriptor | None = self._run(self._service.aclear(digest))
+        return result
+
+    def set_guarded(self, *arguments: Any) -> SetResult:
+        result: SetResult = self._service.set_guarded(*arguments)
+        return result
+
+    def clear_guarded(self, *arguments: Any) -> Descriptor | None:
+        result: Descriptor | None = self._service.clear_guarded(*arguments)
         return result
 
 

@@ -34,7 +34,8 @@ def test_every_check_holds_along_a_walk(
         def before_call(self, case: Case[Any]) -> None:
             if case.method == "DELETE":  # a made-up tag is not the blob's: nothing would be cleared
                 for name in ("If-Match", "If-None-Match"):
-                    (case.headers or {}).pop(name, None)
+                    if case.headers and name in case.headers:
+                        del case.headers[name]
 
         def get_call_kwargs(self, case: Case[Any]) -> dict[str, Any]:
             return {"headers": headers}

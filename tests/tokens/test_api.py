@@ -168,6 +168,8 @@ def test_options_need_a_scope_for_one_of_the_methods(portal: Ask, row: Row, kind
     assert response.status_code == (200 if may else 401)
 
 
+# The page quotes the challenge, and Django makes a link of the service's name.
+@pytest.mark.filterwarnings("ignore:The default protocol will be changed")
 @pytest.mark.parametrize("method", ["get", "head"])
 def test_a_stat_by_the_short_way_and_by_the_long_one(portal: Ask, method: str) -> None:
     fill()
