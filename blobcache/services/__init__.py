@@ -8,6 +8,7 @@ read-through.
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from functools import partial
 from threading import RLock
 from typing import TYPE_CHECKING, cast
@@ -23,7 +24,7 @@ from blobcache.services.lookups import Lookups
 from blobcache.services.metrics import CacheMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from blobcache.services.base import (
         Backend,
@@ -41,6 +42,7 @@ __all__ = [
     "get_read_through",
     "get_statter",
     "get_usable_backend",
+    "get_usable_lookups",
 ]
 
 _log = logging.getLogger("blobcache.services")
@@ -111,8 +113,20 @@ its Storage included, or a missing package."""
 
 def get_usable_backend(registry: str = DEFAULT_REGISTRY) -> Backend | None:
     """Return what `get_backend` does. Raises `BackendUnavailable` if the backend cannot be made."""
-    try:
+    with _as_unavailable():
         return get_backend(registry)
+
+
+def get_usable_lookups(registry: str = DEFAULT_REGISTRY) -> Lookups | None:
+    """Return what `get_lookups` does. Raises `BackendUnavailable` if the backend cannot be made."""
+    with _as_unavailable():
+        return get_lookups(registry)
+
+
+@contextmanager
+def _as_unavailable() -> Iterator[None]:
+    try:
+        yield
     except CANNOT_BE_MADE as error:
         _log.warning("The backend cannot be used.", exc_info=True)
         raise BackendUnavailable(

@@ -6,11 +6,9 @@ may push to one repository must not decide either of them alone.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from blobcache.exceptions import (
-    BackendUnavailable,
     BlobUnknown,
     DigestMismatch,
     MediaTypeInvalid,
@@ -19,7 +17,7 @@ from blobcache.exceptions import (
 )
 from blobcache.media_types import OCTET_STREAM, is_safe
 from blobcache.raw import quoted
-from blobcache.services import CANNOT_BE_MADE, get_lookups
+from blobcache.services import get_usable_lookups
 from blobcache.services.lookups import unavailable
 from blobcache.services.truth import Absent, Unknown
 
@@ -27,11 +25,8 @@ if TYPE_CHECKING:
     from blobcache.descriptor import Descriptor
     from blobcache.digest import Digest
     from blobcache.reference import RepositoryName
-    from blobcache.services.lookups import Lookups
 
 __all__ = ["require_stored"]
-
-_log = logging.getLogger("blobcache.backend")
 
 
 def require_stored(
@@ -52,7 +47,7 @@ def require_stored(
             f"The media type is {quoted(media_type)}; with a registry token it must be "
             f"{OCTET_STREAM}, or one of application/vnd without parameters and without XML."
         )
-    lookups = _lookups(registry)
+    lookups = get_usable_lookups(registry)
     if lookups is None:
         raise SetDenied(
             "A registry token sets only what the registry stores. No backend is configured that "
@@ -77,14 +72,3 @@ def require_stored(
             f"The registry stores the blob with {found.size} bytes, not {descriptor.size}.",
             {"size": found.size},
         )
-
-
-def _lookups(registry: str) -> Lookups | None:
-    try:
-        return get_lookups(registry)
-    except CANNOT_BE_MADE as error:
-        _log.warning("The backend cannot be used.", exc_info=True)
-        raise BackendUnavailable(
-            "The backend in the setting TRUTH cannot be used. The system checks and the log of the "
-            "server say why."
-        ) from error
