@@ -99,7 +99,7 @@ class Comparison:
         page = self._here.catalog.members(self.repository, cursor, limit)
         digests = _valid(page.members)
         here = self._scope(self._here).records(digests)
-        following = f"{_THERE}" if page.next is None else f"{_HERE}{page.next}"
+        following = _THERE if page.next is None else f"{_HERE}{page.next}"
         try:
             there = self._scope(self._there).records(digests)
         except _NO_ANSWER:
