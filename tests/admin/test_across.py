@@ -48,6 +48,16 @@ class TestCompare:
         assert f'href="{addresses.blob(LAYER)}"' in page
         assert f'href="{blob(CONFIG)}"' in page
 
+    def test_a_difference_of_one_byte_can_be_seen(
+        self, admin: Client, text: Text, providers: dict[str, Provider]
+    ) -> None:
+        for provider, size in zip(providers.values(), (31000, 31001), strict=True):
+            scope = provider.repository_scoped(GRANTED)
+            scope.set_descriptor(LAYER, Descriptor(LAYER, size, LAYER_TYPE))
+        page = text(admin.get(COMPARE))
+        assert ">31,000 bytes<" in page
+        assert ">31,001 bytes<" in page
+
     def test_from_the_other_registry(self, admin: Client, text: Text) -> None:
         page = text(admin.get(repository(GRANTED, "compare")))
         assert "Compare staging with" in page
