@@ -58,6 +58,8 @@ def pages(registry: str) -> dict[str, str]:
     nginx, blob = (object_id(registry, each) for each in ("library/nginx", CONFIG))
     return {
         "overview": OVERVIEW + query,
+        "compare": addresses.repository(nginx, "compare"),
+        "in all registries": addresses.blob(blob, "registries"),
         "repositories": addresses.repositories() + query,
         "blobs": addresses.blobs() + query,
         "changes": addresses.changes() + query,
