@@ -122,7 +122,8 @@ class Traffic:
 
     round_trips: int = 0
     """How often the server read from a client. A pipeline is one, unless it is longer than the
-    server's buffer of 16 kB; a new connection adds those of its greeting."""
+    server's buffer of 16 kB; a new connection adds those of its greeting. That a connection ends is
+    none, whenever its owner's garbage is collected."""
 
     connections: int = 0
     """Connections that were opened."""
@@ -140,17 +141,50 @@ class Meter:
     def __init__(self, client: Redis) -> None:
         client.ping()  # open the connection first
         self._client = client
-        self._last = _snapshot(client)
+        self._questions = 0
+        self._last = self._snapshot()
 
     def read(self) -> Traffic:
         """Return the traffic since the last reading."""
-        last, self._last = self._last, _snapshot(self._client)
-        asked = self._last - last - _COST
+        last, self._last = self._last, self._snapshot()
+        asked = Counter(self._last)
+        asked.subtract(last)
+        opened = asked.pop(_OPENED)
+        ended = opened - asked.pop(_CONNECTED)
         return Traffic(
-            asked.pop("total_reads_processed", 0),
-            asked.pop("total_connections_received", 0),
-            Counter({name.removeprefix("cmdstat_"): calls for name, calls in asked.items()}),
+            asked.pop(_READS) - ended,  # the server reads that there is nothing more
+            opened,
+            Counter(
+                {name.removeprefix("cmdstat_"): calls for name, calls in asked.items() if calls}
+            ),
         )
+
+    def _snapshot(self) -> Counter[str]:
+        """Return the counters without the meter's own questions, once nothing changes them."""
+        last = self._counters()
+        # The server may have read that a connection has ended, but still count it as a client.
+        for _ in range(100):
+            found = self._counters()
+            if found == last:
+                break
+            last = found
+        return last
+
+    def _counters(self) -> Counter[str]:
+        """Return the server's counters since its start, without the meter's own questions."""
+        # Not client.info(), which parses some hundred lines each time.
+        pool = self._client.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_command("INFO", "clients", "stats", "commandstats")
+            info = connection.read_response(disable_decoding=True)
+        finally:
+            pool.release(connection)
+        found = (*_CALLS.findall(info), *_TOTALS.findall(info))
+        counters = Counter({name.decode(): int(number) for name, number in found})
+        counters.subtract({"cmdstat_info": self._questions, _READS: self._questions})
+        self._questions += 1
+        return counters
 
 
 @contextmanager
@@ -206,26 +240,12 @@ def _text(word: bytes) -> str:
     return word[1:-1].decode(errors="surrogateescape")
 
 
-_COST = Counter({"cmdstat_info": 1, "total_reads_processed": 1})
-"""What one snapshot adds to the counters of the next one."""
-
+_READS = "total_reads_processed"
+_OPENED = "total_connections_received"
+_CONNECTED = "connected_clients"
 
 _CALLS = re.compile(rb"^(cmdstat_[^:]+):calls=([0-9]+)", re.MULTILINE)
-_TOTALS = re.compile(rb"^(total_reads_processed|total_connections_received):([0-9]+)", re.MULTILINE)
-
-
-def _snapshot(client: Redis) -> Counter[str]:
-    """Return the server's counters since its start, in one round trip."""
-    # Not client.info(), which parses some hundred lines each time.
-    pool = client.connection_pool
-    connection = pool.get_connection()
-    try:
-        connection.send_command("INFO", "stats", "commandstats")
-        info = connection.read_response(disable_decoding=True)
-    finally:
-        pool.release(connection)
-    found = (*_CALLS.findall(info), *_TOTALS.findall(info))
-    return Counter({name.decode(): int(number) for name, number in found})
+_TOTALS = re.compile(rf"^({_READS}|{_OPENED}|{_CONNECTED}):([0-9]+)".encode(), re.MULTILINE)
 
 
 @contextmanager

@@ -33,6 +33,21 @@ def observer(server: embedded.Server) -> Iterator[Redis]:
         yield client
 
 
+def test_the_end_of_a_connection_is_no_round_trip(
+    client: Redis, observer: Redis, server: embedded.Server
+) -> None:
+    others = [server.client() for _ in range(20)]
+    for other in others:
+        other.ping()
+    with commands(observer) as traffic:
+        client.ping()
+        for other in others:
+            other.close()
+    assert traffic.round_trips == 1
+    assert traffic.connections == 0
+    assert traffic.calls == Counter(ping=1)
+
+
 def test_an_installed_program_is_found() -> None:
     assert installed("sh").name == "sh"
 
