@@ -161,27 +161,26 @@ class Meter:
 
     def _snapshot(self) -> Counter[str]:
         """Return the counters without the meter's own questions, once nothing changes them."""
-        last = self._counters()
+        found = self._counters("clients", "stats", "commandstats")
         # The server may have read that a connection has ended, but still count it as a client.
         for _ in range(100):
-            found = self._counters()
-            if found == last:
+            again = self._counters("clients", "stats")
+            if all(found[name] == again[name] for name in _TOTALS):
                 break
-            last = found
-        return last
+            found = self._counters("clients", "stats", "commandstats")
+        return found
 
-    def _counters(self) -> Counter[str]:
+    def _counters(self, *sections: str) -> Counter[str]:
         """Return the server's counters since its start, without the meter's own questions."""
         # Not client.info(), which parses some hundred lines each time.
         pool = self._client.connection_pool
         connection = pool.get_connection()
         try:
-            connection.send_command("INFO", "clients", "stats", "commandstats")
+            connection.send_command("INFO", *sections)
             info = connection.read_response(disable_decoding=True)
         finally:
             pool.release(connection)
-        found = (*_CALLS.findall(info), *_TOTALS.findall(info))
-        counters = Counter({name.decode(): int(number) for name, number in found})
+        counters = Counter({name.decode(): int(number) for name, number in _COUNTER.findall(info)})
         counters.subtract({"cmdstat_info": self._questions, _READS: self._questions})
         self._questions += 1
         return counters
@@ -243,9 +242,10 @@ def _text(word: bytes) -> str:
 _READS = "total_reads_processed"
 _OPENED = "total_connections_received"
 _CONNECTED = "connected_clients"
-
-_CALLS = re.compile(rb"^(cmdstat_[^:]+):calls=([0-9]+)", re.MULTILINE)
-_TOTALS = re.compile(rf"^({_READS}|{_OPENED}|{_CONNECTED}):([0-9]+)".encode(), re.MULTILINE)
+_TOTALS = (_READS, _OPENED, _CONNECTED)
+_COUNTER = re.compile(
+    rf"^({'|'.join(_TOTALS)}|cmdstat_[^:]+):(?:calls=)?([0-9]+)".encode(), re.MULTILINE
+)
 
 
 @contextmanager
