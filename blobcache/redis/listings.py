@@ -29,6 +29,7 @@ from blobcache.services.catalog import (
     RepositoryEntry,
     RepositoryPage,
 )
+from blobcache.services.watching import Pauses
 from blobcache.transport.packing import is_wrong_type
 from blobcache.transport.server import scan_position
 from blobcache.visibility import ALL, Visible
@@ -82,9 +83,9 @@ class RedisCatalog:
         """See `Catalog.reindex`."""
         return self.index.reindex(progress)
 
-    def watcher(self) -> IndexWatcher:
+    def watcher(self, pauses: Pauses = Pauses()) -> IndexWatcher:  # noqa: B008 - immutable
         """See `Catalog.watcher`."""
-        return IndexWatcher(self._server, self.index)
+        return IndexWatcher(self._server, self.index, pauses)
 
     def names(self, after: bytes = b"") -> tuple[list[bytes], bool]:
         """See `Catalog.names`. Two round trips."""

@@ -22,7 +22,7 @@ from blobcache.exceptions import CacheUnavailable, Reason
 from blobcache.redis import keys
 from blobcache.redis.keys import KeyKind
 from blobcache.services.rules import read_only_error
-from blobcache.services.watching import WatchReport, WatchState
+from blobcache.services.watching import Pauses, WatchReport, WatchState
 from blobcache.transport.events import wait_for_events
 
 if TYPE_CHECKING:
@@ -45,34 +45,14 @@ evicted are not told: their names leave the index when a list meets them."""
 
 _SETTING = "notify-keyspace-events"
 
-_BEAT = 1.0
-"""Seconds between two times at which the index is known to be current."""
-
-_SILENCE = 5.0
-"""Seconds after which a server that does not answer over the connection of its events is lost."""
-
-_GATHER = 0.05
-"""Seconds in which events are gathered: a push adds many blobs to one repository."""
-
-_PAUSE = 0.2
-"""Seconds to wait for events at a time, and for another process that builds the index."""
-
-_RETRY = (0.5, 10.0)
-"""The shortest and the longest time in seconds until the next attempt after a failure."""
-
-_NO_EVENTS = 60.0
-"""Seconds until the next attempt to subscribe if Redis does not allow that."""
-
-_REPORTS = 60.0
-"""Seconds between two reports while nothing changes."""
-
 
 class IndexWatcher:
     """See `blobcache.services.watching.Watcher`. It can run once at a time."""
 
-    def __init__(self, server: Server, index: NameIndex) -> None:
+    def __init__(self, server: Server, index: NameIndex, pauses: Pauses) -> None:
         """`server` holds the descriptors."""
         self._server = server
+        self._pauses = pauses
         self._index = index
         self._listeners: Sequence[Listener] = ()
         self._report = WatchReport(WatchState.STARTING)
@@ -92,17 +72,17 @@ class IndexWatcher:
             raise read_only_error(index.registry, "Its index needs a CATALOG_ALIAS elsewhere.")
         self._tell = report
         self._told_at = float("-inf")
-        pause = _RETRY[0]
+        pause = self._pauses.retry
         while not stop.is_set():
             began = monotonic()
             try:
                 self._run_once(stop)
             except CacheUnavailable as error:
                 self._show(WatchState.WAITING, _why(error))
-                if monotonic() - began > _RETRY[1]:
-                    pause = _RETRY[0]
+                if monotonic() - began > self._pauses.longest_retry:
+                    pause = self._pauses.retry
                 stop.wait(pause)
-                pause = min(2 * pause, _RETRY[1])
+                pause = min(2 * pause, self._pauses.longest_retry)
 
     def _run_once(self, stop: Event) -> None:
         """Subscribe, and watch until that ends or the servers change."""
@@ -116,7 +96,7 @@ class IndexWatcher:
             if error.reason is not Reason.DENIED:
                 raise
             self._listeners = ()
-            until = monotonic() + _NO_EVENTS
+            until = monotonic() + self._pauses.no_events
             why = (
                 "The Redis user may not subscribe to events. An administrator can allow it: "
                 "+subscribe +ping &__keyevent@*__:*"
@@ -132,19 +112,20 @@ class IndexWatcher:
         next_beat = 0.0
         while not stop.is_set() and monotonic() < until:
             if monotonic() >= next_beat:
-                next_beat = monotonic() + _BEAT
+                next_beat = monotonic() + self._pauses.beat
                 if not self._beat(why):
                     return
             else:
                 self._apply(self._server.hear(self._listeners))
             if self._goal is not None:
                 if not self._build(self._goal):
-                    stop.wait(_GATHER)
+                    stop.wait(self._pauses.gather)
             elif self._listeners:
-                wait_for_events(self._listeners, min(_PAUSE, max(0.0, next_beat - monotonic())))
-                stop.wait(_GATHER)
+                until_beat = max(0.0, next_beat - monotonic())
+                wait_for_events(self._listeners, min(self._pauses.events, until_beat))
+                stop.wait(self._pauses.gather)
             else:
-                stop.wait(_PAUSE)
+                stop.wait(self._pauses.events)
 
     # Events
 
@@ -175,7 +156,7 @@ class IndexWatcher:
         """Note that the index is current, if it is; return False if the servers have changed."""
         now = time()
         if self._listeners:
-            self._apply(self._server.hear_all(self._listeners, _SILENCE))
+            self._apply(self._server.hear_all(self._listeners, self._pauses.silence))
             if not self._server.still_has(self._listeners):
                 return False
             why = self._missing_events()
@@ -249,7 +230,7 @@ class IndexWatcher:
         self._report = replace(before, state=state, reason=reason, servers=servers)
         is_first = self._told_at == float("-inf")
         is_changed = is_first or (before.state, before.reason) != (state, reason)
-        if is_changed or monotonic() - self._told_at >= _REPORTS:
+        if is_changed or monotonic() - self._told_at >= self._pauses.reports:
             self._told_at = monotonic()
             self._tell(self._report)
         if is_changed:

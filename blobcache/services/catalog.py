@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from blobcache.digest import Digest
-    from blobcache.services.watching import Watcher
+    from blobcache.services.watching import Pauses, Watcher
 
 __all__ = [
     "CHEAP",
@@ -299,7 +299,7 @@ class Catalog(Protocol):
         """
         ...
 
-    def watcher(self) -> Watcher:
+    def watcher(self, pauses: Pauses = ...) -> Watcher:
         """Return what keeps the index current by the events of Redis."""
         ...
 

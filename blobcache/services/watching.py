@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Event
 
-__all__ = ["WatchReport", "WatchState", "Watcher"]
+__all__ = ["Pauses", "WatchReport", "WatchState", "Watcher"]
 
 
 class WatchState(StrEnum):
@@ -51,6 +51,35 @@ class WatchReport:
 
     builds: int = 0
     """Builds of the index that have ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pauses:
+    """How long a watch waits, and for what. All times are in seconds."""
+
+    beat: float = 1.0
+    """Between two times at which the index is known to be current."""
+
+    silence: float = 5.0
+    """A server that does not answer over the connection of its events for this time is lost."""
+
+    gather: float = 0.05
+    """Events are gathered for this time: a push adds many blobs to one repository."""
+
+    events: float = 0.2
+    """For events at a time, and for another process that builds the index."""
+
+    retry: float = 0.5
+    """Until the next attempt after a failure; twice as long after each further one."""
+
+    longest_retry: float = 10.0
+    """The longest time until the next attempt."""
+
+    no_events: float = 60.0
+    """Until the next attempt to subscribe if Redis does not allow that."""
+
+    reports: float = 60.0
+    """Between two reports while nothing changes."""
 
 
 class Watcher(Protocol):

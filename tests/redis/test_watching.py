@@ -18,7 +18,7 @@ from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.catalog import CatalogStatus
 from blobcache.services.rules import Rules
-from blobcache.services.watching import WatchReport, WatchState
+from blobcache.services.watching import Pauses, WatchReport, WatchState
 from project import embedded
 from tests.conformance import A
 from tests.redis.keyspace import names
@@ -28,6 +28,9 @@ from tests.stores import KINDS, SENTINEL, store
 SETTING = "notify-keyspace-events"
 STATE = "blobcache::{catalog}::state"
 PATIENCE = 30
+
+SHORT = Pauses(beat=0.1, silence=1.0, gather=0.005, events=0.02, retry=0.05)
+"""What a test can wait for."""
 
 
 def until(condition: Callable[[], object], what: str = "") -> None:
@@ -81,7 +84,7 @@ def watching(provider: RedisBlobDescriptorCacheProvider | None = None) -> Iterat
 
     def run() -> None:
         try:
-            provider.catalog.watcher().run(stop, watch.reports.append)
+            provider.catalog.watcher(SHORT).run(stop, watch.reports.append)
         except BaseException as error:
             failures.append(error)
             raise
