@@ -7,8 +7,10 @@ messages; `blobcache.redis.checks` has those of the provider on Redis. A backend
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+import django
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.checks import Error, Warning  # noqa: A004 - Django's own name
@@ -119,8 +121,9 @@ def _check_urls(configured: Iterable[str]) -> Iterator[CheckMessage]:
 
 def check_portal(**_: object) -> list[CheckMessage]:
     """Check the settings of the portal, and what they need."""
-    found = list(_check_portal(PortalSettings()))
-    return found or list(_check_entrance("check_skipped"))
+    portal = PortalSettings()
+    found = list(_check_portal(portal))
+    return found or [*_check_tasks(portal), *_check_entrance("check_skipped")]
 
 
 def check_deployment(**_: object) -> list[CheckMessage]:
@@ -163,6 +166,46 @@ def _check_portal(portal: PortalSettings) -> Iterator[CheckMessage]:
             "The journal is on, but the project has no database to write it to.",
             hint="Set DATABASES, or BLOBCACHE_PORTAL = {'JOURNAL': False}.",
             id="blobcache.W060",
+        )
+
+
+def _check_tasks(portal: PortalSettings) -> Iterator[CheckMessage]:
+    """Check the backend in ``TASKS`` that jobs are given to."""
+    alias, queue = portal.JOB_TASKS, portal.JOB_TASKS_QUEUE
+    if alias is None:
+        return
+    if django.VERSION < (6, 0):
+        yield Error(
+            f"{portal}['JOB_TASKS'] is {alias!r}, but Django {django.get_version()} has no tasks.",
+            hint="Install Django 6.0 or newer, or remove JOB_TASKS and run "
+            "`manage.py blobcache work`.",
+            id="blobcache.E220",
+        )
+        return
+    background = import_module("blobcache.jobs.background")
+    names = ", ".join(map(repr, getattr(django_settings, "TASKS", {}))) or "none"
+    try:
+        backend = background.backend(alias)
+    except (ImproperlyConfigured, KeyError) as error:  # the latter without BACKEND
+        yield Error(
+            f"{portal}['JOB_TASKS'] is {alias!r}, which is no backend that can be used: {error}",
+            hint=f"It should be the name of an entry of TASKS; there is {names}.",
+            id="blobcache.E221",
+        )
+        return
+    if backend.queues and queue not in backend.queues:
+        yield Error(
+            f"{portal}['JOB_TASKS_QUEUE'] is {queue!r}, which TASKS[{alias!r}] does not have.",
+            hint=f"It should be one of {', '.join(map(repr, sorted(backend.queues)))}.",
+            id="blobcache.E222",
+        )
+    if not background.runs_later(backend):
+        yield Warning(
+            f"{portal}['JOB_TASKS'] is {alias!r}, whose backend runs no task in the background, so "
+            "jobs are not given to it.",
+            hint="Use a backend with workers, or remove JOB_TASKS and run "
+            "`manage.py blobcache work`.",
+            id="blobcache.W220",
         )
 
 

@@ -361,6 +361,19 @@ class PortalSettings:
         default=30,
         see="docs/operating.md#jobs",
     )
+    JOB_TASKS = Setting(
+        "The entry of `TASKS` whose backend takes the steps of jobs. Needs Django 6.0. `None`: "
+        "pages and `manage.py blobcache work` take them.",
+        optional(text("the name of an entry of TASKS")),
+        default=None,
+        see="docs/operating.md#jobs-as-tasks",
+    )
+    JOB_TASKS_QUEUE = Setting(
+        "The queue of that backend.",
+        text("the name of a queue"),
+        default="default",
+        see="docs/operating.md#jobs-as-tasks",
+    )
     CALLER_TTL = Setting(
         "Seconds for which a process keeps the user whom a session or a token names, for requests "
         "that read. `0`: not at all.",

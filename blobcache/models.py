@@ -234,6 +234,9 @@ class Job(models.Model):
     not_before = models.DateTimeField(null=True, blank=True)
     """When the next step may be taken; None if at once."""
 
+    task = models.CharField(max_length=32, blank=True, default="")
+    """A random text that the next task of the job has; empty if it was never given to a task."""
+
     created_at = models.DateTimeField(default=now)
     changed_at = models.DateTimeField(default=now)
     """When the last step ended."""

@@ -338,6 +338,8 @@ class TestThePortal:
         "JOURNAL": [None, 0, 1, "", "no"],
         "JOURNAL_DAYS": [None, 0, -1, 1.5, "90", True, 36_501, 10**18],
         "JOB_DAYS": [None, 0, 1.5, "30", 36_501],
+        "JOB_TASKS": ["", 1, True, ["default"]],
+        "JOB_TASKS_QUEUE": [None, "", 1, ["default"]],
         "CALLER_TTL": [None, -1, 0.5, "5", True, 301],
         "ENTRANCE_MIDDLEWARE_SKIPPED": [None, "", "a.b", {"a.b"}, ("",), ("a.b", None), (object,)],
     }

@@ -140,6 +140,8 @@ PORTAL_OTHERS: dict[str, object] = {
     "JOURNAL": False,
     "JOURNAL_DAYS": 7,
     "JOB_DAYS": 7,
+    "JOB_TASKS": "slow",
+    "JOB_TASKS_QUEUE": "jobs",
     "CALLER_TTL": 5,
     "ENTRANCE_MIDDLEWARE_SKIPPED": ("a.B",),
 }

@@ -19,7 +19,16 @@ from django.utils.translation import gettext as _
 
 from blobcache.admin.pages import NUMBER, Page
 from blobcache.admin.registries import address, with_registry
-from blobcache.jobs import KINDS, JobAccess, JobRefused, advance, cancel, start, texts
+from blobcache.jobs import (
+    KINDS,
+    JobAccess,
+    JobRefused,
+    advance,
+    cancel,
+    hand_over_again,
+    start,
+    texts,
+)
 from blobcache.models import Job, Repository
 from blobcache.reference import RepositoryName
 
@@ -172,6 +181,7 @@ class JobPage(Page):
                     _("The job was cancelled. What it has already done is not undone.")
                 )
             return HttpResponseRedirect(self.return_url)
+        hand_over_again(self.job)
         end = monotonic() + (0 if "one" in self.request.POST else _SECONDS)
         while advance(self.key) and monotonic() < end:
             pass

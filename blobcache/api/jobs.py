@@ -36,6 +36,7 @@ from blobcache.jobs import (
     JobRefused,
     advance,
     cancel,
+    hand_over_again,
     start,
     texts,
 )
@@ -296,6 +297,7 @@ class JobViewSet(RegistryViewSet):
         `reason`. Only for the user who started the job, and for superusers.
         """
         job = self._controlled()
+        hand_over_again(job)
         advance(job.pk)
         return self._answer(self.get_object())
 

@@ -31,6 +31,7 @@ from blobcache.exceptions import (
 )
 from blobcache.findings import Outcome
 from blobcache.history import recorded
+from blobcache.jobs.background import hand_over
 from blobcache.jobs.kinds import KINDS, Run, Step
 from blobcache.models import MAX_NAME, OPEN_STATES, Job
 from blobcache.services import get_browsable, get_usable_backend
@@ -84,6 +85,8 @@ def start(
 ) -> Job:
     """Put a job into the database, and return it. Nothing is done yet, but old jobs are deleted.
 
+    With `JOB_TASKS` a task will take its steps.
+
     Raises `JobRefused` if the user is not in the database, may not do this, or has too many jobs.
     """
     user = access.user
@@ -97,7 +100,7 @@ def start(
         raise JobRefused(
             f"You have {MAX_OPEN} unfinished jobs, which is the limit. Finish or cancel some first."
         )
-    return Job.objects.create(
+    job = Job.objects.create(
         registry=access.registry,
         kind=kind,
         owner=str(user.pk),
@@ -106,6 +109,8 @@ def start(
         parameters=parameters,
         size=size,
     )
+    hand_over(job.pk)
+    return job
 
 
 def due(registry: str | None = None) -> QuerySet[Job]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import django
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.db.models import F
@@ -49,6 +50,9 @@ __all__ = [
 ]
 
 APP = "application/octet-stream"
+
+collect_ignore = ["test_tasks.py" if django.VERSION < (6, 0) else "test_without_tasks.py"]
+"""Each version of Django has tests of its own: tasks came with 6.0."""
 
 
 def account(name: str = "boss", *permissions: str) -> User:

@@ -1,0 +1,76 @@
+"""The task that takes steps of a job. It needs Django 6.0, so only `background` imports it.
+
+A worker may be killed in the middle of a task. Therefore each task first puts a copy of itself into
+the queue, for a time when this task has ended in any case: usually another one has followed it by
+then, and the copy ends at once; else the copy goes on. A backend that cannot defer tasks has no
+such copy, and a task waits in its worker where another one would have been deferred.
+"""
+
+from __future__ import annotations
+
+from time import monotonic, sleep
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.tasks import task
+from django.utils.timezone import now
+
+from blobcache.conf import PortalSettings
+from blobcache.jobs.background import defers, has_tasks, put, succeed
+from blobcache.jobs.driver import LEASE, advance
+from blobcache.models import Job
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = ["SECONDS", "advance_job"]
+
+SECONDS = 20
+"""How long one task takes steps, and waits."""
+
+_COPY = LEASE + 2 * SECONDS
+"""Seconds after which the copy of a task runs."""
+
+_LOOK_AGAIN = 10
+"""Seconds after which a task looks again whether another driver has ended its step."""
+
+
+@task(backend=PortalSettings().JOB_TASKS or "default", queue_name=PortalSettings().JOB_TASKS_QUEUE)
+def advance_job(key: str, token: str) -> None:
+    """Take steps of a job for a limited time, unless other tasks have taken over."""
+    job = UUID(key)
+    if not has_tasks() or not Job.objects.filter(pk=job, task=token).exists():
+        return
+    can_defer = defers()
+    if can_defer:
+        put(job, token, _COPY)
+    wait = _work(job, may_wait=not can_defer)
+    if wait is not None:
+        succeed(job, token, wait)
+
+
+def _work(key: UUID, *, may_wait: bool) -> float | None:
+    """Take steps; return how long the next one has to wait, in seconds, or None at the end."""
+    end = monotonic() + SECONDS
+    while True:
+        while advance(key):
+            if monotonic() >= end:
+                break
+        job = Job.objects.defer("parameters", "cursor").filter(pk=key).first()
+        if job is None or not job.is_open:
+            return None
+        wait = _wait(job, now())
+        left = end - monotonic()
+        if left <= 0 or not may_wait:
+            return wait
+        sleep(min(max(wait, 1), left))
+
+
+def _wait(job: Job, at: datetime) -> float:
+    """Seconds until a step can be taken."""
+    waits = [0.0]
+    if job.not_before is not None:
+        waits.append((job.not_before - at).total_seconds())
+    if job.lease and job.lease_until is not None:
+        waits.append(min(_LOOK_AGAIN, (job.lease_until - at).total_seconds()))
+    return max(waits)
