@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["LOG_EVERY", "PAUSE", "Failures", "failures", "write"]
+__all__ = ["LOG_EVERY", "PAUSE", "Failures", "failures", "write", "write_after_rollback"]
 
 _log = logging.getLogger("blobcache.journal")
 
@@ -185,11 +185,13 @@ def _insert(
             rows.filter(operation__in=finished, is_part=False).update(is_finished=True)
 
 
-def _after_request(**_: object) -> None:
-    """Write what waited for a transaction that was rolled back."""
+def write_after_rollback(**_: object) -> None:
+    """Write at the end of a request what waited for a transaction that was rolled back."""
+    if not _waiting:
+        return
     for connection in connections.all(initialized_only=True):
         if connection in _waiting:
             _write_if_ended(connection)
 
 
-request_finished.connect(_after_request)
+request_finished.connect(write_after_rollback)

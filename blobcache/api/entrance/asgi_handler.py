@@ -15,11 +15,11 @@ from io import BytesIO
 from typing import Any, NamedTuple, TypeAlias
 
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
-from django.core.signals import request_started
 from django.urls import set_script_prefix
 
 from blobcache.api.entrance.handler import Handler
 from blobcache.api.entrance.screening import may_be_ours
+from blobcache.api.entrance.signals import RequestSignals
 from blobcache.api.exceptions import envelope
 from blobcache.api.views import CACHING
 from blobcache.exceptions import CacheUnavailable
@@ -57,6 +57,7 @@ class ASGIEntrance:
         self.application = application
         self._room = threads + waiting
         self.handler = Handler(ASGIRequest)
+        self._signals = RequestSignals(ASGIHandler)
         self._threads = ThreadPoolExecutor(threads, "blobcache-entrance")
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -99,7 +100,7 @@ class ASGIEntrance:
         if not may_be_ours(request.META) or not self.handler.may_answer(request):
             return None
         set_script_prefix(get_script_prefix(scope))
-        request_started.send(sender=ASGIHandler, scope=scope)
+        self._signals.started(scope=scope)
         response: Any = self.handler.get_response(request)
         response._handler_class = ASGIHandler  # noqa: SLF001 - the sender of `request_finished`
         try:
@@ -109,7 +110,7 @@ class ASGIEntrance:
             ]
             content = b"" if request.method == "HEAD" else b"".join(response)
         finally:
-            response.close()
+            self._signals.finish(response)
         return _Answer(response.status_code, headers, content)
 
 

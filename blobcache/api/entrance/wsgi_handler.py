@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from django.core.handlers.wsgi import WSGIHandler, WSGIRequest, get_script_name
-from django.core.signals import request_started
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.urls import set_script_prefix
 
 from blobcache.api.entrance.handler import Handler
 from blobcache.api.entrance.screening import may_be_ours
+from blobcache.api.entrance.signals import RequestSignals
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = ["WSGIEntrance"]
@@ -24,6 +25,7 @@ class WSGIEntrance:
     def __init__(self, application: WSGIApplication) -> None:
         self.application = application
         self.handler = Handler(WSGIRequest)
+        self._signals = RequestSignals(WSGIHandler)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -42,8 +44,8 @@ class WSGIEntrance:
     def _answer(self, request: Any, start_response: StartResponse) -> Iterable[bytes]:
         """Do what Django's own WSGI handler does."""
         environ = request.environ
-        set_script_prefix(get_script_name(environ))
-        request_started.send(sender=WSGIHandler, environ=environ)
+        set_script_prefix(environ["SCRIPT_NAME"])
+        self._signals.started(environ=environ)
         response: Any = self.handler.get_response(request)
         response._handler_class = WSGIHandler  # noqa: SLF001 - the sender of `request_finished`
         headers = [
@@ -53,4 +55,19 @@ class WSGIEntrance:
         start_response(f"{response.status_code} {response.reason_phrase}", headers)
         if request.method == "HEAD" and not response.streaming:
             response.content = b""
-        return cast("Iterable[bytes]", response)
+        return _Sent(response, self._signals)
+
+
+class _Sent:
+    """What a server sends, and closes afterwards."""
+
+    def __init__(self, response: Any, signals: RequestSignals) -> None:
+        self._response = response
+        self._signals = signals
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._response)
+
+    def close(self) -> None:
+        """End the request."""
+        self._signals.finish(self._response)
