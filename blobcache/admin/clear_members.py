@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from blobcache.admin.base_pages import RepositoryPageBase
+from blobcache.admin.check_members import MAX_SELECTED
 from blobcache.admin.jobs import StartsJobs
 from blobcache.admin.member_list import MemberListing, list_members
 from blobcache.admin.member_query import MemberQuery
@@ -33,10 +34,6 @@ _ROWS = 100
 
 _MOST = 100_000
 """Members of a repository that are read to find those that a filter shows."""
-
-_LIMIT = 900
-"""Blobs at a time: with the form's other fields, fewer than the 1,000 that Django takes
-(``DATA_UPLOAD_MAX_NUMBER_FIELDS``)."""
 
 
 class ClearMembersPage(RepositoryPageBase, StartsJobs):
@@ -70,10 +67,10 @@ class ClearMembersPage(RepositoryPageBase, StartsJobs):
             return self.redirect_with_message(
                 _("Select at least one blob to clear."), messages.WARNING
             )
-        if len(selected) > _LIMIT:
+        if len(selected) > MAX_SELECTED:
             return self.redirect_with_message(
                 _("Too many blobs selected; clear at most %(limit)s at a time.")
-                % {"limit": _LIMIT},
+                % {"limit": MAX_SELECTED},
                 messages.ERROR,
             )
         return self._clear(selected) if "confirmed" in self.request.POST else self._ask(selected)

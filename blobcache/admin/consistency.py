@@ -120,6 +120,32 @@ class FindingsPageBase(Page):
             self.banners.append(NO_BACKEND)
             return None
 
+    @cached_property
+    def witness(self) -> Witness | None:
+        """Whether the backend is independent of the cache; None if nobody has asked yet."""
+        if self.backend is not None:
+            with self.catch_redis_errors():
+                return known_witness(self.provider, self.backend)
+        return None
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the cache is compared with a backend that is known to be independent of it."""
+        is_witness = self.witness is not None and self.witness.is_independent
+        return is_witness and self.diagnosis().is_compared
+
+    def compared_context(self) -> dict[str, object]:
+        """What the template says about the backend."""
+        return {
+            "names": self.names,
+            "backend": type(self.backend).__name__ if self.backend else "",
+            "is_complete": self.backend is not None and self.backend.is_complete,
+            "is_compared": self.is_compared,
+            "witness": self.witness,
+            "witness_param": WITNESS,
+            "check_url": self.url(Repository, "consistency"),
+        }
+
     def may_view_finding(self, finding: Finding) -> bool:
         """Whether the user may view the finding."""
         return self.check_access.may_view(finding)
@@ -218,20 +244,6 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
             return cast("HttpResponse", response)  # Django's views may return either
         return None
 
-    @cached_property
-    def witness(self) -> Witness | None:
-        """Whether the backend is independent of the cache; None if nobody has asked yet."""
-        if self.backend is not None:
-            with self.catch_redis_errors():
-                return known_witness(self.provider, self.backend)
-        return None
-
-    @property
-    def is_compared(self) -> bool:
-        """Whether the cache is compared with a backend that is known to be independent of it."""
-        is_witness = self.witness is not None and self.witness.is_independent
-        return is_witness and self.diagnosis().is_compared
-
     def _report(self) -> HttpResponse:
         cursor_scope = ("consistency", *self.names)
         token = self.request.GET.get(RUN, "")
@@ -252,7 +264,6 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
         shows_all = is_done and is_first and len(findings) <= 2 * _ROWS
         return self.render(
             title=_("Doctor"),
-            names=self.names,
             missing=self._missing(),
             **self._scope(),
             last=last,
@@ -318,12 +329,7 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
         """What is looked at, and what else can be looked for."""
         kinds = self.diagnosis(FINDING_KINDS).kinds
         return {
-            "backend": type(self.backend).__name__ if self.backend else "",
-            "is_complete": self.backend is not None and self.backend.is_complete,
-            "is_compared": self.is_compared,
-            "witness": self.witness,
-            "witness_param": WITNESS,
-            "check_url": self.url(Repository, "consistency"),
+            **self.compared_context(),
             "check_path": self.url(Repository, "consistency").partition("?")[0],
             "kinds": [
                 EXPLANATIONS[kind]
@@ -358,7 +364,6 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
         next_link = self.next_link(step.next, *cursor_scope) if step else None
         return self.render(
             title=_("Doctor"),
-            names=self.names,
             missing=self._missing(),
             **self._scope(),
             kind=kind,

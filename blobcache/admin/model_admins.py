@@ -19,6 +19,7 @@ from blobcache.admin.across import BlobRegistriesPage, ComparePage
 from blobcache.admin.blob import BlobPage, ClearBlobPage, PurgeBlobPage, SetBlobPage
 from blobcache.admin.blobs import BlobsPage
 from blobcache.admin.changes import DJANGO, HistoryPage, respond
+from blobcache.admin.check_members import CheckMembersPage
 from blobcache.admin.clear_members import ClearMembersPage
 from blobcache.admin.clear_repositories import ClearRepositoriesPage
 from blobcache.admin.consistency import ConsistencyPage
@@ -156,6 +157,7 @@ class RepositoryAdmin(_CacheAdmin[RepositoryName]):
             self._path("repair/", "repair", self.repair_view),
             self._path("jobs/", "jobs", self.jobs_view),
             self._path("jobs/<uuid:key>/", "job", self.job_view),
+            self._path("<path:object_id>/check/", "check", self.check_view),
             self._path("<path:object_id>/clear/", "clear", self.clear_view),
             self._path("<path:object_id>/compare/", "compare", self.compare_view),
             self._path("<path:object_id>/set/", "set", self.set_view),
@@ -235,6 +237,10 @@ class RepositoryAdmin(_CacheAdmin[RepositoryName]):
     ) -> HttpResponse:
         """One repository."""
         return _respond(self._page(RepositoryPage, request, object_id), extra_context)
+
+    def check_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Check the selected blobs of a repository."""
+        return self._page(CheckMembersPage, request, object_id).respond()
 
     def clear_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Clear blobs in a repository."""

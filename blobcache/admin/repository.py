@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from blobcache.admin import exports
 from blobcache.admin.across import comparable
 from blobcache.admin.base_pages import MEMBERS_KEPT, RepositoryPageBase
+from blobcache.admin.check_members import MAX_SELECTED
 from blobcache.admin.composition import Composition, compose
 from blobcache.admin.figures import Totals, totals_of
 from blobcache.admin.index_age import IndexAge
@@ -155,6 +156,8 @@ class RepositoryPage(RepositoryPageBase, TruthPageBase):
             clear_url=may_write
             and self.access.may_clear(self.name)
             and self.url(Repository, "clear", self.name),
+            check_selected_url=self.url(Repository, "check", self.name),
+            most_selected=MAX_SELECTED,
             purge_selected_url=may_write
             and self.access.may_purge()
             and self.url(Blob, "purge_many"),

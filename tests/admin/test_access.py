@@ -41,6 +41,7 @@ GET: dict[tuple[str, str], tuple[HTTPStatus, ...]] = {
     ("repository", "change"): (OK, OK, DENIED, OK, OK),
     ("repository", "history"): (OK, OK, DENIED, OK, OK),
     ("repository", "delete"): (FOUND, FOUND, DENIED, FOUND, FOUND),
+    ("repository", "check"): (FOUND, FOUND, DENIED, FOUND, FOUND),
     ("repository", "clear"): (FOUND, DENIED, DENIED, FOUND, FOUND),
     ("repository", "set"): (OK, DENIED, DENIED, DENIED, OK),
     ("repository", "sort"): (FOUND, FOUND, DENIED, FOUND, FOUND),
@@ -64,6 +65,7 @@ POST = {
     ("repository", "repair"): (FOUND, DENIED, DENIED, DENIED, FOUND),
     ("repository", "job"): (NONE, NONE, NONE, NONE, NONE),
     ("repository", "jobs"): (FOUND, FOUND, FOUND, FOUND, FOUND),
+    ("repository", "check"): (FOUND, FOUND, DENIED, FOUND, FOUND),
     ("repository", "clear"): (FOUND, DENIED, DENIED, FOUND, FOUND),
     ("repository", "set"): (OK, DENIED, DENIED, DENIED, OK),
     ("repository", "sort"): (FOUND, FOUND, DENIED, FOUND, FOUND),
@@ -151,7 +153,7 @@ def test_the_table_has_every_page() -> None:
         assert names == {page for page in GET if page[0] == model._meta.model_name}
 
 
-@pytest.mark.parametrize("view", ["change", "history", "clear", "set", "delete"])
+@pytest.mark.parametrize("view", ["change", "history", "check", "clear", "set", "delete"])
 def test_a_denial_does_not_reveal_whether_a_repository_exists(login: Login, view: str) -> None:
     client = login("granted")
     there = client.get(address("repository", view, HIDDEN))
@@ -193,7 +195,7 @@ def only_library(user: object) -> list[str]:
 def test_a_user_who_may_only_view_sees_no_actions(viewer: Client) -> None:
     for page in (addresses.repository(GRANTED), addresses.blob(LAYER)):
         text = viewer.get(page).content.decode()
-        for action in ("Clear", "Set a descriptor", "Purge", "checkbox"):
+        for action in ("Clear", "Set a descriptor", "Purge"):
             assert action not in text.replace("Cleared", ""), (page, action)
         assert "History" in text
 

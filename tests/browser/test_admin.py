@@ -257,6 +257,13 @@ def test_every_page_fits_the_window_and_obeys_the_policy(
     page.click("text=Clear selected…")
     page.screenshot(path=SCREENSHOTS / f"repository-clear-{window}.png", full_page=True)
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
+    page.goto(addresses.repository("library/nginx"))
+    for box in page.locator(".action-select").all():
+        box.check()
+    page.click("text=Check selected")
+    expect(page.locator("h1")).to_have_text("Check selected blobs")
+    page.screenshot(path=SCREENSHOTS / f"repository-check-{window}.png", full_page=True)
+    assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     page.goto(addresses.repositories("consistency") + "?repository=library/nginx")
     page.check(".action-select >> nth=0")
     page.click("text=Repair selected…")

@@ -107,6 +107,11 @@ def test_pages_name_their_subject_warn_by_colour_fit_and_are_accessible(
     page.get_by_role("button", name="Clear selected…").click()
     expect(page.locator(".bc-page h1")).to_have_text(f"Clear blobs in {NAME}")
     examine(portal, page, window, "repository-clear")
+    page.goto(addresses.repository(NAME))
+    page.check(".action-select >> nth=0")
+    page.get_by_role("button", name="Check selected").click()
+    expect(page.locator(".bc-page h1")).to_have_text("Check selected blobs")
+    examine(portal, page, window, "repository-check")
 
 
 def examine(portal: Portal, page: Page, window: str, name: str) -> None:

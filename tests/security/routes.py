@@ -166,11 +166,11 @@ def _admin() -> Iterator[Ask]:
     yield from _checks()
     yield from _changes()
     for name in _NAMES:
-        for view in ("change", "history", "delete", "clear", "set", "sort", "compare"):
+        for view in ("change", "history", "delete", "check", "clear", "set", "sort", "compare"):
             is_brief = name.startswith("team/") and view in ("change", "history")
             address = addresses.repository(name, view)
             yield _page(f"repository_{view}", address, is_brief=is_brief)
-        for view in ("change", "history", "delete", "clear", "set", "sort", "compare"):
+        for view in ("change", "history", "delete", "check", "clear", "set", "sort", "compare"):
             yield _page(f"repository_{view}", addresses.repository(name, view), "POST")
         page = addresses.repository(name)
         yield _page("repository_change", f"{page}?o=-size&q=sha256")
@@ -183,6 +183,7 @@ def _admin() -> Iterator[Ask]:
         yield _page("repository_empty", addresses.repositories("empty"), "POST", selected)
         chosen = {"digest": [SHARED, SECRET]}
         yield _page("repository_clear", addresses.repository(name, "clear"), "POST", chosen)
+        yield _page("repository_check", addresses.repository(name, "check"), "POST", chosen)
     yield _page("blob_changelist", addresses.blobs(), is_unordered=True, walks=True)
     yield _page("blob_changelist", f"{addresses.blobs()}?q={SECRET}")
     yield _page("blob_changelist", addresses.blobs(), "POST")

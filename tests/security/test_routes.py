@@ -97,6 +97,7 @@ ROUTES = {
     "admin:blobcache_repository_repair": f"{OURS}/repository/repair/",
     "admin:blobcache_repository_jobs": f"{OURS}/repository/jobs/",
     "admin:blobcache_repository_job": f"{OURS}/repository/jobs/{JOB}/",
+    "admin:blobcache_repository_check": f"{OURS}/repository/{REPOSITORY}/check/",
     "admin:blobcache_repository_clear": f"{OURS}/repository/{REPOSITORY}/clear/",
     "admin:blobcache_repository_compare": f"{OURS}/repository/{REPOSITORY}/compare/",
     "admin:blobcache_repository_set": f"{OURS}/repository/{REPOSITORY}/set/",
