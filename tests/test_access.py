@@ -135,6 +135,18 @@ def test_only_an_anonymous_user_who_can_view_none_may_not_list_repositories() ->
         assert not Access(nobody).may_list_repositories()
 
 
+def test_who_may_list_repositories_or_view_blobs_may_read_the_journal() -> None:
+    class Anonymous(Someone):
+        is_authenticated = False
+
+    nobody: Any = Anonymous()
+    viewer: Any = Anonymous(VIEW_BLOB)
+    assert access().may_view_changes()
+    assert Access(viewer).may_view_changes()
+    assert not Access(viewer).may_list_repositories()
+    assert not Access(nobody).may_view_changes()
+
+
 def test_the_setting_limits_what_is_visible() -> None:
     with visible("only_a"):
         who = access("blobcache.view_repository")
@@ -272,6 +284,22 @@ def test_so_is_each_backend_for_users_with_rules_of_their_own(
     assert staging.may_in_repository("view", "b")
     assert not staging.may_in_repository("view", "a")
     assert not staging.may_in_repository("view", "c")
+
+
+class LogsIn:
+    """An authentication backend that knows nothing of permissions."""
+
+    def authenticate(self, request: object) -> None:
+        """Log nobody in."""
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.django_db
+def test_a_backend_need_not_know_of_permissions(settings: Any) -> None:
+    settings.AUTHENTICATION_BACKENDS = [f"tests.test_access.{n}" for n in ("LogsIn", "ByRegistry")]
+    user = User.objects.create_user("somebody")
+    assert Access(user, "staging").may_in_repository("view", "b")
+    assert not Access(user, "staging").may_in_repository("view", "a")
 
 
 @pytest.mark.usefixtures("two")

@@ -29,6 +29,7 @@ __all__ = [
     "encoded",
     "hmac_signature",
     "issuer_extensions",
+    "key_usage",
     "new_key",
     "options",
     "scope",
@@ -169,6 +170,21 @@ def issuer_extensions(
 ) -> list[tuple[x509.ExtensionType, bool]]:
     """Return the extensions of an issuer's certificate."""
     return [(x509.BasicConstraints(ca, path_length if ca else None), True)]
+
+
+def key_usage(*, key_cert_sign: bool) -> x509.KeyUsage:
+    """Return what a key may be used for: to sign, and perhaps to sign certificates."""
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def certificate(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.cache import cache
 from django.urls import include, path
 from django.views.debug import ExceptionReporter
@@ -537,8 +537,8 @@ def test_no_report_of_an_error_shows_a_token(
 class TestTheUser:
     def test_it_is_somebody_and_nobody_of_the_portal(self) -> None:
         user = user_of(ANY)
-        assert user.is_authenticated
-        assert user.is_active
+        assert user.is_authenticated is True
+        assert user.is_active is True
         assert not user.is_anonymous
         assert not user.is_staff
         assert not user.is_superuser
@@ -546,6 +546,14 @@ class TestTheUser:
         assert list(user.groups.all()) == []
         assert not user.has_module_perms("blobcache")
         assert "bob" not in repr(user)
+
+    def test_it_is_the_same_in_each_of_its_tokens(self) -> None:
+        assert user_of() == user_of(ANY)
+        assert hash(user_of()) == hash(user_of(ANY))
+        assert user_of() != user_of(subject="alice")
+        assert user_of() != AnonymousUser()
+        assert user_of() != User(pk=1)
+        assert user_of() != "token:bob"
 
     def test_it_answers_by_registry(self) -> None:
         mine, other = (
@@ -562,6 +570,16 @@ class TestTheUser:
         assert user.has_perm("blobcache.view_repository", Repository(name=""))
         assert user.get_all_permissions(mine) == {"blobcache.view_repository"}
         assert not user.has_perms(["blobcache.view_repository", "x.y"], mine)
+
+    @pytest.mark.parametrize("visible", [None, "tests.api.grants.team_only"])
+    def test_nothing_in_the_global_scope(self, visible: str | None, settings: Any) -> None:
+        settings.BLOBCACHE = {"default": {"VISIBLE_REPOSITORIES": visible}}
+        access = access_of(user_of(ANY, CATALOG))
+        assert access.may_set("team/app")
+        assert access.may_clear("team/app")
+        assert not access.may_view(None)
+        assert not access.may_set(None)
+        assert not access.may_clear(None)
 
     @pytest.mark.parametrize("registry", ["default", "other"])
     def test_nothing_in_another_registry(self, registry: str, settings: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
@@ -17,7 +18,7 @@ from rest_framework.test import APIClient
 from blobcache.checks import check_settings
 from blobcache.conf import RegistrySettings
 from blobcache.tokens.checks import CLASS
-from blobcache.tokens.keys import Keys, KeysInvalid
+from blobcache.tokens.keys import Keys, KeysInvalid, algorithms_of, fingerprint
 from blobcache.tokens.options import TokenOptions
 from tests.test_checks import GOOD
 from tests.tokens.conftest import Ask
@@ -52,7 +53,7 @@ def test_good_settings_cause_no_message(tmp_path: Path) -> None:
     path = tmp_path / "jwks.json"
     path.write_text(json.dumps(JWKS))
     assert ids(options(JWKS=path, ALGORITHMS=["ES256"], LEEWAY=0)) == []
-    assert ids(options(JWKS=str(path))) == []
+    assert ids(options(JWKS=str(path), LEEWAY=300)) == []
     key = Signer().key
     roots = tmp_path / "roots.pem"
     roots.write_bytes(pem(certificate("own", key, "own", key)))
@@ -67,12 +68,17 @@ def test_good_settings_cause_no_message(tmp_path: Path) -> None:
         ({"AUDIENCE": ["a"]}, "has AUDIENCE = ['a']"),
         ({"AUDIENCE": "a\nb"}, "has AUDIENCE = 'a\\nb'"),
         ({"REALM": "https://é"}, "has REALM = 'https://é'"),
+        ({"REALM": ""}, "has REALM = ''"),
+        ({"REALM": 1}, "has REALM = 1"),
+        ({"REALM": "https://a b"}, "It should be the address of the token server"),
+        ({"REALM": "https://"}, "It should be the address of the token server"),
         ({"REALM": "portal"}, "It should be the address of the token server"),
         ({"REALM": "file:///x"}, "It should be the address of the token server"),
         ({"REALM": "https://[x"}, "It should be the address of the token server"),
         ({"JWKS": ...}, "has neither JWKS nor ROOTS"),
         ({"JWKS": 1}, "has a JWKS that is neither the path of a file nor a dictionary"),
         ({"JWKS": ""}, "has a JWKS that is neither the path of a file nor a dictionary"),
+        ({"ROOTS": ""}, "has ROOTS that are not the path of a file"),
         ({"ROOTS": {}}, "has ROOTS that are not the path of a file"),
         ({"ALGORITHMS": "RS256"}, "has ALGORITHMS = 'RS256'"),
         ({"ALGORITHMS": ()}, "has ALGORITHMS = ()"),
@@ -148,6 +154,31 @@ def test_e103_a_file_cannot_be_used(name: str, content: bytes | int | None, tmp_
     (message,) = found(options(**{name: str(path)}))
     assert message.id == "blobcache.E103"
     assert name in message.msg
+
+
+def test_a_file_of_keys_may_have_a_mebibyte(tmp_path: Path) -> None:
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps(JWKS).ljust(1024 * 1024))
+    assert ids(options(JWKS=path)) == []
+    path.write_text(json.dumps(JWKS).ljust(1024 * 1024 + 1))
+    (message,) = found(options(JWKS=path))
+    assert message.id == "blobcache.E103"
+    assert "which is longer than 1048576 bytes" in message.msg
+
+
+@pytest.mark.parametrize(("bits", "is_allowed"), [(2047, 0), (2048, 1), (8192, 1), (8193, 0)])
+def test_an_rsa_key_has_from_2048_to_8192_bits(bits: int, is_allowed: bool) -> None:
+    public = RSAPublicNumbers(65537, (1 << (bits - 1)) + 1).public_key()
+    assert bool(algorithms_of(public)) is bool(is_allowed)
+
+
+def test_the_id_of_a_key_is_before_the_fingerprint_of_another_one() -> None:
+    first, second = Signer(), Signer()
+    public: Any = first.key.public_key()
+    jwks = {"keys": [first.jwk, {**second.jwk, "kid": fingerprint(public)}]}
+    parsed = TokenOptions("i", "a", "https://r", jwks, None)
+    found = Keys.read(parsed).by_id[fingerprint(public)].public
+    assert found == second.key.public_key()
 
 
 def test_e103_no_key_is_of_an_allowed_algorithm() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from base64 import b64encode
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from django.views.debug import ExceptionReporter
 
 from blobcache.conf import RegistrySettings
 from blobcache.exceptions import KeysUnavailable
 from blobcache.tokens.keys import fingerprint, thumbprint
 from blobcache.tokens.options import TokenOptions
 from blobcache.tokens.parsing import MAX_TOKEN, Reason, TokenRefused
+from blobcache.tokens.scopes import Scopes
 from blobcache.tokens.verifier import Grant, Verifier, get_verifier
 from tests.tokens.signing import (
     Signer,
@@ -25,6 +28,7 @@ from tests.tokens.signing import (
     encoded,
     hmac_signature,
     issuer_extensions,
+    key_usage,
     options,
     pem,
     scope,
@@ -32,6 +36,7 @@ from tests.tokens.signing import (
 )
 
 PULL = scope("team/app", "pull")
+CALLER = "alice"
 
 
 class Clock:
@@ -399,6 +404,17 @@ class TestClaims:
         assert scopes.allows("delete", "b")
         assert [*scopes.allowing("delete")] == ["b"]
 
+    def test_a_scope_takes_nothing_from_another_one(
+        self, verifier: Verifier, signer: Signer
+    ) -> None:
+        catalog = [scope("catalog", each, kind="registry") for each in ("*", "pull")]
+        scopes = verifier.verify(
+            signer.token(scope("a", "pull"), *catalog, scope("a", "pull", "push"))
+        ).scopes
+        assert scopes.catalog
+        assert scopes.allows("pull", "a")
+        assert scopes.allows("push", "a")
+
     @pytest.mark.parametrize("access", [None, [], ...])
     def test_a_token_may_have_no_scopes(
         self, verifier: Verifier, signer: Signer, access: object
@@ -476,6 +492,17 @@ class TestAChain:
         for extensions in ([], issuer_extensions(ca=False)):
             issuer = certificate("issuer", chain.issuer_key, "root", chain.root_key, extensions)
             assert refusal(verifier, chain.token(chain.leaf, issuer)) is Reason.CHAIN
+
+    @pytest.mark.parametrize("may_sign", [True, False])
+    def test_so_does_who_may_not_sign_certificates(self, chain: Chain, may_sign: bool) -> None:
+        usage = key_usage(key_cert_sign=may_sign)
+        extensions = [*issuer_extensions(), (usage, True)]
+        issuer = certificate("issuer", chain.issuer_key, "root", chain.root_key, extensions)
+        verifier, token = made(chain.options()), chain.token(chain.leaf, issuer)
+        if may_sign:
+            assert verifier.verify(token).subject == "bob"
+        else:
+            assert refusal(verifier, token) is Reason.CHAIN
 
     def test_a_path_length_counts(self, chain: Chain) -> None:
         short = certificate(
@@ -557,6 +584,8 @@ class TestAChain:
                     verifier.verify(f"{encoded(json.dumps({'alg': 'ES256', 'x5c': texts}))}.e30.AA")
 
     def test_a_chain_that_is_too_long_is_refused(self, chain: Chain) -> None:
+        most = chain.token(chain.leaf, *[chain.issuer] * 4)
+        assert made(chain.options()).verify(most).subject == "bob"
         token = chain.token(chain.leaf, *[chain.issuer] * 5)
         assert refusal(made(chain.options()), token) is Reason.CHAIN
 
@@ -623,6 +652,11 @@ class TestWhatIsKept:
         assert refusal(verifier, token) is Reason.UNKNOWN_KEY
         assert verifier.verify(new.token(PULL)).subject == "bob"
 
+    def test_a_path_that_no_file_can_have_grants_nothing(self, signer: Signer) -> None:
+        verifier = made(options(JWKS="/a\0b"))
+        with pytest.raises(KeysUnavailable):
+            verifier.verify(signer.token(PULL))
+
     def test_a_file_that_cannot_be_read_refuses_nobody_and_grants_nothing(
         self, signer: Signer, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -678,3 +712,45 @@ def test_each_registry_has_its_own_keys(registry: str, settings: Any) -> None:
         else:
             assert refusal(verifier, token) is Reason.SIGNATURE
     assert RegistrySettings(registry).TOKENS is not None
+
+
+def test_changed_settings_have_a_verifier_of_their_own(settings: Any) -> None:
+    signers = Signer(), Signer()
+    for signer, other in (signers, signers[::-1]):
+        settings.BLOBCACHE = {"default": {"TOKENS": options(JWKS=signer.jwks)}}
+        verifier = get_verifier("default")
+        assert verifier is not None
+        assert verifier is get_verifier("default")
+        assert verifier.verify(signer.token(PULL)).subject == "bob"
+        assert refusal(verifier, other.token(PULL)) is Reason.SIGNATURE
+
+
+def test_a_forked_process_has_a_verifier_of_its_own(signer: Signer, settings: Any) -> None:
+    """A thread of the parent may hold a lock of the parent's one, which nobody opens in a child."""
+    settings.BLOBCACHE = {"default": {"TOKENS": options(JWKS=signer.jwks)}}
+    of_parent = get_verifier("default")
+    child = os.fork()
+    if not child:
+        os._exit(0 if get_verifier("default") is not of_parent else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    assert get_verifier("default") is of_parent
+
+
+def test_no_report_of_an_error_in_a_verifier_shows_its_token(
+    verifier: Verifier, signer: Signer, monkeypatch: pytest.MonkeyPatch, rf: Any
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("an error that nobody expects")
+
+    monkeypatch.setattr(Scopes, "from_claim", fail)
+    token = signer.token(PULL, sub=CALLER)
+    with pytest.raises(RuntimeError) as caught:
+        verifier.verify(token)
+    trace = caught.value.__traceback__
+    assert trace is not None
+    reporter = ExceptionReporter(rf.get("/"), RuntimeError, caught.value, trace.tb_next)
+    for text in (reporter.get_traceback_text(), reporter.get_traceback_html()):
+        assert "an error that nobody expects" in text
+        assert CALLER not in text
+        assert not [part for part in token.split(".") if part in text]
