@@ -4,8 +4,9 @@
 #                 (PORT=8001; data in var/)
 #   make registry   serve the demo's storage on 127.0.0.1:5000, with the demo's Valkey as cache
 #                 (REGISTRY_PORT=5001; needs docker-registry, and a running demo)
-#   make test     run the tests, in as many processes as there are cores
+#   make test     run the tests, with a few cases of each, in as many processes as there are cores
 #                 (WORKERS=1; ARGS="-k digest" passes an option to pytest)
+#   make test-all   run all cases of all tests, which takes four times as long
 #   make test-browser   run those that need chromium, into tests/browser/screenshots/
 #   make docs     build the site of the documentation in build/docs; warnings are errors
 #   make screenshots   take the pictures in docs/images again, from the demo's data (needs chromium)
@@ -43,7 +44,7 @@ unexport PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
 # Which interpreter the environment was made with; another one makes it anew.
 MADE_WITH := $(VENV)/made-with-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
-.PHONY: demo registry test test-browser docs screenshots bench lint types fuzz hunt audit bandit pip-audit messages cover mutants clean
+.PHONY: demo registry test test-all test-browser docs screenshots bench lint types fuzz hunt audit bandit pip-audit messages cover mutants clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m project.demo --port $(PORT)
@@ -52,8 +53,10 @@ registry: $(VENV)/installed
 	@$(BIN)/python -m project.registry --port $(REGISTRY_PORT)
 
 # Each process would spend a second on loading plugins that these tests do not use.
-test: $(VENV)/installed
-	$(BIN)/python -m pytest -p no:playwright -p no:schemathesis --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
+test: CASES := few
+test-all: CASES := all
+test test-all: $(VENV)/installed
+	$(BIN)/python -m pytest -p no:playwright -p no:schemathesis --cases=$(CASES) --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 test-browser: $(VENV)/installed
 	$(BIN)/python -m pytest tests/browser $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import gc
 import importlib.metadata
@@ -9,6 +10,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from _pytest import runner
 from django.db import connection
 from django.utils.translation import get_language, override
 from hypothesis import HealthCheck, settings
@@ -17,8 +19,11 @@ from redis import Redis
 from blobcache.redis import index
 from blobcache.services.catalog import Budgets
 from project import embedded
+from tests.cases import pytest_addoption, pytest_collection_modifyitems
 from tests.servers import Encrypted, cache_at, encrypted, installed
 from tests.stores import KINDS, store
+
+__all__ = ["pytest_addoption", "pytest_collection_modifyitems"]
 
 # redis-py looks its own version up for each connection, which takes longer than to connect.
 importlib.metadata.version = functools.cache(importlib.metadata.version)
@@ -42,6 +47,16 @@ def pytest_collection_finish() -> None:
     """Look for no garbage among the modules and tests, which live until the end."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    """Run each test in a context of its own.
+
+    Django makes a context variable each time that a test sets CACHES. They stay in the context,
+    and asgiref goes through all of them whenever a call crosses into another thread.
+    """
+    return contextvars.copy_context().run(runner.pytest_runtest_protocol, item, nextitem)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,6 +18,8 @@ SESSION_COOKIE_SECURE = False
 CSRF_COOKIE_SECURE = False
 
 CACHES = {"default": PORTAL_CACHES["blobs"]}
+# Its own default. django-redis asks for it after each request, which is slow if it is not set.
+DJANGO_REDIS_CLOSE_CONNECTION = False
 BLOBCACHE = {"default": {}}
 BLOBCACHE_PORTAL = {}
 REST_FRAMEWORK = {**PORTAL_REST_FRAMEWORK, "DEFAULT_THROTTLE_RATES": {}}

@@ -88,6 +88,7 @@ def test_an_unexpected_failure_is_raised_after_its_line() -> None:
     assert b"secret" not in b"".join(found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", Format)
 def test_a_hundred_thousand_rows_take_the_memory_of_a_few(form: Format) -> None:
     rows = ({"name": f"r/{number}", "value": number} for number in range(100_000))

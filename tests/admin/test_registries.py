@@ -147,6 +147,7 @@ def _route(path: str) -> str:
         return ""
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("providers")
 def test_every_link_keeps_the_registry(admin: Client, other_cache: Redis) -> None:
     other_cache.hset(f"blobs::{CONFIG}", "size", 0)  # a finding, whose page can repair it

@@ -414,6 +414,7 @@ def open_files() -> int:
     return len([*Path("/proc/self/fd").iterdir()])
 
 
+@pytest.mark.long
 def test_event_loops_that_come_and_go_leave_no_connection(
     default_cache: Redis, provider: RedisBlobDescriptorCacheProvider
 ) -> None:

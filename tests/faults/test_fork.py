@@ -35,6 +35,7 @@ print("hangs" if os.WIFSIGNALED(status) else "works")
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("lock", "outcome"), [("free", "works"), ("held", "hangs")])
 def test_a_forked_process_hangs_if_the_pool_was_locked(
     valkey: embedded.Server, lock: str, outcome: str

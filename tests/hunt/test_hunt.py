@@ -33,6 +33,7 @@ def number(table: str, name: str) -> int:
     return int(found.replace(",", ""))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("mode", "faults"),
     [
@@ -50,6 +51,7 @@ def test_a_hunt_finds_nothing(mode: str, faults: list[str]) -> None:
     assert done.stdout.startswith("seed 1\n")
 
 
+@pytest.mark.long
 def test_a_hunt_finds_planted_wrong_answers() -> None:
     done = hunt("one", "planted")
     assert done.returncode == 1, done.stdout + done.stderr

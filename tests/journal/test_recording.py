@@ -236,6 +236,7 @@ class TestAPurge:
     def is_finished(self) -> bool:
         return JournalEntry.objects.get(is_part=False).is_finished
 
+    @pytest.mark.long
     def test_of_many_blobs_is_one_entry_in_few_inserts(self, user: User) -> None:
         blobs = [digest(number) for number in range(10_000)]
         fill("a", "b", blob=Digest(blobs[0]))

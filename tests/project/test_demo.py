@@ -267,6 +267,7 @@ def test_the_printed_lines_let_manage_py_use_the_same_portal(demo: Demo) -> None
     assert demo.shown("Viewer") == "stella, of staging alone"
 
 
+@pytest.mark.long
 def test_the_file_with_the_variables_is_gone_with_the_demo(first: First, tmp_path: Path) -> None:
     assert f"  . {first.demo.data}/env\n" in first.demo.printed
     with running(tmp_path / "var", tmp_path / "log", **DOWN) as demo:
@@ -285,6 +286,7 @@ def test_requests_are_answered_by_granian(demo: Demo) -> None:
         assert page.headers["Server"] == "granian"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="Only Linux tells the worker.")
 def test_a_killed_demo_leaves_nothing_running(tmp_path: Path) -> None:
     demo = Demo(tmp_path / "var", tmp_path / "log", "--port", "0", **DOWN)
@@ -436,6 +438,7 @@ class TestASecret:
         assert path.read_text() == "made up"
 
 
+@pytest.mark.long
 def test_a_second_start_keeps_everything(first: First, demo: Demo) -> None:
     assert "Writing the storage" in first.demo.printed
     assert "Writing the storage" not in demo.printed
@@ -611,6 +614,7 @@ def test_an_invalid_variable_is_reported_in_one_line(tmp_path: Path) -> None:
     assert demo.printed == "BLOBCACHE_READ_ONLY must be 0 or 1, not 'no'.\n"
 
 
+@pytest.mark.long
 def test_another_redis_is_read_and_never_written(
     redis: Redis, valkey: embedded.Server, tmp_path: Path
 ) -> None:
@@ -629,6 +633,7 @@ def test_another_redis_is_read_and_never_written(
     assert redis.dbsize() == 3
 
 
+@pytest.mark.long
 def test_another_redis_is_written_if_that_is_allowed(
     redis: Redis, valkey: embedded.Server, tmp_path: Path
 ) -> None:

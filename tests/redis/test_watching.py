@@ -389,6 +389,7 @@ class TestFailures:
             watch.finds("a")
             watch.is_current()
 
+    @pytest.mark.long
     def test_it_follows_sentinels_to_the_new_primary(self) -> None:
         with (
             embedded.sentinels("--notify-keyspace-events", "Esg") as watched,

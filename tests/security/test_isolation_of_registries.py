@@ -117,6 +117,7 @@ _ABOUT_SEVERAL = {
 admin, test what they show of each."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.persona}-{case.registry}")
 @pytest.mark.usefixtures("unlogged", "no_sidebar")
 @pytest.mark.django_db

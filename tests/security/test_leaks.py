@@ -61,6 +61,7 @@ def answers(url: str) -> Iterator[tuple[int, str]]:
         connection.close()
 
 
+@pytest.mark.long
 def test_the_demo_on_a_registrys_redis_never_shows_its_password(
     redis_url: str, tmp_path: Path
 ) -> None:
@@ -106,6 +107,7 @@ def is_there(address: str) -> bool:
     return True
 
 
+@pytest.mark.long
 def test_even_a_debug_page_does_not_show_the_password(careless: str) -> None:
     told = list(answers(careless))
     pages = [answer for _, answer in told if "DEBUG = True" in answer]

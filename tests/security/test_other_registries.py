@@ -134,6 +134,7 @@ def fill_other(server: embedded.Server, *, is_full: bool) -> None:
             provider.catalog.reindex()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unlogged", "no_sidebar")
 @pytest.mark.django_db
 def test_a_hidden_registry_leaves_no_trace(
@@ -163,6 +164,7 @@ def test_a_hidden_registry_leaves_no_trace(
     assert any("Cleared</strong>" in exchange.body for exchange in with_another)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unlogged", "no_sidebar")
 @pytest.mark.django_db
 def test_a_registry_is_shown_the_same_whatever_another_one_has(

@@ -15,6 +15,7 @@ from pkgutil import walk_packages
 from types import FrameType, ModuleType
 from typing import Any
 
+import django
 import pytest
 from django.urls import URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
@@ -102,8 +103,11 @@ class Asked:
 
 @cache
 def modules() -> list[ModuleType]:
-    """All modules of the app."""
-    return [import_module(each.name) for each in walk_packages(blobcache.__path__, "blobcache.")]
+    """All modules of the app, but for the one that needs a newer Django."""
+    names = {each.name for each in walk_packages(blobcache.__path__, "blobcache.")}
+    if django.VERSION < (6,):
+        names.remove("blobcache.jobs.tasks")
+    return [import_module(name) for name in sorted(names)]
 
 
 def pattern_calls() -> Iterator[tuple[str, bool]]:

@@ -1,0 +1,97 @@
+"""Which cases of each test run.
+
+Many tests run once for each kind of store, user or route, and often for each combination of these.
+``make test`` runs a few cases of each test, which are spread evenly over all of them. ``make
+test-all`` runs all, and so does ``.ci/run``, which divides them among two versions of Python.
+
+A test with the mark ``long`` does something very often, or starts many programs: none of its cases
+are among the few.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container, Hashable, Sequence
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+__all__ = ["FEW", "Cases", "few_of", "kept"]
+
+FEW = 3
+"""The cases of a test that are "few"."""
+
+
+class Cases(StrEnum):
+    """What runs of each test."""
+
+    ALL = "all"
+    FEW = "few"
+    REST = "rest"
+    """What `FEW` leaves out, and every test with so few cases that it leaves none out."""
+
+
+def few_of(number: int) -> set[int]:
+    """Return the places of the few among so many cases: the first, the last, and between."""
+    if number <= FEW:
+        return set(range(number))
+    return {round(place * (number - 1) / (FEW - 1)) for place in range(FEW)}
+
+
+def kept(tests: Sequence[Hashable], cases: Cases, long: Container[Hashable] = ()) -> list[bool]:
+    """Say of each case whether it runs.
+
+    Cases of the same test have equal values in `tests`; `long` has the tests of which none are few.
+    """
+    places: dict[Hashable, list[int]] = defaultdict(list)
+    for place, test in enumerate(tests):
+        places[test].append(place)
+    found = [cases is Cases.ALL] * len(tests)
+    if cases is not Cases.ALL:
+        for test, own in places.items():
+            few = set() if test in long else few_of(len(own))
+            for number, place in enumerate(own):
+                is_few = number in few
+                found[place] = is_few if cases is Cases.FEW else not is_few or len(own) <= FEW
+    return found
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    parser.addoption(
+        "--cases",
+        choices=[*Cases],
+        default=Cases.ALL,
+        help=f"run all cases of each test, {FEW} at most, or what that leaves out together with "
+        "the tests that have no more",
+    )
+    parser.addoption(
+        "--once",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="PATH",
+        help="with --cases=rest: run nothing below this path that --cases=few runs",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the options leave out."""
+    cases = Cases(config.getoption("cases"))
+    if cases is Cases.ALL:
+        return
+    tests = [(item.parent, getattr(item, "originalname", item.name)) for item in items]
+    long = {
+        test for item, test in zip(items, tests, strict=True) if item.get_closest_marker("long")
+    }
+    runs = kept(tests, cases, long)
+    if cases is Cases.REST:
+        once = [path.resolve() for path in config.getoption("once")]
+        ran = kept(tests, Cases.FEW, long)
+        for place, item in enumerate(items):
+            if ran[place] and any(item.path.is_relative_to(path) for path in once):
+                runs[place] = False
+    left_out = [item for item, is_kept in zip(items, runs, strict=True) if not is_kept]
+    items[:] = [item for item, is_kept in zip(items, runs, strict=True) if is_kept]
+    config.hook.pytest_deselected(items=left_out)
