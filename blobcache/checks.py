@@ -7,6 +7,7 @@ messages; `blobcache.redis.checks` has those of the provider on Redis. A backend
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -38,7 +39,13 @@ if TYPE_CHECKING:
 
     from django.core.checks import CheckMessage
 
-__all__ = ["check_deployment", "check_portal", "check_settings"]
+__all__ = [
+    "check_deployment",
+    "check_portal",
+    "check_settings",
+    "names_of_settings",
+    "wrong_settings",
+]
 
 _TOKENS = "blobcache.tokens.checks.check_registries"
 
@@ -74,6 +81,30 @@ def check_settings(**_: object) -> list[CheckMessage]:
         *_check_tokens(configured),
         *_check_notification_tokens(configured),
     ]
+
+
+def wrong_settings(registry: str) -> list[str]:
+    """Return the names of the registry's settings of which these checks find an error.
+
+    They show no value: a value may be secret.
+    """
+    try:
+        settings = RegistrySettings(registry)
+    except ImproperlyConfigured:
+        return []
+    errors = [each.msg for each in _check_registry(settings) if isinstance(each, Error)]
+    found = [name for text in errors for name in names_of_settings(text)[:1]]
+    return list(dict.fromkeys(found))
+
+
+def names_of_settings(text: str) -> list[str]:
+    """Return the names of settings in a message, the one that it is about first."""
+    return [word for word in _WORD.findall(text) if word in _OF_A_REGISTRY]
+
+
+_WORD = re.compile(r"[A-Z_]+")
+
+_OF_A_REGISTRY = {*SETTINGS, "CACHES", "STORAGES"}
 
 
 def _check_tokens(configured: Mapping[str, Mapping[str, object]]) -> Iterable[CheckMessage]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from blobcache.kinds import Kind, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "BackendUnavailable",
@@ -36,6 +36,7 @@ __all__ = [
     "OperationUnsupported",
     "PreconditionFailed",
     "Reason",
+    "RegistryMisconfigured",
     "RegistryUnknown",
     "RepositoryNameInvalid",
     "SetDenied",
@@ -228,6 +229,27 @@ class CacheUnavailable(BlobCacheError):
         super().__init__(message, detail)
         self.reason = reason
         """For operators alone: it never reaches a client of the API."""
+
+
+class RegistryMisconfigured(CacheUnavailable):
+    """The settings of a registry are wrong, so it cannot be asked.
+
+    To a client, it is one that does not answer. The cause is chained, for the log alone.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        detail: Mapping[str, object] | None = None,
+        *,
+        registry: str = "",
+        settings: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message, detail)
+        self.registry = registry
+        self.settings = tuple(settings)
+        """The names of the wrong settings, as far as they are known: only for users who may view
+        the status of the registry."""
 
 
 class BackendUnavailable(BlobCacheError):

@@ -15,9 +15,9 @@ from blobcache.admin.labels import label
 from blobcache.admin.registries import address, choices
 from blobcache.exceptions import CatalogUnsupported, DescriptorCorrupt
 from blobcache.models import Blob, Repository
+from blobcache.registries.asking import answer_of, problem_of
 from blobcache.registries.compare import Comparison, Difference, DifferencePage
 from blobcache.registries.everywhere import Sighting, State, look_everywhere
-from blobcache.services import CANNOT_BE_MADE, get_browsable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
     from blobcache.descriptor import Descriptor
+    from blobcache.exceptions import CacheUnavailable
     from blobcache.registries.compare import DifferentBlob
 
 __all__ = ["BlobRegistriesPage", "ComparePage", "comparable"]
@@ -56,7 +57,10 @@ def comparable(access: Access, repository: str) -> Sequence[str]:
         name
         for name in choices(access.user, access.registry)
         if name != access.registry
-        and Access(access.user, name).may_in_repository("view", repository)
+        and answer_of(
+            name, lambda each: Access(access.user, each).may_in_repository("view", repository)
+        )
+        is True
     ]
 
 
@@ -76,6 +80,8 @@ class _Place(NamedTuple):
     """The names of repositories, with the addresses of their pages."""
 
     has_more: bool
+    problem: str
+    """Why the registry gives no answer; empty if it has answered."""
 
     @property
     def size(self) -> int | None:
@@ -103,7 +109,8 @@ class BlobRegistriesPage(BlobPageBase):
 
     def get(self) -> HttpResponse:
         """Show what each of them says."""
-        visible = {name: access.visible for name, access in self._registries.items()}
+        accesses = self._registries
+        visible = {name: answer_of(name, lambda each: accesses[each].visible) for name in accesses}
         found = look_everywhere(self.subject, visible, self.limit)
         return self.render(
             title=_("A blob in all registries"),
@@ -119,6 +126,7 @@ class BlobRegistriesPage(BlobPageBase):
 
     def _place(self, sighting: Sighting) -> _Place:
         site, registry, holders = self.admin.admin_site, sighting.registry, sighting.holders
+        error = sighting.error
         return _Place(
             sighting,
             str(STATES[sighting.state]),
@@ -128,6 +136,7 @@ class BlobRegistriesPage(BlobPageBase):
                 for each in (holders.holders if holders else ())
             ],
             holders is not None and holders.next is not None,
+            problem_for(self._registries[registry], error) if error else "",
         )
 
 
@@ -136,6 +145,7 @@ class ComparePage(RepositoryPageBase):
 
     template = "compare.html"
     parameters = (_WITH,)
+    _problem = ""
 
     def is_allowed(self) -> bool:
         """Users who may view the repository."""
@@ -170,20 +180,18 @@ class ComparePage(RepositoryPageBase):
             other_url=address(self.admin.admin_site, other, Repository, "change", key=self.name),
             rows=[self._row(each, other) for each in (page.blobs if page else ())],
             is_compared=page is not None,
-            is_reachable=page is None or page.is_reachable,
+            problem=self._problem,
             next=self.next_link(page.next, *scope) if page else None,
         )
 
     def _compare(self, other: str, cursor: str) -> DifferencePage | None:
         """Return as many differences as there is time for, and a page has room for."""
+        here = self.provider
         try:
-            there = get_browsable(other)
+            comparison = Comparison(here, other, self.name)
         except CatalogUnsupported:
             self.complain(_("The registry %(name)s keeps no index.") % {"name": other})
             return None
-        except CANNOT_BE_MADE:  # its settings are wrong
-            return DifferencePage((), None, is_reachable=False)
-        comparison = Comparison(self.provider, there, self.name)
         budgets = self.provider.catalog.budgets
         deadline = budgets.deadline(budgets.page)
         with self.catch_redis_errors():
@@ -197,6 +205,8 @@ class ComparePage(RepositoryPageBase):
             except DescriptorCorrupt as error:
                 self.complain(error.message)
                 return None
+            if comparison.error is not None:
+                self._problem = problem_for(Access(self.request.user, other), comparison.error)
             return page
         return None
 
@@ -212,6 +222,11 @@ class ComparePage(RepositoryPageBase):
             "here": _shown(blob.here),
             "there": _shown(blob.there),
         }
+
+
+def problem_for(access: Access, error: CacheUnavailable) -> str:
+    """Return the sentence that the user may read about a registry that gives no answer."""
+    return problem_of(access.registry, error, names_settings=access.may_view_status())
 
 
 def _shown(found: Descriptor | None) -> dict[str, object] | None:

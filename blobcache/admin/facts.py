@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext as _
 
 from blobcache.doctor.last_run import LastRun
 from blobcache.doctor.permissions import CheckAccess
 from blobcache.exceptions import CacheUnavailable, CatalogUnsupported
-from blobcache.registries.asking import ask_each
+from blobcache.registries.asking import ask_each, asking
 from blobcache.services import get_browsable
 from blobcache.services.metrics import stat_counts
 
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     from blobcache.services.status import ServerStatus
 
 __all__ = ["Facts", "Question", "Rate", "ask_registries", "rates"]
-
-_log = logging.getLogger("blobcache.admin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +40,8 @@ class Facts:
     indexed: int = 0
     """How many repositories there are."""
 
-    is_usable: bool = True
-    """Whether the provider could be made."""
-
     error: CacheUnavailable | None = None
-    """Why Redis did not answer to everything."""
+    """Why the registry did not answer to everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,34 +61,38 @@ class Question:
 
     def ask(self, registry: str) -> Facts:
         """Ask the registry. Queries no database."""
-        try:
-            provider = get_browsable(registry)
-        except CatalogUnsupported:
-            return Facts()
-        except (ImproperlyConfigured, ImportError):
-            _log.warning("The registry %r cannot be used.", registry, exc_info=True)
-            return Facts(is_usable=False)
         facts = Facts()
         try:
-            facts = replace(facts, catalog=provider.catalog.status())
-            if self.sees_all:
-                facts = replace(facts, server=provider.server_status())
-            if self.may_view_last:
-                facts = replace(facts, last=LastRun.read(provider))
-            if self.counts:
-                page = provider.figures.list_ordered(limit=1)
-                facts = replace(facts, counted=page.counted, indexed=page.indexed)
+            with asking(registry):
+                provider = get_browsable(registry)
+                facts = replace(facts, catalog=provider.catalog.status())
+                if self.sees_all:
+                    facts = replace(facts, server=provider.server_status())
+                if self.may_view_last:
+                    facts = replace(facts, last=LastRun.read(provider))
+                if self.counts:
+                    page = provider.figures.list_ordered(limit=1)
+                    facts = replace(facts, counted=page.counted, indexed=page.indexed)
+        except CatalogUnsupported:
+            return Facts()
         except CacheUnavailable as error:
             return replace(facts, error=error)
-        except ImproperlyConfigured:  # such as a missing entry of CACHES
-            _log.warning("The registry %r cannot be used.", registry, exc_info=True)
-            return Facts(is_usable=False)
         return facts
 
 
-def ask_registries(questions: Mapping[str, Question]) -> dict[str, Facts]:
-    """Ask each registry at the same time; one that is dead makes none of the others wait."""
-    answers = ask_each(list(questions), lambda registry: questions[registry].ask(registry))
+def ask_registries(questions: Mapping[str, Question | CacheUnavailable]) -> dict[str, Facts]:
+    """Ask each registry at the same time; one that is dead makes none of the others wait.
+
+    Instead of a question there may be the reason why a registry cannot be asked.
+    """
+
+    def ask(registry: str) -> Facts:
+        question = questions[registry]
+        if isinstance(question, CacheUnavailable):
+            raise question
+        return question.ask(registry)
+
+    answers = ask_each(list(questions), ask)
     return {
         registry: answer if isinstance(answer, Facts) else Facts(error=answer)
         for registry, answer in answers.items()

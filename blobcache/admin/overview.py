@@ -16,7 +16,7 @@ from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from blobcache.admin.banners import banner_for
+from blobcache.admin.banners import Banner, banner_for
 from blobcache.admin.blobs import is_beginning, parse_digest
 from blobcache.admin.changes import ChangesPage
 from blobcache.admin.facts import Facts, Question, ask_registries, rates
@@ -27,10 +27,12 @@ from blobcache.exceptions import (
     CatalogUnsupported,
     DescriptorCorrupt,
     DigestInvalid,
+    RegistryMisconfigured,
     RepositoryNameInvalid,
 )
 from blobcache.models import Blob, JournalEntry, Repository
 from blobcache.reference import RepositoryName
+from blobcache.registries.asking import answer_of, problem_of
 from blobcache.services.figures import Order
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
     from blobcache.doctor.last_run import LastRun
+    from blobcache.exceptions import CacheUnavailable
     from blobcache.services.figures import OrderedRepository
 
 __all__ = ["CardPage", "LookUpPage", "OverviewPage", "Task"]
@@ -121,17 +124,19 @@ class OverviewPage(Page):
             for link in self.registry_links
         } or {self.registry: self}
         answers = ask_registries(
-            {
-                alias: Question.of(page.access, page.settings, counts=page is not self)
-                for alias, page in pages.items()
-            }
+            {alias: answer_of(alias, lambda each: self._question(pages[each])) for alias in pages}
         )
         for alias, page in pages.items():
             page.facts = answers[alias]
-        try:
-            parts = self._parts()
-        except CatalogUnsupported:
-            parts = {"is_unsupported": True}
+        parts: dict[str, object] = {}
+        if isinstance(self.facts.error, RegistryMisconfigured):
+            problem = self._problem(self.facts.error)
+            self.banners.append(Banner(problem.rstrip("."), _("See the system checks.")))
+        else:
+            try:
+                parts = self._parts()
+            except CatalogUnsupported:
+                parts = {"is_unsupported": True}
         return {
             "glance": [page.row() for page in pages.values()] if self.registry_links else (),
             **self.card_addresses(),
@@ -172,21 +177,25 @@ class OverviewPage(Page):
             "look_up_url": self.url(Repository, "look_up").partition("?")[0],
         }
 
+    def _question(self, page: OverviewPage) -> Question:
+        return Question.of(page.access, page.settings, counts=page is not self)
+
     def row(self) -> dict[str, object]:
         """This registry as one row of the table of all."""
         facts = self.facts
         tasks = sorted(self._tasks(), key=lambda task: _LEVELS.index(task.level))
-        failed = banner_for(facts.error).title if facts.error else ""
+        error = facts.error
+        is_misconfigured = isinstance(error, RegistryMisconfigured)
         return {
             "alias": self.registry,
             "url": self.overview_url,
-            "is_reachable": not failed and facts.is_usable,
-            "reason": failed or ("" if facts.is_usable else _("See the system checks.")),
+            "is_reachable": error is None,
+            "reason": self._problem(error) if error else "",
             "role": self.settings.ROLE,
             "read_only": self.settings.READ_ONLY,
             "server": facts.server,
             "rate": next(iter(rates(facts.server, self.registry)), None)
-            if self.access.sees_all
+            if not is_misconfigured and self.access.sees_all
             else None,
             "last": facts.last,
             "shows_last": facts.catalog is not None
@@ -195,6 +204,11 @@ class OverviewPage(Page):
             "task": tasks[0] if tasks else None,
             "more_tasks": len(tasks) - 1,
         }
+
+    def _problem(self, error: CacheUnavailable) -> str:
+        if not isinstance(error, RegistryMisconfigured):
+            return str(banner_for(error).title)
+        return problem_of(self.registry, error, names_settings=self.access.may_view_status())
 
     def _parts(self) -> dict[str, object]:
         heaviest = None

@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 from blobcache.access import may_view_registry
 from blobcache.conf import DEFAULT_REGISTRY, registries
 from blobcache.object_ids import object_id
+from blobcache.registries.asking import viewable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -87,7 +88,8 @@ def choices(user: User, current: str) -> Sequence[str]:
     """Return the registries that the user may choose; empty if there is no choice."""
     found = registries()
     if len(found) > 1:
-        found = [each for each in found if each == current or may_view_registry(user, each)]
+        may_view = viewable(user)
+        found = [each for each in found if each == current or each in may_view]
     return found if len(found) > 1 else ()
 
 

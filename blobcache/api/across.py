@@ -7,7 +7,7 @@ named. They are mounted in `blobcache.api.urls`, and not where a registry is mou
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied
@@ -21,7 +21,8 @@ from blobcache.api.exceptions import ParameterInvalid
 from blobcache.api.listings import Page
 from blobcache.api.pagination import SealedCursorPagination
 from blobcache.api.parameters import refuse
-from blobcache.api.schema import Parameter, described
+from blobcache.api.problems import ERROR, ErrorField, problem
+from blobcache.api.schema import Parameter, described, nullable
 from blobcache.api.serializers import (
     DescriptorSerializer,
     HolderSerializer,
@@ -30,11 +31,11 @@ from blobcache.api.serializers import (
 )
 from blobcache.api.views import LIST
 from blobcache.api.viewsets import RegistryViewSet
-from blobcache.conf import MAX_ALIAS, registries
+from blobcache.conf import MAX_ALIAS
 from blobcache.exceptions import CacheUnavailable, RegistryUnknown
+from blobcache.registries.asking import answer_of, asking, viewable
 from blobcache.registries.compare import Comparison, Difference
 from blobcache.registries.everywhere import State, look_everywhere
-from blobcache.services import CANNOT_BE_MADE, get_browsable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
     from rest_framework.serializers import BaseSerializer
 
+    from blobcache.access import Access
     from blobcache.api.listings import Listing
     from blobcache.api.permissions import Rule
     from blobcache.registries.compare import DifferentBlob
@@ -60,6 +62,13 @@ _WITH = Parameter(
     "The registry to compare with.",
     is_required=True,
 )
+
+
+class Seen(NamedTuple):
+    """What one registry knows of a blob, and what the user may know of it."""
+
+    sighting: Sighting
+    error: str | None
 
 
 class SightingSerializer(ResponseSerializer):
@@ -82,20 +91,23 @@ class SightingSerializer(ResponseSerializer):
     complete = serializers.BooleanField(
         help_text="Whether there is an index of the repositories that is not older than its bound."
     )
+    error = ErrorField()
 
     class Meta:
         ref_name = "BlobCacheSighting"
 
-    def represent(self, instance: Sighting) -> dict[str, Any]:
+    def represent(self, instance: Seen) -> dict[str, Any]:
         """Return the row."""
-        holders, found = instance.holders, instance.descriptor
+        sighting = instance.sighting
+        holders, found = sighting.holders, sighting.descriptor
         return {
-            "registry": instance.registry,
-            "state": instance.state.value,
+            "registry": sighting.registry,
+            "state": sighting.state.value,
             "descriptor": found and DescriptorSerializer(found).data,
             "repositories": holders and HolderSerializer(holders.holders, many=True).data,
             "more": holders is not None and holders.next is not None,
             "complete": holders is not None and holders.status.complete,
+            "error": instance.error,
         }
 
 
@@ -107,7 +119,7 @@ class SightingsSerializer(ResponseSerializer):
     class Meta:
         ref_name = "BlobCacheSightings"
 
-    def represent(self, instance: Sequence[Sighting]) -> dict[str, Any]:
+    def represent(self, instance: Sequence[Seen]) -> dict[str, Any]:
         """Return the rows."""
         return {"registries": SightingSerializer(instance, many=True).data}
 
@@ -130,12 +142,16 @@ class BlobRegistriesViewSet(RegistryViewSet):
         is `unreachable`.
         """
         digest, user = self.digest, self.access.user
-        visible = {
-            name: access.visible
-            for name in registries()
-            if may_view_registry(user, name) and (access := access_of(user, name)).may_view(None)
+        accesses = {
+            name: access
+            for name in viewable(user)
+            if (access := access_of(user, name)).may_view(None)
         }
-        found = look_everywhere(digest, visible, _HOLDERS)
+        visible = {name: answer_of(name, lambda each: accesses[each].visible) for name in accesses}
+        found = [
+            Seen(each, problem(accesses[each.registry], each.error))
+            for each in look_everywhere(digest, visible, _HOLDERS)
+        ]
         return Response(self.get_response_serializer(found).data)
 
 
@@ -175,13 +191,18 @@ class DifferencePage(Page):
     is_reachable: bool = True
     """Whether the other registry has answered."""
 
+    error: str | None = None
+    """Why not, as far as the user may know."""
+
 
 @dataclass(frozen=True, slots=True)
 class DifferenceListing:
     """The blobs of a repository that are not the same in two registries, in no order."""
 
     comparison: Comparison
-    other: str
+    other: Access
+    """What the user may do in the other registry."""
+
     budgets: Budgets
     must_answer: bool = False
     """Whether it is an error that the other registry does not answer. For an export it is one: that
@@ -190,7 +211,7 @@ class DifferenceListing:
     @property
     def scope(self) -> tuple[str, ...]:
         """See `Listing.scope`."""
-        return ("compare", self.comparison.repository, self.other)
+        return ("compare", self.comparison.repository, self.other.registry)
 
     def page(self, position: str, size: int) -> DifferencePage:
         """Return a page of differences. Raises what `Comparison.page` does."""
@@ -204,27 +225,36 @@ class DifferenceListing:
         deadline = self.budgets.deadline(self.budgets.page)
         rows, following = cut_page(read, position, size, deadline, lambda row: row.digest)
         is_reachable = all(answers)
-        if self.must_answer and not is_reachable:
-            raise CacheUnavailable("The cache of the other registry is not available.")
-        return DifferencePage(rows, following, is_reachable=is_reachable)
+        error = problem(self.other, self.comparison.error)
+        if self.must_answer and error is not None:
+            raise CacheUnavailable(error) from self.comparison.error
+        return DifferencePage(rows, following, is_reachable=is_reachable, error=error)
 
 
 class DifferencePagination(SealedCursorPagination):
     """Pages of differences, with the other registry."""
 
-    facts: Mapping[str, Mapping[str, Any]] = {
-        "with": {"type": "string", "description": "The registry that was compared with."},
-        "reachable": {
-            "type": "boolean",
-            "description": "Whether that registry has answered. If not, the list ends with the "
-            "blobs of this one, or is not complete.",
-        },
-    }
+    @property
+    def facts(self) -> Mapping[str, Mapping[str, Any]]:  # type: ignore[override]
+        """The other registry, and whether it has answered."""
+        return {
+            "with": {"type": "string", "description": "The registry that was compared with."},
+            "reachable": {
+                "type": "boolean",
+                "description": "Whether that registry has answered. If not, the list ends with the "
+                "blobs of this one, or is not complete.",
+            },
+            "error": nullable({"type": "string", "description": ERROR}),
+        }
 
     def get_facts(self, page: Page) -> dict[str, Any]:
         """Return which registry was compared with, and whether it answered."""
-        is_reachable = not isinstance(page, DifferencePage) or page.is_reachable
-        return {"with": self._request.query_params.get(_WITH.name), "reachable": is_reachable}
+        compared = page if isinstance(page, DifferencePage) else DifferencePage((), None)
+        return {
+            "with": self._request.query_params.get(_WITH.name),
+            "reachable": compared.is_reachable,
+            "error": compared.error,
+        }
 
 
 class CompareViewSet(RegistryViewSet):
@@ -242,18 +272,13 @@ class CompareViewSet(RegistryViewSet):
     def get_queryset(self) -> Listing:  # type: ignore[override] # a listing, which is no queryset
         """Return the differences.
 
-        Raises `RegistryUnknown`, `PermissionDenied`, and `CacheUnavailable` if the other registry
-        cannot be used.
+        Raises `RegistryUnknown` and `PermissionDenied`.
         """
         other, name = self.other, self.repository_name
         here = self.browsable
-        try:
-            there = get_browsable(other)
-        except CANNOT_BE_MADE as error:  # its settings are wrong
-            raise CacheUnavailable("The other registry cannot be used.") from error
         return DifferenceListing(
-            Comparison(here, there, name),
-            other,
+            Comparison(here, other, name),
+            access_of(self.access.user, other),
             here.catalog.budgets,
             must_answer=isinstance(self.request.accepted_renderer, ExportRenderer),
         )
@@ -271,12 +296,13 @@ class CompareViewSet(RegistryViewSet):
                 {"parameter": _WITH.name},
             )
         name = self.repository or ""
-        if not may_view_registry(self.access.user, text, name):
-            raise RegistryUnknown("There is no such registry, or you may not view it.")
-        if text == self.registry:
-            refuse(_WITH, text, "name another registry than that of the address")
-        if not access_of(self.access.user, text).may_view(name):
-            raise PermissionDenied
+        with asking(text):
+            if not may_view_registry(self.access.user, text, name):
+                raise RegistryUnknown("There is no such registry, or you may not view it.")
+            if text == self.registry:
+                refuse(_WITH, text, "name another registry than that of the address")
+            if not access_of(self.access.user, text).may_view(name):
+                raise PermissionDenied
         return text
 
     @described("compare_repository", "Compare a repository in two registries", errors=[404])

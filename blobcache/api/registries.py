@@ -7,24 +7,24 @@ through `blobcache.registries.asking`.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from blobcache.access import User, access_of, may_view_registry
+from blobcache.access import User, access_of
 from blobcache.api import permissions
 from blobcache.api.listings import Page
+from blobcache.api.problems import ErrorField, problem
 from blobcache.api.schema import described
 from blobcache.api.serializers import ResponseSerializer
 from blobcache.api.views import LIST
 from blobcache.api.viewsets import RegistryViewSet
-from blobcache.conf import RegistrySettings, registries
+from blobcache.conf import RegistrySettings
 from blobcache.exceptions import CacheUnavailable, CatalogUnsupported
-from blobcache.registries.asking import ask_each
-from blobcache.services import CANNOT_BE_MADE, get_browsable
+from blobcache.registries.asking import ask_each, viewable
+from blobcache.services import get_browsable
 from blobcache.services.status import ServerStatus
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RegistryListViewSet", "RegistryListing", "RegistryRow", "RegistrySerializer"]
 
-_log = logging.getLogger("blobcache.api")
-
 
 @dataclass(frozen=True, slots=True)
 class RegistryRow:
@@ -52,6 +50,9 @@ class RegistryRow:
     reachable: bool
     server: ServerStatus | None
     """None if the provider has no server, if it cannot be reached, or if the user may not know."""
+
+    error: str | None
+    """Why it cannot be reached; see `problem`."""
 
 
 class RegistrySerializer(ResponseSerializer):
@@ -71,6 +72,7 @@ class RegistrySerializer(ResponseSerializer):
         child=serializers.CharField(),
         help_text="As in its `status/`; empty for users who may not see that.",
     )
+    error = ErrorField()
 
     class Meta:
         ref_name = "BlobCacheRegistry"
@@ -86,6 +88,7 @@ class RegistrySerializer(ResponseSerializer):
             "product": server and server.product,
             "version": server and server.version,
             "warnings": list(server.warnings) if server else [],
+            "error": instance.error,
         }
 
 
@@ -102,7 +105,7 @@ class RegistryListing:
 
     def page(self, position: str, size: int) -> Page:
         """Return a page of rows; the position is the name of its first. All are asked at once."""
-        names = [name for name in registries() if may_view_registry(self.user, name)]
+        names = viewable(self.user)
         start = names.index(position) if position in names else 0
         end = start + size
         following = names[end] if end < len(names) else None
@@ -114,14 +117,17 @@ class RegistryListing:
         rows = []
         for name, answer in answers.items():
             settings = RegistrySettings(name)
-            is_told = access_of(self.user, name).may_view_status()
+            access = access_of(self.user, name)
+            error = answer if isinstance(answer, CacheUnavailable) else None
+            server = answer if isinstance(answer, ServerStatus) else None
             rows.append(
                 RegistryRow(
                     name,
                     settings.ROLE,
                     settings.READ_ONLY,
-                    not isinstance(answer, CacheUnavailable),
-                    answer if is_told and isinstance(answer, ServerStatus) else None,
+                    error is None,
+                    server if access.may_view_status() else None,
+                    problem(access, error),
                 )
             )
         return rows
@@ -132,9 +138,6 @@ def _server_status(registry: str) -> ServerStatus | None:
         return get_browsable(registry).server_status()
     except CatalogUnsupported:
         return None
-    except CANNOT_BE_MADE as error:  # its settings are wrong: no other's row fails for that
-        _log.exception("The provider of the registry '%s' cannot be made.", registry)
-        raise CacheUnavailable("The registry cannot be used.") from error
 
 
 class RegistryListViewSet(RegistryViewSet):

@@ -14,8 +14,8 @@ from blobcache.management.descriptors import descriptor_json
 from blobcache.management.subcommand import Exit, Subcommand, usage_error
 from blobcache.management.writing import Column
 from blobcache.reference import RepositoryName
+from blobcache.registries.asking import problem_of
 from blobcache.registries.compare import Comparison, DifferentBlob
-from blobcache.services import get_browsable
 
 if TYPE_CHECKING:
     from blobcache.descriptor import Descriptor
@@ -70,12 +70,12 @@ there is a difference, and 2 if one of the registries does not answer."""
             raise usage_error(
                 f"'{other}' is the registry itself: name another one with --with or --registry."
             )
+        here = session.browsable
         try:
-            there = get_browsable(other)
+            comparison = Comparison(here, other, name)
         except CatalogUnsupported:
             raise usage_error(f"The provider of the registry '{other}' keeps no index.") from None
-        comparison = Comparison(session.browsable, there, name)
-        is_different, is_reachable = False, True
+        is_different = False
         table = session.table(self._COLUMNS, _as_json)
         with table, session.progress(_("Comparing")) as progress:
             cursor: str | None = ""
@@ -85,12 +85,12 @@ there is a difference, and 2 if one of the registries does not answer."""
                 for blob in page.blobs:
                     table.append(blob)
                 is_different = is_different or bool(page.blobs)
-                is_reachable = is_reachable and page.is_reachable
                 compared += _PAGE
                 progress.update(compared, None)
                 cursor = page.next
-        if not is_reachable:
-            session.warn(f"The registry '{other}' does not answer, so the list is not complete.")
+        if comparison.error is not None:
+            problem = problem_of(other, comparison.error, names_settings=True)
+            session.warn(f"{problem} {_('The list is not complete.')}")
             return Exit.FAILED
         return Exit.NO if is_different else Exit.OK
 

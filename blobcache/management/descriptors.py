@@ -24,6 +24,7 @@ from blobcache.management.reading import (
 from blobcache.management.subcommand import Exit, Subcommand, add_confirmation
 from blobcache.management.writing import Column
 from blobcache.reference import RepositoryName
+from blobcache.registries.asking import asking
 from blobcache.services import get_read_through
 from blobcache.services.cached import FoundMany, Source
 from blobcache.services.rules import require_storable
@@ -144,7 +145,8 @@ not know. The exit code is 2 if it could not say whether a blob is stored."""
         with session.table(columns, _json) as table, session.progress("stat") as progress:
             for chunk in chunked(targets):
                 try:
-                    rows = _look_up(session, chunk, cached_only=options.cached_only)
+                    with asking(session.registry):
+                        rows = _look_up(session, chunk, cached_only=options.cached_only)
                 except CacheUnavailable:
                     if session.names_registry:
                         table.add([_unreachable(target) for target in targets[done:]])

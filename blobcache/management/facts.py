@@ -19,6 +19,7 @@ from blobcache.management.reindex import require_index
 from blobcache.management.subcommand import Exit, Subcommand, usage_error
 from blobcache.management.writing import Column
 from blobcache.reference import RepositoryName
+from blobcache.registries.asking import asking
 from blobcache.services.figures import MediaTypeTotal
 
 if TYPE_CHECKING:
@@ -214,10 +215,11 @@ exit code. It is 2 if Redis does not answer."""
         facts: dict[str, object] = {"reachable": True, "role": role, "read_only": read_only}
         server, catalog, last = None, None, None
         try:
-            if session.is_browsable:
-                server = session.browsable.server_status()
-                catalog = session.browsable.catalog.status()
-                last = LastRun.read(session.browsable)
+            with asking(session.registry):
+                if session.is_browsable:
+                    server = session.browsable.server_status()
+                    catalog = session.browsable.catalog.status()
+                    last = LastRun.read(session.browsable)
         except CacheUnavailable:
             facts["reachable"] = False
             if session.as_json:

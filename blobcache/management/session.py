@@ -17,11 +17,13 @@ from blobcache.exceptions import (
     CacheUnavailable,
     CatalogUnsupported,
     Reason,
+    RegistryMisconfigured,
 )
 from blobcache.journal.recording import journaled
 from blobcache.management.progress import Progress
 from blobcache.management.subcommand import Exit, usage_error
 from blobcache.management.writing import Column, Output, Table, escaped
+from blobcache.registries.asking import asking, problem_of
 from blobcache.services import get_backend, get_browsable, get_provider
 from blobcache.services.rules import read_only_error
 
@@ -104,7 +106,8 @@ class Session:
     def attempt(self, run: Callable[[Session], Exit]) -> Exit:
         """Run one of several registries' parts. What fails is said, and is `Exit.FAILED`."""
         try:
-            return run(self)
+            with asking(self.registry):
+                return run(self)
         except (BlobCacheError, CommandError, ImproperlyConfigured) as error:
             text = sentence_of(error)
             if self.as_json and not self.has_reported:
@@ -246,6 +249,8 @@ class Session:
 def sentence_of(error: Exception) -> str:
     """Say what failed, and why, in printable characters."""
     text = str(error)
+    if isinstance(error, RegistryMisconfigured):
+        text = problem_of(error.registry, error, names_settings=True)
     reason = error.reason if isinstance(error, BackendUnavailable) else ""
     if why := reason or (not isinstance(error, CommandError) and error.__cause__):
         text = f"{text} ({why})"

@@ -37,13 +37,15 @@ def check_caches(settings: RegistrySettings) -> Iterator[CheckMessage]:
             id="blobcache.E007",
         )
     for name, alias in (("CACHE_ALIAS", data), ("CATALOG_ALIAS", index)):
+        if name == "CATALOG_ALIAS" and alias == data:
+            continue
         if alias not in configured_caches():
             yield Error(
                 f"{settings}['{name}'] is '{alias}', which is not in CACHES.",
                 hint=f"CACHES has {', '.join(map(repr, configured_caches()))}.",
                 id="blobcache.E008",
             )
-        elif name == "CACHE_ALIAS" or alias != data:
+        else:
             yield from _check_cache(alias)
     if {data, index} <= set(configured_caches()):
         yield from _check_others(settings)

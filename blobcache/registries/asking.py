@@ -1,4 +1,7 @@
-"""Ask several registries at once, so that none of them waits for another.
+"""Ask registries, of which some may not answer, several at once.
+
+Here alone is decided what it means that a registry cannot be asked: its server fails, or its own
+settings are wrong. Both are a `CacheUnavailable`, which stands in the place of the answer.
 
 Each registry has connections, time limits and a circuit breaker of its own. So one that is
 down fails after its own timeout, and slows no other one. One that has not answered within a limit
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from contextlib import contextmanager
 from contextvars import copy_context
 from os import register_at_fork
 from threading import Event, Lock, Semaphore, Thread
@@ -18,13 +22,31 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.translation import get_language, override
+from django.utils.translation import gettext as _
 
-from blobcache.exceptions import CacheUnavailable, Reason
+from blobcache.access import User, may_view_registry
+from blobcache.checks import names_of_settings, wrong_settings
+from blobcache.conf import registries
+from blobcache.exceptions import (
+    BlobCacheError,
+    CacheUnavailable,
+    Reason,
+    RegistryMisconfigured,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["LIMIT", "MAX_AT_ONCE", "MAX_GIVEN_UP", "ask_each"]
+__all__ = [
+    "LIMIT",
+    "MAX_AT_ONCE",
+    "MAX_GIVEN_UP",
+    "answer_of",
+    "ask_each",
+    "asking",
+    "problem_of",
+    "viewable",
+]
 
 _T = TypeVar("_T")
 
@@ -54,6 +76,72 @@ def _begin_anew() -> None:
 register_at_fork(after_in_child=_begin_anew)
 
 
+@contextmanager
+def asking(registry: str) -> Iterator[None]:
+    """Raise `CacheUnavailable` if the registry cannot be asked in this block.
+
+    If that is because its settings are wrong, it is `RegistryMisconfigured`: a provider or a client
+    of Redis that cannot be imported or made, an entry of ``CACHES`` that there is not, a wrong
+    value.
+    """
+    try:
+        yield
+    except (*_WRONG_SETTINGS, *_MAYBE_WRONG_SETTINGS) as error:
+        if isinstance(error, BlobCacheError):  # some are a ValueError as well
+            raise
+        names = wrong_settings(registry)
+        if not (names or isinstance(error, _WRONG_SETTINGS)):
+            raise
+        _log.warning("The settings of the registry '%s' are wrong.", registry, exc_info=True)
+        raise RegistryMisconfigured(
+            "The registry is not available.",
+            registry=registry,
+            settings=names or names_of_settings(str(error))[:1],
+        ) from error
+
+
+_WRONG_SETTINGS = (ImproperlyConfigured, ImportError)
+
+_MAYBE_WRONG_SETTINGS = (AttributeError, LookupError, TypeError, ValueError)
+"""What a wrong value may cause where it is used; without one it is a mistake in the code."""
+
+
+def answer_of(registry: str, question: Callable[[str], _T]) -> _T | CacheUnavailable:
+    """Return what `question` returns for the registry, or why that cannot be asked."""
+    try:
+        with asking(registry):
+            return question(registry)
+    except CacheUnavailable as error:
+        return error
+
+
+def viewable(user: User | None) -> list[str]:
+    """Return the names of the registries that the user may view, in the order of ``BLOBCACHE``.
+
+    A registry whose settings are wrong in such a way that it cannot be decided is not among them.
+    """
+    return [
+        name
+        for name in registries()
+        if answer_of(name, lambda each: may_view_registry(user, each)) is True
+    ]
+
+
+def problem_of(registry: str, error: CacheUnavailable, *, names_settings: bool) -> str:
+    """Return a sentence that says why the registry gives no answer, in the language of the user.
+
+    It names wrong settings only to a user who may view the registry's status. To others it says the
+    same as of a server that is down.
+    """
+    name = {"name": registry}
+    if not (names_settings and isinstance(error, RegistryMisconfigured)):
+        return _("The registry %(name)s does not answer.") % name
+    if not error.settings:
+        return _("The settings of the registry %(name)s are wrong: see the system checks.") % name
+    text = _("The settings of the registry %(name)s are wrong: %(settings)s.")
+    return text % {**name, "settings": ", ".join(error.settings)}
+
+
 def ask_each(
     registries: Sequence[str], question: Callable[[str], _T], *, seconds: float = LIMIT
 ) -> dict[str, _T | CacheUnavailable]:
@@ -63,12 +151,12 @@ def ask_each(
     variables. It should not query the database: a thread opens a connection of its own. Of a single
     registry it is asked in this thread, without another limit than those of its server.
 
-    A `CacheUnavailable` is an answer; so is that a registry has not answered within `seconds`, or
-    that it cannot be used because its settings are wrong. Every other exception is raised, when all
-    questions have ended.
+    A registry that cannot be asked has a `CacheUnavailable` for its answer, as in `asking`; so has
+    one that has not answered within `seconds`. Every other exception is raised, when all questions
+    have ended.
     """
     if len(registries) <= 1:  # no other waits for it
-        return {registry: _answer(question, registry) for registry in registries}
+        return {registry: answer_of(registry, question) for registry in registries}
     deadline = monotonic() + seconds
     turns = Semaphore(MAX_AT_ONCE)
     asked = [_Asked(registry, question, turns) for registry in registries]
@@ -77,16 +165,6 @@ def ask_each(
     for each in asked:
         each.wait(deadline)
     return {each.registry: each.result() for each in asked}
-
-
-def _answer(question: Callable[[str], _T], registry: str) -> _T | CacheUnavailable:
-    try:
-        return question(registry)
-    except CacheUnavailable as error:
-        return error
-    except (ImproperlyConfigured, ImportError):
-        _log.exception("The registry '%s' cannot be used: its settings are wrong.", registry)
-        return CacheUnavailable("The registry cannot be used. The system checks say why.")
 
 
 class _Asked(Generic[_T]):
@@ -117,7 +195,7 @@ class _Asked(Generic[_T]):
     def _run(self, language: str | None) -> None:
         try:
             with override(language):  # Django's is not a context variable
-                answer = _answer(self._question, self.registry)
+                answer = answer_of(self.registry, self._question)
         except BaseException as error:  # noqa: BLE001 - raised by `result`
             self._error = error
         else:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
-
-from django.core.exceptions import ImproperlyConfigured
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from blobcache.digest import Digest
 from blobcache.exceptions import CacheUnavailable, CursorInvalid
+from blobcache.registries.asking import answer_of
+from blobcache.services import get_browsable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from blobcache.descriptor import Descriptor
     from blobcache.reference import RepositoryName
     from blobcache.services.base import BrowsableProvider, BrowsableService
+    from blobcache.services.records import Record
+
+_T = TypeVar("_T")
 
 __all__ = ["Comparison", "Difference", "DifferencePage", "DifferentBlob"]
 
@@ -60,9 +63,6 @@ class DifferencePage(NamedTuple):
     """Whether the other registry has answered."""
 
 
-_NO_ANSWER = (CacheUnavailable, ImproperlyConfigured)
-"""Why the other registry does not answer; the latter for an alias that ``CACHES`` does not have."""
-
 _HERE, _THERE = "here:", "there:"
 """Which set a cursor reads; the rest of it is the cursor of the catalog."""
 
@@ -76,11 +76,14 @@ class Comparison:
     digests are left out: a check finds them.
     """
 
-    def __init__(
-        self, here: BrowsableProvider, there: BrowsableProvider, repository: RepositoryName
-    ) -> None:
+    def __init__(self, here: BrowsableProvider, other: str, repository: RepositoryName) -> None:
+        """`other` names the other registry. Raises `CatalogUnsupported` if that has no lists."""
         self.repository = repository
-        self._here, self._there = here, there
+        self.other = other
+        self.error: CacheUnavailable | None = None
+        """Why the other registry has not answered to a page; None if it has to all."""
+
+        self._here, self._there = here, answer_of(other, get_browsable)
 
     def page(self, cursor: str = "", limit: int = 100) -> DifferencePage:
         """Return the differences among at most `limit` blobs from the cursor on.
@@ -100,9 +103,8 @@ class Comparison:
         digests = _valid(page.members)
         here = self._scope(self._here).records(digests)
         following = _THERE if page.next is None else f"{_HERE}{page.next}"
-        try:
-            there = self._scope(self._there).records(digests)
-        except _NO_ANSWER:
+        there = self._ask_other(lambda provider: self._scope(provider).records(digests))
+        if isinstance(there, CacheUnavailable):
             blobs = [
                 DifferentBlob(digest, Difference.UNCOMPARED, record.descriptor, None)
                 for digest, record in zip(digests, here, strict=True)
@@ -121,20 +123,34 @@ class Comparison:
         return DifferencePage(tuple(found), following, is_reachable=True)
 
     def _additional(self, cursor: str, limit: int) -> DifferencePage:
-        try:
-            page = self._there.catalog.members(self.repository, cursor, limit)
+        def read(provider: BrowsableProvider) -> tuple[str | None, list[Digest], Sequence[Record]]:
+            page = provider.catalog.members(self.repository, cursor, limit)
             digests = _valid(page.members)
-            there = self._scope(self._there).records(digests)
-        except _NO_ANSWER:
+            return page.next, digests, self._scope(provider).records(digests)
+
+        answer = self._ask_other(read)
+        if isinstance(answer, CacheUnavailable):
             return DifferencePage((), None, is_reachable=False)
+        following, digests, there = answer
         here = self._scope(self._here).records(digests)
         found = [
             DifferentBlob(digest, Difference.ADDITIONAL, None, other.descriptor)
             for digest, mine, other in zip(digests, here, there, strict=True)
             if not mine.is_member
         ]
-        following = None if page.next is None else f"{_THERE}{page.next}"
-        return DifferencePage(tuple(found), following, is_reachable=True)
+        return DifferencePage(
+            tuple(found), None if following is None else f"{_THERE}{following}", is_reachable=True
+        )
+
+    def _ask_other(self, question: Callable[[BrowsableProvider], _T]) -> _T | CacheUnavailable:
+        there = self._there
+        if isinstance(there, CacheUnavailable):
+            answer: _T | CacheUnavailable = there
+        else:
+            answer = answer_of(self.other, lambda _: question(there))
+        if isinstance(answer, CacheUnavailable):
+            self.error = answer
+        return answer
 
     def _scope(self, provider: BrowsableProvider) -> BrowsableService:
         return provider.repository_scoped(self.repository)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -51,18 +51,23 @@ class Sighting:
     """The first repositories that hold the blob; None if the registry keeps no index, or if it did
     not answer."""
 
+    error: CacheUnavailable | None = field(default=None, compare=False)
+    """Why it did not answer."""
+
 
 def look_everywhere(
-    digest: Digest, visible: Mapping[str, Visible], limit: int = 100
+    digest: Digest, visible: Mapping[str, Visible | CacheUnavailable], limit: int = 100
 ) -> list[Sighting]:
     """Ask each registry of `visible` for the digest, all at once; return what each says, in order.
 
-    `visible` are the repositories that may be named, by the alias of the registry. A registry that
-    does not answer is `State.UNREACHABLE`: it makes no other one slower. Raises only errors that
-    wrong settings cause.
+    `visible` are the repositories that may be named, by the alias of the registry, or why that
+    registry cannot be asked. One that cannot is `State.UNREACHABLE`: it makes no other one slower.
     """
 
     def look(registry: str) -> Sighting:
+        may_be_named = visible[registry]
+        if isinstance(may_be_named, CacheUnavailable):
+            raise may_be_named
         descriptor, state = None, State.FOUND
         try:
             descriptor = get_provider(registry).stat(digest)
@@ -72,7 +77,7 @@ def look_everywhere(
             state = State.UNKNOWN
         try:
             holders = get_browsable(registry).catalog.holders(
-                digest, limit=limit, visible=visible[registry]
+                digest, limit=limit, visible=may_be_named
             )
         except CatalogUnsupported:
             holders = None
@@ -80,6 +85,8 @@ def look_everywhere(
 
     answers = ask_each(list(visible), look)
     return [
-        Sighting(registry, State.UNREACHABLE) if isinstance(answer, CacheUnavailable) else answer
+        Sighting(registry, State.UNREACHABLE, error=answer)
+        if isinstance(answer, CacheUnavailable)
+        else answer
         for registry, answer in answers.items()
     ]

@@ -57,18 +57,27 @@ _building = RLock()  # a provider may be made of another registry's
 def get_provider(registry: str = DEFAULT_REGISTRY) -> BlobDescriptorCacheProvider:
     """Return the provider that the setting ``BLOBCACHE`` describes, one a process and registry.
 
-    Raises `ImproperlyConfigured` if there is no such registry, `ImportError` if its provider is
-    missing. Opens no connection.
+    Raises `ImproperlyConfigured` if there is no such registry or if its provider cannot be made,
+    and `ImportError` if the provider is missing. Opens no connection.
     """
     provider = _providers.get(registry)
     if provider is None:
         with _building:
             provider = _providers.get(registry)
             if provider is None:
-                settings = RegistrySettings(registry)
-                provider = import_string(settings.PROVIDER).from_settings(settings)
+                provider = _provider(RegistrySettings(registry))
                 _providers[registry] = provider
     return provider
+
+
+def _provider(settings: RegistrySettings) -> BlobDescriptorCacheProvider:
+    try:
+        made: BlobDescriptorCacheProvider = import_string(settings.PROVIDER).from_settings(settings)
+    except (AttributeError, LookupError, TypeError, ValueError, OSError) as error:
+        raise ImproperlyConfigured(
+            f"{settings}['PROVIDER'] is {settings.PROVIDER!r}, which cannot be made a provider."
+        ) from error
+    return made
 
 
 def get_browsable(registry: str = DEFAULT_REGISTRY) -> BrowsableProvider:

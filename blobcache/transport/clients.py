@@ -104,6 +104,8 @@ class ClientHandle:
         self.is_native = private.CAN_HOLD and (self.can_exchange or type(redis) is RedisCluster)
         """Whether `blobcache.transport.aio` can send its commands."""
 
+        if self.pool is not None:  # a wrong option fails here, and not within the first command
+            self.pool.connection_class(**self.pool.connection_kwargs)
         self.refusals = Refusals()
         """The commands that the server has refused lately."""
 
@@ -246,13 +248,17 @@ def handle_for(alias: str, *, write: bool, hold: bool) -> ClientHandle:
     """Return the handle of a client of ``CACHES[alias]``, the same for all callers.
 
     That of the primary if it is to `write`, else maybe that of a replica. Raises
-    `CacheUnavailable` if the client cannot be made, and `ImproperlyConfigured` if the entry has no
-    raw client.
+    `CacheUnavailable` if the client cannot be made, `ImproperlyConfigured` if the entry is wrong or
+    has no raw client, and `ImportError` if it names a class that is missing.
     """
     try:
         return _handle_for(get_redis_connection(alias, write), registry.version, hold)
     except _ERRORS as error:
         raise cache_unavailable(error) from error
+    except (LookupError, TypeError, ValueError) as error:  # such as its address or its options
+        raise ImproperlyConfigured(
+            f"CACHES['{alias}'] is wrong: no client of Redis can be made with it."
+        ) from error
     except (AttributeError, NotImplementedError):
         # The first is what django-redis makes the second of; it may also be a factory's mistake.
         if hasattr(getattr(caches[alias], "client", None), "get_client"):

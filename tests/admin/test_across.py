@@ -102,7 +102,8 @@ class TestCompare:
     def test_the_settings_of_the_other_are_wrong(self, admin: Client, text: Text) -> None:
         entry = {"PROVIDER": "nowhere.Provider"}
         with override_settings(BLOBCACHE={"default": {}, "staging": entry}):
-            assert "The registry staging does not answer." in text(admin.get(COMPARE))
+            page = text(admin.get(COMPARE))
+        assert "The settings of the registry staging are wrong: PROVIDER." in page
 
     def test_another_registry_than_there_is(self, admin: Client, text: Text) -> None:
         response = admin.get(COMPARE, {"with": "<production>"})

@@ -119,7 +119,8 @@ def test_a_registry_that_cannot_be_made_breaks_no_other(
 ) -> None:
     settings.BLOBCACHE = {"default": {}, STAGING: wrong}
     found = rows(text(admin.get(OVERVIEW)))
-    assert f"{STAGING} unreachable See the system checks." in found[STAGING]
+    problem = f"The settings of the registry {STAGING} are wrong: {list(wrong)[-1]}."
+    assert f"{STAGING} unreachable {problem}" in found[STAGING]
 
 
 @contextmanager

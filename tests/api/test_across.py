@@ -50,6 +50,7 @@ class TestEverywhere:
             "repositories": [],
             "more": False,
             "complete": True,
+            "error": None,
         }
         assert staging == {
             "registry": "staging",
@@ -58,6 +59,7 @@ class TestEverywhere:
             "repositories": [{"name": "team/app", "mediaType": APP}],
             "more": False,
             "complete": True,
+            "error": None,
         }
 
     def test_one_that_does_not_answer_is_unreachable(self, as_: As) -> None:
@@ -167,10 +169,12 @@ class TestCompare:
     def test_the_settings_of_the_other_are_wrong(
         self, as_: As, two: Two, settings: LazySettings
     ) -> None:
-        settings.BLOBCACHE = {"default": {}, "staging": {"PROVIDER": "nowhere.Provider"}}
-        refused(as_("viewer").get(COMPARE, {"with": "staging"}), 503, "UNAVAILABLE")
-        settings.BLOBCACHE = {"default": {}, "staging": {"CACHE_ALIAS": "nowhere"}}
-        assert as_("viewer").get(COMPARE, {"with": "staging"}).json()["reachable"] is False
+        for wrong in ({"PROVIDER": "nowhere.Provider"}, {"CACHE_ALIAS": "nowhere"}):
+            settings.BLOBCACHE = {"default": {}, "staging": wrong}
+            body = as_("viewer").get(COMPARE, {"with": "staging"}).json()
+            assert body["reachable"] is False
+            (name,) = wrong
+            assert body["error"] == f"The settings of the registry staging are wrong: {name}."
 
     @pytest.mark.parametrize("query", [{}, {"with": ""}, {"with": "default"}])
     def test_what_to_compare_with_must_be_said(self, query: Any, as_: As, two: Two) -> None:

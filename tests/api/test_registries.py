@@ -286,6 +286,7 @@ class TestList:
             "product": status["server"]["product"],
             "version": status["server"]["version"],
             "warnings": status["warnings"],
+            "error": None,
         }
         assert staging["warnings"]
         assert (default["role"], default["product"]) == ("cache", staging["product"])
@@ -346,7 +347,9 @@ class TestList:
 
     def test_can_be_exported(self, as_: As, two: Two) -> None:
         text = as_("viewer").get("/api/registries/", HTTP_ACCEPT="text/csv").getvalue().decode()
-        assert text.splitlines()[0] == "name,role,read_only,reachable,product,version,warnings"
+        assert (
+            text.splitlines()[0] == "name,role,read_only,reachable,product,version,warnings,error"
+        )
         assert [line.split(",")[0] for line in text.splitlines()[1:]] == ["default", "staging"]
 
 

@@ -62,7 +62,7 @@ class TestCompare:
         with cache_at(GONE, "staging"):
             done = run("compare", "team/app", "--with", "staging")
         assert [row[:2] for row in done.rows] == [[A, "uncompared"]]
-        assert "'staging' does not answer" in done.err
+        assert "The registry staging does not answer. The list is not complete." in done.err
         assert done.code == 2
 
     def test_this_one_does_not_answer(self) -> None:

@@ -31,7 +31,7 @@ def put(registry: str, number: int, size: int = 5, media_type: str = "applicatio
 
 
 def comparison() -> Comparison:
-    return Comparison(get_browsable("default"), get_browsable("staging"), APP)
+    return Comparison(get_browsable("default"), "staging", APP)
 
 
 def differences(limit: int = 100) -> Iterator[DifferentBlob]:

@@ -40,6 +40,7 @@ from blobcache.management.watch import Watch
 from blobcache.management.work import Work
 from blobcache.management.writing import Output, escaped, give_up_stdout
 from blobcache.raw import quoted
+from blobcache.registries.asking import asking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -157,7 +158,8 @@ class Command(BaseCommand):
             if sessions[0].names_registry:
                 code = subcommand.run_all(sessions, arguments)
             else:
-                code = subcommand.run(sessions[0], arguments)
+                with asking(sessions[0].registry):
+                    code = subcommand.run(sessions[0], arguments)
         except CommandError as error:
             error.args = (escaped(str(error)),)
             raise
