@@ -20,6 +20,8 @@ ANONYMOUS = "anonymous"
 class Public:
     """An authentication backend that lets anonymous users view everything."""
 
+    queries_database = False
+
     def authenticate(self, request: object, **credentials: object) -> None:
         """Return None: this backend logs nobody in."""
 

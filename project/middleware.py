@@ -24,6 +24,7 @@ class ContentSecurityPolicyMiddleware(MiddlewareMixin):
     """
 
     runs_in_entrance = True
+    queries_database = False
 
     def process_response(
         self, request: HttpRequest, response: HttpResponseBase
@@ -42,6 +43,7 @@ class ClientAddressMiddleware(MiddlewareMixin):
     """
 
     runs_in_entrance = True
+    queries_database = False
 
     def process_request(self, request: HttpRequest) -> None:
         """Set the address, if it is a valid one."""

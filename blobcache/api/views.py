@@ -22,6 +22,7 @@ from blobcache.access import access_of
 from blobcache.api import permissions
 from blobcache.api.callers import (
     Kept,
+    Key,
     kept_callers,
     key_of,
     note_permissions,
@@ -148,6 +149,8 @@ class RegistryView(APIView):
     """Whether the request is a POST that only reads; see `blobcache.api.callers`."""
 
     _is_registry_checked = False
+    _is_caller_known = False
+    _kept_for: tuple[Key | None, Kept | None] | None = None
     _kept: Kept | None = None
 
     # The request
@@ -303,19 +306,29 @@ class RegistryView(APIView):
                 f"The body has {size}; at most {maximum} are allowed.", {"maximum": maximum}
             )
 
+    def find_kept(self, request: Request) -> Kept | None:
+        """Return the request's caller if that is kept. The first answer counts for the request."""
+        if self._kept_for is None:
+            key = key_of(request, self.registry, is_batch=self.is_batch_stat)
+            self._kept_for = key, None if key is None else kept_callers.find(key)
+        return self._kept_for[1]
+
     def perform_authentication(self, request: Request) -> None:
         """Find out who calls: a caller who is kept, else what the authentication classes say.
 
-        Only those are asked that may know the caller.
+        Only those are asked that may know the caller, and only once.
         """
+        if self._is_caller_known:
+            return
         authenticators = cast("Sequence[BaseAuthentication]", request.authenticators)
-        key = key_of(request, self.registry, is_batch=self.is_batch_stat)
-        kept = None if key is None else kept_callers.find(key)
+        kept = self.find_kept(request)
+        key, _ = self._kept_for or (None, None)
         if kept is not None:
             replay(request, kept)
         elif "HTTP_AUTHORIZATION" not in request._request.META:  # noqa: SLF001 - as the framework does
             request.authenticators = without_header(authenticators)
         super().perform_authentication(request)
+        self._is_caller_known = True
         if key is not None and kept is None:
             kept = take_in(request, key, authenticators)
         self._kept = kept

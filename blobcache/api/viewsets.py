@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from blobcache.api.permissions import Rule
     from blobcache.exports import Format
     from blobcache.services.base import BlobDescriptorService
+    from blobcache.services.cached import FoundMany
     from blobcache.services.figures import SharesStatus
 
     Invalid = serializers.InvalidDigest
@@ -278,21 +279,38 @@ class DescriptorViewSet(RegistryViewSet):
             or not is_plain_stat(type(self), vars(self))
         ):
             return super().dispatch(request, *args, **kwargs)
-        self.args, self.kwargs, self.format_kwarg = args, kwargs, None
-        self.request = asked = self.initialize_request(request, *args, **kwargs)
+        asked = self.begin(request, *args, **kwargs)
         try:
             self.perform_authentication(asked)
-            self.check_permissions(asked)
-            self.check_throttles(asked)
-            self.check_query_parameters(asked)
+            self.check_stat(asked)
             found = self.find(kwargs["digest"])
         except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
-            self.headers = self.default_response_headers
-            asked.accepted_renderer, asked.accepted_media_type = self.perform_content_negotiation(
-                asked
-            )
-            self.response = self.handle_exception(error)
-            return self.finalize_response(asked, self.response, *args, **kwargs)
+            return self.stat_error(asked, error)
+        return self.stat_response(request, found)
+
+    # The parts of a stat, which `blobcache.api.coroutines` uses too
+
+    def begin(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        """Return the framework's request, after `take_registry`."""
+        self.args, self.kwargs, self.format_kwarg = args, kwargs, None
+        self.request = asked = self.initialize_request(request, *args, **kwargs)
+        return asked
+
+    def check_stat(self, asked: Request) -> None:
+        """Raise an error unless the caller, who is known, may make the request now."""
+        self.check_permissions(asked)
+        self.check_throttles(asked)
+        self.check_query_parameters(asked)
+
+    def stat_error(self, asked: Request, error: Exception) -> HttpResponseBase:
+        """Return the response to a stat that raised an error. Raises it if it is unexpected."""
+        self.headers = self.default_response_headers
+        asked.accepted_renderer, asked.accepted_media_type = self.perform_content_negotiation(asked)
+        self.response = self.handle_exception(error)
+        return self.finalize_response(asked, self.response, *self.args, **self.kwargs)
+
+    def stat_response(self, request: HttpRequest, found: Descriptor) -> HttpResponse:
+        """Return the response to a stat that found a descriptor."""
         tag = etag(found)
         response: HttpResponse
         if "HTTP_IF_NONE_MATCH" in request.META and is_not_modified(request, tag):
@@ -415,12 +433,15 @@ class DescriptorViewSet(RegistryViewSet):
 
     def _stat_many(self, request: Request) -> Response:
         service = self.service
-        digests, invalid = self.parse_batch(self._get_batch(request))
-        result = self._look_up(service, digests, invalid)
+        digests, invalid = self.parse_batch(self.get_batch(request))
+        return self.batch_response(self._look_up(service, digests, invalid))
+
+    def batch_response(self, result: serializers.BatchResult) -> Response:
+        """Return the response to a batch stat."""
         headers = {} if self.source is None else {_SOURCE: self.source.value}
         return response_of(self.get_response_serializer(result), headers=headers)
 
-    def _get_batch(self, request: Request) -> list[str]:
+    def get_batch(self, request: Request) -> list[str]:
         """Return the strings of a batch. Raises `BodyInvalid` or a `ValidationError`."""
         ours = serializers.BatchRequestSerializer
         if self.get_serializer_class() is ours and _has_our_requests(type(self)):
@@ -466,13 +487,32 @@ class DescriptorViewSet(RegistryViewSet):
         only = self.asks_cache_alone()
         through = get_read_through(self.registry, self.repository)
         if through is not None and not only:
-            many = through.find_many(digests)
-            self.source = many.source
-            return serializers.ReadThroughResult(
-                many.descriptors, many.unknown, invalid, many.from_backend, many.unchecked
-            )
+            return self.through_result(through.find_many(digests), invalid)
         found = service.stat_many(digests)
-        if through is not None:
+        return self.cache_result(digests, found, invalid, is_all=through is None)
+
+    def through_result(
+        self, many: FoundMany, invalid: list[serializers.InvalidDigest]
+    ) -> serializers.BatchResult:
+        """Return the result of a batch that was looked up with read-through."""
+        self.source = many.source
+        return serializers.ReadThroughResult(
+            many.descriptors, many.unknown, invalid, many.from_backend, many.unchecked
+        )
+
+    def cache_result(
+        self,
+        digests: list[Digest],
+        found: dict[Digest, Descriptor],
+        invalid: list[serializers.InvalidDigest],
+        *,
+        is_all: bool,
+    ) -> serializers.BatchResult:
+        """Return the result of a batch that only the cache was asked for.
+
+        `is_all` is whether there is nobody else to ask.
+        """
+        if not is_all:
             self.source = Source.HIT if found else Source.MISS
         unknown = [digest for digest in digests if digest not in found]
         return serializers.BatchResult(found, unknown, invalid)

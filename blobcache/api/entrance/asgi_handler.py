@@ -1,8 +1,9 @@
 """The entrance under ASGI.
 
-Requests are answered by a few threads of the entrance's own, since authentication and permission
-classes may query the database. One crossing to a thread and back takes much less time than Django's
-own handler under ASGI, which crosses at each middleware that is not asynchronous.
+A request that asks no database is answered in the event loop. Others are answered by a few threads
+of the entrance's own, since authentication and permission classes may query the database. One
+crossing to a thread and back takes much less time than Django's own handler under ASGI, which
+crosses at each middleware that is not asynchronous.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from io import BytesIO
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
 from django.urls import set_script_prefix
 
 from blobcache.api.entrance.handler import Handler
+from blobcache.api.entrance.loop import Loop
 from blobcache.api.entrance.screening import may_be_ours
 from blobcache.api.entrance.signals import RequestSignals
 from blobcache.api.exceptions import envelope
@@ -29,6 +33,7 @@ __all__ = ["THREADS", "WAITING", "ASGIEntrance"]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
 Send: TypeAlias = Callable[[Any], Awaitable[None]]
+_T = TypeVar("_T")
 Application: TypeAlias = Callable[[Any, Receive, Send], Awaitable[None]]
 
 THREADS = 2
@@ -59,6 +64,7 @@ class ASGIEntrance:
         self.handler = Handler(ASGIRequest)
         self._signals = RequestSignals(ASGIHandler)
         self._threads = ThreadPoolExecutor(threads, "blobcache-entrance")
+        self._loop = Loop(self.handler, self._signals, self._in_thread)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -71,7 +77,7 @@ class ASGIEntrance:
         if messages and messages[-1]["type"] == "http.disconnect":
             return
         if body is not None:
-            answer = await self._answer_in_thread(scope, body)
+            answer = await self._answer(scope, body)
         if answer is None:
             await self.application(scope, _again(messages, receive), send)
             return
@@ -79,39 +85,71 @@ class ASGIEntrance:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
-    async def _answer_in_thread(self, scope: Any, body: bytes) -> _Answer | None:
+    async def _answer(self, scope: Any, body: bytes) -> _Answer | None:
+        """Answer in the event loop, else in a thread; None if Django must."""
         if not self._room:
             return _busy()
+        if not self._loop.may_begin(body):
+            return await self._leave_to_thread(self._answer_whole, scope, body)
+        request = self._request(scope, body)
+        if request is None:
+            return None
         self._room -= 1
-        loop = asyncio.get_running_loop()
-        asked = loop.run_in_executor(self._threads, self._answer, scope, body)
+        try:
+            response = await self._loop.answer(request, get_script_prefix(scope))
+            if response is not None:
+                return _taken(request, response)
+        finally:
+            self._room += 1
+        # With what the middleware has set, such as the language.
+        return await self._leave_to_thread(copy_context().run, self._answer_rest, request)
+
+    async def _leave_to_thread(self, function: Callable[..., _T], *args: Any) -> _T:
+        self._room -= 1
+        asked = asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
         asked.add_done_callback(self._leave)
         return await asked
 
     def _leave(self, _: object) -> None:
         self._room += 1
 
-    def _answer(self, scope: Any, body: bytes) -> _Answer | None:
-        """Do in a thread what Django's own ASGI handler does; None if Django must answer."""
+    async def _in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function in a thread, on behalf of a request that has its room."""
+        call = partial(copy_context().run, function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def _request(self, scope: Any, body: bytes) -> Any:
+        """The request, or None if Django must answer it."""
         try:
             request: Any = self.handler.request_class(scope, BytesIO(body))
         except UnicodeDecodeError:
             return None
-        if not may_be_ours(request.META) or not self.handler.may_answer(request):
-            return None
+        is_ours = may_be_ours(request.META) and self.handler.may_answer(request)
+        return request if is_ours else None
+
+    def _answer_whole(self, scope: Any, body: bytes) -> _Answer | None:
+        """Do in a thread what Django's own ASGI handler does; None if Django must answer."""
+        request = self._request(scope, body)
+        return None if request is None else self._answer_rest(request)
+
+    def _answer_rest(self, request: Any) -> _Answer:
+        scope = request.scope
         set_script_prefix(get_script_prefix(scope))
         self._signals.started(scope=scope)
         response: Any = self.handler.get_response(request)
         response._handler_class = ASGIHandler  # noqa: SLF001 - the sender of `request_finished`
         try:
-            headers = [_encoded(name, value) for name, value in response.items()]
-            headers += [
-                _encoded("Set-Cookie", each.OutputString()) for each in response.cookies.values()
-            ]
-            content = b"" if request.method == "HEAD" else b"".join(response)
+            return _taken(request, response)
         finally:
             self._signals.finish(response)
-        return _Answer(response.status_code, headers, content)
+
+
+def _taken(request: Any, response: Any) -> _Answer:
+    """What is to be sent of a response."""
+    headers = [_encoded(name, value) for name, value in response.items()]
+    headers += [_encoded("Set-Cookie", each.OutputString()) for each in response.cookies.values()]
+    content = b"" if request.method == "HEAD" else b"".join(response)
+    return _Answer(response.status_code, headers, content)
 
 
 def _busy() -> _Answer:

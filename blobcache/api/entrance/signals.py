@@ -41,6 +41,11 @@ class RequestSignals:
         self._started = _Quiet(request_started, sender)
         self._finished = _Quiet(request_finished, sender)
 
+    @property
+    def are_known(self) -> bool:
+        """Whether they have only receivers that have nothing to do if nothing asks a database."""
+        return self._started.known is not None and self._finished.known is not None
+
     def started(self, **named: Any) -> None:
         """Say that a request has begun: with its `environ` or `scope`."""
         self._started.send(named)
@@ -71,12 +76,16 @@ class _Quiet:
         self._looked: tuple[list[Any], list[_Known] | None] = [], None
         """The receivers that were looked at, and the same as they are known; None if one is not."""
 
+    @property
+    def known(self) -> list[_Known] | None:
+        """The receivers; None if there is one that is not known."""
+        seen, known = self._looked
+        return known if self._signal.receivers == seen else self._look()
+
     def send(self, named: Mapping[str, Any]) -> None:
         """Send it. An error of a receiver is raised, as by Django."""
         signal, sender = self._signal, self._sender
-        seen, known = self._looked
-        if signal.receivers != seen:
-            known = self._look()
+        known = self.known
         if known is None:
             signal.send(sender=sender, **named)
             return

@@ -33,7 +33,7 @@ from blobcache.conf import PortalSettings
 if TYPE_CHECKING:
     from django.http.response import HttpResponseBase
 
-__all__ = ["Stack"]
+__all__ = ["KNOWN", "Stack"]
 
 Before: TypeAlias = Callable[[Any], object]
 """Called with the request, before the view. If it returns anything but None, Django answers."""
@@ -74,7 +74,7 @@ class Stack:
     def _add(self, path: str) -> None:
         kind = import_string(path)
         name = f"{kind.__module__}.{getattr(kind, '__qualname__', '')}"
-        make = _KNOWN.get(name) or (_hooks if _has_only_hooks(kind) else None)
+        make = KNOWN.get(name) or (_hooks if _has_only_hooks(kind) else None)
         if make is None:
             self.unknown.append(path)
             return
@@ -292,7 +292,7 @@ def _axes(kind: Any) -> Part:
     return Part(after=after)
 
 
-_KNOWN: dict[str, Callable[[Any], Part | None]] = {
+KNOWN: dict[str, Callable[[Any], Part | None]] = {
     "axes.middleware.AxesMiddleware": _axes,
     "django.contrib.auth.middleware.AuthenticationMiddleware": _accounts,
     "django.contrib.auth.middleware.LoginRequiredMiddleware": _login_required,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import wraps
 from typing import Any
 
@@ -13,15 +14,20 @@ from django.urls import include, path
 from django.utils.deprecation import MiddlewareMixin
 from django.views.decorators.cache import never_cache
 from django.views.decorators.clickjacking import xframe_options_exempt
-from rest_framework.authentication import TokenAuthentication
+from rest_framework.authentication import (
+    BaseAuthentication,
+    SessionAuthentication,
+    TokenAuthentication,
+)
 from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.throttling import BaseThrottle, SimpleRateThrottle
 from rest_framework.views import APIView
 
-from blobcache.api.viewsets import BlobViewSet
+from blobcache.api.tokens import RegistryTokenAuthentication
+from blobcache.api.viewsets import BlobViewSet, RepositoryBlobViewSet
 
 
 class Strange(MiddlewareMixin):
@@ -34,7 +40,7 @@ class Strange(MiddlewareMixin):
         return response
 
 
-class Quiet(MiddlewareMixin):
+class Idle(MiddlewareMixin):
     """Middleware that does nothing."""
 
 
@@ -91,6 +97,7 @@ class FailsLater(MiddlewareMixin):
     """Middleware that fails after the view."""
 
     runs_in_entrance = True
+    queries_database = False
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         if response.status_code in {200, 404}:
@@ -100,6 +107,8 @@ class FailsLater(MiddlewareMixin):
 
 class Fails(BasePermission):
     """A permission class with an error in it, which some requests meet."""
+
+    queries_database = False
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         if "team" in request.path:
@@ -154,6 +163,153 @@ class Public:
         return user.is_anonymous and perm.startswith("blobcache.view_")
 
 
+class QuietPublic(Public):
+    """The same, and it says that it asks no database."""
+
+    queries_database = False
+
+
+seen: list[bool] = []
+"""For each call of the parts below: whether it was in an event loop."""
+
+
+def note(result: object = 1) -> Any:
+    """Note where this is called, and return the result."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        seen.append(False)
+    else:
+        seen.append(True)
+    return result
+
+
+class Asked:
+    """Parts of a host that say nothing about themselves."""
+
+    class Authentication(BaseAuthentication):
+        """Knows nobody."""
+
+        def authenticate(self, request: Request) -> None:
+            note()
+
+    class Permission(BasePermission):
+        """Permits everything."""
+
+        def has_permission(self, request: Request, view: APIView) -> bool:
+            return bool(note())
+
+    class Throttle(BaseThrottle):
+        """Allows everything."""
+
+        def allow_request(self, request: Request, view: APIView) -> bool:
+            return bool(note())
+
+
+class AskedBackend(Public):
+    """A backend that says nothing about itself."""
+
+    def has_perm(self, user: Any, perm: str, obj: object = None) -> bool:
+        return note(super().has_perm(user, perm, obj)) is True
+
+
+class QuietBackend(AskedBackend):
+    """A backend that says that it asks no database."""
+
+    queries_database = False
+
+
+class InheritingBackend(QuietBackend):
+    """A backend that does not say so for itself."""
+
+
+class AskedMiddleware(MiddlewareMixin):
+    """Middleware that says only that the entrance may run it."""
+
+    runs_in_entrance = True
+
+    def process_request(self, request: HttpRequest) -> None:
+        note()
+
+
+def asked_names(user: object) -> None:
+    """Let everybody see all names."""
+    note()
+
+
+class Quiet:
+    """The same parts, which say that they ask no database."""
+
+    class Authentication(Asked.Authentication):
+        """Knows nobody."""
+
+        queries_database = False
+
+    class Permission(Asked.Permission):
+        """Permits everything."""
+
+        queries_database = False
+
+    class Throttle(Asked.Throttle):
+        """Allows everything."""
+
+        queries_database = False
+
+
+class QuietMiddleware(AskedMiddleware):
+    """Middleware that the entrance may run in its loop."""
+
+    runs_in_entrance = True
+    queries_database = False
+
+
+def quiet_names(user: object) -> None:
+    """Let everybody see all names."""
+    note()
+
+
+quiet_names.queries_database = False  # type: ignore[attr-defined]
+
+
+class Inherits:
+    """Parts that inherit what others say, and do not say it for themselves."""
+
+    class Authentication(Quiet.Authentication):
+        """Knows nobody."""
+
+    class Permission(Quiet.Permission):
+        """Permits everything."""
+
+    class Throttle(Quiet.Throttle):
+        """Allows everything."""
+
+
+class Noted(BlobViewSet):
+    """A viewset whose authentication class says that it asks no database, and whose method does."""
+
+    authentication_classes = ()
+
+    def check_throttles(self, request: Request) -> None:
+        note()
+        super().check_throttles(request)
+
+
+class ByToken(BlobViewSet):
+    """A viewset for callers with registry tokens, too."""
+
+    authentication_classes = (
+        RegistryTokenAuthentication,
+        TokenAuthentication,
+        SessionAuthentication,
+    )
+
+
+class RepositoryByToken(RepositoryBlobViewSet):
+    """The same for repositories."""
+
+    authentication_classes = ByToken.authentication_classes
+
+
 class Twice(SimpleRateThrottle):
     """Lets everybody ask twice."""
 
@@ -197,6 +353,11 @@ def checked(view: Any) -> Any:
     return wrapped
 
 
+def stats(viewset: type[Any], **options: Any) -> Any:
+    """The stat and the batch stat of a viewset, in one view."""
+    return viewset.as_view({"get": "retrieve", "post": "stat"}, **options)
+
+
 urlpatterns = [
     path("api/repositories/first/blobs/<digest>/", own),
     path("api/", include("blobcache.api.urls")),
@@ -205,7 +366,18 @@ urlpatterns = [
     path("deaf-last/<digest>/", stat(DeafLast)),
     path("decorated/<digest>/", never_cache(xframe_options_exempt(stat(Mine)))),
     path("hidden/<digest>/", hidden),
+    path("by-token/<path:name>/blobs/<digest>/", stats(RepositoryByToken)),
+    path("by-token/<digest>/", stats(ByToken)),
     path("mine/<digest>/", stat(Mine)),
+    path("noted/<digest>/", stats(Noted)),
+    *(
+        path(
+            f"{parts.__name__}/{name}/<digest>/".lower(),
+            stats(BlobViewSet, **{f"{name}_classes": (getattr(parts, name.capitalize()),)}),
+        )
+        for parts in (Asked, Inherits, Quiet)
+        for name in ("authentication", "permission", "throttle")
+    ),
     path("other/<digest>/", own),
     path("overridden/<digest>/", stat(Overridden)),
     path("rendered/<digest>/", stat(Rendered)),

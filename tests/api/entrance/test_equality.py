@@ -72,9 +72,9 @@ HOSTS: dict[str, dict[str, Any]] = {
     "read only": {"READ_ONLY": True},
     "unknown middleware": {"MIDDLEWARE": [*PORTAL, "tests.api.entrance.hosts.Strange"]},
     "skipped middleware": {
-        "MIDDLEWARE": [*PORTAL, "tests.api.entrance.hosts.Quiet"],
+        "MIDDLEWARE": [*PORTAL, "tests.api.entrance.hosts.Idle"],
         "BLOBCACHE_PORTAL": {
-            "ENTRANCE_MIDDLEWARE_SKIPPED": ["tests.api.entrance.hosts.Quiet"],
+            "ENTRANCE_MIDDLEWARE_SKIPPED": ["tests.api.entrance.hosts.Idle"],
         },
     },
     "permissions that fail": {"PERMISSION": "tests.api.entrance.hosts.Fails"},

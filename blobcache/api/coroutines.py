@@ -1,0 +1,182 @@
+"""A stat and a batch stat in an event loop, answered as `DescriptorViewSet.dispatch` does.
+
+The steps are those of the viewset; only what asks Redis or the backend is a coroutine. So it is for
+viewsets of which nothing is overridden but the classes for authentication, permissions and
+throttles: see `is_unchanged`. The entrance uses it under ASGI, for requests that ask no database.
+"""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, cast
+
+from blobcache.api.quiet import asks_no_database, is_quiet_caller
+from blobcache.api.viewsets import BlobViewSet, DescriptorViewSet, RepositoryBlobViewSet
+from blobcache.services import aio, get_provider, get_read_through
+from blobcache.services.cached import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+    from rest_framework.request import Request
+    from rest_framework.response import Response
+
+    from blobcache.api.serializers import BatchResult
+    from blobcache.descriptor import Descriptor
+
+__all__ = ["answer", "is_unchanged"]
+
+
+async def answer(
+    view: Callable[..., HttpResponseBase], request: HttpRequest, kwargs: Mapping[str, Any]
+) -> HttpResponseBase | None:
+    """Return the response to a stat or a batch stat. None if it may ask the database.
+
+    `view` is the function of an address, of which `is_unchanged` is true, and the request one that
+    the entrance would answer.
+    """
+    made = _made(view, request, kwargs)
+    if made.settings.FORMAT_SUFFIX_KWARG in kwargs:
+        return None
+    asked = made.begin(request, **made.kwargs)
+    if not (_has_coroutines(made.registry) and asks_no_database(made, asked)):
+        return None
+    if made.action == "stat":
+        return await _answer_batch(made, asked)
+    try:
+        made.perform_authentication(asked)
+        if not is_quiet_caller(made, asked):
+            return None
+        made.check_stat(asked)
+        found = await _find(made, made.kwargs["digest"])
+    except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
+        return made.stat_error(asked, error)
+    return made.stat_response(request, found)
+
+
+def _made(view: Any, request: HttpRequest, kwargs: Mapping[str, Any]) -> DescriptorViewSet:
+    """Return the object that the function makes for a request."""
+    made: DescriptorViewSet = view.cls(**view.initkwargs)
+    actions = view.actions
+    if "get" in actions:
+        actions.setdefault("head", actions["get"])
+    made.action_map = actions
+    for method, name in actions.items():
+        setattr(made, method, getattr(made, name))
+    variables = dict(kwargs)
+    made.take_registry(variables)
+    made.request = cast("Request", request)
+    made.args, made.kwargs = (), variables
+    return made
+
+
+async def _find(view: DescriptorViewSet, digest: str) -> Descriptor:
+    """Do what `DescriptorViewSet.find` does."""
+    only = view.asks_cache_alone()
+    through = get_read_through(view.registry, view.repository)
+    if through is None:
+        return await aio.astat(view.service, digest)
+    view.source = Source.MISS
+    if only:
+        descriptor, source = await aio.astat(view.service, digest), Source.HIT
+    else:
+        descriptor, source = await through.afind(digest)
+    view.source = source
+    return descriptor
+
+
+async def _answer_batch(view: DescriptorViewSet, asked: Request) -> HttpResponseBase | None:
+    """Do what the framework's `dispatch` does with a batch stat."""
+    view.headers = view.default_response_headers
+    response: Response
+    try:
+        view.perform_authentication(asked)
+        if not is_quiet_caller(view, asked):
+            return None
+        view.initial(asked, **view.kwargs)
+        response = view.batch_response(await _look_up(view, asked))
+    except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
+        response = view.handle_exception(error)
+    view.response = view.finalize_response(asked, response, **view.kwargs)
+    return view.response
+
+
+async def _look_up(view: DescriptorViewSet, asked: Request) -> BatchResult:
+    service = view.service
+    digests, invalid = view.parse_batch(view.get_batch(asked))
+    only = view.asks_cache_alone()
+    through = get_read_through(view.registry, view.repository)
+    if through is not None and not only:
+        return view.through_result(await through.afind_many(digests), invalid)
+    found = await aio.astat_many(service, digests)
+    return view.cache_result(digests, found, invalid, is_all=through is None)
+
+
+def _has_coroutines(registry: str) -> bool:
+    """Whether the registry's service answers coroutines; else one crossing to a thread is enough.
+
+    False for a name that no registry has.
+    """
+    try:
+        return _is_asynchronous(type(get_provider(registry)))
+    except Exception:  # noqa: BLE001 - a thread will say what is wrong
+        return False
+
+
+@cache
+def _is_asynchronous(kind: type) -> bool:
+    """Whether a class answers stats in the event loop, by methods of its own."""
+    default = aio.AsyncDescriptorService
+    return all(callable(getattr(kind, name, None)) for name in ("astat", "astat_many")) and not any(
+        getattr(kind, name, None) is getattr(default, name) for name in ("_astat", "_astat_many")
+    )
+
+
+# What is unchanged
+
+_SAMPLE: Any = BlobViewSet.as_view({"get": "retrieve"})
+
+_OURS = (BlobViewSet, RepositoryBlobViewSet)
+
+_OPEN = frozenset({"authentication_classes", "permission_classes", "throttle_classes"})
+"""What a subclass may have of its own, or `as_view` may set."""
+
+_NAMES = frozenset({"basename", "description", "detail", "name", "registry", "schema", "suffix"})
+"""What `as_view` may set as well: nothing that a stat depends on but the registry's name."""
+
+_OF_CLASSES = frozenset(
+    {
+        *("__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__"),
+        *("__classcell__", "__doc__", "__firstlineno__", "__module__", "__orig_bases__"),
+        *("__parameters__", "__qualname__", "__static_attributes__", "__type_params__"),
+    }
+)
+"""What Python itself puts into classes."""
+
+_SET_BY_VIEW = frozenset({"basename", "description", "detail", "name", "suffix"})
+"""What REST framework's `as_view` puts into them."""
+
+
+@lru_cache(256)
+def is_unchanged(view: Any) -> bool:
+    """Whether the function of an address calls one of our viewsets, and does nothing else."""
+    return (
+        getattr(view, "__code__", None) is _SAMPLE.__code__
+        and getattr(view.__wrapped__, "__code__", None) is _SAMPLE.__wrapped__.__code__
+        and _has_our_methods(view.cls)
+        and view.initkwargs.keys() <= _OPEN | _NAMES
+    )
+
+
+@cache
+def _has_our_methods(kind: type) -> bool:
+    ours = next((each for each in _OURS if issubclass(kind, each)), None)
+    if ours is None:
+        return False
+    return all(
+        vars(each).keys() <= _OPEN | _OF_CLASSES | _SET_BY_VIEW
+        for each in kind.__mro__
+        if each not in ours.__mro__
+    )

@@ -1,0 +1,157 @@
+"""What of the entrance runs in the event loop under ASGI, and what never does.
+
+A request that asks no database is answered without any thread. `blobcache.api.quiet` says this of
+the classes and callers that decide about it; here it is said of everything else: middleware,
+receivers of signals, transactions, and the handlers of logs. What is left over, such as the page
+for an unexpected error, runs in a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from logging import handlers
+from typing import TYPE_CHECKING, Any, cast
+
+from django.conf import settings
+from django.core.handlers.exception import response_for_exception
+from django.db import close_old_connections
+from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
+from django.utils.log import log_response
+from django.utils.module_loading import import_string
+
+from blobcache.api.coroutines import answer, is_unchanged
+from blobcache.api.entrance.stack import KNOWN
+from blobcache.api.quiet import says_so
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from django.http.response import HttpResponseBase
+
+    from blobcache.api.entrance.handler import Handler
+    from blobcache.api.entrance.signals import RequestSignals
+
+    InThread = Callable[..., Awaitable[Any]]
+
+__all__ = ["Loop"]
+
+MAX_BODY = 64 * 1024
+"""A longer body is read by a thread, since the event loop would do nothing else for some ms."""
+
+_CSRF = "django.middleware.csrf.CsrfViewMiddleware"
+
+_SENDS_MAIL = "django.middleware.common.BrokenLinkEmailsMiddleware"
+
+
+class Loop:
+    """Answers requests in the event loop, by what a handler has of the host's middleware."""
+
+    def __init__(self, handler: Handler, signals: RequestSignals, in_thread: InThread) -> None:
+        """`in_thread` calls a function in a thread, with the context variables of the caller."""
+        self._handler = handler
+        self._signals = signals
+        self._in_thread = in_thread
+        self._has_quiet_middleware = handler.is_open and _are_quiet(handler.stack.names)
+        self._afters = handler.stack.afters
+
+    def may_begin(self, body: bytes) -> bool:
+        """Whether a request may be looked at here: no middleware or receiver asks the database."""
+        return self._has_quiet_middleware and len(body) <= MAX_BODY and self._signals.are_known
+
+    async def answer(self, request: Any, prefix: str) -> HttpResponseBase | None:
+        """Return the response, which is not to be closed. None if a thread must answer.
+
+        The handler's `may_answer` has said yes to the request.
+        """
+        view, args, kwargs = request.resolver_match
+        if args or not is_unchanged(view) or self._handler.make_view_atomic(view) is not view:
+            return None
+        if get_script_prefix() != (prefix or "/"):
+            set_script_prefix(prefix)
+        if get_urlconf() not in {None, settings.ROOT_URLCONF}:
+            set_urlconf(settings.ROOT_URLCONF)
+        response: Any
+        try:
+            response = await answer(view, request, kwargs)
+            if response is None:
+                _forget_caller(request)
+                return None
+            self._handler.check_response(response, view)
+            if callable(getattr(response, "render", None)):
+                response = response.render()
+        except Exception as error:  # noqa: BLE001 - as Django's handler does
+            response = await self._in_thread(_for_exception, request, error)
+        response = await self._after(request, response)
+        request.close()
+        if response.status_code >= 400:  # noqa: PLR2004
+            await self._log(request, response)
+        return cast("HttpResponseBase", response)
+
+    async def _after(self, request: Any, response: Any) -> Any:
+        for after in self._afters:
+            try:
+                response = after(request, response)
+            except Exception as error:  # noqa: BLE001 - as Django's handler does
+                response = await self._in_thread(_for_exception, request, error)
+        return response
+
+    async def _log(self, request: Any, response: Any) -> None:
+        """Log a response as Django does, in a thread if the log may be sent somewhere."""
+        values: tuple[Any, ...] = ("%s: %s", response.reason_phrase, request.path)
+        level = logging.ERROR if response.status_code >= 500 else logging.WARNING  # noqa: PLR2004
+        if _writes_at_once(level):
+            log_response(*values, response=response, request=request)
+        else:
+            await self._in_thread(log_response, *values, response=response, request=request)
+
+
+def _forget_caller(request: Any) -> None:
+    """Undo what the authentication classes have set, which are asked again in a thread."""
+    for name in ("user", "auth"):
+        with suppress(KeyError):
+            del vars(request)[name]
+
+
+def _for_exception(request: Any, error: Exception) -> HttpResponseBase:
+    """Do in a thread what Django does with an unexpected error: a host's page may ask anything."""
+    close_old_connections()
+    try:
+        return response_for_exception(request, error)
+    finally:
+        close_old_connections()
+
+
+def _are_quiet(middleware: set[str]) -> bool:
+    """Whether the middleware whose duties are done asks no database and sends no mail."""
+    if _SENDS_MAIL in middleware or (_CSRF in middleware and settings.CSRF_USE_SESSIONS):
+        return False
+    return all(name in KNOWN or _says_so(name) for name in middleware)
+
+
+def _says_so(name: str) -> bool:
+    try:
+        return says_so(import_string(name))
+    except ImportError:  # a class within another one
+        return False
+
+
+_AT_ONCE = frozenset(
+    {
+        *(logging.FileHandler, logging.NullHandler, logging.StreamHandler),
+        *(handlers.QueueHandler, handlers.RotatingFileHandler, handlers.TimedRotatingFileHandler),
+        handlers.WatchedFileHandler,
+    }
+)
+"""Handlers that wait for nothing but the file that they write."""
+
+
+def _writes_at_once(level: int) -> bool:
+    """Whether the log of a response waits neither for the database nor for another server."""
+    logger: logging.Logger | None = logging.getLogger("django.request")
+    while logger is not None:
+        for each in logger.handlers:
+            if level >= each.level and type(each) not in _AT_ONCE:
+                return False
+        logger = logger.parent if logger.propagate else None
+    return True
