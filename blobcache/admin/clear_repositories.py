@@ -1,4 +1,4 @@
-"""Clear all blobs of some repositories: a confirmation page, then one step per request.
+"""Clear all blobs of some repositories: a confirmation page, then one step per request, or a job.
 
 Each step is a POST with the remaining repositories, so it works for sets of any size and without
 JavaScript, and can be interrupted safely. The first step asks again if the number of blobs has
@@ -14,6 +14,7 @@ from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from blobcache.admin.all_repositories import FoundRepositories, find_all
 from blobcache.admin.base_pages import REPOSITORIES_KEPT
 from blobcache.admin.confirmation import has_grown, shown_number
 from blobcache.admin.jobs import StartsJobs
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ClearRepositoriesPage"]
 
+_ROWS = 100
+"""Repositories that the page shows before a job clears many more."""
+
 _STEP = 100
 """How many members are read at a time; each is cleared and audited on its own."""
 
@@ -42,6 +46,12 @@ class ClearRepositoriesPage(StartsJobs):
 
     template = "clear_repositories.html"
     writes = True
+
+    why_not = ""
+    """Why not all that the search shows can be cleared; empty if they can."""
+
+    left_out = 0
+    """Repositories that the search shows, but that the user may not clear."""
 
     def is_allowed(self) -> bool:
         """Users who may view the list; only repositories that they may clear are cleared."""
@@ -63,17 +73,20 @@ class ClearRepositoriesPage(StartsJobs):
 
     def post(self) -> HttpResponse:
         """Ask for confirmation or, if it is confirmed, take a step."""
-        names = self._selected()
+        names = self._all() if "all" in self.request.POST else self._selected()
         if not names:
             return self.redirect_with_message(
-                _("Select at least one repository that you may clear."),
+                self.why_not or _("Select at least one repository that you may clear."),
                 messages.WARNING,
             )
         if "confirmed" in self.request.POST and self.request.POST.get("total"):
             return self._clear(names)  # not the first step
         counts = self._counts(names)
-        is_job = "job" in self.request.POST
-        if not (is_job or "confirmed" in self.request.POST) or counts is None:
+        is_job = "job" in self.request.POST or "text" in self.request.POST
+        is_asked = "all" not in self.request.POST and (
+            "job" in self.request.POST or "confirmed" in self.request.POST
+        )
+        if not is_asked or counts is None:
             return self._ask(names, counts)
         shown, now = shown_number(self.request.POST), sum(filter(None, counts))
         if shown is not None and not has_grown(shown, now):
@@ -100,13 +113,31 @@ class ClearRepositoriesPage(StartsJobs):
         return self.start_job("clear-repositories", {"repositories": names}, len(names))
 
     def _selected(self) -> list[RepositoryName]:
-        names = parse_each(self.request.POST.getlist("repository"), RepositoryName)
-        return [name for name in names if self.access.may_clear(name)]
+        """The selected repositories, or those that the confirmation of all has named."""
+        form = self.request.POST
+        texts = [*form.getlist("repository"), *form.get("text", "").split()]
+        return [name for name in parse_each(texts, RepositoryName) if self.access.may_clear(name)]
+
+    def _all(self) -> list[RepositoryName]:
+        """All that the list's search shows and the user may clear; none if that is refused."""
+        found: FoundRepositories | None = None
+        with self.catch_redis_errors():
+            kept = self.request.POST.get("kept", "")
+            found = find_all(self.provider, kept, self.access.visible)
+        if found is None:
+            self.why_not = _("Redis failed, so the repositories could not be listed.")
+            return []
+        self.why_not = found.refusal
+        names = [name for name in found.names if self.access.may_clear(name)]
+        self.left_out = len(found.names) - len(names) + found.invalid
+        return names
 
     def _counts(self, names: list[RepositoryName]) -> list[int | None] | None:
         """How many blobs each has, None for a damaged one. Returns None if Redis fails."""
         with self.catch_redis_errors():
-            return [self._count(name) for name in names]
+            found = self.provider.catalog.entries([name.encode() for name in names])
+            counts = {entry.name: entry.blobs for entry in found}
+            return [counts.get(name, 0) for name in names]
         return None
 
     def _ask(self, names: list[RepositoryName], counts: list[int | None] | None) -> HttpResponse:
@@ -116,10 +147,12 @@ class ClearRepositoriesPage(StartsJobs):
                 if figures is not None:
                     sizes[name] = figures.sums.bytes
         sees_all = self.access.sees_all
+        is_job = "all" in self.request.POST or "text" in self.request.POST
+        shown = names[:_ROWS] if is_job else names
         exclusive: Freed | None = None
         if sees_all:
             with self.catch_redis_errors():
-                exclusive = freed(self.provider, names)
+                exclusive = freed(self.provider, shown)
         rows = [
             {
                 "freed": exclusive.bytes[place] if exclusive else None,
@@ -129,23 +162,23 @@ class ClearRepositoriesPage(StartsJobs):
                 "blobs": counts[place] if counts else None,
                 "bytes": sizes.get(name),
             }
-            for place, name in enumerate(names)
+            for place, name in enumerate(shown)
         ]
         return self.render(
             title=_("Clear repositories"),
             rows=rows,
+            count=len(names),
+            more=len(names) - len(rows),
+            left_out=self.left_out,
+            text="\n".join(names) if is_job else "",
+            bytes=sum(sizes.values()),
+            unsized=len(names) - len(sizes),
             sees_all=sees_all,
             blobs=sum(filter(None, counts or ())),
             is_counted=counts is not None,
             kept=self.request.POST.get("kept", ""),
             return_url=self.return_url,
         )
-
-    def _count(self, name: RepositoryName) -> int | None:
-        try:
-            return self.provider.catalog.members(name, limit=1).count
-        except DescriptorCorrupt:
-            return None
 
     def _clear(self, names: list[RepositoryName]) -> HttpResponse:
         token = self.request.POST.get(CURSOR, "")

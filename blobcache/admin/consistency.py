@@ -15,7 +15,9 @@ from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 
 from blobcache.admin import exports
+from blobcache.admin.all_repositories import FoundRepositories, find_all
 from blobcache.admin.banners import NO_BACKEND
+from blobcache.admin.base_pages import REPOSITORIES_KEPT
 from blobcache.admin.exports import EXPORT
 from blobcache.admin.jobs import StartsJobs
 from blobcache.admin.pages import CURSOR, Page
@@ -195,6 +197,16 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
     template = "consistency.html"
     parameters = ("repository", "kind")
 
+    def is_allowed(self) -> bool:
+        """Also who wants to check all that the list of repositories shows them."""
+        if self._asks_for_all:
+            return self.admin.has_view_permission(self.request)
+        return super().is_allowed()
+
+    @property
+    def _asks_for_all(self) -> bool:
+        return "all" in self.request.POST
+
     def get(self) -> HttpResponse:
         """Take a step and show the result."""
         text = self.kind_param
@@ -215,12 +227,28 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
             if self.backend is not None:
                 with self.catch_redis_errors():
                     ask_witness(self.provider, self.backend)
+        elif self._asks_for_all:
+            return self._check_all()
         elif "job" in self.request.POST:
             return self.start_job("check", {"repositories": self.names}, len(self.names))
         elif not self.names:
             self.add_message(_("Select at least one repository to check."))
             return HttpResponseRedirect(self.list_url)
         return HttpResponseRedirect(self.return_url)
+
+    def _check_all(self) -> HttpResponse:
+        """Start a job that checks all repositories that the list's search shows."""
+        kept = self.request.POST.get("kept", "")
+        found: FoundRepositories | None = None
+        with self.catch_redis_errors():
+            found = find_all(self.provider, kept, self.access.visible)
+        if found is None:
+            self.add_message(_("Redis failed, so the repositories could not be listed."))
+        elif found.names:
+            return self.start_job("check", {"repositories": found.names}, len(found.names))
+        else:
+            self.add_message(found.refusal or _("Select at least one repository to check."))
+        return HttpResponseRedirect(self.url_with_filters(kept, REPOSITORIES_KEPT, Repository))
 
     def _export(self, kind: Kind | None) -> HttpResponse | None:
         """The response with all findings, if the address asks for a format.

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from blobcache.admin import exports
 from blobcache.admin.index_age import IndexAge
-from blobcache.admin.pages import COUNTING, KEPT, Page
+from blobcache.admin.pages import COUNTING, CURSOR, KEPT, Page
 from blobcache.admin.repository_list import (
     PARAMETERS,
     RepositoryListing,
@@ -20,6 +20,7 @@ from blobcache.admin.repository_list import (
 )
 from blobcache.admin.sorting import Column, ColumnHead, column_heads, orders
 from blobcache.exceptions import RepositoryNameInvalid
+from blobcache.jobs import MAX_REPOSITORIES
 from blobcache.models import Repository
 from blobcache.reference import RepositoryName
 from blobcache.services.figures import Order
@@ -98,6 +99,10 @@ class RepositoriesPage(Page):
                 isinstance(row.name, RepositoryName) and self.access.may_clear(row.name)
                 for row in (listing.rows if listing else ())
             ),
+            has_pages=listing is not None
+            and (listing.next is not None or CURSOR in self.request.GET),
+            is_within_limit=listing is not None and (listing.count or 0) <= MAX_REPOSITORIES,
+            job_limit=MAX_REPOSITORIES,
             everything=self.link(q="", m=""),
             inside_url=self.link(m="in"),
             kept=self.kept_query,

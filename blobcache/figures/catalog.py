@@ -8,10 +8,7 @@ from blobcache.services.catalog import STEP, Catalog
 from blobcache.visibility import ALL, Visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from blobcache.redis.keys import CatalogKeys
-    from blobcache.services.catalog import RepositoryEntry
     from blobcache.transport.server import Server
 
 __all__ = ["IndexedCatalog", "NameIndex"]
@@ -48,8 +45,4 @@ class IndexedCatalog(Catalog, Protocol):
     @property
     def index(self) -> NameIndex:
         """The index."""
-        ...
-
-    def entries(self, names: Sequence[bytes]) -> Iterator[RepositoryEntry]:
-        """Yield raw names with their numbers of blobs; skip names whose sets no longer exist."""
         ...

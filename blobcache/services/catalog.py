@@ -13,7 +13,7 @@ from blobcache.reference import RepositoryName
 from blobcache.visibility import ALL, Visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from blobcache.digest import Digest
@@ -318,6 +318,10 @@ class Catalog(Protocol):
         If `prefix` is itself the name of a repository, the first page has it although the index
         does not know it yet.
         """
+        ...
+
+    def entries(self, names: Sequence[bytes]) -> Iterator[RepositoryEntry]:
+        """Yield raw names with their numbers of blobs; skip names whose sets no longer exist."""
         ...
 
     def members(

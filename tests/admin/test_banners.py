@@ -200,6 +200,9 @@ def test_a_read_only_registry_is_marked_and_nothing_changes_it(admin: Client, te
         assert shown.count("This registry is read-only") == 1, page
         for action in ("Clear", "Set a descriptor<", "Purge everywhere"):
             assert action not in shown, (page, action)
+    checked = text(admin.post(addresses.repository(GRANTED, "check"), {"digest": LAYER}))
+    assert "1 blob was checked." in checked
+    assert "Repair" not in checked
 
 
 @pytest.mark.usefixtures("read_only")

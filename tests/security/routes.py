@@ -131,6 +131,13 @@ def _api() -> Iterator[Ask]:
     yield _ask("repository-blob", f"repositories/team/app/blobs/{SHARED}/", accept=_HTML)
 
 
+def _all_of_a_search() -> Iterator[Ask]:
+    """What would be cleared of all that a search shows."""
+    for query in ("", "q=te", "q=secret/", "m=in&q=vault", "o=-bytes"):
+        found = {"all": "yes", "kept": query}
+        yield _page("repository_empty", addresses.repositories("empty"), "POST", found, walks=True)
+
+
 def _admin() -> Iterator[Ask]:
     """The requests to the admin that change nothing."""
     yield Ask("admin:index", "/admin/", is_brief=True)
@@ -163,6 +170,7 @@ def _admin() -> Iterator[Ask]:
     yield from _jobs()
     yield _page("repository_add", addresses.repositories("add"), "POST")
     yield _page("repository_empty", addresses.repositories("empty"), "POST")
+    yield from _all_of_a_search()
     yield from _checks()
     yield from _changes()
     for name in _NAMES:
