@@ -26,7 +26,7 @@ from django.core.exceptions import PermissionDenied
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
-from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings, entries
+from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings, entries, is_registry
 from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.models import Blob, Repository
 from blobcache.reference import RepositoryName
@@ -203,7 +203,7 @@ class Access:
     @cached_property
     def _ranges(self) -> Visible:
         """What the setting ``VISIBLE_REPOSITORIES`` allows, before permissions are checked."""
-        if self.registry not in entries():
+        if not is_registry(self.registry):
             return NONE
         path = RegistrySettings(self.registry).VISIBLE_REPOSITORIES
         if path is None:

@@ -48,6 +48,7 @@ __all__ = [
     "entries",
     "import_or_error",
     "is_alias",
+    "is_registry",
     "registries",
     "settings_table",
 ]
@@ -85,6 +86,11 @@ def is_alias(name: str) -> bool:
     return _ALIAS.fullmatch(name) is not None
 
 
+def is_registry(name: str) -> bool:
+    """Whether ``BLOBCACHE`` has a registry of that name. Raises what `entries` raises."""
+    return isinstance(_entry(name), dict) or name in entries()
+
+
 def entries() -> dict[str, dict[str, Any]]:
     """Return the setting ``BLOBCACHE``: the settings of each registry.
 
@@ -99,20 +105,27 @@ def entries() -> dict[str, dict[str, Any]]:
     return found
 
 
+def _entry(registry: str) -> object:
+    """A registry's entry in ``BLOBCACHE``, whatever the others are; None if there is none."""
+    try:
+        return settings.BLOBCACHE[registry]
+    except (AttributeError, KeyError, TypeError):
+        return None
+
+
 class RegistrySettings:
     """The settings of one registry, each with its default. They are read at each access.
 
-    Raises `ImproperlyConfigured` if there is no such registry, or if ``BLOBCACHE`` is not a
-    dictionary of dictionaries.
+    Raises `ImproperlyConfigured` if there is no such registry, or if its entry in ``BLOBCACHE`` is
+    not a dictionary.
     """
 
     def __init__(self, registry: str = DEFAULT_REGISTRY) -> None:
         self.registry = registry
-        found = entries()
-        if registry not in found:
+        if not is_registry(registry):
             raise ImproperlyConfigured(
                 f"BLOBCACHE has no registry '{registry}'; there is "
-                f"{', '.join(map(repr, found)) or 'none'}."
+                f"{', '.join(map(repr, registries())) or 'none'}."
             )
 
     def __str__(self) -> str:
@@ -121,10 +134,7 @@ class RegistrySettings:
 
     def entry(self) -> Mapping[str, Any]:
         """Return what the project set for this registry."""
-        try:  # The usual case, without a check of the other registries.
-            found: object = settings.BLOBCACHE[self.registry]
-        except (AttributeError, KeyError, TypeError):
-            return entries()[self.registry]
+        found = _entry(self.registry)
         return found if isinstance(found, dict) else entries()[self.registry]
 
     PROVIDER = Setting(

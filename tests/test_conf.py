@@ -14,6 +14,7 @@ from blobcache.conf import (
     PortalSettings,
     RegistrySettings,
     entries,
+    is_registry,
     registries,
 )
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
@@ -134,6 +135,22 @@ def test_a_setting_that_is_not_a_dictionary_of_dictionaries_is_refused(configure
         for read in (entries, registries, RegistrySettings):
             with pytest.raises(ImproperlyConfigured, match="not a dictionary of dictionaries"):
                 read()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_there"), [("default", True), ("b", True), ("c", False), ("", False)]
+)
+def test_a_registry_is_known_by_its_name(name: str, is_there: bool) -> None:
+    with override_settings(BLOBCACHE={"default": {}, "b": {"READ_ONLY": True}}):
+        assert is_registry(name) is is_there
+
+
+def test_the_names_of_registries_are_not_looked_for_in_what_is_no_dictionary() -> None:
+    with (
+        override_settings(BLOBCACHE="default"),
+        pytest.raises(ImproperlyConfigured, match="not a dictionary of dictionaries"),
+    ):
+        is_registry("default")
 
 
 PORTAL_OTHERS: dict[str, object] = {

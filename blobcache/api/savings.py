@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from django.http.response import ResponseHeaders
 from rest_framework.authentication import BasicAuthentication, TokenAuthentication
+from rest_framework.request import wrap_attributeerrors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from django.http.response import HttpResponseBase
     from rest_framework.authentication import BaseAuthentication
+    from rest_framework.request import Request
 
-__all__ = ["PreparedHeaders", "without_header"]
+__all__ = ["PreparedHeaders", "authenticate", "header_list", "without_header"]
 
 
 class PreparedHeaders(ResponseHeaders):
@@ -25,6 +28,14 @@ class PreparedHeaders(ResponseHeaders):
     def __init__(self, checked: ResponseHeaders) -> None:
         super().__init__({})
         self._store = vars(checked)["_store"].copy()
+
+
+def header_list(response: HttpResponseBase) -> list[tuple[str, str]]:
+    """Return the headers as a server takes them: what `items` returns, and the cookies."""
+    found: list[tuple[str, str]] = [*vars(response.headers)["_store"].values()]
+    if response.cookies:
+        found += [("Set-Cookie", each.OutputString()) for each in response.cookies.values()]
+    return found
 
 
 _HEADER_ONLY: frozenset[Any] = frozenset(
@@ -44,3 +55,16 @@ def without_header(
     """
     kept = [each for each in authenticators if type(each).authenticate not in _HEADER_ONLY]
     return kept or authenticators[:1]
+
+
+def authenticate(request: Request) -> None:
+    """Find out who calls, as the framework does when `request.user` is read first.
+
+    The framework looks for the user of an earlier time in a way that raises two errors if there is
+    none.
+    """
+    plain = request._request  # noqa: SLF001 - as the framework does
+    if "_user" in vars(request) or hasattr(plain, "_user"):
+        return
+    with wrap_attributeerrors():
+        request._authenticate()  # type: ignore[attr-defined] # noqa: SLF001

@@ -25,6 +25,7 @@ from blobcache.api.entrance.loop import Loop
 from blobcache.api.entrance.screening import may_be_ours
 from blobcache.api.entrance.signals import RequestSignals
 from blobcache.api.exceptions import envelope
+from blobcache.api.savings import header_list
 from blobcache.api.views import CACHING
 from blobcache.exceptions import CacheUnavailable
 
@@ -146,8 +147,7 @@ class ASGIEntrance:
 
 def _taken(request: Any, response: Any) -> _Answer:
     """What is to be sent of a response."""
-    headers = [_encoded(name, value) for name, value in response.items()]
-    headers += [_encoded("Set-Cookie", each.OutputString()) for each in response.cookies.values()]
+    headers = [_encoded(name, value) for name, value in header_list(response)]
     content = b"" if request.method == "HEAD" else b"".join(response)
     return _Answer(response.status_code, headers, content)
 

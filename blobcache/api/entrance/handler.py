@@ -62,16 +62,17 @@ class Handler(BaseHandler):
         Nothing has been done for it yet, so Django can still answer it.
         """
         try:
-            if any(before(request) is not None for before in self._befores):
-                return False
+            for before in self._befores:
+                if before(request) is not None:
+                    return False
             match = get_resolver().resolve(request.path_info)
+            request.resolver_match = match
+            return is_ours(match.func, request.method or "")
         except (Http404, SuspiciousOperation):
             return False
         except Exception:  # noqa: BLE001 - the host's or ours: Django's handler will report it
             _log.debug("The entrance lets Django answer a request.", exc_info=True)
             return False
-        request.resolver_match = match
-        return is_ours(match.func, request.method or "")
 
     def _answer(self, request: Any) -> HttpResponseBase:
         response = self._view(request)

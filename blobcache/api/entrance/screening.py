@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,7 @@ def _is_batch(path: str, meta: Mapping[str, Any]) -> bool:
     )
 
 
+@lru_cache(256)
 def is_ours(view: Any, method: str) -> bool:
     """Whether a view that was found in the host's URLconf is a stat as this app has it.
 

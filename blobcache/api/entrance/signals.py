@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from asyncio import _get_running_loop
 from contextlib import suppress
+from itertools import groupby
 from threading import local
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -61,10 +62,10 @@ class RequestSignals:
 
 
 class _Known(NamedTuple):
-    """A receiver, and what says whether it has anything to do."""
+    """Receivers, and what says whether they have anything to do."""
 
-    call: Callable[..., Any]
     is_needed: Callable[[], bool] | None
+    calls: list[Callable[..., Any]]
 
 
 class _Quiet:
@@ -89,16 +90,18 @@ class _Quiet:
         if known is None:
             signal.send(sender=sender, **named)
             return
-        for call, is_needed in known:
+        for is_needed, calls in known:
             if is_needed is None or is_needed():
-                call(signal=signal, sender=sender, **named)
+                for call in calls:
+                    call(signal=signal, sender=sender, **named)
 
     def _look(self) -> list[_Known] | None:
         """Find out who the receivers are now."""
         seen = [*self._signal.receivers]
         plain, asynchronous = self._signal._live_receivers(self._sender)  # noqa: SLF001
         is_known = not asynchronous and all(each in _NEEDED for each in plain)
-        known = [_Known(each, _NEEDED[each]) for each in plain] if is_known else None
+        groups = groupby(plain, _NEEDED.get) if is_known else ()
+        known = [_Known(each, [*calls]) for each, calls in groups] if is_known else None
         self._looked = seen, known
         return known
 

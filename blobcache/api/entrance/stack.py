@@ -208,27 +208,53 @@ def _csrf(kind: Any) -> Part:
 def _common(kind: Any) -> Part:
     """The host, the user agent and the length. An address that was found needs no slash."""
     made = kind(_never)
+    passed: set[object] = set()
+    """Hosts that were let through, each with the settings that decide on it."""
+
+    def before(request: Any) -> object:
+        host = request.META.get("HTTP_HOST")
+        key = host, tuple(settings.ALLOWED_HOSTS), settings.DEBUG, settings.PREPEND_WWW
+        is_decided = (
+            host is not None
+            and not settings.USE_X_FORWARDED_HOST
+            and not settings.DISALLOWED_USER_AGENTS
+        )
+        if is_decided and key in passed:
+            return None
+        answer: object = made.process_request(request)
+        if is_decided and answer is None:
+            if len(passed) >= _MAX_HOSTS:
+                passed.clear()
+            passed.add(key)
+        return answer
 
     def after(request: Any, response: Any) -> Any:
         if not response.streaming and not response.has_header("Content-Length"):
             response.headers["Content-Length"] = str(len(response.content))
         return response
 
-    return Part(made.process_request, after)
+    return Part(before, after)
+
+
+_MAX_HOSTS = 64
 
 
 def _locale(kind: Any) -> Part:
     """The project's language. `screening` takes no request that asks for another one."""
     del kind
     default: list[str] = []
+    """The language that is activated, and how it is called then."""
 
     def before(request: Any) -> object:
         if is_language_prefix_patterns_used(settings.ROOT_URLCONF)[0]:
             return "the path may name a language"
-        if not default:
-            default.append(translation.get_language_from_request(HttpRequest()))
-        translation.activate(default[0])
-        request.LANGUAGE_CODE = translation.get_language()
+        if default:
+            translation.activate(default[0])
+        else:
+            language = translation.get_language_from_request(HttpRequest())
+            translation.activate(language)
+            default.extend((language, translation.get_language()))
+        request.LANGUAGE_CODE = default[1]
         return None
 
     def after(request: Any, response: Any) -> Any:

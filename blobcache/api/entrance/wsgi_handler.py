@@ -10,6 +10,7 @@ from django.urls import set_script_prefix
 from blobcache.api.entrance.handler import Handler
 from blobcache.api.entrance.screening import may_be_ours
 from blobcache.api.entrance.signals import RequestSignals
+from blobcache.api.savings import header_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,11 +49,7 @@ class WSGIEntrance:
         self._signals.started(environ=environ)
         response: Any = self.handler.get_response(request)
         response._handler_class = WSGIHandler  # noqa: SLF001 - the sender of `request_finished`
-        headers = [
-            *response.items(),
-            *(("Set-Cookie", each.OutputString()) for each in response.cookies.values()),
-        ]
-        start_response(f"{response.status_code} {response.reason_phrase}", headers)
+        start_response(f"{response.status_code} {response.reason_phrase}", header_list(response))
         if request.method == "HEAD" and not response.streaming:
             response.content = b""
         return _Sent(response, self._signals)

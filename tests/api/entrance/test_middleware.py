@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from redis import Redis
 from blobcache.api.entrance.checks import check_application
 from blobcache.checks import check_deployment, check_portal
 from tests.api.conftest import DIGEST
-from tests.api.entrance.wire import Both, Sent
+from tests.api.entrance.wire import Both, Sent, send
 
 HERE = "tests.api.entrance.test_middleware"
 HOSTS = "tests.api.entrance.hosts"
@@ -110,3 +111,58 @@ def test_w111_nothing_is_skipped(settings: LazySettings) -> None:
     (message,) = check_portal()
     assert message.id == "blobcache.W111"
     assert "portal.middleware.Gone" in message.msg
+
+
+def sent_to(host: str) -> Sent:
+    """A stat that names the host."""
+    return Sent("GET", STAT.path, headers=(("HTTP_HOST", host),))
+
+
+def test_a_host_that_was_let_through_is_asked_for_again_if_the_settings_change(
+    settings: LazySettings,
+) -> None:
+    settings.ALLOWED_HOSTS = allowed = ["testserver", "first"]
+    made = Both()
+    assert [made(sent_to("first"))[2] for _ in range(2)] == [True, True]
+    allowed.remove("first")
+    expected, answer, is_own = made(sent_to("first"))
+    assert (answer, is_own) == (expected, False)
+    assert answer.status.startswith("400")
+    allowed.append("first")
+    settings.PREPEND_WWW = True
+    expected, answer, is_own = made(sent_to("first"))
+    assert (answer, is_own) == (expected, False)
+    assert answer.status.startswith("301")
+    settings.PREPEND_WWW = False
+    settings.USE_X_FORWARDED_HOST = True
+    evil = Sent("GET", STAT.path, headers=(("HTTP_X_FORWARDED_HOST", "evil.example"),))
+    expected, answer, is_own = made(evil)
+    assert (answer, is_own) == (expected, False)
+    assert answer.status.startswith("400")
+    settings.USE_X_FORWARDED_HOST = False
+    assert made(evil)[2]
+
+
+def test_a_user_agent_that_is_disallowed_is_refused_at_any_time(settings: LazySettings) -> None:
+    made = Both()
+    sent = Sent("GET", STAT.path, headers=(("HTTP_USER_AGENT", "bad bot"),))
+    assert made(sent)[2]
+    settings.DISALLOWED_USER_AGENTS = [re.compile("bad")]
+    expected, answer, is_own = made(sent)
+    assert (answer, is_own) == (expected, False)
+    assert answer.status.startswith("403")
+
+
+def test_hosts_that_are_let_through_do_not_pile_up(settings: LazySettings) -> None:
+    settings.ALLOWED_HOSTS = ["*"]
+    made = Both().entrance
+    befores: list[Any] = made.handler.stack.befores
+    (before,) = (
+        each for each in befores if getattr(each, "__qualname__", "").startswith("_common.")
+    )
+    (passed,) = (
+        each.cell_contents for each in before.__closure__ if isinstance(each.cell_contents, set)
+    )
+    for number in range(200):
+        assert send(made, sent_to(f"host{number}")).status.startswith("40")  # anonymous
+    assert 0 < len(passed) <= 64
