@@ -37,11 +37,19 @@ __all__ = ["IndexWatcher"]
 
 _log = logging.getLogger("blobcache.catalog")
 
-_EVENTS = ("sadd", "del")
-"""What tells of new repositories, and of those that are gone.
+_ADDED = frozenset(
+    {"sadd", "restore", "rename_to", "copy_to", "move_to"}
+    | {"sunionstore", "sinterstore", "sdiffstore"}
+)
+"""Events of keys that exist afterwards."""
+
+_GONE = frozenset({"del", "rename_from", "move_from"})
+"""Events of keys that are gone afterwards.
 
 A set that loses its last member is deleted, so ``srem`` is not needed. Sets that expire or are
 evicted are not told: their names leave the index when a list meets them."""
+
+_EVENTS = tuple(sorted(_ADDED | _GONE))
 
 _SETTING = "notify-keyspace-events"
 
@@ -138,7 +146,7 @@ class IndexWatcher:
             key = keys.parse(event.key)
             if key is not None and key.kind is KeyKind.MEMBERS:
                 heard += 1
-                names = added if event.name == "sadd" else removed
+                names = added if event.name in _ADDED else removed
                 names[keys.repository_in(event.key)] = None
         if added:
             self._index.add([*added])

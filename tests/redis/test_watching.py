@@ -160,6 +160,46 @@ class TestEvents:
             told.unlink("repository::unlinked::blobs")
             watch.finds("stays")
 
+    def test_a_set_that_comes_in_another_way_is_indexed_too(self, told: Redis) -> None:
+        """The braces put all of them into one slot of a cluster."""
+        for name in ("{x}old", "{x}twin", "{x}saved", "{x}replaced"):
+            told.sadd(f"repository::{name}::blobs", A)
+        told.set("{x}other", "no set")
+        with watching() as watch:
+            watch.reaches(WatchState.WATCHING)
+            saved = told.dump("repository::{x}saved::blobs")
+            assert saved is not None
+            told.delete("repository::{x}saved::blobs")
+            told.restore("repository::{x}restored::blobs", 0, saved)
+            told.rename("repository::{x}old::blobs", "repository::{x}new::blobs")
+            told.copy("repository::{x}twin::blobs", "repository::{x}copy::blobs")
+            told.rename("{x}other", "repository::{x}replaced::blobs")
+            sources = ["repository::{x}twin::blobs", "repository::{x}copy::blobs"]
+            told.sunionstore("repository::{x}union::blobs", sources)
+            told.sinterstore("repository::{x}inter::blobs", sources)
+            told.sdiffstore("repository::{x}diff::blobs", [sources[0], "{x}none"])
+            told.sdiffstore("repository::{x}empty::blobs", sources)
+            expected = ("copy", "diff", "inter", "new", "replaced", "restored", "twin", "union")
+            watch.finds(*(f"{{x}}{name}" for name in expected))
+            found = watch.catalog.index.names()
+            watch.catalog.reindex()
+            assert watch.catalog.index.names() == found
+
+    def test_a_set_that_moves_to_another_database_and_back(
+        self, valkey: embedded.Server, default_cache: Redis
+    ) -> None:
+        with events(default_cache), watching() as watch:
+            default_cache.sadd("repository::stays::blobs", A)
+            default_cache.sadd("repository::moves::blobs", A)
+            watch.reaches(WatchState.WATCHING)
+            watch.finds("moves", "stays")
+            default_cache.move("repository::moves::blobs", 1)
+            watch.finds("stays")
+            with valkey.client() as other:
+                other.select(1)
+                other.move("repository::moves::blobs", 0)
+            watch.finds("moves", "stays")
+
     def test_a_repository_that_comes_back_stays(self, default_cache: Redis) -> None:
         with events(default_cache), watching() as watch:
             watch.reaches(WatchState.WATCHING)
