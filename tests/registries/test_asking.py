@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
-from threading import Barrier, Event, get_ident
+from threading import Barrier, Event, current_thread, get_ident
 
 import pytest
+from django.db import connections
 from django.utils.translation import get_language, override
 
 from blobcache.exceptions import CacheUnavailable, Reason
@@ -113,16 +116,54 @@ def test_one_that_hangs_does_not_collect_threads_without_end(hangs: Event) -> No
     assert ask_each(["a", "b"], question) == {"a": None, "b": None}
 
 
-def test_no_more_are_asked_at_once_than_the_maximum() -> None:
-    lock, now, most = threading.Lock(), [], []
+def test_no_more_are_asked_at_once_than_the_maximum(hangs: Event) -> None:
+    names, asked = [str(number) for number in range(MAX_AT_ONCE + 1)], []
 
     def question(registry: str) -> None:
-        with lock:
-            now.append(registry)
-            most.append(len(now))
-        with lock:
-            now.remove(registry)
+        asked.append(registry)
+        hangs.wait()
 
+    answers = ask_each(names, question, seconds=0.1)
+    assert all(map(is_given_up, answers.values()))
+    assert asked == names[:MAX_AT_ONCE]
+    hangs.set()
+    for name in names:
+        finish(name)
+    assert not any(asking._given_up.values())
+
+
+def test_all_are_asked_however_many_there_are() -> None:
     names = [str(number) for number in range(3 * MAX_AT_ONCE)]
-    assert len(ask_each(names, question)) == len(names)
-    assert max(most) <= MAX_AT_ONCE
+    assert ask_each(names, str.upper) == {name: name for name in names}
+
+
+def test_its_threads_keep_no_process_alive_and_no_connection_open() -> None:
+    closed = []
+
+    def question(registry: str) -> bool:
+        # Not closed itself: a database in memory never is.
+        vars(connections["default"])["close"] = lambda: closed.append(registry)
+        return current_thread().daemon
+
+    assert ask_each(["a", "b"], question) == {"a": True, "b": True}
+    assert sorted(closed) == ["a", "b"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_has_given_up_no_registry(hangs: Event) -> None:
+    """It has none of the threads that wait, so nothing would take back what is counted."""
+
+    def question(registry: str) -> None:
+        if registry == "b":
+            hangs.wait()
+
+    for _ in range(MAX_GIVEN_UP):
+        assert is_given_up(ask_each(["a", "b"], question, seconds=0.05)["b"])
+    with asking._lock:
+        child = os.fork()
+        if not child:
+            signal.alarm(60)  # if it hangs
+            hangs.set()
+            os._exit(0 if ask_each(["a", "b"], question) == {"a": None, "b": None} else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
