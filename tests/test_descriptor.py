@@ -139,8 +139,33 @@ class TestMediaType:
         assert type(media_type) is str
         assert media_type == "a/b"
 
+    @pytest.mark.parametrize(
+        ("media_type", "is_accepted"),
+        [
+            ("a" * 255, True),
+            ("a" * 256, False),
+            ("é" * 63 + "aaa", True),  # four characters for each é
+            ("é" * 63 + "aaaa", False),
+            ("é" * 256, False),
+        ],
+    )
+    def test_a_character_outside_ascii_counts_as_its_escape_sequence(
+        self, media_type: str, is_accepted: bool
+    ) -> None:
+        if is_accepted:
+            assert Descriptor(A, 1, media_type).media_type == media_type
+        else:
+            with pytest.raises(MediaTypeInvalid, match="longer than 255 characters"):
+                Descriptor(A, 1, media_type)
+
 
 class TestValue:
+    @pytest.mark.parametrize("media_type", [None, OCTETS])
+    def test_valid_parts_make_the_same_descriptor_without_checks(
+        self, media_type: str | None
+    ) -> None:
+        assert Descriptor.of_valid(A, 5, media_type) == Descriptor(A, 5, media_type)
+
     def test_its_text_is_its_digest(self) -> None:
         assert str(Descriptor(A, 1, OCTETS)) == A
         assert repr(Descriptor(A, 1)) == f"Descriptor(digest={A!r}, size=1, media_type=None)"

@@ -20,6 +20,7 @@ from blobcache.findings import (
     Severity,
     Subject,
 )
+from blobcache.raw import EXCERPT
 from tests.conformance import A
 
 BLOB = Subject(Place.BLOB, None, A.encode())
@@ -75,6 +76,51 @@ def test_an_id_is_decoded_to_its_subject(
 def test_an_invalid_id_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
         Finding.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("subject", "repository", "digest"),
+    [
+        (BLOB, None, A),
+        (Subject(Place.OVERRIDE, b"a\n", A.encode()), "a\\n", A),
+        (Subject(Place.REPOSITORY, b"a", None), "a", None),
+    ],
+)
+def test_in_json_what_it_is_about_is_text_or_null(
+    subject: Subject, repository: str | None, digest: str | None
+) -> None:
+    found = Finding(Kind.CORRUPT, subject).as_json()
+    assert (found["repository"], found["digest"]) == (repository, digest)
+
+
+@pytest.mark.parametrize("place", [Place.BLOB, Place.OVERRIDE, Place.REPOSITORY])
+def test_an_id_of_a_long_name_is_short_and_cannot_be_parsed(place: Place) -> None:
+    def named(length: int) -> Finding:
+        raw = b"\xff" * length
+        names = None if place is Place.BLOB else raw, None if place is Place.REPOSITORY else raw
+        return Finding(Kind.CORRUPT, Subject(place, *names))
+
+    most = named(EXCERPT)
+    assert not most.subject.is_long
+    assert Finding.parse(most.id) == most
+    long, longer = named(EXCERPT + 1), named(EXCERPT + 2)
+    assert long.subject.is_long
+    assert long.id != longer.id
+    assert len(long.id) < 200
+    with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
+        Finding.parse(long.id)
+
+
+def test_all_places_of_a_problem_have_its_id() -> None:
+    def found(repository: str | None, *, is_of_blob: bool = True) -> Finding:
+        subject = Subject.of_blob(repository, A)
+        return Finding(Kind.SIZE_MISMATCH, subject, is_of_blob=is_of_blob)
+
+    problem = found(None)
+    assert problem.problem == problem.id
+    assert found("a").problem == found("b").problem == problem.id
+    assert found("a", is_of_blob=False).problem == found("a").id
+    assert len({found(None).id, found("a").id, found("b").id}) == 3
 
 
 def test_each_kind_belongs_to_records_or_findings_or_both() -> None:

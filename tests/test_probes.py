@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from threading import Thread
 from typing import Any
 
@@ -12,7 +13,10 @@ from django.test import Client
 from redis import Redis
 
 from blobcache import probes
+from blobcache.exceptions import BlobUnknown
 from blobcache.probes import LIMIT
+from blobcache.services import get_provider
+from blobcache.services.metrics import stat_counts
 from project import embedded
 from tests.servers import cache_at, commands
 
@@ -60,6 +64,39 @@ def test_ready_if_redis_answers(root: str, clock: Clock) -> None:
         response = get(f"{root}ready/", **headers)
         assert (response.status_code, response.json()) == (200, {"ready": True})
     assert get(f"{root}ready/", "head").status_code == 200
+
+
+class OnlyStats:
+    """A provider that another project has written: it has what the protocol asks for."""
+
+    @classmethod
+    def from_settings(cls, _: object) -> OnlyStats:
+        """Make one."""
+        return cls()
+
+    def stat(self, digest: str) -> None:
+        """Know no blob."""
+        raise BlobUnknown(f"There is no {digest}.")
+
+
+def test_ready_if_another_provider_answers_a_stat(
+    root: str, clock: Clock, settings: LazySettings
+) -> None:
+    settings.BLOBCACHE = {"default": {"PROVIDER": f"{__name__}.OnlyStats"}}
+    assert get(f"{root}ready/").json() == {"ready": True}
+
+
+def test_no_metric_counts_the_looks(root: str, clock: Clock) -> None:
+    assert get(f"{root}ready/").status_code == 200
+    provider: Any = get_provider()
+    before = stat_counts("default")
+    with suppress(BlobUnknown):
+        provider.stat("sha256:" + "0" * 64)
+    assert stat_counts("default") != before
+    before = stat_counts("default")
+    clock.now += LIMIT
+    assert get(f"{root}ready/").status_code == 200
+    assert stat_counts("default") == before
 
 
 def test_not_ready_if_redis_does_not(root: str, clock: Clock) -> None:

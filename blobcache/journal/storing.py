@@ -166,7 +166,7 @@ def _renew(connection: BaseDatabaseWrapper) -> None:
 
     Django takes one without autocommit for broken: it would end the transaction of the host.
     """
-    if connection.connection is None or connection.in_atomic_block:
+    if connection.connection is None:
         return
     if connection.get_autocommit():
         connection.close_if_unusable_or_obsolete()

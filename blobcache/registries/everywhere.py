@@ -56,7 +56,7 @@ class Sighting:
 
 
 def look_everywhere(
-    digest: Digest, visible: Mapping[str, Visible | CacheUnavailable], limit: int = 100
+    digest: Digest, visible: Mapping[str, Visible | CacheUnavailable], limit: int
 ) -> list[Sighting]:
     """Ask each registry of `visible` for the digest, all at once; return what each says, in order.
 

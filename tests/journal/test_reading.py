@@ -187,6 +187,9 @@ class TestVisibility:
         monkeypatch.setattr(reading, "_MAX_LOOKED_AT", 10)
         pages = [*all_pages(Journal("default", Filters(), Access(granted)), 2)]
         assert pages == [[30], [], [9]]
+        JournalEntry.objects.filter(digest=digest(21)).update(repository="team/app")
+        pages = [*all_pages(Journal("default", Filters(), Access(granted)), 2)]
+        assert pages == [[30, 21], [], [9]]
 
     @override_settings(
         AUTHENTICATION_BACKENDS=[
@@ -194,11 +197,12 @@ class TestVisibility:
             "tests.api.grants.GrantBackend",
         ]
     )
-    def test_a_page_asks_for_permissions_for_a_limited_time(self) -> None:
+    @pytest.mark.parametrize("seconds", [0, 5])
+    def test_a_page_asks_for_permissions_for_a_limited_time(self, seconds: float) -> None:
         granted = user("granted")
         add(*(entry(number, repository=f"hidden/{number}") for number in range(10, 30)))
         add(entry(30, repository="team/app"), entry(9, repository="team/app"))
-        budgets = Budgets(page=5, clock=counting_clock())
+        budgets = Budgets(page=seconds, clock=counting_clock())
         access = Access(granted)
         pages = [*all_pages(Journal("default", Filters(), access, budgets=budgets), 2)]
         assert len(pages) > 3
@@ -343,6 +347,15 @@ class TestTheApi:
             "part": False,
             "finished": True,
         }
+
+    def test_names_that_an_entry_does_not_have_are_null(
+        self, as_: Callable[..., APIClient]
+    ) -> None:
+        add(entry(1, actor="", system_user="root", operation="p1"), entry(0, actor=""))
+        first, second = as_("view_repository").get("/api/changes/").json()["results"]
+        names = ("actor", "system_user", "operation")
+        assert [first[name] for name in names] == [None, "root", "p1"]
+        assert [second[name] for name in names] == [None, None, None]
 
     def test_a_cursor_belongs_to_its_filters(self, as_: Callable[..., APIClient]) -> None:
         add(*(entry(number) for number in range(3)))

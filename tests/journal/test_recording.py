@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -319,6 +320,17 @@ class TestACommand:
         assert ("warm", "command", "team/app", 2, None) in found
         assert ("warm", "command", "team/web", 1, None) in found
         assert {each[0] for each in found} == {"warm"}
+
+    def test_a_warm_that_is_written_in_between_counts_each_blob_once(
+        self, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("blobcache.journal.recording.BATCH", 1)
+        with stored(tmp_path):
+            assert run("warm").code == 0
+        counts: Counter[str] = Counter()
+        for name, count in written("repository", "count"):
+            counts[name] += count
+        assert (counts["team/app"], counts["team/web"]) == (2, 1)
 
 
 def test_a_notification_has_its_source(client: APIClient) -> None:

@@ -118,6 +118,20 @@ class TestADatabaseThatFails:
         assert "1 entries could not be written" in record.getMessage()
         assert record.exc_info
 
+    def test_is_asked_once_if_it_cannot_be_opened(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        asked, insert = [], storing._insert
+
+        def insert_and_count(*arguments: Any) -> None:
+            asked.append(arguments)
+            insert(*arguments)
+
+        monkeypatch.setattr(storing, "_insert", insert_and_count)
+        with database(str(tmp_path / "missing" / "db.sqlite3")):
+            change()
+        assert len(asked) == 1
+
     def test_that_is_locked(self, counted: dict[str, int], tmp_path: Path) -> None:
         name = str(tmp_path / "db.sqlite3")
         with closing(sqlite3.connect(name)) as other, database(name, timeout=0):
@@ -274,6 +288,26 @@ class TestATransactionOfTheHost:
             rows = other.execute("SELECT count(*) FROM blobcache_journalentry").fetchall()
         assert rows == [(sum(counted.values()),)]
         assert counted["lost"] == 0
+
+    def test_a_connection_that_breaks_again_is_not_left_to_the_host(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, counted: dict[str, int]
+    ) -> None:
+        insert = storing._insert
+
+        def break_and_insert(connection: Any, *rest: Any) -> None:
+            connection.ensure_connection()
+            connection.connection.close()
+            insert(connection, *rest)
+
+        monkeypatch.setattr(storing, "_insert", break_and_insert)
+        with database(str(tmp_path / "db.sqlite3")):
+            broken = connections[BROKEN]
+            monkeypatch.setattr(broken, "is_usable", lambda: False)
+            broken.ensure_connection()
+            change()
+            assert counted == {"written": 0, "lost": 1}
+            with broken.cursor() as cursor:
+                assert cursor.execute("SELECT 1").fetchall() == [(1,)]
 
     def test_a_broken_transaction_is_no_obstacle(self) -> None:
         with transaction.atomic():

@@ -30,7 +30,7 @@ def names(sighting: Sighting) -> list[str]:
 
 def test_who_has_it_and_who_holds_it(two: Two) -> None:
     put("staging", "a", "b")
-    default, staging = look_everywhere(A, {"default": ALL, "staging": ALL})
+    default, staging = look_everywhere(A, {"default": ALL, "staging": ALL}, 100)
     assert (default.registry, default.state, default.descriptor) == ("default", State.UNKNOWN, None)
     assert names(default) == []
     assert (staging.registry, staging.state, staging.descriptor) == ("staging", State.FOUND, FOUND)
@@ -41,7 +41,7 @@ def test_only_what_is_visible_in_that_registry(two: Two) -> None:
     put("default", "a", "b")
     put("staging", "a", "b")
     visible = {"default": Visible(("a",)), "staging": Visible(("b",))}
-    assert [names(each) for each in look_everywhere(A, visible)] == [["a"], ["b"]]
+    assert [names(each) for each in look_everywhere(A, visible, 100)] == [["a"], ["b"]]
 
 
 def test_only_the_first_holders(two: Two) -> None:
@@ -54,14 +54,14 @@ def test_only_the_first_holders(two: Two) -> None:
 
 def test_a_damaged_descriptor(two: Two) -> None:
     two.staging.hset(f"blobs::{A}", mapping={"digest": "x", "size": "x", "mediatype": "x"})
-    _, staging = look_everywhere(A, {"default": ALL, "staging": ALL})
+    _, staging = look_everywhere(A, {"default": ALL, "staging": ALL}, 100)
     assert (staging.state, staging.descriptor) == (State.CORRUPT, None)
 
 
 def test_a_dead_registry_is_unreachable_and_the_others_answer(two: Two) -> None:
     put("default", "a")
     with cache_at(NOWHERE, "staging"):
-        default, staging = look_everywhere(A, {"default": ALL, "staging": ALL})
+        default, staging = look_everywhere(A, {"default": ALL, "staging": ALL}, 100)
     assert (default.state, names(default)) == (State.FOUND, ["a"])
     assert staging == Sighting("staging", State.UNREACHABLE)
 
@@ -72,12 +72,12 @@ def test_a_registry_with_wrong_settings_is_unreachable_and_the_others_answer(
 ) -> None:
     put("default", "a")
     with override_settings(BLOBCACHE={"default": {}, "wrong": wrong}):
-        default, staging = look_everywhere(A, {"default": ALL, "wrong": ALL})
+        default, staging = look_everywhere(A, {"default": ALL, "wrong": ALL}, 100)
     assert (default.state, names(default)) == (State.FOUND, ["a"])
     assert staging == Sighting("wrong", State.UNREACHABLE)
 
 
 def test_a_registry_without_an_index(two: Two) -> None:
     with override_settings(BLOBCACHE={"default": {}, "memory": MEMORY}):
-        _, memory = look_everywhere(A, {"default": ALL, "memory": ALL})
+        _, memory = look_everywhere(A, {"default": ALL, "memory": ALL}, 100)
     assert memory == Sighting("memory", State.UNKNOWN)

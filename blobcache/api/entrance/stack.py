@@ -116,7 +116,6 @@ def _has_only_hooks(kind: Any) -> bool:
         isinstance(kind, type)
         and "runs_in_entrance" in vars(kind)  # a subclass must say it for itself
         and vars(kind)["runs_in_entrance"] is True
-        and issubclass(kind, MiddlewareMixin)
         and kind.__call__ is MiddlewareMixin.__call__
         and not any(hasattr(kind, name) for name in _OTHER_HOOKS)
     )

@@ -56,6 +56,27 @@ def function(get_response: Any) -> Any:
 Function = function
 
 
+def function_that_says_so(get_response: Any) -> Any:
+    """Middleware that is a function, and has the attribute of classes that the entrance runs."""
+    return get_response
+
+
+function_that_says_so.runs_in_entrance = True  # type: ignore[attr-defined]
+FunctionThatSaysSo = function_that_says_so
+
+
+class Factory:
+    """What makes middleware that is a function, as objects without attributes of their own."""
+
+    __slots__ = ()
+
+    def __call__(self, get_response: Any) -> Any:
+        return get_response
+
+
+made_by_an_object = Factory()
+
+
 class SaysSoButHasOtherHooks(MiddlewareMixin):
     """Middleware that the entrance cannot run."""
 
@@ -69,6 +90,12 @@ class Says(MiddlewareMixin):
     """Middleware that the entrance runs."""
 
     runs_in_entrance = True
+
+
+class SaysNo(MiddlewareMixin):
+    """Middleware that the entrance must not run."""
+
+    runs_in_entrance = False
 
 
 class InheritsThatItSaysSo(Says):

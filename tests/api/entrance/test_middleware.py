@@ -34,6 +34,9 @@ def _host(db: None, filled: Redis, settings: LazySettings) -> None:
         f"{HOSTS}.Strange",
         f"{HOSTS}.Subclass",
         f"{HOSTS}.Function",
+        f"{HOSTS}.FunctionThatSaysSo",
+        f"{HOSTS}.made_by_an_object",
+        f"{HOSTS}.SaysNo",
         f"{HOSTS}.SaysSoButHasOtherHooks",
         f"{HOSTS}.InheritsThatItSaysSo",
         f"{HOSTS}.SaysSoButIsCalled",
@@ -82,6 +85,19 @@ def test_an_api_below_the_prefix_of_static_files_is_djangos(
     settings.STATIC_URL = prefix
     _, _, is_own = Both()(STAT)
     assert not is_own
+
+
+@pytest.mark.parametrize("prefix", ["/api/", "/portal/api/"])
+def test_a_prefix_counts_in_the_address_and_in_the_path_within_the_project(
+    prefix: str, settings: LazySettings
+) -> None:
+    settings.STATIC_URL = prefix
+    mounted = Sent("GET", STAT.path, headers=(("SCRIPT_NAME", "/portal"),))
+    _, _, is_own = Both()(mounted)
+    assert not is_own
+    settings.STATIC_URL = "/static/"
+    _, _, is_own = Both()(mounted)
+    assert is_own
 
 
 def test_w110_the_entrance_is_closed(
