@@ -132,7 +132,6 @@ OWN_TESTS: dict[str, list[str]] = {
     "blobcache/doctor/scan.py": ["tests/doctor/test_scan.py", "tests/doctor/test_losses.py"],
     "blobcache/doctor/settled.py": ["tests/doctor/test_dangers.py", "tests/doctor/test_truth.py"],
     "blobcache/doctor/steps.py": ["tests/api/test_doctor.py", "tests/admin/test_storage_check.py"],
-    "blobcache/doctor/witness.py": ["tests/doctor/test_dangers.py", "tests/api/test_doctor.py"],
     "blobcache/journal/metrics.py": ["tests/journal/test_storing.py"],
     "blobcache/journal/pruning.py": ["tests/journal/test_reading.py"],
     "blobcache/journal/storing.py": [

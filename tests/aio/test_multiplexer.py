@@ -165,6 +165,8 @@ def test_what_is_cancelled_before_it_is_sent_is_not_sent(
                 await task
             with pytest.raises(BlobUnknown):
                 await provider.astat(B)
+            (link,) = links()
+            assert (link.count, link.size) == (0, 0)
             return meter.read().calls["hmget"]
 
     assert asyncio.run(cancel()) == 1
