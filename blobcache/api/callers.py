@@ -41,8 +41,9 @@ from blobcache.api.entrance.stack import Stack
 from blobcache.conf import PortalSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
+    from django.http import HttpRequest
     from rest_framework.authentication import BaseAuthentication
     from rest_framework.request import Request
 
@@ -50,8 +51,10 @@ __all__ = [
     "Callers",
     "Kept",
     "Key",
+    "copies_of",
     "kept_callers",
     "key_of",
+    "kinds_of",
     "knows_session",
     "note_permissions",
     "replay",
@@ -197,24 +200,30 @@ kept_callers = Callers()
 # What a request says
 
 
-def key_of(request: Request, registry: str, *, is_batch: bool) -> Key | None:
-    """Return what the caller is kept by. None if nobody is to be kept for such a request."""
-    seconds = PortalSettings().CALLER_TTL
-    if not seconds:
-        return None
-    plain = request._request  # noqa: SLF001 - as the framework does
-    header = plain.META.get("HTTP_AUTHORIZATION")
+def kinds_of(authenticators: Iterable[object] | None) -> tuple[type, ...]:
+    """Return the classes of a request's `authenticators`."""
+    return tuple(map(type, authenticators or ()))
+
+
+def key_of(
+    request: HttpRequest, kinds: tuple[type, ...], registry: str, *, is_batch: bool
+) -> Key | None:
+    """Return what the caller is kept by. None if nobody is to be kept for such a request.
+
+    `kinds` are the view's authentication classes.
+    """
+    header = request.META.get("HTTP_AUTHORIZATION")
     cookie = None
-    if "HTTP_COOKIE" in plain.META:
-        cookie = plain.COOKIES.get(settings.SESSION_COOKIE_NAME) or None
-    if header is None and cookie is None:
+    if "HTTP_COOKIE" in request.META:
+        cookie = request.COOKIES.get(settings.SESSION_COOKIE_NAME) or None
+    if (header is None and cookie is None) or not PortalSettings().CALLER_TTL:
         return None
-    is_safe = plain.method in _SAFE
-    if not is_safe and not (is_batch and plain.method == "POST" and header and cookie is None):
+    is_safe = request.method in _SAFE
+    if not is_safe and not (is_batch and request.method == "POST" and header and cookie is None):
         return None
     return Key(
         _hash(header or "", "" if cookie is None else f"session {cookie}"),
-        tuple(type(each) for each in request.authenticators or ()),
+        kinds,
         registry,
         is_safe,
         None if cookie is None else _session_hash(cookie),
@@ -234,15 +243,21 @@ def knows_session(cookie: str) -> bool:
 def replay(request: Request, kept: Kept) -> None:
     """Let the request have a caller who is kept: the class that knew the caller says so again."""
     authenticator: Any = (request.authenticators or ())[kept.position]
+    found = copies_of(request._request, kept)  # noqa: SLF001 - as the framework does
+    authenticator.authenticate = lambda _: found
+    request.authenticators = [authenticator]
+
+
+def copies_of(request: HttpRequest, kept: Kept) -> tuple[Model, Model | None]:
+    """Return a request's own copies of the user who is kept, and of the token."""
     user, auth = _copy(kept.user), None if kept.auth is None else _copy(kept.auth)
     if auth is not None:
         auth.user = user  # type: ignore[attr-defined] # a token's
-    authenticator.authenticate = lambda _: (user, auth)
-    request.authenticators = [authenticator]
     if kept.session is not None:
-        session = getattr(request._request, "session", None)  # noqa: SLF001
+        session = getattr(request, "session", None)
         if session is not None:
             session.accessed = True  # The response depends on it.
+    return user, auth
 
 
 def take_in(

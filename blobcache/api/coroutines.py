@@ -10,6 +10,8 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
+from blobcache.api.content import wants_json
+from blobcache.api.lean import forget_caller, may_view_at_once
 from blobcache.api.quiet import asks_no_database, is_quiet_caller
 from blobcache.api.viewsets import BlobViewSet, DescriptorViewSet, RepositoryBlobViewSet
 from blobcache.services import aio, get_provider, get_read_through
@@ -38,22 +40,45 @@ async def answer(
     the entrance would answer.
     """
     made = _made(view, request, kwargs)
-    if made.settings.FORMAT_SUFFIX_KWARG in kwargs:
+    if (
+        made.settings.FORMAT_SUFFIX_KWARG in kwargs
+        or not wants_json(request)
+        or not _has_coroutines(made.registry)
+    ):
         return None
+    is_stat = request.method != "POST"
+    if is_stat and may_view_at_once(made, request):
+        return await _answer_at_once(made, request)
+    forget_caller(request)
+    made = _made(view, request, kwargs)
     asked = made.begin(request, **made.kwargs)
-    if not (_has_coroutines(made.registry) and asks_no_database(made, asked)):
+    if not asks_no_database(made, asked):
         return None
-    if made.action == "stat":
-        return await _answer_batch(made, asked)
+    return await (_answer_stat if is_stat else _answer_batch)(made, asked)
+
+
+async def _answer_at_once(view: DescriptorViewSet, request: HttpRequest) -> HttpResponseBase:
+    """Return the response to a stat of a caller who may view."""
     try:
-        made.perform_authentication(asked)
-        if not is_quiet_caller(made, asked):
-            return None
-        made.check_stat(asked)
-        found = await _find(made, made.kwargs["digest"])
+        found = await _find(view, only=bool(request.META["QUERY_STRING"]))
     except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
-        return made.stat_error(asked, error)
-    return made.stat_response(request, found)
+        asked = view.begin(request, **view.kwargs)
+        view.perform_authentication(asked)
+        return view.stat_error(asked, error)
+    return view.stat_response(request, found)
+
+
+async def _answer_stat(view: DescriptorViewSet, asked: Request) -> HttpResponseBase | None:
+    """Do what `DescriptorViewSet.dispatch` does."""
+    try:
+        view.perform_authentication(asked)
+        if not is_quiet_caller(view, asked):
+            return None
+        view.check_stat(asked)
+        found = await _find(view, only=view.asks_cache_alone())
+    except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
+        return view.stat_error(asked, error)
+    return view.stat_response(asked._request, found)  # noqa: SLF001 - as the framework does
 
 
 def _made(view: Any, request: HttpRequest, kwargs: Mapping[str, Any]) -> DescriptorViewSet:
@@ -72,9 +97,9 @@ def _made(view: Any, request: HttpRequest, kwargs: Mapping[str, Any]) -> Descrip
     return made
 
 
-async def _find(view: DescriptorViewSet, digest: str) -> Descriptor:
+async def _find(view: DescriptorViewSet, *, only: bool) -> Descriptor:
     """Do what `DescriptorViewSet.find` does."""
-    only = view.asks_cache_alone()
+    digest = view.kwargs["digest"]
     through = get_read_through(view.registry, view.repository)
     if through is None:
         return await aio.astat(view.service, digest)

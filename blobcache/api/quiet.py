@@ -34,17 +34,25 @@ from rest_framework.permissions import (
 from rest_framework.settings import api_settings
 from rest_framework.throttling import ScopedRateThrottle
 
+from blobcache.api.callers import kinds_of
 from blobcache.api.permissions import BlobCachePermission
 from blobcache.tokens.callers import TokenUser
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from rest_framework.request import Request
 
     from blobcache.api.views import RegistryView
 
-__all__ = ["asks_no_database", "is_quiet_caller", "says_so"]
+__all__ = [
+    "asks_no_database",
+    "has_plain_nobody",
+    "is_quiet_caller",
+    "is_quiet_user",
+    "is_quiet_view",
+    "says_so",
+]
 
 
 def says_so(thing: object) -> bool:
@@ -54,20 +62,37 @@ def says_so(thing: object) -> bool:
     return getattr(thing, "queries_database", None) is False
 
 
-def asks_no_database(view: RegistryView, asked: Request) -> bool:
-    """Whether nothing on the way of the request asks the database, as far as the caller is known.
+def is_quiet_view(view: RegistryView) -> bool:
+    """Whether nothing that decides about the view's requests asks the database.
 
-    Who calls is not asked yet: see `is_quiet_caller`.
+    But authentication: see `asks_no_database`.
     """
-    kept = view.find_kept(asked)
-    entry = view.config
-    return (
-        (_is_quiet_user(kept.user) if kept is not None else _may_authenticate(asked))
-        and _are_quiet_backends(tuple(settings.AUTHENTICATION_BACKENDS))
-        and _is_quiet_function(entry.VISIBLE_REPOSITORIES)
-        and _are_quiet(frozenset(map(type, view.get_permissions())), _PERMISSIONS)
-        and _has_quiet_throttles(view)
+    scope = view.throttle_scope or view.throttle_scopes.get(view.current_action or "")
+    # A rate is counted in a cache.
+    return scope not in ScopedRateThrottle.THROTTLE_RATES and _is_quiet(
+        tuple(view.permission_kinds),
+        tuple(view.throttle_classes),
+        tuple(settings.AUTHENTICATION_BACKENDS),
+        view.config.VISIBLE_REPOSITORIES,
     )
+
+
+def is_quiet_user(user: Any) -> bool:
+    """Whether everything that permissions of a kept user depend on was read before."""
+    values = vars(user)
+    return (
+        type(user).has_perm is PermissionsMixin.has_perm
+        and values.keys() >= _FIELDS  # none is deferred
+        and ((values["is_active"] and values["is_superuser"]) or "_perm_cache" in values)
+    )
+
+
+def asks_no_database(view: RegistryView, asked: Request) -> bool:
+    """Whether to find out who calls asks no database, nor anything afterwards."""
+    plain = asked._request  # noqa: SLF001 - as the framework does
+    kept = view.find_kept(plain, kinds_of(asked.authenticators))
+    is_quiet = _may_authenticate(asked) if kept is None else is_quiet_user(kept.user)
+    return is_quiet and is_quiet_view(view)
 
 
 def is_quiet_caller(view: RegistryView, asked: Request) -> bool:
@@ -75,7 +100,7 @@ def is_quiet_caller(view: RegistryView, asked: Request) -> bool:
     user = asked.user
     return (
         type(user) in _USERS
-        or view.find_kept(asked) is not None  # `asks_no_database` has looked at it
+        or view.find_kept(asked._request, ()) is not None  # noqa: SLF001 - looked at before
         or says_so(type(user))
     )
 
@@ -90,31 +115,33 @@ _USERS = frozenset({AnonymousUser, TokenUser, type(None)})
 _FIELDS = frozenset({"is_active", "is_staff", "is_superuser"})
 
 
-def _is_quiet_user(user: Any) -> bool:
-    """Whether everything that permissions depend on was read before."""
-    values = vars(user)
+def has_plain_nobody() -> bool:
+    """Whether a request without credentials has the usual user, and no session is looked for."""
     return (
-        type(user).has_perm is PermissionsMixin.has_perm
-        and values.keys() >= _FIELDS  # none is deferred
-        and ((values["is_active"] and values["is_superuser"]) or "_perm_cache" in values)
+        _MADE.UNAUTHENTICATED_USER is AnonymousUser
+        and _MADE.UNAUTHENTICATED_TOKEN is None
+        and _has_plain_engine()
     )
+
+
+def _has_plain_engine() -> bool:
+    """Whether there is no session without a cookie."""
+    return settings.SESSION_ENGINE.startswith("django.contrib.sessions.backends.")
 
 
 def _may_authenticate(asked: Request) -> bool:
     """Whether the authentication classes ask no database for a caller who is not kept."""
     meta = asked._request.META  # noqa: SLF001 - as the framework does
-    if (
-        "HTTP_COOKIE" in meta
-        or _MADE.UNAUTHENTICATED_USER not in {AnonymousUser, None}
-        or _MADE.UNAUTHENTICATED_TOKEN is not None
-    ):
+    if "HTTP_COOKIE" in meta or _MADE.UNAUTHENTICATED_USER not in {AnonymousUser, None}:
         return False
-    return all(_is_quiet_authenticator(type(each), meta) for each in asked.authenticators or ())
+    return _MADE.UNAUTHENTICATED_TOKEN is None and all(
+        _is_quiet_authenticator(type(each), meta) for each in asked.authenticators or ()
+    )
 
 
 def _is_quiet_authenticator(kind: type, meta: Mapping[str, Any]) -> bool:
     if kind is SessionAuthentication:  # without a cookie there is nobody
-        return settings.SESSION_ENGINE.startswith("django.contrib.sessions.backends.")
+        return _has_plain_engine()
     if kind is TokenAuthentication:
         return not _has_scheme(meta, TokenAuthentication.keyword)
     if kind is BasicAuthentication:
@@ -139,36 +166,29 @@ _ASKED = (
 """What Django and `blobcache.access` call of a backend to learn of permissions."""
 
 
-@lru_cache(16)
-def _are_quiet_backends(paths: tuple[str, ...]) -> bool:
-    """Whether the backends ask no database about a caller whose permissions were read before."""
-    return all(_is_quiet_backend(import_string(path)) for path in paths)
+@lru_cache(256)
+def _is_quiet(
+    permissions: tuple[Any, ...],
+    throttles: tuple[Any, ...],
+    backends: tuple[str, ...],
+    visible: str | None,
+) -> bool:
+    return (
+        all(kind in _PERMISSIONS or says_so(kind) for kind in permissions)
+        and all(map(says_so, throttles))
+        and all(_is_quiet_backend(import_string(path)) for path in backends)
+        and (visible is None or says_so(import_string(visible)))
+    )
 
 
 def _is_quiet_backend(kind: type) -> bool:
+    """Whether a backend asks no database about a caller whose permissions were read before."""
     return says_so(kind) or any(
         all(getattr(kind, name, None) is getattr(known, name, None) for name in _ASKED)
         for known in (object, BaseBackend, ModelBackend)
     )
 
 
-@lru_cache(64)
-def _is_quiet_function(path: str | None) -> bool:
-    return path is None or says_so(import_string(path))
-
-
 _PERMISSIONS: frozenset[type] = frozenset(
     {AllowAny, BlobCachePermission, IsAdminUser, IsAuthenticated, IsAuthenticatedOrReadOnly}
 )
-
-
-@lru_cache(64)
-def _are_quiet(kinds: Iterable[type], known: frozenset[type]) -> bool:
-    return all(kind in known or says_so(kind) for kind in kinds)
-
-
-def _has_quiet_throttles(view: RegistryView) -> bool:
-    scope = view.throttle_scope or view.throttle_scopes.get(view.current_action or "")
-    if scope in ScopedRateThrottle.THROTTLE_RATES:
-        return False  # it counts in a cache
-    return not view.throttle_classes or _are_quiet(frozenset(view.throttle_classes), frozenset())

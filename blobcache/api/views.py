@@ -25,6 +25,7 @@ from blobcache.api.callers import (
     Key,
     kept_callers,
     key_of,
+    kinds_of,
     note_permissions,
     replay,
     take_in,
@@ -315,10 +316,13 @@ class RegistryView(APIView):
                 f"The body has {size}; at most {maximum} are allowed.", {"maximum": maximum}
             )
 
-    def find_kept(self, request: Request) -> Kept | None:
-        """Return the request's caller if that is kept. The first answer counts for the request."""
+    def find_kept(self, request: HttpRequest, kinds: tuple[type, ...]) -> Kept | None:
+        """Return the request's caller if that is kept. The first answer counts for the request.
+
+        `kinds` are the view's authentication classes.
+        """
         if self._kept_for is None:
-            key = key_of(request, self.registry, is_batch=self.is_batch_stat)
+            key = key_of(request, kinds, self.registry, is_batch=self.is_batch_stat)
             self._kept_for = key, None if key is None else kept_callers.find(key)
         return self._kept_for[1]
 
@@ -330,7 +334,7 @@ class RegistryView(APIView):
         if self._is_caller_known:
             return
         authenticators = cast("Sequence[BaseAuthentication]", request.authenticators)
-        kept = self.find_kept(request)
+        kept = self.find_kept(request._request, kinds_of(authenticators))  # noqa: SLF001 - likewise
         key, _ = self._kept_for or (None, None)
         if kept is not None:
             replay(request, kept)
@@ -342,11 +346,16 @@ class RegistryView(APIView):
             kept = take_in(request, key, authenticators)
         self._kept = kept
 
-    def get_permissions(self) -> list[_SupportsHasPermission]:
-        """Return the view's `permission_classes`, else those of ``API_PERMISSION_CLASSES``."""
+    @property
+    def permission_kinds(self) -> Sequence[type[BasePermission]]:
+        """The view's `permission_classes`, else those of ``API_PERMISSION_CLASSES``."""
         if self.permission_classes is not _BY_SETTING:
-            return list(super().get_permissions())
-        return [each() for each in _imported(self.config.API_PERMISSION_CLASSES)]
+            return self.permission_classes
+        return _imported(self.config.API_PERMISSION_CLASSES)
+
+    def get_permissions(self) -> list[_SupportsHasPermission]:
+        """Return an object of each of the `permission_kinds`."""
+        return [each() for each in self.permission_kinds]
 
     def check_permissions(self, request: Request) -> None:
         """Raise an error unless each permission class permits the request.
@@ -515,8 +524,8 @@ def too_long(request: HttpRequest, **_: str) -> HttpResponse:
 
 
 @cache
-def _imported(paths: tuple[str, ...]) -> list[type[BasePermission]]:
-    return [import_string(path) for path in paths]
+def _imported(paths: tuple[str, ...]) -> tuple[type[BasePermission], ...]:
+    return tuple(import_string(path) for path in paths)
 
 
 def _require_parameters(request: Request, names: Sequence[str]) -> None:

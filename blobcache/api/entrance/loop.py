@@ -9,19 +9,19 @@ for an unexpected error, runs in a thread.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from logging import handlers
 from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
 from django.core.handlers.exception import response_for_exception
 from django.db import close_old_connections
-from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
+from django.urls import clear_script_prefix, set_script_prefix
 from django.utils.log import log_response
 from django.utils.module_loading import import_string
 
 from blobcache.api.coroutines import answer, is_unchanged
 from blobcache.api.entrance.stack import KNOWN
+from blobcache.api.lean import forget_caller
 from blobcache.api.quiet import says_so
 
 if TYPE_CHECKING:
@@ -67,15 +67,20 @@ class Loop:
         view, args, kwargs = request.resolver_match
         if args or not is_unchanged(view) or self._handler.make_view_atomic(view) is not view:
             return None
-        if get_script_prefix() != (prefix or "/"):
-            set_script_prefix(prefix)
-        if get_urlconf() not in {None, settings.ROOT_URLCONF}:
-            set_urlconf(settings.ROOT_URLCONF)
+        if not prefix:  # as in a new context: neither a prefix nor a URLconf is set there
+            return await self._answer(request, view, kwargs)
+        set_script_prefix(prefix)
+        try:
+            return await self._answer(request, view, kwargs)
+        finally:
+            clear_script_prefix()
+
+    async def _answer(self, request: Any, view: Any, kwargs: Any) -> HttpResponseBase | None:
         response: Any
         try:
             response = await answer(view, request, kwargs)
             if response is None:
-                _forget_caller(request)
+                forget_caller(request)
                 return None
             self._handler.check_response(response, view)
             if callable(getattr(response, "render", None)):
@@ -104,13 +109,6 @@ class Loop:
             log_response(*values, response=response, request=request)
         else:
             await self._in_thread(log_response, *values, response=response, request=request)
-
-
-def _forget_caller(request: Any) -> None:
-    """Undo what the authentication classes have set, which are asked again in a thread."""
-    for name in ("user", "auth"):
-        with suppress(KeyError):
-            del vars(request)[name]
 
 
 def _for_exception(request: Any, error: Exception) -> HttpResponseBase:
