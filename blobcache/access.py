@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     VisibleRepositories: TypeAlias = Callable[..., Iterable[str] | None]
 
-__all__ = ["Access", "Action", "User", "access_of", "may_view_registry"]
+__all__ = ["Access", "Action", "User", "access_of", "knows_registry", "may_view_registry"]
 
 Action: TypeAlias = Literal["view", "change", "delete"]
 
@@ -57,6 +57,22 @@ def may_view_registry(user: User | None, registry: str, repository: str | None =
     """
     may_view = access_of(user, registry).may_view_registry(repository)
     return may_view and registry in entries()
+
+
+def knows_registry(user: User | None, registry: str, repository: str | None = None) -> bool:
+    """Whether the user may read the name of the registry, and use addresses that have it.
+
+    That is `may_view_registry`, but for `default`: to a user who may view another registry alone,
+    `default` is one more that does not exist. To one who may view none, its name says nothing.
+    """
+    if registry != DEFAULT_REGISTRY:
+        return may_view_registry(user, registry, repository)
+    others = [name for name in entries() if name != DEFAULT_REGISTRY]
+    return (
+        not others
+        or access_of(user).may_view_here(repository)
+        or not any(may_view_registry(user, name) for name in others)
+    )
 
 
 def access_of(user: User | None, registry: str = DEFAULT_REGISTRY) -> Access:
@@ -104,11 +120,15 @@ class Access:
         repository that an address names or to view *some* repository of the registry. The latter is
         asked as ``has_perm("blobcache.view_repository", Repository(name="", registry=alias))``.
 
-        Everybody may know of `default`, whose addresses do not name it.
+        Everybody may use the addresses of `default` that do not name it. Who may read its name:
+        see `knows_registry`.
         """
+        return self.registry == DEFAULT_REGISTRY or self.may_view_here(repository)
+
+    def may_view_here(self, repository: str | None = None) -> bool:
+        """The same by permissions alone, also for `default`."""
         return (
-            self.registry == DEFAULT_REGISTRY
-            or self.may_view_status()
+            self.may_view_status()
             or bool(self._ranges.ranges)
             or (repository is not None and self.may_in_repository("view", repository))
             or self._has("view", Repository, "")

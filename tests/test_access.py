@@ -8,7 +8,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
 from django.test import override_settings
 
-from blobcache.access import Access, may_view_registry
+from blobcache.access import Access, knows_registry, may_view_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -373,6 +373,37 @@ def test_who_may_view_a_registry(grant: str, repository: str | None, may: bool) 
     user: Any = Aware(grant)
     assert may_view_registry(user, "staging", repository) is may
     assert may_view_registry(user, "default")
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize(
+    ("grant", "repository", "knows"),
+    [
+        ("blobcache.view_repository", None, True),
+        ("blobcache.view_repository:staging::", None, False),
+        ("blobcache.view_repository:staging::", "a", False),
+        ("blobcache.view_repository:default::", None, True),
+        ("blobcache.view_repository:default::a", "a", True),
+        ("blobcache.change_blob", None, True),
+    ],
+)
+def test_who_may_view_another_registry_alone_does_not_know_the_default(
+    grant: str, repository: str | None, knows: bool
+) -> None:
+    user: Any = Aware(grant)
+    assert knows_registry(user, "default", repository) is knows
+
+
+@pytest.mark.usefixtures("two")
+def test_who_may_view_both_knows_both() -> None:
+    user: Any = Aware("blobcache.view_repository:staging::", "blobcache.view_repository:default::")
+    assert knows_registry(user, "default")
+    assert knows_registry(user, "staging")
+
+
+def test_where_there_is_no_other_everybody_knows_the_default() -> None:
+    user: Any = Aware()
+    assert knows_registry(user, "default")
 
 
 @pytest.mark.usefixtures("two")

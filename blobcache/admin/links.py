@@ -169,6 +169,12 @@ class PageLinks:
         ]
 
     @property
+    def shown_registry(self) -> str:
+        """The name of the registry, if the user has a choice and may know it; else empty."""
+        links = self.registry_links
+        return self.registry if any(each.is_current for each in links) else ""
+
+    @property
     def overview_url(self) -> str:
         """The address of the overview."""
         site = self.admin.admin_site.name
@@ -207,7 +213,7 @@ class PageLinks:
     def registry_context(self) -> dict[str, object]:
         """What the templates of the switch between registries, and of forms, need."""
         return {
-            "registry": self.registry,
+            "registry": self.shown_registry,
             "registry_links": self.registry_links,
             "registry_param": self.registry_param,
         }

@@ -134,7 +134,8 @@ class _CacheAdmin(_ModelAdmin, Generic[K]):
     def _parse_or_404(self, request: HttpRequest, object_id: str) -> tuple[str, K]:
         """Return the registry and the name or digest; the registry is decided first."""
         registry, key = parse_object_id(unquote(object_id))
-        require_registry(request.user, registry, [key])
+        if registry != DEFAULT_REGISTRY:  # which the address does not name
+            require_registry(request.user, registry, [key])
         if request.GET.get(REGISTRY, registry) != registry:
             raise Http404(_("The address names two registries."))
         try:

@@ -122,7 +122,9 @@ class OverviewPage(Page):
             if link.is_current
             else type(self)(self.admin, self.request, link.alias)
             for link in self.registry_links
-        } or {self.registry: self}
+        }
+        rows = list(pages.values())
+        pages.setdefault(self.registry, self)
         answers = ask_registries(
             {alias: answer_of(alias, lambda each: self._question(pages[each])) for alias in pages}
         )
@@ -138,7 +140,7 @@ class OverviewPage(Page):
             except CatalogUnsupported:
                 parts = {"is_unsupported": True}
         return {
-            "glance": [page.row() for page in pages.values()] if self.registry_links else (),
+            "glance": [page.row() for page in rows],
             **self.card_addresses(),
             **self._changes(),
             "jobs_url": self.url(Repository, "jobs"),

@@ -17,7 +17,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
-from blobcache.access import may_view_registry
+from blobcache.access import knows_registry
 from blobcache.conf import DEFAULT_REGISTRY, registries
 from blobcache.object_ids import object_id
 from blobcache.registries.asking import viewable
@@ -65,9 +65,9 @@ def registry_of(request: HttpRequest) -> str:
     Raises `Http404` if there is none, or if the user may not view it. A POST names it in its
     address too.
     """
-    alias = request.GET.get(REGISTRY, "") or DEFAULT_REGISTRY
-    if alias == DEFAULT_REGISTRY:
-        return alias
+    alias = request.GET.get(REGISTRY, "")
+    if not alias:
+        return DEFAULT_REGISTRY
     named = [*request.GET.getlist("repository"), *request.POST.getlist("repository")]
     require_registry(request.user, alias, named[:_MAX_NAMES])
     return alias
@@ -78,19 +78,24 @@ def require_registry(user: User, alias: str, repositories: Iterable[str] = ()) -
 
     To be allowed to view one of the repositories there is enough. Asks no Redis.
     """
-    if may_view_registry(user, alias):
+    if knows_registry(user, alias):
         return
-    if not any(may_view_registry(user, alias, name) for name in repositories):
+    if not any(knows_registry(user, alias, name) for name in repositories):
         raise Http404(_("There is no such registry."))
 
 
 def choices(user: User, current: str) -> Sequence[str]:
-    """Return the registries that the user may choose; empty if there is no choice."""
+    """Return the registries that the user may choose; empty if there is no choice.
+
+    The current one is among them, unless that is `default` and the user may not know its name: then
+    there is a choice although there is one other only.
+    """
     found = registries()
     if len(found) > 1:
-        may_view = viewable(user)
-        found = [each for each in found if each == current or each in may_view]
-    return found if len(found) > 1 else ()
+        known = viewable(user)
+        is_named = current != DEFAULT_REGISTRY
+        found = [each for each in found if each in known or (each == current and is_named)]
+    return () if found == [current] else found
 
 
 def registry_pairs(registry: str) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.response import Response
 
-from blobcache.access import access_of, may_view_registry
+from blobcache.access import access_of, knows_registry
 from blobcache.api import permissions
 from blobcache.api.content import ExportRenderer
 from blobcache.api.cutting import Step, cut_page
@@ -297,7 +297,7 @@ class CompareViewSet(RegistryViewSet):
             )
         name = self.repository or ""
         with asking(text):
-            if not may_view_registry(self.access.user, text, name):
+            if not knows_registry(self.access.user, text, name):
                 raise RegistryUnknown("There is no such registry, or you may not view it.")
             if text == self.registry:
                 refuse(_WITH, text, "name another registry than that of the address")

@@ -18,7 +18,7 @@ from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
 from rest_framework.views import APIView
 
-from blobcache.access import access_of
+from blobcache.access import access_of, knows_registry
 from blobcache.api import permissions
 from blobcache.api.callers import (
     Kept,
@@ -152,6 +152,7 @@ class RegistryView(APIView):
     _is_registry_checked = False
     _is_caller_known = False
     _kept_for: tuple[Key | None, Kept | None] | None = None
+    _is_registry_named = False
     _kept: Kept | None = None
 
     # The request
@@ -165,6 +166,7 @@ class RegistryView(APIView):
         """Set `registry` if the address names one; remove it from the variables of the address."""
         if "registry" in variables:
             self.registry = variables.pop("registry")
+            self._is_registry_named = True
 
     def action_at(self, method: str) -> str | None:
         """Return the action that an HTTP method stands for; None if there is none."""
@@ -260,8 +262,13 @@ class RegistryView(APIView):
 
     @property
     def is_registry_checked(self) -> bool:
-        """Whether the user may know that there is the registry. Everybody knows the default."""
-        return self._is_registry_checked or self.registry == DEFAULT_REGISTRY
+        """Whether the user may know that there is the registry.
+
+        Everybody may ask the default by addresses that do not name it.
+        """
+        return self._is_registry_checked or (
+            self.registry == DEFAULT_REGISTRY and not self._is_registry_named
+        )
 
     def check_registry(self, request: Request) -> None:
         """Raise `RegistryUnknown` unless the user may know that there is the registry.
@@ -272,8 +279,11 @@ class RegistryView(APIView):
         if self.is_registry_checked:
             return
         user = request.user
-        may_view = self.access.may_view_registry(self.repository)
         # In this order: the time must not show whether there is a registry.
+        may_view = self.access.may_view_here(self.repository)
+        if not may_view:
+            knows_default = knows_registry(user, DEFAULT_REGISTRY, self.repository)
+            may_view = knows_default and self.registry == DEFAULT_REGISTRY
         if not may_view or self.registry not in registries():
             if not getattr(user, "is_authenticated", False):
                 raise NotAuthenticated

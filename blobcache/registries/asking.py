@@ -24,7 +24,7 @@ from django.db import connections
 from django.utils.translation import get_language, override
 from django.utils.translation import gettext as _
 
-from blobcache.access import User, may_view_registry
+from blobcache.access import User, knows_registry
 from blobcache.checks import names_of_settings, wrong_settings
 from blobcache.conf import registries
 from blobcache.exceptions import (
@@ -116,14 +116,14 @@ def answer_of(registry: str, question: Callable[[str], _T]) -> _T | CacheUnavail
 
 
 def viewable(user: User | None) -> list[str]:
-    """Return the names of the registries that the user may view, in the order of ``BLOBCACHE``.
+    """Return the names of the registries that the user may know, in the order of ``BLOBCACHE``.
 
     A registry whose settings are wrong in such a way that it cannot be decided is not among them.
     """
     return [
         name
         for name in registries()
-        if answer_of(name, lambda each: may_view_registry(user, each)) is True
+        if answer_of(name, lambda each: knows_registry(user, each)) is True
     ]
 
 

@@ -37,9 +37,9 @@ def overview_card(context: Context) -> dict[str, str]:
 
 @register.simple_tag(takes_context=True)
 def registry_to_name(context: Context) -> str:
-    """Return the registry of the address; empty if the user has no choice."""
+    """Return the registry of the address; empty if the user has no choice, or may not know it."""
     page = _page(context)
-    return page.registry if page and page.registry_links else ""
+    return page.shown_registry if page else ""
 
 
 @register.simple_tag(takes_context=True)

@@ -163,6 +163,10 @@ class TokenAccess(Access):
         own = cast("TokenUser", self.user).registry
         return self.registry in {own, DEFAULT_REGISTRY}
 
+    def may_view_here(self, repository: str | None = None) -> bool:
+        """Whether it is the registry whose token it is."""
+        return self.registry == cast("TokenUser", self.user).registry
+
     def may_list_repositories(self) -> bool:
         """Whether the token lists the names of all repositories."""
         return self._scopes.catalog

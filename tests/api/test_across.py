@@ -199,7 +199,7 @@ class TestCompare:
         refused(as_("local").get(COMPARE, query), 403, "DENIED")
         refused(as_("granted").get(COMPARE, query), 404, "REGISTRY_UNKNOWN")
         place = f"{STAGING}repositories/team/app/compare/"
-        refused(as_("local").get(place, {"with": "default"}), 403, "DENIED")
+        refused(as_("local").get(place, {"with": "default"}), 404, "REGISTRY_UNKNOWN")
         other = "/api/registries/staging/repositories/other/app/compare/"
         refused(as_("local").get(other, {"with": "default"}), 403, "DENIED")
 

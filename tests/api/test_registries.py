@@ -265,7 +265,7 @@ class TestList:
     def test_shows_those_that_the_user_may_view(self, as_: As, two: Two) -> None:
         for persona, names in {
             "viewer": ["default", "staging"],
-            "local": ["default", "staging"],
+            "local": ["staging"],
             "nobody": ["default"],
             "granted": ["default"],
         }.items():
@@ -351,6 +351,49 @@ class TestList:
             text.splitlines()[0] == "name,role,read_only,reachable,product,version,warnings,error"
         )
         assert [line.split(",")[0] for line in text.splitlines()[1:]] == ["default", "staging"]
+
+
+@pytest.mark.usefixtures("two")
+class TestTheDefaultRegistryIsHidden:
+    """From a user who may view another one alone; the addresses that do not name it are as ever."""
+
+    @pytest.mark.parametrize("route", [*ROUTES, "registry", "nowhere"])
+    def test_it_is_like_one_that_there_is_not(self, route: str, as_: As) -> None:
+        path = f"/api/{route}/" if route == "nowhere" else address(route)
+        named = "/api/registries/default/" if route == "registry" else below(path, "default")
+        if "team/app" in named:
+            named = named.replace("team/app", "other/app")
+        for method in METHODS:
+            answers = []
+            for place in (named, named.replace("/default/", "/nothing/")):
+                response = send(as_("local"), method, place, {})
+                body = response.content.replace(b"nothing", b"default")
+                answers.append((response.status_code, response.headers, body))
+            assert answers[0] == answers[1], method
+            assert answers[0][0] == 404
+
+    def test_it_can_be_compared_with_nothing(self, as_: As) -> None:
+        in_staging()
+        place = f"{STAGING}repositories/team/app/compare/"
+        found = [as_("local").get(place, {"with": name}) for name in ("default", "nothing")]
+        refused(found[0], 404, "REGISTRY_UNKNOWN")
+        assert found[0].content == found[1].content
+
+    def test_it_costs_as_many_queries_as_an_unknown_one(self, as_: As) -> None:
+        user("local")
+        counts = []
+        for name in ("default", "nothing"):
+            with CaptureQueriesContext(connection) as queries:
+                as_("local").get(f"/api/registries/{name}/blobs/")
+            counts.append(len(queries))
+        assert counts[0] == counts[1] > 0
+
+    def test_the_addresses_that_do_not_name_it_are_as_ever(self, as_: As) -> None:
+        assert as_("local").get("/api/repositories/").json()["results"] == []
+        refused(as_("local").get("/api/blobs/"), 403, "DENIED")
+
+    def test_who_may_view_no_registry_may_know_it(self, as_: As) -> None:
+        refused(as_("nobody").get("/api/registries/default/blobs/"), 403, "DENIED")
 
 
 class TestTraces:

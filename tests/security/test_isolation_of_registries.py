@@ -98,23 +98,34 @@ def has_admin(case: Case) -> bool:
 
 def asks(case: Case, table: list[Ask]) -> list[Ask]:
     """The requests of the table to the registry."""
-    found = [ask for ask in table if ask.route not in _ABOUT_SEVERAL]
+    if case.persona == "boss":  # to whom the routes that ask several show the other one
+        table = [ask for ask in table if ask.route not in _ABOUT_SEVERAL]
     if case.registry == "default":
-        return [ask for ask in found if has_admin(case) or is_of_the_api(ask)]
+        return [ask for ask in table if has_admin(case) or is_of_the_api(ask)]
     return [
-        replace(ask, path=ask.path.replace("/api/", f"/api/registries/{case.registry}/", 1))
-        for ask in found
-        if is_of_the_api(ask)
+        replace(ask, path=in_registry(ask, case.registry)) for ask in table if is_of_the_api(ask)
     ]
 
 
-_ABOUT_SEVERAL = {
+def in_registry(ask: Ask, registry: str) -> str:
+    """The path of the same request below the name of the registry, if there is one."""
+    if ask.route in _NOT_BELOW_ONE:
+        return ask.path.replace("/default/", f"/{registry}/")
+    path = ask.path.replace("/api/", f"/api/registries/{registry}/", 1)
+    return path.replace(f"with={registry}", "with=default")
+
+
+_NOT_BELOW_ONE = {
     *("blobcache-api:registries", "blobcache-api:registry", "blobcache-api:blob-registries"),
+}
+
+_ABOUT_SEVERAL = {
+    *_NOT_BELOW_ONE,
     *("blobcache-api:repository-compare", "admin:blobcache_repository_compare"),
     "admin:blobcache_blob_registries",
 }
-"""The routes that ask several registries. Two modules called `test_across`, for the API and for the
-admin, test what they show of each."""
+"""The routes that ask several registries. To who may view both, they show both: two modules called
+`test_across`, for the API and for the admin, test that."""
 
 
 @pytest.mark.long
@@ -142,6 +153,14 @@ def test_a_registry_looks_the_same_whatever_another_one_holds(
     for each in rest:
         found = list(differences(first, each))
         assert not found, "\n".join(found)
+    if case.persona == "local":  # the answer to a request for the other one repeats its name
+        told = [
+            each for each in first if "/default/" not in each.ask and "=default" not in each.ask
+        ]
+        assert case.registry == "default" or not any('"default"' in each.body for each in told)
+        listed = [each for each in first if each.ask == "GET /api/registries/"]
+        assert all(f'"name":"{case.registry}"' in each.body for each in listed)
+        assert listed
     changes = {"boss": ["purge", "clear", "set"], "local": ["clear"], "stranger": []}
     for change in changes[case.persona]:
         assert f"'{change}'" in first[-1].body

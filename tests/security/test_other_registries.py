@@ -7,6 +7,7 @@ of one, whatever the other one has.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -15,7 +16,7 @@ import pytest
 from django.conf import LazySettings
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.models import AnonymousUser, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.test import Client
 
@@ -165,6 +166,55 @@ def test_a_hidden_registry_leaves_no_trace(
 
 
 @pytest.mark.long
+class OtherRegistryBackend(NamespaceBackend):
+    """Grants by object what the user may do, in the other registry alone."""
+
+    def has_perm(
+        self, user_obj: AbstractBaseUser | AnonymousUser, perm: str, obj: Any = None
+    ) -> bool:
+        return isinstance(obj, Repository) and obj.registry == OTHER
+
+
+NAMES_DEFAULT = re.compile(r"[>=/]default[<&\"/]|default(?:::|_3A_3A| \|)")
+
+
+@pytest.mark.usefixtures("unlogged", "no_sidebar")
+@pytest.mark.django_db
+def test_no_page_names_the_default_registry_to_who_may_view_another_one_alone(
+    valkey: embedded.Server, other_valkey: embedded.Server, settings: LazySettings
+) -> None:
+    RememberingBackend.forget()
+    settings.AUTHENTICATION_BACKENDS = [
+        _path_of(RememberingBackend),
+        _path_of(OtherRegistryBackend),
+    ]
+    user = User.objects.create(username="member", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="delete_blob"))
+    client = Client()
+    client.force_login(user, backend=_path_of(RememberingBackend))
+    with cache_at(valkey.url), cache_at(other_valkey.url, OTHER):
+        settings.BLOBCACHE = {
+            "default": {"REGISTRY_VERSION": 3},
+            OTHER: {"REGISTRY_VERSION": 3, "CACHE_ALIAS": OTHER},
+        }
+        fill_other(other_valkey, is_full=True)
+        pages = {
+            ask.path: client.get(ask.path)
+            for ask in [*OF_ADMIN, *elsewhere(OF_ADMIN)]
+            if ask.method == "GET"
+        }
+        named = client.get(addresses.repositories("changelist"), {"registry": "default"})
+        unknown = client.get(addresses.repositories("changelist"), {"registry": "nothing"})
+    texts = {path: bytes(page.getvalue()).decode() for path, page in pages.items()}
+    assert not {path for path, text in texts.items() if NAMES_DEFAULT.search(text)}
+    assert named.status_code == unknown.status_code == 404
+    assert named.content == unknown.content
+    assert any(f'registry={OTHER}">{OTHER}</a>' in text for text in texts.values())
+    lists = addresses.repositories("changelist") + f"?registry={OTHER}"
+    assert "aaa/first" in texts[lists]
+    assert "bc-registries" not in texts[lists]
+
+
 @pytest.mark.usefixtures("unlogged", "no_sidebar")
 @pytest.mark.django_db
 def test_a_registry_is_shown_the_same_whatever_another_one_has(
