@@ -112,10 +112,12 @@ class BlobRegistriesPage(BlobPageBase):
         accesses = self._registries
         visible = {name: answer_of(name, lambda each: accesses[each].visible) for name in accesses}
         found = look_everywhere(self.subject, visible, self.limit)
+        places = [self._place(sighting) for sighting in found]
         return self.render(
             title=_("A blob in all registries"),
             digest=self.subject,
-            places=[self._place(sighting) for sighting in found],
+            places=places,
+            sizes_differ=len({place.size for place in places} - {None}) > 1,
         )
 
     @cached_property

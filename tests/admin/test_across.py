@@ -128,6 +128,19 @@ class TestCompare:
 
 @pytest.mark.usefixtures("providers")
 class TestEverywhere:
+    def test_a_difference_of_one_byte_can_be_seen(
+        self, admin: Client, text: Text, providers: dict[str, Provider]
+    ) -> None:
+        for provider, size in zip(providers.values(), (31000, 31001), strict=True):
+            scope = provider.repository_scoped(GRANTED)
+            scope.set_descriptor(LAYER, Descriptor(LAYER, size, LAYER_TYPE))
+        page = text(admin.get(EVERYWHERE))
+        assert ">31,000 bytes<" in page
+        assert ">31,001 bytes<" in page
+        for provider in providers.values():
+            provider.set_descriptor(LAYER, Descriptor(LAYER, 31000, LAYER_TYPE))
+        assert ">30.3 KB<" in text(admin.get(EVERYWHERE))
+
     def test_each_registry_has_a_row(self, admin: Client, text: Text) -> None:
         page = text(admin.get(EVERYWHERE))
         assert page.index("in the cache") < page.index("not in the cache")

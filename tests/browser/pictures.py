@@ -20,9 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from django.contrib.admin.utils import quote
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from project.files import say
+from project.staging import ALTERED, RELEASED
+from project.staging import REGISTRY as STAGING
 from tests.servers import installed
 
 __all__ = ["main"]
@@ -31,17 +34,27 @@ ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"
 PASSWORD = "for the pictures only"
 
-BASE = "/admin/blobcache/repository/"
+HOME = "/admin/blobcache/"
+BASE = f"{HOME}repository/"
 PICTURES = {
+    "overview": HOME,
     "repositories": f"{BASE}?o=-bytes",
     "repository": f"{BASE}shop_2Fcart/change/",
     "blob": "",
     "purge": "",
     "consistency": f"{BASE}consistency/?repository=old/2018-shop",
+    "compare": f"{BASE}{quote(RELEASED[0])}/compare/",
+    "registries": f"{BASE}{quote(ALTERED)}/compare/",
 }
 """The pages by their name. Those of a blob are found by links."""
 
 WINDOW: ViewportSize = {"width": 1280, "height": 800}
+
+HEIGHTS = {"overview": 1300, "repository": 1200, "registries": 520}
+"""Of pictures that need another height."""
+
+PATIENCE = 60_000
+"""Milliseconds within which a page is complete."""
 
 SCHEMES: dict[str, Literal["light", "dark"]] = {"": "light", "-dark": "dark"}
 """The scheme of colours by the end of the name."""
@@ -81,6 +94,9 @@ def main() -> None:
         )
         for suffix, scheme in SCHEMES.items():
             page = signed_in(browser, url, scheme)
+            for registry in ("default", STAGING):  # the overview shows the results
+                page.goto(f"{BASE}consistency/?registry={registry}")
+                settle(page)
             for name in chosen:
                 take(page, name, IMAGES / f"{name}{suffix}.png")
         browser.close()
@@ -101,13 +117,23 @@ def take(page: Page, name: str, path: Path) -> None:
     page.goto(PICTURES[name] or PICTURES["repository"])
     if name in {"blob", "purge"}:
         page.locator("#result_list tbody th a").first.click()
+    if name == "registries":
+        page.locator("tr", has_text="different").get_by_role("link").first.click()
+        page.get_by_role("link", name="In all registries").click()
     if name == "purge":
         page.get_by_role("link", name="Purge everywhere").click()
-    # A page that still counts or checks goes on by itself.
-    page.wait_for_function("!document.querySelector('meta[http-equiv=refresh], progress')")
-    page.wait_for_load_state("networkidle")
+    settle(page)
+    page.set_viewport_size({**WINDOW, "height": HEIGHTS.get(name, WINDOW["height"])})
     page.screenshot(path=path)
+    page.set_viewport_size(WINDOW)
     say(f"{path.relative_to(ROOT)}")
+
+
+def settle(page: Page) -> None:
+    """Wait until the page is complete: one that still counts or checks goes on by itself."""
+    going_on = page.locator("meta[http-equiv=refresh], progress")
+    expect(going_on).to_have_count(0, timeout=PATIENCE)
+    page.wait_for_load_state("networkidle")
 
 
 if __name__ == "__main__":
