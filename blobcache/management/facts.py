@@ -19,10 +19,11 @@ from blobcache.management.reindex import require_index
 from blobcache.management.subcommand import Exit, Subcommand, usage_error
 from blobcache.management.writing import Column
 from blobcache.reference import RepositoryName
-from blobcache.registries.asking import asking
+from blobcache.registries.asking import answer_of, ask_each
 from blobcache.services.figures import MediaTypeTotal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from blobcache.management.session import Session
@@ -211,32 +212,60 @@ exit code. It is 2 if Redis does not answer."""
 
     def run(self, session: Session, options: Namespace) -> Exit:
         """Ask Redis."""
-        role, read_only = session.settings.ROLE, session.settings.READ_ONLY
-        facts: dict[str, object] = {"reachable": True, "role": role, "read_only": read_only}
-        server, catalog, last = None, None, None
-        try:
-            with asking(session.registry):
-                if session.is_browsable:
-                    server = session.browsable.server_status()
-                    catalog = session.browsable.catalog.status()
-                    last = LastRun.read(session.browsable)
-        except CacheUnavailable:
-            facts["reachable"] = False
-            if session.as_json:
-                _write_object(session, facts)
-            elif session.names_registry:
-                _write_facts(session, list(_flat(facts)))
-            session.has_reported = True
-            raise
-        facts["server"] = server and _server_json(server)
-        facts["warnings"] = list(server.warnings) if server else []
-        facts["catalog"] = catalog and _catalog_json(catalog)
-        facts["last_check"] = last and _last_check_json(last)
+        return _write_status(session, answer_of(session.registry, lambda _: _Report.of(session)))
+
+    def run_all(self, sessions: Sequence[Session], options: Namespace) -> Exit:
+        """Ask all registries at once; write what each has answered, in their order."""
+        named = {session.registry: session for session in sessions}
+        answers = ask_each(list(named), lambda name: _Report.of(named[name]), seconds=_LONGEST)
+        return max(
+            session.attempt(lambda each: _write_status(each, answers[each.registry]))
+            for session in sessions
+        )
+
+
+_LONGEST = 60.0
+"""Seconds after which a registry is given up that has no shorter timeouts."""
+
+
+class _Report(NamedTuple):
+    """What a registry says of itself; nothing without an index."""
+
+    server: ServerStatus | None = None
+    catalog: CatalogStatus | None = None
+    last: LastRun | None = None
+
+    @classmethod
+    def of(cls, session: Session) -> _Report:
+        """Ask the registry."""
+        if not session.is_browsable:
+            return cls()
+        provider = session.browsable
+        return cls(provider.server_status(), provider.catalog.status(), LastRun.read(provider))
+
+
+def _write_status(session: Session, report: _Report | CacheUnavailable) -> Exit:
+    """Write the status. Raises the error that is given in its place."""
+    role, read_only = session.settings.ROLE, session.settings.READ_ONLY
+    facts: dict[str, object] = {"reachable": True, "role": role, "read_only": read_only}
+    if isinstance(report, CacheUnavailable):
+        facts["reachable"] = False
         if session.as_json:
             _write_object(session, facts)
-        else:
+        elif session.names_registry:
             _write_facts(session, list(_flat(facts)))
-        return Exit.OK
+        session.has_reported = True
+        raise report
+    server, catalog, last = report
+    facts["server"] = server and _server_json(server)
+    facts["warnings"] = list(server.warnings) if server else []
+    facts["catalog"] = catalog and _catalog_json(catalog)
+    facts["last_check"] = last and _last_check_json(last)
+    if session.as_json:
+        _write_object(session, facts)
+    else:
+        _write_facts(session, list(_flat(facts)))
+    return Exit.OK
 
 
 def _server_json(server: ServerStatus) -> dict[str, object]:

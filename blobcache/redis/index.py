@@ -38,6 +38,10 @@ __all__ = ["NameIndex"]
 _log = logging.getLogger("blobcache.catalog")
 
 
+_DAY = 24 * 3600.0
+"""Seconds."""
+
+
 class NameIndex:
     """The index of one registry.
 
@@ -73,6 +77,7 @@ class NameIndex:
         """Seconds after which the index is due, whatever its build takes."""
 
         self._read_only = read_only
+        self._kept_at = float("-inf")
         former = CatalogKeys.of(registry) if self._is_apart else None
         self._builder = IndexBuilder(server, self.server, self.keys, former, max_age=max_age)
 
@@ -188,10 +193,16 @@ class NameIndex:
     def watch_mark(self, moment: float, base: int) -> None:
         """Note that the index was current at that time, by a watch that began before a build.
 
-        `base` is the serial number of that build: the note counts for it and for later ones.
+        `base` is the serial number of that build: the note counts for it and for later ones. Once a
+        day it lets an index that is apart live longer, which otherwise only a build does.
         """
         fields = ("watched_at", repr(moment), "watched_from", str(base))
-        self.server.batch([("HSET", self.keys.state, *fields)], own=True)
+        commands: list[Command] = [("HSET", self.keys.state, *fields)]
+        if abs(moment - self._kept_at) > _DAY:
+            commands += self._builder.keeping()
+        self.server.batch(commands, own=True)
+        if len(commands) > 1:
+            self._kept_at = moment
 
     def add(self, names: Sequence[bytes]) -> None:
         """Index raw names whose sets exist: one round trip, whatever is built meanwhile.

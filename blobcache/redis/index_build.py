@@ -47,8 +47,8 @@ _LEASE = "10000"
 """Milliseconds after which a builder that has not renewed its lock is assumed dead."""
 
 KEPT = 90 * 24 * 3600
-"""Seconds after its last build that an index which is apart from the descriptors is kept. Nobody
-reads it any more if the registry has moved to another Redis."""
+"""Seconds that an index which is apart from the descriptors is kept: after its last build, or after
+a watch has kept it current. Nobody reads it any more if the registry has moved to another Redis."""
 
 
 def _begin_reads(own: Sequence[bytes], _: Sequence[bytes]) -> list[Command]:
@@ -306,9 +306,13 @@ class IndexBuilder:
         """Let an index that is apart expire some time after its last build."""
         former = self._former
         if former is not None:
-            lives = str(KEPT * 1000)
-            commands: list[Command] = [("PEXPIRE", key, lives) for key in _lasting(self._keys)]
-            self._index.batch([*commands, ("UNLINK", former.build, *_lasting(former))])
+            self._index.batch([*self.keeping(), ("UNLINK", former.build, *_lasting(former))])
+
+    def keeping(self) -> list[Command]:
+        """Return the commands that let an index which is apart live for `KEPT` from now on."""
+        if self._former is None:
+            return []
+        return [("PEXPIRE", key, str(KEPT * 1000)) for key in _lasting(self._keys)]
 
 
 def _lasting(own: CatalogKeys) -> tuple[bytes, ...]:

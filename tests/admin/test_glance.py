@@ -149,7 +149,7 @@ def test_no_registry_waits_for_another(admin: Client, text: Text, valkey: embedd
     with (
         valkey.client() as counting,
         slow_server(Meter(counting)) as (url, asked),
-        cache_at(url, "slow"),
+        cache_at(url, "slow", SOCKET_TIMEOUT=90),
         override_settings(
             BLOBCACHE={
                 "default": {},

@@ -20,10 +20,11 @@ from blobcache.management.commands.blobcache import SUBCOMMANDS
 from blobcache.models import Job, JournalEntry
 from blobcache.services import get_provider
 from project import embedded
+from tests.admin.test_glance import slow_server
 from tests.doctor.damage import digest, write_blob, write_member
 from tests.jobs.conftest import account, begin
 from tests.management.running import GONE, HELLO, ROOT, Terminal, run, run_line
-from tests.servers import cache_at
+from tests.servers import Meter, cache_at
 from tests.warming.worlds import Clock, World
 
 ENTRIES = {"default": {}, "staging": {"CACHE_ALIAS": "staging"}}
@@ -154,6 +155,30 @@ class TestSeveral:
         run("check", "--registry", "staging")
         found = run("status", "--all-registries", "--json").objects
         assert [each["last_check"] is None for each in found] == [True, False]
+
+
+def test_the_status_of_no_registry_waits_for_another(
+    staging: Redis, valkey: embedded.Server, settings: Any
+) -> None:
+    """The first one answers nothing until the other two have been asked."""
+    with (
+        valkey.client() as counting,
+        slow_server(Meter(counting)) as (url, asked),
+        cache_at(url, "slow", SOCKET_TIMEOUT=90),
+    ):
+        settings.BLOBCACHE = {
+            "slow": {"CACHE_ALIAS": "slow"},
+            "default": {},
+            "staging": ENTRIES["staging"],
+        }
+        done = run("status", "--all-registries", "--json")
+    assert asked == [2]
+    assert [(each["registry"], each["reachable"]) for each in done.objects] == [
+        ("slow", False),
+        ("default", True),
+        ("staging", True),
+    ]
+    assert done.code == 2
 
 
 class TestOneIsDown:

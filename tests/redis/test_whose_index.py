@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from time import time
 
 import pytest
 from redis import Redis
@@ -17,7 +18,7 @@ from blobcache.services.rules import Rules
 from project import embedded
 from tests.conformance import A
 from tests.redis.keyspace import names, write_as_a_registry
-from tests.servers import cache_at
+from tests.servers import cache_at, commands
 from tests.stores import store
 
 
@@ -128,6 +129,24 @@ def test_an_index_that_nobody_builds_any_more_expires(index: Redis) -> None:
     stored = list(index.scan_iter("blobcache::*"))
     assert len(stored) > 5
     assert all(0 < index.ttl(key) <= KEPT for key in stored)
+
+
+def test_what_keeps_an_index_current_lets_it_live_longer(index: Redis) -> None:
+    catalog = fill("one").catalog
+    base = catalog.reindex().indexed
+    own = catalog.index.keys
+    stored = [own.names, own.state, own.figures, own.by_count, own.by_bytes]
+    assert all(index.expire(key, 3600) for key in stored)
+    now = time()
+    catalog.index.watch_mark(now, base)
+    kept = [index.ttl(key) for key in stored]
+    assert all(ttl > KEPT - 3600 for ttl in kept), dict(zip(stored, kept, strict=True))
+    with commands(index) as seen:
+        catalog.index.watch_mark(now + 1, base)
+    assert not seen.calls["pexpire"]
+    with commands(index) as seen:
+        catalog.index.watch_mark(now + 25 * 3600, base)
+    assert seen.calls["pexpire"] > 0
 
 
 def test_an_index_beside_the_descriptors_stays_for_ever(default_cache: Redis) -> None:
