@@ -39,11 +39,22 @@ if TYPE_CHECKING:
 
     VisibleRepositories: TypeAlias = Callable[..., Iterable[str] | None]
 
-__all__ = ["Access", "Action", "User", "access_of", "knows_registry", "may_view_registry"]
+__all__ = [
+    "Access",
+    "Action",
+    "User",
+    "access_of",
+    "knows_registry",
+    "may_view_registry",
+    "views_no_other_registry",
+]
 
 Action: TypeAlias = Literal["view", "change", "delete"]
 
 User: TypeAlias = "AbstractBaseUser | AnonymousUser"
+
+_MAX_ANSWERS = 100
+"""Answers of backends that are kept for one request: a list may ask about any number of names."""
 
 _OF_DJANGO = (PermissionsMixin.has_perm, AnonymousUser.has_perm)
 """The methods that do nothing but ask each backend, after they let superusers do everything."""
@@ -67,12 +78,16 @@ def knows_registry(user: User | None, registry: str, repository: str | None = No
     """
     if registry != DEFAULT_REGISTRY:
         return may_view_registry(user, registry, repository)
-    others = [name for name in entries() if name != DEFAULT_REGISTRY]
     return (
-        not others
+        len(entries()) == 1
         or access_of(user).may_view_here(repository)
-        or not any(may_view_registry(user, name) for name in others)
+        or views_no_other_registry(user)
     )
+
+
+def views_no_other_registry(user: User | None) -> bool:
+    """Whether the user may view no registry besides `default`."""
+    return not any(may_view_registry(user, name) for name in entries() if name != DEFAULT_REGISTRY)
 
 
 def access_of(user: User | None, registry: str = DEFAULT_REGISTRY) -> Access:
@@ -97,13 +112,22 @@ class Access:
     def __init__(self, user: User | None, registry: str = DEFAULT_REGISTRY) -> None:
         self.user = user or AnonymousUser()
         self.registry = registry
+        self._answers: dict[tuple[Action, str], bool] = {}
+        """What backends have said: a portal's own may query its database for each question."""
 
     def may_in_repository(self, action: Action, repository: str) -> bool:
         """Whether the user may view, change or delete blobs of that repository.
 
         `repository` need not be a valid name: damaged keys in Redis may have any name.
         """
-        return self._ranges.in_ranges(repository) and self._has_in_repository(action, repository)
+        asked = action, repository
+        if asked not in self._answers:
+            if len(self._answers) >= _MAX_ANSWERS:
+                self._answers.clear()
+            self._answers[asked] = self._ranges.in_ranges(repository) and self._has_in_repository(
+                action, repository
+            )
+        return self._answers[asked]
 
     def may_in_every_repository(self, action: Action) -> bool:
         """Whether the user has the model-level permission on repositories.

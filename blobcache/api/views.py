@@ -18,7 +18,7 @@ from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
 from rest_framework.views import APIView
 
-from blobcache.access import access_of, knows_registry
+from blobcache.access import access_of, views_no_other_registry
 from blobcache.api import permissions
 from blobcache.api.callers import (
     Kept,
@@ -282,8 +282,7 @@ class RegistryView(APIView):
         # In this order: the time must not show whether there is a registry.
         may_view = self.access.may_view_here(self.repository)
         if not may_view:
-            knows_default = knows_registry(user, DEFAULT_REGISTRY, self.repository)
-            may_view = knows_default and self.registry == DEFAULT_REGISTRY
+            may_view = views_no_other_registry(user) and self.registry == DEFAULT_REGISTRY
         if not may_view or self.registry not in registries():
             if not getattr(user, "is_authenticated", False):
                 raise NotAuthenticated

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.conf import LazySettings
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -18,7 +20,7 @@ from blobcache.descriptor import Descriptor
 from blobcache.services import get_provider
 from project import embedded
 from tests.api.conftest import APP, DIGEST, OTHER, PERSONAS, As, user
-from tests.api.registries import STAGING, Two, in_staging, two_registries
+from tests.api.registries import STAGING, LocalBackend, Two, in_staging, two_registries
 from tests.api.test_bodies import refused
 from tests.api.test_permissions import GRANTED, TABLE, Row, address, offers
 from tests.prometheus import samples
@@ -394,6 +396,43 @@ class TestTheDefaultRegistryIsHidden:
 
     def test_who_may_view_no_registry_may_know_it(self, as_: As) -> None:
         refused(as_("nobody").get("/api/registries/default/blobs/"), 403, "DENIED")
+
+
+class Counting(LocalBackend):
+    """Notes what it is asked."""
+
+    asked: ClassVar[list[tuple[str, str, str]]] = []
+
+    def has_perm(
+        self, user_obj: AbstractBaseUser | AnonymousUser, perm: str, obj: Any = None
+    ) -> bool:
+        if obj is not None:
+            self.asked.append((perm, obj.registry, str(obj.pk)))
+        return super().has_perm(user_obj, perm, obj)
+
+
+@pytest.mark.parametrize("root", ["/api/", STAGING, "/api/registries/default/", "/prod/"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", f"repositories/team/app/blobs/{DIGEST}/"),
+        ("GET", "repositories/team/app/blobs/"),
+        ("GET", "repositories/other/app/blobs/"),
+        ("GET", "blobs/"),
+    ],
+)
+def test_a_request_asks_a_backend_once_for_each_permission(
+    method: str, path: str, root: str, as_: As, two: Two, settings: LazySettings
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = [
+        *settings.AUTHENTICATION_BACKENDS[:-1],
+        f"{__name__}.Counting",
+    ]
+    in_staging()
+    client = as_("local")
+    Counting.asked.clear()
+    send(client, method, f"{root}{path}")
+    assert len(Counting.asked) == len(set(Counting.asked)), Counting.asked
 
 
 class TestTraces:
