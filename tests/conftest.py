@@ -20,6 +20,7 @@ from blobcache.redis import index
 from blobcache.services.catalog import Budgets
 from project import embedded
 from tests.cases import pytest_addoption, pytest_collection_modifyitems
+from tests.overrides import settings_restored
 from tests.servers import Encrypted, cache_at, encrypted, installed
 from tests.stores import KINDS, store
 
@@ -112,6 +113,13 @@ def sentinels() -> Iterator[embedded.Sentinels]:
 def _language_is_restored() -> Iterator[None]:
     """Activate the former language after each test: a request leaves its own active."""
     with override(get_language()):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _settings_are_restored() -> Iterator[None]:
+    """Put Django's settings back after each test, in whatever order its overrides ended."""
+    with settings_restored():
         yield
 
 
