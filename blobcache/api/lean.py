@@ -17,7 +17,7 @@ from rest_framework.authentication import (
 
 from blobcache.api import permissions
 from blobcache.api.callers import copies_of
-from blobcache.api.quiet import has_plain_nobody, is_quiet_user, is_quiet_view
+from blobcache.api.quiet import has_plain_nobody, has_rate, is_quiet_user, is_quiet_view
 from blobcache.api.tokens import RegistryTokenAuthentication
 from blobcache.conf import DEFAULT_REGISTRY
 
@@ -44,6 +44,7 @@ def may_view_at_once(view: DescriptorViewSet, request: Any) -> bool:
     if (
         view.registry != DEFAULT_REGISTRY
         or view.throttle_classes
+        or has_rate(view)
         or tuple(view.permission_kinds) != (permissions.BlobCachePermission,)
         or not is_quiet_view(view)
     ):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.contrib.auth.backends import BaseBackend, ModelBackend
 from django.contrib.auth.models import AnonymousUser, PermissionsMixin
+from django.core.cache import cache as default_cache
 from django.utils.module_loading import import_string
 from rest_framework.authentication import (
     BasicAuthentication,
@@ -32,7 +33,7 @@ from rest_framework.permissions import (
     IsAuthenticatedOrReadOnly,
 )
 from rest_framework.settings import api_settings
-from rest_framework.throttling import ScopedRateThrottle
+from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle, UserRateThrottle
 
 from blobcache.api.callers import kinds_of
 from blobcache.api.permissions import BlobCachePermission
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "asks_no_database",
     "has_plain_nobody",
+    "has_rate",
     "is_quiet_caller",
     "is_quiet_user",
     "is_quiet_view",
@@ -67,14 +69,20 @@ def is_quiet_view(view: RegistryView) -> bool:
 
     But authentication: see `asks_no_database`.
     """
-    scope = view.throttle_scope or view.throttle_scopes.get(view.current_action or "")
-    # A rate is counted in a cache.
-    return scope not in ScopedRateThrottle.THROTTLE_RATES and _is_quiet(
+    throttles: tuple[Any, ...] = tuple(view.throttle_classes)
+    if has_rate(view):
+        throttles += (ScopedRateThrottle,)
+    return (not throttles or _are_quiet_throttles(throttles)) and _is_quiet(
         tuple(view.permission_kinds),
-        tuple(view.throttle_classes),
         tuple(settings.AUTHENTICATION_BACKENDS),
         view.config.VISIBLE_REPOSITORIES,
     )
+
+
+def has_rate(view: RegistryView) -> bool:
+    """Whether there is a rate for the scope of the view's action, which is then counted."""
+    scope = view.throttle_scope or view.throttle_scopes.get(view.current_action or "")
+    return scope in ScopedRateThrottle.THROTTLE_RATES
 
 
 def is_quiet_user(user: Any) -> bool:
@@ -169,13 +177,11 @@ _ASKED = (
 @lru_cache(256)
 def _is_quiet(
     permissions: tuple[Any, ...],
-    throttles: tuple[Any, ...],
     backends: tuple[str, ...],
     visible: str | None,
 ) -> bool:
     return (
         all(kind in _PERMISSIONS or says_so(kind) for kind in permissions)
-        and all(map(says_so, throttles))
         and all(_is_quiet_backend(import_string(path)) for path in backends)
         and (visible is None or says_so(import_string(visible)))
     )
@@ -192,3 +198,23 @@ def _is_quiet_backend(kind: type) -> bool:
 _PERMISSIONS: frozenset[type] = frozenset(
     {AllowAny, BlobCachePermission, IsAdminUser, IsAuthenticated, IsAuthenticatedOrReadOnly}
 )
+
+
+# Throttles
+
+_COUNTING = frozenset({AnonRateThrottle, ScopedRateThrottle, UserRateThrottle})
+
+_IN_MEMORY = {
+    "django.core.cache.backends.dummy.DummyCache",
+    "django.core.cache.backends.locmem.LocMemCache",
+}
+
+
+def _are_quiet_throttles(kinds: tuple[Any, ...]) -> bool:
+    """Whether requests are counted in the memory of the process, or as a host says."""
+    entry = settings.CACHES.get("default", {})
+    in_memory = entry.get("BACKEND") in _IN_MEMORY and "KEY_FUNCTION" not in entry
+    return all(
+        (in_memory and kind.cache is default_cache) if kind in _COUNTING else says_so(kind)
+        for kind in kinds
+    )

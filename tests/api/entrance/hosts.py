@@ -250,6 +250,11 @@ class InheritingBackend(QuietBackend):
     """A backend that does not say so for itself."""
 
 
+def key(name: str, prefix: str, version: int) -> str:
+    """The name of a cache's entry, as a host makes it."""
+    return f"{prefix}{version}{name}"
+
+
 class AskedMiddleware(MiddlewareMixin):
     """Middleware that says only that the entrance may run it."""
 
