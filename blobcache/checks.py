@@ -17,7 +17,7 @@ from django.conf import settings as django_settings
 from django.core.checks import Error, Warning  # noqa: A004 - Django's own name
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch, URLResolver, get_resolver, reverse
 from django.utils.module_loading import import_string
 
 from blobcache.conf import (
@@ -80,6 +80,7 @@ def check_settings(**_: object) -> list[CheckMessage]:
         *_check_urls(configured),
         *_check_tokens(configured),
         *_check_notification_tokens(configured),
+        *_check_mounts(configured),
     ]
 
 
@@ -277,6 +278,32 @@ def _check_notification_tokens(configured: Iterable[str]) -> Iterator[CheckMessa
                 hint="Set another secret for each registry.",
                 id="blobcache.W140",
             )
+
+
+def _check_mounts(configured: Iterable[str]) -> Iterator[CheckMessage]:
+    """Warn if addresses are mounted for a registry that there is not: all of them are unknown."""
+    if not getattr(django_settings, "ROOT_URLCONF", None):
+        return
+    known = set(configured)
+    for name, prefix in _mounted(get_resolver().url_patterns):
+        if name not in known:
+            yield Warning(
+                f"{prefix} is mounted for the registry {name!r}, which BLOBCACHE does not have, so "
+                "nothing is found there.",
+                hint=f"The registries are {', '.join(map(repr, sorted(known)))}.",
+                id="blobcache.W230",
+            )
+
+
+def _mounted(patterns: Iterable[object], before: str = "/") -> Iterator[tuple[object, str]]:
+    """Return the registries for which the app's own addresses are mounted, and where."""
+    for each in patterns:
+        if not isinstance(each, URLResolver):
+            continue
+        prefix = f"{before}{each.pattern}"
+        if "registry" in each.default_kwargs and str(each.app_name).startswith("blobcache"):
+            yield each.default_kwargs["registry"], prefix
+        yield from _mounted(each.url_patterns, prefix)
 
 
 def _check_registry(settings: RegistrySettings) -> Iterator[CheckMessage]:

@@ -6,7 +6,7 @@ They are part of the API, and can also be mounted alone, without REST framework:
 
 They are about the registry ``default``, or about the one that is named where they are mounted::
 
-    path("health/prod/", include("blobcache.probes", namespace="prod"), {"registry": "prod"})
+    path("health/prod/", include("blobcache.probes", namespace="prod-probes"), {"registry": "prod"})
 
 They need no credentials and say nothing but yes or no, whoever asks: orchestrators have no
 accounts, and everybody can find out whether the portal answers. They accept only GET and HEAD, read

@@ -398,3 +398,19 @@ def test_no_check_connects(valkey: embedded.Server) -> None:
 def test_the_checks_need_no_redis(default_cache: Redis) -> None:
     with override_settings(CACHES={"default": redis_cache("redis://localhost:1")}):
         assert check_settings() == []
+
+
+@pytest.mark.parametrize(
+    ("registries", "expected"),
+    [
+        (("default", "staging", "nowhere", "gone"), []),
+        (("default", "staging"), ["/lost/ is mounted for the registry 'nowhere'"]),
+    ],
+)
+def test_addresses_of_a_registry_that_there_is_not(
+    registries: tuple[str, ...], expected: list[str]
+) -> None:
+    with override_settings(ROOT_URLCONF="tests.api.two_urls"):
+        messages = found({name: {} for name in registries})
+    told = [each.msg for each in messages if each.id == "blobcache.W230"]
+    assert [text.partition(", which")[0] for text in told] == expected

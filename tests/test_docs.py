@@ -44,6 +44,17 @@ SECURITY = ROOT / "SECURITY.md"
 PAGES = [README, SECURITY, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+def test_each_module_of_addresses_has_namespaces_of_its_own() -> None:
+    """A portal may mount all that the pages show. Django warns of one that is used twice."""
+    mount = re.compile(r'include\(\(?"(blobcache[^"]*)"[^)]*\)?, namespace="([^"]*)"')
+    texts = [page.read_text() for page in PAGES]
+    owners: dict[str, set[str]] = {}
+    for module, namespace in (found for text in texts for found in mount.findall(text)):
+        owners.setdefault(namespace, set()).add(module)
+    assert len(owners) >= 4
+    assert {name: modules for name, modules in owners.items() if len(modules) > 1} == {}
+
+
 def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
