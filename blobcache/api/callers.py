@@ -216,7 +216,9 @@ def key_of(
     cookie = None
     if "HTTP_COOKIE" in request.META:
         cookie = request.COOKIES.get(settings.SESSION_COOKIE_NAME) or None
-    if (header is None and cookie is None) or not PortalSettings().CALLER_TTL:
+    if cookie is None and not (header and _has_token(header)):
+        return None
+    if not PortalSettings().CALLER_TTL:
         return None
     is_safe = request.method in _SAFE
     if not is_safe and not (is_batch and request.method == "POST" and header and cookie is None):
@@ -229,6 +231,12 @@ def key_of(
         None if cookie is None else _session_hash(cookie),
         kept_callers.clock(),
     )
+
+
+def _has_token(header: str) -> bool:
+    """Whether a header may have a token of REST framework's, and not one of a registry."""
+    keyword = TokenAuthentication.keyword.lower()
+    return header.lstrip()[: len(keyword)].lower() == keyword
 
 
 def _session_hash(cookie: str) -> bytes:
@@ -252,12 +260,20 @@ def copies_of(request: HttpRequest, kept: Kept) -> tuple[Model, Model | None]:
     """Return a request's own copies of the user who is kept, and of the token."""
     user, auth = _copy(kept.user), None if kept.auth is None else _copy(kept.auth)
     if auth is not None:
-        auth.user = user  # type: ignore[attr-defined] # a token's
+        _link(auth, user)
     if kept.session is not None:
         session = getattr(request, "session", None)
         if session is not None:
             session.accessed = True  # The response depends on it.
     return user, auth
+
+
+def _link(auth: Model, user: Model) -> None:
+    """Do what ``auth.user = user`` does, which would also ask the database routers."""
+    field: Any = auth._meta.get_field("user")  # noqa: SLF001 - Django's documented way to it
+    field.set_cached_value(auth, user)
+    if not field.remote_field.multiple:
+        field.remote_field.set_cached_value(user, auth)
 
 
 def take_in(
@@ -286,8 +302,8 @@ def take_in(
     kept = Kept(
         key.started + PortalSettings().CALLER_TTL,
         position,
-        _copy(user),
-        None if auth is None else _copy(auth),
+        _whole_copy(user),
+        None if auth is None else _whole_copy(auth),
         key.session if is_session else None,
     )
     kept_callers.keep(key, kept)
@@ -310,10 +326,22 @@ def _is_plain(kind: type) -> bool:
     return kind in plain or getattr(kind, "queries_database", True) is False
 
 
-def _copy(instance: Model) -> Model:
-    """A copy without anything that a request may have put on the original since it was kept."""
+def _whole_copy(instance: Model) -> Model:
+    """A copy of a user or token, to be kept: nobody else changes it."""
     made = type(instance).__new__(type(instance))
     vars(made).update(instance.__getstate__())
+    return made
+
+
+def _copy(kept: Model) -> Model:
+    """A copy of what is kept, to be given to a request, which may put anything on it.
+
+    It is what `copy.copy` makes of it, in a third of the time.
+    """
+    made, state = type(kept).__new__(type(kept)), kept._state  # noqa: SLF001 - as `Model` does
+    vars(made).update(vars(kept))
+    made._state = type(state).__new__(type(state))  # noqa: SLF001
+    vars(made._state).update(vars(state), fields_cache=dict(state.fields_cache))  # noqa: SLF001
     return made
 
 

@@ -374,7 +374,8 @@ class RegistryView(APIView):
         """
         self.check_registry(request)
         found = self.get_permissions()
-        if self.access.has_scopes:
+        first = found[0] if found else None
+        if self.access.has_scopes and type(first) is not permissions.BlobCachePermission:
             found = [permissions.BlobCachePermission(), *found]
         caller = request.user  # A permission class might put another user there.
         try:

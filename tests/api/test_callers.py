@@ -18,9 +18,10 @@ from rest_framework.authentication import TokenAuthentication
 from rest_framework.authtoken.models import Token
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
+from rest_framework.test import APIRequestFactory
 
 from blobcache.api import callers
-from blobcache.api.callers import Callers, Kept, Key, kept_callers
+from blobcache.api.callers import Callers, Kept, Key, kept_callers, key_of
 from tests.api.conftest import DIGEST, UNKNOWN, user
 
 STAT = f"/api/repositories/team/app/blobs/{DIGEST}/"
@@ -341,6 +342,7 @@ class Notes(BasePermission):
         assert request._request.user is request.user
         assert request.auth is not None
         assert request.auth.user is request.user
+        assert request.user.auth_token is request.auth
         return True
 
 
@@ -458,6 +460,39 @@ def test_threads_share_the_store() -> None:
         thread.join()
     assert errors == []
     assert len(store) <= 50
+
+
+@pytest.mark.parametrize(
+    ("header", "may_be_kept"),
+    [
+        ("Token x", True),
+        ("TOKEN x", True),
+        ("  token\tx", True),
+        ("Bearer x", False),
+        ("Basic eDp5", False),
+        ("Tok", False),
+        ("", False),
+    ],
+)
+def test_only_tokens_that_name_a_row_are_hashed(header: str, *, may_be_kept: bool) -> None:
+    request = APIRequestFactory(headers={"Authorization": header}).get(STAT)
+    key = key_of(request, (TokenAuthentication,), "default", is_batch=False)
+    assert (key is not None) is may_be_kept
+
+
+def test_a_copy_of_who_is_kept_shares_no_state(token: Client) -> None:
+    queries(token)
+    ((_, kept),) = kept_callers._kept.items()
+    first, other = callers._copy(kept.user), callers._copy(kept.user)
+    first.tenant = "someone's"  # type: ignore[attr-defined]
+    first._state.adding = True
+    first._state.fields_cache["more"] = first
+    assert other == kept.user == first
+    assert vars(other) == {**vars(kept.user), "_state": other._state}
+    assert vars(other._state) == vars(kept.user._state)
+    assert other._state.adding is False
+    assert "more" not in other._state.fields_cache
+    assert type(other) is type(kept.user)
 
 
 def test_the_store_holds_no_credentials(token: Client) -> None:

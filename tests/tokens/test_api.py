@@ -23,6 +23,7 @@ from rest_framework.throttling import UserRateThrottle
 from rest_framework.views import APIView
 
 from blobcache.access import access_of
+from blobcache.api.permissions import BlobCachePermission
 from blobcache.api.tokens import RegistryTokenAuthentication
 from blobcache.api.views import RegistryView
 from blobcache.descriptor import Descriptor
@@ -302,6 +303,28 @@ class TestNarrowing:
         client = portal.client(PULL)
         assert client.post(f"/api/blobs/{DIGEST}/purge/", {}, format="json").status_code == 401
         assert client.get("/api/repositories/team/app/summary/").status_code == 200
+
+    @pytest.mark.parametrize("is_first", [False, True])
+    def test_scopes_are_asked_once_if_their_class_is_the_first(
+        self, portal: Ask, settings: Any, monkeypatch: pytest.MonkeyPatch, *, is_first: bool
+    ) -> None:
+        asked: list[object] = []
+        plain = BlobCachePermission.has_permission
+
+        def has_permission(self: Any, request: Request, view: APIView) -> bool:
+            asked.append(self)
+            return plain(self, request, view)
+
+        monkeypatch.setattr(BlobCachePermission, "has_permission", has_permission)
+        fill()
+        classes = ["blobcache.api.permissions.BlobCachePermission"]
+        others = ["rest_framework.permissions.IsAuthenticated"]
+        entry = settings.BLOBCACHE["default"]
+        chosen = [*classes, *others] if is_first else [*others, *classes]
+        settings.BLOBCACHE = {"default": {**entry, "API_PERMISSION_CLASSES": chosen}}
+        place = f"/api/repositories/team/app/blobs/{DIGEST}/"
+        assert portal.client(PULL).get(place).status_code == 200
+        assert len(asked) == (1 if is_first else 2)
 
     def test_another_permission_class_can_deny(self, portal: Ask, settings: Any) -> None:
         entry = settings.BLOBCACHE["default"]

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.conf.urls.i18n import is_language_prefix_patterns_used
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse
 from django.utils import translation
@@ -143,13 +144,27 @@ def _sessions(kind: Any) -> Part:
         return vars(request)["session"]
 
     def after(request: Any, response: Any) -> Any:
-        if "session" in vars(request):
+        session = vars(request).get("session")
+        if session is None:
+            is_varied = "entrance_needed_session" in vars(request)
+        elif _is_only_read(session):
+            is_varied = session.accessed
+        else:
             return made.process_response(request, response)
-        if "entrance_needed_session" in vars(request):
+        if is_varied:
             response.headers["Vary"] = _with("Cookie", response.headers.get("Vary"))
         return response
 
     return Part(after=after, attributes={"session": cached_property(session)})
+
+
+def _is_only_read(session: object) -> bool:
+    """Whether a session is neither to be saved nor to be deleted."""
+    return (
+        isinstance(session, SessionBase)
+        and not (session.modified or session.is_empty())
+        and not settings.SESSION_SAVE_EVERY_REQUEST
+    )
 
 
 def _accounts(kind: Any) -> Part:
