@@ -512,6 +512,11 @@ class Mutant:
             raise LookupError(self)
         return str(mutated)
 
+    @property
+    def changed_line(self) -> str:
+        """What its line becomes, without the spaces around it."""
+        return self.code().split("\n")[self.line - 1].strip()
+
     def diff(self) -> str:
         """Return the change as a diff."""
         before, after = source(self.path).split("\n"), self.code().split("\n")
@@ -581,11 +586,12 @@ class Equivalents:
                 )
 
     def __contains__(self, mutant: Mutant) -> bool:
-        """Whether an entry names the mutant's line, and its operator if the entry has one."""
+        """Whether an entry names the mutant's line, and what it becomes if the entry says that."""
         line = source(mutant.path).split("\n")[mutant.line - 1].strip()
         return any(
             (entry["path"], entry["line"]) == (mutant.path, line)
             and mutant.operator.startswith(tuple(entry.get("operators", [""])))
+            and entry.get("becomes", mutant.changed_line) == mutant.changed_line
             for entry in self._entries
         )
 

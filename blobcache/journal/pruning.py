@@ -13,6 +13,8 @@ from blobcache.models import JournalEntry
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from django.db.models import QuerySet
+
 __all__ = ["prune"]
 
 _BATCH = 1000
@@ -26,14 +28,20 @@ def prune(days: int, registries: Collection[str] | None = None) -> Iterator[int]
     """
     rows = JournalEntry.objects.using(router.db_for_write(JournalEntry))
     before = now() - timedelta(days=days)
-    registry: str | None = ""
-    while registry is not None:
-        # The next name, by the index: there are few, and many entries.
-        following = rows.filter(registry__gt=registry).order_by("registry")
-        registry = following.values_list("registry", flat=True).first()
-        is_asked = registry is not None and (registries is None or registry in registries)
-        for is_part in (False, True) if is_asked else ():
+    for registry in _registries(rows):
+        if registries is not None and registry not in registries:
+            continue
+        for is_part in (False, True):
             old = rows.filter(registry=registry, is_part__in=(is_part,), time__lt=before)
             while batch := list(old.order_by("time", "id").values_list("pk", flat=True)[:_BATCH]):
                 rows.filter(pk__in=batch).delete()
                 yield len(batch)
+
+
+def _registries(rows: QuerySet[JournalEntry]) -> Iterator[str]:
+    """Yield the registries that have entries, each by the index: there are few of them."""
+    names = rows.order_by("registry").values_list("registry", flat=True)
+    found = names.first()
+    while found is not None:
+        yield found
+        found = names.filter(registry__gt=found).first()

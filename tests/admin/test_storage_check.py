@@ -228,6 +228,18 @@ def test_a_first_look_of_long_ago_does_not_count(
     assert is_member(world)
 
 
+def test_a_first_look_of_the_future_does_not_count(
+    world: World, admin: Client, clock: Clock, text: Text
+) -> None:
+    """The clock of another computer may be ahead, or that of this one was set back."""
+    waiting = press(admin, REPAIR, admin.post(REPAIR, {"finding": unlinked(world)}))
+    clock.now -= 60
+    waiting = press(admin, REPAIR, waiting)
+    assert "Wait 10 seconds" in text(waiting)
+    clock.now += 10
+    assert "Repaired 1 finding." in text(press(admin, REPAIR, waiting))
+
+
 def test_a_push_between_the_looks_is_left_alone(
     world: World, admin: Client, clock: Clock, text: Text
 ) -> None:
