@@ -122,7 +122,6 @@ OWN_TESTS: dict[str, list[str]] = {
         "tests/admin/test_overview.py",
     ],
     "blobcache/doctor/pending.py": ["tests/doctor/test_dangers.py"],
-    "blobcache/doctor/presence.py": ["tests/management/test_check.py", "tests/api/test_doctor.py"],
     "blobcache/doctor/problems.py": ["tests/management/test_check.py", "tests/jobs/test_kinds.py"],
     "blobcache/doctor/repair.py": ["tests/doctor/test_repair.py", "tests/doctor/test_losses.py"],
     "blobcache/doctor/saved.py": [
