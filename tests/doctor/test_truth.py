@@ -349,6 +349,33 @@ def test_a_finding_that_is_found_twice_counts_once(world: World) -> None:
     assert [each.outcome for each in settled.run()] == [Outcome.REPAIRED]
 
 
+def test_the_second_look_is_so_long_after_the_last_finding(world: World) -> None:
+    """A long diagnosis has found the first ones minutes before."""
+    times, waits = iter([100.0, 500.0, 900.0, 903.0]), []
+    settled = SettledRepair(
+        diagnosis(world).provider,
+        world.backend,
+        Safety(settle=10),
+        now=lambda: next(times),
+        wait=waits.append,
+    )
+    for name in (b"a", b"b"):
+        subject = Subject(Place.MEMBER, name, digest_of(name).encode())
+        settled.add(Finding(Kind.UNLINKED_MEMBER, subject))
+    assert [each.outcome for each in settled.run()] == [Outcome.HEALED] * 2
+    assert waits == [7]
+
+
+def test_many_blobs_of_no_repository_may_be_few_of_all(world: World) -> None:
+    settled = SettledRepair(diagnosis(world).provider, world.backend, Safety())
+    for number in range(21):
+        subject = Subject.of_blob(None, digest_of(b"%d" % number))
+        settled.add(Finding(Kind.MISSING_DATA, subject))
+    settled.require_allowed(210)
+    with pytest.raises(RepairRefused, match="21 of 209 of the entries"):
+        settled.require_allowed(209)
+
+
 def test_a_million_findings_do_not_stay_in_memory(world: World) -> None:
     """A quick form: what ten thousand of them take is a few bytes for each."""
     settled = SettledRepair(diagnosis(world).provider, world.backend, Safety())
