@@ -131,6 +131,18 @@ def test_a_batch_stat_with_a_session_needs_its_csrf_token(session: Client) -> No
     assert response.status_code == 403
 
 
+def test_a_batch_stat_with_a_cookie_beside_the_token_does_not_use_it(
+    token: Client, session: Client
+) -> None:
+    token.cookies = session.cookies
+    assert queries(token) > 0
+    assert queries(token) == 0
+    with CaptureQueriesContext(connection) as captured:
+        response = token.post(BATCH, {"digests": [DIGEST]}, "application/json")
+    assert response.status_code == 200
+    assert len(captured) > 0
+
+
 @pytest.mark.parametrize("method", ["put", "delete", "options", "patch"])
 def test_nothing_that_writes_uses_it(method: str, token: Client) -> None:
     queries(token)
@@ -435,6 +447,15 @@ def test_a_session_is_forgotten_alone() -> None:
         store.keep(*made(session.decode(), session, started=1000.0))
     store.forget_session(b"a")
     assert len(store) == 1
+
+
+def test_a_session_answers_for_safe_requests_alone_and_a_token_for_all() -> None:
+    store = Callers(clock=Clock())
+    for name, session in (("a", b"session"), ("b", None)):
+        key, kept = made(name, session, started=1000.0)
+        store.keep(key, kept)
+        assert store.find(key) is kept
+        assert store.find(key._replace(is_safe=False)) is (None if session else kept)
 
 
 def test_threads_share_the_store() -> None:

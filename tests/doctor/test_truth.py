@@ -186,6 +186,17 @@ def test_a_lie_is_found_and_cured_and_nothing_else_is_touched(
     assert {key: after.get(key) for key in kept} == kept
 
 
+def test_an_unsafe_type_of_one_repository_takes_no_safe_one_from_the_others(world: World) -> None:
+    digest = world.push("a", b"<script>")
+    world.push("b", b"<script>")
+    world.cache.hset(f"repository::a::blobs::{digest}", "mediatype", "text/html")
+    assert outline(find(world)) == {("unsafe-media-type", "member", "a", digest)}
+    assert {each.outcome for each in repair_truth(world)} == {Outcome.REPAIRED}
+    assert world.cache.hget(f"blobs::{digest}", "mediatype") == OCTETS.encode()
+    assert world.cache.exists(f"repository::a::blobs::{digest}") == 0
+    assert world.cache.sismember("repository::b::blobs", digest)
+
+
 def repair_truth(world: World) -> list[Repair]:
     """Repair what the storage contradicts, and leave the rest."""
     asked = diagnosis(world)
@@ -351,7 +362,8 @@ def test_a_finding_that_is_found_twice_counts_once(world: World) -> None:
 
 def test_the_second_look_is_so_long_after_the_last_finding(world: World) -> None:
     """A long diagnosis has found the first ones minutes before."""
-    times, waits = iter([100.0, 500.0, 900.0, 903.0]), []
+    times = iter([100.0, 500.0, 900.0, 903.0])
+    waits: list[float] = []
     settled = SettledRepair(
         diagnosis(world).provider,
         world.backend,
