@@ -73,8 +73,9 @@ def may_view_registry(user: User | None, registry: str, repository: str | None =
 def knows_registry(user: User | None, registry: str, repository: str | None = None) -> bool:
     """Whether the user may read the name of the registry, and use addresses that have it.
 
-    That is `may_view_registry`, but for `default`: to a user who may view another registry alone,
-    `default` is one more that does not exist. To one who may view none, its name says nothing.
+    The same as `may_view_registry`, except for `default`: a user who may view only other registries
+    does not learn that `default` exists. A user who may view no registry may read its name, since
+    it reveals nothing.
     """
     if registry != DEFAULT_REGISTRY:
         return may_view_registry(user, registry, repository)
@@ -113,7 +114,7 @@ class Access:
         self.user = user or AnonymousUser()
         self.registry = registry
         self._answers: dict[tuple[Action, str], bool] = {}
-        """What backends have said: a portal's own may query its database for each question."""
+        """The answers of authentication backends, which may query a database for each question."""
 
     def may_in_repository(self, action: Action, repository: str) -> bool:
         """Whether the user may view, change or delete blobs of that repository.
@@ -144,13 +145,13 @@ class Access:
         repository that an address names or to view *some* repository of the registry. The latter is
         asked as ``has_perm("blobcache.view_repository", Repository(name="", registry=alias))``.
 
-        Everybody may use the addresses of `default` that do not name it. Who may read its name:
-        see `knows_registry`.
+        True for `default`: everybody may use the addresses of `default` that do not name it. See
+        `knows_registry` for who may read its name.
         """
         return self.registry == DEFAULT_REGISTRY or self.may_view_here(repository)
 
     def may_view_here(self, repository: str | None = None) -> bool:
-        """The same by permissions alone, also for `default`."""
+        """The same without the exception for `default`."""
         return (
             self.may_view_status()
             or bool(self._ranges.ranges)

@@ -85,9 +85,9 @@ def check_settings(**_: object) -> list[CheckMessage]:
 
 
 def wrong_settings(registry: str) -> list[str]:
-    """Return the names of the registry's settings of which these checks find an error.
+    """Return the names of the registry's settings in which these checks find an error.
 
-    They show no value: a value may be secret.
+    No value is returned: it may be secret.
     """
     try:
         settings = RegistrySettings(registry)
@@ -99,7 +99,7 @@ def wrong_settings(registry: str) -> list[str]:
 
 
 def names_of_settings(text: str) -> list[str]:
-    """Return the names of settings in a message, the one that it is about first."""
+    """Return the names of settings in a message; the first is the one that it is about."""
     return [word for word in _WORD.findall(text) if word in _OF_A_REGISTRY]
 
 

@@ -234,7 +234,7 @@ class CacheUnavailable(BlobCacheError):
 class RegistryMisconfigured(CacheUnavailable):
     """The settings of a registry are wrong, so it cannot be asked.
 
-    To a client, it is one that does not answer. The cause is chained, for the log alone.
+    A client is told the same as if its server did not answer. The cause is chained, only for logs.
     """
 
     def __init__(

@@ -235,7 +235,7 @@ class Job(models.Model):
     """When the next step may be taken; None if at once."""
 
     task = models.CharField(max_length=32, blank=True, default="")
-    """A random text that the next task of the job has; empty if it was never given to a task."""
+    """The random token of the job's task; empty if the job was never handed over to one."""
 
     created_at = models.DateTimeField(default=now)
     changed_at = models.DateTimeField(default=now)

@@ -86,7 +86,7 @@ def test_ready_if_another_provider_answers_a_stat(
     assert get(f"{root}ready/").json() == {"ready": True}
 
 
-def test_no_metric_counts_the_looks(root: str, clock: Clock) -> None:
+def test_no_metric_counts_the_probes(root: str, clock: Clock) -> None:
     assert get(f"{root}ready/").status_code == 200
     provider: Any = get_provider()
     before = stat_counts("default")

@@ -1,4 +1,4 @@
-"""All repositories that the search of the list shows, for work on all of them as a job."""
+"""Find all repositories that a search in the list finds, for a job that works on all of them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ __all__ = ["FoundRepositories", "find_all"]
 
 
 class FoundRepositories(NamedTuple):
-    """What the search shows."""
+    """The repositories that a search finds."""
 
     names: list[RepositoryName]
     invalid: int
-    """Further names, which are not valid."""
+    """How many further names it finds that are not valid."""
 
     refusal: str = ""
-    """Why not all of them could be found; empty if they were."""
+    """Why a job cannot work on all of them, as a sentence; empty if it can."""
 
 
 def find_all(provider: BrowsableProvider, kept: str, visible: Visible) -> FoundRepositories:
-    """Find the visible repositories that the list with the parameters `kept` shows.
+    """Find the visible repositories that the list with the parameters `kept` finds.
 
-    It takes `Budgets.preview` at most, and finds as many as one job may name. Raises
+    Gives up after the time `Budgets.preview`, or at more repositories than one job may name. Raises
     `CacheUnavailable`.
     """
     query = RepositoryQuery.of(QueryDict(kept))
@@ -54,6 +54,6 @@ def find_all(provider: BrowsableProvider, kept: str, visible: Visible) -> FoundR
             )
             return FoundRepositories([], invalid, text % {"limit": MAX_REPOSITORIES})
         if cursor is not None and deadline.is_over:
-            text = _("The repositories could not be listed in the time of one page: try again.")
+            text = _("Listing the repositories took longer than a page may take. Try again.")
             return FoundRepositories([], invalid, text)
     return FoundRepositories(names, invalid)

@@ -31,14 +31,14 @@ MAX_SELECTED = 900
 class CheckMembersPage(RepositoryPageBase, FindingsPageBase):
     """The findings of the selected blobs. It is a POST because of their number; it changes nothing.
 
-    What there is no time for is left for another POST.
+    A POST has a limited time; the blobs that it has not checked then are left for another POST.
     """
 
     template = "check_members.html"
 
     @property
     def repository_params(self) -> list[str]:
-        """The repository in the address, whatever the form says."""
+        """The repository in the address; the form cannot name another one."""
         return [self.name]
 
     def crumbs(self) -> list[tuple[str, str]]:

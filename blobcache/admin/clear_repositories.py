@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["ClearRepositoriesPage"]
 
 _ROWS = 100
-"""Repositories that the page shows before a job clears many more."""
+"""How many repositories the confirmation of a job shows; the job may clear more."""
 
 _STEP = 100
 """How many members are read at a time; each is cleared and audited on its own."""
@@ -47,11 +47,12 @@ class ClearRepositoriesPage(StartsJobs):
     template = "clear_repositories.html"
     writes = True
 
-    why_not = ""
-    """Why not all that the search shows can be cleared; empty if they can."""
+    search_refusal = ""
+    """Why the repositories that a search finds cannot be cleared; empty if they can."""
 
     left_out = 0
-    """Repositories that the search shows, but that the user may not clear."""
+    """How many repositories the search finds that the user may not clear or whose names are not
+    valid."""
 
     def is_allowed(self) -> bool:
         """Users who may view the list; only repositories that they may clear are cleared."""
@@ -76,7 +77,7 @@ class ClearRepositoriesPage(StartsJobs):
         names = self._all() if "all" in self.request.POST else self._selected()
         if not names:
             return self.redirect_with_message(
-                self.why_not or _("Select at least one repository that you may clear."),
+                self.search_refusal or _("Select at least one repository that you may clear."),
                 messages.WARNING,
             )
         if "confirmed" in self.request.POST and self.request.POST.get("total"):
@@ -113,21 +114,21 @@ class ClearRepositoriesPage(StartsJobs):
         return self.start_job("clear-repositories", {"repositories": names}, len(names))
 
     def _selected(self) -> list[RepositoryName]:
-        """The selected repositories, or those that the confirmation of all has named."""
+        """The selected repositories, or those that the user has confirmed after a search."""
         form = self.request.POST
         texts = [*form.getlist("repository"), *form.get("text", "").split()]
         return [name for name in parse_each(texts, RepositoryName) if self.access.may_clear(name)]
 
     def _all(self) -> list[RepositoryName]:
-        """All that the list's search shows and the user may clear; none if that is refused."""
+        """All that the search finds and the user may clear; none if there is a `search_refusal`."""
         found: FoundRepositories | None = None
         with self.catch_redis_errors():
             kept = self.request.POST.get("kept", "")
             found = find_all(self.provider, kept, self.access.visible)
         if found is None:
-            self.why_not = _("Redis failed, so the repositories could not be listed.")
+            self.search_refusal = _("Redis failed, so the repositories could not be listed.")
             return []
-        self.why_not = found.refusal
+        self.search_refusal = found.refusal
         names = [name for name in found.names if self.access.may_clear(name)]
         self.left_out = len(found.names) - len(names) + found.invalid
         return names

@@ -137,7 +137,7 @@ class FindingsPageBase(Page):
         return is_witness and self.diagnosis().is_compared
 
     def compared_context(self) -> dict[str, object]:
-        """What the template says about the backend."""
+        """Return what the template `parts/compared.html` needs."""
         return {
             "names": self.names,
             "backend": type(self.backend).__name__ if self.backend else "",
@@ -198,7 +198,7 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
     parameters = ("repository", "kind")
 
     def is_allowed(self) -> bool:
-        """Also who wants to check all that the list of repositories shows them."""
+        """See `FindingsPageBase`; to check all that a search finds, users who may view the list."""
         if self._asks_for_all:
             return self.admin.has_view_permission(self.request)
         return super().is_allowed()
@@ -237,7 +237,7 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
         return HttpResponseRedirect(self.return_url)
 
     def _check_all(self) -> HttpResponse:
-        """Start a job that checks all repositories that the list's search shows."""
+        """Start a job that checks all repositories that the search in the list finds."""
         kept = self.request.POST.get("kept", "")
         found: FoundRepositories | None = None
         with self.catch_redis_errors():

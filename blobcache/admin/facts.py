@@ -41,7 +41,7 @@ class Facts:
     """How many repositories there are."""
 
     error: CacheUnavailable | None = None
-    """Why the registry did not answer to everything."""
+    """Why the registry did not answer every question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,9 @@ class Question:
 
 
 def ask_registries(questions: Mapping[str, Question | CacheUnavailable]) -> dict[str, Facts]:
-    """Ask each registry at the same time; one that is dead makes none of the others wait.
+    """Ask all registries at the same time; one that is down makes no other wait.
 
-    Instead of a question there may be the reason why a registry cannot be asked.
+    Instead of a question there may be the error because of which a registry cannot be asked.
     """
 
     def ask(registry: str) -> Facts:

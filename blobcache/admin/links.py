@@ -170,7 +170,7 @@ class PageLinks:
 
     @property
     def shown_registry(self) -> str:
-        """The name of the registry, if the user has a choice and may know it; else empty."""
+        """The name of the registry; empty if the user has no choice or may not know the name."""
         links = self.registry_links
         return self.registry if any(each.is_current for each in links) else ""
 

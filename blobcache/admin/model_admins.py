@@ -134,7 +134,7 @@ class _CacheAdmin(_ModelAdmin, Generic[K]):
     def _parse_or_404(self, request: HttpRequest, object_id: str) -> tuple[str, K]:
         """Return the registry and the name or digest; the registry is decided first."""
         registry, key = parse_object_id(unquote(object_id))
-        if registry != DEFAULT_REGISTRY:  # which the address does not name
+        if registry != DEFAULT_REGISTRY:  # an id in `default` does not name its registry
             require_registry(request.user, registry, [key])
         if request.GET.get(REGISTRY, registry) != registry:
             raise Http404(_("The address names two registries."))

@@ -87,8 +87,8 @@ def require_registry(user: User, alias: str, repositories: Iterable[str] = ()) -
 def choices(user: User, current: str) -> Sequence[str]:
     """Return the registries that the user may choose; empty if there is no choice.
 
-    The current one is among them, unless that is `default` and the user may not know its name: then
-    there is a choice although there is one other only.
+    The current one is always among them, except `default` if the user may not know its name. In
+    that case a single other registry is a choice too.
     """
     found = registries()
     if len(found) > 1:

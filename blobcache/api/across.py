@@ -64,8 +64,8 @@ _WITH = Parameter(
 )
 
 
-class Seen(NamedTuple):
-    """What one registry knows of a blob, and what the user may know of it."""
+class SightingRow(NamedTuple):
+    """What one registry knows of a blob, with an error in the words that the user may read."""
 
     sighting: Sighting
     error: str | None
@@ -96,7 +96,7 @@ class SightingSerializer(ResponseSerializer):
     class Meta:
         ref_name = "BlobCacheSighting"
 
-    def represent(self, instance: Seen) -> dict[str, Any]:
+    def represent(self, instance: SightingRow) -> dict[str, Any]:
         """Return the row."""
         sighting = instance.sighting
         holders, found = sighting.holders, sighting.descriptor
@@ -119,7 +119,7 @@ class SightingsSerializer(ResponseSerializer):
     class Meta:
         ref_name = "BlobCacheSightings"
 
-    def represent(self, instance: Sequence[Seen]) -> dict[str, Any]:
+    def represent(self, instance: Sequence[SightingRow]) -> dict[str, Any]:
         """Return the rows."""
         return {"registries": SightingSerializer(instance, many=True).data}
 
@@ -149,7 +149,7 @@ class BlobRegistriesViewSet(RegistryViewSet):
         }
         visible = {name: answer_of(name, lambda each: accesses[each].visible) for name in accesses}
         found = [
-            Seen(each, problem(accesses[each.registry], each.error))
+            SightingRow(each, problem(accesses[each.registry], each.error))
             for each in look_everywhere(digest, visible, _HOLDERS)
         ]
         return Response(self.get_response_serializer(found).data)
@@ -192,7 +192,7 @@ class DifferencePage(Page):
     """Whether the other registry has answered."""
 
     error: str | None = None
-    """Why not, as far as the user may know."""
+    """Why it has not answered, as far as the user may know."""
 
 
 @dataclass(frozen=True, slots=True)

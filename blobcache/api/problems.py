@@ -1,4 +1,4 @@
-"""Why a registry gives no answer, as the responses about several registries say it."""
+"""The field `error` in responses about several registries: why a registry does not answer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["ERROR", "ErrorField", "problem"]
 
 ERROR = (
-    "Why there is no answer: the registry does not answer, or its settings are wrong. The latter, "
-    "and which settings, is told only to users who may see its `status/`. Null with an answer."
+    "Why the registry gives no answer: its server does not answer, or its settings are wrong. Only "
+    "users who may see its `status/` are told that settings are wrong, and which. Null if the "
+    "registry answers."
 )
 
 
@@ -29,7 +30,7 @@ class ErrorField(serializers.CharField):
 
 
 def problem(access: Access, error: CacheUnavailable | None) -> str | None:
-    """Return the sentence that the user may read, in English as all of the API; None for None."""
+    """Return what the user may read of the error, in English like the whole API; None for None."""
     if error is None:
         return None
     with override(None):

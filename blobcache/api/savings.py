@@ -31,7 +31,7 @@ class PreparedHeaders(ResponseHeaders):
 
 
 def header_list(response: HttpResponseBase) -> list[tuple[str, str]]:
-    """Return the headers as a server takes them: what `items` returns, and the cookies."""
+    """Return the response's headers, with its cookies, in the form that WSGI servers need."""
     found: list[tuple[str, str]] = [*vars(response.headers)["_store"].values()]
     if response.cookies:
         found += [("Set-Cookie", each.OutputString()) for each in response.cookies.values()]
@@ -60,8 +60,8 @@ def without_header(
 def authenticate(request: Request) -> None:
     """Find out who calls, as the framework does when `request.user` is read first.
 
-    The framework looks for the user of an earlier time in a way that raises two errors if there is
-    none.
+    The framework first looks for a user who is already known. If there is none, this raises and
+    catches two exceptions, which takes time.
     """
     plain = request._request  # noqa: SLF001 - as the framework does
     if "_user" in vars(request) or hasattr(plain, "_user"):

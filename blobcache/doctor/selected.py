@@ -1,4 +1,4 @@
-"""Check some members of a repository that somebody has selected, and nothing else."""
+"""Check only some members of a repository, which a user has selected."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 __all__ = ["Checked", "check_members"]
 
 _TOGETHER = 50
-"""Members after which a check looks at the time."""
+"""How many members are checked before each look at the time."""
 
 
 class Checked(NamedTuple):
-    """What a check of selected members has found."""
+    """The result of a check of selected members."""
 
     findings: Sequence[Finding]
     done: int
-    """How many of them are done. The others were not looked at, because the time was up."""
+    """How many digests were looked at. For the others, at the end, there was no time."""
 
     gone: int
-    """How many of these are no members any more."""
+    """How many of these are not members, or no longer."""
 
     doubtful: int
-    """How many could not be judged, because the backend did not know."""
+    """How many could not be judged, because the backend could not answer."""
 
 
 def check_members(
@@ -42,9 +42,9 @@ def check_members(
     digests: Sequence[Digest],
     backend: Backend | None = None,
 ) -> Checked:
-    """Check members in order, for the time of `Budgets.check`, but some of them in any case.
+    """Check members in their order until the time `Budgets.check` is over; always check some.
 
-    With a backend they are compared with what it says. Raises `CacheUnavailable`.
+    With a backend they are compared with the storage too. Raises `CacheUnavailable`.
     """
     comparison = None if backend is None else Comparison(provider, backend)
     budgets = provider.catalog.budgets
@@ -60,7 +60,7 @@ def check_members(
             return Checked([damaged], len(digests), 0, 0)
         members = [record for record in records if record.is_member]
         gone += len(records) - len(members)
-        found = list(_alone(provider, members))
+        found = list(_judge_without_backend(provider, members))
         if comparison is not None:
             judged = comparison.judge(members)
             found += judged.findings
@@ -71,7 +71,9 @@ def check_members(
     return Checked(list(findings.values()), done, gone, doubtful)
 
 
-def _alone(provider: BrowsableProvider, records: Sequence[Record]) -> Sequence[Finding]:
-    """What the cache alone shows."""
+def _judge_without_backend(
+    provider: BrowsableProvider, records: Sequence[Record]
+) -> Sequence[Finding]:
+    """Return the findings that need no backend."""
     judged = (judge(record, provider.rules.role) for record in records)
     return [finding for finding in judged if finding is not None]

@@ -2,7 +2,7 @@
 
 A step is taken by a POST of the page that shows the job, by ``manage.py blobcache work``, or by
 whatever else calls `advance`. Nothing runs by itself, and there is no broker: a job that nobody
-advances waits. With `JOB_TASKS` jobs are handed to Django's tasks, see `background`. `driver` takes
+advances waits. With `JOB_TASKS`, tasks of Django take the steps: see `background`. `driver` takes
 the steps, one driver at a time; `kinds` has what can be done.
 
 In each step the permissions of the user who started the job are checked again. A step may be

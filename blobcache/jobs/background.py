@@ -1,10 +1,10 @@
-"""Hands jobs to Django's tasks, so that they are done without an open page.
+"""Hands jobs over to Django's tasks, so that they continue without an open page.
 
 `BLOBCACHE_PORTAL["JOB_TASKS"]` names the backend in ``TASKS``. A task takes steps for a limited
-time, and then puts the next task into the queue, until the job has ended; `tasks` has it. Each task
-has a random text, which is also the job's `Job.task`: a task with another text ends at once. So
-only one row of tasks goes on, even if a queue delivers a task twice or the job is handed over
-again.
+time, and then puts the next task into the queue, until the job has ended: see `tasks`. Each task
+has a random token, which is also in `Job.task`. A task with another token than the job's ends at
+once. So only one chain of tasks works on a job, even if a queue delivers a task twice or the job is
+handed over again.
 
 Django 5.2 has no tasks: `django.tasks` is imported only where `JOB_TASKS` is set.
 """
@@ -32,7 +32,7 @@ __all__ = ["IDLE", "hand_over", "hand_over_again", "has_tasks", "put", "succeed"
 _log = logging.getLogger("blobcache.jobs")
 
 IDLE = 60
-"""Seconds without a step after which the tasks of a job are assumed lost, if somebody asks."""
+"""Seconds without a step after which `hand_over_again` assumes that the task of a job is lost."""
 
 
 def has_tasks() -> bool:
@@ -46,7 +46,7 @@ def has_tasks() -> bool:
 
 
 def backend(alias: str) -> Any:
-    """Return the backend of that name in ``TASKS``. Raises as `has_tasks` does."""
+    """Return the backend of that name in ``TASKS``. Raises the same as `has_tasks`."""
     return import_module("django.tasks").task_backends[alias]
 
 
@@ -71,7 +71,7 @@ def hand_over(key: UUID) -> None:
 
 
 def hand_over_again(job: Job) -> None:
-    """Do so again if nobody has worked on the job for a minute: its task may have been lost."""
+    """Hand the job over again if no step was taken for `IDLE` seconds: its task may be lost."""
     since = max(job.changed_at, job.not_before or job.changed_at, job.lease_until or job.changed_at)
     if job.is_open and now() - since > timedelta(seconds=IDLE):
         hand_over(job.pk)
@@ -82,24 +82,27 @@ def _begin(key: UUID) -> None:
         token = token_hex(16)
         if has_tasks() and Job.objects.filter(pk=key, state__in=OPEN_STATES).update(task=token):
             put(key, token)
-    except Exception:  # noqa: BLE001 - of any backend; the job is in the database, and goes on without
-        _log.exception("The job %s could not be given to a task.", key)
+    except Exception:  # noqa: BLE001 - a backend may raise anything; the job can go on without it
+        _log.exception("The job %s could not be handed over to a task.", key)
 
 
 def succeed(key: UUID, token: str, wait: float) -> None:
-    """Let another task follow this one after so many seconds, unless another one already does."""
+    """Put the task that follows this one into the queue, unless there is one already.
+
+    It waits for `wait` seconds.
+    """
     following = token_hex(16)
     if not Job.objects.filter(pk=key, task=token).update(task=following):
         return
     try:
         put(key, following, wait)
-    except Exception:  # then the copy that was put for this case goes on
+    except Exception:  # the copy of this task in the queue continues
         Job.objects.filter(pk=key, task=following).update(task=token)
         raise
 
 
 def put(key: UUID, token: str, wait: float = 0) -> None:
-    """Put a task into the queue. Only a backend that can defer tasks lets it wait."""
+    """Put a task into the queue. It waits only if the backend can defer tasks."""
     portal = PortalSettings()
     advance_job = import_module("blobcache.jobs.tasks").advance_job
     options: dict[str, Any] = {"backend": portal.JOB_TASKS, "queue_name": portal.JOB_TASKS_QUEUE}

@@ -85,7 +85,7 @@ def start(
 ) -> Job:
     """Put a job into the database, and return it. Nothing is done yet, but old jobs are deleted.
 
-    With `JOB_TASKS` a task will take its steps.
+    With `JOB_TASKS` it is handed over to a task.
 
     Raises `JobRefused` if the user is not in the database, may not do this, or has too many jobs.
     """

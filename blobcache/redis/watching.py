@@ -41,13 +41,13 @@ _ADDED = frozenset(
     {"sadd", "restore", "rename_to", "copy_to", "move_to"}
     | {"sunionstore", "sinterstore", "sdiffstore"}
 )
-"""Events of keys that exist afterwards."""
+"""Events after which the key exists."""
 
 _GONE = frozenset({"del", "rename_from", "move_from"})
-"""Events of keys that are gone afterwards.
+"""Events after which the key does not exist.
 
-A set that loses its last member is deleted, so ``srem`` is not needed. Sets that expire or are
-evicted are not told: their names leave the index when a list meets them."""
+A set that loses its last member is deleted, so ``srem`` is not needed. Events of sets that expire
+or are evicted are not used: a list that meets their names removes them from the index."""
 
 _EVENTS = tuple(sorted(_ADDED | _GONE))
 

@@ -1,7 +1,7 @@
-"""Ask registries, of which some may not answer, several at once.
+"""Ask one or several registries at once, some of which may give no answer.
 
-Here alone is decided what it means that a registry cannot be asked: its server fails, or its own
-settings are wrong. Both are a `CacheUnavailable`, which stands in the place of the answer.
+Only this module decides whether a registry cannot be asked: because its server does not answer, or
+because its settings are wrong. In both cases a `CacheUnavailable` takes the place of the answer.
 
 Each registry has connections, time limits and a circuit breaker of its own. So one that is
 down fails after its own timeout, and slows no other one. One that has not answered within a limit
@@ -80,9 +80,8 @@ register_at_fork(after_in_child=_begin_anew)
 def asking(registry: str) -> Iterator[None]:
     """Raise `CacheUnavailable` if the registry cannot be asked in this block.
 
-    If that is because its settings are wrong, it is `RegistryMisconfigured`: a provider or a client
-    of Redis that cannot be imported or made, an entry of ``CACHES`` that there is not, a wrong
-    value.
+    That is `RegistryMisconfigured` if settings are wrong: a provider or a client of Redis that
+    cannot be imported or made, an entry that ``CACHES`` does not have, a wrong value.
     """
     try:
         yield
@@ -103,11 +102,12 @@ def asking(registry: str) -> Iterator[None]:
 _WRONG_SETTINGS = (ImproperlyConfigured, ImportError)
 
 _MAYBE_WRONG_SETTINGS = (AttributeError, LookupError, TypeError, ValueError)
-"""What a wrong value may cause where it is used; without one it is a mistake in the code."""
+"""Errors that a wrong setting may cause where it is used. If the checks find no wrong setting, the
+error is a mistake in the code, and is raised as it is."""
 
 
 def answer_of(registry: str, question: Callable[[str], _T]) -> _T | CacheUnavailable:
-    """Return what `question` returns for the registry, or why that cannot be asked."""
+    """Return what `question` returns for the registry, or the error if it cannot be asked."""
     try:
         with asking(registry):
             return question(registry)
@@ -118,7 +118,7 @@ def answer_of(registry: str, question: Callable[[str], _T]) -> _T | CacheUnavail
 def viewable(user: User | None) -> list[str]:
     """Return the names of the registries that the user may know, in the order of ``BLOBCACHE``.
 
-    A registry whose settings are wrong in such a way that it cannot be decided is not among them.
+    It leaves out a registry whose settings are so wrong that this cannot be decided.
     """
     return [
         name
@@ -130,8 +130,8 @@ def viewable(user: User | None) -> list[str]:
 def problem_of(registry: str, error: CacheUnavailable, *, names_settings: bool) -> str:
     """Return a sentence that says why the registry gives no answer, in the language of the user.
 
-    It names wrong settings only to a user who may view the registry's status. To others it says the
-    same as of a server that is down.
+    With `names_settings`, for users who may view the registry's status, it names wrong settings.
+    Others read the same as if the server were down.
     """
     name = {"name": registry}
     if not (names_settings and isinstance(error, RegistryMisconfigured)):
@@ -151,9 +151,8 @@ def ask_each(
     variables. It should not query the database: a thread opens a connection of its own. Of a single
     registry it is asked in this thread, without another limit than those of its server.
 
-    A registry that cannot be asked has a `CacheUnavailable` for its answer, as in `asking`; so has
-    one that has not answered within `seconds`. Every other exception is raised, when all questions
-    have ended.
+    If a registry cannot be asked, or has not answered within `seconds`, its answer is a
+    `CacheUnavailable`: see `asking`. Every other exception is raised when all questions have ended.
     """
     if len(registries) <= 1:  # no other waits for it
         return {registry: answer_of(registry, question) for registry in registries}

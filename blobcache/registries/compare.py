@@ -77,11 +77,11 @@ class Comparison:
     """
 
     def __init__(self, here: BrowsableProvider, other: str, repository: RepositoryName) -> None:
-        """`other` names the other registry. Raises `CatalogUnsupported` if that has no lists."""
+        """`other` names the other registry. Raises `CatalogUnsupported` if it has no catalog."""
         self.repository = repository
         self.other = other
         self.error: CacheUnavailable | None = None
-        """Why the other registry has not answered to a page; None if it has to all."""
+        """Why the other registry did not answer for some page; None if it answered for all."""
 
         self._here, self._there = here, answer_of(other, get_browsable)
 

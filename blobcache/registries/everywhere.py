@@ -60,8 +60,8 @@ def look_everywhere(
 ) -> list[Sighting]:
     """Ask each registry of `visible` for the digest, all at once; return what each says, in order.
 
-    `visible` are the repositories that may be named, by the alias of the registry, or why that
-    registry cannot be asked. One that cannot is `State.UNREACHABLE`: it makes no other one slower.
+    `visible` has, for the alias of each registry, the repositories that may be named, or the error
+    if it cannot be asked. Such a registry is `State.UNREACHABLE`, and makes no other one slower.
     """
 
     def look(registry: str) -> Sighting:

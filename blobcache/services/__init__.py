@@ -75,7 +75,7 @@ def _provider(settings: RegistrySettings) -> BlobDescriptorCacheProvider:
         made: BlobDescriptorCacheProvider = import_string(settings.PROVIDER).from_settings(settings)
     except (AttributeError, LookupError, TypeError, ValueError, OSError) as error:
         raise ImproperlyConfigured(
-            f"{settings}['PROVIDER'] is {settings.PROVIDER!r}, which cannot be made a provider."
+            f"{settings}['PROVIDER'] is {settings.PROVIDER!r}, but that provider cannot be made."
         ) from error
     return made
 

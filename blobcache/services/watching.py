@@ -55,31 +55,31 @@ class WatchReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pauses:
-    """How long a watch waits, and for what. All times are in seconds."""
+    """How long a watch waits, and for what, in seconds."""
 
     beat: float = 1.0
-    """Between two times at which the index is known to be current."""
+    """Time between two checks that the index is current."""
 
     silence: float = 5.0
-    """A server that does not answer over the connection of its events for this time is lost."""
+    """Time after which a server is lost that does not answer over the connection of its events."""
 
     gather: float = 0.05
-    """Events are gathered for this time: a push adds many blobs to one repository."""
+    """Time in which events are gathered: a push adds many blobs to one repository."""
 
     events: float = 0.2
-    """For events at a time, and for another process that builds the index."""
+    """Longest wait for events, and for another process that builds the index."""
 
     retry: float = 0.5
-    """Until the next attempt after a failure; twice as long after each further one."""
+    """Time until the next attempt after a failure; it doubles with each further failure."""
 
     longest_retry: float = 10.0
-    """The longest time until the next attempt."""
+    """Longest time until the next attempt after a failure."""
 
     no_events: float = 60.0
-    """Until the next attempt to subscribe if Redis does not allow that."""
+    """Time until the next attempt to subscribe if Redis does not allow that."""
 
     reports: float = 60.0
-    """Between two reports while nothing changes."""
+    """Time between two reports while nothing changes."""
 
 
 class Watcher(Protocol):

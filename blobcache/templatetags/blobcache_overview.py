@@ -37,7 +37,7 @@ def overview_card(context: Context) -> dict[str, str]:
 
 @register.simple_tag(takes_context=True)
 def registry_to_name(context: Context) -> str:
-    """Return the registry of the address; empty if the user has no choice, or may not know it."""
+    """Return the registry of the address; see `shown_registry`."""
     page = _page(context)
     return page.shown_registry if page else ""
 

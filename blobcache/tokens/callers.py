@@ -164,7 +164,7 @@ class TokenAccess(Access):
         return self.registry in {own, DEFAULT_REGISTRY}
 
     def may_view_here(self, repository: str | None = None) -> bool:
-        """Whether it is the registry whose token it is."""
+        """Whether the token is for this registry."""
         return self.registry == cast("TokenUser", self.user).registry
 
     def may_list_repositories(self) -> bool:

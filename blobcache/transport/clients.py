@@ -104,7 +104,7 @@ class ClientHandle:
         self.is_native = private.CAN_HOLD and (self.can_exchange or type(redis) is RedisCluster)
         """Whether `blobcache.transport.aio` can send its commands."""
 
-        if self.pool is not None:  # a wrong option fails here, and not within the first command
+        if self.pool is not None:  # so that a wrong option fails here, and not at the first command
             self.pool.connection_class(**self.pool.connection_kwargs)
         self.refusals = Refusals()
         """The commands that the server has refused lately."""

@@ -56,7 +56,7 @@ class TestTheList:
         page = text(admin.get(LIST, {"q": "team/"}))
         assert "Check all 8 on all pages" in page
         assert "Clear all 8 on all pages…" in page
-        assert "if they are at most 1,000" in page
+        assert "all repositories that a search finds, up to 1,000." in page
 
     def test_offers_it_without_the_number_if_nobody_has_counted(
         self, seeded: Provider, admin: Client, text: Text
@@ -76,7 +76,7 @@ class TestTheList:
         monkeypatch.setattr("blobcache.admin.repositories.MAX_REPOSITORIES", 5)
         page = text(admin.get(LIST, {"q": "team/"}))
         assert "on all pages" not in page
-        assert "if they are at most 5" in page
+        assert "all repositories that a search finds, up to 5." in page
 
     def test_does_not_offer_to_clear_to_those_who_may_not(
         self, seeded: Provider, viewer: Client, text: Text
@@ -103,7 +103,7 @@ class TestClear:
     ) -> None:
         seeded.figures.count_step("team/a")
         page = text(admin.post(EMPTY, {"all": "yes", "kept": "q=team/"}))
-        assert "All of them together: 1 byte by the last calculation" in page
+        assert "Total size: 1 byte, as last calculated." in page
         assert "The sizes of 7 repositories are not known." in page
 
     @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ class TestClear:
     ) -> None:
         limit(monkeypatch, page=0, preview=0, step=2)
         page = text(admin.post(EMPTY, {"all": "yes", "kept": "q=a&m=in"}, follow=True))
-        assert "could not be listed in the time of one page" in page
+        assert "took longer than a page may take" in page
 
     def test_names_that_are_not_valid_are_left_out_and_counted(
         self, seeded: Provider, admin: Client, text: Text, default_cache: Redis

@@ -129,7 +129,7 @@ def test_what_there_is_no_time_for_is_left_for_the_next_page(
 ) -> None:
     limit(monkeypatch, check=0)
     page = admin.post(MANY, {"digest": many[:120], "kept": "o=-size"})
-    assert "50 of 120 blobs were checked in the time of one page." in text(page)
+    assert "50 of 120 blobs were checked before the time limit of this page." in text(page)
     assert "Check the remaining 70 blobs" in text(page)
     page = admin.post(MANY, hidden(page))
     assert "50 of 70 blobs were checked" in text(page)

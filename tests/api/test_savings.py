@@ -1,4 +1,4 @@
-"""What a request does once: the same comes of it as in the framework's own way."""
+"""What is done faster than by the framework has the same result."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ PICTURES = {
 WINDOW: ViewportSize = {"width": 1280, "height": 800}
 
 HEIGHTS = {"overview": 1300, "repository": 1200, "registries": 520}
-"""Of pictures that need another height."""
+"""The heights of the pictures that need another one."""
 
 PATIENCE = 60_000
 """Milliseconds within which a page is complete."""
@@ -130,7 +130,7 @@ def take(page: Page, name: str, path: Path) -> None:
 
 
 def settle(page: Page) -> None:
-    """Wait until the page is complete: one that still counts or checks goes on by itself."""
+    """Wait until the page is complete: one that still counts or checks reloads itself."""
     going_on = page.locator("meta[http-equiv=refresh], progress")
     expect(going_on).to_have_count(0, timeout=PATIENCE)
     page.wait_for_load_state("networkidle")

@@ -1,4 +1,4 @@
-"""What is noted of whether a backend may be used against the cache."""
+"""The note whether a backend is independent of the cache."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blobcache.services.truth import Witness
 
 
 class Registry:
-    """A backend that must be asked by way of the cache."""
+    """A backend that asks a registry, which may read this very cache."""
 
     is_complete = False
 

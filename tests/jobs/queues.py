@@ -39,7 +39,7 @@ class Queue(BaseTaskBackend):
     """A queue that cannot defer tasks."""
 
     room: int | None = None
-    """How many more tasks it accepts, until it fails as a broker that cannot be reached."""
+    """How many more tasks it accepts until it fails, as if the broker could not be reached."""
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)

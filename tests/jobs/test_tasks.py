@@ -1,4 +1,4 @@
-"""Jobs that tasks of Django 6.0 do: one row of tasks a job, which survives a killed worker."""
+"""Tasks of Django 6.0 take the steps of jobs: one chain a job, which survives a killed worker."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ class TestBrokenQueues:
     ) -> None:
         monkeypatch.setattr(queue, "room", 0)
         job = begin(account(), "sizes")
-        assert f"The job {job.pk} could not be given to a task." in caplog.text
+        assert f"The job {job.pk} could not be handed over to a task." in caplog.text
         assert again(job).state == State.WAITING
 
     def test_the_copy_goes_on_if_no_task_could_follow(

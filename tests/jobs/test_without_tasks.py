@@ -27,5 +27,5 @@ def test_a_job_starts_and_ends_without_them(
 ) -> None:
     settings.BLOBCACHE_PORTAL = PORTAL
     job = begin(account(), "sizes")
-    assert f"The job {job.pk} could not be given to a task." in caplog.text
+    assert f"The job {job.pk} could not be handed over to a task." in caplog.text
     assert finish(job) == 1

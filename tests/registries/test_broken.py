@@ -1,7 +1,7 @@
-"""A registry that cannot be asked, at each entrance that asks several.
+"""A registry that cannot be asked, in each page, response and command that asks several.
 
-Each kind of broken registry is shown at each of them, in the same words: a server that does not
-answer, or settings that are wrong, and which. The other registries answer as ever.
+Each of these shows each kind of broken registry in the same words: its server does not answer, or
+its settings are wrong, and which. The other registries answer as usual.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SECRET = "hunter2"
 
 
 class Unmakeable:
-    """A provider whose making fails in a way of its own."""
+    """A provider that raises another error than those for wrong settings when it is made."""
 
     @classmethod
     def from_settings(cls, settings: RegistrySettings) -> NoReturn:
@@ -101,7 +101,7 @@ class OneRepository(BaseBackend):
 
 
 class Shown(NamedTuple):
-    """What an entrance shows of a broken registry and of one that works."""
+    """What a page, a response or a command shows of a broken registry and of one that works."""
 
     broken: str
     default: str
@@ -192,8 +192,8 @@ def in_a_comparison_by_command(_: Client) -> Shown:
     return Shown(done.err, done.out)
 
 
-Entrance: TypeAlias = Callable[[Client], Shown]
-ENTRANCES: list[Entrance] = [
+Place: TypeAlias = Callable[[Client], Shown]
+PLACES: list[Place] = [
     in_the_list,
     alone,
     of_a_blob,
@@ -234,24 +234,24 @@ def client_of(user: User) -> Client:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS, indirect=True)
-def test_an_operator_sees_at_each_entrance_what_is_wrong(kind: Broken) -> None:
+def test_an_operator_sees_in_each_place_what_is_wrong(kind: Broken) -> None:
     boss = client_of(User.objects.create(username="boss", is_staff=True, is_superuser=True))
-    for entrance in ENTRANCES:
-        shown = entrance(boss)
+    for place in PLACES:
+        shown = place(boss)
         assert shown.default
-        assert sentence(kind, entrance) in shown.broken, entrance
-        if entrance not in COMMANDS:
+        assert sentence(kind, place) in shown.broken, place
+        if place not in COMMANDS:
             for each in (SECRET, "127.0.0.1", "no.such", "example.org"):
                 assert each not in shown.broken
 
 
-def sentence(kind: Broken, entrance: Entrance) -> str:
-    """What is said there about the registry."""
+def sentence(kind: Broken, place: Place) -> str:
+    """What is shown there about the registry."""
     if kind.named:
         return f"The settings of the registry broken are wrong: {kind.named}."
-    if entrance in OVERVIEWS:
+    if place in OVERVIEWS:
         return "Redis is down"
-    if entrance in {in_the_status, in_a_stat}:
+    if place in {in_the_status, in_a_stat}:
         return "The cache is not available at the moment"
     return "The registry broken does not answer."
 
@@ -267,9 +267,9 @@ def test_who_may_not_view_the_status_is_not_told_of_settings(
         f"{__name__}.OneRepository",
     ]
     member = client_of(User.objects.create(username="member", is_staff=True))
-    for entrance in (alone, in_a_comparison, on_the_page_of_a_comparison):
-        assert "The registry broken does not answer." in entrance(member).broken
-        assert "settings" not in entrance(member).broken
+    for place in (alone, in_a_comparison, on_the_page_of_a_comparison):
+        assert "The registry broken does not answer." in place(member).broken
+        assert "settings" not in place(member).broken
 
 
 @pytest.mark.django_db
@@ -277,8 +277,8 @@ def test_who_may_not_view_the_status_is_not_told_of_settings(
 def test_one_whose_visible_repositories_cannot_be_decided_breaks_no_other(kind: Broken) -> None:
     boss = client_of(User.objects.create(username="boss", is_staff=True, is_superuser=True))
     said = "The settings of the registry broken are wrong: VISIBLE_REPOSITORIES."
-    for entrance in (of_a_blob, on_the_overview, on_the_page_of_a_blob):
-        assert said in entrance(boss).broken
+    for place in (of_a_blob, on_the_overview, on_the_page_of_a_blob):
+        assert said in place(boss).broken
     refused = boss.get("/api/repositories/team/app/compare/?with=broken")
     assert refused.status_code == 503
     rows = json_of(boss, "/api/registries/")["results"]

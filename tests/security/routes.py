@@ -132,7 +132,7 @@ def _api() -> Iterator[Ask]:
 
 
 def _all_of_a_search() -> Iterator[Ask]:
-    """What would be cleared of all that a search shows."""
+    """Requests to clear all repositories that a search finds, before the confirmation."""
     for query in ("", "q=te", "q=secret/", "m=in&q=vault", "o=-bytes"):
         found = {"all": "yes", "kept": query}
         yield _page("repository_empty", addresses.repositories("empty"), "POST", found, walks=True)

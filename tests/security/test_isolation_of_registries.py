@@ -124,8 +124,8 @@ _ABOUT_SEVERAL = {
     *("blobcache-api:repository-compare", "admin:blobcache_repository_compare"),
     "admin:blobcache_blob_registries",
 }
-"""The routes that ask several registries. To who may view both, they show both: two modules called
-`test_across`, for the API and for the admin, test that."""
+"""The routes that ask several registries. Users who may view both registries see both there, which
+two modules called `test_across` test, for the API and for the admin."""
 
 
 @pytest.mark.long

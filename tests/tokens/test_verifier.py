@@ -727,7 +727,7 @@ def test_changed_settings_have_a_verifier_of_their_own(settings: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_has_a_verifier_of_its_own(signer: Signer, settings: Any) -> None:
-    """A thread of the parent may hold a lock of the parent's one, which nobody opens in a child."""
+    """A thread of the parent may hold the lock of its verifier; nothing would release it there."""
     settings.BLOBCACHE = {"default": {"TOKENS": options(JWKS=signer.jwks)}}
     of_parent = get_verifier("default")
     child = os.fork()

@@ -1,10 +1,10 @@
-"""The signals of a request, without the receivers that would find nothing to do.
+"""Sends the signals of a request only to receivers that have something to do.
 
 Django's own receivers close the database connections and caches that a request has opened. Most
-stats open none, but each receiver takes as long as a permission check to find that out. Here it is
-found out first, in a cheaper way, and a receiver is only called if it has something to do.
+stats open none, but each receiver takes as long as a permission check to find that out. Here a
+cheaper test decides first whether a receiver has something to do; only then it is called.
 
-If a signal has any receiver that is not known here, it is sent as always.
+If a signal has any receiver that this module does not know, Django sends it to all as usual.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class RequestSignals:
 
     def __init__(self, sender: type) -> None:
         self._sender = sender
-        self._started = _Quiet(request_started, sender)
-        self._finished = _Quiet(request_finished, sender)
+        self._started = _FilteredSignal(request_started, sender)
+        self._finished = _FilteredSignal(request_finished, sender)
 
     @property
     def are_known(self) -> bool:
-        """Whether they have only receivers that have nothing to do if nothing asks a database."""
+        """Whether all receivers are known: these have nothing to do if no database is queried."""
         return self._started.known is not None and self._finished.known is not None
 
     def started(self, **named: Any) -> None:
-        """Say that a request has begun: with its `environ` or `scope`."""
+        """Send `request_started`, with the request's `environ` or `scope`."""
         self._started.send(named)
 
     def finish(self, response: HttpResponseBase) -> None:
@@ -62,29 +62,29 @@ class RequestSignals:
 
 
 class _Known(NamedTuple):
-    """Receivers, and what says whether they have anything to do."""
+    """Receivers, and the test whether they have anything to do; None if they always have."""
 
     is_needed: Callable[[], bool] | None
     calls: list[Callable[..., Any]]
 
 
-class _Quiet:
+class _FilteredSignal:
     """A signal that is only sent to receivers that have something to do."""
 
     def __init__(self, signal: Signal, sender: type) -> None:
         self._signal = signal
         self._sender = sender
         self._looked: tuple[list[Any], list[_Known] | None] = [], None
-        """The receivers that were looked at, and the same as they are known; None if one is not."""
+        """The signal's receivers at the last look, and what `known` was then."""
 
     @property
     def known(self) -> list[_Known] | None:
-        """The receivers; None if there is one that is not known."""
+        """The receivers with their tests; None if this module does not know one of them."""
         seen, known = self._looked
         return known if self._signal.receivers == seen else self._look()
 
     def send(self, named: Mapping[str, Any]) -> None:
-        """Send it. An error of a receiver is raised, as by Django."""
+        """Send it. If a receiver raises an error, that is raised, as Django does."""
         signal, sender = self._signal, self._sender
         known = self.known
         if known is None:
@@ -96,7 +96,7 @@ class _Quiet:
                     call(signal=signal, sender=sender, **named)
 
     def _look(self) -> list[_Known] | None:
-        """Find out who the receivers are now."""
+        """Read the signal's receivers again."""
         seen = [*self._signal.receivers]
         plain, asynchronous = self._signal._live_receivers(self._sender)  # noqa: SLF001
         is_known = not asynchronous and all(each in _NEEDED for each in plain)
@@ -114,9 +114,9 @@ def _has_used_connections() -> bool:
 def _connections() -> Sequence[BaseDatabaseWrapper]:
     """What ``connections.all(initialized_only=True)`` returns.
 
-    That raises and catches an error or two for each database, so it takes as long as a permission
-    check. The connections of a thread are in a `threading.local`, unless the thread runs
-    coroutines; that can be looked at directly.
+    That raises and catches one or two exceptions for each database, so it takes as long as a
+    permission check. A thread that runs no coroutines has its connections in a `threading.local`,
+    which is read here directly.
     """
     storage = getattr(getattr(connections, "_connections", None), "_storage", None)
     if type(storage) is not local or _get_running_loop() is not None:
@@ -135,13 +135,13 @@ def _has_caches_to_close() -> bool:
 
 
 _CACHES: dict[str, tuple[Mapping[str, Any], bool]] = {}
-"""What `_has_caches_to_close` has found, and for which settings."""
+"""The last result of `_has_caches_to_close`, with the setting that it is for."""
 
 
 def _is_closed(entry: Mapping[str, Any]) -> bool:
-    """Whether a cache of these settings does something when it is closed.
+    """Whether a cache with these settings does something when it is closed.
 
-    That of django-redis does only if the project says so.
+    django-redis does only if a setting of the project tells it to.
     """
     path = entry.get("BACKEND", "")
     if path != "django_redis.cache.RedisCache":
@@ -170,4 +170,4 @@ _NEEDED: dict[Callable[..., Any], Callable[[], bool] | None] = {
     reset_urlconf: None,
     write_after_rollback: None,
 }
-"""The receivers that are known, each with what says whether it has anything to do."""
+"""The receivers that are known, each with the test whether it has anything to do."""
