@@ -62,8 +62,9 @@ async def _answer_at_once(view: DescriptorViewSet, request: HttpRequest) -> Http
     try:
         found = await _find(view, only=bool(request.META["QUERY_STRING"]))
     except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
+        caller: Any = request
         asked = view.begin(request, **view.kwargs)
-        view.perform_authentication(asked)
+        asked.user, asked.auth = caller.user, caller.auth
         return view.stat_error(asked, error)
     return view.stat_response(request, found)
 

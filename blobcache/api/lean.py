@@ -18,11 +18,13 @@ from rest_framework.authentication import (
 from blobcache.api import permissions
 from blobcache.api.callers import copies_of
 from blobcache.api.quiet import has_plain_nobody, has_rate, is_quiet_user, is_quiet_view
-from blobcache.api.tokens import RegistryTokenAuthentication
+from blobcache.api.tokens import RegistryTokenAuthentication, caller_of
 from blobcache.conf import DEFAULT_REGISTRY
 
 if TYPE_CHECKING:
     from blobcache.api.viewsets import DescriptorViewSet
+    from blobcache.tokens.callers import TokenUser
+    from blobcache.tokens.scopes import Scopes
 
 __all__ = ["forget_caller", "may_view_at_once"]
 
@@ -57,6 +59,8 @@ def may_view_at_once(view: DescriptorViewSet, request: Any) -> bool:
         request.user, request.auth = copies_of(request, kept)
     elif _is_nobody(request, kinds):
         request.user, request.auth = AnonymousUser(), None
+    elif (found := _by_token(request, kinds)) is not None:
+        request.user, request.auth = found
     else:
         return False
     return permissions.view(view.access, view.repository)
@@ -81,3 +85,14 @@ def _is_nobody(request: Any, kinds: tuple[type, ...]) -> bool:
     if SessionAuthentication in kinds:
         getattr(request, "user", None)  # It looks there, and the response depends on it.
     return True
+
+
+def _by_token(request: Any, kinds: tuple[type, ...]) -> tuple[TokenUser, Scopes] | None:
+    """Return who is named by a registry token, if the first class is asked for it; else None."""
+    meta = request.META
+    if "HTTP_COOKIE" in meta or kinds[:1] != (RegistryTokenAuthentication,):
+        return None
+    try:
+        return caller_of(meta.get("HTTP_AUTHORIZATION", ""), DEFAULT_REGISTRY)
+    except Exception:  # noqa: BLE001 - the class itself will say, and log, what is wrong
+        return None

@@ -29,7 +29,13 @@ if TYPE_CHECKING:
     from blobcache.tokens.scopes import Scopes
     from blobcache.tokens.verifier import Verifier
 
-__all__ = ["RegistryTokenAuthentication", "ScopeInsufficient", "TokenInvalid", "insufficient"]
+__all__ = [
+    "RegistryTokenAuthentication",
+    "ScopeInsufficient",
+    "TokenInvalid",
+    "caller_of",
+    "insufficient",
+]
 
 _log = logging.getLogger("blobcache.tokens")
 
@@ -71,19 +77,15 @@ class RegistryTokenAuthentication(BaseAuthentication):
         Raises `TokenInvalid`, and `KeysUnavailable` if the keys cannot be read.
         """
         header = request.META.get("HTTP_AUTHORIZATION", "")
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() != _SCHEME:
+        if not _has_scheme(header):
             return None
         registry = _registry(request)
-        verifier = None if registry is None else _verifier(registry)
-        if registry is None or verifier is None:
+        if registry is None:
             return None
         try:
-            grant = verifier.verify(token)
+            return caller_of(header, registry)
         except TokenRefused as error:
             _log.info("A token for %r was refused: %s.", registry, error.reason)
-        else:
-            return TokenUser(grant), grant.scopes
         # Outside of the block: the error has no context, which could show the token.
         raise TokenInvalid(
             "The token is not valid here.",
@@ -111,6 +113,23 @@ class RegistryTokenAuthentication(BaseAuthentication):
         if error:
             parts["error"] = error
         return "Bearer " + ",".join(f"{name}={_quoted(text)}" for name, text in parts.items())
+
+
+@sensitive_variables()
+def caller_of(header: str, registry: str) -> tuple[TokenUser, Scopes] | None:
+    """Return who sends a header with a token; None without one, or where none is accepted.
+
+    Raises `TokenRefused`, and `KeysUnavailable` if the keys cannot be read.
+    """
+    verifier = _verifier(registry) if _has_scheme(header) else None
+    if verifier is None:
+        return None
+    grant = verifier.verify(header.partition(" ")[2])
+    return TokenUser(grant), grant.scopes
+
+
+def _has_scheme(header: str) -> bool:
+    return header.partition(" ")[0].lower() == _SCHEME
 
 
 def insufficient(request: Request, registry: str) -> ScopeInsufficient:
