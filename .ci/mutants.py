@@ -161,7 +161,7 @@ OWN_TESTS: dict[str, list[str]] = {
     "blobcache/redis/sorted_entries.py": ["tests/redis/test_sorted_members.py"],
     "blobcache/redis/sorted_pages.py": ["tests/redis/test_sorted_members.py"],
     "blobcache/redis/status.py": ["tests/redis/test_status.py", "tests/redis/test_refused.py"],
-    "blobcache/redis/work.py": ["tests/warming/test_resuming.py"],
+    "blobcache/redis/work.py": ["tests/redis/test_additions.py", "tests/warming/test_resuming.py"],
     "blobcache/redis/wrong_types.py": [
         "tests/redis/test_layout.py",
         "tests/redis/test_unscripted.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -15,6 +16,7 @@ from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisService
 from blobcache.services.additions import Addition, Standing, plan
 from blobcache.services.rules import Rules
+from blobcache.services.work import KEPT, LEASE
 from tests.conformance import ALIAS, LAYER, OCTETS, A, B, make_descriptor
 from tests.stores import KINDS, NO_SCRIPTS, store
 
@@ -104,6 +106,16 @@ class TestEveryKindOfStore:
         assert two.begin()
         assert not one.note({})
         assert two.read(["a"]) == [b"1"]
+
+    def test_who_has_a_warm_and_its_notes_expire(self, any_store: Redis) -> None:
+        """Each note says that the work goes on; a process that died holds it for the lease."""
+        work: Any = RedisBlobDescriptorCacheProvider().warm_work()
+        assert work.begin()
+        assert LEASE / 2 < any_store.ttl(work._lock) <= LEASE
+        any_store.expire(work._lock, 5)
+        assert work.note({"a": "1"})
+        assert LEASE / 2 < any_store.ttl(work._lock) <= LEASE
+        assert KEPT - 60 < any_store.ttl(work._notes) <= KEPT
 
 
 def set_size(client: Redis) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from blobcache.descriptor import Descriptor
 from blobcache.exceptions import CacheUnavailable, PreconditionFailed
+from blobcache.redis import guarded_sets
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from blobcache.redis.wrong_types import delete_wrong_types
 from blobcache.services.rules import Rules
 from tests.conformance import ALIAS, LAYER, A, make_descriptor
 from tests.servers import commands
@@ -140,6 +143,24 @@ def test_damaged_keys_are_replaced(client: Redis, damaged: str) -> None:
     assert result.created
     assert result.before is None
     assert scope.stat(A) == make_descriptor(A, 2, LAYER)
+
+
+def test_damage_that_comes_back_at_once_is_an_error(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster, where memberships follow without a comparison."""
+    with store(request, "cluster") as client:
+        client.set(MEMBERS, "text")
+
+        async def delete_and_damage(*arguments: Any) -> None:
+            await delete_wrong_types(*arguments)
+            assert client.exists(MEMBERS) == 0
+            client.set(MEMBERS, "text")
+
+        monkeypatch.setattr(guarded_sets, "delete_wrong_types", delete_and_damage)
+        scope = RedisBlobDescriptorCacheProvider().repository_scoped(NAME)
+        with pytest.raises(CacheUnavailable, match="Other programs keep changing this blob"):
+            scope.set_guarded(A, make_descriptor(A), lambda *_: None)
 
 
 def test_a_damaged_global_hash_is_replaced(client: Redis) -> None:
