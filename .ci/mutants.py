@@ -150,7 +150,6 @@ OWN_TESTS: dict[str, list[str]] = {
     ],
     "blobcache/redis/keys.py": ["tests/redis/test_walk.py", "tests/redis/test_layout.py"],
     "blobcache/redis/listings.py": ["tests/redis/test_listings.py", "tests/redis/test_index.py"],
-    "blobcache/redis/notes.py": ["tests/doctor/test_metrics.py", "tests/jobs/test_kinds.py"],
     "blobcache/redis/options.py": ["tests/redis/test_checks.py"],
     "blobcache/redis/removals.py": [
         "tests/doctor/test_repair.py",
@@ -193,7 +192,6 @@ OWN_TESTS: dict[str, list[str]] = {
         "tests/api/test_sorted_members.py",
     ],
     "blobcache/services/status.py": ["tests/redis/test_status.py"],
-    "blobcache/services/stored.py": ["tests/api/test_read_through.py"],
     "blobcache/services/watching.py": ["tests/redis/test_watching.py"],
     "blobcache/services/work.py": ["tests/warming/test_resuming.py"],
     "blobcache/tokens/callers.py": ["tests/tokens/test_api.py"],

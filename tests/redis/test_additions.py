@@ -167,6 +167,33 @@ def test_what_differs_or_is_damaged_is_not_changed(
     assert after == before or name in missing
 
 
+@pytest.mark.parametrize(
+    ("left", "is_added"),
+    [
+        ({"digest": A}, True),
+        ({"size": "5"}, True),
+        ({"length": "5"}, True),
+        ({"mediatype": LAYER}, True),
+        ({"digest": B}, False),
+        ({"digest": "x"}, False),
+        ({"size": "6"}, False),
+        ({"size": "05"}, False),
+        ({"length": "6"}, False),
+    ],
+)
+def test_what_is_left_of_a_hash_must_not_contradict_the_addition(
+    provider: RedisBlobDescriptorCacheProvider,
+    default_cache: Redis,
+    left: dict[Any, Any],
+    is_added: bool,
+) -> None:
+    default_cache.hset(f"blobs::{A}", mapping=left)
+    (planned,) = plans(provider, make_descriptor(A, 5))
+    assert planned == Addition(A, make_descriptor(A, 5), MISSING if is_added else DIFFERS, is_added)
+    provider.add_many([planned])
+    assert bool(provider.stat_many([A])) is is_added
+
+
 def test_what_an_interrupted_clear_left_is_completed(
     provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
 ) -> None:
