@@ -48,6 +48,9 @@ _SECONDS = 1.5
 _IDLE = 10
 """Seconds after which nobody seems to be working on a job."""
 
+_LINKED = 25
+"""Repositories that a link to their findings names. The longest names give 7,000 characters."""
+
 _NAMES = 20
 """Names of repositories that the page of a job shows."""
 
@@ -221,9 +224,10 @@ class JobPage(Page):
         if self.job.kind != "check" or not any(self.job.progress.get("counts", {}).values()):
             return ""
         names = self._names()
-        if len(names) == 1:
-            return self.url(Repository, "consistency", repository=names[0])
-        return "" if names else self.url(Repository, "consistency")
+        if len(names) > _LINKED or len(names) < len(self.job.parameters["repositories"]):
+            return ""
+        query = [("repository", name) for name in names]
+        return address(self.admin.admin_site, self.registry, Repository, "consistency", query=query)
 
 
 def _is_taken(job: Job) -> bool:

@@ -74,6 +74,10 @@ class RepositoriesPage(Page):
             with self.catch_redis_errors():
                 server = self.provider.server_status()
         may_write = not self.settings.READ_ONLY
+        may_clear = may_write and any(
+            isinstance(row.name, RepositoryName) and self.access.may_clear(row.name)
+            for row in (listing.rows if listing else ())
+        )
         return self.render(
             title=_("Repositories"),
             search=query,
@@ -94,11 +98,9 @@ class RepositoriesPage(Page):
             consistency_url=self.url(Repository, "consistency") if sees_all else "",
             jobs_url=self.url(Repository, "jobs"),
             clear_url=may_write and self.url(Repository, "empty"),
-            may_clear=may_write
-            and any(
-                isinstance(row.name, RepositoryName) and self.access.may_clear(row.name)
-                for row in (listing.rows if listing else ())
-            ),
+            may_clear=may_clear,
+            may_clear_all=may_clear
+            or (may_write and self.access.may_in_every_repository("delete")),
             has_pages=listing is not None
             and (listing.next is not None or CURSOR in self.request.GET),
             is_within_limit=listing is not None and (listing.count or 0) <= MAX_REPOSITORIES,

@@ -78,6 +78,16 @@ class TestTheList:
         assert "on all pages" not in page
         assert "all repositories that a search finds, up to 5." in page
 
+    def test_offers_it_on_a_page_that_has_none_to_clear(
+        self, seeded: Provider, admin: Client, text: Text, default_cache: Redis
+    ) -> None:
+        for name in ("A//1", "A//2", "A//3"):
+            default_cache.sadd(f"repository::{name}::blobs", LAYER)
+        seeded.catalog.reindex()
+        page = text(admin.get(LIST))
+        assert "Clear all 13 on all pages…" in page
+        assert "Clear selected repositories" not in page
+
     def test_does_not_offer_to_clear_to_those_who_may_not(
         self, seeded: Provider, viewer: Client, text: Text
     ) -> None:

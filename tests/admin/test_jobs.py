@@ -122,6 +122,28 @@ def test_a_failed_job_says_why(job: Job, admin: Client) -> None:
     assert "The user who started it was deleted, renamed or deactivated." in page
 
 
+@pytest.mark.parametrize(
+    ("names", "query"),
+    [
+        ([], ""),
+        (["a"], "?repository=a"),
+        (["a", "b/c"], "?repository=a&amp;repository=b%2Fc"),
+        ([f"many/{number}" for number in range(26)], None),
+    ],
+)
+def test_a_check_leads_to_its_findings_if_they_fit_an_address(
+    admin: Client, names: list[str], query: str | None
+) -> None:
+    access = Access(User.objects.get(username="boss"))
+    check = start(access, "check", {"repositories": names}, len(names), source="admin")
+    found = {"counts": {"size-mismatch": 2}}
+    Job.objects.filter(pk=check.pk).update(state=State.DONE, progress=found)
+    page = admin.get(page_of(check)).content.decode()
+    address = f"{addresses.repositories('consistency')}{query}"
+    assert (f'href="{address}">Show findings' in page) is (query is not None)
+    assert ("Show findings" in page) is (query is not None)
+
+
 class TestWhoSeesIt:
     """A job's id is no secret, and nobody else learns from it whether the job exists."""
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.contrib.admin import site
 from playwright.sync_api import Page, expect
 
-from blobcache.models import Job
+from blobcache.models import Job, Repository
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
-from tests.browser.conftest import BROKEN, CONFIG, LAYER, Visit
-from tests.browser.test_admin import WINDOWS
+from tests.browser.conftest import BROKEN, CONFIG, LAYER, SCREENSHOTS, Visit
+from tests.browser.test_admin import WINDOWS, width
 
 PURGE = addresses.blobs() + "purge/"
 
@@ -52,6 +55,28 @@ def test_without_a_script_a_button_takes_the_steps(
     while page.get_by_role("button", name="Continue").count():
         page.get_by_role("button", name="Continue").click()
     expect(page.locator("#bc-job")).to_contain_text("All blobs are cleared everywhere.")
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_all_repositories_of_a_search_are_cleared(
+    visit: Visit,
+    provider: RedisBlobDescriptorCacheProvider,
+    window: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(site.get_model_admin(Repository), "list_per_page", 1)
+    page = visit(**WINDOWS[window])
+    page.goto(addresses.repositories())
+    assert axe(page) == []
+    page.get_by_role("button", name=re.compile("^Clear all [0-9]+ on all pages")).click()
+    expect(page.locator(".bc-consequences")).to_contain_text("This starts a job")
+    assert axe(page) == []
+    assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
+    page.screenshot(path=SCREENSHOTS / f"repositories-clear-all-{window}.png", full_page=True)
+    page.get_by_role("button", name=re.compile("^Clear [0-9]+ blobs")).click()
+    expect(page.locator("#bc-job")).to_have_attribute("data-state", "done")
+    provider.catalog.reindex()
+    assert [each.is_corrupt for each in provider.catalog.repositories().repositories] == [True]
 
 
 def test_rows_are_selected_together(
