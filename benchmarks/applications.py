@@ -14,13 +14,19 @@ from django.core.wsgi import get_wsgi_application
 
 from blobcache.api.entrance import asgi, wsgi
 
+__all__ = ["SHORT"]
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
+
+SHORT = 30
+"""How many requests wait in each worker of ``async_entrance_short``: fewer than come at once."""
 
 _APPLICATIONS: dict[str, Callable[[], Any]] = {
     "django": get_wsgi_application,
     "entrance": lambda: wsgi(get_wsgi_application()),
     "async_django": get_asgi_application,
     "async_entrance": lambda: asgi(get_asgi_application()),
+    "async_entrance_short": lambda: asgi(get_asgi_application(), waiting=SHORT),
 }
 
 

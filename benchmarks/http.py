@@ -11,6 +11,7 @@ from functools import partial
 from hashlib import sha256
 
 from benchmarks import original
+from benchmarks.applications import SHORT
 from benchmarks.bench import Bench
 from benchmarks.callers import ANONYMOUS, Headers, callers
 from benchmarks.data import REPOSITORY, digests
@@ -29,6 +30,8 @@ CONNECTIONS, MANY = 8, 256
 OURS = f"/api/repositories/{REPOSITORY}/blobs/{DIGEST}/"
 BARE = f"/bare/{REPOSITORY}/"
 BATCH = 1000
+
+SATURATED = ("django", "entrance", "async_django", "async_entrance", "async_entrance_short")
 
 TARGET = 0.85
 WSGI_TARGET, ASGI_TARGET = 1.8, 3.0
@@ -251,7 +254,7 @@ def _ahead(
 def _saturated(bench: Bench, environment: dict[str, str]) -> Section:
     """Send more requests at once than the workers can take."""
     measured: list[Figure] = []
-    for name in ("django", "entrance", "async_django", "async_entrance"):
+    for name in SATURATED:
         with portal(environment, bench.directory, application=name) as address:
             request = Request(address, OURS)
             load(request, seconds=_seconds(bench), connections=CONNECTIONS)
@@ -272,6 +275,7 @@ def _saturated(bench: Bench, environment: dict[str, str]) -> Section:
             "granian with 2 workers, of 2 threads under WSGI, connections kept alive",
             f"{os.cpu_count()} cores for all; load by a client of our own",
             f"the caller is {ANONYMOUS}",
+            f"async_entrance_short lets {SHORT} requests wait in each worker, and refuses the rest",
         ],
     )
 

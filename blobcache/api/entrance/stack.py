@@ -207,7 +207,8 @@ def _csrf(kind: Any) -> Part:
     made = kind(_never)
 
     def before(request: Any) -> object:
-        if "HTTP_COOKIE" in request.META or settings.CSRF_USE_SESSIONS:
+        cookies = request.META.get("HTTP_COOKIE", "")
+        if settings.CSRF_USE_SESSIONS or settings.CSRF_COOKIE_NAME in cookies:
             return made.process_request(request)
         return None
 
