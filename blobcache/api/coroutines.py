@@ -47,13 +47,18 @@ async def answer(
     ):
         return None
     is_stat = request.method != "POST"
-    if is_stat and may_view_at_once(made, request):
-        return await _answer_at_once(made, request)
-    forget_caller(request)
-    made = _made(view, request, kwargs)
-    asked = made.begin(request, **made.kwargs)
-    if not asks_no_database(made, asked):
+    try:
+        is_known = is_stat and may_view_at_once(made, request)
+        if not is_known:
+            forget_caller(request)
+            made = _made(view, request, kwargs)
+            asked = made.begin(request, **made.kwargs)
+            if not asks_no_database(made, asked):
+                return None
+    except Exception:  # noqa: BLE001 - a setting that is wrong: a thread finds it out too
         return None
+    if is_known:
+        return await _answer_at_once(made, request)
     return await (_answer_stat if is_stat else _answer_batch)(made, asked)
 
 

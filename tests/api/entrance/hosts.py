@@ -6,7 +6,8 @@ import asyncio
 from functools import wraps
 from typing import Any
 
-from django.core.exceptions import MiddlewareNotUsed
+from django.contrib.auth.models import User
+from django.core.exceptions import MiddlewareNotUsed, PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.security import SecurityMiddleware
@@ -301,6 +302,23 @@ def quiet_names(user: object) -> None:
 
 
 quiet_names.queries_database = False  # type: ignore[attr-defined]
+
+
+def quiet_refusal(user: object) -> None:
+    """Let nobody see anything, by an error."""
+    raise PermissionDenied
+
+
+quiet_refusal.queries_database = False  # type: ignore[attr-defined]
+
+
+class LyingBackend(Public):
+    """A backend that says that it asks no database, and does."""
+
+    queries_database = False
+
+    def has_perm(self, user: Any, perm: str, obj: object = None) -> bool:
+        return User.objects.exists() or super().has_perm(user, perm, obj)
 
 
 class Inherits:

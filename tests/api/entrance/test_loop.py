@@ -19,6 +19,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import got_request_exception, request_finished, request_started
 from django.db import connection
 from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
 from django.urls import get_script_prefix
 from redis import Redis
 from rest_framework.authtoken.models import Token
@@ -355,6 +356,41 @@ def test_a_setting_of_a_host_is_asked_in_a_thread_unless_it_says_otherwise(
     assert status_and_threads(Sent("GET", STAT)) == ("200", 0 if is_quiet else 1)
     assert seen
     assert all(each is is_quiet for each in seen)
+
+
+def test_an_error_of_a_host_gets_the_answer_that_django_gives(settings: LazySettings) -> None:
+    visible = {"VISIBLE_REPOSITORIES": f"{PARTS}.quiet_refusal"}
+    settings.BLOBCACHE = {"default": visible}
+    sent = Sent("GET", STAT)
+
+    async def compare() -> tuple[Answer, int]:
+        both = await warmed()
+        found = await both(sent)
+        assert found is not None
+        assert differences(found[0], await ask(both.django, sent)) == []
+        return found
+
+    with plain_logs():
+        answer, threads = run(compare())
+    assert (answer.status, threads) == ("403", 0)
+
+
+def test_a_wrong_setting_is_found_out_in_a_thread(settings: LazySettings) -> None:
+    settings.BLOBCACHE = {"default": {"VISIBLE_REPOSITORIES": f"{PARTS}.missing"}}
+    assert not is_answered_in_the_loop(Sent("GET", STAT))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_class_that_asks_the_database_against_its_word_is_stopped(
+    method: str, settings: LazySettings, db: None
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = [f"{PARTS}.LyingBackend"]
+    body = b'{"digests": []}' if method == "POST" else b""
+    sent = Sent(method, BATCH if body else STAT, headers=JSON if body else (), body=body)
+    with CaptureQueriesContext(connection) as captured:
+        status, _ = status_and_threads(sent)
+    assert status == "500"
+    assert len(captured) == 0
 
 
 def test_a_host_that_hears_of_requests_gets_its_signals_in_a_thread(seen: list[bool]) -> None:
