@@ -84,6 +84,14 @@ def test_a_row_says_what_is_set_for_its_registry(
 
 
 @pytest.mark.usefixtures("providers")
+def test_the_title_names_the_registry_once(admin: Client, text: Text) -> None:
+    for url, name in ((OVERVIEW, "default"), (at(OVERVIEW), STAGING)):
+        title = re.findall("<title>(.*?)</title>", text(admin.get(url)))
+        assert len(title) == 1
+        assert title[0].startswith(f"{name} | Blob cache")
+
+
+@pytest.mark.usefixtures("providers")
 def test_the_rows_are_in_the_reader_s_language(admin: Client, text: Text) -> None:
     page = text(admin.get(OVERVIEW, headers={"accept-language": "de"}))
     assert "erreichbar" in rows(page)[STAGING]
