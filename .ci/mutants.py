@@ -177,10 +177,6 @@ OWN_TESTS: dict[str, list[str]] = {
         "tests/redis/test_guarded_sets.py",
         "tests/redis/test_guarded_clears.py",
     ],
-    "blobcache/services/preview.py": [
-        "tests/api/test_purge_many.py",
-        "tests/admin/test_purge_many.py",
-    ],
     "blobcache/services/raw_keys.py": ["tests/redis/test_raw_keys.py"],
     "blobcache/services/records.py": ["tests/redis/test_records.py", "tests/doctor/test_repair.py"],
     "blobcache/services/rules.py": [

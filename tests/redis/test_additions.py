@@ -178,6 +178,7 @@ def test_what_differs_or_is_damaged_is_not_changed(
         ({"digest": "x"}, False),
         ({"size": "6"}, False),
         ({"size": "05"}, False),
+        ({"digest": A, "size": "5", "length": "5", "mediatype": "a\n"}, False),
         ({"length": "6"}, False),
     ],
 )
