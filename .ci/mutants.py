@@ -165,6 +165,10 @@ OWN_TESTS: dict[str, list[str]] = {
         "tests/redis/test_layout.py",
         "tests/redis/test_unscripted.py",
     ],
+    "blobcache/registries/asking.py": [
+        "tests/registries/test_asking.py",
+        "tests/registries/test_broken.py",
+    ],
     "blobcache/services/__init__.py": [
         "tests/services/test_get_provider.py",
         "tests/services/test_read_through.py",

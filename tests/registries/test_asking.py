@@ -13,9 +13,9 @@ import pytest
 from django.db import connections
 from django.utils.translation import get_language, override
 
-from blobcache.exceptions import CacheUnavailable, Reason
+from blobcache.exceptions import CacheUnavailable, Reason, RegistryMisconfigured
 from blobcache.registries import asking
-from blobcache.registries.asking import MAX_AT_ONCE, MAX_GIVEN_UP, ask_each
+from blobcache.registries.asking import MAX_AT_ONCE, MAX_GIVEN_UP, ask_each, problem_of
 
 CALLER: ContextVar[str] = ContextVar("CALLER")
 
@@ -167,3 +167,25 @@ def test_a_forked_process_has_given_up_no_registry(hangs: Event) -> None:
             os._exit(0 if ask_each(["a", "b"], question) == {"a": None, "b": None} else 1)
     _, status = os.waitpid(child, 0)
     assert status == 0
+
+
+DOWN = CacheUnavailable("The server of 'staging' is 10.0.0.1.")
+BROKEN = RegistryMisconfigured("It is wrong.", registry="b", settings=("TTL", "ROLE"))
+UNCLEAR = RegistryMisconfigured("It is wrong.", registry="b")
+
+
+@pytest.mark.parametrize(
+    ("error", "names_settings", "text"),
+    [
+        (DOWN, True, "The registry b does not answer."),
+        (DOWN, False, "The registry b does not answer."),
+        (BROKEN, True, "The settings of the registry b are wrong: TTL, ROLE."),
+        (BROKEN, False, "The registry b does not answer."),
+        (UNCLEAR, True, "The settings of the registry b are wrong: see the system checks."),
+        (UNCLEAR, False, "The registry b does not answer."),
+    ],
+)
+def test_only_who_may_view_the_status_reads_which_settings_are_wrong(
+    error: CacheUnavailable, names_settings: bool, text: str
+) -> None:
+    assert problem_of("b", error, names_settings=names_settings) == text
