@@ -58,6 +58,7 @@ __all__ = [
     "knows_session",
     "note_permissions",
     "replay",
+    "says_so",
     "take_in",
 ]
 
@@ -250,10 +251,13 @@ def knows_session(cookie: str) -> bool:
 
 def replay(request: Request, kept: Kept) -> None:
     """Let the request have a caller who is kept: the class that knew the caller says so again."""
-    authenticator: Any = (request.authenticators or ())[kept.position]
+    authenticators = request.authenticators or ()
+    authenticator: Any = authenticators[kept.position]
     found = copies_of(request._request, kept)  # noqa: SLF001 - as the framework does
     authenticator.authenticate = lambda _: found
-    request.authenticators = [authenticator]
+    # A host's class may refuse the request for something else than its credentials.
+    before = [each for each in authenticators[: kept.position] if says_so(type(each))]
+    request.authenticators = [*before, authenticator]
 
 
 def copies_of(request: HttpRequest, kept: Kept) -> tuple[Model, Model | None]:
@@ -321,9 +325,19 @@ def note_permissions(kept: Kept, user: object) -> None:
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether it is known that a class only looks at the header or at the session."""
+    """Whether a class only looks at the header or at the session, or is asked each time."""
     plain = (TokenAuthentication, SessionAuthentication, BasicAuthentication)
-    return kind in plain or getattr(kind, "queries_database", True) is False
+    return kind in plain or says_so(kind)
+
+
+def says_so(thing: object) -> bool:
+    """Whether a class or function of a host's says of itself that it asks no database.
+
+    That is the attribute ``queries_database = False``; see `blobcache.api.quiet`.
+    """
+    if isinstance(thing, type):
+        return vars(thing).get("queries_database") is False  # nothing is inherited
+    return getattr(thing, "queries_database", None) is False
 
 
 def _whole_copy(instance: Model) -> Model:

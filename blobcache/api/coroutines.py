@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from blobcache.api.content import wants_json
 from blobcache.api.lean import forget_caller, may_view_at_once
-from blobcache.api.quiet import asks_no_database, is_quiet_caller
+from blobcache.api.quiet import is_quiet_caller, is_quiet_view, may_find_caller
 from blobcache.api.viewsets import BlobViewSet, DescriptorViewSet, RepositoryBlobViewSet
-from blobcache.services import aio, get_provider, get_read_through
+from blobcache.services import aio, get_read_through
 from blobcache.services.cached import Source
 
 if TYPE_CHECKING:
@@ -43,22 +43,17 @@ async def answer(
     if (
         made.settings.FORMAT_SUFFIX_KWARG in kwargs
         or not wants_json(request)
-        or not _has_coroutines(made.registry)
+        or (made.is_registry_checked and not _may(_has_coroutines, made))
     ):
         return None
     is_stat = request.method != "POST"
-    try:
-        is_known = is_stat and may_view_at_once(made, request)
-        if not is_known:
-            forget_caller(request)
-            made = _made(view, request, kwargs)
-            asked = made.begin(request, **made.kwargs)
-            if not asks_no_database(made, asked):
-                return None
-    except Exception:  # noqa: BLE001 - a setting that is wrong: a thread finds it out too
-        return None
-    if is_known:
+    if is_stat and _may(may_view_at_once, made, request):
         return await _answer_at_once(made, request)
+    forget_caller(request)
+    made = _made(view, request, kwargs)
+    asked = made.begin(request, **made.kwargs)
+    if not _may(may_find_caller, made, asked):
+        return None
     return await (_answer_stat if is_stat else _answer_batch)(made, asked)
 
 
@@ -77,8 +72,7 @@ async def _answer_at_once(view: DescriptorViewSet, request: HttpRequest) -> Http
 async def _answer_stat(view: DescriptorViewSet, asked: Request) -> HttpResponseBase | None:
     """Do what `DescriptorViewSet.dispatch` does."""
     try:
-        view.perform_authentication(asked)
-        if not is_quiet_caller(view, asked):
+        if not _knows_caller(view, asked):
             return None
         view.check_stat(asked)
         found = await _find(view, only=view.asks_cache_alone())
@@ -123,8 +117,7 @@ async def _answer_batch(view: DescriptorViewSet, asked: Request) -> HttpResponse
     view.headers = view.default_response_headers
     response: Response
     try:
-        view.perform_authentication(asked)
-        if not is_quiet_caller(view, asked):
+        if not _knows_caller(view, asked):
             return None
         view.initial(asked, **view.kwargs)
         response = view.batch_response(await _look_up(view, asked))
@@ -145,15 +138,34 @@ async def _look_up(view: DescriptorViewSet, asked: Request) -> BatchResult:
     return view.cache_result(digests, found, invalid, is_all=through is None)
 
 
-def _has_coroutines(registry: str) -> bool:
+def _may(decides: Callable[..., bool], *args: Any) -> bool:
+    """What a function decides. False if a wrong setting makes it fail: a thread will say so."""
+    try:
+        return decides(*args)
+    except Exception:  # noqa: BLE001 - whatever a host's module raises
+        return False
+
+
+def _knows_caller(view: DescriptorViewSet, asked: Request) -> bool:
+    """Find out who calls. False if a thread must go on, since the database may be asked now.
+
+    Raises an error if the caller is refused, or may not know that there is the registry.
+    """
+    view.perform_authentication(asked)
+    if not is_quiet_caller(asked):
+        return False
+    if view.is_registry_checked:
+        return True
+    view.check_registry(asked)
+    return is_quiet_view(view) and _has_coroutines(view)
+
+
+def _has_coroutines(view: DescriptorViewSet) -> bool:
     """Whether the registry's service answers coroutines; else one crossing to a thread is enough.
 
-    False for a name that no registry has.
+    A registry that an address names is only looked at when the caller may know of it.
     """
-    try:
-        return _is_asynchronous(type(get_provider(registry)))
-    except Exception:  # noqa: BLE001 - a thread will say what is wrong
-        return False
+    return _is_asynchronous(type(view.provider))
 
 
 @cache

@@ -34,7 +34,8 @@ _KNOWN: frozenset[Any] = frozenset(
         RegistryTokenAuthentication,
     }
 )
-"""Classes that know nobody if there are neither a header nor cookies."""
+"""Classes that know nobody if there are neither a header nor cookies, and refuse nobody for
+anything but these."""
 
 
 def may_view_at_once(view: DescriptorViewSet, request: Any) -> bool:
@@ -54,7 +55,7 @@ def may_view_at_once(view: DescriptorViewSet, request: Any) -> bool:
     kinds: tuple[type, ...] = tuple(view.authentication_classes)
     kept = view.find_kept(request, kinds)
     if kept is not None:
-        if not is_quiet_user(kept.user):
+        if not (is_quiet_user(kept.user) and _KNOWN.issuperset(kinds[: kept.position])):
             return False
         request.user, request.auth = copies_of(request, kept)
     elif _is_nobody(request, kinds):

@@ -35,8 +35,10 @@ from rest_framework.permissions import (
 from rest_framework.settings import api_settings
 from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle, UserRateThrottle
 
-from blobcache.api.callers import kinds_of
+from blobcache.api.callers import kinds_of, says_so
 from blobcache.api.permissions import BlobCachePermission
+from blobcache.conf import entries
+from blobcache.services.audit import has_receivers
 from blobcache.tokens.callers import TokenUser
 
 if TYPE_CHECKING:
@@ -47,36 +49,37 @@ if TYPE_CHECKING:
     from blobcache.api.views import RegistryView
 
 __all__ = [
-    "asks_no_database",
     "has_plain_nobody",
     "has_rate",
     "is_quiet_caller",
     "is_quiet_user",
     "is_quiet_view",
-    "says_so",
+    "may_find_caller",
 ]
-
-
-def says_so(thing: object) -> bool:
-    """Whether a class or function of a host's says of itself that it asks no database."""
-    if isinstance(thing, type):
-        return vars(thing).get("queries_database") is False  # nothing is inherited
-    return getattr(thing, "queries_database", None) is False
 
 
 def is_quiet_view(view: RegistryView) -> bool:
     """Whether nothing that decides about the view's requests asks the database.
 
-    But authentication: see `asks_no_database`.
+    But authentication: see `may_find_caller`.
     """
+    entry = view.config
+    return (
+        _has_quiet_throttles(view)
+        and _is_quiet(
+            tuple(view.permission_kinds),
+            tuple(settings.AUTHENTICATION_BACKENDS),
+            entry.VISIBLE_REPOSITORIES,
+        )
+        and not (entry.READ_THROUGH and has_receivers("set"))
+    )
+
+
+def _has_quiet_throttles(view: RegistryView) -> bool:
     throttles: tuple[Any, ...] = tuple(view.throttle_classes)
     if has_rate(view):
         throttles += (ScopedRateThrottle,)
-    return (not throttles or _are_quiet_throttles(throttles)) and _is_quiet(
-        tuple(view.permission_kinds),
-        tuple(settings.AUTHENTICATION_BACKENDS),
-        view.config.VISIBLE_REPOSITORIES,
-    )
+    return not throttles or _are_quiet_throttles(throttles)
 
 
 def has_rate(view: RegistryView) -> bool:
@@ -86,7 +89,9 @@ def has_rate(view: RegistryView) -> bool:
 
 
 def is_quiet_user(user: Any) -> bool:
-    """Whether everything that permissions of a kept user depend on was read before."""
+    """Whether everything that permissions of a user depend on was read before."""
+    if not isinstance(user, PermissionsMixin) or hasattr(user, "blobcache_access"):
+        return False  # other rules, which may ask anything
     values = vars(user)
     return (
         type(user).has_perm is PermissionsMixin.has_perm
@@ -95,22 +100,27 @@ def is_quiet_user(user: Any) -> bool:
     )
 
 
-def asks_no_database(view: RegistryView, asked: Request) -> bool:
-    """Whether to find out who calls asks no database, nor anything afterwards."""
+def may_find_caller(view: RegistryView, asked: Request) -> bool:
+    """Whether the database is asked neither who calls nor what the caller may know of registries.
+
+    Who calls is not known yet: see `is_quiet_caller`. If the address names a registry, nothing here
+    depends on its name: where a request is answered, and so in what time, must not show whether
+    there is such a registry. If everybody may know of it, `is_quiet_view` is asked too.
+    """
     plain = asked._request  # noqa: SLF001 - as the framework does
     kept = view.find_kept(plain, kinds_of(asked.authenticators))
     is_quiet = _may_authenticate(asked) if kept is None else is_quiet_user(kept.user)
-    return is_quiet and is_quiet_view(view)
+    if not is_quiet or view.is_registry_checked:
+        return is_quiet and is_quiet_view(view)
+    backends = tuple(settings.AUTHENTICATION_BACKENDS)
+    functions = [each.get("VISIBLE_REPOSITORIES") for each in entries().values()]
+    return _has_quiet_throttles(view) and all(_is_quiet((), backends, each) for each in functions)
 
 
-def is_quiet_caller(view: RegistryView, asked: Request) -> bool:
+def is_quiet_caller(asked: Request) -> bool:
     """Whether permissions of the caller, who is known now, can be asked without the database."""
     user = asked.user
-    return (
-        type(user) in _USERS
-        or view.find_kept(asked._request, ()) is not None  # noqa: SLF001 - looked at before
-        or says_so(type(user))
-    )
+    return type(user) in _USERS or says_so(type(user)) or is_quiet_user(user)
 
 
 # Authentication

@@ -20,6 +20,7 @@ from rest_framework.authentication import (
     SessionAuthentication,
     TokenAuthentication,
 )
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -321,6 +322,20 @@ class LyingBackend(Public):
         return User.objects.exists() or super().has_perm(user, perm, obj)
 
 
+def asked_none(user: object, registry: str) -> tuple[str, ...]:
+    """Let nobody see any name."""
+    note()
+    return ()
+
+
+def quiet_none(user: object, registry: str) -> tuple[str, ...]:
+    """The same, and it asks no database."""
+    return ()
+
+
+quiet_none.queries_database = False  # type: ignore[attr-defined]
+
+
 class Inherits:
     """Parts that inherit what others say, and do not say it for themselves."""
 
@@ -377,6 +392,25 @@ class Throttled(BlobViewSet):
     throttle_classes = (Twice,)
 
 
+class FromTheOffice(BaseAuthentication):
+    """Refuses callers of other networks, and knows nobody."""
+
+    queries_database = False
+
+    def authenticate(self, request: Request) -> None:
+        if not request.META["REMOTE_ADDR"].startswith("192.0.2."):
+            raise AuthenticationFailed("You are not in the office.")
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Office"
+
+
+class InTheOffice(BlobViewSet):
+    """A viewset for callers of one network."""
+
+    authentication_classes = (FromTheOffice, TokenAuthentication)
+
+
 def own(request: HttpRequest, **_: str) -> HttpResponse:
     """A view of the host's."""
     return HttpResponse("the host's")
@@ -416,6 +450,7 @@ urlpatterns = [
     path("deaf-last/<digest>/", stat(DeafLast)),
     path("decorated/<digest>/", never_cache(xframe_options_exempt(stat(Mine)))),
     path("hidden/<digest>/", hidden),
+    path("in-the-office/<digest>/", stat(InTheOffice)),
     path("by-token/<path:name>/blobs/<digest>/", stats(RepositoryByToken)),
     path("by-token/<digest>/", stats(ByToken)),
     path("mine/<digest>/", stat(Mine)),
