@@ -18,6 +18,7 @@ from io import BytesIO
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
+from django.db import close_old_connections
 from django.urls import set_script_prefix
 
 from blobcache.api.entrance.handler import Handler
@@ -99,24 +100,27 @@ class ASGIEntrance:
         try:
             response = await self._loop.answer(request, get_script_prefix(scope))
             if response is not None:
+                if response.streaming or response._resource_closers:  # type: ignore[attr-defined] # noqa: SLF001
+                    return await self._in_thread(self._finish, request, response)
                 return _taken(request, response)
         finally:
             self._room += 1
-        # With what the middleware has set, such as the language.
-        return await self._leave_to_thread(copy_context().run, self._answer_rest, request)
+        return await self._leave_to_thread(self._answer_rest, request)
 
     async def _leave_to_thread(self, function: Callable[..., _T], *args: Any) -> _T:
         self._room -= 1
-        asked = asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+        # With the caller's context variables, such as the language that middleware has set.
+        call = partial(copy_context().run, function, *args)
+        asked = asyncio.get_running_loop().run_in_executor(self._threads, call)
         asked.add_done_callback(self._leave)
         return await asked
 
     def _leave(self, _: object) -> None:
         self._room += 1
 
-    async def _in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def _in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
         """Call a function in a thread, on behalf of a request that has its room."""
-        call = partial(copy_context().run, function, *args, **kwargs)
+        call = partial(copy_context().run, _closing_connections, function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _request(self, scope: Any, body: bytes) -> Any:
@@ -137,12 +141,23 @@ class ASGIEntrance:
         scope = request.scope
         set_script_prefix(get_script_prefix(scope))
         self._signals.started(scope=scope)
-        response: Any = self.handler.get_response(request)
+        return self._finish(request, self.handler.get_response(request))
+
+    def _finish(self, request: Any, response: Any) -> _Answer:
         response._handler_class = ASGIHandler  # noqa: SLF001 - the sender of `request_finished`
         try:
             return _taken(request, response)
         finally:
             self._signals.finish(response)
+
+
+def _closing_connections(function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+    """Call a function that may open database connections, in a thread that keeps them."""
+    close_old_connections()
+    try:
+        return function(*args, **kwargs)
+    finally:
+        close_old_connections()
 
 
 def _taken(request: Any, response: Any) -> _Answer:

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
 from django.core.handlers.exception import response_for_exception
-from django.db import close_old_connections
 from django.urls import clear_script_prefix, set_script_prefix
 from django.utils.log import log_response
 from django.utils.module_loading import import_string
 
+from blobcache.api.callers import says_so
 from blobcache.api.coroutines import answer, is_unchanged
 from blobcache.api.entrance.stack import KNOWN
 from blobcache.api.lean import forget_caller
-from blobcache.api.quiet import says_so
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -113,11 +112,11 @@ class Loop:
 
 def _for_exception(request: Any, error: Exception) -> HttpResponseBase:
     """Do in a thread what Django does with an unexpected error: a host's page may ask anything."""
-    close_old_connections()
     try:
-        return response_for_exception(request, error)
-    finally:
-        close_old_connections()
+        # Pages and receivers of `got_request_exception` look at `sys.exc_info()`.
+        raise error  # noqa: TRY301
+    except Exception as raised:  # noqa: BLE001 - as Django's handler does
+        return response_for_exception(request, raised)
 
 
 def _are_quiet(middleware: set[str]) -> bool:
