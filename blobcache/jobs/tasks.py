@@ -18,7 +18,7 @@ from django.utils.timezone import now
 from blobcache.conf import PortalSettings
 from blobcache.jobs.background import defers, has_tasks, put, succeed
 from blobcache.jobs.driver import LEASE, advance
-from blobcache.models import Job
+from blobcache.models import OPEN_STATES, Job
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,7 +39,8 @@ _LOOK_AGAIN = 10
 def advance_job(key: str, token: str) -> None:
     """Take steps of a job for a limited time, unless other tasks have taken over."""
     job = UUID(key)
-    if not has_tasks() or not Job.objects.filter(pk=job, task=token).exists():
+    mine = Job.objects.filter(pk=job, task=token, state__in=OPEN_STATES)
+    if not (token and has_tasks() and mine.exists()):
         return
     can_defer = defers()
     if can_defer:

@@ -147,6 +147,34 @@ def test_the_copy_of_a_task_that_has_ended_does_nothing(
     assert queue.tasks == before
 
 
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_the_copy_of_the_last_task_puts_no_copy_of_its_own(
+    queue: Queue, many: list[Digest], is_cancelled: bool
+) -> None:
+    """Otherwise one copy would follow another for ever."""
+    job = clearing(account(), many)
+    if is_cancelled:
+        task = queue.take()
+        queue.tasks.append(task._replace(run_after=now() + timedelta(minutes=1)))
+        cancel(job.pk)
+    else:
+        run_all(queue)
+    assert not again(job).is_open
+    (copy,) = queue.deferred
+    queue.tasks.clear()
+    copy.run()
+    assert queue.tasks == []
+
+
+def test_a_task_without_a_text_takes_no_step_of_a_job_that_was_not_given_to_tasks(
+    queue: Queue, many: list[Digest], short: None
+) -> None:
+    job = clearing(account(), many)
+    Job.objects.filter(pk=job.pk).update(task="")
+    tasks.advance_job.func(str(job.pk), "")
+    assert again(job).state == State.WAITING
+
+
 def test_the_copy_of_a_task_whose_worker_was_killed_goes_on(
     queue: Queue, many: list[Digest], short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
