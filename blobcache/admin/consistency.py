@@ -223,12 +223,12 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
 
         Nothing selected in a list does not stand for everything.
         """
+        if self._asks_for_all:  # which a user may do who may do none of the others
+            return self._check_all()
         if WITNESS in self.request.POST:
             if self.backend is not None:
                 with self.catch_redis_errors():
                     ask_witness(self.provider, self.backend)
-        elif self._asks_for_all:
-            return self._check_all()
         elif "job" in self.request.POST:
             return self.start_job("check", {"repositories": self.names}, len(self.names))
         elif not self.names:

@@ -359,6 +359,24 @@ def test_nobody_asks_for_a_witness_without_the_right_to_check(
         assert notes.read(["witness"]) == [None]
 
 
+def test_who_may_check_all_that_a_search_shows_may_not_ask_for_a_witness_of_the_cache(
+    world: World, tmp_path: Path, login: Login
+) -> None:
+    """That needs the right to check the whole cache, or each repository that is named."""
+    with storage_as_truth(tmp_path, CIRCULAR, VISIBLE_REPOSITORIES=f"{__name__}.only_one"):
+        client = login("some", "view_repository")
+        asked = {"witness": "ask", "all": "yes"}
+        for form in (asked, {**asked, "repository": "secret/vault"}):
+            client.post(CHECK, form)
+            notes = get_browsable().notes()
+            assert notes is not None
+            assert notes.read(["witness"]) == [None]
+
+
+def only_one(_user: object) -> list[str]:
+    return ["team/app"]
+
+
 BROKEN: list[dict[str, Any]] = [
     {"BACKEND": "no.such.Backend"},
     {"BACKEND": STORAGE_BACKEND, "OPTIONS": {"storage": "nowhere"}},
