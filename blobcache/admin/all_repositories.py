@@ -47,6 +47,9 @@ def find_all(provider: BrowsableProvider, kept: str, visible: Visible) -> FoundR
         names += valid
         invalid += len(page.rows) - len(valid)
         cursor = page.next
+        if not page.status.is_built:
+            text = _("The index of the repositories is not complete yet: try again later.")
+            return FoundRepositories([], invalid, text)
         if len(names) > MAX_REPOSITORIES or (cursor is not None and len(names) == MAX_REPOSITORIES):
             text = _(
                 "There are too many repositories; at most %(limit)d can be part of one job. Narrow "

@@ -47,8 +47,9 @@ class ClearRepositoriesPage(StartsJobs):
     template = "clear_repositories.html"
     writes = True
 
-    search_refusal = ""
-    """Why the repositories that a search finds cannot be cleared; empty if they can."""
+    refusal_of_names = ""
+    """Why the named repositories, or those that a search finds, cannot be cleared; empty if they
+    can."""
 
     left_out = 0
     """How many repositories the search finds that the user may not clear or whose names are not
@@ -77,7 +78,7 @@ class ClearRepositoriesPage(StartsJobs):
         names = self._all() if "all" in self.request.POST else self._selected()
         if not names:
             return self.redirect_with_message(
-                self.search_refusal or _("Select at least one repository that you may clear."),
+                self.refusal_of_names or _("Select at least one repository that you may clear."),
                 messages.WARNING,
             )
         if "confirmed" in self.request.POST and self.request.POST.get("total"):
@@ -93,7 +94,7 @@ class ClearRepositoriesPage(StartsJobs):
         if shown is not None and not has_grown(shown, now):
             if not is_job:
                 return self._clear(names)
-            return self._start(names)
+            return self.start_job("clear-repositories", {"repositories": names}, len(names))
         if shown is not None:
             self.add_message(
                 _(
@@ -104,31 +105,27 @@ class ClearRepositoriesPage(StartsJobs):
             )
         return self._ask(names, counts)
 
-    def _start(self, names: list[RepositoryName]) -> HttpResponse:
-        if len(names) > MAX_REPOSITORIES:
-            return self.redirect_with_message(
-                _("A job clears at most %(limit)d repositories. Select fewer.")
-                % {"limit": MAX_REPOSITORIES},
-                messages.ERROR,
-            )
-        return self.start_job("clear-repositories", {"repositories": names}, len(names))
-
     def _selected(self) -> list[RepositoryName]:
         """The selected repositories, or those that the user has confirmed after a search."""
         form = self.request.POST
         texts = [*form.getlist("repository"), *form.get("text", "").split()]
-        return [name for name in parse_each(texts, RepositoryName) if self.access.may_clear(name)]
+        names = parse_each(texts, RepositoryName)
+        if len(names) > MAX_REPOSITORIES:
+            text = _("A job clears at most %(limit)d repositories. Select fewer.")
+            self.refusal_of_names = text % {"limit": MAX_REPOSITORIES}
+            return []
+        return [name for name in names if self.access.may_clear(name)]
 
     def _all(self) -> list[RepositoryName]:
-        """All that the search finds and the user may clear; none if there is a `search_refusal`."""
+        """All that the search finds and the user may clear; none if that is refused."""
         found: FoundRepositories | None = None
         with self.catch_redis_errors():
             kept = self.request.POST.get("kept", "")
             found = find_all(self.provider, kept, self.access.visible)
         if found is None:
-            self.search_refusal = _("Redis failed, so the repositories could not be listed.")
+            self.refusal_of_names = _("Redis failed, so the repositories could not be listed.")
             return []
-        self.search_refusal = found.refusal
+        self.refusal_of_names = found.refusal
         names = [name for name in found.names if self.access.may_clear(name)]
         self.left_out = len(found.names) - len(names) + found.invalid
         return names

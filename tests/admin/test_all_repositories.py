@@ -15,11 +15,13 @@ from redis import Redis
 from blobcache.descriptor import Descriptor
 from blobcache.models import Job, Repository
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
+from project import embedded
 from tests.admin import addresses
 from tests.admin.conftest import LAYER, LAYER_TYPE, Login
 from tests.admin.forms import hidden
 from tests.budgets import limit
 from tests.jobs.conftest import finish
+from tests.servers import commands
 
 Text = Callable[[Any], str]
 Provider = RedisBlobDescriptorCacheProvider
@@ -176,6 +178,43 @@ class TestClear:
         monkeypatch.setattr("blobcache.admin.all_repositories.MAX_REPOSITORIES", 8)
         page = text(admin.post(EMPTY, {"all": "yes", "kept": "q=team/"}))
         assert "these 8 repositories" in page
+
+    @pytest.mark.parametrize("form", [{"job": "yes"}, {"shown": "0", "confirmed": "yes"}, {}])
+    def test_more_names_than_a_job_takes_are_refused_before_redis_is_asked(
+        self,
+        seeded: Provider,
+        admin: Client,
+        text: Text,
+        valkey: embedded.Server,
+        form: dict[str, str],
+    ) -> None:
+        """A form has room for hundreds of thousands of them."""
+        names = " ".join(f"a/{number}" for number in range(1001))
+        with valkey.client() as observer, commands(observer) as traffic:
+            response = admin.post(EMPTY, {**form, "text": names})
+        assert (response.status_code, response["Location"]) == (HTTPStatus.FOUND, LIST)
+        assert sum(traffic.calls.values()) < 100
+        assert "A job clears at most 1000 repositories." in text(admin.get(LIST))
+        assert not Job.objects.exists()
+
+    @pytest.mark.parametrize("address", [EMPTY, CHECK])
+    def test_an_index_that_is_not_built_yet_is_no_list_of_all(
+        self,
+        seeded: Provider,
+        admin: Client,
+        text: Text,
+        monkeypatch: pytest.MonkeyPatch,
+        default_cache: Redis,
+        address: str,
+    ) -> None:
+        default_cache.delete(*default_cache.scan_iter("blobcache::*"))
+        default_cache.sadd("repository::zz::blobs", *(f"sha256:{n:064x}" for n in range(9)))
+        default_cache.mset({f"another:{number}": "" for number in range(20_000)})
+        limit(monkeypatch, page=0, step=1)
+        assert not seeded.catalog.repositories().status.is_built
+        page = text(admin.post(address, {"all": "yes", "kept": "q=team/"}, follow=True))
+        assert "The index of the repositories is not complete yet" in page
+        assert not Job.objects.exists()
 
     def test_a_list_that_takes_too_long_is_refused(
         self, seeded: Provider, admin: Client, text: Text, monkeypatch: pytest.MonkeyPatch
