@@ -104,8 +104,11 @@ class ClientHandle:
         self.is_native = private.CAN_HOLD and (self.can_exchange or type(redis) is RedisCluster)
         """Whether `blobcache.transport.aio` can send its commands."""
 
-        if self.pool is not None:  # so that a wrong option fails here, and not at the first command
-            self.pool.connection_class(**self.pool.connection_kwargs)
+        options = getattr(self.pool, "connection_kwargs", None)
+        if (
+            self.pool is not None and options is not None
+        ):  # so that a wrong one fails here, and not at the first command
+            self.pool.connection_class(**options)
         self.refusals = Refusals()
         """The commands that the server has refused lately."""
 
