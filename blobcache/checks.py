@@ -281,7 +281,7 @@ def _check_notification_tokens(configured: Iterable[str]) -> Iterator[CheckMessa
 
 
 def _check_mounts(configured: Iterable[str]) -> Iterator[CheckMessage]:
-    """Warn if addresses are mounted for a registry that there is not: all of them are unknown."""
+    """Warn if addresses are mounted for a registry that does not exist: they find nothing."""
     if not getattr(django_settings, "ROOT_URLCONF", None):
         return
     known = set(configured)
@@ -296,7 +296,7 @@ def _check_mounts(configured: Iterable[str]) -> Iterator[CheckMessage]:
 
 
 def _mounted(patterns: Iterable[object], before: str = "/") -> Iterator[tuple[object, str]]:
-    """Return the registries for which the app's own addresses are mounted, and where."""
+    """Yield each registry for which the app's addresses are mounted, and the address."""
     for each in patterns:
         if not isinstance(each, URLResolver):
             continue

@@ -29,7 +29,7 @@ class Cases(StrEnum):
     ALL = "all"
     FEW = "few"
     REST = "rest"
-    """What `FEW` leaves out, and every test with so few cases that it leaves none out."""
+    """The cases that `FEW` leaves out, and all cases of the tests that have no more than a few."""
 
 
 def few_of(number: int) -> set[int]:
@@ -40,7 +40,7 @@ def few_of(number: int) -> set[int]:
 
 
 def kept(tests: Sequence[Hashable], cases: Cases, long: Container[Hashable] = ()) -> list[bool]:
-    """Say of each case whether it runs.
+    """Return for each case whether it runs.
 
     Cases of the same test have equal values in `tests`; `long` has the tests of which none are few.
     """
@@ -63,8 +63,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--cases",
         choices=[*Cases],
         default=Cases.ALL,
-        help=f"run all cases of each test, {FEW} at most, or what that leaves out together with "
-        "the tests that have no more",
+        help=f"run all cases of each test (all); at most {FEW} (few); or those that few leaves "
+        "out, and all cases of the tests that have no more than a few (rest)",
     )
     parser.addoption(
         "--once",
@@ -77,7 +77,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what the options leave out."""
+    """Deselect the cases that the options leave out."""
     cases = Cases(config.getoption("cases"))
     if cases is Cases.ALL:
         return

@@ -223,7 +223,7 @@ class ConsistencyPage(FindingsPageBase, StartsJobs):
 
         Nothing selected in a list does not stand for everything.
         """
-        if self._asks_for_all:  # which a user may do who may do none of the others
+        if self._asks_for_all:  # users may do this who may do nothing else here
             return self._check_all()
         if WITNESS in self.request.POST:
             if self.backend is not None:

@@ -49,7 +49,8 @@ _IDLE = 10
 """Seconds after which nobody seems to be working on a job."""
 
 _LINKED = 25
-"""Repositories that a link to their findings names. The longest names give 7,000 characters."""
+"""How many repositories a link to their findings names at most: its address must not be too long.
+With the longest names it has 7,000 characters."""
 
 _NAMES = 20
 """Names of repositories that the page of a job shows."""

@@ -52,13 +52,13 @@ __all__ = [
     "Kept",
     "Key",
     "copies_of",
+    "declares_no_queries",
     "kept_callers",
     "key_of",
     "kinds_of",
     "knows_session",
     "note_permissions",
     "replay",
-    "says_so",
     "take_in",
 ]
 
@@ -256,7 +256,7 @@ def replay(request: Request, kept: Kept) -> None:
     found = copies_of(request._request, kept)  # noqa: SLF001 - as the framework does
     authenticator.authenticate = lambda _: found
     # A host's class may refuse the request for something else than its credentials.
-    before = [each for each in authenticators[: kept.position] if says_so(type(each))]
+    before = [each for each in authenticators[: kept.position] if declares_no_queries(type(each))]
     request.authenticators = [*before, authenticator]
 
 
@@ -327,13 +327,13 @@ def note_permissions(kept: Kept, user: object) -> None:
 def _is_plain(kind: type) -> bool:
     """Whether a class only looks at the header or at the session, or is asked each time."""
     plain = (TokenAuthentication, SessionAuthentication, BasicAuthentication)
-    return kind in plain or says_so(kind)
+    return kind in plain or declares_no_queries(kind)
 
 
-def says_so(thing: object) -> bool:
-    """Whether a class or function of a host's says of itself that it asks no database.
+def declares_no_queries(thing: object) -> bool:
+    """Whether a class or function of a host declares that it queries no database.
 
-    That is the attribute ``queries_database = False``; see `blobcache.api.quiet`.
+    That is the attribute ``queries_database = False``; see `blobcache.api.without_database`.
     """
     if isinstance(thing, type):
         return vars(thing).get("queries_database") is False  # nothing is inherited

@@ -1,8 +1,8 @@
-"""A stat and a batch stat in an event loop, answered as `DescriptorViewSet.dispatch` does.
+"""Answers stats and batch stats in an event loop, as `DescriptorViewSet.dispatch` does in a thread.
 
-The steps are those of the viewset; only what asks Redis or the backend is a coroutine. So it is for
-viewsets of which nothing is overridden but the classes for authentication, permissions and
-throttles: see `is_unchanged`. The entrance uses it under ASGI, for requests that ask no database.
+The steps are those of the viewset; only what asks Redis or the backend is a coroutine. So a
+subclass of the viewset may override only its classes for authentication, permissions and throttles:
+see `is_unchanged`. The entrance uses this under ASGI, for requests that query no database.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from blobcache.api.content import wants_json
-from blobcache.api.lean import forget_caller, may_view_at_once
-from blobcache.api.quiet import is_quiet_caller, is_quiet_view, may_find_caller
+from blobcache.api.stat_callers import forget_caller, may_view_at_once
 from blobcache.api.viewsets import BlobViewSet, DescriptorViewSet, RepositoryBlobViewSet
+from blobcache.api.without_database import (
+    authentication_needs_no_database,
+    caller_needs_no_database,
+    view_needs_no_database,
+)
 from blobcache.services import aio, get_read_through
 from blobcache.services.cached import Source
 
@@ -34,10 +38,10 @@ __all__ = ["answer", "is_unchanged"]
 async def answer(
     view: Callable[..., HttpResponseBase], request: HttpRequest, kwargs: Mapping[str, Any]
 ) -> HttpResponseBase | None:
-    """Return the response to a stat or a batch stat. None if it may ask the database.
+    """Return the response to a stat or a batch stat. None if it may query the database.
 
-    `view` is the function of an address, of which `is_unchanged` is true, and the request one that
-    the entrance would answer.
+    `view` is what a URLconf has for the address; `is_unchanged` must be true for it. The request is
+    one that the entrance answers.
     """
     made = _made(view, request, kwargs)
     if (
@@ -52,7 +56,7 @@ async def answer(
     forget_caller(request)
     made = _made(view, request, kwargs)
     asked = made.begin(request, **made.kwargs)
-    if not _may(may_find_caller, made, asked):
+    if not _may(authentication_needs_no_database, made, asked):
         return None
     return await (_answer_stat if is_stat else _answer_batch)(made, asked)
 
@@ -82,7 +86,7 @@ async def _answer_stat(view: DescriptorViewSet, asked: Request) -> HttpResponseB
 
 
 def _made(view: Any, request: HttpRequest, kwargs: Mapping[str, Any]) -> DescriptorViewSet:
-    """Return the object that the function makes for a request."""
+    """Return the viewset that `view` would make for a request."""
     made: DescriptorViewSet = view.cls(**view.initkwargs)
     actions = view.actions
     if "get" in actions:
@@ -139,7 +143,7 @@ async def _look_up(view: DescriptorViewSet, asked: Request) -> BatchResult:
 
 
 def _may(decides: Callable[..., bool], *args: Any) -> bool:
-    """What a function decides. False if a wrong setting makes it fail: a thread will say so."""
+    """Call a function that decides something. False if it fails: a thread then raises the error."""
     try:
         return decides(*args)
     except Exception:  # noqa: BLE001 - whatever a host's module raises
@@ -147,30 +151,31 @@ def _may(decides: Callable[..., bool], *args: Any) -> bool:
 
 
 def _knows_caller(view: DescriptorViewSet, asked: Request) -> bool:
-    """Find out who calls. False if a thread must go on, since the database may be asked now.
+    """Find out who calls. False if a thread must continue, since it may query the database.
 
-    Raises an error if the caller is refused, or may not know that there is the registry.
+    Raises an error if the caller is refused, or may not know that the registry exists.
     """
     view.perform_authentication(asked)
-    if not is_quiet_caller(asked):
+    if not caller_needs_no_database(asked):
         return False
     if view.is_registry_checked:
         return True
     view.check_registry(asked)
-    return is_quiet_view(view) and _has_coroutines(view)
+    return view_needs_no_database(view) and _has_coroutines(view)
 
 
 def _has_coroutines(view: DescriptorViewSet) -> bool:
-    """Whether the registry's service answers coroutines; else one crossing to a thread is enough.
+    """Whether the registry's service has coroutines of its own for stats.
 
-    A registry that an address names is only looked at when the caller may know of it.
+    If it has not, each of them would use a thread, and it is faster to answer the whole request in
+    one. For a registry that an address names, call this only when the caller may know it.
     """
     return _is_asynchronous(type(view.provider))
 
 
 @cache
 def _is_asynchronous(kind: type) -> bool:
-    """Whether a class answers stats in the event loop, by methods of its own."""
+    """Whether a class has coroutines of its own for stats."""
     default = aio.AsyncDescriptorService
     return all(callable(getattr(kind, name, None)) for name in ("astat", "astat_many")) and not any(
         getattr(kind, name, None) is getattr(default, name) for name in ("_astat", "_astat_many")
@@ -184,10 +189,10 @@ _SAMPLE: Any = BlobViewSet.as_view({"get": "retrieve"})
 _OURS = (BlobViewSet, RepositoryBlobViewSet)
 
 _OPEN = frozenset({"authentication_classes", "permission_classes", "throttle_classes"})
-"""What a subclass may have of its own, or `as_view` may set."""
+"""What a subclass or a call of `as_view` may set."""
 
 _NAMES = frozenset({"basename", "description", "detail", "name", "registry", "schema", "suffix"})
-"""What `as_view` may set as well: nothing that a stat depends on but the registry's name."""
+"""What a call of `as_view` may set as well. Of these, a stat depends only on `registry`."""
 
 _OF_CLASSES = frozenset(
     {
@@ -196,15 +201,15 @@ _OF_CLASSES = frozenset(
         *("__parameters__", "__qualname__", "__static_attributes__", "__type_params__"),
     }
 )
-"""What Python itself puts into classes."""
+"""Attributes that Python sets in every class."""
 
 _SET_BY_VIEW = frozenset({"basename", "description", "detail", "name", "suffix"})
-"""What REST framework's `as_view` puts into them."""
+"""Attributes that REST framework's `as_view` sets in a viewset's class."""
 
 
 @lru_cache(256)
 def is_unchanged(view: Any) -> bool:
-    """Whether the function of an address calls one of our viewsets, and does nothing else."""
+    """Whether a view is one of our viewsets, or a subclass that changes only what `_OPEN` has."""
     return (
         getattr(view, "__code__", None) is _SAMPLE.__code__
         and getattr(view.__wrapped__, "__code__", None) is _SAMPLE.__wrapped__.__code__

@@ -246,9 +246,10 @@ class RegistryView(APIView):
     # Hooks of the framework
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        """Return the framework's request, with what is read often as attributes of its own.
+        """Return the framework's request, with `META` and `method` as attributes of its own.
 
-        The framework's looks for them there first, in vain, which takes longer than all else.
+        Otherwise each read of them looks for such an attribute first, and then in Django's request,
+        which takes longer.
         """
         made = super().initialize_request(request, *args, **kwargs)
         vars(made).update(META=request.META, method=request.method)
@@ -264,7 +265,7 @@ class RegistryView(APIView):
     def is_registry_checked(self) -> bool:
         """Whether the user may know that there is the registry.
 
-        Everybody may ask the default by addresses that do not name it.
+        Everybody may use the addresses of `default` that do not name it.
         """
         return self._is_registry_checked or (
             self.registry == DEFAULT_REGISTRY and not self._is_registry_named
@@ -326,7 +327,7 @@ class RegistryView(APIView):
             )
 
     def find_kept(self, request: HttpRequest, kinds: tuple[type, ...]) -> Kept | None:
-        """Return the request's caller if that is kept. The first answer counts for the request.
+        """Return the request's caller if that is kept; for one request always the same answer.
 
         `kinds` are the view's authentication classes.
         """

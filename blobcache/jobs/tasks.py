@@ -1,9 +1,9 @@
 """The task that takes steps of a job. It needs Django 6.0, so only `background` imports it.
 
 A worker may be killed in the middle of a task. Therefore each task first puts a copy of itself into
-the queue, for a time when this task has ended in any case: usually another one has followed it by
-then, and the copy ends at once; else the copy goes on. A backend that cannot defer tasks has no
-such copy, and a task waits in its worker where another one would have been deferred.
+the queue, deferred to a time when the task must have ended. Usually the next task has followed by
+then, and the copy ends at once; otherwise the copy continues. If the backend cannot defer tasks,
+there is no such copy, and a task waits in its worker until the next step may be taken.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["SECONDS", "advance_job"]
 
 SECONDS = 20
-"""How long one task takes steps, and waits."""
+"""How long one task takes steps, in seconds. If tasks cannot be deferred, it also waits in them."""
 
 _COPY = LEASE + 2 * SECONDS
 """Seconds after which the copy of a task runs."""

@@ -39,7 +39,7 @@ def prune(days: int, registries: Collection[str] | None = None) -> Iterator[int]
 
 
 def _registries(rows: QuerySet[JournalEntry]) -> Iterator[str]:
-    """Yield the registries that have entries, each by the index: there are few of them."""
+    """Yield the registries that have entries. Each is one query by the index: there are few."""
     names = rows.order_by("registry").values_list("registry", flat=True)
     found = names.first()
     while found is not None:

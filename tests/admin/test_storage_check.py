@@ -231,7 +231,7 @@ def test_a_first_look_of_long_ago_does_not_count(
 def test_a_first_look_of_the_future_does_not_count(
     world: World, admin: Client, clock: Clock, text: Text
 ) -> None:
-    """The clock of another computer may be ahead, or that of this one was set back."""
+    """The clock of another computer may be ahead, or this computer's clock was set back."""
     waiting = press(admin, REPAIR, admin.post(REPAIR, {"finding": unlinked(world)}))
     clock.now -= 60
     waiting = press(admin, REPAIR, waiting)

@@ -1,4 +1,4 @@
-"""What is noted of the last check, and what a note of another program is taken for."""
+"""The note of the last check, and notes that another program has written in its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an interrupted check is noted, and what a note of another program is taken for."""
+"""The note of an interrupted check, and notes that another program has written in its place."""
 
 from __future__ import annotations
 

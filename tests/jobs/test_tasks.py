@@ -166,7 +166,7 @@ def test_the_copy_of_the_last_task_puts_no_copy_of_its_own(
     assert queue.tasks == []
 
 
-def test_a_task_without_a_text_takes_no_step_of_a_job_that_was_not_given_to_tasks(
+def test_a_task_without_a_token_takes_no_step_of_a_job_that_was_not_handed_over(
     queue: Queue, many: list[Digest], short: None
 ) -> None:
     job = clearing(account(), many)

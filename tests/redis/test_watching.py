@@ -30,7 +30,7 @@ STATE = "blobcache::{catalog}::state"
 PATIENCE = 30
 
 SHORT = Pauses(beat=0.1, silence=1.0, gather=0.005, events=0.02, retry=0.05)
-"""What a test can wait for."""
+"""Pauses that are short enough for tests."""
 
 
 def until(condition: Callable[[], object], what: str = "") -> None:

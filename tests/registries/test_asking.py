@@ -141,7 +141,7 @@ def test_its_threads_keep_no_process_alive_and_no_connection_open() -> None:
     closed = []
 
     def question(registry: str) -> bool:
-        # Not closed itself: a database in memory never is.
+        # Replaced, because Django never closes a database in memory.
         vars(connections["default"])["close"] = lambda: closed.append(registry)
         return current_thread().daemon
 

@@ -1,9 +1,9 @@
 """The entrance under ASGI.
 
-A request that asks no database is answered in the event loop. Others are answered by a few threads
-of the entrance's own, since authentication and permission classes may query the database. One
-crossing to a thread and back takes much less time than Django's own handler under ASGI, which
-crosses at each middleware that is not asynchronous.
+A request that queries no database is answered in the event loop. Others are answered by a few
+threads of the entrance's own, since authentication and permission classes may query the database.
+To pass a request to a thread once takes much less time than Django's own handler under ASGI, which
+does so for each middleware that is not asynchronous.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from django.db import close_old_connections
 from django.urls import set_script_prefix
 
 from blobcache.api.entrance.handler import Handler
-from blobcache.api.entrance.loop import Loop
+from blobcache.api.entrance.loop import LoopHandler
 from blobcache.api.entrance.screening import may_be_ours
 from blobcache.api.entrance.signals import RequestSignals
 from blobcache.api.exceptions import envelope
@@ -66,7 +66,7 @@ class ASGIEntrance:
         self.handler = Handler(ASGIRequest)
         self._signals = RequestSignals(ASGIHandler)
         self._threads = ThreadPoolExecutor(threads, "blobcache-entrance")
-        self._loop = Loop(self.handler, self._signals, self._in_thread)
+        self._loop = LoopHandler(self.handler, self._signals, self._in_thread)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -88,11 +88,11 @@ class ASGIEntrance:
         await send({"type": "http.response.body", "body": content})
 
     async def _answer(self, scope: Any, body: bytes) -> _Answer | None:
-        """Answer in the event loop, else in a thread; None if Django must."""
+        """Answer in the event loop if possible, else in a thread. None if Django must answer."""
         if not self._room:
             return _busy()
         if not self._loop.may_begin(body):
-            return await self._leave_to_thread(self._answer_whole, scope, body)
+            return await self._leave_to_thread(self._answer_in_thread, scope, body)
         request = self._request(scope, body)
         if request is None:
             return None
@@ -102,10 +102,10 @@ class ASGIEntrance:
             if response is not None:
                 if response.streaming or response._resource_closers:  # type: ignore[attr-defined] # noqa: SLF001
                     return await self._in_thread(self._finish, request, response)
-                return _taken(request, response)
+                return _answer_of(request, response)
         finally:
             self._room += 1
-        return await self._leave_to_thread(self._answer_rest, request)
+        return await self._leave_to_thread(self._answer_request, request)
 
     async def _leave_to_thread(self, function: Callable[..., _T], *args: Any) -> _T:
         self._room -= 1
@@ -119,12 +119,12 @@ class ASGIEntrance:
         self._room += 1
 
     async def _in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
-        """Call a function in a thread, on behalf of a request that has its room."""
+        """Call a function in a thread, for a request that already counts against `waiting`."""
         call = partial(copy_context().run, _closing_connections, function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _request(self, scope: Any, body: bytes) -> Any:
-        """The request, or None if Django must answer it."""
+        """Make the request; None if Django must answer it."""
         try:
             request: Any = self.handler.request_class(scope, BytesIO(body))
         except UnicodeDecodeError:
@@ -132,12 +132,12 @@ class ASGIEntrance:
         is_ours = may_be_ours(request.META) and self.handler.may_answer(request)
         return request if is_ours else None
 
-    def _answer_whole(self, scope: Any, body: bytes) -> _Answer | None:
+    def _answer_in_thread(self, scope: Any, body: bytes) -> _Answer | None:
         """Do in a thread what Django's own ASGI handler does; None if Django must answer."""
         request = self._request(scope, body)
-        return None if request is None else self._answer_rest(request)
+        return None if request is None else self._answer_request(request)
 
-    def _answer_rest(self, request: Any) -> _Answer:
+    def _answer_request(self, request: Any) -> _Answer:
         scope = request.scope
         set_script_prefix(get_script_prefix(scope))
         self._signals.started(scope=scope)
@@ -146,13 +146,13 @@ class ASGIEntrance:
     def _finish(self, request: Any, response: Any) -> _Answer:
         response._handler_class = ASGIHandler  # noqa: SLF001 - the sender of `request_finished`
         try:
-            return _taken(request, response)
+            return _answer_of(request, response)
         finally:
             self._signals.finish(response)
 
 
 def _closing_connections(function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
-    """Call a function that may open database connections, in a thread that keeps them."""
+    """Call a function; close old database connections of this thread before and after."""
     close_old_connections()
     try:
         return function(*args, **kwargs)
@@ -160,8 +160,8 @@ def _closing_connections(function: Callable[..., _T], *args: Any, **kwargs: Any)
         close_old_connections()
 
 
-def _taken(request: Any, response: Any) -> _Answer:
-    """What is to be sent of a response."""
+def _answer_of(request: Any, response: Any) -> _Answer:
+    """Return what is sent for a response."""
     headers = [_encoded(name, value) for name, value in header_list(response)]
     content = b"" if request.method == "HEAD" else b"".join(response)
     return _Answer(response.status_code, headers, content)

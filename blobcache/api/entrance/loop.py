@@ -1,9 +1,8 @@
-"""What of the entrance runs in the event loop under ASGI, and what never does.
+"""Answers requests in the event loop under ASGI, as far as nothing there may query the database.
 
-A request that asks no database is answered without any thread. `blobcache.api.quiet` says this of
-the classes and callers that decide about it; here it is said of everything else: middleware,
-receivers of signals, transactions, and the handlers of logs. What is left over, such as the page
-for an unexpected error, runs in a thread.
+`blobcache.api.without_database` decides this for callers and for the classes that a view uses. This
+module decides it for everything else: middleware, receivers of signals, transactions and handlers
+of logs. Some steps, such as making the page for an unexpected error, run in a thread.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from django.urls import clear_script_prefix, set_script_prefix
 from django.utils.log import log_response
 from django.utils.module_loading import import_string
 
-from blobcache.api.callers import says_so
+from blobcache.api.callers import declares_no_queries
 from blobcache.api.coroutines import answer, is_unchanged
 from blobcache.api.entrance.stack import KNOWN
-from blobcache.api.lean import forget_caller
+from blobcache.api.stat_callers import forget_caller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,40 +32,43 @@ if TYPE_CHECKING:
 
     InThread = Callable[..., Awaitable[Any]]
 
-__all__ = ["Loop"]
+__all__ = ["LoopHandler"]
 
 MAX_BODY = 64 * 1024
-"""A longer body is read by a thread, since the event loop would do nothing else for some ms."""
+"""Bytes. A thread reads a longer body: it takes some ms, in which the event loop would do nothing
+else."""
 
 _CSRF = "django.middleware.csrf.CsrfViewMiddleware"
 
 _SENDS_MAIL = "django.middleware.common.BrokenLinkEmailsMiddleware"
 
 
-class Loop:
-    """Answers requests in the event loop, by what a handler has of the host's middleware."""
+class LoopHandler:
+    """Answers requests in the event loop, with the host's middleware as `handler` has it."""
 
     def __init__(self, handler: Handler, signals: RequestSignals, in_thread: InThread) -> None:
         """`in_thread` calls a function in a thread, with the context variables of the caller."""
         self._handler = handler
         self._signals = signals
         self._in_thread = in_thread
-        self._has_quiet_middleware = handler.is_open and _are_quiet(handler.stack.names)
+        self._is_middleware_allowed = handler.is_open and _middleware_needs_no_database(
+            handler.stack.names
+        )
         self._afters = handler.stack.afters
 
     def may_begin(self, body: bytes) -> bool:
-        """Whether a request may be looked at here: no middleware or receiver asks the database."""
-        return self._has_quiet_middleware and len(body) <= MAX_BODY and self._signals.are_known
+        """Whether a request may be tried here: no middleware or receiver queries the database."""
+        return self._is_middleware_allowed and len(body) <= MAX_BODY and self._signals.are_known
 
     async def answer(self, request: Any, prefix: str) -> HttpResponseBase | None:
-        """Return the response, which is not to be closed. None if a thread must answer.
+        """Return the response, which need not be closed. None if a thread must answer.
 
-        The handler's `may_answer` has said yes to the request.
+        The request is one for which the handler's `may_answer` was true.
         """
         view, args, kwargs = request.resolver_match
         if args or not is_unchanged(view) or self._handler.make_view_atomic(view) is not view:
             return None
-        if not prefix:  # as in a new context: neither a prefix nor a URLconf is set there
+        if not prefix:  # there is none to set, and none from an earlier request
             return await self._answer(request, view, kwargs)
         set_script_prefix(prefix)
         try:
@@ -101,7 +103,7 @@ class Loop:
         return response
 
     async def _log(self, request: Any, response: Any) -> None:
-        """Log a response as Django does, in a thread if the log may be sent somewhere."""
+        """Log a response as Django does; in a thread if a handler may wait for something else."""
         values: tuple[Any, ...] = ("%s: %s", response.reason_phrase, request.path)
         level = logging.ERROR if response.status_code >= 500 else logging.WARNING  # noqa: PLR2004
         if _writes_at_once(level):
@@ -111,7 +113,7 @@ class Loop:
 
 
 def _for_exception(request: Any, error: Exception) -> HttpResponseBase:
-    """Do in a thread what Django does with an unexpected error: a host's page may ask anything."""
+    """Do what Django does with an unexpected error, in a thread: the page may use the database."""
     try:
         # Pages and receivers of `got_request_exception` look at `sys.exc_info()`.
         raise error  # noqa: TRY301
@@ -119,17 +121,17 @@ def _for_exception(request: Any, error: Exception) -> HttpResponseBase:
         return response_for_exception(request, raised)
 
 
-def _are_quiet(middleware: set[str]) -> bool:
-    """Whether the middleware whose duties are done asks no database and sends no mail."""
+def _middleware_needs_no_database(middleware: set[str]) -> bool:
+    """Whether the host's middleware queries no database and sends no mail."""
     if _SENDS_MAIL in middleware or (_CSRF in middleware and settings.CSRF_USE_SESSIONS):
         return False
-    return all(name in KNOWN or _says_so(name) for name in middleware)
+    return all(name in KNOWN or _declares_no_queries(name) for name in middleware)
 
 
-def _says_so(name: str) -> bool:
+def _declares_no_queries(name: str) -> bool:
     try:
-        return says_so(import_string(name))
-    except ImportError:  # a class within another one
+        return declares_no_queries(import_string(name))
+    except ImportError:  # such as for a class that is defined in another class
         return False
 
 
@@ -140,7 +142,7 @@ _AT_ONCE = frozenset(
         handlers.WatchedFileHandler,
     }
 )
-"""Handlers that wait for nothing but the file that they write."""
+"""Handlers of logs that wait for nothing, except that they write to a file."""
 
 
 def _writes_at_once(level: int) -> bool:

@@ -192,14 +192,14 @@ class Public:
         return user.is_anonymous and perm.startswith("blobcache.view_")
 
 
-class QuietPublic(Public):
-    """The same, and it says that it asks no database."""
+class DeclaringPublic(Public):
+    """The same, which declares that it queries no database."""
 
     queries_database = False
 
 
 seen: list[bool] = []
-"""For each call of the parts below: whether it was in an event loop."""
+"""For each call of the classes and functions below: whether it was in an event loop."""
 
 
 def note(result: object = 1) -> Any:
@@ -214,7 +214,7 @@ def note(result: object = 1) -> Any:
 
 
 class Asked:
-    """Parts of a host that say nothing about themselves."""
+    """Classes of a host that do not declare whether they query a database."""
 
     class Authentication(BaseAuthentication):
         """Knows nobody."""
@@ -236,20 +236,20 @@ class Asked:
 
 
 class AskedBackend(Public):
-    """A backend that says nothing about itself."""
+    """A backend that does not declare whether it queries a database."""
 
     def has_perm(self, user: Any, perm: str, obj: object = None) -> bool:
         return note(super().has_perm(user, perm, obj)) is True
 
 
-class QuietBackend(AskedBackend):
-    """A backend that says that it asks no database."""
+class DeclaringBackend(AskedBackend):
+    """A backend that declares that it queries no database."""
 
     queries_database = False
 
 
-class InheritingBackend(QuietBackend):
-    """A backend that does not say so for itself."""
+class InheritingBackend(DeclaringBackend):
+    """A backend that inherits this, and does not declare it again."""
 
 
 def key(name: str, prefix: str, version: int) -> str:
@@ -271,8 +271,8 @@ def asked_names(user: object) -> None:
     note()
 
 
-class Quiet:
-    """The same parts, which say that they ask no database."""
+class Declares:
+    """The same classes, which declare that they query no database."""
 
     class Authentication(Asked.Authentication):
         """Knows nobody."""
@@ -290,31 +290,31 @@ class Quiet:
         queries_database = False
 
 
-class QuietMiddleware(AskedMiddleware):
+class DeclaringMiddleware(AskedMiddleware):
     """Middleware that the entrance may run in its loop."""
 
     runs_in_entrance = True
     queries_database = False
 
 
-def quiet_names(user: object) -> None:
+def declaring_names(user: object) -> None:
     """Let everybody see all names."""
     note()
 
 
-quiet_names.queries_database = False  # type: ignore[attr-defined]
+declaring_names.queries_database = False  # type: ignore[attr-defined]
 
 
-def quiet_refusal(user: object) -> None:
+def declaring_refusal(user: object) -> None:
     """Let nobody see anything, by an error."""
     raise PermissionDenied
 
 
-quiet_refusal.queries_database = False  # type: ignore[attr-defined]
+declaring_refusal.queries_database = False  # type: ignore[attr-defined]
 
 
 class LyingBackend(Public):
-    """A backend that says that it asks no database, and does."""
+    """A backend that says that it queries no database, and does."""
 
     queries_database = False
 
@@ -328,29 +328,29 @@ def asked_none(user: object, registry: str) -> tuple[str, ...]:
     return ()
 
 
-def quiet_none(user: object, registry: str) -> tuple[str, ...]:
-    """The same, and it asks no database."""
+def declaring_none(user: object, registry: str) -> tuple[str, ...]:
+    """The same, and it queries no database."""
     return ()
 
 
-quiet_none.queries_database = False  # type: ignore[attr-defined]
+declaring_none.queries_database = False  # type: ignore[attr-defined]
 
 
 class Inherits:
-    """Parts that inherit what others say, and do not say it for themselves."""
+    """Classes that inherit this, and do not declare it again."""
 
-    class Authentication(Quiet.Authentication):
+    class Authentication(Declares.Authentication):
         """Knows nobody."""
 
-    class Permission(Quiet.Permission):
+    class Permission(Declares.Permission):
         """Permits everything."""
 
-    class Throttle(Quiet.Throttle):
+    class Throttle(Declares.Throttle):
         """Allows everything."""
 
 
 class Noted(BlobViewSet):
-    """A viewset whose authentication class says that it asks no database, and whose method does."""
+    """A viewset with an overridden method, which may query the database."""
 
     authentication_classes = ()
 
@@ -460,7 +460,7 @@ urlpatterns = [
             f"{parts.__name__}/{name}/<digest>/".lower(),
             stats(BlobViewSet, **{f"{name}_classes": (getattr(parts, name.capitalize()),)}),
         )
-        for parts in (Asked, Inherits, Quiet)
+        for parts in (Asked, Inherits, Declares)
         for name in ("authentication", "permission", "throttle")
     ),
     path("other/<digest>/", own),

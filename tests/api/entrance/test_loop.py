@@ -1,4 +1,4 @@
-"""Under ASGI, a request that asks no database is answered in the event loop, without any thread."""
+"""Under ASGI, requests that query no database are answered in the event loop, without a thread."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from tests.tokens.signing import Signer, options, scope
 
 T = TypeVar("T")
 
-QUIET = "tests.api.entrance.hosts.QuietPublic"
+DECLARING = "tests.api.entrance.hosts.DeclaringPublic"
 
 JSON = (("CONTENT_TYPE", "application/json"),)
 
@@ -100,7 +100,7 @@ async def ask_nothing(send: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def _public(settings: LazySettings, filled: Redis) -> None:
-    settings.AUTHENTICATION_BACKENDS = [QUIET]
+    settings.AUTHENTICATION_BACKENDS = [DECLARING]
     settings.ALLOWED_HOSTS = ["testserver"]
     settings.ROOT_URLCONF = "tests.api.entrance.hosts"
 
@@ -128,7 +128,7 @@ async def warmed() -> Both:
 IN_THREADS = {
     "conditional and compressed": "it may send mail about broken links",
     "sessions for CSRF": "the session may be in the database",
-    "limited": "the function does not say that it asks no database",
+    "limited": "the function does not declare that it queries no database",
     "unknown middleware": "Django answers everything",
 }
 """The host projects of which nothing is answered in the event loop, and why."""
@@ -269,7 +269,7 @@ def test_a_kept_caller_needs_no_thread(
     if kind == "token":
         body = json.dumps({"digests": [DIGEST]}).encode()
         sent.append(Sent("POST", BATCH, "", (header, *JSON), body))
-    # The first request asks the database, in this thread: that has the test's transaction.
+    # The first request queries the database, in this thread: that has the test's transaction.
     expected = [send(WSGIHandler(), each) for each in (sent[0], *sent)][1:]
     assert expected[0].status == ("403 Forbidden" if name == "nobody" else "200 OK")
 
@@ -289,7 +289,7 @@ def test_a_kept_caller_needs_no_thread(
         assert each[1] == 0
 
 
-# What may ask the database
+# What may query the database
 
 
 @pytest.fixture
@@ -304,7 +304,7 @@ PARTS = "tests.api.entrance.hosts"
 
 AS_PATHS: dict[str, str] = {
     f"{parts} {name}": f"/{parts}/{name}/{{}}/"
-    for parts in ("asked", "inherits", "quiet")
+    for parts in ("asked", "inherits", "declares")
     for name in ("authentication", "permission", "throttle")
 }
 
@@ -330,36 +330,36 @@ def test_a_class_of_a_host_is_asked_in_a_thread_unless_it_says_otherwise(
         if method == "GET"
         else Sent("POST", path.format("stat"), "", JSON, json.dumps({"digests": []}).encode())
     )
-    is_quiet = part.startswith("quiet")
-    assert status_and_threads(sent) == ("200", 0 if is_quiet else 1)
+    needs_no_database = part.startswith("declares")
+    assert status_and_threads(sent) == ("200", 0 if needs_no_database else 1)
     assert seen
-    assert all(each is is_quiet for each in seen)
+    assert all(each is needs_no_database for each in seen)
 
 
 @pytest.mark.parametrize(
-    ("changed", "is_quiet"),
+    ("changed", "needs_no_database"),
     [
         ({"AUTHENTICATION_BACKENDS": [f"{PARTS}.AskedBackend"]}, False),
         ({"AUTHENTICATION_BACKENDS": [f"{PARTS}.InheritingBackend"]}, False),
-        ({"AUTHENTICATION_BACKENDS": [f"{PARTS}.QuietBackend"]}, True),
+        ({"AUTHENTICATION_BACKENDS": [f"{PARTS}.DeclaringBackend"]}, True),
         ({"BLOBCACHE": {"default": {"VISIBLE_REPOSITORIES": f"{PARTS}.asked_names"}}}, False),
-        ({"BLOBCACHE": {"default": {"VISIBLE_REPOSITORIES": f"{PARTS}.quiet_names"}}}, True),
+        ({"BLOBCACHE": {"default": {"VISIBLE_REPOSITORIES": f"{PARTS}.declaring_names"}}}, True),
         ({"MIDDLEWARE": [f"{PARTS}.AskedMiddleware"]}, False),
-        ({"MIDDLEWARE": [f"{PARTS}.QuietMiddleware"]}, True),
+        ({"MIDDLEWARE": [f"{PARTS}.DeclaringMiddleware"]}, True),
     ],
 )
 def test_a_setting_of_a_host_is_asked_in_a_thread_unless_it_says_otherwise(
-    changed: dict[str, Any], is_quiet: bool, seen: list[bool], settings: LazySettings
+    changed: dict[str, Any], needs_no_database: bool, seen: list[bool], settings: LazySettings
 ) -> None:
     for name, value in changed.items():
         setattr(settings, name, value)
-    assert status_and_threads(Sent("GET", STAT)) == ("200", 0 if is_quiet else 1)
+    assert status_and_threads(Sent("GET", STAT)) == ("200", 0 if needs_no_database else 1)
     assert seen
-    assert all(each is is_quiet for each in seen)
+    assert all(each is needs_no_database for each in seen)
 
 
 def test_an_error_of_a_host_gets_the_answer_that_django_gives(settings: LazySettings) -> None:
-    visible = {"VISIBLE_REPOSITORIES": f"{PARTS}.quiet_refusal"}
+    visible = {"VISIBLE_REPOSITORIES": f"{PARTS}.declaring_refusal"}
     settings.BLOBCACHE = {"default": visible}
     sent = Sent("GET", STAT)
 
@@ -381,7 +381,7 @@ def test_a_wrong_setting_is_found_out_in_a_thread(settings: LazySettings) -> Non
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_class_that_asks_the_database_against_its_word_is_stopped(
+def test_a_class_that_queries_the_database_although_it_declares_not_to_is_stopped(
     method: str, settings: LazySettings, db: None
 ) -> None:
     settings.AUTHENTICATION_BACKENDS = [f"{PARTS}.LyingBackend"]

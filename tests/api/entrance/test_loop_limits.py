@@ -38,13 +38,13 @@ MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
 # Where a request is answered
 
 
-@pytest.mark.parametrize("quiet", [True, False])
+@pytest.mark.parametrize("declares", [True, False])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_where_a_request_is_answered_does_not_show_whether_there_is_a_registry(
-    method: str, quiet: bool, settings: LazySettings
+    method: str, declares: bool, settings: LazySettings
 ) -> None:
     settings.AUTHENTICATION_BACKENDS = [MODEL_BACKEND]
-    function = f"{PARTS}.{'quiet' if quiet else 'asked'}_none"
+    function = f"{PARTS}.{'declaring' if declares else 'asked'}_none"
     settings.BLOBCACHE = {
         "default": {},
         "hidden": {},
@@ -70,7 +70,7 @@ def test_where_a_request_is_answered_does_not_show_whether_there_is_a_registry(
         return found
 
     with plain_logs():
-        assert run(ask_all()) == {("401", 0 if quiet else 1)}
+        assert run(ask_all()) == {("401", 0 if declares else 1)}
 
 
 def test_the_functions_of_other_registries_decide_who_may_name_the_default(

@@ -1,4 +1,4 @@
-"""Under ASGI, what threads do of a request that is answered in the event loop."""
+"""Under ASGI, the steps in threads of a request that is answered in the event loop."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ class Noting(MiddlewareMixin):
         VARIABLE.set("changed")
 
 
-class QuietNoting(Noting):
+class DeclaringNoting(Noting):
     """The same, in the event loop."""
 
     runs_in_entrance = True
     queries_database = False
 
 
-@pytest.mark.parametrize("kind", [Noting, QuietNoting])
+@pytest.mark.parametrize("kind", [Noting, DeclaringNoting])
 def test_a_request_has_the_context_of_the_server_wherever_it_is_answered(
     kind: type[Noting], settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

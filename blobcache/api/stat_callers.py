@@ -1,7 +1,7 @@
-"""Callers of a stat who are known without REST framework's request, whose making takes longer.
+"""Finds out in a faster way who asks for a stat, without making a request of REST framework.
 
-Nothing is decided here in another way. If the caller is not known at once, or may not view, the
-framework has to find out, and its response says so.
+The result is the same. If the caller cannot be found out in this way, or may not view, the request
+is answered through the framework, with all its authentication classes and errors.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ from rest_framework.authentication import (
 
 from blobcache.api import permissions
 from blobcache.api.callers import copies_of
-from blobcache.api.quiet import has_plain_nobody, has_rate, is_quiet_user, is_quiet_view
 from blobcache.api.tokens import RegistryTokenAuthentication, caller_of
+from blobcache.api.without_database import (
+    has_default_anonymous_user,
+    has_loaded_permissions,
+    has_rate,
+    view_needs_no_database,
+)
 from blobcache.conf import DEFAULT_REGISTRY
 
 if TYPE_CHECKING:
@@ -34,28 +39,28 @@ _KNOWN: frozenset[Any] = frozenset(
         RegistryTokenAuthentication,
     }
 )
-"""Classes that know nobody if there are neither a header nor cookies, and refuse nobody for
-anything but these."""
+"""Classes that depend only on the header ``Authorization`` and on cookies: without both, they find
+no caller and refuse nobody."""
 
 
 def may_view_at_once(view: DescriptorViewSet, request: Any) -> bool:
-    """Whether it is certain, without the framework, who calls and that the caller may view.
+    """Whether the caller is certain without the framework, and may view.
 
-    Then the caller is set as the framework would set it. The request's `user` and `auth` may also
-    be set if not: see `forget_caller`.
+    If so, the request's `user` and `auth` are set as the framework would set them. They may be set
+    even if the answer is no: call `forget_caller` then.
     """
     if (
         view.registry != DEFAULT_REGISTRY
         or view.throttle_classes
         or has_rate(view)
         or tuple(view.permission_kinds) != (permissions.BlobCachePermission,)
-        or not is_quiet_view(view)
+        or not view_needs_no_database(view)
     ):
         return False
     kinds: tuple[type, ...] = tuple(view.authentication_classes)
     kept = view.find_kept(request, kinds)
     if kept is not None:
-        if not (is_quiet_user(kept.user) and _KNOWN.issuperset(kinds[: kept.position])):
+        if not (has_loaded_permissions(kept.user) and _KNOWN.issuperset(kinds[: kept.position])):
             return False
         request.user, request.auth = copies_of(request, kept)
     elif _is_nobody(request, kinds):
@@ -71,19 +76,19 @@ def may_view_at_once(view: DescriptorViewSet, request: Any) -> bool:
 
 
 def forget_caller(request: Any) -> None:
-    """Undo what authentication has set, before other classes are asked."""
+    """Delete what authentication has set, before the framework finds out who calls."""
     for name in ("user", "auth"):
         vars(request).pop(name, None)
 
 
 def _is_nobody(request: Any, kinds: tuple[type, ...]) -> bool:
-    """Whether all authentication classes would say that they do not know the caller."""
+    """Whether no authentication class would find a caller."""
     meta = request.META
     if (
         "HTTP_AUTHORIZATION" in meta
         or "HTTP_COOKIE" in meta
         or not _KNOWN.issuperset(kinds)
-        or not has_plain_nobody()
+        or not has_default_anonymous_user()
     ):
         return False
     if SessionAuthentication in kinds:
@@ -92,11 +97,11 @@ def _is_nobody(request: Any, kinds: tuple[type, ...]) -> bool:
 
 
 def _by_token(request: Any, kinds: tuple[type, ...]) -> tuple[TokenUser, Scopes] | None:
-    """Return who is named by a registry token, if the first class is asked for it; else None."""
+    """Return the caller of a registry token, if the first class accepts such tokens; else None."""
     meta = request.META
     if "HTTP_COOKIE" in meta or kinds[:1] != (RegistryTokenAuthentication,):
         return None
     try:
         return caller_of(meta.get("HTTP_AUTHORIZATION", ""), DEFAULT_REGISTRY)
-    except Exception:  # noqa: BLE001 - the class itself will say, and log, what is wrong
+    except Exception:  # noqa: BLE001 - the class itself raises, and logs, the error
         return None
