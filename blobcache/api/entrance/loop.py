@@ -57,8 +57,16 @@ class LoopHandler:
         self._afters = handler.stack.afters
 
     def may_begin(self, body: bytes) -> bool:
-        """Whether a request may be tried here: no middleware or receiver queries the database."""
-        return self._is_middleware_allowed and len(body) <= MAX_BODY and self._signals.are_known
+        """Whether a request may be tried here.
+
+        That is, if no middleware, no receiver and no log of the app queries the database.
+        """
+        return (
+            self._is_middleware_allowed
+            and len(body) <= MAX_BODY
+            and self._signals.are_known
+            and all(_writes_at_once(each, logging.CRITICAL) for each in _LOGS)
+        )
 
     async def answer(self, request: Any, prefix: str) -> HttpResponseBase | None:
         """Return the response, which need not be closed. None if a thread must answer.
@@ -106,7 +114,7 @@ class LoopHandler:
         """Log a response as Django does; in a thread if a handler may wait for something else."""
         values: tuple[Any, ...] = ("%s: %s", response.reason_phrase, request.path)
         level = logging.ERROR if response.status_code >= 500 else logging.WARNING  # noqa: PLR2004
-        if _writes_at_once(level):
+        if _writes_at_once(_RESPONSES, level):
             log_response(*values, response=response, request=request)
         else:
             await self._in_thread(log_response, *values, response=response, request=request)
@@ -145,9 +153,18 @@ _AT_ONCE = frozenset(
 """Handlers of logs that wait for nothing, except that they write to a file."""
 
 
-def _writes_at_once(level: int) -> bool:
-    """Whether the log of a response waits neither for the database nor for another server."""
-    logger: logging.Logger | None = logging.getLogger("django.request")
+_RESPONSES = logging.getLogger("django.request")
+
+_LOGS = tuple(
+    logging.getLogger(f"blobcache.{name}")
+    for name in ("api", "audit", "cached", "services", "tokens")
+)
+"""What a stat may write to before there is a response."""
+
+
+def _writes_at_once(log: logging.Logger, level: int) -> bool:
+    """Whether a log waits neither for the database nor for another server, up to a level."""
+    logger: logging.Logger | None = log
     while logger is not None:
         for each in logger.handlers:
             if level >= each.level and type(each) not in _AT_ONCE:

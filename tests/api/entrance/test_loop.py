@@ -27,6 +27,7 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from blobcache.api import entrance
 from blobcache.api.callers import kept_callers
+from blobcache.api.entrance import loop
 from blobcache.exceptions import BlobUnknown
 from blobcache.services import aio, get_provider
 from project import embedded
@@ -99,7 +100,10 @@ async def ask_nothing(send: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _public(settings: LazySettings, filled: Redis) -> None:
+def _public(settings: LazySettings, filled: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    # pytest's own keep the records in memory.
+    of_pytest = {type(each) for each in logging.getLogger().handlers}
+    monkeypatch.setattr(loop, "_AT_ONCE", loop._AT_ONCE | of_pytest)
     settings.AUTHENTICATION_BACKENDS = [DECLARING]
     settings.ALLOWED_HOSTS = ["testserver"]
     settings.ROOT_URLCONF = "tests.api.entrance.hosts"

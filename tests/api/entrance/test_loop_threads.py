@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
+from django.contrib.auth.models import User
 from django.core.signals import got_request_exception
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -22,9 +23,10 @@ from redis import Redis
 from blobcache.signals import descriptor_set
 from tests.api.conftest import DIGEST, UNKNOWN
 from tests.api.entrance import hosts
-from tests.api.entrance.test_asgi import STAT
+from tests.api.entrance.test_asgi import STAT, ask
 from tests.api.entrance.test_loop import (
     PARTS,
+    Both,
     _public,
     plain_logs,
     run,
@@ -33,6 +35,7 @@ from tests.api.entrance.test_loop import (
 )
 from tests.api.entrance.wire import Sent
 from tests.backends.cases import data, digest_of, layer_link
+from tests.servers import cache_at
 from tests.services.test_read_through import storages, write
 
 __all__ = ["_public"]  # the fixture
@@ -151,6 +154,26 @@ def test_a_connection_that_a_receiver_of_changes_has_opened_is_closed(
     finally:
         descriptor_set.disconnect(hear)
     assert [each.connection for each in opened] == [None]
+
+
+def test_a_handler_of_the_apps_logs_may_ask_the_database(db: None) -> None:
+    class Storing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            User.objects.exists()
+
+    async def compare() -> list[str]:
+        both = Both()
+        found = await both(Sent("GET", STAT))
+        assert found is not None
+        return [found[0].status, (await ask(both.django, Sent("GET", STAT))).status]
+
+    logger, handler = logging.getLogger("blobcache.api"), Storing(logging.WARNING)
+    with cache_at("redis://127.0.0.1:1/0"), plain_logs():
+        logger.addHandler(handler)
+        try:
+            assert run(compare()) == ["503", "503"]
+        finally:
+            logger.removeHandler(handler)
 
 
 class Replaced:
