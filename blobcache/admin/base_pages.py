@@ -12,6 +12,7 @@ from blobcache.admin.registries import address
 from blobcache.descriptor import OCTET_STREAM
 from blobcache.media_types import is_manifest
 from blobcache.models import Blob, Repository
+from blobcache.registries.asking import answer_of
 from blobcache.registry_url import RegistryUrl
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class RepositoryPageBase(Page):
     def url_in(self, registry: str) -> str:
         """The repository's page in another registry; the list, if the user may not open it."""
         site = self.admin.admin_site
-        if Access(self.request.user, registry).may_in_repository("view", self.name):
+        access = Access(self.request.user, registry)
+        if answer_of(registry, lambda _: access.may_in_repository("view", self.name)) is True:
             return address(site, registry, Repository, "change", key=self.name)
         return address(site, registry, Repository, "changelist")
 

@@ -31,6 +31,7 @@ from blobcache.journal.reading import (
 )
 from blobcache.models import Blob, JournalEntry, Repository
 from blobcache.reference import RepositoryName
+from blobcache.registries.asking import answer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -266,7 +267,7 @@ class HistoryPage(ChangesPage):
     def url_in(self, registry: str) -> str:
         """The history of the same name or digest; the list, if the user may not view it there."""
         site, model = self.admin.admin_site, self.admin.model
-        if self._may_view(registry):
+        if answer_of(registry, self._may_view) is True:
             return address(site, registry, model, "history", key=str(self.subject))
         return address(site, registry, model, "changelist")
 

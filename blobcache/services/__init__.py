@@ -18,7 +18,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
-from blobcache.exceptions import BackendUnavailable, CatalogUnsupported
+from blobcache.exceptions import BackendUnavailable, BlobCacheError, CatalogUnsupported
 from blobcache.services.cached import CachedBlobStatter
 from blobcache.services.lookups import Lookups
 from blobcache.services.metrics import CacheMetrics
@@ -73,7 +73,9 @@ def get_provider(registry: str = DEFAULT_REGISTRY) -> BlobDescriptorCacheProvide
 def _provider(settings: RegistrySettings) -> BlobDescriptorCacheProvider:
     try:
         made: BlobDescriptorCacheProvider = import_string(settings.PROVIDER).from_settings(settings)
-    except (AttributeError, LookupError, TypeError, ValueError, OSError) as error:
+    except (BlobCacheError, ImportError, ImproperlyConfigured):
+        raise
+    except Exception as error:  # a provider of a host's own may raise any
         raise ImproperlyConfigured(
             f"{settings}['PROVIDER'] is {settings.PROVIDER!r}, but that provider cannot be made."
         ) from error

@@ -47,6 +47,15 @@ class Unmakeable:
         raise KeyError(SECRET)
 
 
+class Failing:
+    """A provider that raises an error of its own when it is made."""
+
+    @classmethod
+    def from_settings(cls, settings: RegistrySettings) -> NoReturn:
+        """Fail."""
+        raise RuntimeError(SECRET)
+
+
 class Broken(NamedTuple):
     """A registry that cannot be asked."""
 
@@ -70,6 +79,7 @@ KINDS = {
     "no such provider": Broken({"PROVIDER": "no.such.Provider"}, None, "PROVIDER"),
     "a provider that is none": Broken({"PROVIDER": "os.path.join"}, None, "PROVIDER"),
     "a provider that fails": Broken({"PROVIDER": f"{__name__}.Unmakeable"}, None, "PROVIDER"),
+    "a provider with its own errors": Broken({"PROVIDER": f"{__name__}.Failing"}, None, "PROVIDER"),
     "no such entry of CACHES": Broken(OWN, None, "CACHE_ALIAS"),
     "no name of an entry": Broken({"CACHE_ALIAS": 5}, None, "CACHE_ALIAS"),
     "no Redis": Broken(OWN, {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}, "CACHES"),
@@ -279,6 +289,8 @@ def test_one_whose_visible_repositories_cannot_be_decided_breaks_no_other(kind: 
     said = "The settings of the registry broken are wrong: VISIBLE_REPOSITORIES."
     for place in (of_a_blob, on_the_overview, on_the_page_of_a_blob):
         assert said in place(boss).broken
+    for path in (addresses.repositories(), addresses.repository("team/app"), addresses.blob(A)):
+        assert boss.get(path).status_code == 200
     refused = boss.get("/api/repositories/team/app/compare/?with=broken")
     assert refused.status_code == 503
     rows = json_of(boss, "/api/registries/")["results"]
