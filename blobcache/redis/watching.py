@@ -198,15 +198,16 @@ class IndexWatcher:
             )
         for each in found:
             flags = str(each.get(_SETTING) or "")
-            if "E" not in flags or not set("As") & set(flags):
+            if "E" not in flags or not ("A" in flags or {"s", "g"} <= set(flags)):
                 wanted = flags + "".join(
                     flag
                     for flag in "Esg"
                     if flag not in flags and (flag == "E" or "A" not in flags)
                 )
                 return (
-                    f'A server sends no events: its {_SETTING} is "{flags[:_MAX_FLAGS]}". An '
-                    f"administrator can switch them on: CONFIG SET {_SETTING} {wanted[:_MAX_FLAGS]}"
+                    f"A server does not send all events that are needed: its {_SETTING} is "
+                    f'"{flags[:_MAX_FLAGS]}". An administrator can switch them on: '
+                    f"CONFIG SET {_SETTING} {wanted[:_MAX_FLAGS]}"
                 )
         return ""
 

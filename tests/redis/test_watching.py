@@ -297,7 +297,7 @@ class TestEvents:
 class TestWithoutEvents:
     @pytest.mark.parametrize(
         ("flags", "line"),
-        [("", "Esg"), ("Kx", "xKEsg"), ("Egx", "gxEs"), ("KA", "AKE")],
+        [("", "Esg"), ("Kx", "xKEsg"), ("Egx", "gxEs"), ("Es", "sEg"), ("KA", "AKE")],
     )
     def test_it_builds_when_due_and_says_which_setting_is_needed(
         self, default_cache: Redis, flags: str, line: str
