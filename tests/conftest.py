@@ -8,6 +8,7 @@ import gc
 import importlib.metadata
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from _pytest import runner
@@ -25,6 +26,8 @@ from tests.servers import Encrypted, cache_at, encrypted, installed
 from tests.stores import KINDS, store
 
 __all__ = ["pytest_addoption", "pytest_collection_modifyitems"]
+
+_BROWSER = Path(__file__).parent / "browser"
 
 # redis-py looks its own version up for each connection, which takes longer than to connect.
 importlib.metadata.version = functools.cache(importlib.metadata.version)
@@ -51,12 +54,15 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Run each test in a context of its own.
 
     Django makes a context variable each time that a test sets CACHES. They stay in the context,
     and asgiref goes through all of them whenever a call crosses into another thread.
     """
+    if item.path.is_relative_to(_BROWSER):
+        # The event loop of the browser's driver keeps database connections in the context.
+        return None
     return contextvars.copy_context().run(runner.pytest_runtest_protocol, item, nextitem)
 
 
