@@ -6,7 +6,7 @@
 #                 (REGISTRY_PORT=5001; needs docker-registry, and a running demo)
 #   make test     run the tests, with a few cases of each, in as many processes as there are cores
 #                 (WORKERS=1; ARGS="-k digest" passes an option to pytest)
-#   make test-all   run all cases of all tests, which takes four times as long
+#   make test-all   run all cases of all tests, which takes about three times as long
 #   make test-browser   run those that need chromium, into tests/browser/screenshots/
 #   make docs     build the site of the documentation in build/docs; warnings are errors
 #   make screenshots   take the pictures in docs/images again, from the demo's data (needs chromium)
