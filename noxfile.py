@@ -60,6 +60,7 @@ THROUGH_THE_SERVICE = [
 OF_THE_API = (
     *("tests/api", "tests/interop/test_http.py", "tests/project", "tests/security"),
     *("tests/test_docs.py", "tests/test_checks.py::TestE011"),
+    "tests/test_checks.py::test_addresses_of_a_registry_that_there_is_not",
 )
 """Tests that import REST framework, or run the portal, which needs it."""
 
