@@ -614,18 +614,24 @@ def test_damaged_keys_get_the_answer_that_django_gives(filled: Redis) -> None:
         run(compare())
 
 
-def test_read_through_gets_the_answer_that_django_gives(
-    filled: Redis, settings: LazySettings, tmp_path: Path
-) -> None:
+def read_through(settings: LazySettings, path: Path) -> str:
+    """Let stats read through to a storage in this directory; return the digest that it holds."""
     digest = digest_of(b"a blob")
-    write(tmp_path, data(digest), b"a blob")
-    write(tmp_path, layer_link("team/app", digest), digest.encode())
-    settings.STORAGES = storages(tmp_path)
+    write(path, data(digest), b"a blob")
+    write(path, layer_link("team/app", digest), digest.encode())
+    settings.STORAGES = storages(path)
     truth = {
         "BACKEND": "blobcache.backends.storage.StorageBackend",
         "OPTIONS": {"storage": "registry"},
     }
     settings.BLOBCACHE = {"default": {"TRUTH": truth, "READ_THROUGH": True}}
+    return digest
+
+
+def test_read_through_gets_the_answer_that_django_gives(
+    filled: Redis, settings: LazySettings, tmp_path: Path
+) -> None:
+    digest = read_through(settings, tmp_path)
     body = json.dumps({"digests": [DIGEST, digest, UNKNOWN]}).encode()
     table = [
         Sent("GET", STAT),

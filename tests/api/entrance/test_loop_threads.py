@@ -29,14 +29,13 @@ from tests.api.entrance.test_loop import (
     Both,
     _public,
     plain_logs,
+    read_through,
     run,
     status_and_threads,
     warmed,
 )
 from tests.api.entrance.wire import Sent
-from tests.backends.cases import data, digest_of, layer_link
 from tests.servers import cache_at
-from tests.services.test_read_through import storages, write
 
 __all__ = ["_public"]  # the fixture
 
@@ -133,15 +132,7 @@ def test_a_connection_that_a_handler_of_logs_has_opened_is_closed(db: None, tmp_
 def test_a_connection_that_a_receiver_of_changes_has_opened_is_closed(
     db: None, filled: Redis, settings: LazySettings, tmp_path: Path
 ) -> None:
-    digest = digest_of(b"a blob")
-    write(tmp_path, data(digest), b"a blob")
-    write(tmp_path, layer_link("team/app", digest), digest.encode())
-    settings.STORAGES = storages(tmp_path)
-    truth = {
-        "BACKEND": "blobcache.backends.storage.StorageBackend",
-        "OPTIONS": {"storage": "registry"},
-    }
-    settings.BLOBCACHE = {"default": {"TRUTH": truth, "READ_THROUGH": True}}
+    digest = read_through(settings, tmp_path)
     opened: list[BaseDatabaseWrapper] = []
 
     def hear(**_: object) -> None:
