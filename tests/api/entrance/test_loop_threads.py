@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
-from django.contrib.auth.models import User
 from django.core.signals import got_request_exception
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -147,10 +146,12 @@ def test_a_connection_that_a_receiver_of_changes_has_opened_is_closed(
     assert [each.connection for each in opened] == [None]
 
 
-def test_a_handler_of_the_apps_logs_may_ask_the_database(db: None) -> None:
+def test_a_handler_of_the_apps_logs_may_ask_the_database(db: None, tmp_path: Path) -> None:
+    opened: list[BaseDatabaseWrapper] = []
+
     class Storing(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            User.objects.exists()
+            opened.append(connect(tmp_path))
 
     async def compare() -> list[str]:
         both = Both()
@@ -165,6 +166,7 @@ def test_a_handler_of_the_apps_logs_may_ask_the_database(db: None) -> None:
             assert run(compare()) == ["503", "503"]
         finally:
             logger.removeHandler(handler)
+    assert [each.connection for each in opened] == [None, None]
 
 
 class Replaced:
