@@ -16,7 +16,7 @@ from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from blobcache.admin.banners import Banner, banner_for
+from blobcache.admin.banners import banner_for
 from blobcache.admin.blobs import is_beginning, parse_digest
 from blobcache.admin.changes import ChangesPage
 from blobcache.admin.facts import Facts, Question, ask_registries, rates
@@ -132,8 +132,7 @@ class OverviewPage(Page):
             page.facts = answers[alias]
         parts: dict[str, object] = {}
         if isinstance(self.facts.error, RegistryMisconfigured):
-            problem = self._problem(self.facts.error)
-            self.banners.append(Banner(problem.rstrip("."), _("See the system checks.")))
+            self.banners.append(self.banner_of_settings(self.facts.error))
         else:
             try:
                 parts = self._parts()

@@ -26,9 +26,15 @@ from blobcache.admin.links import COUNTING, CURSOR, KEPT, NUMBER, QUERY, PageLin
 from blobcache.admin.registries import keep_registry
 from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings
 from blobcache.cursors import seal, unseal
-from blobcache.exceptions import CacheUnavailable, CatalogUnsupported, CursorInvalid
+from blobcache.exceptions import (
+    CacheUnavailable,
+    CatalogUnsupported,
+    CursorInvalid,
+    RegistryMisconfigured,
+)
 from blobcache.exports import Format, export_response
 from blobcache.raw import quoted
+from blobcache.registries.asking import misconfigured, problem_of
 from blobcache.services import get_browsable
 
 if TYPE_CHECKING:
@@ -122,14 +128,32 @@ class Page(PageLinks):
         if refusal := self.refusal():
             return self.redirect_with_message(refusal, messages.ERROR)
         try:
-            return self.post() if self.request.method == "POST" else self.get()
+            return self._answer()
         except CursorInvalid:
             self.add_message(_("That link has expired; this is the first page."))
             return HttpResponseRedirect(self.own_address)
         except CatalogUnsupported:
             self.banners.append(NO_CATALOG)
-            self.template = "unavailable.html"
-            return self.render()
+        except RegistryMisconfigured as error:
+            self.banners.append(self.banner_of_settings(error))
+        self.template = "unavailable.html"
+        return self.render()
+
+    def _answer(self) -> HttpResponse:
+        try:
+            return self.post() if self.request.method == "POST" else self.get()
+        except Exception as error:
+            found = misconfigured(self.registry, error)
+            if found is None or not found.settings:
+                raise
+            _log.warning("The settings of the registry are wrong.", exc_info=True)
+            raise found from error
+
+    def banner_of_settings(self, error: RegistryMisconfigured) -> Banner:
+        """The banner of a registry whose settings are wrong."""
+        names_settings = self.access.may_view_status()
+        problem = problem_of(self.registry, error, names_settings=names_settings)
+        return Banner(problem.rstrip("."), _("See the system checks."))
 
     def require(self) -> None:
         """Raise `PermissionDenied` unless the user may open the page."""

@@ -64,6 +64,7 @@ from blobcache.history import recorded
 from blobcache.models import Blob, Repository
 from blobcache.raw import excerpt, quoted
 from blobcache.reference import RepositoryName
+from blobcache.registries.asking import misconfigured
 from blobcache.services import get_browsable, get_provider
 
 if TYPE_CHECKING:
@@ -464,8 +465,14 @@ class RegistryView(APIView):
 
         It is JSON instead of a page or an export that cannot be rendered, as for an unknown
         registry. A caller with a registry token gets 401 and a challenge where others get 403, as
-        from registries.
+        from registries. An error that a wrong setting of the registry causes is a 503, as if its
+        server were down.
         """
+        if self.is_registry_checked:
+            found = misconfigured(self.registry, exc)
+            if found is not None and found.settings:
+                found.__cause__ = exc
+                exc = found
         if isinstance(exc, PermissionDenied | DRFPermissionDenied) and self.access.has_scopes:
             exc = insufficient(self.request, self.registry)
         response = super().handle_exception(exc)

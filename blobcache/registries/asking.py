@@ -44,6 +44,7 @@ __all__ = [
     "answer_of",
     "ask_each",
     "asking",
+    "misconfigured",
     "problem_of",
     "viewable",
 ]
@@ -85,18 +86,31 @@ def asking(registry: str) -> Iterator[None]:
     """
     try:
         yield
-    except (*_WRONG_SETTINGS, *_MAYBE_WRONG_SETTINGS) as error:
-        if isinstance(error, BlobCacheError):  # some are a ValueError as well
-            raise
-        names = wrong_settings(registry)
-        if not (names or isinstance(error, _WRONG_SETTINGS)):
+    except Exception as error:
+        found = misconfigured(registry, error)
+        if found is None:
             raise
         _log.warning("The settings of the registry '%s' are wrong.", registry, exc_info=True)
-        raise RegistryMisconfigured(
-            "The registry is not available.",
-            registry=registry,
-            settings=names or names_of_settings(str(error))[:1],
-        ) from error
+        raise found from error
+
+
+def misconfigured(registry: str, error: Exception) -> RegistryMisconfigured | None:
+    """Return what an error means if wrong settings of the registry are its cause; else None.
+
+    Its `settings` are empty if the error is certainly one of settings, but nobody knows of which.
+    """
+    if isinstance(error, BlobCacheError):  # some are a ValueError as well
+        return None
+    if not isinstance(error, (*_WRONG_SETTINGS, *_MAYBE_WRONG_SETTINGS)):
+        return None
+    names = wrong_settings(registry)
+    if not (names or isinstance(error, _WRONG_SETTINGS)):
+        return None
+    return RegistryMisconfigured(
+        "The registry is not available.",
+        registry=registry,
+        settings=names or names_of_settings(str(error))[:1],
+    )
 
 
 _WRONG_SETTINGS = (ImproperlyConfigured, ImportError)

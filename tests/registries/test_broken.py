@@ -6,6 +6,7 @@ its settings are wrong, and which. The other registries answer as usual.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -253,6 +254,58 @@ def test_an_operator_sees_in_each_place_what_is_wrong(kind: Broken) -> None:
         if place not in COMMANDS:
             for each in (SECRET, "127.0.0.1", "no.such", "example.org"):
                 assert each not in shown.broken
+
+
+BELOW = "/api/registries/broken/"
+ADDRESSES = [
+    ("GET", f"{BELOW}blobs/{A}/"),
+    ("HEAD", f"{BELOW}blobs/{A}/"),
+    ("PUT", f"{BELOW}repositories/team/app/blobs/{A}/"),
+    ("DELETE", f"{BELOW}repositories/team/app/blobs/{A}/"),
+    ("GET", f"{BELOW}repositories/"),
+    ("GET", f"{BELOW}repositories/team/app/summary/"),
+    ("GET", f"{BELOW}repositories/team/app/blobs/"),
+    ("GET", f"{BELOW}blobs/{A}/repositories/"),
+    ("GET", f"{BELOW}doctor/"),
+]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS, indirect=True)
+def test_its_own_addresses_answer_as_if_its_server_were_down(kind: Broken) -> None:
+    boss = client_of(User.objects.create(username="boss", is_staff=True, is_superuser=True))
+    body = json.dumps({"digest": A, "size": 5, "mediaType": "application/x"})
+    for method, path in ADDRESSES:
+        sent = body if method == "PUT" else ""
+        response = boss.generic(method, path, sent, "application/json")
+        assert response.status_code == 503, path
+        assert response["Retry-After"]
+        text = response.content.decode()
+        assert method == "HEAD" or response.json()["errors"][0]["code"] == "UNAVAILABLE"
+        for each in (SECRET, "127.0.0.1", "no.such", "example.org"):
+            assert each not in text
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS, indirect=True)
+def test_its_own_pages_say_what_is_wrong(kind: Broken) -> None:
+    boss = client_of(User.objects.create(username="boss", is_staff=True, is_superuser=True))
+    for path in PAGES:
+        shown = text_of(boss, path)
+        if kind.named:
+            assert f"The settings of the registry broken are wrong: {kind.named}" in shown, path
+        else:
+            assert "Redis is down" in shown
+        for each in (SECRET, "127.0.0.1", "no.such", "example.org"):
+            assert each not in shown
+
+
+PAGES = [
+    f"{addresses.repositories()}?registry=broken",
+    f"{addresses.blobs()}?registry=broken",
+    addresses.repository("broken::team/app"),
+    addresses.blob(f"broken::{A}"),
+]
 
 
 def sentence(kind: Broken, place: Place) -> str:
