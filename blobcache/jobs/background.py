@@ -27,7 +27,7 @@ from blobcache.models import OPEN_STATES, Job
 if TYPE_CHECKING:
     from uuid import UUID
 
-__all__ = ["IDLE", "hand_over", "hand_over_again", "has_tasks", "put", "succeed"]
+__all__ = ["IDLE", "hand_over", "hand_over_again", "has_tasks", "put", "put_next"]
 
 _log = logging.getLogger("blobcache.jobs")
 
@@ -86,7 +86,7 @@ def _begin(key: UUID) -> None:
         _log.exception("The job %s could not be handed over to a task.", key)
 
 
-def succeed(key: UUID, token: str, wait: float) -> None:
+def put_next(key: UUID, token: str, wait: float) -> None:
     """Put the task that follows this one into the queue, unless there is one already.
 
     It waits for `wait` seconds.

@@ -16,7 +16,7 @@ from django.tasks import task
 from django.utils.timezone import now
 
 from blobcache.conf import PortalSettings
-from blobcache.jobs.background import defers, has_tasks, put, succeed
+from blobcache.jobs.background import defers, has_tasks, put, put_next
 from blobcache.jobs.driver import LEASE, advance
 from blobcache.models import OPEN_STATES, Job
 
@@ -47,7 +47,7 @@ def advance_job(key: str, token: str) -> None:
         put(job, token, _COPY)
     wait = _work(job, may_wait=not can_defer)
     if wait is not None:
-        succeed(job, token, wait)
+        put_next(job, token, wait)
 
 
 def _work(key: UUID, *, may_wait: bool) -> float | None:
