@@ -18,8 +18,9 @@ __all__ = ["MAX_TOKEN", "ParsedToken", "Reason", "TokenRefused", "parse_token"]
 MAX_TOKEN = 16_384
 """The longest token, in characters. Web servers allow headers of about half of that."""
 
-_PART = re.compile(r"[A-Za-z0-9_-]*+")
-_PARTS = 3
+_PART = "([A-Za-z0-9_-]++)"
+_TOKEN = re.compile(rf"({_PART}\.{_PART})\.{_PART}")
+"""What is signed, its two parts, and the signature."""
 
 
 class Reason(StrEnum):
@@ -71,20 +72,17 @@ def parse_token(text: str) -> ParsedToken:
     """Return the parts of a token. Raises `TokenRefused`."""
     if len(text) > MAX_TOKEN:
         raise TokenRefused(Reason.TOO_LONG)
-    parts = text.split(".")
-    if len(parts) != _PARTS or not all(map(_PART.fullmatch, parts)) or not all(parts):
+    match = _TOKEN.fullmatch(text)
+    if match is None:
         raise TokenRefused(Reason.MALFORMED)
-    header, claims, signature = parts
-    signed, _, _ = text.rpartition(".")
+    signed, header, claims, signature = match.groups()
     return ParsedToken(_object(header), _object(claims), signed.encode(), _decoded(signature))
 
 
 def _object(part: str) -> dict[str, Any]:
     raw = _decoded(part)
     try:
-        found = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse
-        )
+        found = _JSON.decode(raw.decode("utf-8"))
     except (ValueError, RecursionError):
         raise TokenRefused(Reason.NO_JSON) from None
     if not isinstance(found, dict):
@@ -109,3 +107,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _refuse(constant: str) -> NoReturn:
     """Refuse what Python reads as a number, and JSON does not have, such as ``NaN``."""
     raise ValueError(constant)
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse)
+"""Made once: that takes as long as to parse a header."""
