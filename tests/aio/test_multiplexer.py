@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
@@ -449,6 +450,9 @@ def test_a_connection_does_not_keep_its_event_loop_alive(
     loop.run_until_complete(provider.astat(A))
     assert loop in multiplexer._states
     loop.close()
+    for thread in threading.enumerate():  # the one that has opened the connection knows the loop
+        if thread.name == "blobcache-aio":
+            thread.join()
     del loop
     gc.collect()
     assert len(multiplexer._states) == 0
