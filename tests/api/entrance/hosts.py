@@ -235,6 +235,10 @@ class Asked:
             return bool(note())
 
 
+AskedPermission = Asked.Permission
+"""The same class by a path that a setting can name."""
+
+
 class AskedBackend(Public):
     """A backend that does not declare whether it queries a database."""
 

@@ -50,7 +50,7 @@ def test_where_a_request_is_answered_does_not_show_whether_there_is_a_registry(
         "hidden": {},
         "narrow": {"VISIBLE_REPOSITORIES": function},
         "other": {"PROVIDER": "blobcache.services.memory.MemoryBlobDescriptorCacheProvider"},
-        "permitting": {"API_PERMISSION_CLASSES": [f"{PARTS}.Asked.Permission"]},
+        "permitting": {"API_PERMISSION_CLASSES": [f"{PARTS}.AskedPermission"]},
     }
 
     def sent(name: str) -> Sent:
@@ -100,7 +100,7 @@ def test_a_registry_that_the_caller_may_view_is_asked_by_its_own_settings(
             "plain": {},
             "memory": {"PROVIDER": "blobcache.services.memory.MemoryBlobDescriptorCacheProvider"},
             "narrow": {"VISIBLE_REPOSITORIES": f"{PARTS}.asked_names"},
-            "permitting": {"API_PERMISSION_CLASSES": [f"{PARTS}.Asked.Permission"]},
+            "permitting": {"API_PERMISSION_CLASSES": [f"{PARTS}.AskedPermission"]},
         }[name],
     }
     _, found = status_and_threads(Sent("GET", f"/api/registries/{name}{STAT[4:]}"))

@@ -86,7 +86,7 @@ def masked(status: str, headers: list[tuple[str, str]], body: bytes) -> Answer:
         body = gzip.decompress(body)
         headers = [each for each in headers if each[0] != "Content-Length"]
     body = _RANDOM.sub(b"random", body)
-    shown = [(name, _masked(value) if name == "Set-Cookie" else value) for name, value in headers]
+    shown = [(name, _masked(name, value)) for name, value in headers]
     return Answer(status, tuple(sorted(shown)), body)
 
 
@@ -94,9 +94,11 @@ _RANDOM = re.compile(rb"\b[A-Za-z0-9]{64}\b(?=[\"'])")
 """The CSRF token in a page."""
 
 
-def _masked(cookie: str) -> str:
-    """A cookie without what is random in it, or the time."""
-    return re.sub(r"(=[\w:.-]{32,})|(expires=[^;]*)", "", cookie)
+def _masked(name: str, value: str) -> str:
+    """A header without what is random in it, or the time."""
+    if name == "Set-Cookie":
+        return re.sub(r"(=[\w:.-]{32,})|(expires=[^;]*)", "", value)
+    return "" if name == "Expires" else value
 
 
 class Both:
