@@ -2,17 +2,19 @@
 
 The steps are those of the viewset; only what asks Redis or the backend is a coroutine. So a
 subclass of the viewset may override only its classes for authentication, permissions and throttles:
-see `is_unchanged`. The entrance uses this under ASGI, for requests that query no database.
+see `blobcache.api.unchanged`. The entrance uses this under ASGI, for requests that query no
+database.
 """
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
+from blobcache.api.at_once import error_at_once
 from blobcache.api.content import wants_json
-from blobcache.api.stat_callers import forget_caller, may_view_at_once
-from blobcache.api.viewsets import BlobViewSet, DescriptorViewSet, RepositoryBlobViewSet
+from blobcache.api.stat_callers import may_view_at_once
+from blobcache.api.unchanged import viewset_of
 from blobcache.api.without_database import (
     authentication_needs_no_database,
     caller_needs_no_database,
@@ -30,9 +32,10 @@ if TYPE_CHECKING:
     from rest_framework.response import Response
 
     from blobcache.api.serializers import BatchResult
+    from blobcache.api.viewsets import DescriptorViewSet
     from blobcache.descriptor import Descriptor
 
-__all__ = ["answer", "is_unchanged"]
+__all__ = ["answer"]
 
 
 async def answer(
@@ -43,7 +46,7 @@ async def answer(
     `view` is what a URLconf has for the address; `is_unchanged` must be true for it. The request is
     one that the entrance answers.
     """
-    made = _made(view, request, kwargs)
+    made = viewset_of(view, request, kwargs)
     if (
         made.settings.FORMAT_SUFFIX_KWARG in kwargs
         or not wants_json(request)
@@ -51,10 +54,8 @@ async def answer(
     ):
         return None
     is_stat = request.method != "POST"
-    if is_stat and _may(may_view_at_once, made, request):
+    if is_stat and may_view_at_once(made, request):
         return await _answer_at_once(made, request)
-    forget_caller(request)
-    made = _made(view, request, kwargs)
     asked = made.begin(request, **made.kwargs)
     if not _may(authentication_needs_no_database, made, asked):
         return None
@@ -66,10 +67,7 @@ async def _answer_at_once(view: DescriptorViewSet, request: HttpRequest) -> Http
     try:
         found = await _find(view, only=bool(request.META["QUERY_STRING"]))
     except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
-        caller: Any = request
-        asked = view.begin(request, **view.kwargs)
-        asked.user, asked.auth = caller.user, caller.auth
-        return view.stat_error(asked, error)
+        return error_at_once(view, request, error)
     return view.stat_response(request, found)
 
 
@@ -83,22 +81,6 @@ async def _answer_stat(view: DescriptorViewSet, asked: Request) -> HttpResponseB
     except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
         return view.stat_error(asked, error)
     return view.stat_response(asked._request, found)  # noqa: SLF001 - as the framework does
-
-
-def _made(view: Any, request: HttpRequest, kwargs: Mapping[str, Any]) -> DescriptorViewSet:
-    """Return the viewset that `view` would make for a request."""
-    made: DescriptorViewSet = view.cls(**view.initkwargs)
-    actions = view.actions
-    if "get" in actions:
-        actions.setdefault("head", actions["get"])
-    made.action_map = actions
-    for method, name in actions.items():
-        setattr(made, method, getattr(made, name))
-    variables = dict(kwargs)
-    made.take_registry(variables)
-    made.request = cast("Request", request)
-    made.args, made.kwargs = (), variables
-    return made
 
 
 async def _find(view: DescriptorViewSet, *, only: bool) -> Descriptor:
@@ -179,52 +161,4 @@ def _is_asynchronous(kind: type) -> bool:
     default = aio.AsyncDescriptorService
     return all(callable(getattr(kind, name, None)) for name in ("astat", "astat_many")) and not any(
         getattr(kind, name, None) is getattr(default, name) for name in ("_astat", "_astat_many")
-    )
-
-
-# What is unchanged
-
-_SAMPLE: Any = BlobViewSet.as_view({"get": "retrieve"})
-
-_OURS = (BlobViewSet, RepositoryBlobViewSet)
-
-_OPEN = frozenset({"authentication_classes", "permission_classes", "throttle_classes"})
-"""What a subclass or a call of `as_view` may set."""
-
-_NAMES = frozenset({"basename", "description", "detail", "name", "registry", "schema", "suffix"})
-"""What a call of `as_view` may set as well. Of these, a stat depends only on `registry`."""
-
-_OF_CLASSES = frozenset(
-    {
-        *("__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__"),
-        *("__classcell__", "__doc__", "__firstlineno__", "__module__", "__orig_bases__"),
-        *("__parameters__", "__qualname__", "__static_attributes__", "__type_params__"),
-    }
-)
-"""Attributes that Python sets in every class."""
-
-_SET_BY_VIEW = frozenset({"basename", "description", "detail", "name", "suffix"})
-"""Attributes that REST framework's `as_view` sets in a viewset's class."""
-
-
-@lru_cache(256)
-def is_unchanged(view: Any) -> bool:
-    """Whether a view is one of our viewsets, or a subclass that changes only what `_OPEN` has."""
-    return (
-        getattr(view, "__code__", None) is _SAMPLE.__code__
-        and getattr(view.__wrapped__, "__code__", None) is _SAMPLE.__wrapped__.__code__
-        and _has_our_methods(view.cls)
-        and view.initkwargs.keys() <= _OPEN | _NAMES
-    )
-
-
-@cache
-def _has_our_methods(kind: type) -> bool:
-    ours = next((each for each in _OURS if issubclass(kind, each)), None)
-    if ours is None:
-        return False
-    return all(
-        vars(each).keys() <= _OPEN | _OF_CLASSES | _SET_BY_VIEW
-        for each in kind.__mro__
-        if each not in ours.__mro__
     )

@@ -15,6 +15,7 @@ from rest_framework.authentication import (
     TokenAuthentication,
 )
 
+from blobcache.access import access_of
 from blobcache.api import permissions
 from blobcache.api.callers import copies_of
 from blobcache.api.tokens import RegistryTokenAuthentication, caller_of
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from blobcache.tokens.callers import TokenUser
     from blobcache.tokens.scopes import Scopes
 
-__all__ = ["forget_caller", "may_view_at_once"]
+__all__ = ["may_view_at_once"]
 
 _KNOWN: frozenset[Any] = frozenset(
     {
@@ -46,9 +47,22 @@ no caller and refuse nobody."""
 def may_view_at_once(view: DescriptorViewSet, request: Any) -> bool:
     """Whether the caller is certain without the framework, and may view.
 
-    If so, the request's `user` and `auth` are set as the framework would set them. They may be set
-    even if the answer is no: call `forget_caller` then.
+    If so, the request's `user` and `auth` are set as the framework would set them.
     """
+    try:
+        caller = _caller(view, request)
+        if caller is None or not permissions.view(
+            access_of(caller[0], view.registry), view.repository
+        ):
+            return False
+    except Exception:  # noqa: BLE001 - a host's function: the framework makes a response of it
+        return False
+    request.user, request.auth = caller
+    return True
+
+
+def _caller(view: DescriptorViewSet, request: Any) -> tuple[Any, object] | None:
+    """Return the caller's `user` and `auth`; None if they are not certain."""
     if (
         view.registry != DEFAULT_REGISTRY
         or view.throttle_classes
@@ -56,29 +70,16 @@ def may_view_at_once(view: DescriptorViewSet, request: Any) -> bool:
         or tuple(view.permission_kinds) != (permissions.BlobCachePermission,)
         or not view_needs_no_database(view)
     ):
-        return False
+        return None
     kinds: tuple[type, ...] = tuple(view.authentication_classes)
     kept = view.find_kept(request, kinds)
     if kept is not None:
-        if not (has_loaded_permissions(kept.user) and _KNOWN.issuperset(kinds[: kept.position])):
-            return False
-        request.user, request.auth = copies_of(request, kept)
-    elif _is_nobody(request, kinds):
-        request.user, request.auth = AnonymousUser(), None
-    elif (found := _by_token(request, kinds)) is not None:
-        request.user, request.auth = found
-    else:
-        return False
-    try:
-        return permissions.view(view.access, view.repository)
-    except Exception:  # noqa: BLE001 - a host's function: the framework makes a response of it
-        return False
-
-
-def forget_caller(request: Any) -> None:
-    """Delete what authentication has set, before the framework finds out who calls."""
-    for name in ("user", "auth"):
-        vars(request).pop(name, None)
+        if has_loaded_permissions(kept.user) and _KNOWN.issuperset(kinds[: kept.position]):
+            return copies_of(request, kept)
+        return None
+    if _is_nobody(request, kinds):
+        return AnonymousUser(), None
+    return _by_token(request, kinds)
 
 
 def _is_nobody(request: Any, kinds: tuple[type, ...]) -> bool:
@@ -91,9 +92,10 @@ def _is_nobody(request: Any, kinds: tuple[type, ...]) -> bool:
         or not has_default_anonymous_user()
     ):
         return False
-    if SessionAuthentication in kinds:
-        getattr(request, "user", None)  # It looks there, and the response depends on it.
-    return True
+    if SessionAuthentication not in kinds:
+        return True
+    user = getattr(request, "user", None)  # It looks there, and the response depends on it.
+    return not (user and user.is_active)
 
 
 def _by_token(request: Any, kinds: tuple[type, ...]) -> tuple[TokenUser, Scopes] | None:

@@ -342,12 +342,14 @@ class DescriptorViewSet(RegistryViewSet):
             return None
         return self.find(self.kwargs["digest"])
 
-    def find(self, digest: str) -> Descriptor:
+    def find(self, digest: str, *, only: bool | None = None) -> Descriptor:
         """Stat a blob in the scope of the address: in the cache and, with read-through, behind it.
 
-        Raises what `CachedBlobStatter.stat` raises. With read-through, `source` is set.
+        `only` is whether to ask the cache alone; by default, the request says so. Raises what
+        `CachedBlobStatter.stat` raises. With read-through, `source` is set.
         """
-        only = self.asks_cache_alone()
+        if only is None:
+            only = self.asks_cache_alone()
         through = get_read_through(self.registry, self.repository)
         if through is None:
             return self.service.stat(digest)

@@ -18,9 +18,9 @@ from django.utils.log import log_response
 from django.utils.module_loading import import_string
 
 from blobcache.api.callers import declares_no_queries
-from blobcache.api.coroutines import answer, is_unchanged
+from blobcache.api.coroutines import answer
 from blobcache.api.entrance.stack import KNOWN
-from blobcache.api.stat_callers import forget_caller
+from blobcache.api.unchanged import is_unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -86,10 +86,13 @@ class LoopHandler:
 
     async def _answer(self, request: Any, view: Any, kwargs: Any) -> HttpResponseBase | None:
         response: Any
+        before = _caller(request)
         try:
             response = await answer(view, request, kwargs)
             if response is None:
-                forget_caller(request)
+                for name in _caller(request):
+                    del vars(request)[name]
+                vars(request).update(before)
                 return None
             self._handler.check_response(response, view)
             if callable(getattr(response, "render", None)):
@@ -118,6 +121,12 @@ class LoopHandler:
             log_response(*values, response=response, request=request)
         else:
             await self._in_thread(log_response, *values, response=response, request=request)
+
+
+def _caller(request: Any) -> dict[str, Any]:
+    """What a request has already of its caller: the host's middleware may have set that."""
+    values = vars(request)
+    return {name: values[name] for name in ("user", "auth") if name in values}
 
 
 def _for_exception(request: Any, error: Exception) -> HttpResponseBase:

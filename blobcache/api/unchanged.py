@@ -1,0 +1,81 @@
+"""Which views of a URLconf are this app's own viewsets of blobs, as far as a stat depends on it.
+
+A stat of such a view can be answered without the view's function and, in part, without the
+framework's `dispatch`: see `blobcache.api.at_once` and `blobcache.api.coroutines`.
+"""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, cast
+
+from blobcache.api.viewsets import BlobViewSet, DescriptorViewSet, RepositoryBlobViewSet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from django.http import HttpRequest
+    from rest_framework.request import Request
+
+__all__ = ["is_unchanged", "viewset_of"]
+
+_SAMPLE: Any = BlobViewSet.as_view({"get": "retrieve"})
+
+_OURS = (BlobViewSet, RepositoryBlobViewSet)
+
+_OPEN = frozenset({"authentication_classes", "permission_classes", "throttle_classes"})
+"""What a subclass or a call of `as_view` may set."""
+
+_NAMES = frozenset({"basename", "description", "detail", "name", "registry", "schema", "suffix"})
+"""What a call of `as_view` may set as well. Of these, a stat depends only on `registry`."""
+
+_OF_CLASSES = frozenset(
+    {
+        *("__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__"),
+        *("__classcell__", "__doc__", "__firstlineno__", "__module__", "__orig_bases__"),
+        *("__parameters__", "__qualname__", "__static_attributes__", "__type_params__"),
+    }
+)
+"""Attributes that Python sets in every class."""
+
+_SET_BY_VIEW = frozenset({"basename", "description", "detail", "name", "suffix"})
+"""Attributes that REST framework's `as_view` sets in a viewset's class."""
+
+
+@lru_cache(256)
+def is_unchanged(view: Any) -> bool:
+    """Whether a view is one of our viewsets, or a subclass that changes only what `_OPEN` has."""
+    return (
+        getattr(view, "__code__", None) is _SAMPLE.__code__
+        and getattr(view.__wrapped__, "__code__", None) is _SAMPLE.__wrapped__.__code__
+        and _has_our_methods(view.cls)
+        and view.initkwargs.keys() <= _OPEN | _NAMES
+    )
+
+
+def viewset_of(view: Any, request: HttpRequest, kwargs: Mapping[str, Any]) -> DescriptorViewSet:
+    """Return the viewset that the view would make for a request. `is_unchanged` must be true."""
+    made: DescriptorViewSet = view.cls(**view.initkwargs)
+    actions = view.actions
+    if "get" in actions:
+        actions.setdefault("head", actions["get"])
+    made.action_map = actions
+    for method, name in actions.items():
+        setattr(made, method, getattr(made, name))
+    variables = dict(kwargs)
+    made.take_registry(variables)
+    made.request = cast("Request", request)
+    made.args, made.kwargs = (), variables
+    return made
+
+
+@cache
+def _has_our_methods(kind: type) -> bool:
+    ours = next((each for each in _OURS if issubclass(kind, each)), None)
+    if ours is None:
+        return False
+    return all(
+        vars(each).keys() <= _OPEN | _OF_CLASSES | _SET_BY_VIEW
+        for each in kind.__mro__
+        if each not in ours.__mro__
+    )

@@ -1,0 +1,152 @@
+"""A stat whose caller is certain at once is answered without a request of REST framework."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.core.handlers.asgi import ASGIHandler
+from django.test import Client
+from redis import Redis
+from rest_framework.authtoken.models import Token
+
+from blobcache.api import entrance
+from blobcache.api.callers import kept_callers
+from blobcache.api.entrance import loop
+from blobcache.api.views import RegistryView
+from tests.api.conftest import DIGEST, UNKNOWN, user
+from tests.api.entrance.test_asgi import ask
+from tests.api.entrance.wire import Both, Sent, send
+from tests.tokens.signing import Signer, options, scope
+
+STAT = f"/api/repositories/team/app/blobs/{DIGEST}/"
+
+DECLARING = "tests.api.entrance.hosts.DeclaringPublic"
+
+Made = Callable[[], int]
+
+
+@pytest.fixture(autouse=True)
+def _host(db: None, filled: Redis, settings: LazySettings) -> None:
+    settings.ALLOWED_HOSTS = ["testserver"]
+    settings.ROOT_URLCONF = "tests.api.entrance.hosts"
+    settings.AUTHENTICATION_BACKENDS = [DECLARING, "django.contrib.auth.backends.ModelBackend"]
+    settings.BLOBCACHE_PORTAL = {"CALLER_TTL": 60}
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Made:
+    """How many requests of the framework were made."""
+    count, make = [0], RegistryView.initialize_request
+
+    def counting(view: RegistryView, *args: Any, **kwargs: Any) -> Any:
+        count[0] += 1
+        return make(view, *args, **kwargs)
+
+    monkeypatch.setattr(RegistryView, "initialize_request", counting)
+    return lambda: count[0]
+
+
+def credentials(kind: str, settings: LazySettings) -> tuple[str, dict[str, str]]:
+    """A path, and headers of a caller who may view there."""
+    if kind == "nobody":
+        return STAT, {}
+    if kind == "registry token":
+        signer = Signer()
+        settings.BLOBCACHE = {"default": {"TOKENS": options(JWKS=signer.jwks)}}
+        token = signer.token(scope("team/app", "pull"))
+        path = f"/by-token/team/app/blobs/{DIGEST}/"
+        return path, {"HTTP_AUTHORIZATION": f"Bearer {token}"}
+    viewer = user("viewer")
+    if kind == "token":
+        row = Token.objects.create(user=viewer)
+        found = {"HTTP_AUTHORIZATION": f"Token {row}"}
+    else:
+        client = Client()
+        client.force_login(viewer, backend="django.contrib.auth.backends.ModelBackend")
+        found = {"HTTP_COOKIE": f"sessionid={client.cookies['sessionid'].value}"}
+    kept_callers.forget_all()
+    kept_callers._all_barred = 0.0
+    kept_callers._barred.clear()
+    return STAT, found
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("kind", ["nobody", "registry token", "token", "session"])
+def test_a_caller_who_is_certain_needs_no_request_of_the_framework(
+    kind: str, method: str, made: Made, settings: LazySettings
+) -> None:
+    path, headers = credentials(kind, settings)
+    both, sent = Both(), Sent(method, path, headers=tuple(headers.items()))
+    expected = send(both.django, sent)  # which keeps the caller, too
+    passed, before = both.passed, made()
+    answer = send(both.entrance, sent)
+    assert (both.passed, made()) == (passed, before)
+    assert answer.status == "200 OK"
+    assert answer == expected
+
+
+@pytest.mark.parametrize("path", [STAT.replace(DIGEST, UNKNOWN), STAT.replace(DIGEST, "md5:x")])
+def test_an_error_is_made_by_the_framework(path: str, made: Made) -> None:
+    expected, answer, is_own = Both()(Sent("GET", path))
+    assert (is_own, made()) == (True, 2)
+    assert answer == expected
+    assert answer.status[:3] in {"400", "404"}
+
+
+def test_a_caller_who_may_not_view_is_refused_by_the_framework(
+    made: Made, settings: LazySettings
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+    expected, answer, is_own = Both()(Sent("GET", STAT))
+    assert (is_own, made()) == (True, 2)
+    assert answer == expected
+    assert answer.status[:3] == "401"
+
+
+@pytest.mark.parametrize("path", [f"/overridden/{DIGEST}/", f"/throttled/{DIGEST}/"])
+def test_a_view_with_more_to_do_is_called(path: str, made: Made) -> None:
+    answer = send(Both().entrance, Sent("GET", path))
+    assert made() == 1
+    assert answer.status == "200 OK"
+
+
+@pytest.fixture
+def named(settings: LazySettings) -> dict[Sent, str]:
+    """Requests of callers whom middleware of the host knows, and of one whom it does not know."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.api.entrance.hosts.KnowsTheCaller"]
+    settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+    settings.BLOBCACHE_PORTAL = {}
+    return {
+        Sent("GET", STAT, headers=(("HTTP_X_CERTIFICATE", "chief"),)): "200",
+        Sent("GET", STAT, headers=(("HTTP_X_CERTIFICATE", "nobody"),)): "403",
+        Sent("GET", STAT): "401",
+    }
+
+
+def test_middleware_of_a_host_may_know_who_calls(named: dict[Sent, str]) -> None:
+    both = Both()
+    for sent, status in named.items():
+        expected, answer, is_own = both(sent)
+        assert is_own
+        assert answer == expected
+        assert answer.status[:3] == status
+
+
+def test_it_may_under_asgi_too(named: dict[Sent, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # The handlers of pytest are not known to be quick, so nothing would be tried in the loop.
+    monkeypatch.setattr(loop, "_LOGS", ())
+
+    async def compare() -> None:
+        django = ASGIHandler()
+        ahead = entrance.asgi(django)
+        for sent, status in named.items():
+            expected, answer = await ask(django, sent), await ask(ahead, sent)
+            assert answer == expected
+            assert answer.status[:3] == status
+
+    asyncio.run(compare())
