@@ -5,13 +5,13 @@ Many tests run once for each kind of store, user or route, and often for each co
 test-all`` runs all, and so does ``.ci/run``, which divides them among two versions of Python.
 
 A test with the mark ``long`` does something very often, or starts many programs: none of its cases
-are among the few.
+are among the few, or only so many as ``long(few=…)`` says.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -32,17 +32,20 @@ class Cases(StrEnum):
     """The cases that `FEW` leaves out, and all cases of the tests that have no more than a few."""
 
 
-def few_of(number: int) -> set[int]:
-    """Return the places of the few among so many cases: the first, the last, and between."""
-    if number <= FEW:
+def few_of(number: int, few: int = FEW) -> set[int]:
+    """Return the places of `few` among so many cases: the first, the last, and between."""
+    if number <= few:
         return set(range(number))
-    return {round(place * (number - 1) / (FEW - 1)) for place in range(FEW)}
+    return {round(place * (number - 1) / max(few - 1, 1)) for place in range(few)}
 
 
-def kept(tests: Sequence[Hashable], cases: Cases, long: Container[Hashable] = ()) -> list[bool]:
+def kept(
+    tests: Sequence[Hashable], cases: Cases, long: Mapping[Hashable, int] | None = None
+) -> list[bool]:
     """Return for each case whether it runs.
 
-    Cases of the same test have equal values in `tests`; `long` has the tests of which none are few.
+    Cases of the same test have equal values in `tests`. `long` has the tests of which fewer cases
+    are few, and how many.
     """
     places: dict[Hashable, list[int]] = defaultdict(list)
     for place, test in enumerate(tests):
@@ -50,7 +53,7 @@ def kept(tests: Sequence[Hashable], cases: Cases, long: Container[Hashable] = ()
     found = [cases is Cases.ALL] * len(tests)
     if cases is not Cases.ALL:
         for test, own in places.items():
-            few = set() if test in long else few_of(len(own))
+            few = few_of(len(own), (long or {}).get(test, FEW))
             for number, place in enumerate(own):
                 is_few = number in few
                 found[place] = is_few if cases is Cases.FEW else not is_few or len(own) <= FEW
@@ -83,7 +86,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     tests = [(item.parent, getattr(item, "originalname", item.name)) for item in items]
     long = {
-        test for item, test in zip(items, tests, strict=True) if item.get_closest_marker("long")
+        test: mark.kwargs.get("few", 0)
+        for item, test in zip(items, tests, strict=True)
+        if (mark := item.get_closest_marker("long"))
     }
     runs = kept(tests, cases, long)
     if cases is Cases.REST:

@@ -24,5 +24,11 @@ def test_few_and_the_rest_are_all() -> None:
 
 def test_no_case_of_a_long_test_is_among_the_few() -> None:
     tests = ["long", "long", "short"]
-    assert kept(tests, Cases.FEW, {"long"}) == [False, False, True]
-    assert kept(tests, Cases.REST, {"long"}) == [True, True, True]
+    assert kept(tests, Cases.FEW, {"long": 0}) == [False, False, True]
+    assert kept(tests, Cases.REST, {"long": 0}) == [True, True, True]
+
+
+def test_a_long_test_may_have_fewer_cases_among_the_few() -> None:
+    tests = ["long"] * 4
+    assert kept(tests, Cases.FEW, {"long": 1}) == [True, False, False, False]
+    assert kept(tests, Cases.REST, {"long": 1}) == [False, True, True, True]

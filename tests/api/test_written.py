@@ -230,6 +230,7 @@ def test_a_page_is_the_same_on_both_ways(db: None, stored: Redis, accept: str, q
     assert ways[0].headers["Content-Type"] == ways[1].headers["Content-Type"]
 
 
+@pytest.mark.long
 def test_a_batch_gets_the_same_answer_on_both_ways(
     db: None, stored: Redis, settings: LazySettings
 ) -> None:

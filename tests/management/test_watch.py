@@ -25,6 +25,7 @@ def told() -> Any:
         yield server
 
 
+@pytest.mark.long(few=1)
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly(told: embedded.Server, end: signal.Signals) -> None:
     with subprocess.Popen(

@@ -39,6 +39,8 @@ from tests.interop.oci import read_layout
 from tests.interop.processes import Server, wait_until
 from tests.servers import commands, in_memory, installed
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "demo.md"
 OURS = ("DJANGO_", "BLOBCACHE_")
@@ -267,7 +269,6 @@ def test_the_printed_lines_let_manage_py_use_the_same_portal(demo: Demo) -> None
     assert demo.shown("Viewer") == "stella, of staging alone"
 
 
-@pytest.mark.long
 def test_the_file_with_the_variables_is_gone_with_the_demo(first: First, tmp_path: Path) -> None:
     assert f"  . {first.demo.data}/env\n" in first.demo.printed
     with running(tmp_path / "var", tmp_path / "log", **DOWN) as demo:
@@ -286,7 +287,6 @@ def test_requests_are_answered_by_granian(demo: Demo) -> None:
         assert page.headers["Server"] == "granian"
 
 
-@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="Only Linux tells the worker.")
 def test_a_killed_demo_leaves_nothing_running(tmp_path: Path) -> None:
     demo = Demo(tmp_path / "var", tmp_path / "log", "--port", "0", **DOWN)
@@ -438,7 +438,6 @@ class TestASecret:
         assert path.read_text() == "made up"
 
 
-@pytest.mark.long
 def test_a_second_start_keeps_everything(first: First, demo: Demo) -> None:
     assert "Writing the storage" in first.demo.printed
     assert "Writing the storage" not in demo.printed
@@ -614,7 +613,6 @@ def test_an_invalid_variable_is_reported_in_one_line(tmp_path: Path) -> None:
     assert demo.printed == "BLOBCACHE_READ_ONLY must be 0 or 1, not 'no'.\n"
 
 
-@pytest.mark.long
 def test_another_redis_is_read_and_never_written(
     redis: Redis, valkey: embedded.Server, tmp_path: Path
 ) -> None:
@@ -633,7 +631,6 @@ def test_another_redis_is_read_and_never_written(
     assert redis.dbsize() == 3
 
 
-@pytest.mark.long
 def test_another_redis_is_written_if_that_is_allowed(
     redis: Redis, valkey: embedded.Server, tmp_path: Path
 ) -> None:

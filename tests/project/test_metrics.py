@@ -198,6 +198,7 @@ def ask(port: int, path: str, **headers: str) -> tuple[int, str]:
         connection.close()
 
 
+@pytest.mark.long
 def test_workers_share_their_counts(portal: Portal) -> None:
     superuser = {"Authorization": f"Token {portal.token}"}
     unknown = f"/api/repositories/nobody/here/blobs/{A}/"

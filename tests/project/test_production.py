@@ -17,6 +17,8 @@ from django.utils.crypto import get_random_string
 
 from tests.interop.processes import Server, run
 
+pytestmark = pytest.mark.long
+
 OURS = ("DJANGO_", "BLOBCACHE_")
 HEADERS = {"Host": "portal.example", "X-Forwarded-Proto": "https"}
 

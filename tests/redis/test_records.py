@@ -132,6 +132,7 @@ SIZES = [None, b"", b"0", b"00", b"5", b"+5", b"9" * 19, b"x"]
 ERROR = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
 
 
+@pytest.mark.long(few=1)
 @pytest.mark.parametrize(
     "digest", [A, ALIAS, Digest("tarsum+sha256:" + "c" * 64, allow_tarsum=True)]
 )

@@ -88,6 +88,7 @@ def _path_of(thing: Callable[..., object]) -> str:
     return f"{thing.__module__}.{thing.__qualname__}"
 
 
+@pytest.mark.long(few=1)
 @pytest.mark.usefixtures("unlogged")
 @pytest.mark.django_db
 def test_two_worlds_that_differ_only_in_hidden_repositories_look_the_same(

@@ -165,7 +165,6 @@ def test_a_hidden_registry_leaves_no_trace(
     assert any("Cleared</strong>" in exchange.body for exchange in with_another)
 
 
-@pytest.mark.long
 class OtherRegistryBackend(NamespaceBackend):
     """Grants by object what the user may do, in the other registry alone."""
 
@@ -178,6 +177,7 @@ class OtherRegistryBackend(NamespaceBackend):
 NAMES_DEFAULT = re.compile(r"[>=/]default[<&\"/]|default(?:::|_3A_3A| \|)")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unlogged", "no_sidebar")
 @pytest.mark.django_db
 def test_no_page_names_the_default_registry_to_who_may_view_another_one_alone(
@@ -215,6 +215,7 @@ def test_no_page_names_the_default_registry_to_who_may_view_another_one_alone(
     assert "bc-registries" not in texts[lists]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unlogged", "no_sidebar")
 @pytest.mark.django_db
 def test_a_registry_is_shown_the_same_whatever_another_one_has(

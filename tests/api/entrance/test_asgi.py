@@ -131,6 +131,7 @@ def ask_both(both: Both, table: Iterable[Sent]) -> int:
     return run_alone(run())
 
 
+@pytest.mark.long(few=1)
 @pytest.mark.parametrize(
     "name", ["the demo", "https and HSTS behind a proxy", "no middleware", "unknown middleware"]
 )

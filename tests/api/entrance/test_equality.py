@@ -327,6 +327,7 @@ def differences(answer: Answer, expected: Answer) -> list[object]:
     return found
 
 
+@pytest.mark.long(few=1)
 @pytest.mark.parametrize("name", HOSTS)
 def test_the_entrance_answers_as_django_does(
     name: str,
@@ -346,6 +347,7 @@ def test_the_entrance_answers_as_django_does(
     assert least or not answered
 
 
+@pytest.mark.long(few=1)
 @pytest.mark.parametrize("fault", ["Redis", "database"])
 def test_the_entrance_answers_as_django_does_under_a_fault(
     fault: str, credentials: dict[str, dict[str, str]], settings: LazySettings, filled: Redis
