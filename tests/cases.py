@@ -85,7 +85,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if cases is Cases.ALL:
         return
     tests = [(item.parent, getattr(item, "originalname", item.name)) for item in items]
-    long = {
+    long: dict[Hashable, int] = {
         test: mark.kwargs.get("few", 0)
         for item, test in zip(items, tests, strict=True)
         if (mark := item.get_closest_marker("long"))
