@@ -224,12 +224,13 @@ def key_of(
     is_safe = request.method in _SAFE
     if not is_safe and not (is_batch and request.method == "POST" and header and cookie is None):
         return None
+    session = None if cookie is None else _session_hash(cookie)
     return Key(
-        _hash(header or "", "" if cookie is None else f"session {cookie}"),
+        _hash("header", header or "", cookie or "") if header or session is None else session,
         kinds,
         registry,
         is_safe,
-        None if cookie is None else _session_hash(cookie),
+        session,
         kept_callers.clock(),
     )
 
@@ -265,10 +266,12 @@ def copies_of(request: HttpRequest, kept: Kept) -> tuple[Model, Model | None]:
     user, auth = _copy(kept.user), None if kept.auth is None else _copy(kept.auth)
     if auth is not None:
         _link(auth, user)
-    if kept.session is not None:
-        session = getattr(request, "session", None)
-        if session is not None:
-            session.accessed = True  # The response depends on it.
+    if kept.session is not None:  # The response depends on it.
+        session = vars(request).get("session")
+        if session is None:  # The entrance makes it only if something else reads it.
+            request.entrance_needed_session = True  # type: ignore[attr-defined]
+        else:
+            session.accessed = True
     return user, auth
 
 

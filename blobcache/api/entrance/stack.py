@@ -141,7 +141,10 @@ def _sessions(kind: Any) -> Part:
 
     def session(request: Any) -> Any:
         made.process_request(request)
-        return vars(request)["session"]
+        made_now = vars(request)["session"]
+        if "entrance_needed_session" in vars(request):
+            made_now.accessed = True
+        return made_now
 
     def after(request: Any, response: Any) -> Any:
         session = vars(request).get("session")

@@ -134,6 +134,16 @@ class FailsLater(MiddlewareMixin):
         return response
 
 
+class SaysWhetherTheSessionWasRead(MiddlewareMixin):
+    """Middleware that looks at the session after the view."""
+
+    runs_in_entrance = True
+
+    def process_response(self, request: Any, response: HttpResponse) -> HttpResponse:
+        response.headers["X-Session-Read"] = str(request.session.accessed)
+        return response
+
+
 class Certified:
     """A user of the host's own, who may do everything or nothing."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.handlers.asgi import ASGIHandler
 from django.test import Client
 from redis import Redis
@@ -88,6 +89,31 @@ def test_a_caller_who_is_certain_needs_no_request_of_the_framework(
     assert (both.passed, made()) == (passed, before)
     assert answer.status == "200 OK"
     assert answer == expected
+
+
+def test_a_session_whose_user_is_kept_is_not_opened(
+    settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, headers = credentials("session", settings)
+    both, sent = Both(), Sent("GET", path, headers=tuple(headers.items()))
+    expected = send(both.django, sent)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("A session was opened.")
+
+    monkeypatch.setattr(SessionStore, "__init__", fail)
+    assert send(both.entrance, sent) == expected
+
+
+def test_who_opens_it_later_sees_that_it_was_read(settings: LazySettings) -> None:
+    path, headers = credentials("session", settings)
+    look = "tests.api.entrance.hosts.SaysWhetherTheSessionWasRead"
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, look]
+    both, sent = Both(), Sent("GET", path, headers=tuple(headers.items()))
+    expected = send(both.django, sent)
+    assert expected.header("X-Session-Read") == "True"
+    assert send(both.entrance, sent) == expected
+    assert both.passed == 0
 
 
 @pytest.mark.parametrize("path", [STAT.replace(DIGEST, UNKNOWN), STAT.replace(DIGEST, "md5:x")])
