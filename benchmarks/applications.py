@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 from django.core.asgi import get_asgi_application
@@ -21,9 +23,19 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
 SHORT = 30
 """How many requests wait in each worker of ``async_entrance_short``: fewer than come at once."""
 
+
+def _verifying() -> Any:
+    """The entrance, in a process that keeps no registry token: each request verifies its own."""
+    application = wsgi(get_wsgi_application())
+    verifier: Any = import_module("blobcache.tokens.verifier")
+    verifier.Verifier = partial(verifier.Verifier, maximum=0)
+    return application
+
+
 _APPLICATIONS: dict[str, Callable[[], Any]] = {
     "django": get_wsgi_application,
     "entrance": lambda: wsgi(get_wsgi_application()),
+    "entrance_verifying": _verifying,
     "async_django": get_asgi_application,
     "async_entrance": lambda: asgi(get_asgi_application()),
     "async_entrance_short": lambda: asgi(get_asgi_application(), waiting=SHORT),

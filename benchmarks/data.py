@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from hashlib import sha256, sha512
 
-__all__ = ["OCTETS", "REPOSITORY", "SIZE", "alias", "digest", "digests"]
+__all__ = ["OCTETS", "REPOSITORY", "SIZE", "TOKENS", "alias", "digest", "digests"]
 
 REPOSITORY = "team/app"
 OCTETS = "application/octet-stream"
 SIZE = 27_092_228
+
+TOKENS = {
+    "ISSUER": "tokens.example.org",
+    "AUDIENCE": "registry.example.org",
+    "REALM": "https://portal.example.org/token",
+}
+"""The setting of the same name, without the keys."""
 
 
 def digest(number: int, what: str = "blob") -> str:

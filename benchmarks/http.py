@@ -20,6 +20,7 @@ from benchmarks.measuring import Case, figures, interleaved, pinned, regimes
 from benchmarks.operations import path_taken
 from benchmarks.processes import portal, registry
 from benchmarks.results import Figure, Ratio, Section, ratio
+from benchmarks.tokens import ALGORITHMS, Signers
 from benchmarks.wsgi import Portal
 
 __all__ = ["run"]
@@ -36,6 +37,7 @@ SATURATED = ("django", "entrance", "async_django", "async_entrance", "async_entr
 TARGET = 0.85
 WSGI_TARGET, ASGI_TARGET = 1.8, 3.0
 KEPT_TARGET = 0.9
+VERIFIED_TARGET = 0.7
 HEAD_TARGET = 3800 / 4500
 """What registry 3's own HEAD makes where the bare view makes 4,500 requests a second."""
 
@@ -55,6 +57,7 @@ def run(bench: Bench) -> Iterator[Section]:
         yield _heads(bench, address)
         yield _batches(bench, address, known)
         yield _ahead(bench, address, environment, known, stack)
+        yield _tokens(bench, environment, stack)
         yield _saturated(bench, environment)
         more = stack.enter_context(portal(environment, bench.directory, threads=4))
         nearer = environment | {"BLOBCACHE_REDIS_URL": f"unix://{bench.socket}?db=0"}
@@ -248,6 +251,43 @@ def _ahead(
         list(found.values()),
         ratios,
         [_setting(bench), path_taken(bench), *notes],
+    )
+
+
+def _tokens(bench: Bench, environment: dict[str, str], stack: ExitStack) -> Section:
+    """Measure callers with registry tokens, who are verified once or in each request."""
+    signers = Signers()
+    jwks = signers.write_jwks(bench.directory / "jwks.json")
+    accepting = environment | {"BENCHMARKS_JWKS": str(jwks)}
+    keeping, verifying = (
+        stack.enter_context(portal(accepting, bench.directory, application=name))
+        for name in ("entrance", "entrance_verifying")
+    )
+    requests = {ANONYMOUS: Request(keeping, OURS)}
+    for algorithm in ALGORITHMS:
+        bearer = {"Authorization": f"Bearer {signers.token(algorithm)}"}
+        requests[f"{algorithm}, kept"] = Request(keeping, OURS, headers=bearer)
+        requests[f"{algorithm}, verified"] = Request(verifying, OURS, headers=bearer)
+    found = _rates(bench, requests, CONNECTIONS)
+    return Section(
+        "HTTP: registry tokens through the entrance, GET of a scoped stat",
+        list(found.values()),
+        [
+            ratio(
+                f"{name} / {ANONYMOUS}",
+                found[name],
+                found[ANONYMOUS],
+                target=KEPT_TARGET if name.endswith("kept") else VERIFIED_TARGET,
+                at_least=True,
+            )
+            for name in requests
+            if name != ANONYMOUS
+        ],
+        [
+            _setting(bench),
+            path_taken(bench),
+            "kept: the token is verified once; verified: it is verified in each request",
+        ],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from benchmarks.data import TOKENS
 from project.settings import *  # noqa: F403
 from project.settings import AUTHENTICATION_BACKENDS as PORTAL_BACKENDS
 from project.settings import BLOBCACHE, CACHES, INSTALLED_APPS, LOGGING, REST_FRAMEWORK
@@ -27,6 +28,14 @@ BLOBCACHE["default"]["API_MAX_BATCH"] = 1000
 
 # Callers are kept where a section says so.
 BLOBCACHE_PORTAL = {"CALLER_TTL": int(os.environ.get("BENCHMARKS_CALLER_TTL", "0"))}
+
+# Registry tokens are accepted where a section says so.
+if jwks := os.environ.get("BENCHMARKS_JWKS"):
+    BLOBCACHE["default"]["TOKENS"] = {**TOKENS, "JWKS": jwks}
+    REST_FRAMEWORK["DEFAULT_AUTHENTICATION_CLASSES"] = [
+        "blobcache.api.tokens.RegistryTokenAuthentication",
+        *REST_FRAMEWORK["DEFAULT_AUTHENTICATION_CLASSES"],  # type: ignore[misc]
+    ]
 
 # A busy machine makes a benchmark slow; it must not end it.
 CACHES["blobs"]["OPTIONS"]["SOCKET_TIMEOUT"] = 30  # type: ignore[index]

@@ -60,6 +60,7 @@ FIGURES = {
     ],
     "HTTP: HEAD": ["scoped stat"],
     "HTTP: ahead": ["entrance, WSGI", "entrance, ASGI", "entrance, WSGI, session, superuser"],
+    "HTTP: registry tokens": ["ES256, kept", "RS256, verified"],
     "HTTP: 256": ["entrance: 99th percentile", "async_entrance: 503"],
     "HTTP: batch": ["batch stat, one connection"],
     "bodies: batch stat": ["batch stat"],
@@ -99,6 +100,7 @@ RATIOS = {
     "HTTP: GET": ["scoped stat / bare view, anonymous"],
     "HTTP: HEAD": ["scoped stat / bare view"],
     "HTTP: ahead": ["entrance, WSGI / bare view", "token, superuser / anonymous, kept 5 s"],
+    "HTTP: registry tokens": ["ES256, verified / anonymous"],
     "hostile requests": ["the slowest / 50 ms"],
 }
 """Likewise some of its ratios that have a target or are the point."""
