@@ -100,10 +100,9 @@ def _is_nobody(request: Any, kinds: tuple[type, ...]) -> bool:
 
 def _by_token(request: Any, kinds: tuple[type, ...]) -> tuple[TokenUser, Scopes] | None:
     """Return the caller of a registry token, if the first class accepts such tokens; else None."""
-    meta = request.META
-    if "HTTP_COOKIE" in meta or kinds[:1] != (RegistryTokenAuthentication,):
+    if "HTTP_COOKIE" in request.META or kinds[:1] != (RegistryTokenAuthentication,):
         return None
     try:
-        return caller_of(meta.get("HTTP_AUTHORIZATION", ""), DEFAULT_REGISTRY)
+        return caller_of(request, DEFAULT_REGISTRY)
     except Exception:  # noqa: BLE001 - the class itself raises, and logs, the error
         return None

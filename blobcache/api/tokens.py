@@ -24,6 +24,7 @@ from blobcache.tokens.options import TokenOptions
 from blobcache.tokens.parsing import TokenRefused
 
 if TYPE_CHECKING:
+    from django.http import HttpRequest
     from rest_framework.request import Request
 
     from blobcache.tokens.scopes import Scopes
@@ -83,7 +84,7 @@ class RegistryTokenAuthentication(BaseAuthentication):
         if registry is None:
             return None
         try:
-            return caller_of(header, registry)
+            return caller_of(request._request, registry)  # noqa: SLF001 - as the framework does
         except TokenRefused as error:
             _log.info("A token for %r was refused: %s.", registry, error.reason)
         # Outside of the block: the error has no context, which could show the token.
@@ -116,16 +117,29 @@ class RegistryTokenAuthentication(BaseAuthentication):
 
 
 @sensitive_variables()
-def caller_of(header: str, registry: str) -> tuple[TokenUser, Scopes] | None:
-    """Return who sends a header with a token; None without one, or where none is accepted.
+def caller_of(request: HttpRequest, registry: str) -> tuple[TokenUser, Scopes] | None:
+    """Return who sends a request with a token; None without one, or where none is accepted.
 
-    Raises `TokenRefused`, and `KeysUnavailable` if the keys cannot be read.
+    A request whose token was refused is refused again without verifying it. Raises `TokenRefused`,
+    and `KeysUnavailable` if the keys cannot be read.
     """
+    header = request.META.get("HTTP_AUTHORIZATION", "")
     verifier = _verifier(registry) if _has_scheme(header) else None
     if verifier is None:
         return None
-    grant = verifier.verify(header.partition(" ")[2])
+    refused = vars(request).get(_REFUSED)
+    if refused is not None:
+        raise TokenRefused(refused)
+    try:
+        grant = verifier.verify(header.partition(" ")[2])
+    except TokenRefused as error:
+        setattr(request, _REFUSED, error.reason)
+        raise
     return TokenUser(grant), grant.scopes
+
+
+_REFUSED = "refused_token"
+"""The attribute of a request that has the `Reason` why its token was refused."""
 
 
 def _has_scheme(header: str) -> bool:

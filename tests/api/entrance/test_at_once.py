@@ -18,6 +18,7 @@ from blobcache.api import entrance
 from blobcache.api.callers import kept_callers
 from blobcache.api.entrance import loop
 from blobcache.api.views import RegistryView
+from blobcache.tokens.verifier import get_verifier
 from tests.api.conftest import DIGEST, UNKNOWN, user
 from tests.api.entrance.test_asgi import ask
 from tests.api.entrance.wire import Both, Sent, send
@@ -139,6 +140,35 @@ def test_a_view_with_more_to_do_is_called(path: str, made: Made) -> None:
     answer = send(Both().entrance, Sent("GET", path))
     assert made() == 1
     assert answer.status == "200 OK"
+
+
+def refused(settings: LazySettings) -> Sent:
+    """A request with a token whose signature is wrong."""
+    path, headers = credentials("registry token", settings)
+    bearer = headers["HTTP_AUTHORIZATION"]
+    wrong = "A" if bearer[-20] != "A" else "B"
+    value = f"{bearer[:-20]}{wrong}{bearer[-19:]}"
+    return Sent("GET", path, headers=(("HTTP_AUTHORIZATION", value),))
+
+
+def test_a_token_that_is_refused_is_verified_once(settings: LazySettings) -> None:
+    sent = refused(settings)
+    verifier = get_verifier("default")
+    assert verifier is not None
+    for number in (1, 2):  # no refused token is kept for the next request
+        answer = send(Both().entrance, sent)
+        assert answer.status == "401 Unauthorized"
+        assert verifier.verified == number
+
+
+def test_it_is_under_asgi_too(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_LOGS", ())
+    sent = refused(settings)
+    verifier = get_verifier("default")
+    assert verifier is not None
+    answer = asyncio.run(ask(entrance.asgi(ASGIHandler()), sent))
+    assert answer.status[:3] == "401"
+    assert verifier.verified == 1
 
 
 @pytest.fixture
