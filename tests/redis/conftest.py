@@ -54,5 +54,5 @@ def registry(valkey: embedded.Server) -> Iterator[str]:
 def catalog(registry: str) -> Iterator[RedisCatalog]:
     """The catalog of that keyspace, not yet indexed."""
     with cache_at(registry) as client:
-        client.delete(*(key for key in client.scan_iter(b"blobcache::*")), b"none")
+        client.delete(*client.keys(b"blobcache::*"), b"none")
         yield RedisBlobDescriptorCacheProvider().catalog

@@ -38,8 +38,10 @@ class TestPages:
             for start in range(0, 5000, 500):
                 client.sadd("repository::large::blobs", *members[start : start + 500])
             client.sadd("repository::large::blobs", "not a digest", b"\xff")
-            for number in range(0, 5000, 10):
-                client.hset(f"blobs::{members[number]}", "digest", members[number])
+            with client.pipeline(transaction=False) as pipe:
+                for number in range(0, 5000, 10):
+                    pipe.hset(f"blobs::{members[number]}", "digest", members[number])
+                pipe.execute()
             yield RedisBlobDescriptorCacheProvider()
 
     def walk(self, page: Callable[[str], tuple[tuple[str, ...], str | None]]) -> list[str]:
