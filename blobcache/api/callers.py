@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import Group, Permission
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.db import transaction
 from django.db.models import Model
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save
-from django.utils.functional import LazyObject
+from django.utils.functional import LazyObject, SimpleLazyObject
 from rest_framework.authentication import (
     BasicAuthentication,
     SessionAuthentication,
@@ -219,7 +220,7 @@ def key_of(
         cookie = request.COOKIES.get(settings.SESSION_COOKIE_NAME) or None
     if cookie is None and not (header and _has_token(header)):
         return None
-    if not PortalSettings().CALLER_TTL:
+    if not PortalSettings().CALLER_TTL or _has_other_user(request):
         return None
     is_safe = request.method in _SAFE
     if not is_safe and not (is_batch and request.method == "POST" and header and cookie is None):
@@ -233,6 +234,15 @@ def key_of(
         session,
         kept_callers.clock(),
     )
+
+
+def _has_other_user(request: HttpRequest) -> bool:
+    """Whether a host's middleware has set a user: not the one whom the session names."""
+    user = vars(request).get("user")
+    if user is None:
+        return False
+    make = vars(user).get("_setupfunc") if type(user) is SimpleLazyObject else None
+    return getattr(make, "__module__", "") != AuthenticationMiddleware.__module__
 
 
 def _has_token(header: str) -> bool:

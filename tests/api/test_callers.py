@@ -522,3 +522,19 @@ def test_the_store_holds_no_credentials(token: Client) -> None:
     text = token.defaults["HTTP_AUTHORIZATION"]
     assert text.encode() not in key[0]  # type: ignore[operator]
     assert text.split()[1] not in repr(key)
+
+
+NAMES = "tests.api.entrance.hosts.NamesAnAccount"
+
+
+def test_whom_middleware_names_is_not_kept_with_the_session(
+    session: Client, settings: LazySettings
+) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, NAMES]
+    user("viewer").user_permissions.clear()
+    user("superuser")
+    kept_callers.clock.now += 100  # type: ignore[attr-defined]
+    assert queries(session, HTTP_X_CERTIFICATE="superuser") > 0
+    assert queries(session, expected=403) > 0
+    assert queries(session, expected=403) == 0
+    assert queries(session, HTTP_X_CERTIFICATE="superuser") > 0

@@ -13,6 +13,7 @@ from django.http.response import HttpResponseBase
 from django.middleware.security import SecurityMiddleware
 from django.urls import include, path
 from django.utils.deprecation import MiddlewareMixin
+from django.utils.functional import SimpleLazyObject
 from django.views.decorators.cache import never_cache
 from django.views.decorators.clickjacking import xframe_options_exempt
 from rest_framework.authentication import (
@@ -28,6 +29,7 @@ from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle, SimpleRateThrottle
 from rest_framework.views import APIView
 
+from blobcache.api.permissions import BlobCachePermission
 from blobcache.api.tokens import RegistryTokenAuthentication
 from blobcache.api.viewsets import BlobViewSet, RepositoryBlobViewSet
 
@@ -170,6 +172,41 @@ class KnowsTheCaller(MiddlewareMixin):
             request.user = Certified(name)  # type: ignore[assignment]
 
 
+class NamesAnAccount(MiddlewareMixin):
+    """Middleware that says who calls, with an account of the database."""
+
+    runs_in_entrance = True
+
+    def process_request(self, request: HttpRequest) -> None:
+        name = request.META.get("HTTP_X_CERTIFICATE")
+        if name is not None:
+            request.user = SimpleLazyObject(lambda: User.objects.get(username=name))  # type: ignore[assignment]
+
+
+class TellsTheFramework(MiddlewareMixin):
+    """Middleware that says who calls where REST framework looks for that."""
+
+    runs_in_entrance = True
+    queries_database = False
+
+    def process_request(self, request: HttpRequest) -> None:
+        name = request.META.get("HTTP_X_ATTRIBUTE")
+        if name is not None:
+            setattr(request, name, Certified("nobody"))
+
+
+class Changes(MiddlewareMixin):
+    """Middleware that sets an attribute of requests, such as the method."""
+
+    runs_in_entrance = True
+    queries_database = False
+
+    def process_request(self, request: HttpRequest) -> None:
+        name, _, value = request.META.get("HTTP_X_CHANGE", "").partition("=")
+        if name:
+            setattr(request, name, value)
+
+
 class Fails(BasePermission):
     """A permission class with an error in it, which some requests meet."""
 
@@ -201,6 +238,38 @@ class Mine(BlobViewSet):
     """A viewset with other permissions."""
 
     permission_classes = (IsAuthenticated,)
+
+
+class Never(BasePermission):
+    """Refuses everybody."""
+
+    queries_database = False
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return False
+
+
+class Computed(BlobViewSet):
+    """A viewset whose permission classes depend on the caller, who is known only later."""
+
+    @property
+    def permission_classes(self) -> list[type[BasePermission]]:  # type: ignore[override]
+        """For users, one class more."""
+        more = [Never] if self.request.user.is_authenticated else []
+        return [BlobCachePermission, *more]
+
+
+class Making(type):
+    """A class of classes that adds something to each object."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__call__(*args, **kwargs)
+        made.get_permissions = lambda: [Never()]
+        return made
+
+
+class Made(BlobViewSet, metaclass=Making):
+    """A viewset whose objects have a method of their own."""
 
 
 class Overridden(BlobViewSet):
@@ -491,6 +560,8 @@ urlpatterns = [
     path("decorated/<digest>/", never_cache(xframe_options_exempt(stat(Mine)))),
     path("hidden/<digest>/", hidden),
     path("in-the-office/<digest>/", stat(InTheOffice)),
+    path("computed/<digest>/", stat(Computed)),
+    path("made/<digest>/", stat(Made)),
     path("by-token/<path:name>/blobs/<digest>/", stats(RepositoryByToken)),
     path("by-token/<digest>/", stats(ByToken)),
     path("mine/<digest>/", stat(Mine)),
