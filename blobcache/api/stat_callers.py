@@ -43,6 +43,9 @@ _KNOWN: frozenset[Any] = frozenset(
 """Classes that depend only on the header ``Authorization`` and on cookies: without both, they find
 no caller and refuse nobody."""
 
+_SAID = ("_user", "_force_auth_user", "_force_auth_token")
+"""Attributes of a request by which a host's middleware may tell the framework who calls."""
+
 
 def may_view_at_once(view: DescriptorViewSet, request: Any) -> bool:
     """Whether the caller is certain without the framework, and may view.
@@ -65,6 +68,8 @@ def _caller(view: DescriptorViewSet, request: Any) -> tuple[Any, object] | None:
     """Return the caller's `user` and `auth`; None if they are not certain."""
     if (
         view.registry != DEFAULT_REGISTRY
+        or not view.is_registry_checked
+        or not vars(request).keys().isdisjoint(_SAID)
         or view.throttle_classes
         or has_rate(view)
         or tuple(view.permission_kinds) != (permissions.BlobCachePermission,)

@@ -24,7 +24,10 @@ _SAMPLE: Any = BlobViewSet.as_view({"get": "retrieve"})
 _OURS = (BlobViewSet, RepositoryBlobViewSet)
 
 _OPEN = frozenset({"authentication_classes", "permission_classes", "throttle_classes"})
-"""What a subclass or a call of `as_view` may set."""
+"""What a subclass or a call of `as_view` may set, each to a list or tuple."""
+
+_LISTS = (list, tuple)
+"""Not a property, whose value may depend on the caller, who is not known yet."""
 
 _NAMES = frozenset({"basename", "description", "detail", "name", "registry", "schema", "suffix"})
 """What a call of `as_view` may set as well. Of these, a stat depends only on `registry`."""
@@ -74,8 +77,9 @@ def _has_our_methods(kind: type) -> bool:
     ours = next((each for each in _OURS if issubclass(kind, each)), None)
     if ours is None:
         return False
-    return all(
+    return type(kind) is type and all(
         vars(each).keys() <= _OPEN | _OF_CLASSES | _SET_BY_VIEW
+        and all(type(vars(each).get(name, ())) in _LISTS for name in _OPEN)
         for each in kind.__mro__
         if each not in ours.__mro__
     )

@@ -18,6 +18,7 @@ from blobcache.api import entrance
 from blobcache.api.callers import kept_callers
 from blobcache.api.entrance import loop
 from blobcache.api.views import RegistryView
+from blobcache.api.viewsets import _CONSTANT_HEADERS
 from blobcache.tokens.verifier import get_verifier
 from tests.api.conftest import DIGEST, UNKNOWN, user
 from tests.api.entrance.test_asgi import ask
@@ -206,3 +207,42 @@ def test_it_may_under_asgi_too(named: dict[Sent, str], monkeypatch: pytest.Monke
             assert answer.status[:3] == status
 
     asyncio.run(compare())
+
+
+@pytest.mark.parametrize("name", ["computed", "made"])
+def test_a_view_whose_permissions_are_made_for_each_request_is_called(
+    name: str, settings: LazySettings
+) -> None:
+    _, headers = credentials("token", settings)
+    both, given = Both(), tuple(headers.items())
+    send(both.django, Sent("GET", STAT, headers=given))  # which keeps the caller's permissions
+    expected, answer, is_own = both(Sent("GET", f"/{name}/{DIGEST}/", headers=given))
+    assert is_own
+    assert answer == expected
+    assert answer.status[:3] == "403"
+
+
+@pytest.mark.parametrize("name", ["_user", "_force_auth_user"])
+def test_middleware_may_say_who_calls_where_the_framework_looks(
+    name: str, settings: LazySettings
+) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.api.entrance.hosts.TellsTheFramework"]
+    expected, answer, is_own = Both()(Sent("GET", STAT, headers=(("HTTP_X_ATTRIBUTE", name),)))
+    assert is_own
+    assert answer == expected
+    assert answer.status[:3] in {"401", "403"}
+
+
+@pytest.mark.parametrize("is_entrance_first", [True, False])
+def test_the_address_that_names_the_default_registry_allows_the_same(
+    is_entrance_first: bool, settings: LazySettings
+) -> None:
+    catalog = {**settings.CACHES["default"], "KEY_PREFIX": "catalog"}
+    settings.CACHES = {**settings.CACHES, "catalog": catalog}
+    settings.BLOBCACHE = {"default": {"READ_ONLY": True, "CATALOG_ALIAS": "catalog"}}
+    both = Both()
+    for path in (f"/api/registries/default{STAT[4:]}", STAT):
+        _CONSTANT_HEADERS.clear()
+        for each in (both.entrance, both.django)[:: 1 if is_entrance_first else -1]:
+            answer = send(each, Sent("GET", path))
+            assert answer.header("Allow") == "GET, HEAD, OPTIONS", path
