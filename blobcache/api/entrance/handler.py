@@ -66,6 +66,8 @@ class Handler(BaseHandler):
             for before in self._befores:
                 if before(request) is not None:
                     return False
+            if hasattr(request, "urlconf"):  # of the host's middleware
+                return False
             match = get_resolver().resolve(request.path_info)
             request.resolver_match = match
             return is_ours(match.func, request.method or "")

@@ -20,6 +20,8 @@ __all__ = ["is_ours", "may_be_ours"]
 
 _SAFE = frozenset({"GET", "HEAD"})
 
+_METHODS = _SAFE | {"POST"}
+
 _PATH = re.compile(r"/[A-Za-z0-9._:/+=-]+")
 """Paths of names and digests, without anything that servers decode in different ways."""
 
@@ -106,6 +108,8 @@ def is_ours(view: Any, method: str) -> bool:
     """
     kind, actions = getattr(view, "cls", None), getattr(view, "actions", None)
     if not (isinstance(kind, type) and issubclass(kind, DescriptorViewSet) and actions):
+        return False
+    if method not in _METHODS:  # the host's middleware may have changed it
         return False
     if (
         iscoroutinefunction(view)

@@ -182,3 +182,14 @@ def test_hosts_that_are_let_through_do_not_pile_up(settings: LazySettings) -> No
     for number in range(200):
         assert send(made, sent_to(f"host{number}")).status.startswith("40")  # anonymous
     assert 0 < len(passed) <= 64
+
+
+@pytest.mark.parametrize("change", ["method=DELETE", "method=PUT", "urlconf=tests.api.urls"])
+def test_what_middleware_makes_of_a_request_counts(change: str, settings: LazySettings) -> None:
+    settings.ROOT_URLCONF = "tests.api.entrance.hosts"
+    settings.MIDDLEWARE = [*django_settings.MIDDLEWARE, f"{HOSTS}.Changes"]
+    sent = Sent("GET", f"/mine/{DIGEST}/", headers=(("HTTP_X_CHANGE", change),))
+    expected, answer, is_own = Both()(sent)
+    assert not is_own
+    assert answer == expected
+    assert answer.status[:3] in {"404", "405", "401"}
