@@ -140,6 +140,9 @@ class Expected(Protocol):
     def fit(self, replies: Sequence[Any]) -> bool:
         """Whether the replies, of which there are `count`, have those shapes."""
 
+    def fit_all(self, replies: Sequence[Any]) -> bool:
+        """Whether the replies to any number of such exchanges, one after another, have them."""
+
 
 class Shapes:
     """One shape after another."""
@@ -169,6 +172,14 @@ class Shapes:
                 return False
         return True
 
+    def fit_all(self, replies: Sequence[Any]) -> bool:
+        """See `Expected.fit_all`; quick for a thousand."""
+        if len(replies) == self.count:
+            return self.fit(replies)
+        return all(
+            shape.fits_all(replies[place :: self.count]) for place, shape in enumerate(self.shapes)
+        )
+
 
 class Repeated:
     """Some shapes, then others again and again."""
@@ -181,11 +192,13 @@ class Repeated:
 
     def fit(self, replies: Sequence[Any]) -> bool:
         """See `Expected.fit`."""
-        start, width = self._first.count, self._each.count
-        return self._first.fit(replies[:start]) and all(
-            shape.fits_all(replies[start + place :: width])
-            for place, shape in enumerate(self._each.shapes)
-        )
+        start = self._first.count
+        return self._first.fit(replies[:start]) and self._each.fit_all(replies[start:])
+
+    def fit_all(self, replies: Sequence[Any]) -> bool:
+        """See `Expected.fit_all`."""
+        starts = range(0, len(replies), self.count)
+        return all(self.fit(replies[start : start + self.count]) for start in starts)
 
 
 def check(replies: Sequence[Any], expected: Expected) -> None:

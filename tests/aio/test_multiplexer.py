@@ -293,8 +293,8 @@ def test_a_server_that_does_not_answer_in_time_fails_all_callers(
 class Spread(Delay):
     """Replies come in pieces of so many bytes, with a pause before each of them."""
 
-    def __init__(self, seconds: float, size: int) -> None:
-        super().__init__(seconds, when=b"ECHO")
+    def __init__(self, seconds: float, size: int, *, when: bytes = b"ECHO") -> None:
+        super().__init__(seconds, when=when)
         self.size = size
 
     async def on_reply(self, link: tests.proxy.Link, data: bytes) -> None:
@@ -325,6 +325,39 @@ def test_a_caller_whose_time_is_over_does_not_disturb_the_others(
     assert right == [[word] for word in words[: len(right)]]
     assert 0 < len(right) < len(words)
     assert connections == 0
+
+
+@pytest.mark.parametrize("size", [7, 61, 500])
+def test_replies_that_come_in_pieces_reach_who_asked(
+    default_cache: Redis, between: Proxy, provider: RedisBlobDescriptorCacheProvider, size: int
+) -> None:
+    """Some callers send one command and others three, so a piece may end anywhere in between."""
+    fill(default_cache)
+    repository = provider.repository_scoped("team/app")
+    repository.set_descriptor(A, make_descriptor(A))
+    server = Server("default")
+
+    async def ask() -> list[object]:
+        await provider.astat(A)
+        calls: list[Awaitable[object]] = []
+        for number in range(4):
+            calls += (repository.astat(A) for _ in range(4))
+            calls += (provider.astat(each) for each in DIGESTS[: 1 + number])
+            calls += [
+                server.aio.batch([("ECHO", b"%d" % number)]),
+                provider.astat_many(DIGESTS[:2]),
+            ]
+        with between.causes(Spread(0, size, when=b"HMGET")):
+            return [*await asyncio.gather(*calls)]
+
+    with cache_at(between.url, SOCKET_TIMEOUT=30.0, SOCKET_CONNECT_TIMEOUT=30.0):
+        found = iter(asyncio.run(ask()))
+    few = {each: Descriptor(each, size) for size, each in enumerate(DIGESTS[:4])}
+    for number in range(4):
+        assert [next(found) for _ in range(4)] == [make_descriptor(A)] * 4
+        assert [next(found) for _ in range(1 + number)] == list(few.values())[: 1 + number]
+        assert next(found) == [b"%d" % number]
+        assert next(found) == {each: few[each] for each in DIGESTS[:2]}
 
 
 def test_a_server_that_cannot_be_reached_fails_all_callers_after_one_attempt(
@@ -440,6 +473,19 @@ def test_event_loops_that_come_and_go_leave_no_connection(
     assert open_files() <= before + 1
     assert len(multiplexer._states) <= 1
     assert len(default_cache.client_list()) < 20
+
+
+def test_event_loops_that_take_turns_have_a_connection_each(
+    valkey: embedded.Server, default_cache: Redis, provider: RedisBlobDescriptorCacheProvider
+) -> None:
+    fill(default_cache)
+    with asyncio.Runner() as one, asyncio.Runner() as other, valkey.client() as client:
+        meter = Meter(client)
+        for number in range(3):
+            for runner in (one, other):
+                assert runner.run(provider.astat(DIGESTS[number])).size == number
+        assert meter.read().connections == 2
+        assert len(links()) == 2
 
 
 def test_a_connection_does_not_keep_its_event_loop_alive(

@@ -127,6 +127,7 @@ def test_the_replies_of_a_command_fit(command: Any, replies: list[Any]) -> None:
     assert shape.fits_all(replies)
     assert shape.fits_all([*replies, ERROR])
     assert expect([shape] * len(replies)).fit(replies)
+    assert expect([shape]).fit_all(replies)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +154,7 @@ def test_other_replies_do_not(command: Any, reply: Any) -> None:
     assert not shape.fits_all([reply])
     assert not shape.fits_all([ERROR, reply])
     assert not expect([shape]).fit([reply])
+    assert not expect([shape]).fit_all([ERROR, reply])
 
 
 def test_a_transaction_answers_at_its_end() -> None:
@@ -176,3 +178,5 @@ def test_a_batch_repeats_the_replies_of_a_stat() -> None:
     assert not expected.fit([b"9", *good[1:]])
     assert not expected.fit([*good[:-2], [0] * 4, None])
     assert not expected.fit([*good[:-2], [None] * 3, None])
+    assert expected.fit_all([*good, *good])
+    assert not expected.fit_all([*good, *good[:-1], 1])

@@ -13,9 +13,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
+from itertools import groupby, islice
+from operator import attrgetter
 from os import getpid
 from ssl import SSLWantReadError, SSLWantWriteError
 from typing import TYPE_CHECKING, Any
+from weakref import proxy
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ReadOnlyError
@@ -25,7 +28,7 @@ from blobcache.transport.aio.reader import INCOMPLETE, make_reader
 from blobcache.transport.clients import cache_unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from blobcache.transport.packing import Reply
     from blobcache.transport.shapes import Expected
@@ -38,23 +41,21 @@ _READ_SIZE = 256 * 1024
 _TICKS = 64
 """A caller whose time is over learns of it within this part of the timeout."""
 
+_EXPECTED = attrgetter("expected")
 _NOT_NOW = (BlockingIOError, InterruptedError, SSLWantReadError, SSLWantWriteError)
 
 
 class Request:
     """Packed commands of one caller, and the future of their replies."""
 
-    __slots__ = ("count", "expected", "future", "packed", "replies", "sent", "size")
+    __slots__ = ("expected", "future", "packed", "sent")
 
     def __init__(
         self, packed: bytes, expected: Expected, future: asyncio.Future[list[Reply]]
     ) -> None:
         self.packed = packed
-        self.size = len(packed)
         self.expected = expected
-        self.count = expected.count
         self.future = future
-        self.replies: list[Reply] = []
         self.sent = 0.0
         """When it was sent, by the clock of the event loop."""
 
@@ -79,6 +80,9 @@ class Link:
         self._timeout = timeout or None
         self._changed = changed
         self._pid = getpid()
+        self._loop: asyncio.AbstractEventLoop = proxy(asyncio.get_running_loop())
+        """A real reference to it would keep the event loop alive."""
+
         self._reader = make_reader()
         self._buffer = bytearray(_READ_SIZE)
         self._outgoing: list[Request] = []
@@ -87,35 +91,38 @@ class Link:
         self._unsent = b""
         self._awaits_writing = False
         self._unanswered: deque[Request] = deque()
+        self._replies: list[Reply] = []
+        """Those that have come for the oldest of these requests, if some are missing."""
+
         self._is_timed = False
-        """Whether a timer runs. A reference to it would keep the event loop alive."""
+        """Whether a timer runs. A reference to it would keep the event loop alive, too."""
 
         self._last_reply = 0.0
         self.takes_requests = True
         """Whether requests may be sent over it: not if it is about to be closed, or is."""
 
-        self.size = 0
-        """Bytes of the requests that are not answered yet."""
+        self.count = self.size = 0
+        """How many requests are not answered yet, and their bytes."""
 
         self.is_open = True
-        asyncio.get_running_loop().add_reader(self._fileno, self._on_readable)
+        self._loop.add_reader(self._fileno, self._on_readable)
 
-    @property
-    def count(self) -> int:
-        """How many requests are not answered yet."""
-        return len(self._unanswered) + len(self._outgoing)
-
-    def begin(self, request: Request) -> None:
-        """Send the request at the end of this turn of the event loop."""
+    def begin(self, packed: bytes, expected: Expected) -> asyncio.Future[list[Reply]]:
+        """Send packed commands at the end of this turn of the event loop."""
+        future: asyncio.Future[list[Reply]] = self._loop.create_future()
         if not self._outgoing:
-            asyncio.get_running_loop().call_soon(self._send_outgoing)
-        self._outgoing.append(request)
-        self.size += request.size
+            self._loop.call_soon(self._send_outgoing)
+        self._outgoing.append(Request(packed, expected, future))
+        self.count += 1
+        self.size += len(packed)
+        return future
 
-    def begin_all(self, requests: Iterable[Request]) -> None:
-        """Send all of them, likewise."""
-        for request in requests:
-            self.begin(request)
+    def begin_all(self, requests: list[Request]) -> None:
+        """Send the requests that have waited for this connection, likewise."""
+        self._loop.call_soon(self._send_outgoing)
+        self._outgoing = requests
+        self.count = len(requests)
+        self.size = sum(len(each.packed) for each in requests)
 
     def end(self) -> None:
         """Close when all replies have come. No request may follow."""
@@ -132,7 +139,7 @@ class Link:
             self._forget_socket()
         failed = [*self._unanswered, *self._outgoing]
         self._unanswered.clear()
-        self._outgoing, self._unsent, self.size = [], b"", 0
+        self._outgoing, self._unsent, self.count, self.size = [], b"", 0, 0
         with suppress(Exception):  # whatever is left of it
             self._connection.disconnect()
         for request in failed:
@@ -149,10 +156,9 @@ class Link:
 
     def _forget_socket(self) -> None:
         """Let the event loop forget the socket, unless the loop is closed."""
-        with suppress(RuntimeError, ValueError, OSError):
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(self._fileno)
-            loop.remove_writer(self._fileno)
+        with suppress(ReferenceError, RuntimeError, ValueError, OSError):
+            self._loop.remove_reader(self._fileno)
+            self._loop.remove_writer(self._fileno)
 
     # Sending
 
@@ -170,24 +176,21 @@ class Link:
             raise
 
     def _send_together(self, outgoing: Sequence[Request]) -> None:
-        now = asyncio.get_running_loop().time()
-        packed = []
-        for request in outgoing:
-            if request.future.done():  # cancelled before anything was sent
-                self.size -= request.size
-                continue
-            request.sent = now
-            packed.append(request.packed)
-            request.packed = b""
-            self._unanswered.append(request)
-        if packed:
+        now = self._loop.time()
+        waiting = [each for each in outgoing if not each.future.done()]
+        if len(waiting) < len(outgoing):  # some were cancelled before anything was sent
+            self._leave([each for each in outgoing if each.future.done()])
+        for each in waiting:
+            each.sent = now
+        self._unanswered += waiting
+        if waiting:
             if not self._is_timed and self._timeout is not None:
                 self._start_timer(self._timeout)
-            self._unsent += b"".join(packed)
+            self._unsent += b"".join([each.packed for each in waiting])
             if not self._awaits_writing:
                 self._send()
-        if len(packed) < len(outgoing):
-            self._after_replies()
+        if len(waiting) < len(outgoing):
+            self._after_leaving()
 
     def _send(self) -> None:
         """Send as much as the socket takes now; the rest when it is ready."""
@@ -206,12 +209,11 @@ class Link:
 
     def _wait_to_write(self, *, wanted: bool) -> None:
         if wanted is not self._awaits_writing:
-            loop = asyncio.get_running_loop()
             self._awaits_writing = wanted
             if wanted:
-                loop.add_writer(self._fileno, self._send)
+                self._loop.add_writer(self._fileno, self._send)
             else:
-                loop.remove_writer(self._fileno)
+                self._loop.remove_writer(self._fileno)
 
     # Receiving
 
@@ -234,7 +236,10 @@ class Link:
         try:
             while received := self._sock.recv_into(self._buffer):
                 self._reader.feed(self._buffer, 0, received)
-                self._hand_out()
+                try:
+                    self._replies.extend(iter(self._reader.gets, INCOMPLETE))
+                finally:  # what has come before something that is no reply is handed out
+                    self._hand_out()
                 # An encrypted socket may have decrypted more than was asked for.
                 if not self.is_open or not self._sock.pending():
                     return False
@@ -244,31 +249,43 @@ class Link:
 
     def _hand_out(self) -> None:
         """Give the replies that have come to the oldest requests."""
-        gets, unanswered = self._reader.gets, self._unanswered
-        number = 0
-        while (reply := gets()) is not INCOMPLETE:
-            if not unanswered:
+        replies, start = self._replies, 0
+        answered: list[Request] = []
+        for expected, alike in groupby(self._unanswered, _EXPECTED):
+            # What expects the same is checked together: usually all of it, since all are stats.
+            number = (len(replies) - start) // expected.count
+            waiting = [*islice(alike, number + 1)]
+            requests = waiting[:number]
+            end = start + len(requests) * expected.count
+            if not expected.fit_all(replies[start:end]):
+                raise InvalidResponse("A reply does not fit the command that was sent.")
+            for request, place in zip(requests, range(start, end, expected.count), strict=True):
+                if not request.future.done():
+                    request.future.set_result(replies[place : place + expected.count])
+            answered += requests
+            start = end
+            if len(waiting) > number:  # its replies have not all come
+                break
+        else:
+            if start < len(replies):
                 raise InvalidResponse("The server sent a reply that nobody asked for.")
-            request = unanswered[0]
-            replies = request.replies
-            replies.append(reply)
-            if len(replies) < request.count:
-                continue
-            if not request.expected.fit(replies):
-                raise InvalidResponse("The reply does not fit the command that was sent.")
-            unanswered.popleft()
-            number += 1
-            self.size -= request.size
-            if not request.future.done():
-                request.future.set_result(replies)
-            if ReadOnlyError in map(type, replies):
-                # By now the same address may lead to the new primary.
-                self.takes_requests = False
-        if number:
-            self._last_reply = asyncio.get_running_loop().time()
-            self._after_replies()
+        if not answered:
+            return
+        for _ in answered:
+            self._unanswered.popleft()
+        self._leave(answered)
+        if ReadOnlyError in map(type, replies[:start]):
+            # By now the same address may lead to the new primary.
+            self.takes_requests = False
+        del replies[:start]
+        self._last_reply = self._loop.time()
+        self._after_leaving()
 
-    def _after_replies(self) -> None:
+    def _leave(self, requests: Sequence[Request]) -> None:
+        self.count -= len(requests)
+        self.size -= sum([len(each.packed) for each in requests])
+
+    def _after_leaving(self) -> None:
         if not self.takes_requests:
             self.end()
         self._changed()
@@ -277,7 +294,7 @@ class Link:
 
     def _start_timer(self, seconds: float) -> None:
         self._is_timed = True
-        asyncio.get_running_loop().call_later(seconds, self._on_time)
+        self._loop.call_later(seconds, self._on_time)
 
     def _on_time(self) -> None:
         """Fail the callers whose time is over; close the connection if no reply came meanwhile."""
@@ -285,7 +302,7 @@ class Link:
         timeout = self._timeout
         if not self._unanswered or timeout is None:
             return
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         error = RedisTimeoutError("Timeout at the socket.")
         oldest = self._unanswered[0]
         if now - max(oldest.sent, self._last_reply) >= timeout:
