@@ -9,6 +9,7 @@ from blobcache.redis import commands
 from blobcache.redis.records import chunks, first_commands, paired
 from blobcache.services.aio import AsyncDescriptorService
 from blobcache.services.rules import blob_unknown_error
+from blobcache.transport.clients import raise_server_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,7 +37,7 @@ class AsyncRedis(AsyncDescriptorService):
     async def _astat(self, digest: Digest) -> Descriptor:
         server, replica = self._server.aio, self._options.read_from_replicas
         answers = await server.run_template(self._stat_template, digest, replica=replica)
-        descriptor = self._read(answers, digest)
+        descriptor = self._read(raise_server_errors(answers), digest)
         if descriptor is None:
             raise blob_unknown_error(digest, self.repository)
         return descriptor

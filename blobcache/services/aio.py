@@ -21,12 +21,12 @@ from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.exceptions import CacheUnavailable
 from blobcache.services.audit import Change, announce, has_receivers, is_observed
-from blobcache.services.metrics import ametered, ametered_batch, set_outcome
+from blobcache.services.metrics import ametered, ametered_batch, ametered_stat, set_outcome
 from blobcache.services.purging import PurgesMany
 from blobcache.services.rules import BaseDescriptorService, FillsMisses, require_storable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
     from blobcache.services.base import (
         BlobDescriptorCacheProvider,
@@ -158,10 +158,10 @@ class AsyncDescriptorService(BaseDescriptorService):
 
     __slots__ = ()
 
-    @ametered("stat", lambda _: "hit")
-    async def astat(self, digest: str) -> Descriptor:
+    @ametered_stat
+    def astat(self, digest: str) -> Coroutine[Any, Any, Descriptor]:
         """See `BlobStatter.stat`."""
-        return await self._astat(Digest(digest, allow_tarsum=self.rules.allow_tarsum))
+        return self._astat(Digest(digest, allow_tarsum=self.rules.allow_tarsum))
 
     async def astat_many(self, digests: Iterable[str]) -> dict[Digest, Descriptor]:
         """See `BlobDescriptorService.stat_many`."""

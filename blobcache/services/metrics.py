@@ -80,6 +80,7 @@ __all__ = [
     "StatCounts",
     "ametered",
     "ametered_batch",
+    "ametered_stat",
     "metered",
     "metered_batch",
     "purge_outcome",
@@ -296,6 +297,39 @@ def ametered(
         return measured
 
     return decorated
+
+
+def ametered_stat(
+    method: Callable[[_S, str], Coroutine[Any, Any, _R]],
+) -> Callable[[_S, str], Coroutine[Any, Any, _R]]:
+    """Do what `ametered` does for a stat, and save it a tenth of its time.
+
+    The method is no coroutine function: it checks the digest and returns a coroutine. What it is
+    made into is one, with the extra and without.
+    """
+    if prometheus is None:
+
+        @wraps(method)
+        async def unmeasured(self: _S, digest: str) -> _R:
+            return await method(self, digest)
+
+        return unmeasured
+    scoped, unscoped = _PerRegistry("repository", "stat"), _PerRegistry("global", "stat")
+
+    @wraps(method)
+    async def measured(self: _S, digest: str) -> _R:
+        metrics = (unscoped if self.repository is None else scoped)[self.rules.registry]
+        begun = perf_counter()
+        try:
+            found = await method(self, digest)
+        except BaseException as error:
+            if not isinstance(error, _CANCELLED):
+                metrics.record(perf_counter() - begun, _failure(error))
+            raise
+        metrics.record(perf_counter() - begun, "hit")
+        return found
+
+    return measured
 
 
 def ametered_batch(

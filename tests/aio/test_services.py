@@ -16,7 +16,7 @@ from redis import Redis
 from blobcache import signals
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
-from blobcache.exceptions import BlobUnknown, CacheUnavailable
+from blobcache.exceptions import BlobUnknown, CacheUnavailable, DigestInvalidLength
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import aio
 from blobcache.services.base import SetResult
@@ -179,6 +179,12 @@ def test_a_cancelled_stat_is_not_counted_and_the_others_are(default_cache: Redis
     after = stat_counts("default")
     assert after is not None
     assert (after.hits - before.hits, after.misses - before.misses) == (2, 1)
+
+
+def test_an_invalid_digest_is_refused_where_the_stat_is_awaited() -> None:
+    asked = MemoryBlobDescriptorCacheProvider().astat("sha256:beef")
+    with pytest.raises(DigestInvalidLength):
+        asyncio.run(asked)
 
 
 def test_a_client_of_the_host_s_own_is_used_in_a_thread(valkey: embedded.Server) -> None:

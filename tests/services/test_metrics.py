@@ -316,4 +316,7 @@ def test_without_the_metrics_extra_calls_are_not_wrapped() -> None:
         + COUNTING
         + "assert not hasattr(type(provider).stat, '__wrapped__')\n"
         "assert not hasattr(type(provider).purge, '__wrapped__')\n"
+        "import asyncio, inspect\n"
+        "assert inspect.iscoroutinefunction(provider.astat)\n"
+        "assert asyncio.run(provider.astat(digest)).size == 1\n"
     )

@@ -32,7 +32,7 @@ from blobcache.transport.refused import SCRIPTING
 from blobcache.transport.shapes import Repeated, expect, shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from blobcache.digest import Digest
     from blobcache.transport.clients import ClientHandle
@@ -74,14 +74,26 @@ class AsyncServer:
         replies = raise_server_errors(await _send(client, [(Packed(commands), ())]))
         return raise_all_errors(replies) if own else replies
 
-    async def run_template(
+    def run_template(
         self, template: Template, digest: Digest, *, replica: bool = False
+    ) -> Awaitable[list[Reply]]:
+        """See `Server.run_template`, but apply `raise_server_errors` to the replies."""
+        client = self._primary
+        if (
+            replica
+            or client is None
+            or client.version != registry.version
+            or client.is_cluster
+            or not client.is_native
+        ):
+            return self._run_template(template, digest, replica=replica)
+        # Usually: not another coroutine, as in `Multiplexer.exchange`.
+        return multiplexer_of(client.pool).exchange(template.pack(digest), template.expected)
+
+    async def _run_template(
+        self, template: Template, digest: Digest, *, replica: bool
     ) -> list[Reply]:
-        """See `Server.run_template`."""
-        client = self._replica if replica else self._primary
-        # As in _client(), without another coroutine.
-        if client is None or client.version != registry.version:
-            client = await self._client(replica=replica)
+        client = await self._client(replica=replica)
         if not client.is_native:
             return await to_thread(self._server.run_template, template, digest, replica=replica)
         try:
