@@ -18,15 +18,21 @@ model-level permissions apply to all registries. What knows only names applies t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+import logging
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from django.contrib.auth import get_backends
 from django.contrib.auth.models import AnonymousUser, PermissionsMixin
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.utils.functional import cached_property
-from django.utils.module_loading import import_string
 
-from blobcache.conf import DEFAULT_REGISTRY, RegistrySettings, entries, is_registry
+from blobcache.conf import (
+    DEFAULT_REGISTRY,
+    RegistrySettings,
+    entries,
+    import_or_error,
+    is_registry,
+)
 from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.models import Blob, Repository
 from blobcache.reference import RepositoryName
@@ -44,10 +50,13 @@ __all__ = [
     "Action",
     "User",
     "access_of",
+    "if_certain",
     "knows_registry",
     "may_view_registry",
     "views_no_other_registry",
 ]
+
+_log = logging.getLogger("blobcache.registries")
 
 Action: TypeAlias = Literal["view", "change", "delete"]
 
@@ -75,20 +84,31 @@ def knows_registry(user: User | None, registry: str, repository: str | None = No
 
     The same as `may_view_registry`, except for `default`: a user who may view only other registries
     does not learn that `default` exists. A user who may view no registry may read its name, since
-    it reveals nothing.
+    it reveals nothing. False if ``VISIBLE_REPOSITORIES`` is so wrong that it cannot be decided.
     """
     if registry != DEFAULT_REGISTRY:
-        return may_view_registry(user, registry, repository)
+        return if_certain(may_view_registry, user, registry, repository)
     return (
         len(entries()) == 1
-        or access_of(user).may_view_here(repository)
+        or if_certain(access_of(user).may_view_here, repository)
         or views_no_other_registry(user)
     )
 
 
 def views_no_other_registry(user: User | None) -> bool:
     """Whether the user may view no registry besides `default`."""
-    return not any(may_view_registry(user, name) for name in entries() if name != DEFAULT_REGISTRY)
+    return not any(
+        if_certain(may_view_registry, user, name) for name in entries() if name != DEFAULT_REGISTRY
+    )
+
+
+def if_certain(decides: Callable[..., bool], *args: object) -> bool:
+    """Call a function that decides something; False if a wrong setting leaves that open."""
+    try:
+        return decides(*args)
+    except ImproperlyConfigured:  # in ``VISIBLE_REPOSITORIES``
+        _log.warning("The settings of a registry do not say who may know it.", exc_info=True)
+        return False
 
 
 def access_of(user: User | None, registry: str = DEFAULT_REGISTRY) -> Access:
@@ -253,7 +273,7 @@ class Access:
         path = RegistrySettings(self.registry).VISIBLE_REPOSITORIES
         if path is None:
             return ALL
-        function: VisibleRepositories = import_string(path)
+        function = _function(path)
         if takes_registry(function):
             return Visible.of(function(self.user, self.registry))
         return Visible.of(function(self.user)) if self.registry == DEFAULT_REGISTRY else NONE
@@ -307,3 +327,13 @@ class Access:
 
     def _object(self, model: type[Repository | Blob], key: str) -> Repository | Blob:
         return model(pk=key, registry=self.registry)  # type: ignore[misc]  # not a field
+
+
+def _function(path: str) -> VisibleRepositories:
+    """Return the function of ``VISIBLE_REPOSITORIES``. Raises `ImproperlyConfigured`."""
+    found: Any = import_or_error(path)
+    if callable(found):
+        function: VisibleRepositories = found
+        return function
+    cause = found if isinstance(found, Exception) else None
+    raise ImproperlyConfigured("VISIBLE_REPOSITORIES does not name a function.") from cause

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from blobcache.exceptions import CacheUnavailable
 
-__all__ = ["NO_BACKEND", "NO_CATALOG", "READ_ONLY", "Banner", "banner_for"]
+__all__ = ["DOWN", "NO_BACKEND", "NO_CATALOG", "READ_ONLY", "Banner", "banner_for"]
 
 
 class Banner(NamedTuple):
@@ -47,6 +47,11 @@ NO_BACKEND = Banner(
         "system checks (manage.py check) and the log of the server say why."
     ),
     "warning",
+)
+
+DOWN = Banner(
+    _("Redis is down"),
+    _("The server cannot be reached. Try again later."),
 )
 
 _DENIED = Banner(
@@ -83,10 +88,7 @@ _BANNERS = {
             "(+scan), or restore its name in the server's configuration."
         ),
     ),
-    Reason.DOWN: Banner(
-        _("Redis is down"),
-        _("The server cannot be reached. Try again later."),
-    ),
+    Reason.DOWN: DOWN,
 }
 
 _OTHER = Banner(

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 import django
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from blobcache.admin.banners import NO_CATALOG, READ_ONLY, Banner, banner_for
+from blobcache.admin.banners import DOWN, NO_CATALOG, READ_ONLY, Banner, banner_for
 from blobcache.admin.exports import EXPORT, Export, formats
 from blobcache.admin.links import COUNTING, CURSOR, KEPT, NUMBER, QUERY, PageLinks
 from blobcache.admin.registries import keep_registry
@@ -124,10 +124,10 @@ class Page(PageLinks):
 
     def respond(self) -> HttpResponse:
         """Answer the request. Raises `PermissionDenied` if the user may not open the page."""
-        self.require()
-        if refusal := self.refusal():
-            return self.redirect_with_message(refusal, messages.ERROR)
         try:
+            self.require()
+            if refusal := self.refusal():
+                return self.redirect_with_message(refusal, messages.ERROR)
             return self._answer()
         except CursorInvalid:
             self.add_message(_("That link has expired; this is the first page."))
@@ -143,21 +143,36 @@ class Page(PageLinks):
         try:
             return self.post() if self.request.method == "POST" else self.get()
         except Exception as error:
-            found = misconfigured(self.registry, error)
-            if found is None or not found.settings:
-                raise
-            _log.warning("The settings of the registry are wrong.", exc_info=True)
+            self._raise_misconfigured(error)
+            raise
+
+    def _raise_misconfigured(self, error: Exception) -> None:
+        """Raise `RegistryMisconfigured` if wrong settings of the registry are the error's cause."""
+        found = misconfigured(self.registry, error)
+        if found is not None and found.settings:
+            _log.warning("The settings of the registry are wrong.", exc_info=error)
             raise found from error
 
     def banner_of_settings(self, error: RegistryMisconfigured) -> Banner:
-        """The banner of a registry whose settings are wrong."""
-        names_settings = self.access.may_view_status()
-        problem = problem_of(self.registry, error, names_settings=names_settings)
+        """The banner of a registry whose settings are wrong.
+
+        Users who may not view the status read that its server is down.
+        """
+        if not self.access.may_view_status():
+            return DOWN
+        problem = problem_of(self.registry, error, names_settings=True)
         return Banner(problem.rstrip("."), _("See the system checks."))
 
     def require(self) -> None:
         """Raise `PermissionDenied` unless the user may open the page."""
-        if not self.is_allowed():
+        try:
+            is_allowed = self.is_allowed()
+        except ImproperlyConfigured as error:  # in ``VISIBLE_REPOSITORIES``
+            if not self.access.may_view_status():
+                raise PermissionDenied from error
+            self._raise_misconfigured(error)
+            raise
+        if not is_allowed:
             raise PermissionDenied
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from django.core.exceptions import PermissionDenied, TooManyFieldsSent
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied, TooManyFieldsSent
 from django.http import HttpResponse, JsonResponse
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
@@ -18,7 +18,7 @@ from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
 from rest_framework.views import APIView
 
-from blobcache.access import access_of, views_no_other_registry
+from blobcache.access import access_of, if_certain, views_no_other_registry
 from blobcache.api import permissions
 from blobcache.api.callers import (
     Kept,
@@ -282,7 +282,7 @@ class RegistryView(APIView):
             return
         user = request.user
         # In this order: the time must not show whether there is a registry.
-        may_view = self.access.may_view_here(self.repository)
+        may_view = if_certain(self.access.may_view_here, self.repository)
         if not may_view:
             may_view = views_no_other_registry(user) and self.registry == DEFAULT_REGISTRY
         if not may_view or self.registry not in registries():
@@ -543,6 +543,8 @@ def too_long(request: HttpRequest, **_: str) -> HttpResponse:
 
 @cache
 def _imported(paths: tuple[str, ...]) -> tuple[type[BasePermission], ...]:
+    if not paths:  # Everybody could do everything.
+        raise ImproperlyConfigured("API_PERMISSION_CLASSES has no permission class.")
     return tuple(import_string(path) for path in paths)
 
 

@@ -238,6 +238,17 @@ def test_a_portal_can_replace_the_permission_classes(as_: As, filled: Redis, set
     assert as_("anonymous").get(address("blob")).status_code == 200
 
 
+@pytest.mark.parametrize("persona", ["anonymous", "superuser"])
+def test_without_any_permission_class_nobody_is_let_in(
+    persona: str, as_: As, filled: Redis, settings: Any
+) -> None:
+    nothing: list[object] = [[], (), ""]
+    for none in nothing:
+        settings.BLOBCACHE = {"default": {"API_PERMISSION_CLASSES": none}}
+        assert as_(persona).get(address("blob")).status_code == 503
+        assert as_(persona).delete(address("repository-blob")).status_code == 503
+
+
 def test_a_stat_by_a_user_with_the_model_permission_checks_no_object_permission(
     as_: As, filled: Redis
 ) -> None:

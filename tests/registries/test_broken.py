@@ -78,6 +78,9 @@ OWN = {"CACHE_ALIAS": "broken"}
 KINDS = {
     "its server is down": Broken(OWN, at(NOWHERE)),
     "no such provider": Broken({"PROVIDER": "no.such.Provider"}, None, "PROVIDER"),
+    "a provider that cannot be imported": Broken(
+        {"PROVIDER": "tests.registries.unimportable.Provider"}, None, "PROVIDER"
+    ),
     "a provider that is none": Broken({"PROVIDER": "os.path.join"}, None, "PROVIDER"),
     "a provider that fails": Broken({"PROVIDER": f"{__name__}.Unmakeable"}, None, "PROVIDER"),
     "a provider with its own errors": Broken({"PROVIDER": f"{__name__}.Failing"}, None, "PROVIDER"),
@@ -348,6 +351,55 @@ def test_one_whose_visible_repositories_cannot_be_decided_breaks_no_other(kind: 
     assert refused.status_code == 503
     rows = json_of(boss, "/api/registries/")["results"]
     assert [row["reachable"] for row in rows] == [True, True]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", [HIDDEN], indirect=True)
+def test_its_pages_say_that_it_is_visible_repositories(
+    kind: Broken, settings: LazySettings
+) -> None:
+    boss = client_of(User.objects.create(username="boss", is_staff=True, is_superuser=True))
+    for path in (*PAGES, addresses.repository("broken::team/app", "set")):
+        shown = text_of(boss, path)
+        if "team/app" in path:
+            assert "The settings of the registry broken are wrong: VISIBLE_REPOSITORIES" in shown
+    member = client_of(User.objects.create(username="member", is_staff=True))
+    for path in PAGES[2:]:
+        assert member.get(path).status_code == 404
+        default = path.replace("broken_3A_3A", "")
+        settings.BLOBCACHE = {"default": kind.entry}
+        assert member.get(default).status_code == 403
+        settings.BLOBCACHE = {"default": {}, "broken": kind.entry}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", [HIDDEN], indirect=True)
+def test_who_may_know_no_registry_does_not_learn_that_one_is_hidden_by_mistake(
+    kind: Broken,
+) -> None:
+    nobody = client_of(User.objects.create(username="nobody"))
+    for client, status in ((Client(), 401), (nobody, 404)):
+        for rest in ("repositories/", f"blobs/{A}/", f"repositories/team/app/blobs/{A}/"):
+            answers = [client.get(f"/api/registries/{each}/{rest}") for each in ("broken", "none")]
+            assert [each.status_code for each in answers] == [status, status]
+            assert answers[0].content == answers[1].content
+            assert answers[0].headers == answers[1].headers
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", [KINDS["no such provider"]], indirect=True)
+def test_a_page_sends_only_those_to_the_checks_who_may_view_the_status(
+    kind: Broken, settings: LazySettings
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = [
+        "django.contrib.auth.backends.ModelBackend",
+        f"{__name__}.OneRepository",
+    ]
+    member = client_of(User.objects.create(username="member", is_staff=True))
+    shown = text_of(member, addresses.repository("broken::team/app"))
+    assert "Redis is down" in shown
+    for each in ("settings", "checks"):
+        assert each not in shown
 
 
 def test_a_mistake_in_the_code_is_none_in_the_settings() -> None:

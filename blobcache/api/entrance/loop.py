@@ -166,7 +166,7 @@ _RESPONSES = logging.getLogger("django.request")
 
 _LOGS = tuple(
     logging.getLogger(f"blobcache.{name}")
-    for name in ("api", "audit", "cached", "services", "tokens")
+    for name in ("api", "audit", "cached", "registries", "services", "tokens")
 )
 """What a stat may write to before there is a response."""
 

@@ -1,0 +1,3 @@
+"""A module that looks for something that is not there when it is imported."""
+
+raise KeyError("hunter2")
