@@ -102,12 +102,20 @@ def _same(calls: Callable[[], None]) -> Callable[[], None]:
     return calls
 
 
-def _rates(bench: Bench, requests: dict[str, Request], connections: int) -> dict[str, Figure]:
-    """Measure requests a second, interleaved; the first round is not counted."""
+def _rates(
+    bench: Bench, requests: dict[str, Request], connections: int, *, begins_early: bool = False
+) -> dict[str, Figure]:
+    """Measure requests a second, interleaved; the first round is not counted.
+
+    If `begins_early`, some requests that are not counted come before each measurement: callers who
+    are kept for some seconds are kept then, as they are while a client goes on.
+    """
     found: dict[str, list[float]] = {name: [] for name in requests}
     seconds, rounds = _seconds(bench), bench.scaled(9, 1)
     for number in range(rounds + 1):
         for name, request in requests.items():
+            if begins_early:
+                load(request, seconds=seconds / 5, connections=connections)
             value = rate(
                 request,
                 seconds=seconds if number else min(seconds, 1.0),
@@ -228,7 +236,7 @@ def _ahead(
             if caller != ANONYMOUS
         },
     }
-    found = _rates(bench, requests, CONNECTIONS)
+    found = _rates(bench, requests, CONNECTIONS, begins_early=True)
     entrances = {"entrance, WSGI": WSGI_TARGET, "entrance, ASGI": ASGI_TARGET}
     ratios = [
         ratio(f"{name} / bare view", found[name], found["bare view"], target=target, at_least=True)
