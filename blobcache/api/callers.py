@@ -79,13 +79,13 @@ _PERMISSIONS = ("_perm_cache", "_user_perm_cache", "_group_perm_cache")
 _SALT = secrets.token_bytes(32)
 
 
-def _hash(*parts: str) -> bytes:
-    """A hash of credentials, keyed by this process: nobody can compute them from it."""
-    made = hashlib.blake2b(key=_SALT, digest_size=32)
-    for part in parts:
-        data = part.encode(errors="surrogatepass")
-        made.update(len(data).to_bytes(8, "big") + data)
-    return made.digest()
+def _hash(kind: bytes, text: str) -> bytes:
+    """A hash of credentials, keyed by this process: nobody can compute them from it.
+
+    The same text is hashed in another way for another kind.
+    """
+    data = text.encode(errors="surrogatepass")
+    return hashlib.blake2b(data, key=_SALT, person=kind, digest_size=32).digest()
 
 
 class Key(NamedTuple):
@@ -227,7 +227,7 @@ def key_of(
         return None
     session = None if cookie is None else _session_hash(cookie)
     return Key(
-        _hash("header", header or "", cookie or "") if header or session is None else session,
+        (session or b"") + (_hash(b"header", header) if header else b""),
         kinds,
         registry,
         is_safe,
@@ -252,7 +252,7 @@ def _has_token(header: str) -> bool:
 
 
 def _session_hash(cookie: str) -> bytes:
-    return _hash("session", cookie)
+    return _hash(b"session", cookie)
 
 
 def knows_session(cookie: str) -> bool:
