@@ -127,19 +127,20 @@ def caller_of(request: HttpRequest, registry: str) -> tuple[TokenUser, Scopes] |
     verifier = _verifier(registry) if _has_scheme(header) else None
     if verifier is None:
         return None
-    refused = vars(request).get(_REFUSED)
-    if refused is not None:
-        raise TokenRefused(refused)
+    asked = registry, hash(header)  # no text of a token in what an error page may show
+    before, reason = vars(request).get(_REFUSED, (None, None))
+    if before == asked:
+        raise TokenRefused(reason)
     try:
         grant = verifier.verify(header.partition(" ")[2])
     except TokenRefused as error:
-        setattr(request, _REFUSED, error.reason)
+        setattr(request, _REFUSED, (asked, error.reason))
         raise
     return TokenUser(grant), grant.scopes
 
 
 _REFUSED = "refused_token"
-"""The attribute of a request that has the `Reason` why its token was refused."""
+"""The attribute of a request that says which token was refused by which registry, and why."""
 
 
 def _has_scheme(header: str) -> bool:

@@ -10,15 +10,17 @@ import pytest
 from django.conf import LazySettings
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.handlers.asgi import ASGIHandler
-from django.test import Client
+from django.test import Client, RequestFactory
 from redis import Redis
 from rest_framework.authtoken.models import Token
 
 from blobcache.api import entrance
 from blobcache.api.callers import kept_callers
 from blobcache.api.entrance import loop
+from blobcache.api.tokens import caller_of
 from blobcache.api.views import RegistryView
 from blobcache.api.viewsets import _CONSTANT_HEADERS
+from blobcache.tokens.parsing import TokenRefused
 from blobcache.tokens.verifier import get_verifier
 from tests.api.conftest import DIGEST, UNKNOWN, user
 from tests.api.entrance.test_asgi import ask
@@ -160,6 +162,28 @@ def test_a_token_that_is_refused_is_verified_once(settings: LazySettings) -> Non
         answer = send(Both().entrance, sent)
         assert answer.status == "401 Unauthorized"
         assert verifier.verified == number
+
+
+def test_a_refusal_counts_for_the_same_registry_and_token_only(settings: LazySettings) -> None:
+    signer = Signer()
+    settings.BLOBCACHE = {
+        "default": {"TOKENS": options(JWKS=signer.jwks)},
+        "other": {"TOKENS": options(JWKS=signer.jwks, AUDIENCE="other.example.com")},
+    }
+    request = RequestFactory().get("/")
+    token = signer.token(scope("team/app", "pull"), aud="other.example.com")
+    request.META["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+    with pytest.raises(TokenRefused):
+        caller_of(request, "default")
+    found = caller_of(request, "other")
+    assert found is not None
+    assert found[0].registry == "other"
+    with pytest.raises(TokenRefused):
+        caller_of(request, "default")
+    request.META["HTTP_AUTHORIZATION"] = f"Bearer {signer.token(scope('team/app', 'pull'))}"
+    found = caller_of(request, "default")
+    assert found is not None
+    assert found[0].registry == "default"
 
 
 def test_it_is_under_asgi_too(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
