@@ -58,6 +58,7 @@ from blobcache.exceptions import (
     BackendUnavailable,
     CacheUnavailable,
     CatalogUnsupported,
+    RegistryMisconfigured,
     RegistryUnknown,
 )
 from blobcache.history import recorded
@@ -479,7 +480,7 @@ class RegistryView(APIView):
         is_export = isinstance(getattr(self.request, "accepted_renderer", None), ExportRenderer)
         if (
             is_export
-            or isinstance(exc, RegistryUnknown)
+            or isinstance(exc, RegistryUnknown | RegistryMisconfigured)  # a page asks permissions
             or (
                 response.status_code == status.HTTP_503_SERVICE_UNAVAILABLE
                 and not isinstance(exc, CacheUnavailable | BackendUnavailable)

@@ -372,6 +372,26 @@ def test_its_pages_say_that_it_is_visible_repositories(
         settings.BLOBCACHE = {"default": {}, "broken": kind.entry}
 
 
+UNDECIDED = [
+    HIDDEN,
+    *(Broken({"API_PERMISSION_CLASSES": each}) for each in (["no.such.Class"], [])),
+]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", UNDECIDED, indirect=True)
+def test_a_browser_gets_no_page_that_would_ask_for_permissions_again(kind: Broken) -> None:
+    boss = client_of(User.objects.create(username="boss", is_staff=True, is_superuser=True))
+    for rest in (
+        "repositories/",
+        "repositories/team/app/blobs/",
+        f"repositories/team/app/blobs/{A}/",
+    ):
+        response = boss.get(f"{BELOW}{rest}", HTTP_ACCEPT="text/html")
+        assert response.status_code == 503
+        assert response["Content-Type"] == "application/json"
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize("kind", [HIDDEN], indirect=True)
 def test_who_may_know_no_registry_does_not_learn_that_one_is_hidden_by_mistake(
