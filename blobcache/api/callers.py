@@ -26,7 +26,7 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.middleware import AuthenticationMiddleware
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import AnonymousUser, Group, Permission
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.db import transaction
 from django.db.models import Model
@@ -220,7 +220,7 @@ def key_of(
         cookie = request.COOKIES.get(settings.SESSION_COOKIE_NAME) or None
     if cookie is None and not (header and _has_token(header)):
         return None
-    if not PortalSettings().CALLER_TTL or _has_other_user(request):
+    if not PortalSettings().CALLER_TTL or _has_other_user(request, cookie):
         return None
     is_safe = request.method in _SAFE
     if not is_safe and not (is_batch and request.method == "POST" and header and cookie is None):
@@ -236,10 +236,10 @@ def key_of(
     )
 
 
-def _has_other_user(request: HttpRequest) -> bool:
+def _has_other_user(request: HttpRequest, cookie: str | None) -> bool:
     """Whether a host's middleware has set a user: not the one whom the session names."""
     user = vars(request).get("user")
-    if user is None:
+    if user is None or (cookie is None and type(user) is AnonymousUser):
         return False
     make = vars(user).get("_setupfunc") if type(user) is SimpleLazyObject else None
     return getattr(make, "__module__", "") != AuthenticationMiddleware.__module__

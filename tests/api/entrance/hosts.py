@@ -172,6 +172,15 @@ class KnowsTheCaller(MiddlewareMixin):
             request.user = Certified(name)  # type: ignore[assignment]
 
 
+class ReadsTheUser(MiddlewareMixin):
+    """Middleware that reads who has logged in, such as for a log."""
+
+    runs_in_entrance = True
+
+    def process_request(self, request: HttpRequest) -> None:
+        str(request.user)
+
+
 class NamesAnAccount(MiddlewareMixin):
     """Middleware that says who calls, with an account of the database."""
 

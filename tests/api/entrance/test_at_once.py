@@ -120,6 +120,19 @@ def test_who_opens_it_later_sees_that_it_was_read(settings: LazySettings) -> Non
     assert both.passed == 0
 
 
+@pytest.mark.parametrize("kind", ["token", "session"])
+def test_middleware_may_read_who_has_logged_in(
+    kind: str, made: Made, settings: LazySettings
+) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.api.entrance.hosts.ReadsTheUser"]
+    path, headers = credentials(kind, settings)
+    both, sent = Both(), Sent("GET", path, headers=tuple(headers.items()))
+    expected = send(both.django, sent)  # which keeps the caller, too
+    before = made()
+    assert send(both.entrance, sent) == expected
+    assert made() == before
+
+
 @pytest.mark.parametrize("path", [STAT.replace(DIGEST, UNKNOWN), STAT.replace(DIGEST, "md5:x")])
 def test_an_error_is_made_by_the_framework(path: str, made: Made) -> None:
     expected, answer, is_own = Both()(Sent("GET", path))
