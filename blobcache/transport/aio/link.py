@@ -177,19 +177,22 @@ class Link:
 
     def _send_together(self, outgoing: Sequence[Request]) -> None:
         now = self._loop.time()
-        waiting = [each for each in outgoing if not each.future.done()]
-        if len(waiting) < len(outgoing):  # some were cancelled before anything was sent
-            self._leave([each for each in outgoing if each.future.done()])
-        for each in waiting:
-            each.sent = now
-        self._unanswered += waiting
-        if waiting:
+        packed = []
+        for request in outgoing:
+            if request.future.done():  # cancelled before anything was sent
+                self.count -= 1
+                self.size -= len(request.packed)
+                continue
+            request.sent = now
+            packed.append(request.packed)
+            self._unanswered.append(request)
+        if packed:
             if not self._is_timed and self._timeout is not None:
                 self._start_timer(self._timeout)
-            self._unsent += b"".join([each.packed for each in waiting])
+            self._unsent += b"".join(packed)
             if not self._awaits_writing:
                 self._send()
-        if len(waiting) < len(outgoing):
+        if len(packed) < len(outgoing):
             self._after_leaving()
 
     def _send(self) -> None:
@@ -249,41 +252,38 @@ class Link:
 
     def _hand_out(self) -> None:
         """Give the replies that have come to the oldest requests."""
-        replies, start = self._replies, 0
-        answered: list[Request] = []
+        replies = self._replies
+        start = number = 0
         for expected, alike in groupby(self._unanswered, _EXPECTED):
             # What expects the same is checked together: usually all of it, since all are stats.
-            number = (len(replies) - start) // expected.count
-            waiting = [*islice(alike, number + 1)]
-            requests = waiting[:number]
-            end = start + len(requests) * expected.count
-            if not expected.fit_all(replies[start:end]):
+            count = expected.count
+            complete = (len(replies) - start) // count
+            waiting = [*islice(alike, complete + 1)]
+            requests = waiting[:complete]
+            if not expected.fit_all(replies[start : start + len(requests) * count]):
                 raise InvalidResponse("A reply does not fit the command that was sent.")
-            for request, place in zip(requests, range(start, end, expected.count), strict=True):
+            for request in requests:
                 if not request.future.done():
-                    request.future.set_result(replies[place : place + expected.count])
-            answered += requests
-            start = end
-            if len(waiting) > number:  # its replies have not all come
+                    request.future.set_result(replies[start : start + count])
+                start += count
+                self.size -= len(request.packed)
+            number += len(requests)
+            if len(waiting) > complete:  # its replies have not all come
                 break
         else:
             if start < len(replies):
                 raise InvalidResponse("The server sent a reply that nobody asked for.")
-        if not answered:
+        if not number:
             return
-        for _ in answered:
+        for _ in range(number):
             self._unanswered.popleft()
-        self._leave(answered)
-        if ReadOnlyError in map(type, replies[:start]):
+        self.count -= number
+        if ReadOnlyError in map(type, replies):
             # By now the same address may lead to the new primary.
             self.takes_requests = False
         del replies[:start]
         self._last_reply = self._loop.time()
         self._after_leaving()
-
-    def _leave(self, requests: Sequence[Request]) -> None:
-        self.count -= len(requests)
-        self.size -= sum([len(each.packed) for each in requests])
 
     def _after_leaving(self) -> None:
         if not self.takes_requests:
