@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -18,11 +19,13 @@ from blobcache.api import entrance
 from blobcache.api.callers import kept_callers
 from blobcache.api.entrance import loop
 from blobcache.api.tokens import caller_of
+from blobcache.api.unchanged import _has_our_methods, is_unchanged
 from blobcache.api.views import RegistryView
-from blobcache.api.viewsets import _CONSTANT_HEADERS
+from blobcache.api.viewsets import _CONSTANT_HEADERS, RepositoryBlobViewSet
 from blobcache.tokens.parsing import TokenRefused
 from blobcache.tokens.verifier import get_verifier
 from tests.api.conftest import DIGEST, UNKNOWN, user
+from tests.api.entrance.hosts import Never
 from tests.api.entrance.test_asgi import ask
 from tests.api.entrance.wire import Both, Sent, send
 from tests.tokens.signing import Signer, options, scope
@@ -257,6 +260,30 @@ def test_a_view_whose_permissions_are_made_for_each_request_is_called(
     assert is_own
     assert answer == expected
     assert answer.status[:3] == "403"
+
+
+def nobody_may(view: object) -> list[Never]:
+    """Replace `get_permissions`."""
+    return [Never()]
+
+
+@pytest.mark.parametrize("is_decorated", [True, False])
+def test_a_host_may_replace_a_method_of_our_own_class(
+    is_decorated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced: Any = wraps(RegistryView.get_permissions)(nobody_may) if is_decorated else nobody_may
+    _has_our_methods.cache_clear()
+    is_unchanged.cache_clear()
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(RepositoryBlobViewSet, "get_permissions", replaced)
+            expected, answer, is_own = Both()(Sent("GET", STAT))
+    finally:
+        _has_our_methods.cache_clear()
+        is_unchanged.cache_clear()
+    assert is_own
+    assert answer == expected
+    assert answer.status[:3] == "401"
 
 
 @pytest.mark.parametrize("name", ["_user", "_force_auth_user"])
