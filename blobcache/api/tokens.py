@@ -19,6 +19,7 @@ from rest_framework.authentication import BaseAuthentication
 
 from blobcache.api import permissions
 from blobcache.conf import RegistrySettings, registries
+from blobcache.exceptions import RegistryMisconfigured
 from blobcache.tokens.callers import TokenUser
 from blobcache.tokens.options import TokenOptions
 from blobcache.tokens.parsing import TokenRefused
@@ -75,7 +76,8 @@ class RegistryTokenAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[Any, Scopes] | None:
         """Return the caller; None without a token, or where tokens are not accepted.
 
-        Raises `TokenInvalid`, and `KeysUnavailable` if the keys cannot be read.
+        Raises `TokenInvalid`, `KeysUnavailable` if the keys cannot be read, and
+        `RegistryMisconfigured`.
         """
         header = request.META.get("HTTP_AUTHORIZATION", "")
         if not _has_scheme(header):
@@ -94,9 +96,18 @@ class RegistryTokenAuthentication(BaseAuthentication):
         )
 
     def authenticate_header(self, request: Request) -> str | None:
-        """Return the challenge of a response to a request without credentials."""
+        """Return the challenge of a response to a request without credentials.
+
+        None where tokens are not accepted, or cannot be: then the next class has one.
+        """
         registry = _registry(request)
-        return None if registry is None else self.challenge(request, registry) or None
+        if registry is None:
+            return None
+        try:
+            return self.challenge(request, registry) or None
+        except ImproperlyConfigured:
+            _log.warning("The setting TOKENS of %r is wrong.", registry, exc_info=True)
+            return None
 
     @staticmethod
     def challenge(request: Request, registry: str, error: str = "") -> str:
@@ -121,7 +132,7 @@ def caller_of(request: HttpRequest, registry: str) -> tuple[TokenUser, Scopes] |
     """Return who sends a request with a token; None without one, or where none is accepted.
 
     A request whose token was refused is refused again without verifying it. Raises `TokenRefused`,
-    and `KeysUnavailable` if the keys cannot be read.
+    `KeysUnavailable` if the keys cannot be read, and `RegistryMisconfigured`.
     """
     header = request.META.get("HTTP_AUTHORIZATION", "")
     verifier = _verifier(registry) if _has_scheme(header) else None
@@ -176,7 +187,12 @@ def _verifier(registry: str) -> Verifier | None:
             "RegistryTokenAuthentication needs PyJWT and cryptography: "
             "python -m pip install 'django-blobcache[tokens]'."
         ) from error
-    return get_verifier(registry)
+    try:
+        return get_verifier(registry)
+    except ImproperlyConfigured as error:
+        raise RegistryMisconfigured(
+            "The registry is not available.", registry=registry, settings=("TOKENS",)
+        ) from error
 
 
 def _quoted(text: str) -> str:

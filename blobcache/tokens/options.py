@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from blobcache.conf import RegistrySettings
 
@@ -60,6 +61,8 @@ class TokenOptions:
         found = settings.TOKENS
         if found is None:
             return None
+        if not isinstance(found, Mapping):
+            raise ImproperlyConfigured(f"{settings}['TOKENS'] is not a dictionary.")
         for mistake in mistakes(found):
             raise ImproperlyConfigured(f"{settings}['TOKENS'] {mistake}")
         return cls(

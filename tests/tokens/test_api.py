@@ -624,3 +624,22 @@ class TestTheUser:
             assert not access.sees_all
             assert not access.may_globally("view")
         assert access_of(user, "other").may_view_registry() is (registry == "other")
+
+
+@pytest.mark.parametrize("wrong", [{"ISSUER": "secret"}, 5, "secret", options(ALGORITHMS=["none"])])
+@pytest.mark.parametrize("registry", ["default", "other"])
+def test_wrong_tokens_of_a_registry_are_no_unexpected_error(
+    registry: str, wrong: object, portal: Ask, settings: Any
+) -> None:
+    settings.BLOBCACHE = {"default": {}, registry: {"TOKENS": wrong}}
+    bearing = portal.client(scope("team/app", "pull"))
+    for prefix in ["/api/"] * (registry == "default") + [f"/api/registries/{registry}/"]:
+        path = f"{prefix}repositories/team/app/blobs/{DIGEST}/"
+        unknown = APIClient().get(f"/api/registries/none/blobs/{DIGEST}/")
+        answer = APIClient().get(path)
+        assert answer.status_code == unknown.status_code == 401
+        assert answer["WWW-Authenticate"] == unknown["WWW-Authenticate"]
+        assert answer.content == unknown.content
+        refused = bearing.get(path)
+        assert refused.status_code == 503
+        assert b"secret" not in refused.content
