@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from django.contrib.admin import ModelAdmin
@@ -36,7 +37,7 @@ from blobcache.admin.repositories import RepositoriesPage
 from blobcache.admin.repository import RepositoryPage, SetMemberPage
 from blobcache.conf import DEFAULT_REGISTRY, PortalSettings
 from blobcache.digest import Digest
-from blobcache.exceptions import DigestInvalid, RepositoryNameInvalid
+from blobcache.exceptions import DigestInvalid, RegistryMisconfigured, RepositoryNameInvalid
 from blobcache.object_ids import parse_object_id
 from blobcache.reference import RepositoryName
 
@@ -264,7 +265,8 @@ class RepositoryAdmin(_CacheAdmin[RepositoryName]):
     ) -> HttpResponse:
         """Redirect to the repository's page: its blobs can be cleared, but it cannot be deleted."""
         page = self._page(RepositoryPage, request, object_id)
-        page.require()
+        with suppress(RegistryMisconfigured):  # the page says so
+            page.require()
         return HttpResponseRedirect(page.return_url)
 
 

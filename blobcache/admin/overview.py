@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -138,15 +139,19 @@ class OverviewPage(Page):
                 parts = self._parts()
             except CatalogUnsupported:
                 parts = {"is_unsupported": True}
+        try:
+            changes, sees_all = self._changes(), self.access.sees_all
+        except ImproperlyConfigured:  # in ``VISIBLE_REPOSITORIES``: a banner says so
+            changes, sees_all = {}, False
         return {
             "glance": [page.row() for page in rows],
             **self.card_addresses(),
-            **self._changes(),
+            **changes,
             "jobs_url": self.url(Repository, "jobs"),
             "purge_many_url": self.url(Blob, "purge_many")
             if self.access.may_purge() and not self.settings.READ_ONLY
             else "",
-            "doctor_url": self.url(Repository, "consistency") if self.access.sees_all else "",
+            "doctor_url": self.url(Repository, "consistency") if sees_all else "",
             "banners": self.banners,
             **self.registry_context(),
             "bare_link": self.bare_link.removesuffix("?"),

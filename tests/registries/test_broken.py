@@ -363,6 +363,9 @@ def test_its_pages_say_that_it_is_visible_repositories(
         shown = text_of(boss, path)
         if "team/app" in path:
             assert "The settings of the registry broken are wrong: VISIBLE_REPOSITORIES" in shown
+    assert "wrong: VISIBLE_REPOSITORIES" in on_its_own_overview(boss).broken
+    deleted = boss.get(addresses.repository("broken::team/app", "delete"))
+    assert deleted.headers["Location"] == addresses.repository("broken::team/app")
     member = client_of(User.objects.create(username="member", is_staff=True))
     for path in PAGES[2:]:
         assert member.get(path).status_code == 404
