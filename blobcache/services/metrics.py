@@ -302,7 +302,7 @@ def ametered(
 def ametered_stat(
     method: Callable[[_S, str], Coroutine[Any, Any, _R]],
 ) -> Callable[[_S, str], Coroutine[Any, Any, _R]]:
-    """Do what `ametered` does for a stat, and save it a tenth of its time.
+    """Do what `ametered` does for a stat, and save it a twentieth of its time.
 
     The method is no coroutine function: it checks the digest and returns a coroutine. What it is
     made into is one, with the extra and without.
