@@ -4,7 +4,7 @@
 #                 (PORT=8001; data in var/)
 #   make registry   serve the demo's storage on 127.0.0.1:5000, with the demo's Valkey as cache
 #                 (REGISTRY_PORT=5001; needs docker-registry, and a running demo)
-#   make test     run the tests, with a few cases of each, in as many processes as there are cores
+#   make test     run the tests, with a few cases of each, in one process more than there are cores
 #                 (WORKERS=1; ARGS="-k digest" passes an option to pytest)
 #   make test-all   run all cases of all tests, which takes about three times as long
 #   make test-browser   run those that need chromium, into tests/browser/screenshots/
@@ -32,7 +32,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 PORT ?= 8000
 REGISTRY_PORT ?= 5000
-WORKERS ?= auto
+# One more than there are cores, since tests often wait for servers.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 INSTALL ?= $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # The caller's own environment must not leak into ours.

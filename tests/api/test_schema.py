@@ -47,6 +47,7 @@ ABOUT_ALL = {"list_registries", "get_registry", "find_blob_in_registries"}
 """The operations that are not below the address of one registry."""
 
 
+@pytest.mark.long(few=1)
 @pytest.mark.parametrize("split", [True, False])
 @pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])
 def test_is_valid_without_a_warning(

@@ -165,6 +165,7 @@ def asked(both: Both, token: str | None, route: str) -> tuple[Any, Any]:
     )
 
 
+@pytest.mark.long(few=1)
 @pytest.mark.parametrize("way", ["chain", "id"])
 def test_each_scope_gets_the_same_answer_from_both(both: Both, way: str) -> None:
     """The same status, and to a refusal the same challenge."""

@@ -154,6 +154,7 @@ def run(provider: BlobDescriptorCacheProvider, role: Role) -> None:
 ROLES: tuple[Role, ...] = ("cache", "primary")
 
 
+@pytest.mark.long(few=1)
 @pytest.mark.parametrize(
     ("kind", "role"),
     # The rules of a role do not know the kind of store. So each kind has one role, in turn.

@@ -190,6 +190,7 @@ def hash_of(**fields: str | int) -> dict[bytes, bytes]:
     return {name.encode(): str(value).encode() for name, value in fields.items()}
 
 
+@pytest.mark.long(few=1)
 def test_stat_and_stat_many(client: Redis) -> None:
     for state in states(client):
         with named(state):
@@ -205,6 +206,7 @@ def test_stat_and_stat_many(client: Redis) -> None:
             assert dump(client) == before
 
 
+@pytest.mark.long(few=1)
 def test_global_set(client: Redis) -> None:
     for state in states(client):
         with named(state):
@@ -225,6 +227,7 @@ def test_global_set(client: Redis) -> None:
             assert dump(client) == {**untouched, HASH: whole}
 
 
+@pytest.mark.long(few=1)
 def test_scoped_set(client: Redis) -> None:
     for state in states(client):
         with named(state):
@@ -244,6 +247,7 @@ def test_scoped_set(client: Redis) -> None:
             }
 
 
+@pytest.mark.long(few=1)
 def test_global_clear(client: Redis) -> None:
     for state in states(client):
         with named(state):
@@ -260,6 +264,7 @@ def test_global_clear(client: Redis) -> None:
             assert dump(client) == untouched
 
 
+@pytest.mark.long(few=1)
 @pytest.mark.parametrize("role", ["cache", "primary"])
 def test_scoped_clear(client: Redis, role: Literal["cache", "primary"]) -> None:
     for state in states(client):
