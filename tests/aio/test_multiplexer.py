@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import random
+import ssl
 import subprocess
 import sys
 import threading
@@ -540,6 +541,47 @@ def test_a_forked_process_uses_no_connection_of_its_parent(valkey: embedded.Serv
         command, capture_output=True, text=True, check=True, timeout=120, env=os.environ
     )
     assert done.stdout.strip() == "[1, 1, 1]"
+
+
+class ReadsFirst:
+    """The socket of an encrypted connection that once has to read before it can write on."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self.has_read = False
+
+    def send(self, data: bytes) -> int:
+        if not self.has_read:
+            raise ssl.SSLWantReadError
+        sent: int = self._sock.send(data)
+        return sent
+
+    def recv_into(self, buffer: bytearray) -> int:
+        self.has_read = True
+        received: int = self._sock.recv_into(buffer)
+        return received
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def test_a_connection_that_has_to_read_before_it_can_write_writes_on(
+    store: Redis, between: Proxy, provider: RedisBlobDescriptorCacheProvider
+) -> None:
+    fill(store)
+
+    async def ask() -> list[int]:
+        await provider.astat(DIGESTS[0])
+        (link,) = links()
+        with between.causes(Delay(0.1)):
+            first = asyncio.ensure_future(provider.astat(DIGESTS[1]))
+            while not link._unanswered:
+                await asyncio.sleep(0)
+            link._sock = ReadsFirst(link._sock)
+            found = await asyncio.gather(first, provider.astat(DIGESTS[2]))
+        return [each.size for each in found]
+
+    assert asyncio.run(ask()) == [1, 2]
 
 
 def test_an_interruption_while_replies_are_read_closes_the_connection(
