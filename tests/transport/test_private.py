@@ -21,6 +21,7 @@ from django.test import override_settings
 from redis._parsers.hiredis import _HiredisParser
 from redis.client import Pipeline
 from redis.connection import AbstractConnection, Connection, ConnectionPool
+from redis.exceptions import MovedError
 from redis.utils import HIREDIS_AVAILABLE
 
 from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrupt
@@ -194,6 +195,17 @@ def exercise(provider: RedisBlobDescriptorCacheProvider) -> None:
     for digest in (A, ALIAS):
         assert provider.purge(digest).next is None
     assert provider.stat_many([A, ALIAS]) == {}
+
+
+def test_a_slot_that_moved_to_a_host_without_a_name_is_looked_up(
+    cluster: embedded.Cluster,
+) -> None:
+    """The server leaves the name out if it is configured so."""
+    with cache_at(cluster.url, **CLUSTER) as client:
+        before = private.node_of_slot(client, 5, replica=False)
+        private.move_slot(client, MovedError(f"5 :{before.port + 1}"))
+        after = private.node_of_slot(client, 5, replica=False)
+    assert (after.host, after.port) == (before.host, before.port)
 
 
 def test_the_installed_versions_have_all_parts() -> None:
