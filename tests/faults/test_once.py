@@ -342,7 +342,9 @@ def test_redirections_are_followed(
         assert count() == usual[1]
         assert repository.stat(A) == make_descriptor(A)
         slot.finish()  # MOVED
+        meters = [Meter(stack.enter_context(node.client())) for node in nodes.nodes]
         assert repository.clear(A) == make_descriptor(A)
+        assert not any(each.read().calls["asking"] for each in meters)
         count()
         assert repository.set_descriptor(A, make_descriptor(A)).created
         assert count() == usual[1]
