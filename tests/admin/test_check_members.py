@@ -19,6 +19,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
 from tests.admin.conftest import CONFIG, GRANTED, HIDDEN, LAYER, Login
 from tests.admin.forms import hidden
+from tests.backends.cases import layer_link
 from tests.backends.truth import storage_as_truth, store_blob
 from tests.budgets import limit
 from tests.jobs.conftest import many
@@ -201,6 +202,16 @@ class TestStorage:
         page = admin.post(CHECK, {"digest": [CONFIG]})
         assert "The cache is compared with the registry's storage" in text(page)
         assert [each.partition("/")[0] for each in findings(page)] == ["missing-data"]
+
+    def test_their_sizes_are_compared_with_it(
+        self, admin: Client, default_cache: Redis, tmp_path: Path
+    ) -> None:
+        link = tmp_path / "docker/registry/v2" / layer_link(GRANTED, LAYER)
+        link.parent.mkdir(parents=True)
+        link.write_text(LAYER)
+        default_cache.hset(f"blobs::{LAYER}", mapping={"size": "7", "length": "7"})
+        page = admin.post(CHECK, {"digest": [LAYER]})
+        assert [each.partition("/")[0] for each in findings(page)] == ["size-mismatch"]
 
     def test_what_it_cannot_tell_is_counted(
         self, admin: Client, text: Text, tmp_path: Path
