@@ -102,6 +102,7 @@ OWN_TESTS: dict[str, list[str]] = {
         "tests/api/entrance/test_equality.py",
     ],
     "blobcache/api/entrance/screening.py": [
+        "tests/api/entrance/test_screening.py",
         "tests/api/entrance/test_equality.py",
         "tests/api/entrance/test_wsgi.py",
     ],
