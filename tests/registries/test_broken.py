@@ -37,6 +37,7 @@ from tests.servers import cache_at
 A = Digest(f"sha256:{1:064x}")
 REDIS = "django_redis.cache.RedisCache"
 SECRET = "hunter2"
+NEVER_SHOWN = (SECRET, "127.0.0.1", "no.such", "example.org")
 
 
 class Unmakeable:
@@ -246,16 +247,37 @@ def client_of(user: User) -> Client:
     return client
 
 
+@pytest.fixture
+def boss(db: None) -> Client:
+    """A superuser."""
+    return client_of(User.objects.create(username="boss", is_staff=True, is_superuser=True))
+
+
+@pytest.fixture
+def member(db: None) -> Client:
+    """A user who may see the admin, and nothing else."""
+    return client_of(User.objects.create(username="member", is_staff=True))
+
+
+@pytest.fixture
+def sees_one(member: Client, settings: LazySettings) -> Client:
+    """A user who may view one repository of each registry."""
+    settings.AUTHENTICATION_BACKENDS = [
+        "django.contrib.auth.backends.ModelBackend",
+        f"{__name__}.OneRepository",
+    ]
+    return member
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS, indirect=True)
-def test_an_operator_sees_in_each_place_what_is_wrong(kind: Broken) -> None:
-    boss = client_of(User.objects.create(username="boss", is_staff=True, is_superuser=True))
+def test_an_operator_sees_in_each_place_what_is_wrong(kind: Broken, boss: Client) -> None:
     for place in PLACES:
         shown = place(boss)
         assert shown.default
         assert sentence(kind, place) in shown.broken, place
         if place not in COMMANDS:
-            for each in (SECRET, "127.0.0.1", "no.such", "example.org"):
+            for each in NEVER_SHOWN:
                 assert each not in shown.broken
 
 
@@ -275,8 +297,7 @@ ADDRESSES = [
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS, indirect=True)
-def test_its_own_addresses_answer_as_if_its_server_were_down(kind: Broken) -> None:
-    boss = client_of(User.objects.create(username="boss", is_staff=True, is_superuser=True))
+def test_its_own_addresses_answer_as_if_its_server_were_down(kind: Broken, boss: Client) -> None:
     body = json.dumps({"digest": A, "size": 5, "mediaType": "application/x"})
     for method, path in ADDRESSES:
         sent = body if method == "PUT" else ""
@@ -285,21 +306,20 @@ def test_its_own_addresses_answer_as_if_its_server_were_down(kind: Broken) -> No
         assert response["Retry-After"]
         text = response.content.decode()
         assert method == "HEAD" or response.json()["errors"][0]["code"] == "UNAVAILABLE"
-        for each in (SECRET, "127.0.0.1", "no.such", "example.org"):
+        for each in NEVER_SHOWN:
             assert each not in text
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS, indirect=True)
-def test_its_own_pages_say_what_is_wrong(kind: Broken) -> None:
-    boss = client_of(User.objects.create(username="boss", is_staff=True, is_superuser=True))
+def test_its_own_pages_say_what_is_wrong(kind: Broken, boss: Client) -> None:
     for path in PAGES:
         shown = text_of(boss, path)
         if kind.named:
             assert f"The settings of the registry broken are wrong: {kind.named}" in shown, path
         else:
             assert "Redis is down" in shown
-        for each in (SECRET, "127.0.0.1", "no.such", "example.org"):
+        for each in NEVER_SHOWN:
             assert each not in shown
 
 
@@ -325,23 +345,18 @@ def sentence(kind: Broken, place: Place) -> str:
 @pytest.mark.django_db
 @pytest.mark.parametrize("kind", [KINDS["no such provider"]], indirect=True)
 def test_who_may_not_view_the_status_is_not_told_of_settings(
-    kind: Broken, settings: LazySettings
+    kind: Broken, sees_one: Client
 ) -> None:
-    """The user may view one repository of each registry."""
-    settings.AUTHENTICATION_BACKENDS = [
-        "django.contrib.auth.backends.ModelBackend",
-        f"{__name__}.OneRepository",
-    ]
-    member = client_of(User.objects.create(username="member", is_staff=True))
     for place in (alone, in_a_comparison, on_the_page_of_a_comparison):
-        assert "The registry broken does not answer." in place(member).broken
-        assert "settings" not in place(member).broken
+        assert "The registry broken does not answer." in place(sees_one).broken
+        assert "settings" not in place(sees_one).broken
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("kind", [HIDDEN], indirect=True)
-def test_one_whose_visible_repositories_cannot_be_decided_breaks_no_other(kind: Broken) -> None:
-    boss = client_of(User.objects.create(username="boss", is_staff=True, is_superuser=True))
+def test_one_whose_visible_repositories_cannot_be_decided_breaks_no_other(
+    kind: Broken, boss: Client
+) -> None:
     said = "The settings of the registry broken are wrong: VISIBLE_REPOSITORIES."
     for place in (of_a_blob, on_the_overview, on_the_page_of_a_blob):
         assert said in place(boss).broken
@@ -356,9 +371,8 @@ def test_one_whose_visible_repositories_cannot_be_decided_breaks_no_other(kind: 
 @pytest.mark.django_db
 @pytest.mark.parametrize("kind", [HIDDEN], indirect=True)
 def test_its_pages_say_that_it_is_visible_repositories(
-    kind: Broken, settings: LazySettings
+    kind: Broken, boss: Client, member: Client, settings: LazySettings
 ) -> None:
-    boss = client_of(User.objects.create(username="boss", is_staff=True, is_superuser=True))
     for path in (*PAGES, addresses.repository("broken::team/app", "set")):
         shown = text_of(boss, path)
         if "team/app" in path:
@@ -366,7 +380,6 @@ def test_its_pages_say_that_it_is_visible_repositories(
     assert "wrong: VISIBLE_REPOSITORIES" in on_its_own_overview(boss).broken
     deleted = boss.get(addresses.repository("broken::team/app", "delete"))
     assert deleted.headers["Location"] == addresses.repository("broken::team/app")
-    member = client_of(User.objects.create(username="member", is_staff=True))
     for path in PAGES[2:]:
         assert member.get(path).status_code == 404
         default = path.replace("broken_3A_3A", "")
@@ -383,8 +396,9 @@ UNDECIDED = [
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("kind", UNDECIDED, indirect=True)
-def test_a_browser_gets_no_page_that_would_ask_for_permissions_again(kind: Broken) -> None:
-    boss = client_of(User.objects.create(username="boss", is_staff=True, is_superuser=True))
+def test_a_browser_gets_no_page_that_would_ask_for_permissions_again(
+    kind: Broken, boss: Client
+) -> None:
     for rest in (
         "repositories/",
         "repositories/team/app/blobs/",
@@ -412,14 +426,9 @@ def test_who_may_know_no_registry_does_not_learn_that_one_is_hidden_by_mistake(
 @pytest.mark.django_db
 @pytest.mark.parametrize("kind", [KINDS["no such provider"]], indirect=True)
 def test_a_page_sends_only_those_to_the_checks_who_may_view_the_status(
-    kind: Broken, settings: LazySettings
+    kind: Broken, sees_one: Client
 ) -> None:
-    settings.AUTHENTICATION_BACKENDS = [
-        "django.contrib.auth.backends.ModelBackend",
-        f"{__name__}.OneRepository",
-    ]
-    member = client_of(User.objects.create(username="member", is_staff=True))
-    shown = text_of(member, addresses.repository("broken::team/app"))
+    shown = text_of(sees_one, addresses.repository("broken::team/app"))
     assert "Redis is down" in shown
     for each in ("settings", "checks"):
         assert each not in shown
