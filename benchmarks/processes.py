@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.data import REPOSITORY
@@ -119,6 +119,7 @@ def _running(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
     def wait(condition: Callable[[str], bool]) -> None:
@@ -137,6 +138,9 @@ def _running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        # Workers that have not stopped with it.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _listens(port: int) -> bool:

@@ -440,7 +440,7 @@ def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
-        except OSError as error:
+        except BaseException as error:  # noqa: BLE001 - raised by the caller, who waits for it
             spawned.set_exception(error)
             return
         spawned.set_result(process)
