@@ -24,6 +24,7 @@ class ContentSecurityPolicyMiddleware(MiddlewareMixin):
     """
 
     runs_in_entrance = True
+    sets_same_headers = True
     queries_database = False
 
     def process_response(

@@ -6,7 +6,7 @@ does the same in an event loop.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blobcache.api.content import wants_json
 from blobcache.api.stat_callers import may_view_at_once
@@ -15,20 +15,32 @@ from blobcache.api.unchanged import is_unchanged, viewset_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponse
     from django.http.response import HttpResponseBase
 
     from blobcache.api.viewsets import DescriptorViewSet
+    from blobcache.descriptor import Descriptor
 
-__all__ = ["answer_at_once", "error_at_once"]
+__all__ = ["Stat", "error_at_once", "stat_at_once"]
 
 
-def answer_at_once(
+class Stat(NamedTuple):
+    """What a caller who may view has found."""
+
+    view: DescriptorViewSet
+    found: Descriptor
+
+    def response(self, request: HttpRequest) -> HttpResponse:
+        """Return the response that the view would return."""
+        return self.view.stat_response(request, self.found)
+
+
+def stat_at_once(
     view: Any, request: HttpRequest, kwargs: Mapping[str, Any]
-) -> HttpResponseBase | None:
-    """Return the response to a stat, which the view would return too. None if that must.
+) -> Stat | HttpResponseBase | None:
+    """Return what a stat found, or the response to its error. None if the view must answer.
 
-    The request is one that the entrance answers; it is unchanged if the response is None.
+    The request is one that the entrance answers; it is unchanged if the result is None.
     """
     if request.method == "POST" or not (is_unchanged(view) and wants_json(request)):
         return None
@@ -39,7 +51,7 @@ def answer_at_once(
         found = made.find(kwargs["digest"], only=bool(request.META.get("QUERY_STRING")))
     except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
         return error_at_once(made, request, error)
-    return made.stat_response(request, found)
+    return Stat(made, found)
 
 
 def error_at_once(view: DescriptorViewSet, request: Any, error: Exception) -> HttpResponseBase:

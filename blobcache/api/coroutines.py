@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from blobcache.api.at_once import error_at_once
+from blobcache.api.at_once import Stat, error_at_once
 from blobcache.api.content import wants_json
 from blobcache.api.stat_callers import may_view_at_once
 from blobcache.api.unchanged import viewset_of
@@ -40,8 +40,11 @@ __all__ = ["answer"]
 
 async def answer(
     view: Callable[..., HttpResponseBase], request: HttpRequest, kwargs: Mapping[str, Any]
-) -> HttpResponseBase | None:
+) -> Stat | HttpResponseBase | None:
     """Return the response to a stat or a batch stat. None if it may query the database.
+
+    For a stat of which it is certain at once who asks it is what was found, or the response to its
+    error.
 
     `view` is what a URLconf has for the address; `is_unchanged` must be true for it. The request is
     one that the entrance answers.
@@ -55,20 +58,20 @@ async def answer(
         return None
     is_stat = request.method != "POST"
     if is_stat and may_view_at_once(made, request):
-        return await _answer_at_once(made, request)
+        return await _stat_at_once(made, request)
     asked = made.begin(request, **made.kwargs)
     if not _may(authentication_needs_no_database, made, asked):
         return None
     return await (_answer_stat if is_stat else _answer_batch)(made, asked)
 
 
-async def _answer_at_once(view: DescriptorViewSet, request: HttpRequest) -> HttpResponseBase:
-    """Return the response to a stat of a caller who may view."""
+async def _stat_at_once(view: DescriptorViewSet, request: HttpRequest) -> Stat | HttpResponseBase:
+    """Stat for a caller who may view."""
     try:
         found = await _find(view, only=bool(request.META["QUERY_STRING"]))
     except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
         return error_at_once(view, request, error)
-    return view.stat_response(request, found)
+    return Stat(view, found)
 
 
 async def _answer_stat(view: DescriptorViewSet, asked: Request) -> HttpResponseBase | None:

@@ -319,7 +319,7 @@ class DescriptorViewSet(RegistryViewSet):
         else:
             response = HttpResponse(serializers.descriptor_json(found), "application/json")
             headers = self._constant_headers({"Content-Type": "application/json"})
-        for name, value in self._stat_headers(found).items():
+        for name, value in self.stat_headers(found).items():
             headers[name] = value
         headers["ETag"] = tag
         response.headers = headers
@@ -381,7 +381,7 @@ class DescriptorViewSet(RegistryViewSet):
 
     def _stat(self) -> Response:
         found = self.get_object()
-        headers = self._stat_headers(found)
+        headers = self.stat_headers(found)
         if self._has_etag:
             headers["ETag"] = tag = etag(found)
             if is_not_modified(self.request, tag):
@@ -394,7 +394,8 @@ class DescriptorViewSet(RegistryViewSet):
         is_descriptor = self.get_response_serializer_class() is serializers.DescriptorSerializer
         return is_descriptor and self.request.accepted_renderer.format == "json"
 
-    def _stat_headers(self, found: Descriptor) -> dict[str, str]:
+    def stat_headers(self, found: Descriptor) -> dict[str, str]:
+        """Return the headers that depend on what a stat found, without its ``ETag``."""
         headers = _content_digest_header(found)
         if self.source is not None:
             headers[_SOURCE] = self.source.value

@@ -15,13 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from io import BytesIO
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
 from django.db import close_old_connections
 from django.urls import set_script_prefix
 
 from blobcache.api.entrance.handler import Handler
+from blobcache.api.entrance.heads import Brief
 from blobcache.api.entrance.loop import LoopHandler
 from blobcache.api.entrance.screening import may_be_ours
 from blobcache.api.entrance.signals import RequestSignals
@@ -29,6 +30,9 @@ from blobcache.api.exceptions import envelope
 from blobcache.api.savings import header_list
 from blobcache.api.views import CACHING
 from blobcache.exceptions import CacheUnavailable
+
+if TYPE_CHECKING:
+    from blobcache.api.entrance.addresses import Address
 
 __all__ = ["THREADS", "WAITING", "ASGIEntrance"]
 
@@ -63,7 +67,7 @@ class ASGIEntrance:
     ) -> None:
         self.application = application
         self._room = threads + waiting
-        self.handler = Handler(ASGIRequest)
+        self.handler = Handler(ASGIRequest, _encoded)
         self._signals = RequestSignals(ASGIHandler)
         self._threads = ThreadPoolExecutor(threads, "blobcache-entrance")
         self._loop = LoopHandler(self.handler, self._signals, self._in_thread)
@@ -93,19 +97,20 @@ class ASGIEntrance:
             return _busy()
         if not self._loop.may_begin(body):
             return await self._leave_to_thread(self._answer_in_thread, scope, body)
-        request = self._request(scope, body)
-        if request is None:
+        asked = self._asked(scope, body)
+        if asked is None:
             return None
+        request, address = asked
         self._room -= 1
         try:
-            response = await self._loop.answer(request, get_script_prefix(scope))
+            response: Any = await self._loop.answer(request, address, get_script_prefix(scope))
             if response is not None:
-                if response.streaming or response._resource_closers:  # type: ignore[attr-defined] # noqa: SLF001
+                if type(response) is not Brief and _must_be_closed(response):
                     return await self._in_thread(self._finish, request, response)
                 return _answer_of(request, response)
         finally:
             self._room += 1
-        return await self._leave_to_thread(self._answer_request, request)
+        return await self._leave_to_thread(self._answer_request, request, address)
 
     async def _leave_to_thread(self, function: Callable[..., _T], *args: Any) -> _T:
         self._room -= 1
@@ -123,25 +128,29 @@ class ASGIEntrance:
         call = partial(copy_context().run, _closing_connections, function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    def _request(self, scope: Any, body: bytes) -> Any:
-        """Make the request; None if Django must answer it."""
+    def _asked(self, scope: Any, body: bytes) -> tuple[Any, Address] | None:
+        """Make the request, and return it with its address; None if Django must answer it."""
         try:
             request: Any = self.handler.request_class(scope, BytesIO(body))
         except UnicodeDecodeError:
             return None
-        is_ours = may_be_ours(request.META) and self.handler.may_answer(request)
-        return request if is_ours else None
+        address = self.handler.address_of(request) if may_be_ours(request.META) else None
+        return None if address is None else (request, address)
 
     def _answer_in_thread(self, scope: Any, body: bytes) -> _Answer | None:
         """Do in a thread what Django's own ASGI handler does; None if Django must answer."""
-        request = self._request(scope, body)
-        return None if request is None else self._answer_request(request)
+        asked = self._asked(scope, body)
+        return None if asked is None else self._answer_request(*asked)
 
-    def _answer_request(self, request: Any) -> _Answer:
+    def _answer_request(self, request: Any, address: Address) -> _Answer:
         scope = request.scope
         set_script_prefix(get_script_prefix(scope))
         self._signals.started(scope=scope)
-        return self._finish(request, self.handler.get_response(request))
+        response = self.handler.answer(request, address)
+        if type(response) is not Brief:
+            return self._finish(request, response)
+        self._signals.finished()
+        return _answer_of(request, response)
 
     def _finish(self, request: Any, response: Any) -> _Answer:
         response._handler_class = ASGIHandler  # noqa: SLF001 - the sender of `request_finished`
@@ -160,8 +169,15 @@ def _closing_connections(function: Callable[..., _T], *args: Any, **kwargs: Any)
         close_old_connections()
 
 
+def _must_be_closed(response: Any) -> bool:
+    """Whether a response has to be sent and closed in a thread."""
+    return bool(response.streaming or response._resource_closers)  # noqa: SLF001 - as `close` does
+
+
 def _answer_of(request: Any, response: Any) -> _Answer:
     """Return what is sent for a response."""
+    if type(response) is Brief:
+        return _Answer(200, response.headers, b"" if request.method == "HEAD" else response.body)
     headers = [_encoded(name, value) for name, value in header_list(response)]
     content = b"" if request.method == "HEAD" else b"".join(response)
     return _Answer(response.status_code, headers, content)

@@ -9,13 +9,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, cast
 
+from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.exception import response_for_exception
 from django.http import Http404
-from django.urls import get_resolver
+from django.urls import get_resolver, set_urlconf
+from django.utils.log import log_response
 
-from blobcache.api.at_once import answer_at_once
+from blobcache.api.at_once import Stat, stat_at_once
+from blobcache.api.entrance.addresses import Address, find
+from blobcache.api.entrance.heads import Brief, Heads
 from blobcache.api.entrance.screening import is_ours
 from blobcache.api.entrance.stack import Stack
 
@@ -31,15 +35,16 @@ _log = logging.getLogger("blobcache.api")
 
 
 class Handler(BaseHandler):
-    """Answers requests that `may_answer` has said yes to, by `get_response`."""
+    """Answers requests by `answer`, if `address_of` knows them."""
 
-    def __init__(self, base: type[HttpRequest]) -> None:
+    def __init__(self, base: type[HttpRequest], pair: Callable[[str, str], Any]) -> None:
+        """`pair` makes what the server needs of a header's name and value."""
         super().__init__()
         self.stack = Stack()
         self.request_class: Callable[..., Any] = self.stack.request_class(base)
+        self.heads = Heads(self.stack, pair)
         self._befores = self.stack.befores
         self._afters = self.stack.afters
-        self.load_middleware()
         if self.stack.unknown:
             _log.warning(
                 "The entrance lets Django answer every request, since it does not know this "
@@ -52,53 +57,77 @@ class Handler(BaseHandler):
         """Whether the entrance answers any requests at all."""
         return not self.stack.unknown
 
-    def load_middleware(self, is_async: bool = False) -> None:  # noqa: FBT001, FBT002 - Django's
-        """Load none: `get_response` calls this method instead."""
-        del is_async
-        self._middleware_chain = self._answer
+    def address_of(self, request: HttpRequest) -> Address | None:
+        """Return the address of a stat. None if Django must answer the request.
 
-    def may_answer(self, request: HttpRequest) -> bool:
-        """Whether the request is a stat, and no middleware would do anything unusual with it.
-
-        Nothing has been done for it yet, so Django can still answer it.
+        It must if the request is no stat, or if middleware would do anything unusual with it.
+        Nothing has been done for it yet.
         """
         try:
             for before in self._befores:
                 if before(request) is not None:
-                    return False
+                    return None
             if hasattr(request, "urlconf"):  # of the host's middleware
-                return False
-            match = get_resolver().resolve(request.path_info)
-            request.resolver_match = match
-            return is_ours(match.func, request.method or "")
+                return None
+            found = find(get_resolver(), request.path_info)
+            is_stat = found is not None and is_ours(found.view, request.method or "")
         except (Http404, SuspiciousOperation):
-            return False
+            return None
         except Exception:  # noqa: BLE001 - the host's or ours: Django's handler will report it
             _log.debug("The entrance lets Django answer a request.", exc_info=True)
-            return False
+            return None
+        return found if is_stat else None
 
-    def _answer(self, request: Any) -> HttpResponseBase:
-        response = self._view(request)
+    def answer(self, request: Any, address: Address) -> Brief | HttpResponseBase:
+        """Return the response, as Django's handler does with the host's middleware."""
+        stat: Any = None
+        response: Any
+        try:
+            if self.is_as_it_is(address.view):
+                stat = stat_at_once(address.view, request, address.variables)
+            if type(stat) is Stat:
+                brief = self.heads.brief(request, stat)
+                if brief is not None:
+                    return brief
+            self.prepare(request)
+            response = self.checked(self._response(request, address, stat), address)
+        except Exception as error:  # noqa: BLE001 - as Django's handler does
+            self.prepare(request)
+            response = response_for_exception(request, error)
         for after in self._afters:
             try:
                 response = after(request, response)
             except Exception as error:  # noqa: BLE001 - as Django's handler does
                 response = response_for_exception(request, error)
-        return response
+        if type(stat) is Stat:
+            self.heads.learn(request, stat, response)
+        response._resource_closers.append(request.close)  # noqa: SLF001 - as Django's handler does
+        if response.status_code >= 400:  # noqa: PLR2004
+            log_response(
+                "%s: %s", response.reason_phrase, request.path, response=response, request=request
+            )
+        return cast("HttpResponseBase", response)
 
-    def _view(self, request: Any) -> HttpResponseBase:
-        view, args, kwargs = request.resolver_match
-        response: Any
-        try:
-            response = None
-            called = self.make_view_atomic(view)
-            if called is view and not args:
-                response = answer_at_once(view, request, kwargs)
-            if response is None:
-                response = called(request, *args, **kwargs)
-            self.check_response(response, view)
-            if callable(getattr(response, "render", None)):
-                response = response.render()
-        except Exception as error:  # noqa: BLE001 - as Django's handler does
-            response = response_for_exception(request, error)
+    def is_as_it_is(self, view: Callable[..., Any]) -> bool:
+        """Whether a view runs in no transaction."""
+        return self.make_view_atomic(view) is view
+
+    def prepare(self, request: Any) -> None:
+        """Set what views and middleware may read of the address, as Django's handler does."""
+        set_urlconf(settings.ROOT_URLCONF)
+        if request.resolver_match is None:
+            request.resolver_match = get_resolver().resolve(request.path_info)
+
+    def _response(self, request: Any, address: Address, stat: Any) -> Any:
+        if type(stat) is Stat:
+            return stat.response(request)
+        if stat is not None:
+            return stat
+        return self.make_view_atomic(address.view)(request, **request.resolver_match.kwargs)
+
+    def checked(self, response: Any, address: Address) -> HttpResponseBase:
+        """Return the response of a view, rendered. Raises `ValueError` if it is none."""
+        self.check_response(response, address.view)
+        if callable(getattr(response, "render", None)):
+            response = response.render()
         return cast("HttpResponseBase", response)

@@ -17,6 +17,7 @@ from django.urls import clear_script_prefix, set_script_prefix
 from django.utils.log import log_response
 from django.utils.module_loading import import_string
 
+from blobcache.api.at_once import Stat
 from blobcache.api.callers import declares_no_queries
 from blobcache.api.coroutines import answer
 from blobcache.api.entrance.stack import KNOWN
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
     from django.http.response import HttpResponseBase
 
+    from blobcache.api.entrance.addresses import Address
     from blobcache.api.entrance.handler import Handler
+    from blobcache.api.entrance.heads import Brief
     from blobcache.api.entrance.signals import RequestSignals
 
     InThread = Callable[..., Awaitable[Any]]
@@ -68,38 +71,49 @@ class LoopHandler:
             and all(_writes_at_once(each, logging.CRITICAL) for each in _LOGS)
         )
 
-    async def answer(self, request: Any, prefix: str) -> HttpResponseBase | None:
+    async def answer(
+        self, request: Any, address: Address, prefix: str
+    ) -> Brief | HttpResponseBase | None:
         """Return the response, which need not be closed. None if a thread must answer.
 
-        The request is one for which the handler's `may_answer` was true.
+        The address is what the handler's `address_of` has returned.
         """
-        view, args, kwargs = request.resolver_match
-        if args or not is_unchanged(view) or self._handler.make_view_atomic(view) is not view:
+        view = address.view
+        if not (is_unchanged(view) and self._handler.is_as_it_is(view)):
             return None
         if not prefix:  # there is none to set, and none from an earlier request
-            return await self._answer(request, view, kwargs)
+            return await self._answer(request, address)
         set_script_prefix(prefix)
         try:
-            return await self._answer(request, view, kwargs)
+            return await self._answer(request, address)
         finally:
             clear_script_prefix()
 
-    async def _answer(self, request: Any, view: Any, kwargs: Any) -> HttpResponseBase | None:
+    async def _answer(self, request: Any, address: Address) -> Brief | HttpResponseBase | None:
+        stat: Stat | None = None
         response: Any
         before = _caller(request)
         try:
-            response = await answer(view, request, kwargs)
+            response = await answer(address.view, request, address.variables)
             if response is None:
                 for name in _caller(request):
                     del vars(request)[name]
                 vars(request).update(before)
                 return None
-            self._handler.check_response(response, view)
-            if callable(getattr(response, "render", None)):
-                response = response.render()
+            if type(response) is Stat:
+                stat = response
+                brief = self._handler.heads.brief(request, stat)
+                if brief is not None:
+                    return brief
+                response = stat.response(request)
+            self._handler.prepare(request)
+            response = self._handler.checked(response, address)
         except Exception as error:  # noqa: BLE001 - as Django's handler does
+            self._handler.prepare(request)
             response = await self._in_thread(_for_exception, request, error)
         response = await self._after(request, response)
+        if stat is not None:
+            self._handler.heads.learn(request, stat, response)
         request.close()
         if response.status_code >= 400:  # noqa: PLR2004
             await self._log(request, response)

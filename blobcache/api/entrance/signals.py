@@ -58,6 +58,10 @@ class RequestSignals:
                 closer()
         response._resource_closers.clear()  # type: ignore[attr-defined] # noqa: SLF001
         response.closed = True
+        self.finished()
+
+    def finished(self) -> None:
+        """Send `request_finished`."""
         self._finished.send({})
 
 

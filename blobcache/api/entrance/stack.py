@@ -8,6 +8,7 @@ mode, Django answers everything; a system check says so. A host can change that 
 - ``BLOBCACHE_PORTAL["ENTRANCE_MIDDLEWARE_SKIPPED"]`` names classes that may be left out;
 - a class of the host's own that has nothing but `process_request` and `process_response`, and asks
   no database in them, may have the attribute ``runs_in_entrance = True``. Then they are called.
+  With ``sets_same_headers = True`` as well, `process_response` is called once for all stats.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ class Part(NamedTuple):
     attributes: dict[str, Any] = {}  # noqa: RUF012 - never changed
     """What the class of the requests gets: attributes that are made when they are first read."""
 
+    sets_same_headers: bool = True
+    """Whether `after` does the same with every stat that is found; see `heads`."""
+
 
 class Stack:
     """What the entrance does in place of the classes in ``MIDDLEWARE``."""
@@ -75,7 +79,7 @@ class Stack:
     def _add(self, path: str) -> None:
         kind = import_string(path)
         name = f"{kind.__module__}.{getattr(kind, '__qualname__', '')}"
-        make = KNOWN.get(name) or (_hooks if _has_only_hooks(kind) else None)
+        make = KNOWN.get(name) or (_host_hooks if _has_only_hooks(kind) else None)
         if make is None:
             self.unknown.append(path)
             return
@@ -88,6 +92,11 @@ class Stack:
             return
         self.names.add(name)
         self._parts.append(part)
+
+    @property
+    def sets_same_headers(self) -> bool:
+        """Whether all of them do the same with every stat that is found."""
+        return all(each.sets_same_headers for each in self._parts)
 
     @property
     def befores(self) -> list[Before]:
@@ -126,10 +135,25 @@ def _never(request: HttpRequest) -> HttpResponse:
     raise AssertionError("Middleware of the entrance has no next one.")
 
 
-def _hooks(kind: Any) -> Part:
+def _hooks(kind: Any, *, sets_same_headers: bool = True) -> Part:
     """A middleware whose own hooks are called."""
     made = kind(_never)
-    return Part(getattr(made, _REQUEST_HOOK, None), getattr(made, _RESPONSE_HOOK, None))
+    return Part(
+        getattr(made, _REQUEST_HOOK, None),
+        getattr(made, _RESPONSE_HOOK, None),
+        sets_same_headers=sets_same_headers,
+    )
+
+
+def _body_hooks(kind: Any) -> Part:
+    """Likewise; what it does depends on the body."""
+    return _hooks(kind, sets_same_headers=False)
+
+
+def _host_hooks(kind: Any) -> Part:
+    """Likewise, for a host's own class."""
+    has_none = not hasattr(kind, _RESPONSE_HOOK)
+    return _hooks(kind, sets_same_headers=has_none or vars(kind).get("sets_same_headers") is True)
 
 
 _DJANGOS_SESSIONS = "django.contrib.sessions.backends."
@@ -347,8 +371,8 @@ KNOWN: dict[str, Callable[[Any], Part | None]] = {
     "django.middleware.common.CommonMiddleware": _common,
     "django.middleware.csp.ContentSecurityPolicyMiddleware": _hooks,
     "django.middleware.csrf.CsrfViewMiddleware": _csrf,
-    "django.middleware.gzip.GZipMiddleware": _hooks,
-    "django.middleware.http.ConditionalGetMiddleware": _hooks,
+    "django.middleware.gzip.GZipMiddleware": _body_hooks,
+    "django.middleware.http.ConditionalGetMiddleware": _body_hooks,
     "django.middleware.locale.LocaleMiddleware": _locale,
     "django.middleware.security.SecurityMiddleware": _hooks,
     "whitenoise.middleware.WhiteNoiseMiddleware": _white_noise,

@@ -8,6 +8,7 @@ from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.urls import set_script_prefix
 
 from blobcache.api.entrance.handler import Handler
+from blobcache.api.entrance.heads import Brief
 from blobcache.api.entrance.screening import may_be_ours
 from blobcache.api.entrance.signals import RequestSignals
 from blobcache.api.savings import header_list
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from blobcache.api.entrance.addresses import Address
+
 __all__ = ["WSGIEntrance"]
 
 
@@ -25,34 +28,39 @@ class WSGIEntrance:
 
     def __init__(self, application: WSGIApplication) -> None:
         self.application = application
-        self.handler = Handler(WSGIRequest)
+        self.handler = Handler(WSGIRequest, _pair)
         self._signals = RequestSignals(WSGIHandler)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         if self.handler.is_open and may_be_ours(environ):
-            request = self._request(environ)
-            if request is not None:
-                return self._answer(request, start_response)
+            # A copy, since Django must get it as it is.
+            request = self.handler.request_class({**environ})
+            address = self.handler.address_of(request)
+            if address is not None:
+                return self._answer(request, address, start_response)
         return self.application(environ, start_response)
 
-    def _request(self, environ: WSGIEnvironment) -> Any:
-        """The request, or None if Django must answer it."""
-        # A copy, since Django must get it as it is.
-        request = self.handler.request_class({**environ})
-        return request if self.handler.may_answer(request) else None
-
-    def _answer(self, request: Any, start_response: StartResponse) -> Iterable[bytes]:
+    def _answer(
+        self, request: Any, address: Address, start_response: StartResponse
+    ) -> Iterable[bytes]:
         """Do what Django's own WSGI handler does."""
         environ = request.environ
         set_script_prefix(environ["SCRIPT_NAME"])
         self._signals.started(environ=environ)
-        response: Any = self.handler.get_response(request)
+        response: Any = self.handler.answer(request, address)
+        if type(response) is Brief:
+            start_response("200 OK", response.headers)
+            return _SentBrief(b"" if request.method == "HEAD" else response.body, self._signals)
         response._handler_class = WSGIHandler  # noqa: SLF001 - the sender of `request_finished`
         start_response(f"{response.status_code} {response.reason_phrase}", header_list(response))
         if request.method == "HEAD" and not response.streaming:
             response.content = b""
         return _Sent(response, self._signals)
+
+
+def _pair(name: str, value: str) -> tuple[str, str]:
+    return name, value
 
 
 class _Sent:
@@ -68,3 +76,20 @@ class _Sent:
     def close(self) -> None:
         """End the request."""
         self._signals.finish(self._response)
+
+
+class _SentBrief:
+    """Likewise, for a response in one piece."""
+
+    __slots__ = ("_body", "_signals")
+
+    def __init__(self, body: bytes, signals: RequestSignals) -> None:
+        self._body = body
+        self._signals = signals
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._body
+
+    def close(self) -> None:
+        """End the request."""
+        self._signals.finished()

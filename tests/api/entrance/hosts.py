@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from functools import wraps
 from typing import Any
+from urllib.parse import quote
 
+from django.contrib import messages
 from django.contrib.auth.models import User
 from django.core.exceptions import MiddlewareNotUsed, PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.middleware.csrf import get_token
 from django.middleware.security import SecurityMiddleware
 from django.urls import include, path
+from django.utils import translation
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
 from django.views.decorators.cache import never_cache
@@ -133,6 +137,115 @@ class FailsLater(MiddlewareMixin):
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         if response.status_code in {200, 404}:
             raise RuntimeError("the host's own error")
+        return response
+
+
+class Counts(MiddlewareMixin):
+    """Middleware that adds the same header to each response."""
+
+    runs_in_entrance = True
+    sets_same_headers = True
+    queries_database = False
+    calls = 0
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        type(self).calls += 1
+        response.headers["X-Same"] = "yes"
+        return response
+
+
+class InheritsThatItSetsTheSame(Counts):
+    """Middleware that does not say for itself that it always sets the same headers."""
+
+    runs_in_entrance = True
+    queries_database = False
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        response.headers["X-Path"] = request.path
+        return response
+
+
+class SetsACookie(MiddlewareMixin):
+    """Middleware that says the same, wrongly: it sets a cookie, too."""
+
+    runs_in_entrance = True
+    sets_same_headers = True
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        response.set_cookie("last", quote(request.path, safe=""))
+        return response
+
+
+class ChangesTheBody(MiddlewareMixin):
+    """Middleware that says the same, wrongly: it changes the body, too."""
+
+    runs_in_entrance = True
+    sets_same_headers = True
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        response.content += request.path.encode()
+        return response
+
+
+class ChangesTheTag(MiddlewareMixin):
+    """Middleware that says the same, wrongly: it changes what a stat sets for itself."""
+
+    runs_in_entrance = True
+    sets_same_headers = True
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        response.headers["ETag"] = "W/" + response.headers.get("ETag", "")
+        return response
+
+
+class ChangesTheStatus(MiddlewareMixin):
+    """Middleware that says the same, wrongly: it changes the status, too."""
+
+    runs_in_entrance = True
+    sets_same_headers = True
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        response.status_code = 203
+        return response
+
+
+class Acts(MiddlewareMixin):
+    """Middleware that does something before the view, if a header says so."""
+
+    runs_in_entrance = True
+
+    def process_request(self, request: Any) -> None:
+        match request.META.get("HTTP_X_ACT"):
+            case "session":
+                request.session["key"] = "value"
+            case "message":
+                messages.info(request, "Hello!")
+            case "csrf":
+                get_token(request)
+            case "language":
+                translation.activate("de")
+            case "locked out":
+                request.axes_locked_out = True
+                request.axes_credentials = {}
+
+
+class MakesANonce(MiddlewareMixin):
+    """Middleware that makes the nonce of Django's Content-Security-Policy before the view."""
+
+    runs_in_entrance = True
+
+    def process_request(self, request: Any) -> None:
+        str(request._csp_nonce)
+
+
+class ReadsTheRoute(MiddlewareMixin):
+    """Middleware that reads what the URLconf has for the address."""
+
+    runs_in_entrance = True
+    queries_database = False
+
+    def process_response(self, request: Any, response: HttpResponse) -> HttpResponse:
+        response.headers["X-Route"] = request.resolver_match.route
         return response
 
 
@@ -586,5 +699,6 @@ urlpatterns = [
     path("other/<digest>/", own),
     path("overridden/<digest>/", stat(Overridden)),
     path("rendered/<digest>/", stat(Rendered)),
+    path("short/<digest>/", stats(BlobViewSet)),
     path("throttled/<digest>/", stat(Throttled)),
 ]

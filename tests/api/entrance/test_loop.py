@@ -550,9 +550,10 @@ def is_answered_in_the_loop(sent: Sent) -> bool:
 
     async def answer() -> bool:
         made = entrance.asgi(ASGIHandler())
-        request = made._request(scope_of(sent), sent.body)
+        asked = made._asked(scope_of(sent), sent.body)
+        assert asked is not None
         assert made._loop.may_begin(sent.body)
-        return await made._loop.answer(request, "") is not None
+        return await made._loop.answer(*asked, "") is not None
 
     return run(answer())
 

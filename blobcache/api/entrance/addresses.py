@@ -1,0 +1,63 @@
+"""Finds the view of an address in the host's URLconf, as Django's resolver does.
+
+Django's resolver also collects what a page for developers shows of an address that does not exist,
+and what `reverse` needs. A stat needs neither; without them it takes a third of the time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from django.urls import URLPattern, URLResolver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Address", "find"]
+
+
+class Address(NamedTuple):
+    """What a URLconf has for the path of a request."""
+
+    view: Callable[..., Any]
+    variables: Mapping[str, Any]
+
+
+class _UnusualError(Exception):
+    """The URLconf has something that only Django's resolver can decide."""
+
+
+def find(resolver: URLResolver, path: str) -> Address | None:
+    """Return what Django's resolver finds, if that has only named variables; else None.
+
+    May raise `Resolver404` instead.
+    """
+    try:
+        return _find(resolver, path, {})
+    except _UnusualError:
+        match = resolver.resolve(path)
+        return None if match.args else Address(match.func, match.kwargs)
+
+
+def _find(resolver: URLResolver, path: str, before: Mapping[str, Any]) -> Address | None:
+    if type(resolver) is not URLResolver:
+        raise _UnusualError
+    match: Any = resolver.pattern.match(path)
+    if not match:
+        return None
+    rest, unnamed, named = match
+    if unnamed:
+        raise _UnusualError
+    found = {**before, **named, **resolver.default_kwargs}
+    for each in resolver.url_patterns:
+        if type(each) is not URLPattern:
+            address = _find(cast("URLResolver", each), rest, found)
+            if address is not None:
+                return address
+            continue
+        match = each.pattern.match(rest)
+        if match:
+            if match[1]:
+                raise _UnusualError
+            return Address(each.callback, {**found, **match[2], **each.default_args})
+    return None

@@ -1,0 +1,131 @@
+"""Remembers the headers that the host's middleware gives to the response of a stat.
+
+They are the same for every blob, except for those that the stat itself sets. So the middleware is
+asked once; after that, a response is put together without it, in a fifth of the time.
+
+That is possible if each middleware is known to set the same headers always: Django's own, but not
+those that look at the body, and a host's own that declares it. What else a response depends on is
+part of the key. A changed setting makes the entrance forget everything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.translation import get_language
+
+from blobcache.api.conditions import etag
+from blobcache.api.savings import header_list
+from blobcache.api.serializers import descriptor_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping
+
+    from blobcache.api.at_once import Stat
+    from blobcache.api.entrance.stack import Stack
+
+__all__ = ["Brief", "Heads"]
+
+_OK = 200
+
+_MAXIMUM = 256
+"""Kinds of responses that are remembered; more begin anew."""
+
+_CHANGING = ("session", "_messages", "axes_locked_out")
+"""What known middleware looks for in a request, to decide on headers."""
+
+
+class Brief(NamedTuple):
+    """A response with status 200: its headers, and its body in one piece."""
+
+    headers: list[Any]
+    body: bytes
+
+
+class _Head(NamedTuple):
+    """The headers of a kind of response."""
+
+    pairs: list[Any]
+    own: list[tuple[int, str]]
+    """The places of those that each stat sets for itself, and their names."""
+
+
+class Heads:
+    """The headers of the kinds of responses that there have been."""
+
+    def __init__(self, stack: Stack, pair: Callable[[str, str], Any]) -> None:
+        """`pair` makes what the server needs of a header's name and value."""
+        self._is_possible = stack.sets_same_headers
+        self._pair = pair
+        self._heads: dict[Hashable, _Head] = {}
+        setting_changed.connect(self._forget)
+
+    def brief(self, request: Any, stat: Stat) -> Brief | None:
+        """Return the response to a stat; None if its headers are not remembered."""
+        key = self._key(request, stat)
+        head = None if key is None else self._heads.get(key)
+        if head is None:
+            return None
+        body = descriptor_json(stat.found)
+        own = _own_headers(stat, body)
+        pairs = head.pairs.copy()
+        for place, name in head.own:
+            pairs[place] = self._pair(name, own[name])
+        return Brief(pairs, body)
+
+    def learn(self, request: Any, stat: Stat, response: Any) -> None:
+        """Remember the headers of a response to a stat, to which the middleware has added its own.
+
+        Not if the middleware has done anything else with it.
+        """
+        key = self._key(request, stat)
+        body = descriptor_json(stat.found)
+        if (
+            key is None
+            or response.status_code != _OK
+            or response.streaming
+            or response.cookies
+            or response.content != body
+        ):
+            return
+        own, found = _own_headers(stat, body), header_list(response)
+        places = [(place, name) for place, (name, _) in enumerate(found) if name in own]
+        if any(found[place][1] != own[name] for place, name in places):
+            return
+        if len(self._heads) >= _MAXIMUM:
+            self._heads.clear()
+        self._heads[key] = _Head([self._pair(*each) for each in found], places)
+
+    def _key(self, request: Any, stat: Stat) -> Hashable | None:
+        """What the headers depend on, besides the blob; None if that is not certain."""
+        values, meta, view = vars(request), request.META, stat.view
+        if (
+            not self._is_possible
+            or "HTTP_IF_NONE_MATCH" in meta
+            or "CSRF_COOKIE_NEEDS_UPDATE" in meta
+            or any(name in values for name in _CHANGING)
+            or values.get("_csp_nonce")  # true once it was made: another one for each request
+        ):
+            return None
+        try:
+            scheme = request.scheme
+        except ImproperlyConfigured:  # Django does not ask for it in every project
+            return None
+        return (
+            *(type(view), *view.action_map, view.config.READ_ONLY, view.source is None),
+            *(scheme, get_language()),
+        )
+
+    def _forget(self, **_: object) -> None:
+        self._heads.clear()
+
+
+def _own_headers(stat: Stat, body: bytes) -> Mapping[str, str]:
+    """The headers that depend on the blob."""
+    return {
+        **stat.view.stat_headers(stat.found),
+        "ETag": etag(stat.found),
+        "Content-Length": str(len(body)),
+    }
