@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blobcache.api.content import wants_json
 from blobcache.api.stat_callers import may_view_at_once
-from blobcache.api.unchanged import is_unchanged, viewset_of
+from blobcache.api.unchanged import is_unchanged, set_methods, viewset_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,7 @@ class Stat(NamedTuple):
 
     def response(self, request: HttpRequest) -> HttpResponse:
         """Return the response that the view would return."""
+        set_methods(self.view)
         return self.view.stat_response(request, self.found)
 
 
@@ -45,7 +46,9 @@ def stat_at_once(
     if request.method == "POST" or not (is_unchanged(view) and wants_json(request)):
         return None
     made = viewset_of(view, request, kwargs)
-    if made.settings.FORMAT_SUFFIX_KWARG in kwargs or not may_view_at_once(made, request):
+    if made.settings.FORMAT_SUFFIX_KWARG in kwargs or not may_view_at_once(
+        made, request, in_loop=False
+    ):
         return None
     try:
         found = made.find(kwargs["digest"], only=bool(request.META.get("QUERY_STRING")))
@@ -56,6 +59,7 @@ def stat_at_once(
 
 def error_at_once(view: DescriptorViewSet, request: Any, error: Exception) -> HttpResponseBase:
     """Return the response to a stat that raised an error, after `may_view_at_once`."""
+    set_methods(view)
     asked = view.begin(request, **view.kwargs)
     asked.user, asked.auth = request.user, request.auth
     return view.stat_error(asked, error)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from blobcache.api.at_once import Stat, error_at_once
 from blobcache.api.content import wants_json
 from blobcache.api.stat_callers import may_view_at_once
-from blobcache.api.unchanged import viewset_of
+from blobcache.api.unchanged import set_methods, viewset_of
 from blobcache.api.without_database import (
     authentication_needs_no_database,
     caller_needs_no_database,
@@ -57,8 +57,9 @@ async def answer(
     ):
         return None
     is_stat = request.method != "POST"
-    if is_stat and may_view_at_once(made, request):
+    if is_stat and may_view_at_once(made, request, in_loop=True):
         return await _stat_at_once(made, request)
+    set_methods(made)
     asked = made.begin(request, **made.kwargs)
     if not _may(authentication_needs_no_database, made, asked):
         return None

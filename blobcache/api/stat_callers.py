@@ -47,12 +47,15 @@ _SAID = ("_user", "_force_auth_user", "_force_auth_token")
 """Attributes of a request by which a host's middleware may tell the framework who calls."""
 
 
-def may_view_at_once(view: DescriptorViewSet, request: Any) -> bool:
+def may_view_at_once(view: DescriptorViewSet, request: Any, *, in_loop: bool) -> bool:
     """Whether the caller is certain without the framework, and may view.
 
-    If so, the request's `user` and `auth` are set as the framework would set them.
+    If so, the request's `user` and `auth` are set as the framework would set them. In an event loop
+    nothing may query the database to find that out.
     """
     try:
+        if in_loop and not view_needs_no_database(view):
+            return False
         caller = _caller(view, request)
         if caller is None or not permissions.view(
             access_of(caller[0], view.registry), view.repository
@@ -73,7 +76,6 @@ def _caller(view: DescriptorViewSet, request: Any) -> tuple[Any, object] | None:
         or view.throttle_classes
         or has_rate(view)
         or tuple(view.permission_kinds) != (permissions.BlobCachePermission,)
-        or not view_needs_no_database(view)
     ):
         return None
     kinds: tuple[type, ...] = tuple(view.authentication_classes)

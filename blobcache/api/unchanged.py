@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from rest_framework.request import Request
 
-__all__ = ["is_unchanged", "viewset_of"]
+__all__ = ["is_unchanged", "set_methods", "viewset_of"]
 
 _SAMPLE: Any = BlobViewSet.as_view({"get": "retrieve"})
 
@@ -57,19 +57,30 @@ def is_unchanged(view: Any) -> bool:
 
 
 def viewset_of(view: Any, request: HttpRequest, kwargs: Mapping[str, Any]) -> DescriptorViewSet:
-    """Return the viewset that the view would make for a request. `is_unchanged` must be true."""
+    """Return the viewset that the view would make for a request. `is_unchanged` must be true.
+
+    It has no `get` and other methods yet: see `set_methods`.
+    """
     made: DescriptorViewSet = view.cls(**view.initkwargs)
     actions = view.actions
     if "get" in actions:
         actions.setdefault("head", actions["get"])
     made.action_map = actions
-    for method, name in actions.items():
-        setattr(made, method, getattr(made, name))
     variables = dict(kwargs)
     made.take_registry(variables)
     made.request = cast("Request", request)
     made.args, made.kwargs = (), variables
     return made
+
+
+def set_methods(made: DescriptorViewSet) -> None:
+    """Let a viewset's actions be its methods, such as `get`, as the view does.
+
+    Only errors and what is not remembered need them. Without them a viewset is gone when nobody
+    uses it any more; with them it refers to itself, and waits for the garbage collection.
+    """
+    for method, name in made.action_map.items():
+        setattr(made, method, getattr(made, name))
 
 
 @cache

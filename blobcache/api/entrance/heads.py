@@ -33,7 +33,7 @@ _OK = 200
 _MAXIMUM = 256
 """Kinds of responses that are remembered; more begin anew."""
 
-_CHANGING = ("session", "_messages", "axes_locked_out")
+_CHANGING = frozenset({"session", "_messages", "axes_locked_out"})
 """What known middleware looks for in a request, to decide on headers."""
 
 
@@ -105,7 +105,7 @@ class Heads:
             not self._is_possible
             or "HTTP_IF_NONE_MATCH" in meta
             or "CSRF_COOKIE_NEEDS_UPDATE" in meta
-            or any(name in values for name in _CHANGING)
+            or not _CHANGING.isdisjoint(values)
             or values.get("_csp_nonce")  # true once it was made: another one for each request
         ):
             return None

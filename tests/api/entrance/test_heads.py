@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -233,3 +234,17 @@ def test_middleware_can_read_the_route_and_so_can_a_view(settings: LazySettings)
     settings.MIDDLEWARE = [f"{HOSTS}.ReadsTheRoute", *PORTAL]
     found: list[Any] = equal(Both(), Sent("GET", f"/mine/{DIGEST}/"), Sent("GET", MISSING))
     assert found[0].header("X-Route") == "mine/<digest>/"
+
+
+def test_a_request_leaves_nothing_to_the_garbage_collection() -> None:
+    application, sent = Both().entrance, Sent("GET", BLOB)
+    send(application, sent)
+    send(application, sent)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            send(application, sent)
+        assert gc.collect() < 10
+    finally:
+        gc.enable()
