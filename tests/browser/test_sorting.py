@@ -17,14 +17,17 @@ from tests.browser.conftest import SCREENSHOTS, Visit
 from tests.browser.test_admin import WINDOWS, width
 from tests.redis.test_sorted_members import NAME, fill
 
+MANY, STEP = 300, 100
+"""The blobs of the repository, and how many of them one step reads for a page."""
+
 
 @pytest.fixture(autouse=True)
 def large(default_cache: Redis) -> Iterator[None]:
-    """A repository that is too large to be read as a whole; a step reads a thousand blobs."""
-    with override_settings(BLOBCACHE={"default": {"ADMIN_SORT_LIMIT": 100}}):
+    """A repository that is too large to be read as a whole."""
+    with override_settings(BLOBCACHE={"default": {"ADMIN_SORT_LIMIT": STEP}}):
         catalog = get_browsable().catalog
-        catalog.budgets = replace(catalog.budgets, page=0)
-        fill(default_cache, many=1500)
+        catalog.budgets = replace(catalog.budgets, page=0, step=STEP)
+        fill(default_cache, many=MANY)
         yield
 
 
@@ -41,7 +44,7 @@ def test_all_blobs_are_sorted_while_the_page_is_open(
     expect(page.locator(".bc-index-age").last).to_contain_text("This list is not sorted yet")
     page.get_by_role("button", name="Sort all blobs").click()
     expect(page.locator("#content")).to_contain_text("This order is", timeout=60_000)
-    expect(page.locator("#result_list")).to_contain_text("750 bytes")
+    expect(page.locator("#result_list")).to_contain_text(f"{MANY // 2} bytes")
     page.screenshot(path=SCREENSHOTS / f"repository-sorted-{window}.png", full_page=True)
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     assert page.url.endswith("?o=-size")
