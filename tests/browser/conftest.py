@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.test import override_settings
+from django.test import Client, override_settings
 from playwright.sync_api import Browser, BrowserContext, Page
 from pytest_django.live_server_helper import LiveServer
 from redis import Redis
@@ -24,7 +24,7 @@ from blobcache.digest import Digest
 from blobcache.history import recorded
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
-from tests.servers import installed
+from tests.servers import chromium
 
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
 
@@ -39,7 +39,7 @@ LAYER, CONFIG, BROKEN, HUSK = (Digest(f"sha256:{digit * 64}") for digit in "abcd
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
     return {
         **browser_type_launch_args,
-        "executable_path": str(installed("chromium")),
+        "executable_path": str(chromium()),
         "args": [
             "--no-sandbox",
             "--disable-dev-shm-usage",
@@ -97,16 +97,26 @@ def visit(
     provider: RedisBlobDescriptorCacheProvider,
     violations: list[dict[str, str]],
 ) -> Iterator[Visit]:
-    """Open a new context, log the superuser in and return the admin's first page."""
+    """Open a new context, in which the superuser is logged in, and return the admin's first page.
+
+    With `is_logged_in=False` that is the form for the password, `PASSWORD`.
+    """
     user = User.objects.create_superuser("boss", password=PASSWORD)
     with recorded(user, source="test"):
         nginx = provider.repository_scoped("library/nginx")
         nginx.set_descriptor(CONFIG, Descriptor(CONFIG, 3141, "application/json"))
     contexts: list[BrowserContext] = []
+    client = Client()
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    session = client.cookies[settings.SESSION_COOKIE_NAME]
 
-    def open_page(**options: Any) -> Page:
+    def open_page(*, is_logged_in: bool = True, **options: Any) -> Page:
         context = browser.new_context(base_url=live_server.url, **options)
         contexts.append(context)
+        if is_logged_in:
+            context.add_cookies(
+                [{"name": session.key, "value": session.value, "url": live_server.url}]
+            )
         page = context.new_page()
         page.expose_binding("__csp", lambda _, violation: violations.append(violation))
         page.add_init_script(
@@ -114,9 +124,6 @@ def visit(
             "{directive: event.effectiveDirective, uri: event.blockedURI}))"
         )
         page.goto("/admin/")
-        page.fill("#id_username", "boss")
-        page.fill("#id_password", PASSWORD)
-        page.click("input[type=submit]")
         return page
 
     yield open_page

@@ -26,7 +26,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwr
 from project.files import say
 from project.staging import ALTERED, RELEASED
 from project.staging import REGISTRY as STAGING
-from tests.servers import installed
+from tests.servers import chromium
 
 __all__ = ["main"]
 
@@ -89,9 +89,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PICTURES, action="append", help="default: all")
     chosen = parser.parse_args().only or list(PICTURES)
     with demo() as url, sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=str(installed("chromium")), args=["--no-sandbox"]
-        )
+        browser = driver.chromium.launch(executable_path=str(chromium()), args=["--no-sandbox"])
         for suffix, scheme in SCHEMES.items():
             page = signed_in(browser, url, scheme)
             for registry in ("default", STAGING):  # the overview shows the results

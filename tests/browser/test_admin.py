@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from blobcache.descriptor import Descriptor
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
-from tests.browser.conftest import BROKEN, CONFIG, LAYER, SCREENSHOTS, Visit
+from tests.browser.conftest import BROKEN, CONFIG, LAYER, PASSWORD, SCREENSHOTS, Visit
 
 WINDOWS = {
     "light": {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"},
@@ -56,7 +56,10 @@ def pages() -> dict[str, str]:
 def test_from_login_to_a_repaired_repository(
     visit: Visit, provider: RedisBlobDescriptorCacheProvider, violations: list[dict[str, str]]
 ) -> None:
-    page = visit()
+    page = visit(is_logged_in=False)
+    page.fill("#id_username", "boss")
+    page.fill("#id_password", PASSWORD)
+    page.click("input[type=submit]")
     page.click("#content-main >> text=Repositories")
     page.fill("#searchbar", "library/")
     page.keyboard.press("Enter")
