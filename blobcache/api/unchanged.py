@@ -1,7 +1,7 @@
-"""Which views of a URLconf are this app's own viewsets of blobs, as far as a stat depends on it.
+"""Which viewsets of blobs are this app's own, as far as the answer to a stat depends on it.
 
-A stat of such a view can be answered without the view's function and, in part, without the
-framework's `dispatch`: see `blobcache.api.at_once` and `blobcache.api.coroutines`.
+A stat of such a viewset can be answered without a request of the framework, and without the
+function that a URLconf has: see `blobcache.api.at_once` and `blobcache.api.coroutines`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from blobcache.api.viewsets import BlobViewSet, DescriptorViewSet, RepositoryBlobViewSet
+from rest_framework.viewsets import GenericViewSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from rest_framework.request import Request
 
-__all__ = ["is_unchanged", "set_methods", "viewset_of"]
+    from blobcache.api.viewsets import DescriptorViewSet
 
-_SAMPLE: Any = BlobViewSet.as_view({"get": "retrieve"})
+__all__ = ["is_unchanged", "made_as_ours", "set_methods", "viewset_of"]
 
-_OURS = (BlobViewSet, RepositoryBlobViewSet)
+_SAMPLE: Any = GenericViewSet.as_view({"get": "get_queryset"})
+
+_OURS = frozenset({"BlobViewSet", "RepositoryBlobViewSet"})
 
 _OPEN = frozenset({"authentication_classes", "permission_classes", "throttle_classes"})
 """What a subclass or a call of `as_view` may set, each to a list or tuple."""
@@ -83,10 +85,16 @@ def set_methods(made: DescriptorViewSet) -> None:
         setattr(made, method, getattr(made, name))
 
 
+def made_as_ours(viewset: DescriptorViewSet) -> bool:
+    """Whether a viewset is one of ours, and ``as_view`` has changed only what `_OPEN` has."""
+    return _has_our_methods(type(viewset)) and vars(viewset).keys() <= _OF_OBJECTS
+
+
 @cache
 def _has_our_methods(kind: type) -> bool:
-    ours = next((each for each in _OURS if issubclass(kind, each)), None)
-    if ours is None:
+    """Whether a class is one of our viewsets, or changes only what `_OPEN` has."""
+    ours = next((each for each in kind.__mro__ if each.__module__ == _VIEWSETS), None)
+    if ours is None or ours.__name__ not in _OURS:
         return False
     if type(kind) is not type or not all(_is_original(getattr(kind, name)) for name in _DECIDING):
         return False
@@ -98,13 +106,23 @@ def _has_our_methods(kind: type) -> bool:
     )
 
 
+_VIEWSETS = "blobcache.api.viewsets"
+
+_OF_OBJECTS = (
+    _OPEN
+    | _NAMES
+    | {"action_map", "args", "headers", "kwargs", "request", "_is_registry_named"}
+    | {*GenericViewSet.http_method_names}
+)
+"""What an object of our viewsets has before it answers a request."""
+
 _DECIDING = (
     *("check_permissions", "check_throttles", "dispatch", "get_authenticators"),
     *("get_permissions", "get_throttles", "perform_authentication"),
 )
 """Methods that decide who may stat. A host may have replaced them in our own classes."""
 
-_MODULES = frozenset({"blobcache.api.views", "blobcache.api.viewsets", "rest_framework.views"})
+_MODULES = frozenset({"blobcache.api.views", _VIEWSETS, "rest_framework.views"})
 
 
 def _is_original(method: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 from django.contrib.sessions.backends.db import SessionStore
+from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIHandler
 from django.test import Client, RequestFactory
 from redis import Redis
@@ -27,7 +28,7 @@ from blobcache.tokens.verifier import get_verifier
 from tests.api.conftest import DIGEST, UNKNOWN, user
 from tests.api.entrance.hosts import Never
 from tests.api.entrance.test_asgi import ask
-from tests.api.entrance.wire import Both, Sent, send
+from tests.api.entrance.wire import Both, Sent, by_the_framework, send
 from tests.tokens.signing import Signer, options, scope
 
 STAT = f"/api/repositories/team/app/blobs/{DIGEST}/"
@@ -96,6 +97,38 @@ def test_a_caller_who_is_certain_needs_no_request_of_the_framework(
     assert (both.passed, made()) == (passed, before)
     assert answer.status == "200 OK"
     assert answer == expected
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("kind", ["nobody", "registry token", "token", "session"])
+def test_nor_does_one_behind_djangos_handler(
+    kind: str, method: str, made: Made, settings: LazySettings
+) -> None:
+    path, headers = credentials(kind, settings)
+    both, sent = Both(), Sent(method, path, headers=tuple(headers.items()))
+    expected = by_the_framework(sent)  # which keeps the caller, too
+    before = made()
+    assert send(both.django, sent) == expected
+    assert made() == before
+    assert expected.status == "200 OK"
+
+
+@pytest.mark.parametrize("query", ["cached=only", "x=1"])
+def test_a_query_is_read_by_the_framework(query: str, made: Made) -> None:
+    sent = Sent("GET", STAT, query)
+    expected, before = by_the_framework(sent), made()
+    assert send(Both().django, sent) == expected
+    assert made() == before + 1
+
+
+@pytest.mark.parametrize("name", ["get_permissions", "check_throttles"])
+def test_what_as_view_sets_counts(name: str, made: Made) -> None:
+    def replacement(*_: object) -> Any:
+        raise PermissionDenied
+
+    view = RepositoryBlobViewSet.as_view({"get": "retrieve"}, **{name: replacement})
+    response = view(RequestFactory().get(STAT), name="team/app", digest=DIGEST)
+    assert (response.status_code, made()) == (403, 1)
 
 
 def test_a_session_whose_user_is_kept_is_not_opened(

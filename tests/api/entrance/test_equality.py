@@ -21,7 +21,7 @@ from redis import Redis
 from rest_framework.authtoken.models import Token
 
 from tests.api.conftest import ALIAS, DIGEST, OTHER, PERSONAS, UNKNOWN, user
-from tests.api.entrance.wire import Answer, Both, Sent
+from tests.api.entrance.wire import Answer, Both, Sent, by_the_framework
 
 NUMBER = 400
 """Requests of each host project."""
@@ -341,6 +341,8 @@ def test_the_entrance_answers_as_django_does(
         for sent in requests(sum(name.encode()), credentials):
             expected, answer, is_own = ask(sent)
             assert differences(answer, expected) == [], sent
+            if sent.method in {"GET", "HEAD"}:
+                assert differences(by_the_framework(sent), expected) == [], sent
             answered += is_own
     least = ANSWERED.get(name, NUMBER // 8)
     assert answered >= least

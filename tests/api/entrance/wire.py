@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from django.core.handlers.wsgi import WSGIHandler
 
 from blobcache.api import entrance
 
-__all__ = ["Answer", "Both", "Sent", "both", "environ", "masked", "send"]
+__all__ = ["Answer", "Both", "Sent", "both", "by_the_framework", "environ", "masked", "send"]
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,12 @@ class Both:
         """What Django answers, what the entrance answers, and whether that did it itself."""
         expected, before = send(self.django, sent), self.passed
         return expected, send(self.entrance, sent), self.passed == before
+
+
+def by_the_framework(sent: Sent) -> Answer:
+    """What Django answers if each stat makes a request of REST framework."""
+    with patch("blobcache.api.viewsets.made_as_ours", return_value=False):
+        return send(WSGIHandler(), sent)
 
 
 def both(sent: Sent) -> tuple[Answer, Answer, bool]:
