@@ -18,7 +18,7 @@ from benchmarks.data import REPOSITORY, digests
 from benchmarks.load import Request, client_name, load, rate
 from benchmarks.measuring import Case, figures, interleaved, pinned, regimes
 from benchmarks.operations import path_taken
-from benchmarks.processes import portal, registry
+from benchmarks.processes import portal, registry, workers
 from benchmarks.results import Figure, Ratio, Section, ratio
 from benchmarks.tokens import ALGORITHMS, Signers
 from benchmarks.wsgi import Portal
@@ -52,16 +52,16 @@ def run(bench: Bench) -> Iterator[Section]:
     yield _within(bench, known)
     with ExitStack() as stack:
         environment = bench.environment(PROMETHEUS_MULTIPROC_DIR=str(shared))
-        address = stack.enter_context(portal(environment, bench.directory))
+        address = stack.enter_context(portal(bench, environment))
         yield _stats(bench, address, known)
         yield _heads(bench, address)
         yield _batches(bench, address, known)
         yield _ahead(bench, address, environment, known, stack)
         yield _tokens(bench, environment, stack)
         yield _saturated(bench, environment)
-        more = stack.enter_context(portal(environment, bench.directory, threads=4))
+        more = stack.enter_context(portal(bench, environment, threads=4))
         nearer = environment | {"BLOBCACHE_REDIS_URL": f"unix://{bench.socket}?db=0"}
-        near = stack.enter_context(portal(nearer, bench.directory))
+        near = stack.enter_context(portal(bench, nearer))
         yield _otherwise(
             bench, address, {"4 threads a worker": more, "Redis by a Unix socket": near}
         )
@@ -223,8 +223,8 @@ def _ahead(
 ) -> Section:
     """Measure the entrance ahead of Django's handler, and callers who are kept."""
     kept = environment | {"BENCHMARKS_CALLER_TTL": "5"}
-    wsgi = stack.enter_context(portal(kept, bench.directory, application="entrance"))
-    asgi = stack.enter_context(portal(kept, bench.directory, application="async_entrance"))
+    wsgi = stack.enter_context(portal(bench, kept, application="entrance"))
+    asgi = stack.enter_context(portal(bench, kept, application="async_entrance"))
     requests = {
         "bare view": Request(address, BARE),
         "scoped stat": Request(address, OURS),
@@ -268,7 +268,7 @@ def _tokens(bench: Bench, environment: dict[str, str], stack: ExitStack) -> Sect
     jwks = signers.write_jwks(bench.directory / "jwks.json")
     accepting = environment | {"BENCHMARKS_JWKS": str(jwks)}
     keeping, verifying = (
-        stack.enter_context(portal(accepting, bench.directory, application=name))
+        stack.enter_context(portal(bench, accepting, application=name))
         for name in ("entrance", "entrance_verifying")
     )
     requests = {ANONYMOUS: Request(keeping, OURS)}
@@ -303,7 +303,7 @@ def _saturated(bench: Bench, environment: dict[str, str]) -> Section:
     """Send more requests at once than the workers can take."""
     measured: list[Figure] = []
     for name in SATURATED:
-        with portal(environment, bench.directory, application=name) as address:
+        with portal(bench, environment, application=name) as address:
             request = Request(address, OURS)
             load(request, seconds=_seconds(bench), connections=CONNECTIONS)
             found = [
@@ -320,7 +320,7 @@ def _saturated(bench: Bench, environment: dict[str, str]) -> Section:
         measured,
         [],
         [
-            "granian with 2 workers, of 2 threads under WSGI, connections kept alive",
+            f"granian, workers: {workers(bench)}, of 2 threads under WSGI, connections kept alive",
             f"{os.cpu_count()} cores for all; load by a client of our own",
             f"the caller is {ANONYMOUS}",
             f"async_entrance_short lets {SHORT} requests wait in each worker, and refuses the rest",
@@ -343,12 +343,12 @@ def _otherwise(bench: Bench, address: str, others: dict[str, str]) -> Section:
 
 def _seconds(bench: Bench) -> float:
     """Return how long to send requests, in seconds."""
-    return 0.2 if bench.is_short else 1.0
+    return 0.05 if bench.is_short else 1.0
 
 
 def _setting(bench: Bench, method: str = "GET") -> str:
     return (
-        "granian with 2 workers of 2 threads, connections kept alive, "
+        f"granian, workers: {workers(bench)}, of 2 threads, connections kept alive, "
         f"{os.cpu_count()} cores for all; "
         f"load by {client_name(method, _seconds(bench))}; metrics on, in shared files"
     )

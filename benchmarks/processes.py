@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from benchmarks.bench import Bench
 from benchmarks.data import REPOSITORY
 from project import embedded
 
-__all__ = ["portal", "registry", "serving"]
+__all__ = ["portal", "registry", "serving", "workers"]
 
 HOST = "127.0.0.1"
 START_SECONDS = 20.0
@@ -26,10 +27,15 @@ LISTENING = re.compile(r"listening on (127\.0\.0\.1:\d+)")
 ROOT = Path(__file__).parent.parent
 
 
+def workers(bench: Bench) -> int:
+    """Return the number of a portal's worker processes. A short run starts many portals."""
+    return bench.scaled(2, 1)
+
+
 @contextmanager
 def portal(
+    bench: Bench,
     environment: Mapping[str, str],
-    directory: Path,
     *,
     application: str = "django",
     threads: int = 2,
@@ -46,11 +52,11 @@ def portal(
     command = [
         *(str(Path(sys.executable).with_name("granian")), "--no-ws"),
         *("--interface", "asgi" if is_async else "wsgi"),
-        *("--host", HOST, "--port", str(port), "--workers", "2"),
+        *("--host", HOST, "--port", str(port), "--workers", str(workers(bench))),
         *threading,
         *("--respawn-failed-workers", f"benchmarks.applications:{application}"),
     ]
-    with _running(command, directory / f"portal-{port}.log", environment) as wait:
+    with _running(command, bench.directory / f"portal-{port}.log", environment) as wait:
         wait(lambda _: _listens(port))
         yield f"{HOST}:{port}"
 
