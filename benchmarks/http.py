@@ -27,7 +27,11 @@ __all__ = ["run"]
 
 BLOB = b"what a registry can be asked for"
 DIGEST = f"sha256:{sha256(BLOB).hexdigest()}"
-CONNECTIONS, MANY = 8, 256
+CONNECTIONS, MANY = 32, 256
+"""Of a usual load, and of one that is too large. With much fewer than 32, the kernel gives one of
+the two workers most of them by chance, and the other one has too little to do.
+"""
+
 OURS = f"/api/repositories/{REPOSITORY}/blobs/{DIGEST}/"
 BARE = f"/bare/{REPOSITORY}/"
 BATCH = 1000
