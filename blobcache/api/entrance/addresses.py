@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, get_resolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Address", "find"]
+__all__ = ["LATER", "Address", "find", "resolver_match"]
 
 
 class Address(NamedTuple):
@@ -25,6 +25,25 @@ class Address(NamedTuple):
 
 class _UnusualError(Exception):
     """The URLconf has something that only Django's resolver can decide."""
+
+
+LATER: Any = object()
+"""What a request's `resolver_match` is set to when its view was found."""
+
+
+def _match(request: Any) -> Any:
+    match = vars(request).get("resolver_match")
+    if match is LATER:
+        match = request.resolver_match = get_resolver().resolve(request.path_info)
+    return match
+
+
+def _set_match(request: Any, match: object) -> None:
+    vars(request)["resolver_match"] = match
+
+
+resolver_match = property(_match, _set_match)
+"""An attribute of requests. If it is `LATER`, Django's resolver finds it when it is first read."""
 
 
 def find(resolver: URLResolver, path: str) -> Address | None:

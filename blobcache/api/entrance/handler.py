@@ -18,7 +18,7 @@ from django.urls import get_resolver, set_urlconf
 from django.utils.log import log_response
 
 from blobcache.api.at_once import Stat, stat_at_once
-from blobcache.api.entrance.addresses import Address, find
+from blobcache.api.entrance.addresses import LATER, Address, find
 from blobcache.api.entrance.heads import Brief, Heads
 from blobcache.api.entrance.screening import is_ours
 from blobcache.api.entrance.stack import Stack
@@ -76,7 +76,10 @@ class Handler(BaseHandler):
         except Exception:  # noqa: BLE001 - the host's or ours: Django's handler will report it
             _log.debug("The entrance lets Django answer a request.", exc_info=True)
             return None
-        return found if is_stat else None
+        if not is_stat:
+            return None
+        request.resolver_match = LATER
+        return found
 
     def answer(self, request: Any, address: Address) -> Brief | HttpResponseBase:
         """Return the response, as Django's handler does with the host's middleware."""
@@ -89,10 +92,10 @@ class Handler(BaseHandler):
                 brief = self.heads.brief(request, stat)
                 if brief is not None:
                     return brief
-            self.prepare(request)
+            set_urlconf(settings.ROOT_URLCONF)
             response = self.checked(self._response(request, address, stat), address)
         except Exception as error:  # noqa: BLE001 - as Django's handler does
-            self.prepare(request)
+            set_urlconf(settings.ROOT_URLCONF)
             response = response_for_exception(request, error)
         for after in self._afters:
             try:
@@ -112,18 +115,12 @@ class Handler(BaseHandler):
         """Whether a view runs in no transaction."""
         return self.make_view_atomic(view) is view
 
-    def prepare(self, request: Any) -> None:
-        """Set what views and middleware may read of the address, as Django's handler does."""
-        set_urlconf(settings.ROOT_URLCONF)
-        if request.resolver_match is None:
-            request.resolver_match = get_resolver().resolve(request.path_info)
-
     def _response(self, request: Any, address: Address, stat: Any) -> Any:
         if type(stat) is Stat:
             return stat.response(request)
         if stat is not None:
             return stat
-        return self.make_view_atomic(address.view)(request, **request.resolver_match.kwargs)
+        return self.make_view_atomic(address.view)(request, **address.variables)
 
     def checked(self, response: Any, address: Address) -> HttpResponseBase:
         """Return the response of a view, rendered. Raises `ValueError` if it is none."""

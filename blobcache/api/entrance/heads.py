@@ -110,12 +110,12 @@ class Heads:
         ):
             return None
         try:
-            scheme = request.scheme
+            is_secure = request.is_secure()  # which the host may have replaced
         except ImproperlyConfigured:  # Django does not ask for it in every project
             return None
         return (
             *(type(view), *view.action_map, view.config.READ_ONLY, view.source is None),
-            *(scheme, get_language()),
+            *(is_secure, get_language()),
         )
 
     def _forget(self, **_: object) -> None:

@@ -30,6 +30,7 @@ from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
+from blobcache.api.entrance.addresses import resolver_match
 from blobcache.conf import PortalSettings
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Stack:
 
     def request_class(self, base: type[HttpRequest]) -> type[HttpRequest]:
         """Return the class of requests that has what the middleware would set."""
-        attributes: dict[str, Any] = {}
+        attributes: dict[str, Any] = {"resolver_match": resolver_match}
         for part in self._parts:
             attributes |= part.attributes
         made = type(f"Entrance{base.__name__}", (base,), attributes)
@@ -135,25 +136,22 @@ def _never(request: HttpRequest) -> HttpResponse:
     raise AssertionError("Middleware of the entrance has no next one.")
 
 
-def _hooks(kind: Any, *, sets_same_headers: bool = True) -> Part:
+def _hooks(kind: Any) -> Part:
     """A middleware whose own hooks are called."""
     made = kind(_never)
-    return Part(
-        getattr(made, _REQUEST_HOOK, None),
-        getattr(made, _RESPONSE_HOOK, None),
-        sets_same_headers=sets_same_headers,
-    )
+    return Part(getattr(made, _REQUEST_HOOK, None), getattr(made, _RESPONSE_HOOK, None))
 
 
 def _body_hooks(kind: Any) -> Part:
     """Likewise; what it does depends on the body."""
-    return _hooks(kind, sets_same_headers=False)
+    return _hooks(kind)._replace(sets_same_headers=False)
 
 
 def _host_hooks(kind: Any) -> Part:
     """Likewise, for a host's own class."""
-    has_none = not hasattr(kind, _RESPONSE_HOOK)
-    return _hooks(kind, sets_same_headers=has_none or vars(kind).get("sets_same_headers") is True)
+    part = _hooks(kind)
+    declares = vars(kind).get("sets_same_headers") is True
+    return part._replace(sets_same_headers=part.after is None or declares)
 
 
 _DJANGOS_SESSIONS = "django.contrib.sessions.backends."

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.csrf import get_token
 from django.middleware.security import SecurityMiddleware
-from django.urls import include, path
+from django.urls import include, path, resolve
 from django.utils import translation
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
@@ -163,6 +163,30 @@ class InheritsThatItSetsTheSame(Counts):
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         response.headers["X-Path"] = request.path
         return response
+
+
+class GetsItsHookLater(MiddlewareMixin):
+    """Middleware whose objects have a method that the class has not."""
+
+    runs_in_entrance = True
+
+    def __init__(self, get_response: Any) -> None:
+        super().__init__(get_response)
+        self.process_response = self._name_the_path
+
+    def _name_the_path(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        response.headers["X-Path"] = request.path
+        return response
+
+
+class KnowsWhatIsSecure(MiddlewareMixin):
+    """Middleware that says which requests have come over https."""
+
+    runs_in_entrance = True
+
+    def process_request(self, request: HttpRequest) -> None:
+        if "HTTP_X_TLS" in request.META:
+            request.is_secure = lambda: True  # type: ignore[method-assign]
 
 
 class SetsACookie(MiddlewareMixin):
@@ -621,6 +645,41 @@ class Throttled(BlobViewSet):
 
     permission_classes = ()
     throttle_classes = (Twice,)
+
+
+class Remembers(MiddlewareMixin):
+    """Middleware that lets everything in the thread look at the request."""
+
+    runs_in_entrance = True
+    request: Any = None
+
+    def process_request(self, request: HttpRequest) -> None:
+        type(self).request = request
+
+
+class LooksAtTheRequest:
+    """An authentication backend that permits nothing to tokens, and nothing in repositories.
+
+    It finds the request where `Remembers` has put it.
+    """
+
+    def authenticate(self, request: object, **credentials: object) -> None:
+        """Log nobody in."""
+
+    def has_perm(self, user: Any, perm: str, obj: object = None) -> bool:
+        """Whether the user has the permission."""
+        request = Remembers.request
+        variables = getattr(request.resolver_match, "kwargs", {})
+        return getattr(request, "auth", None) is None and "name" not in variables
+
+
+class NamesAnotherAddress(MiddlewareMixin):
+    """Middleware that finds out the view itself, and finds another one than Django."""
+
+    runs_in_entrance = True
+
+    def process_request(self, request: HttpRequest) -> None:
+        request.resolver_match = resolve("/mine/sha256:" + "b" * 64 + "/")
 
 
 class FromTheOffice(BaseAuthentication):

@@ -113,6 +113,7 @@ def test_middleware_is_asked_once_in_an_event_loop_too(settings: LazySettings) -
 @pytest.mark.parametrize(
     "path",
     [
+        f"{HOSTS}.GetsItsHookLater",
         f"{HOSTS}.InheritsThatItSetsTheSame",
         f"{HOSTS}.SetsACookie",
         f"{HOSTS}.ChangesTheBody",
@@ -155,6 +156,14 @@ def test_what_a_response_depends_on_is_part_of_its_kind(settings: LazySettings) 
     )
     assert unchanged.status.startswith("304")
     assert whole.status.startswith("200")
+
+
+def test_middleware_may_say_that_a_request_is_secure(settings: LazySettings) -> None:
+    settings.SECURE_HSTS_SECONDS = 60
+    settings.MIDDLEWARE = [f"{HOSTS}.KnowsWhatIsSecure", *PORTAL]
+    requests = Sent("GET", BLOB), Sent("GET", BLOB, headers=(("HTTP_X_TLS", "1"),))
+    plain, secure, *_ = equal(Both(), *requests * 2)
+    assert plain != secure
 
 
 def test_a_changed_setting_is_seen_at_once(settings: LazySettings) -> None:
