@@ -6,6 +6,7 @@ is answered through the framework, with all its authentication classes and error
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.models import AnonymousUser
@@ -57,14 +58,24 @@ def may_view_at_once(view: DescriptorViewSet, request: Any, *, in_loop: bool) ->
         if in_loop and not view_needs_no_database(view):
             return False
         caller = _caller(view, request)
-        if caller is None or not permissions.view(
-            access_of(caller[0], view.registry), view.repository
-        ):
-            return False
     except Exception:  # noqa: BLE001 - a host's function: the framework makes a response of it
         return False
+    return caller is not None and _may_view(view, request, caller)
+
+
+def _may_view(view: DescriptorViewSet, request: Any, caller: tuple[Any, object]) -> bool:
+    """Whether a caller may view. If not, the request is as it was."""
+    values = vars(request)
+    before = {name: values[name] for name in ("user", "auth") if name in values}
+    # A host's function may look at the request, which its middleware has put somewhere.
     request.user, request.auth = caller
-    return True
+    with suppress(Exception):  # the framework makes a response of it
+        if permissions.view(access_of(caller[0], view.registry), view.repository):
+            return True
+    for name in ("user", "auth"):
+        values.pop(name, None)
+    values.update(before)
+    return False
 
 
 def _caller(view: DescriptorViewSet, request: Any) -> tuple[Any, object] | None:

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["is_unchanged", "made_as_ours", "set_methods", "viewset_of"]
 
-_SAMPLE: Any = GenericViewSet.as_view({"get": "get_queryset"})
+
+class _Sample(GenericViewSet[Any]):
+    """A class of its own, since `as_view` sets attributes in it."""
+
+
+_SAMPLE: Any = _Sample.as_view({"get": "get_queryset"})
 
 _OURS = frozenset({"BlobViewSet", "RepositoryBlobViewSet"})
 
@@ -117,8 +122,9 @@ _OF_OBJECTS = (
 """What an object of our viewsets has before it answers a request."""
 
 _DECIDING = (
-    *("check_permissions", "check_throttles", "dispatch", "get_authenticators"),
-    *("get_permissions", "get_throttles", "perform_authentication"),
+    *("begin", "check_permissions", "check_registry", "check_stat", "check_throttles", "dispatch"),
+    *("get_authenticators", "get_permissions", "get_throttles", "initialize_request"),
+    "perform_authentication",
 )
 """Methods that decide who may stat. A host may have replaced them in our own classes."""
 

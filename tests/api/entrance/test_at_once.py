@@ -12,9 +12,11 @@ from django.conf import LazySettings
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIHandler
+from django.http import Http404
 from django.test import Client, RequestFactory
 from redis import Redis
 from rest_framework.authtoken.models import Token
+from rest_framework.viewsets import GenericViewSet
 
 from blobcache.api import entrance
 from blobcache.api.callers import kept_callers
@@ -33,7 +35,9 @@ from tests.tokens.signing import Signer, options, scope
 
 STAT = f"/api/repositories/team/app/blobs/{DIGEST}/"
 
-DECLARING = "tests.api.entrance.hosts.DeclaringPublic"
+HOSTS = "tests.api.entrance.hosts"
+
+DECLARING = f"{HOSTS}.DeclaringPublic"
 
 Made = Callable[[], int]
 
@@ -56,6 +60,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
         count[0] += 1
         return make(view, *args, **kwargs)
 
+    counting.__module__ = RegistryView.__module__  # as if it were not replaced
     monkeypatch.setattr(RegistryView, "initialize_request", counting)
     return lambda: count[0]
 
@@ -295,9 +300,67 @@ def test_a_view_whose_permissions_are_made_for_each_request_is_called(
     assert answer.status[:3] == "403"
 
 
+@pytest.mark.parametrize(
+    ("kind", "path", "status"),
+    [
+        ("nobody", f"/api/blobs/{DIGEST}/", "200"),
+        ("nobody", STAT, "401"),
+        ("token", f"/api/blobs/{DIGEST}/", "403"),
+    ],
+)
+def test_a_backend_may_look_at_the_request(
+    kind: str, path: str, status: str, settings: LazySettings
+) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{HOSTS}.Remembers"]
+    sent = Sent("GET", path, headers=tuple(credentials(kind, settings)[1].items()))
+    by_the_framework(sent)  # which keeps the caller, too
+    settings.AUTHENTICATION_BACKENDS = [f"{HOSTS}.LooksAtTheRequest"]
+    framework = by_the_framework(sent)
+    expected, answer, is_own = Both()(sent)
+    assert is_own
+    assert answer == expected == framework
+    assert answer.status[:3] == status
+
+
+def test_a_route_that_middleware_has_named_counts_for_nothing(settings: LazySettings) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{HOSTS}.NamesAnotherAddress"]
+    for path in (STAT, f"/deaf-first/{DIGEST}/"):
+        expected, answer, is_own = Both()(Sent("GET", path))
+        assert is_own
+        assert answer == expected
+        assert answer.status == "200 OK"
+
+
+def test_no_class_of_the_framework_is_changed() -> None:
+    assert vars(GenericViewSet).keys().isdisjoint({"basename", "suffix"})
+
+
 def nobody_may(view: object) -> list[Never]:
     """Replace `get_permissions`."""
     return [Never()]
+
+
+def refuse(*_: object, **variables: object) -> Any:
+    """Replace another method that every request meets."""
+    raise Http404
+
+
+@pytest.mark.parametrize("name", ["begin", "check_registry", "check_stat", "initialize_request"])
+def test_a_host_may_replace_what_begins_a_request(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, sent = Both(), Sent("GET", STAT)
+    applications = both.django, both.entrance
+    _has_our_methods.cache_clear()
+    is_unchanged.cache_clear()
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(RepositoryBlobViewSet, name, refuse)
+            answers = [by_the_framework(sent), *(send(each, sent) for each in applications)]
+    finally:
+        _has_our_methods.cache_clear()
+        is_unchanged.cache_clear()
+    assert {each.status[:3] for each in answers} == {"404"}
 
 
 @pytest.mark.parametrize("is_decorated", [True, False])
