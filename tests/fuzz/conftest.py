@@ -29,7 +29,7 @@ _COMMON: dict[str, Any] = {
     "database": None,
 }
 settings.register_profile(
-    "short", max_examples=30, stateful_step_count=6, derandomize=True, **_COMMON
+    "short", max_examples=10, stateful_step_count=6, derandomize=True, **_COMMON
 )
 settings.register_profile(
     "long", max_examples=500, stateful_step_count=12, print_blob=True, **_COMMON
