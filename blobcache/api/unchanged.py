@@ -7,6 +7,7 @@ function that a URLconf has: see `blobcache.api.at_once` and `blobcache.api.coro
 from __future__ import annotations
 
 from functools import cache, lru_cache
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
 from rest_framework.viewsets import GenericViewSet
@@ -56,11 +57,19 @@ _SET_BY_VIEW = frozenset({"basename", "description", "detail", "name", "suffix"}
 def is_unchanged(view: Any) -> bool:
     """Whether a view is one of our viewsets, or a subclass that changes only what `_OPEN` has."""
     return (
-        getattr(view, "__code__", None) is _SAMPLE.__code__
-        and getattr(view.__wrapped__, "__code__", None) is _SAMPLE.__wrapped__.__code__
+        _has_code(view, _SAMPLE)
+        and _has_code(view.__wrapped__, _SAMPLE.__wrapped__)
         and _has_our_methods(view.cls)
         and view.initkwargs.keys() <= _OPEN | _NAMES
     )
+
+
+def _has_code(function: Any, sample: Any) -> bool:
+    """Whether a function does what the sample does.
+
+    An object around a function may do anything, even if it says that it has the function's code.
+    """
+    return type(function) is FunctionType and function.__code__ is sample.__code__
 
 
 def viewset_of(view: Any, request: HttpRequest, kwargs: Mapping[str, Any]) -> DescriptorViewSet:

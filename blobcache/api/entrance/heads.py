@@ -115,7 +115,7 @@ class Heads:
             return None
         return (
             *(type(view), *view.action_map, view.config.READ_ONLY, view.source is None),
-            *(is_secure, get_language()),
+            *(is_secure, get_language(), "entrance_needed_session" in values),
         )
 
     def _forget(self, **_: object) -> None:

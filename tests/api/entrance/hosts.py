@@ -189,6 +189,17 @@ class KnowsWhatIsSecure(MiddlewareMixin):
             request.is_secure = lambda: True  # type: ignore[method-assign]
 
 
+class VariesByNothingElse(MiddlewareMixin):
+    """Middleware that sets a header to which Django's may add something afterwards."""
+
+    runs_in_entrance = True
+    sets_same_headers = True
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        response.headers["Vary"] = "Accept"
+        return response
+
+
 class SetsACookie(MiddlewareMixin):
     """Middleware that says the same, wrongly: it sets a cookie, too."""
 
@@ -416,6 +427,19 @@ class Making(type):
 
 class Made(BlobViewSet, metaclass=Making):
     """A viewset whose objects have a method of their own."""
+
+
+class Around:
+    """A decorator as an object, which has all attributes of the function but refuses everybody."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.function, name)
+
+    def __call__(self, *_: object, **variables: object) -> HttpResponse:
+        raise PermissionDenied
 
 
 class Overridden(BlobViewSet):
@@ -743,6 +767,7 @@ urlpatterns = [
     path("in-the-office/<digest>/", stat(InTheOffice)),
     path("computed/<digest>/", stat(Computed)),
     path("made/<digest>/", stat(Made)),
+    path("around/<digest>/", Around(stat(BlobViewSet))),
     path("by-token/<path:name>/blobs/<digest>/", stats(RepositoryByToken)),
     path("by-token/<digest>/", stats(ByToken)),
     path("mine/<digest>/", stat(Mine)),

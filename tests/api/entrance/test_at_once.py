@@ -331,6 +331,12 @@ def test_a_route_that_middleware_has_named_counts_for_nothing(settings: LazySett
         assert answer.status == "200 OK"
 
 
+def test_a_decorator_that_is_an_object_is_called() -> None:
+    expected, answer, is_own = Both()(Sent("GET", f"/around/{DIGEST}/"))
+    assert is_own
+    assert answer.status[:3] == expected.status[:3] == "403"
+
+
 def test_no_class_of_the_framework_is_changed() -> None:
     assert vars(GenericViewSet).keys().isdisjoint({"basename", "suffix"})
 

@@ -158,6 +158,20 @@ def test_what_a_response_depends_on_is_part_of_its_kind(settings: LazySettings) 
     assert whole.status.startswith("200")
 
 
+def test_whether_a_session_was_needed_counts(settings: LazySettings) -> None:
+    settings.MIDDLEWARE = [*PORTAL, f"{HOSTS}.VariesByNothingElse"]
+    settings.BLOBCACHE_PORTAL = {"CALLER_TTL": 60}
+    token = Token.objects.create(user=user("superuser"))
+    kept_callers.forget_all()
+    kept_callers._all_barred = 0.0
+    kept_callers._barred.clear()
+    nobody = Sent("GET", BLOB)
+    kept = Sent("GET", BLOB, headers=(("HTTP_AUTHORIZATION", f"Token {token}"),))
+    send(Both().django, kept)  # which keeps the caller
+    varies = [each.header("Vary") for each in equal(Both(), nobody, kept, nobody, kept)]
+    assert varies == ["Accept, Accept-Language, Cookie", "Accept, Accept-Language"] * 2
+
+
 def test_middleware_may_say_that_a_request_is_secure(settings: LazySettings) -> None:
     settings.SECURE_HSTS_SECONDS = 60
     settings.MIDDLEWARE = [f"{HOSTS}.KnowsWhatIsSecure", *PORTAL]
