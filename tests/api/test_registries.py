@@ -88,18 +88,18 @@ def test_a_registry_that_the_user_may_not_view_is_like_one_that_there_is_not(
     path = f"/api/{route}/" if route == "nowhere" else address(route)
     hidden = STAGING if route == "registry" else below(path)
     client = as_(persona)
-    for method in METHODS:
-        answers = []
-        for place in (hidden, hidden.replace("/staging/", "/stuging/")):
-            with commands(two.default) as traffic:
+    with commands(two.default) as traffic:
+        for method in METHODS:
+            answers = []
+            for place in (hidden, hidden.replace("/staging/", "/stuging/")):
                 response = send(client, method, place, {}, HTTP_ACCEPT=accept)
-            assert traffic.calls.total() == 0
-            body = response.content.replace(b"stuging", b"staging")
-            answers.append((response.status_code, response.headers, body))
-        assert answers[0] == answers[1], method
-        assert answers[0][0] == (401 if persona == "anonymous" else 404)
-        if persona != "anonymous" and method != "HEAD":
-            refused(response, 404, "REGISTRY_UNKNOWN")
+                body = response.content.replace(b"stuging", b"staging")
+                answers.append((response.status_code, response.headers, body))
+            assert answers[0] == answers[1], method
+            assert answers[0][0] == (401 if persona == "anonymous" else 404)
+            if persona != "anonymous" and method != "HEAD":
+                refused(response, 404, "REGISTRY_UNKNOWN")
+    assert traffic.calls.total() == 0
 
 
 @pytest.mark.parametrize("path", ["blobs/", f"repositories/team/app/blobs/{DIGEST}/"])
