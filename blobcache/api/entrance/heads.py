@@ -92,7 +92,8 @@ class Heads:
             return
         own, found = _own_headers(stat, body), header_list(response)
         places = [(place, name) for place, (name, _) in enumerate(found) if name in own]
-        if any(found[place][1] != own[name] for place, name in places):
+        missing = own.keys() - {name for _, name in places} - {"Content-Length"}
+        if missing or any(found[place][1] != own[name] for place, name in places):
             return
         if len(self._heads) >= _MAXIMUM:
             self._heads.clear()

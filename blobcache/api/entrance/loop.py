@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
 from django.core.handlers.exception import response_for_exception
-from django.urls import clear_script_prefix, set_script_prefix, set_urlconf
+from django.urls import clear_script_prefix, set_script_prefix
 from django.utils.log import log_response
 from django.utils.module_loading import import_string
 
@@ -106,10 +106,8 @@ class LoopHandler:
                 if brief is not None:
                     return brief
                 response = stat.response(request)
-            set_urlconf(settings.ROOT_URLCONF)
             response = self._handler.checked(response, address)
         except Exception as error:  # noqa: BLE001 - as Django's handler does
-            set_urlconf(settings.ROOT_URLCONF)
             response = await self._in_thread(_for_exception, request, error)
         response = await self._after(request, response)
         if stat is not None:

@@ -233,6 +233,18 @@ class ChangesTheTag(MiddlewareMixin):
         return response
 
 
+class SpellsTheTagInItsWay(MiddlewareMixin):
+    """Middleware that says the same, wrongly: it sets again what a stat sets for itself."""
+
+    runs_in_entrance = True
+    sets_same_headers = True
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        if "ETag" in response.headers:
+            response.headers["etag"] = response.headers["ETag"]
+        return response
+
+
 class ChangesTheStatus(MiddlewareMixin):
     """Middleware that says the same, wrongly: it changes the status, too."""
 

@@ -120,6 +120,7 @@ def test_middleware_is_asked_once_in_an_event_loop_too(settings: LazySettings) -
         f"{HOSTS}.ChangesTheStatus",
         f"{HOSTS}.ChangesTheTag",
         f"{HOSTS}.ReadsTheRoute",
+        f"{HOSTS}.SpellsTheTagInItsWay",
         "django.middleware.gzip.GZipMiddleware",
         "django.middleware.http.ConditionalGetMiddleware",
     ],

@@ -20,7 +20,7 @@ from django.core.signals import got_request_exception, request_finished, request
 from django.db import connection
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
-from django.urls import get_script_prefix
+from django.urls import get_script_prefix, get_urlconf
 from redis import Redis
 from rest_framework.authtoken.models import Token
 from rest_framework.throttling import SimpleRateThrottle
@@ -704,6 +704,16 @@ def test_many_requests_at_once_get_their_own_answers() -> None:
         for number, answer in enumerate(run(ask_all())):
             assert answer.status == "404"
             assert f"{number:064x}".encode() in answer.body
+
+
+@pytest.mark.parametrize("path", [STAT, STAT.replace(DIGEST, UNKNOWN)])
+def test_nothing_of_a_request_is_left_in_the_loop(path: str) -> None:
+    async def what_is_left() -> tuple[int, str | None, str]:
+        found = await (await warmed())(Sent("GET", path))
+        assert found is not None
+        return found[1], get_urlconf(), get_script_prefix()
+
+    assert run(what_is_left()) == (0, None, "/")
 
 
 def test_each_request_has_its_own_language_and_prefix(settings: LazySettings) -> None:
