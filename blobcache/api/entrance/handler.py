@@ -84,6 +84,7 @@ class Handler(BaseHandler):
     def answer(self, request: Any, address: Address) -> Brief | HttpResponseBase:
         """Return the response, as Django's handler does with the host's middleware."""
         stat: Any = None
+        key: Any = None
         response: Any
         try:
             if self.is_as_it_is(address.view):
@@ -92,6 +93,7 @@ class Handler(BaseHandler):
                 brief = self.heads.brief(request, stat)
                 if brief is not None:
                     return brief
+                key = self.heads.key(request, stat)
             set_urlconf(settings.ROOT_URLCONF)
             response = self.checked(self._response(request, address, stat), address)
         except Exception as error:  # noqa: BLE001 - as Django's handler does
@@ -103,7 +105,7 @@ class Handler(BaseHandler):
             except Exception as error:  # noqa: BLE001 - as Django's handler does
                 response = response_for_exception(request, error)
         if type(stat) is Stat:
-            self.heads.learn(request, stat, response)
+            self.heads.learn(key, request, stat, response)
         response._resource_closers.append(request.close)  # noqa: SLF001 - as Django's handler does
         if response.status_code >= 400:  # noqa: PLR2004
             log_response(

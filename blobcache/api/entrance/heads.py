@@ -64,7 +64,7 @@ class Heads:
 
     def brief(self, request: Any, stat: Stat) -> Brief | None:
         """Return the response to a stat; None if its headers are not remembered."""
-        key = self._key(request, stat)
+        key = self.key(request, stat)
         head = None if key is None else self._heads.get(key)
         if head is None:
             return None
@@ -75,15 +75,16 @@ class Heads:
             pairs[place] = self._pair(name, own[name])
         return Brief(pairs, body)
 
-    def learn(self, request: Any, stat: Stat, response: Any) -> None:
+    def learn(self, key: Hashable | None, request: Any, stat: Stat, response: Any) -> None:
         """Remember the headers of a response to a stat, to which the middleware has added its own.
 
-        Not if the middleware has done anything else with it.
+        Not if the middleware has done anything else with it. `key` is what `key` has returned
+        before that.
         """
-        key = self._key(request, stat)
         body = descriptor_json(stat.found)
         if (
             key is None
+            or key != self.key(request, stat)
             or response.status_code != _OK
             or response.streaming
             or response.cookies
@@ -99,7 +100,7 @@ class Heads:
             self._heads.clear()
         self._heads[key] = _Head([self._pair(*each) for each in found], places)
 
-    def _key(self, request: Any, stat: Stat) -> Hashable | None:
+    def key(self, request: Any, stat: Stat) -> Hashable | None:
         """What the headers depend on, besides the blob; None if that is not certain."""
         values, meta, view = vars(request), request.META, stat.view
         if (

@@ -91,6 +91,7 @@ class LoopHandler:
 
     async def _answer(self, request: Any, address: Address) -> Brief | HttpResponseBase | None:
         stat: Stat | None = None
+        key: Any = None
         response: Any
         before = _caller(request)
         try:
@@ -105,13 +106,14 @@ class LoopHandler:
                 brief = self._handler.heads.brief(request, stat)
                 if brief is not None:
                     return brief
+                key = self._handler.heads.key(request, stat)
                 response = stat.response(request)
             response = self._handler.checked(response, address)
         except Exception as error:  # noqa: BLE001 - as Django's handler does
             response = await self._in_thread(_for_exception, request, error)
         response = await self._after(request, response)
         if stat is not None:
-            self._handler.heads.learn(request, stat, response)
+            self._handler.heads.learn(key, request, stat, response)
         request.close()
         if response.status_code >= 400:  # noqa: PLR2004
             await self._log(request, response)

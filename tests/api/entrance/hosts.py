@@ -276,6 +276,17 @@ class Acts(MiddlewareMixin):
                 request.axes_credentials = {}
 
 
+class SpeaksTheUsualAgain(MiddlewareMixin):
+    """Middleware that leaves no language to the thread's next request."""
+
+    runs_in_entrance = True
+    sets_same_headers = True
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        translation.deactivate()
+        return response
+
+
 class MakesANonce(MiddlewareMixin):
     """Middleware that makes the nonce of Django's Content-Security-Policy before the view."""
 

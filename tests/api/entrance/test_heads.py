@@ -211,6 +211,16 @@ def test_what_is_done_before_the_view_has_its_effect(act: str, settings: LazySet
     assert before != after
 
 
+def test_what_a_response_depends_on_may_be_over_when_it_is_remembered(
+    settings: LazySettings,
+) -> None:
+    settings.MIDDLEWARE = [f"{HOSTS}.SpeaksTheUsualAgain", *PORTAL, f"{HOSTS}.Acts"]
+    german = Sent("GET", BLOB, headers=(("HTTP_X_ACT", "language"),))
+    for requests in ((german, Sent("GET", BLOB)), (Sent("GET", BLOB), german)):
+        answers = equal(Both(), *requests * 2)
+        assert {each.header("Content-Language") for each in answers} == {"de", "en"}
+
+
 def test_a_response_that_says_where_it_comes_from_is_of_another_kind() -> None:
     handler = Both().entrance.handler
     request = handler.request_class(environ(Sent("GET", BLOB)))
