@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 from _pytest import runner
+from django.core.signals import setting_changed
 from django.db import connection
+from django.test.signals import root_urlconf_changed
+from django.urls import set_urlconf
 from django.utils.translation import get_language, override
 from hypothesis import HealthCheck, settings
 from redis import Redis
@@ -38,6 +41,16 @@ settings.load_profile("suite")
 
 # Nor does an index grow too old within a test, however slow the machine is.
 vars(index)["Budgets"] = functools.partial(Budgets, fresh=3600)
+
+
+def _leave_urlconf(*, setting: str, **_: object) -> None:
+    if setting == "ROOT_URLCONF":
+        set_urlconf(None)
+
+
+# Django would build all addresses again whenever a test sets ROOT_URLCONF. They are kept by it.
+setting_changed.disconnect(root_urlconf_changed)
+setting_changed.connect(_leave_urlconf)
 
 # A shell lets its background jobs ignore this signal, and their children would ignore it as well.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
