@@ -70,7 +70,9 @@ def _may_view(view: DescriptorViewSet, request: Any, caller: tuple[Any, object])
     # A host's function may look at the request, which its middleware has put somewhere.
     request.user, request.auth = caller
     with suppress(Exception):  # the framework makes a response of it
-        if permissions.view(access_of(caller[0], view.registry), view.repository):
+        # The view keeps the answers, so the framework need not ask once more.
+        view.access = access_of(caller[0], view.registry)
+        if permissions.view(view.access, view.repository):
             return True
     for name in ("user", "auth"):
         values.pop(name, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import pytest
@@ -320,6 +320,30 @@ def test_a_backend_may_look_at_the_request(
     assert is_own
     assert answer == expected == framework
     assert answer.status[:3] == status
+
+
+@pytest.mark.parametrize("kind", ["nobody", "token", "session"])
+def test_a_backend_that_refuses_is_asked_no_more_often_than_by_the_framework(
+    kind: str, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = Sent("GET", STAT, headers=tuple(credentials(kind, settings)[1].items()))
+    by_the_framework(sent)  # which keeps the caller, too
+    asked: list[object] = []
+
+    def refuses(*given: object) -> bool:
+        asked.append(given)
+        return False
+
+    monkeypatch.setattr(f"{DECLARING}.has_perm", refuses, raising=False)
+    settings.AUTHENTICATION_BACKENDS = [DECLARING]
+    both, found = Both(), []
+    for answered in (by_the_framework, partial(send, both.django), partial(send, both.entrance)):
+        asked.clear()
+        assert answered(sent).status[:3] in {"401", "403"}
+        found.append(len(asked))
+    framework, django, ahead = found
+    assert framework == django
+    assert ahead <= 2 * framework  # once in its own way, and once in Django's
 
 
 def test_a_route_that_middleware_has_named_counts_for_nothing(settings: LazySettings) -> None:
