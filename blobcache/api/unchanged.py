@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rest_framework.viewsets import GenericViewSet
 
+from blobcache.api.permissions import BlobCachePermission
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -110,7 +112,8 @@ def _has_our_methods(kind: type) -> bool:
     ours = next((each for each in kind.__mro__ if each.__module__ == _VIEWSETS), None)
     if ours is None or ours.__name__ not in _OURS:
         return False
-    if type(kind) is not type or not all(_is_original(getattr(kind, name)) for name in _DECIDING):
+    deciding = [getattr(kind, name) for name in _DECIDING] + [BlobCachePermission.has_permission]
+    if type(kind) is not type or not all(map(_is_original, deciding)):
         return False
     return all(
         vars(each).keys() <= _OPEN | _OF_CLASSES | _SET_BY_VIEW
@@ -137,7 +140,9 @@ _DECIDING = (
 )
 """Methods that decide who may stat. A host may have replaced them in our own classes."""
 
-_MODULES = frozenset({"blobcache.api.views", _VIEWSETS, "rest_framework.views"})
+_MODULES = frozenset(
+    {"blobcache.api.permissions", "blobcache.api.views", _VIEWSETS, "rest_framework.views"}
+)
 
 
 def _is_original(method: Any) -> bool:

@@ -21,6 +21,7 @@ from rest_framework.viewsets import GenericViewSet
 from blobcache.api import entrance
 from blobcache.api.callers import kept_callers
 from blobcache.api.entrance import loop
+from blobcache.api.permissions import BlobCachePermission
 from blobcache.api.tokens import caller_of
 from blobcache.api.unchanged import _has_our_methods, is_unchanged
 from blobcache.api.views import RegistryView
@@ -391,6 +392,21 @@ def test_a_host_may_replace_what_begins_a_request(
         _has_our_methods.cache_clear()
         is_unchanged.cache_clear()
     assert {each.status[:3] for each in answers} == {"404"}
+
+
+def test_a_host_may_replace_how_permissions_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    both, sent = Both(), Sent("GET", STAT)
+    applications = both.django, both.entrance
+    _has_our_methods.cache_clear()
+    is_unchanged.cache_clear()
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(BlobCachePermission, "has_permission", Never.has_permission)
+            answers = [by_the_framework(sent), *(send(each, sent) for each in applications)]
+    finally:
+        _has_our_methods.cache_clear()
+        is_unchanged.cache_clear()
+    assert {each.status[:3] for each in answers} == {"401"}
 
 
 @pytest.mark.parametrize("is_decorated", [True, False])
