@@ -87,6 +87,15 @@ def violations() -> list[dict[str, str]]:
     return []
 
 
+def picture(page: Page, name: str) -> None:
+    """Take a picture of the whole page, for whoever wants to see it.
+
+    Not with `BLOBCACHE_SCREENSHOTS=0` in the environment, as in continuous integration.
+    """
+    if os.environ.get("BLOBCACHE_SCREENSHOTS") != "0":
+        page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
 Visit = Callable[..., Page]
 
 

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from blobcache.descriptor import Descriptor
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
-from tests.browser.conftest import BROKEN, CONFIG, LAYER, PASSWORD, SCREENSHOTS, Visit
+from tests.browser.conftest import BROKEN, CONFIG, LAYER, PASSWORD, Visit, picture
 
 WINDOWS = {
     "light": {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"},
@@ -140,7 +140,7 @@ def test_a_page_that_asks_again_says_why_without_javascript(
     page.get_by_role("button", name="Clear 4 blobs").focus()
     page.keyboard.press("Enter")
     expect(page.locator(".messagelist")).to_contain_text("has grown from 4 to 9")
-    page.screenshot(path=SCREENSHOTS / f"repositories-clear-again-{window}.png", full_page=True)
+    picture(page, f"repositories-clear-again-{window}")
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     assert len(provider.catalog.members("library/nginx").members) == 9
     page.get_by_role("button", name="Clear 9 blobs").click()
@@ -253,33 +253,33 @@ def test_every_page_fits_the_window_and_obeys_the_policy(
     page = visit(**WINDOWS[window])
     for name, url in pages().items():
         page.goto(url)
-        page.screenshot(path=SCREENSHOTS / f"{name}-{window}.png", full_page=True)
+        picture(page, f"{name}-{window}")
         assert width(page) <= WINDOWS[window]["viewport"]["width"], name  # type: ignore[index]
     page.goto(addresses.repository("library/nginx"))
     page.check(".action-select >> nth=0")
     page.click("text=Clear selected…")
-    page.screenshot(path=SCREENSHOTS / f"repository-clear-{window}.png", full_page=True)
+    picture(page, f"repository-clear-{window}")
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     page.goto(addresses.repository("library/nginx"))
     for box in page.locator(".action-select").all():
         box.check()
     page.click("text=Check selected")
     expect(page.locator("h1")).to_have_text("Check selected blobs")
-    page.screenshot(path=SCREENSHOTS / f"repository-check-{window}.png", full_page=True)
+    picture(page, f"repository-check-{window}")
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     page.goto(addresses.repositories("consistency") + "?repository=library/nginx")
     page.check(".action-select >> nth=0")
     page.click("text=Repair selected…")
-    page.screenshot(path=SCREENSHOTS / f"repair-{window}.png", full_page=True)
+    picture(page, f"repair-{window}")
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     page.goto(addresses.repositories())
     page.check(".action-select >> nth=0")
     page.click("text=Clear selected repositories…")
-    page.screenshot(path=SCREENSHOTS / f"repositories-clear-{window}.png", full_page=True)
+    picture(page, f"repositories-clear-{window}")
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     page.goto(addresses.repositories("consistency"))
     page.get_by_role("button", name="Repair all “Corrupt” findings…").click()
-    page.screenshot(path=SCREENSHOTS / f"repair-all-{window}.png", full_page=True)
+    picture(page, f"repair-all-{window}")
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     assert violations == []
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from blobcache.models import Job, Repository
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
-from tests.browser.conftest import BROKEN, CONFIG, LAYER, SCREENSHOTS, Visit
+from tests.browser.conftest import BROKEN, CONFIG, LAYER, Visit, picture
 from tests.browser.test_admin import WINDOWS, width
 
 PURGE = addresses.blobs() + "purge/"
@@ -72,7 +72,7 @@ def test_all_repositories_of_a_search_are_cleared(
     expect(page.locator(".bc-consequences")).to_contain_text("This starts a job")
     assert axe(page) == []
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
-    page.screenshot(path=SCREENSHOTS / f"repositories-clear-all-{window}.png", full_page=True)
+    picture(page, f"repositories-clear-all-{window}")
     page.get_by_role("button", name=re.compile("^Clear [0-9]+ blobs")).click()
     expect(page.locator("#bc-job")).to_have_attribute("data-state", "done")
     provider.catalog.reindex()

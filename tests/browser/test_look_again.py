@@ -8,7 +8,7 @@ from redis import Redis
 
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
-from tests.browser.conftest import LAYER, SCREENSHOTS, Visit
+from tests.browser.conftest import LAYER, Visit, picture
 from tests.browser.test_admin import WINDOWS, accessible, width
 from tests.budgets import limit
 
@@ -78,7 +78,7 @@ def test_the_page_of_a_build_fits_the_window_and_is_accessible(
     page.goto(addresses.blob(LAYER))
     page.get_by_role("button", name="Look again").click()
     expect(page.locator("#bc-building")).to_be_visible()
-    page.screenshot(path=SCREENSHOTS / f"look-again-{window}.png", full_page=True)
+    picture(page, f"look-again-{window}")
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     accessible(page, "look again")
     page.get_by_role("link", name="Stop here").click()

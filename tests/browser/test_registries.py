@@ -18,7 +18,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
 from project import embedded
 from tests.admin import addresses
-from tests.browser.conftest import CONFIG, LAYER, SCREENSHOTS, Visit
+from tests.browser.conftest import CONFIG, LAYER, Visit, picture
 from tests.browser.test_admin import WINDOWS, accessible, width
 from tests.registries.worlds import NOWHERE
 from tests.servers import cache_at
@@ -79,11 +79,11 @@ def test_pages_of_another_registry_fit_and_are_accessible(
 ) -> None:
     page = visit(**WINDOWS[window])
     expect(page.locator("#bc-home table")).to_contain_text(STAGING)
-    page.screenshot(path=SCREENSHOTS / f"registries-card-{window}.png", full_page=True)
+    picture(page, f"registries-card-{window}")
     for name, url in {**pages(STAGING), "dead": f"{OVERVIEW}?{REGISTRY}={LONG}"}.items():
         page.goto(url)
         expect(page.locator(".bc-registries strong")).to_have_count(1)
-        page.screenshot(path=SCREENSHOTS / f"registries-{name}-{window}.png", full_page=True)
+        picture(page, f"registries-{name}-{window}")
         assert width(page) <= WINDOWS[window]["viewport"]["width"], name  # type: ignore[index]
         assert violations == []
         accessible(page, name)  # adds styles to the page, which the policy reports

@@ -13,7 +13,7 @@ from redis import Redis
 
 from blobcache.services import get_browsable
 from tests.admin import addresses
-from tests.browser.conftest import SCREENSHOTS, Visit
+from tests.browser.conftest import Visit, picture
 from tests.browser.test_admin import WINDOWS, width
 from tests.redis.test_sorted_members import NAME, fill
 
@@ -45,7 +45,7 @@ def test_all_blobs_are_sorted_while_the_page_is_open(
     page.get_by_role("button", name="Sort all blobs").click()
     expect(page.locator("#content")).to_contain_text("This order is", timeout=60_000)
     expect(page.locator("#result_list")).to_contain_text(f"{MANY // 2} bytes")
-    page.screenshot(path=SCREENSHOTS / f"repository-sorted-{window}.png", full_page=True)
+    picture(page, f"repository-sorted-{window}")
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     assert page.url.endswith("?o=-size")
     assert violations == []  # before axe, which adds styles of its own

@@ -9,7 +9,7 @@ from blobcache.services import get_browsable
 from tests.admin import addresses
 from tests.admin.test_storage_check import unlinked, world
 from tests.backends.cases import layer_link
-from tests.browser.conftest import SCREENSHOTS, Visit
+from tests.browser.conftest import Visit, picture
 from tests.browser.test_admin import WINDOWS, accessible, width
 from tests.doctor.test_truth import World
 
@@ -38,14 +38,14 @@ def test_pages_about_the_storage_fit_obey_the_policy_and_are_accessible(
     }
     for name, url in pages.items():
         page.goto(url)
-        page.screenshot(path=SCREENSHOTS / f"{name}-{window}.png", full_page=True)
+        picture(page, f"{name}-{window}")
         assert width(page) <= WINDOWS[window]["viewport"]["width"], name  # type: ignore[index]
     page.goto(f"{check}?kind=unlinked-member")
     page.get_by_role("button", name="Repair all of this kind…").click()
-    page.screenshot(path=SCREENSHOTS / f"repair-stored-{window}.png", full_page=True)
+    picture(page, f"repair-stored-{window}")
     page.get_by_role("button", name="Repair all").click()
     expect(page.get_by_role("timer")).to_contain_text("Seconds left:")
-    page.screenshot(path=SCREENSHOTS / f"repair-waits-{window}.png", full_page=True)
+    picture(page, f"repair-waits-{window}")
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     assert violations == []
     accessible(page, "repair-waits")

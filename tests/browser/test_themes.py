@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from project.embedded import Server
 from tests.admin import addresses
-from tests.browser.conftest import LAYER, SCREENSHOTS
+from tests.browser.conftest import LAYER, picture
 from tests.browser.test_admin import WINDOWS, accessible, width
 
 THEMES = ("stock", "unfold", "jazzmin")
@@ -127,7 +127,7 @@ def examine(portal: Portal, page: Page, window: str, name: str) -> None:
         expect(button).not_to_have_css("background-color", TRANSPARENT)
     for hidden in content.locator(".bc-hidden").all():
         expect(hidden).to_have_css("width", "1px")
-    page.screenshot(path=SCREENSHOTS / f"{shown}.png", full_page=True)
+    picture(page, f"{shown}")
     assert width(page) <= WINDOWS[window]["viewport"]["width"], shown  # type: ignore[index]
     if window != "narrow":
         accessible(page, shown, within=".bc-page")
