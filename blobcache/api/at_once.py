@@ -1,7 +1,7 @@
 """Answers a stat without making a request of REST framework, if it is certain at once who asks.
 
-That saves a tenth of the time that a stat takes through the entrance. `blobcache.api.coroutines`
-does the same in an event loop.
+The entrance and, behind Django's handler, the viewsets do so. `blobcache.api.coroutines` does the
+same in an event loop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from blobcache.api.viewsets import DescriptorViewSet
     from blobcache.descriptor import Descriptor
 
-__all__ = ["Stat", "error_at_once", "stat_at_once"]
+__all__ = ["Stat", "error_at_once", "find_at_once", "stat_at_once"]
 
 
 class Stat(NamedTuple):
@@ -50,11 +50,20 @@ def stat_at_once(
         made, request, in_loop=False
     ):
         return None
+    return find_at_once(made, request, only=bool(request.META.get("QUERY_STRING")))
+
+
+def find_at_once(
+    view: DescriptorViewSet, request: HttpRequest, *, only: bool
+) -> Stat | HttpResponseBase:
+    """Return what a stat found, or the response to its error, after `may_view_at_once`.
+
+    `only` is whether to ask the cache alone.
+    """
     try:
-        found = made.find(kwargs["digest"], only=bool(request.META.get("QUERY_STRING")))
+        return Stat(view, view.find(view.kwargs["digest"], only=only))
     except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
-        return error_at_once(made, request, error)
-    return Stat(made, found)
+        return error_at_once(view, request, error)
 
 
 def error_at_once(view: DescriptorViewSet, request: Any, error: Exception) -> HttpResponseBase:

@@ -21,7 +21,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from blobcache.api import permissions, serializers
-from blobcache.api.at_once import error_at_once
+from blobcache.api.at_once import Stat, find_at_once
 from blobcache.api.conditions import clear_guard, etag, is_not_modified, set_guard
 from blobcache.api.content import CSVRenderer, ExportRenderer, JSONLinesRenderer, wants_json
 from blobcache.api.exceptions import BodyInvalid
@@ -297,11 +297,8 @@ class DescriptorViewSet(RegistryViewSet):
 
     def _answer_at_once(self, request: HttpRequest) -> HttpResponseBase:
         """Answer a stat of a caller who may view, without a request of the framework."""
-        try:
-            found = self.find(self.kwargs["digest"], only=False)
-        except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
-            return error_at_once(self, request, error)
-        return self.stat_response(request, found)
+        found = find_at_once(self, request, only=False)
+        return found.response(request) if isinstance(found, Stat) else found
 
     # The parts of a stat, which `blobcache.api.coroutines` uses too
 
