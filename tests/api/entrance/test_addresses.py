@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 from django.http import HttpRequest, HttpResponse
-from django.urls import Resolver404, URLPattern, URLResolver, include, path, re_path
+from django.urls import (
+    Resolver404,
+    URLPattern,
+    URLResolver,
+    get_resolver,
+    include,
+    path,
+    re_path,
+)
 from django.urls.resolvers import RegexPattern
 
 from blobcache.api.entrance.addresses import find
@@ -95,8 +103,6 @@ def test_the_same_is_found_in_any_urlconf(number: int) -> None:
 
 
 def test_the_same_is_found_in_the_demos_urlconf(settings: LazySettings) -> None:
-    from django.urls import get_resolver  # noqa: PLC0415 - with the settings of now
-
     resolver, random, seen = get_resolver(settings.ROOT_URLCONF), Random(0), 0  # noqa: S311
     parts = ["api", "blobs", "repositories", "registries", "team", DIGEST, "stat", "", "default"]
     parts += ["summary", "purge", "admin", "holders", "x" * 600, "é", "metrics", "md5:a", "changes"]

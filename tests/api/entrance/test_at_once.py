@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.conf import LazySettings
@@ -90,33 +92,20 @@ def credentials(kind: str, settings: LazySettings) -> tuple[str, dict[str, str]]
     return STAT, found
 
 
+@pytest.mark.parametrize("where", ["entrance", "django"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("kind", ["nobody", "registry token", "token", "session"])
 def test_a_caller_who_is_certain_needs_no_request_of_the_framework(
-    kind: str, method: str, made: Made, settings: LazySettings
-) -> None:
-    path, headers = credentials(kind, settings)
-    both, sent = Both(), Sent(method, path, headers=tuple(headers.items()))
-    expected = send(both.django, sent)  # which keeps the caller, too
-    passed, before = both.passed, made()
-    answer = send(both.entrance, sent)
-    assert (both.passed, made()) == (passed, before)
-    assert answer.status == "200 OK"
-    assert answer == expected
-
-
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("kind", ["nobody", "registry token", "token", "session"])
-def test_nor_does_one_behind_djangos_handler(
-    kind: str, method: str, made: Made, settings: LazySettings
+    kind: str, method: str, where: str, made: Made, settings: LazySettings
 ) -> None:
     path, headers = credentials(kind, settings)
     both, sent = Both(), Sent(method, path, headers=tuple(headers.items()))
     expected = by_the_framework(sent)  # which keeps the caller, too
-    before = made()
-    assert send(both.django, sent) == expected
-    assert made() == before
-    assert expected.status == "200 OK"
+    passed, before = both.passed, made()
+    answer = send(getattr(both, where), sent)
+    assert (both.passed, made()) == (passed, before)
+    assert answer.status == "200 OK"
+    assert answer == expected
 
 
 @pytest.mark.parametrize("query", ["cached=only", "x=1"])
@@ -366,6 +355,19 @@ def test_no_class_of_the_framework_is_changed() -> None:
     assert vars(GenericViewSet).keys().isdisjoint({"basename", "suffix"})
 
 
+@contextmanager
+def replaced(kind: type, name: str, method: object) -> Iterator[None]:
+    """Replace a method of one of our classes, as a host may before the first request."""
+    _has_our_methods.cache_clear()
+    is_unchanged.cache_clear()
+    try:
+        with patch.object(kind, name, method):
+            yield
+    finally:
+        _has_our_methods.cache_clear()
+        is_unchanged.cache_clear()
+
+
 def nobody_may(view: object) -> list[Never]:
     """Replace `get_permissions`."""
     return [Never()]
@@ -377,52 +379,27 @@ def refuse(*_: object, **variables: object) -> Any:
 
 
 @pytest.mark.parametrize("name", ["begin", "check_registry", "check_stat", "initialize_request"])
-def test_a_host_may_replace_what_begins_a_request(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_may_replace_what_begins_a_request(name: str) -> None:
     both, sent = Both(), Sent("GET", STAT)
     applications = both.django, both.entrance
-    _has_our_methods.cache_clear()
-    is_unchanged.cache_clear()
-    try:
-        with monkeypatch.context() as patched:
-            patched.setattr(RepositoryBlobViewSet, name, refuse)
-            answers = [by_the_framework(sent), *(send(each, sent) for each in applications)]
-    finally:
-        _has_our_methods.cache_clear()
-        is_unchanged.cache_clear()
+    with replaced(RepositoryBlobViewSet, name, refuse):
+        answers = [by_the_framework(sent), *(send(each, sent) for each in applications)]
     assert {each.status[:3] for each in answers} == {"404"}
 
 
-def test_a_host_may_replace_how_permissions_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_may_replace_how_permissions_are_checked() -> None:
     both, sent = Both(), Sent("GET", STAT)
     applications = both.django, both.entrance
-    _has_our_methods.cache_clear()
-    is_unchanged.cache_clear()
-    try:
-        with monkeypatch.context() as patched:
-            patched.setattr(BlobCachePermission, "has_permission", Never.has_permission)
-            answers = [by_the_framework(sent), *(send(each, sent) for each in applications)]
-    finally:
-        _has_our_methods.cache_clear()
-        is_unchanged.cache_clear()
+    with replaced(BlobCachePermission, "has_permission", Never.has_permission):
+        answers = [by_the_framework(sent), *(send(each, sent) for each in applications)]
     assert {each.status[:3] for each in answers} == {"401"}
 
 
 @pytest.mark.parametrize("is_decorated", [True, False])
-def test_a_host_may_replace_a_method_of_our_own_class(
-    is_decorated: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    replaced: Any = wraps(RegistryView.get_permissions)(nobody_may) if is_decorated else nobody_may
-    _has_our_methods.cache_clear()
-    is_unchanged.cache_clear()
-    try:
-        with monkeypatch.context() as patched:
-            patched.setattr(RepositoryBlobViewSet, "get_permissions", replaced)
-            expected, answer, is_own = Both()(Sent("GET", STAT))
-    finally:
-        _has_our_methods.cache_clear()
-        is_unchanged.cache_clear()
+def test_a_host_may_replace_a_method_of_our_own_class(is_decorated: bool) -> None:
+    method: Any = wraps(RegistryView.get_permissions)(nobody_may) if is_decorated else nobody_may
+    with replaced(RepositoryBlobViewSet, "get_permissions", method):
+        expected, answer, is_own = Both()(Sent("GET", STAT))
     assert is_own
     assert answer == expected
     assert answer.status[:3] == "401"
