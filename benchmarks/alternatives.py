@@ -34,7 +34,7 @@ READERS = 4
 
 
 def run(bench: Bench) -> Iterator[Section]:
-    """Measure it in every regime that the machine allows, and check its consistency."""
+    """Measure it in every regime that the machine allows, and check that stats are consistent."""
     for regime in regimes():
         with pinned(regime, bench.server.pid):
             yield _cached(bench, regime)
