@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import uvloop
 
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
 from blobcache.reference import RepositoryName
 from blobcache.services.base import PurgeManyResult, PurgeResult, SetResult
 
-__all__ = ["ThroughCoroutines", "ThroughLoop", "event_loop"]
+__all__ = ["LOOPS", "NewLoop", "ThroughCoroutines", "ThroughLoop", "event_loop"]
+
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
+
+LOOPS: dict[str, NewLoop] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+"""What makes an event loop of each kind that is supported."""
 
 
 @contextmanager
-def event_loop() -> Iterator[asyncio.Runner]:
+def event_loop(new_loop: NewLoop = asyncio.new_event_loop) -> Iterator[asyncio.Runner]:
     """An event loop that runs while a coroutine is called, and keeps its connections."""
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         yield runner
 
 

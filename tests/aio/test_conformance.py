@@ -10,7 +10,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services.memory import MemoryBlobDescriptorCacheProvider
 from blobcache.services.rules import Rules
 from tests.conformance import MakeProvider, ProviderConformance
-from tests.coroutines import ThroughCoroutines, event_loop
+from tests.coroutines import LOOPS, ThroughCoroutines, event_loop
 from tests.stores import KINDS, NO_SCRIPTS, store
 
 
@@ -20,11 +20,28 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
+STORES = [
+    *((kind, "asyncio") for kind in (*KINDS, NO_SCRIPTS)),
+    *((kind, "uvloop") for kind in ("redis, TLS", "cluster")),
+]
+"""The kinds of stores, and the event loop that each is used in."""
+
+
 class TestRedisProvider(ProviderConformance):
-    @pytest.fixture(params=[*KINDS, NO_SCRIPTS])
-    def any_store(self, request: pytest.FixtureRequest) -> Iterator[Redis]:
-        with store(request, request.param) as client:
+    @pytest.fixture(params=STORES, ids=", ".join)
+    def kinds(self, request: pytest.FixtureRequest) -> tuple[str, str]:
+        kinds: tuple[str, str] = request.param
+        return kinds
+
+    @pytest.fixture
+    def any_store(self, request: pytest.FixtureRequest, kinds: tuple[str, str]) -> Iterator[Redis]:
+        with store(request, kinds[0]) as client:
             yield client
+
+    @pytest.fixture
+    def runner(self, kinds: tuple[str, str]) -> Iterator[asyncio.Runner]:
+        with event_loop(LOOPS[kinds[1]]) as runner:
+            yield runner
 
     @pytest.fixture
     def make_provider(self, any_store: Redis, runner: asyncio.Runner) -> MakeProvider:

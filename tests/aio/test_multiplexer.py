@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import random
+import select
 import ssl
 import subprocess
 import sys
@@ -30,7 +31,9 @@ from blobcache.transport.packing import pack
 from blobcache.transport.server import Server
 from blobcache.transport.shapes import expect, shape_of
 from project import embedded
+from tests.aio.conftest import Run
 from tests.conformance import A, B, make_descriptor
+from tests.coroutines import LOOPS, NewLoop, event_loop
 from tests.proxy import CutReply, Delay, Proxy, Replace, Silence, Trickle, proxy
 from tests.servers import Meter, cache_at, limited_user
 
@@ -90,7 +93,10 @@ async def closed() -> None:
 
 
 def test_callers_of_one_turn_of_the_loop_share_a_connection_and_a_write(
-    valkey: embedded.Server, default_cache: Redis, provider: RedisBlobDescriptorCacheProvider
+    valkey: embedded.Server,
+    default_cache: Redis,
+    provider: RedisBlobDescriptorCacheProvider,
+    run: Run,
 ) -> None:
     fill(default_cache)
 
@@ -102,13 +108,16 @@ def test_callers_of_one_turn_of_the_loop_share_a_connection_and_a_write(
             traffic = meter.read()
         return traffic.connections, traffic.round_trips, found
 
-    connections, round_trips, found = asyncio.run(measured())
+    connections, round_trips, found = run(measured())
     assert (connections, round_trips) == (0, 1)
     assert [each.size for each in found] == [*range(50)]
 
 
 def test_callers_that_come_before_the_connection_share_it_too(
-    valkey: embedded.Server, default_cache: Redis, provider: RedisBlobDescriptorCacheProvider
+    valkey: embedded.Server,
+    default_cache: Redis,
+    provider: RedisBlobDescriptorCacheProvider,
+    run: Run,
 ) -> None:
     fill(default_cache)
     with valkey.client() as client:
@@ -117,14 +126,14 @@ def test_callers_that_come_before_the_connection_share_it_too(
         async def ask() -> list[Descriptor]:
             return await asyncio.gather(*map(provider.astat, DIGESTS))
 
-        found = asyncio.run(ask())
+        found = run(ask())
         assert meter.read().connections == 1
     assert [each.size for each in found] == [*range(1000)]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_cancelled_caller_shifts_no_reply_of_another(
-    default_cache: Redis, provider: RedisBlobDescriptorCacheProvider, seed: int
+    default_cache: Redis, provider: RedisBlobDescriptorCacheProvider, seed: int, run: Run
 ) -> None:
     fill(default_cache)
     chance = random.Random(seed)  # noqa: S311 - not for secrets
@@ -148,13 +157,16 @@ def test_a_cancelled_caller_shifts_no_reply_of_another(
             assert [each.size for each in again] == [*range(9)]
         return right, cancelled
 
-    right, cancelled = asyncio.run(storm())
+    right, cancelled = run(storm())
     assert right > 1000
     assert cancelled > 1000
 
 
 def test_what_is_cancelled_before_it_is_sent_is_not_sent(
-    valkey: embedded.Server, default_cache: Redis, provider: RedisBlobDescriptorCacheProvider
+    valkey: embedded.Server,
+    default_cache: Redis,
+    provider: RedisBlobDescriptorCacheProvider,
+    run: Run,
 ) -> None:
     async def cancel() -> int:
         with pytest.raises(BlobUnknown):
@@ -171,13 +183,14 @@ def test_what_is_cancelled_before_it_is_sent_is_not_sent(
             assert (link.count, link.size) == (0, 0)
             return meter.read().calls["hmget"]
 
-    assert asyncio.run(cancel()) == 1
+    assert run(cancel()) == 1
 
 
 def test_too_many_callers_wait_for_each_other(
     default_cache: Redis,
     provider: RedisBlobDescriptorCacheProvider,
     monkeypatch: pytest.MonkeyPatch,
+    run: Run,
 ) -> None:
     fill(default_cache)
     monkeypatch.setattr(multiplexer, "MAX_REQUESTS", 7)
@@ -197,7 +210,7 @@ def test_too_many_callers_wait_for_each_other(
         watching.cancel()
         return [each.size for each in found if isinstance(each, Descriptor)]
 
-    found = asyncio.run(ask_all())
+    found = run(ask_all())
     assert found == sorted(found)
     assert len(found) >= 980
     assert max(counts) == 7
@@ -207,7 +220,7 @@ def test_too_many_callers_wait_for_each_other(
 
 
 def test_replies_that_break_off_anywhere_fail_and_the_next_call_connects_again(
-    store: Redis, between: Proxy, provider: RedisBlobDescriptorCacheProvider
+    store: Redis, between: Proxy, provider: RedisBlobDescriptorCacheProvider, run: Run
 ) -> None:
     repository = provider.repository_scoped("team/app")
     repository.set_descriptor(A, make_descriptor(A))
@@ -230,7 +243,7 @@ def test_replies_that_break_off_anywhere_fail_and_the_next_call_connects_again(
                 failures += isinstance(each, CacheUnavailable)
             position += 1
 
-    assert asyncio.run(cut_everywhere()) > 100
+    assert run(cut_everywhere()) > 100
 
 
 @pytest.mark.parametrize(
@@ -241,7 +254,7 @@ def test_replies_that_break_off_anywhere_fail_and_the_next_call_connects_again(
     ],
 )
 def test_what_is_no_reply_to_the_command_closes_the_connection(
-    store: Redis, between: Proxy, provider: RedisBlobDescriptorCacheProvider, words: bytes
+    store: Redis, between: Proxy, provider: RedisBlobDescriptorCacheProvider, words: bytes, run: Run
 ) -> None:
     provider.set_descriptor(A, make_descriptor(A))
 
@@ -251,11 +264,11 @@ def test_what_is_no_reply_to_the_command_closes_the_connection(
             await refused(asyncio.ensure_future(provider.astat(A)))
         assert await provider.astat(A) == make_descriptor(A)
 
-    asyncio.run(ask())
+    run(ask())
 
 
 def test_a_reply_that_nobody_asked_for_closes_the_connection(
-    store: Redis, between: Proxy, provider: RedisBlobDescriptorCacheProvider
+    store: Redis, between: Proxy, provider: RedisBlobDescriptorCacheProvider, run: Run
 ) -> None:
     provider.set_descriptor(A, make_descriptor(A))
     whole = b"*4\r\n$71\r\n%b\r\n$4\r\n1234\r\n$4\r\n1234\r\n$-1\r\n" % A.encode()
@@ -269,7 +282,7 @@ def test_a_reply_that_nobody_asked_for_closes_the_connection(
             assert await provider.astat(A) == make_descriptor(A)
             return meter.read().connections
 
-    assert asyncio.run(ask()) == 1
+    assert run(ask()) == 1
 
 
 @pytest.mark.parametrize("fault", [Silence(when=b"HMGET"), Trickle(0.1, when=b"HMGET")])
@@ -278,6 +291,7 @@ def test_a_server_that_does_not_answer_in_time_fails_all_callers(
     between: Proxy,
     provider: RedisBlobDescriptorCacheProvider,
     fault: Silence | Trickle,
+    run: Run,
 ) -> None:
     provider.set_descriptor(A, make_descriptor(A))
 
@@ -288,7 +302,7 @@ def test_a_server_that_does_not_answer_in_time_fails_all_callers(
         assert await provider.astat(A) == make_descriptor(A)
         return reasons
 
-    assert asyncio.run(ask()) == [Reason.TIMEOUT] * 5
+    assert run(ask()) == [Reason.TIMEOUT] * 5
 
 
 class Spread(Delay):
@@ -305,7 +319,7 @@ class Spread(Delay):
 
 
 def test_a_caller_whose_time_is_over_does_not_disturb_the_others(
-    valkey: embedded.Server, store: Redis, between: Proxy
+    valkey: embedded.Server, store: Redis, between: Proxy, run: Run
 ) -> None:
     """Replies keep coming, each in time, but the last ones come too late for their callers."""
     server = Server("default")
@@ -321,7 +335,7 @@ def test_a_caller_whose_time_is_over_does_not_disturb_the_others(
             assert await server.aio.batch([("ECHO", b"x")]) == [b"x"]
             return [*found], meter.read().connections
 
-    found, connections = asyncio.run(ask())
+    found, connections = run(ask())
     right = [each for each in found if not isinstance(each, CacheUnavailable)]
     assert right == [[word] for word in words[: len(right)]]
     assert 0 < len(right) < len(words)
@@ -330,7 +344,11 @@ def test_a_caller_whose_time_is_over_does_not_disturb_the_others(
 
 @pytest.mark.parametrize("size", [7, 61, 500])
 def test_replies_that_come_in_pieces_reach_who_asked(
-    default_cache: Redis, between: Proxy, provider: RedisBlobDescriptorCacheProvider, size: int
+    default_cache: Redis,
+    between: Proxy,
+    provider: RedisBlobDescriptorCacheProvider,
+    size: int,
+    run: Run,
 ) -> None:
     """Some callers send one command and others three, so a piece may end anywhere in between."""
     fill(default_cache)
@@ -352,7 +370,7 @@ def test_replies_that_come_in_pieces_reach_who_asked(
             return [*await asyncio.gather(*calls)]
 
     with cache_at(between.url, SOCKET_TIMEOUT=30.0, SOCKET_CONNECT_TIMEOUT=30.0):
-        found = iter(asyncio.run(ask()))
+        found = iter(run(ask()))
     few = {each: Descriptor(each, size) for size, each in enumerate(DIGESTS[:4])}
     for number in range(4):
         assert [next(found) for _ in range(4)] == [make_descriptor(A)] * 4
@@ -361,14 +379,36 @@ def test_replies_that_come_in_pieces_reach_who_asked(
         assert next(found) == {each: few[each] for each in DIGESTS[:2]}
 
 
+def test_a_connection_that_is_reset_right_after_a_reply_fails_the_others_at_once(
+    store: Redis, between: Proxy, run: Run
+) -> None:
+    server = Server("default")
+
+    async def ask() -> tuple[object, Reason]:
+        assert await server.aio.batch([("ECHO", b"x")]) == [b"x"]
+        (link,) = links()
+        reset = select.poll()
+        reset.register(link._fileno, 0)
+        with between.causes(CutReply(len(b"$1\r\ny\r\n"), reset=True)):
+            answered, failed = (
+                asyncio.ensure_future(server.aio.batch([("ECHO", word)])) for word in (b"y", b"z")
+            )
+            while not link._unanswered:
+                await asyncio.sleep(0)
+            assert reset.poll(10_000)  # The loop sees the reply and the reset at the same time.
+            return await answered, await refused(failed)
+
+    assert run(ask()) == ([b"y"], Reason.DOWN)
+
+
 def test_a_server_that_cannot_be_reached_fails_all_callers_after_one_attempt(
-    provider: RedisBlobDescriptorCacheProvider,
+    provider: RedisBlobDescriptorCacheProvider, run: Run
 ) -> None:
     async def ask() -> list[Reason]:
         return await asyncio.gather(*(refused(provider.astat(digest)) for digest in DIGESTS))
 
     with cache_at("redis://127.0.0.1:1/0", **SHORT):
-        assert set(asyncio.run(ask())) == {Reason.DOWN}
+        assert set(run(ask())) == {Reason.DOWN}
 
 
 def test_a_wrong_password_is_denied(
@@ -390,7 +430,20 @@ def test_the_user_and_the_database_are_those_of_the_cache(
             asyncio.run(provider.astat(A))
 
 
-def test_a_server_that_restarts_is_asked_again(provider: RedisBlobDescriptorCacheProvider) -> None:
+def test_a_unix_socket_is_used_as_a_port_is(
+    provider: RedisBlobDescriptorCacheProvider, run: Run
+) -> None:
+    async def ask() -> list[Descriptor]:
+        return await asyncio.gather(*map(provider.astat, DIGESTS[:50]))
+
+    with embedded.start(unix=True) as server, cache_at(server.url) as client:
+        fill(client)
+        assert [each.size for each in run(ask())] == [*range(50)]
+
+
+def test_a_server_that_restarts_is_asked_again(
+    provider: RedisBlobDescriptorCacheProvider, run: Run
+) -> None:
     with embedded.start() as server, cache_at(server.url, **SHORT):
 
         async def ask() -> None:
@@ -399,7 +452,7 @@ def test_a_server_that_restarts_is_asked_again(provider: RedisBlobDescriptorCach
                     await provider.astat(A)
                 await asyncio.to_thread(server.restart)
 
-        asyncio.run(ask())
+        run(ask())
 
 
 def test_without_hiredis_the_answers_are_the_same(
@@ -426,7 +479,7 @@ def test_without_hiredis_the_answers_are_the_same(
 
 @pytest.mark.parametrize("is_connected", [False, True])
 def test_a_multiplexer_that_is_closed_answers_before(
-    default_cache: Redis, is_connected: bool
+    default_cache: Redis, is_connected: bool, run: Run
 ) -> None:
     of_server = multiplexer.Multiplexer(default_cache.connection_pool)
     packed, expected = pack([("ECHO", b"x")]), expect([shape_of(("ECHO", b"x"))])
@@ -441,7 +494,7 @@ def test_a_multiplexer_that_is_closed_answers_before(
         assert of_server._link is None
         assert open_files() == before - is_connected
 
-    asyncio.run(close())
+    run(close())
 
 
 # Event loops
@@ -451,15 +504,16 @@ def open_files() -> int:
     return len([*Path("/proc/self/fd").iterdir()])
 
 
-@pytest.mark.long
+@pytest.mark.long(few=1)
+@pytest.mark.parametrize(("name", "times"), [("uvloop", 300), ("asyncio", 10_000)])
 def test_event_loops_that_come_and_go_leave_no_connection(
-    default_cache: Redis, provider: RedisBlobDescriptorCacheProvider
+    default_cache: Redis, provider: RedisBlobDescriptorCacheProvider, name: str, times: int
 ) -> None:
     provider.set_descriptor(A, make_descriptor(A))
     asyncio.run(provider.astat(A))
     before = open_files()
-    for number in range(10_000):
-        loop = asyncio.new_event_loop()
+    for number in range(times):
+        loop = LOOPS[name]()
         if number % 100:
             assert loop.run_until_complete(provider.astat(A)).size == 1234
         else:  # closed while a caller waits
@@ -477,10 +531,13 @@ def test_event_loops_that_come_and_go_leave_no_connection(
 
 
 def test_event_loops_that_take_turns_have_a_connection_each(
-    valkey: embedded.Server, default_cache: Redis, provider: RedisBlobDescriptorCacheProvider
+    valkey: embedded.Server,
+    default_cache: Redis,
+    provider: RedisBlobDescriptorCacheProvider,
+    new_loop: NewLoop,
 ) -> None:
     fill(default_cache)
-    with asyncio.Runner() as one, asyncio.Runner() as other, valkey.client() as client:
+    with event_loop(new_loop) as one, event_loop() as other, valkey.client() as client:
         meter = Meter(client)
         for number in range(3):
             for runner in (one, other):
@@ -490,10 +547,10 @@ def test_event_loops_that_take_turns_have_a_connection_each(
 
 
 def test_a_connection_does_not_keep_its_event_loop_alive(
-    default_cache: Redis, provider: RedisBlobDescriptorCacheProvider
+    default_cache: Redis, provider: RedisBlobDescriptorCacheProvider, new_loop: NewLoop
 ) -> None:
     provider.set_descriptor(A, make_descriptor(A))
-    loop = asyncio.new_event_loop()
+    loop = new_loop()
     loop.run_until_complete(provider.astat(A))
     assert loop in multiplexer._states
     loop.close()
@@ -506,13 +563,14 @@ def test_a_connection_does_not_keep_its_event_loop_alive(
 
 
 FORKED = """
-import asyncio, os, sys
+import os, sys
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 import django
 django.setup()
 from blobcache.exceptions import BlobUnknown
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.conformance import A
+from tests.coroutines import LOOPS, event_loop
 from tests.servers import cache_at
 
 async def ask():
@@ -522,16 +580,22 @@ async def ask():
         pass
     return 1
 
+def answers_in_a_new_loop(new_loop):
+    with event_loop(new_loop) as runner:
+        return runner.run(ask()) == 1
+
 with cache_at(sys.argv[1]):
     provider = RedisBlobDescriptorCacheProvider()
-    with asyncio.Runner() as runner:
-        answers = [runner.run(ask())]
-        child = os.fork()
-        if not child:
-            os._exit(0 if asyncio.run(ask()) == 1 and asyncio.run(ask()) == 1 else 1)
-        _, status = os.waitpid(child, 0)
-        answers += [runner.run(ask()), int(status == 0)]
-print(answers)
+    for new_loop in LOOPS.values():
+        with event_loop(new_loop) as runner:
+            answers = [runner.run(ask())]
+            child = os.fork()
+            if not child:
+                is_right = all(answers_in_a_new_loop(new_loop) for _ in range(2))
+                os._exit(0 if is_right else 1)
+            _, status = os.waitpid(child, 0)
+            answers += [runner.run(ask()), int(status == 0)]
+        print(answers)
 """
 
 
@@ -540,7 +604,7 @@ def test_a_forked_process_uses_no_connection_of_its_parent(valkey: embedded.Serv
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=120, env=os.environ
     )
-    assert done.stdout.strip() == "[1, 1, 1]"
+    assert done.stdout.splitlines() == ["[1, 1, 1]"] * len(LOOPS)
 
 
 class ReadsFirst:
@@ -566,7 +630,7 @@ class ReadsFirst:
 
 
 def test_a_connection_that_has_to_read_before_it_can_write_writes_on(
-    store: Redis, between: Proxy, provider: RedisBlobDescriptorCacheProvider
+    store: Redis, between: Proxy, provider: RedisBlobDescriptorCacheProvider, run: Run
 ) -> None:
     fill(store)
 
@@ -581,13 +645,14 @@ def test_a_connection_that_has_to_read_before_it_can_write_writes_on(
             found = await asyncio.gather(first, provider.astat(DIGESTS[2]))
         return [each.size for each in found]
 
-    assert asyncio.run(ask()) == [1, 2]
+    assert run(ask()) == [1, 2]
 
 
 def test_an_interruption_while_replies_are_read_closes_the_connection(
     default_cache: Redis,
     provider: RedisBlobDescriptorCacheProvider,
     monkeypatch: pytest.MonkeyPatch,
+    new_loop: NewLoop,
 ) -> None:
     fill(default_cache)
     hand_out, send = Link._hand_out, Link._send
@@ -606,7 +671,7 @@ def test_an_interruption_while_replies_are_read_closes_the_connection(
         found = await asyncio.gather(*map(provider.astat, DIGESTS[:50]))
         return [each.size for each in found]
 
-    with asyncio.Runner() as runner:
+    with event_loop(new_loop) as runner:
         for name, broken in (("_hand_out", read_one_and_interrupt), ("_send", interrupt)):
             assert runner.run(ask()) == [*range(50)]
             monkeypatch.setattr(Link, name, broken)

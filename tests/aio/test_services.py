@@ -24,6 +24,7 @@ from blobcache.services.memory import MemoryBlobDescriptorCacheProvider
 from blobcache.services.metrics import stat_counts
 from blobcache.transport.server import Server
 from project import embedded
+from tests.aio.conftest import Run
 from tests.conformance import A, B, make_descriptor
 from tests.proxy import LoseReply, Silence, proxy
 from tests.servers import Meter, cache_at
@@ -93,7 +94,7 @@ def received() -> Iterator[list[tuple[int, Any]]]:
 
 @pytest.mark.django_db(transaction=True)
 def test_receivers_of_a_change_may_use_the_database(
-    default_cache: Redis, received: list[tuple[int, Any]]
+    default_cache: Redis, received: list[tuple[int, Any]], run: Run
 ) -> None:
     provider = RedisBlobDescriptorCacheProvider()
 
@@ -102,13 +103,13 @@ def test_receivers_of_a_change_may_use_the_database(
         await provider.aclear(A)
         return threading.get_ident()
 
-    thread = asyncio.run(change())
+    thread = run(change())
     assert [digest for _, digest in received] == [A, A]
     assert thread not in {each for each, _ in received}
 
 
 def test_a_write_whose_reply_is_lost_was_sent_once_and_is_logged(
-    valkey: embedded.Server, caplog: pytest.LogCaptureFixture
+    valkey: embedded.Server, caplog: pytest.LogCaptureFixture, run: Run
 ) -> None:
     with proxy(valkey.port) as between, cache_at(between.url, **OWN_REDIS) as client:
         client.flushall()
@@ -131,14 +132,14 @@ def test_a_write_whose_reply_is_lost_was_sent_once_and_is_logged(
                     await repository.astat(A)
                 return meter.read().calls
 
-        calls = asyncio.run(change())
+        calls = run(change())
     assert (calls["sadd"], calls["exec"], calls["evalsha"]) == (1, 1, 1)
     unknown = [each.message for each in caplog.records if "outcome=unknown" in each.message]
     assert [each.split()[0] for each in unknown] == ["set", "clear"]
 
 
 def test_a_write_that_is_cancelled_is_logged_as_one_of_unknown_outcome(
-    valkey: embedded.Server, caplog: pytest.LogCaptureFixture
+    valkey: embedded.Server, caplog: pytest.LogCaptureFixture, run: Run
 ) -> None:
     with proxy(valkey.port) as between, cache_at(between.url, **OWN_REDIS):
         provider = RedisBlobDescriptorCacheProvider()
@@ -155,7 +156,7 @@ def test_a_write_that_is_cancelled_is_logged_as_one_of_unknown_outcome(
                     await task
 
         with caplog.at_level(logging.WARNING, logger="blobcache.audit"):
-            asyncio.run(cancel())
+            run(cancel())
     (record,) = (each for each in caplog.records if each.name == "blobcache.audit")
     assert "outcome=unknown" in record.message
 

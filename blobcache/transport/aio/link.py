@@ -11,6 +11,7 @@ All methods are called in the thread of the event loop. Nothing here keeps the l
 from __future__ import annotations
 
 import asyncio
+import select
 from collections import deque
 from contextlib import suppress
 from itertools import groupby, islice
@@ -105,6 +106,7 @@ class Link:
         """How many requests are not answered yet, and their bytes."""
 
         self.is_open = True
+        self._errors = _errors_of(self._fileno)
         self._loop.add_reader(self._fileno, self._on_readable)
 
     def begin(self, packed: bytes, expected: Expected) -> asyncio.Future[list[Reply]]:
@@ -243,8 +245,10 @@ class Link:
                     self._replies.extend(iter(self._reader.gets, INCOMPLETE))
                 finally:  # what has come before something that is no reply is handed out
                     self._hand_out()
+                if not self.is_open:
+                    return False
                 # An encrypted socket may have decrypted more than was asked for.
-                if not self.is_open or not self._sock.pending():
+                if not self._sock.pending() and not (self._errors and self._errors(0)):
                     return False
         except _NOT_NOW:
             return False
@@ -318,3 +322,18 @@ class Link:
         # The oldest one may be late already: then the silence is what counts.
         following = min(following, max(oldest.sent, self._last_reply) + timeout)
         self._start_timer(max(following - now, timeout / _TICKS))
+
+
+def _errors_of(fileno: int) -> Callable[[int], Sequence[object]] | None:
+    """Return a function that tells whether the socket has an error; None if it is not needed.
+
+    An event loop of asyncio's own calls a reader again and again while a socket has an error.
+    uvloop (libuv) calls it only once. If a reply has come before the error, that call reads only
+    the reply.
+    """
+    is_asyncio = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+    if is_asyncio or not hasattr(select, "poll"):
+        return None
+    poller = select.poll()
+    poller.register(fileno, 0)  # errors are always reported
+    return poller.poll
