@@ -22,7 +22,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 STORES = [
     *((kind, "asyncio") for kind in (*KINDS, NO_SCRIPTS)),
-    *((kind, "uvloop") for kind in ("redis, TLS", "cluster")),
+    ("redis, TLS", "uvloop"),
 ]
 """The kinds of stores, and the event loop that each is used in."""
 

@@ -505,7 +505,7 @@ def open_files() -> int:
 
 
 @pytest.mark.long(few=1)
-@pytest.mark.parametrize(("name", "times"), [("uvloop", 300), ("asyncio", 10_000)])
+@pytest.mark.parametrize(("name", "times"), [("uvloop", 200), ("asyncio", 10_000)])
 def test_event_loops_that_come_and_go_leave_no_connection(
     default_cache: Redis, provider: RedisBlobDescriptorCacheProvider, name: str, times: int
 ) -> None:

@@ -1,0 +1,1 @@
+"""A portal with the entrance that tests run as a server of its own."""
