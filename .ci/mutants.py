@@ -201,6 +201,7 @@ OWN_TESTS: dict[str, list[str]] = {
     "blobcache/tokens/options.py": ["tests/tokens/test_verifier.py", "tests/tokens/test_checks.py"],
     "blobcache/tokens/parsing.py": ["tests/tokens/test_verifier.py"],
     "blobcache/tokens/scopes.py": ["tests/tokens/test_api.py", "tests/tokens/test_verifier.py"],
+    "blobcache/tokens/signatures.py": ["tests/tokens/test_verifier.py"],
     "blobcache/transport/aio/cluster.py": [
         "tests/faults/test_once.py",
         "tests/aio/test_conformance.py",

@@ -10,6 +10,7 @@ Field").
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -25,6 +26,8 @@ from blobcache.tokens.options import TokenOptions
 from blobcache.tokens.parsing import TokenRefused
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from django.http import HttpRequest
     from rest_framework.request import Request
 
@@ -135,23 +138,28 @@ def caller_of(request: HttpRequest, registry: str) -> tuple[TokenUser, Scopes] |
     `KeysUnavailable` if the keys cannot be read, and `RegistryMisconfigured`.
     """
     header = request.META.get("HTTP_AUTHORIZATION", "")
-    verifier = _verifier(registry) if _has_scheme(header) else None
+    scheme, _, token = header.partition(" ")
+    verifier = _verifier(registry) if scheme.lower() == _SCHEME else None
     if verifier is None:
         return None
-    asked = registry, hash(header)  # no text of a token in what an error page may show
-    before, reason = vars(request).get(_REFUSED, (None, None))
-    if before == asked:
-        raise TokenRefused(reason)
+    refused = vars(request).get(_REFUSED)
+    if refused is not None and refused[0] == _named(registry, header):
+        raise TokenRefused(refused[1])
     try:
-        grant = verifier.verify(header.partition(" ")[2])
+        grant = verifier.grant_of(token)
     except TokenRefused as error:
-        setattr(request, _REFUSED, (asked, error.reason))
+        setattr(request, _REFUSED, (_named(registry, header), error.reason))
         raise
     return TokenUser(grant), grant.scopes
 
 
 _REFUSED = "refused_token"
 """The attribute of a request that says which token was refused by which registry, and why."""
+
+
+def _named(registry: str, header: str) -> tuple[str, int]:
+    """What a refusal is kept by: no text of a token, which an error page could show."""
+    return registry, hash(header)
 
 
 def _has_scheme(header: str) -> bool:
@@ -178,21 +186,29 @@ def _scope(request: Request) -> str | None:
 
 
 def _verifier(registry: str) -> Verifier | None:
-    if RegistrySettings(registry).TOKENS is None:
-        return None
+    module: Any = sys.modules.get("blobcache.tokens.verifier")  # faster than to import it again
+    if module is None:
+        if RegistrySettings(registry).TOKENS is None:
+            return None
+        module = _imported()
     try:
-        from blobcache.tokens.verifier import get_verifier  # noqa: PLC0415 - needs the extra
+        found: Verifier | None = module.get_verifier(registry)
+    except ImproperlyConfigured as error:
+        raise RegistryMisconfigured(
+            "The registry is not available.", registry=registry, settings=("TOKENS",)
+        ) from error
+    return found
+
+
+def _imported() -> ModuleType:
+    try:
+        from blobcache.tokens import verifier  # noqa: PLC0415 - needs the extra
     except ImportError as error:
         raise ImproperlyConfigured(
             "RegistryTokenAuthentication needs PyJWT and cryptography: "
             "python -m pip install 'django-blobcache[tokens]'."
         ) from error
-    try:
-        return get_verifier(registry)
-    except ImproperlyConfigured as error:
-        raise RegistryMisconfigured(
-            "The registry is not available.", registry=registry, settings=("TOKENS",)
-        ) from error
+    return verifier
 
 
 def _quoted(text: str) -> str:

@@ -10,10 +10,11 @@ the network. `blobcache.api.tokens` has the authentication class for REST framew
 | `keys` | the keys that sign tokens: a JWKS, certificates, and their ids |
 | `chains` | certificates in a token (``x5c``), up to a configured root |
 | `parsing` | a token's text and JSON, strictly |
+| `signatures` | checks of signatures |
 | `scopes` | what a token allows |
 | `verifier` | all of it: from the text of a token to a `Grant`, which is kept until it expires |
 | `callers` | a token's caller: the user object, and what it may do |
 | `checks` | the system checks of ``TOKENS`` |
 
-`keys`, `chains` and `verifier` need the extra ``tokens``; the other modules do not.
+`keys`, `chains`, `signatures` and `verifier` need the extra ``tokens``; the other modules do not.
 """

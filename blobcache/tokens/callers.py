@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-    from blobcache.access import Action, User
+    from blobcache.access import Action
     from blobcache.tokens.verifier import Grant
 
 __all__ = ["TokenAccess", "TokenUser"]
@@ -53,8 +53,12 @@ class TokenUser(AnonymousUser):
 
     def __init__(self, grant: Grant) -> None:
         self.grant = grant
-        shown = printable(grant.subject.encode("utf-8", "surrogatepass"))
-        self.username = f"{_PREFIX}{shown}"[:MAX_NAME]  # type: ignore[assignment]
+
+    @cached_property
+    def username(self) -> str:  # type: ignore[override]
+        """The subject, marked as that of a token, as printable text."""
+        shown = printable(self.grant.subject.encode("utf-8", "surrogatepass"))
+        return f"{_PREFIX}{shown}"[:MAX_NAME]
 
     @cached_property
     def pk(self) -> str:  # type: ignore[override]
@@ -155,8 +159,9 @@ class TokenAccess(Access):
     sets_only_stored = True
 
     def __init__(self, user: TokenUser, registry: str) -> None:
-        super().__init__(cast("User", user), registry)
-        self._scopes = user.scopes if user.registry == registry else Scopes()
+        super().__init__(user, registry)
+        grant = user.grant
+        self._scopes = grant.scopes if grant.registry == registry else Scopes()
 
     def may_view_registry(self, repository: str | None = None) -> bool:
         """Whether it is the registry whose token it is, or the one that everybody may know of."""
@@ -201,6 +206,9 @@ class TokenAccess(Access):
     def listable(self) -> Visible:
         """All names that may be seen, if the token lists them."""
         return Visible(self._ranges.ranges) if self._scopes.catalog else NONE
+
+    def _has_in_repository(self, action: Action, repository: str) -> bool:
+        return self._scopes.allows(_ACTIONS[action], repository)
 
     def _has(self, action: Action, model: type[Repository | Blob], key: str | None = None) -> bool:
         if model is not Repository or not key:

@@ -8,19 +8,34 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import urlsafe_b64decode
-from dataclasses import dataclass, field
+from binascii import a2b_base64
 from enum import StrEnum
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-__all__ = ["MAX_TOKEN", "ParsedToken", "Reason", "TokenRefused", "parse_token"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
+__all__ = [
+    "MAX_TOKEN",
+    "ParsedToken",
+    "Reason",
+    "TokenRefused",
+    "parse_object",
+    "parse_token",
+]
 
 MAX_TOKEN = 16_384
 """The longest token, in characters. Web servers allow headers of about half of that."""
 
-_PART = "([A-Za-z0-9_-]++)"
-_TOKEN = re.compile(rf"({_PART}\.{_PART})\.{_PART}")
+_PART = b"([A-Za-z0-9_-]++)"
+_TOKEN = re.compile(rb"(%b\.%b)\.%b" % (_PART, _PART, _PART))
 """What is signed, its two parts, and the signature."""
+
+_ALPHABET = bytes.maketrans(b"-_", b"+/")
+"""From base64url to base64."""
+
+_PADDING = (b"", b"===", b"==", b"=")
+"""What base64 must end in, by the number of characters after the last whole group of four."""
 
 
 class Reason(StrEnum):
@@ -56,33 +71,51 @@ class TokenRefused(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedToken:
+class ParsedToken(NamedTuple):
     """The parts of a token. Nothing is verified yet."""
 
-    header: dict[str, Any]
-    claims: dict[str, Any] = field(repr=False)
-    signed: bytes = field(repr=False)
+    first: bytes
+    """The header as it is in the token."""
+
+    header: dict[str, Any] | None
+    """None if it was not parsed."""
+
+    claims: dict[str, Any]
+    signed: bytes
     """The bytes that are signed."""
 
-    signature: bytes = field(repr=False)
+    signature: bytes
+
+    def __repr__(self) -> str:
+        return "<ParsedToken>"
 
 
-def parse_token(text: str) -> ParsedToken:
-    """Return the parts of a token. Raises `TokenRefused`."""
+def parse_token(text: str, known: Container[bytes] = ()) -> ParsedToken:
+    """Return the parts of a token. Raises `TokenRefused`.
+
+    A header that is among `known` is not parsed. Most tokens of an issuer have the same one.
+    """
     if len(text) > MAX_TOKEN:
         raise TokenRefused(Reason.TOO_LONG)
-    match = _TOKEN.fullmatch(text)
+    match = _TOKEN.fullmatch(text.encode("utf-8", "surrogatepass"))
     if match is None:
         raise TokenRefused(Reason.MALFORMED)
-    signed, header, claims, signature = match.groups()
-    return ParsedToken(_object(header), _object(claims), signed.encode(), _decoded(signature))
+    signed, first, claims, signature = match.groups()
+    header = None if first in known else parse_object(first)
+    return ParsedToken(first, header, parse_object(claims), signed, _decoded(signature))
 
 
-def _object(part: str) -> dict[str, Any]:
+def parse_object(part: bytes) -> dict[str, Any]:
+    """Return what a token's header or claims say. Raises `TokenRefused`."""
     raw = _decoded(part)
     try:
-        found = _JSON.decode(raw.decode("utf-8"))
+        text = raw.decode()
+        try:
+            found, end = _scan(text, 0)
+        except StopIteration:
+            end = -1
+        if end != len(text):
+            found = _JSON.decode(text)  # it has spaces around it, or there is an error to raise
     except (ValueError, RecursionError):
         raise TokenRefused(Reason.NO_JSON) from None
     if not isinstance(found, dict):
@@ -90,9 +123,10 @@ def _object(part: str) -> dict[str, Any]:
     return found
 
 
-def _decoded(part: str) -> bytes:
+def _decoded(part: bytes) -> bytes:
+    """Decode base64url, whose characters have been checked."""
     try:
-        return urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        return a2b_base64(part.translate(_ALPHABET) + _PADDING[len(part) % 4])
     except ValueError:
         raise TokenRefused(Reason.MALFORMED) from None
 
@@ -111,3 +145,5 @@ def _refuse(constant: str) -> NoReturn:
 
 _JSON = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse)
 """Made once: that takes as long as to parse a header."""
+
+_scan: Callable[[str, int], tuple[object, int]] = _JSON.scan_once  # type: ignore[attr-defined]

@@ -45,11 +45,17 @@ class Scopes:
         found: dict[RepositoryName, frozenset[str]] = {}
         catalog = False
         for entry in access:
-            kind, name, actions = _scope(entry)
+            if not isinstance(entry, dict):
+                raise TokenRefused(Reason.ACCESS)
+            kind, name = entry.get("type"), entry.get("name")
+            if not (isinstance(kind, str) and isinstance(name, str)):
+                raise TokenRefused(Reason.ACCESS)
+            actions = _actions(entry.get("actions"))
             if kind == "repository":
                 repository = _name(name)
-                found[repository] = found.get(repository, frozenset()) | actions
-            elif (kind, name) == ("registry", "catalog"):
+                before = found.get(repository)
+                found[repository] = actions if before is None else before | actions
+            elif kind == "registry" and name == "catalog":
                 catalog = catalog or _ANY in actions
         return cls(MappingProxyType(found), catalog)
 
@@ -63,15 +69,13 @@ class Scopes:
         return (name for name in self.repositories if self.allows(action, name))
 
 
-def _scope(entry: object) -> tuple[str, str, frozenset[str]]:
-    if not isinstance(entry, dict):
+def _actions(found: object) -> frozenset[str]:
+    if not isinstance(found, list):
         raise TokenRefused(Reason.ACCESS)
-    kind, name, actions = (entry.get(each) for each in ("type", "name", "actions"))
-    if not (isinstance(kind, str) and isinstance(name, str) and isinstance(actions, list)):
-        raise TokenRefused(Reason.ACCESS)
-    if not all(isinstance(each, str) for each in actions):
-        raise TokenRefused(Reason.ACCESS)
-    return kind, name, frozenset(actions)
+    for each in found:
+        if not isinstance(each, str):
+            raise TokenRefused(Reason.ACCESS)
+    return frozenset(found)
 
 
 def _name(text: str) -> RepositoryName:

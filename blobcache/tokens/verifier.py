@@ -9,30 +9,31 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from threading import Lock
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from django.conf import settings
 from django.core.signals import setting_changed
 from django.views.decorators.debug import sensitive_variables
-from jwt.algorithms import get_default_algorithms
 
 from blobcache.conf import RegistrySettings
 from blobcache.exceptions import KeysUnavailable
 from blobcache.tokens.chains import verify_chain
 from blobcache.tokens.keys import Keys, KeysInvalid
 from blobcache.tokens.options import TokenOptions
-from blobcache.tokens.parsing import Reason, TokenRefused, parse_token
+from blobcache.tokens.parsing import Reason, TokenRefused, parse_object, parse_token
 from blobcache.tokens.scopes import Scopes
+from blobcache.tokens.signatures import check_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from blobcache.tokens.keys import Key
     from blobcache.tokens.parsing import ParsedToken
+    from blobcache.tokens.signatures import Check
 
 __all__ = ["MAX_KEPT", "Grant", "Verifier", "get_verifier"]
 
@@ -42,30 +43,37 @@ MAX_KEPT = 4096
 """Verified tokens that a process keeps; the ones that were not used for longest are dropped."""
 
 _MAX_CHAINS = 64
+_MAX_HEADERS = 64
 
 _LOOK_SECONDS = 1.0
 """Seconds between two looks at whether a file of keys has changed."""
 
 _MAX_SUBJECT = 1024
-_ALGORITHMS: dict[str, Any] = get_default_algorithms()
+
+_NAME_BYTES = 32
+"""Of the hash that a verified token is kept by."""
+
+_INFINITY = float("inf")
 
 _V = TypeVar("_V")
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """What a verified token grants."""
 
     registry: str
     """The registry whose token it is."""
 
     issuer: str
-    subject: str = field(repr=False)
+    subject: str
     """The claim ``sub``: the caller's name at the token server; may be empty."""
 
     scopes: Scopes
     expires: float
     """When the token is no longer accepted, in seconds since 1970."""
+
+    def __repr__(self) -> str:
+        return f"<Grant of {self.registry!r}>"
 
 
 class Verifier:
@@ -97,30 +105,47 @@ class Verifier:
     @sensitive_variables()
     def verify(self, token: str) -> Grant:
         """Return what the token grants. Raises `TokenRefused` and `KeysUnavailable`."""
+        return self.grant_of(token)
+
+    def grant_of(self, token: str) -> Grant:
+        """The same, for callers that hide their variables from error pages themselves."""
         trust = self._current_trust()
         now = self._clock()
-        name = sha256(token.encode("utf-8", "surrogatepass")).digest()
+        name = blake2b(token.encode("utf-8", "surrogatepass"), digest_size=_NAME_BYTES).digest()
         kept = trust.grants.get(name, now)
         if kept is not None:
             return kept[0]
-        found = self._verify(parse_token(token), trust, now)
+        parsed = parse_token(token, trust.headers)
+        check, until = self._known(parsed, trust, now)
+        self.verified += 1
+        if not check(parsed.signed, parsed.signature):
+            raise TokenRefused(Reason.SIGNATURE)
+        if parsed.header is not None:  # Its issuer has signed it, so others cannot fill this.
+            trust.remember(parsed.first, check, until)
+        found = self._grant(parsed.claims, until, now)
         trust.grants.put(name, found, found.expires, now)
         return found
 
-    def _verify(self, token: ParsedToken, trust: _Trust, now: float) -> Grant:
-        algorithm = token.header.get("alg")
+    def _known(self, token: ParsedToken, trust: _Trust, now: float) -> tuple[Check, float]:
+        """Return what checks the token's signature, and until when that may be."""
+        if token.header is None:
+            known = trust.headers.get(token.first)
+            if known is not None and now < known[1]:
+                return known
+            return self._check(parse_object(token.first), trust, now)
+        return self._check(token.header, trust, now)
+
+    def _check(self, header: dict[str, Any], trust: _Trust, now: float) -> tuple[Check, float]:
+        algorithm = header.get("alg")
         # Both change what a token means (RFC 7515, 4.1.11; RFC 7797).
-        if "crit" in token.header or "b64" in token.header:
+        if "crit" in header or "b64" in header:
             raise TokenRefused(Reason.EXTENSIONS)
         if algorithm not in self.options.algorithms:
             raise TokenRefused(Reason.ALGORITHM)
-        key, until = self._key(token.header, trust, now)
+        key, until = self._key(header, trust, now)
         if algorithm not in key.algorithms:
             raise TokenRefused(Reason.KEY_ALGORITHM)
-        self.verified += 1
-        if not _ALGORITHMS[algorithm].verify(token.signed, key.public, token.signature):
-            raise TokenRefused(Reason.SIGNATURE)
-        return self._grant(token.claims, until, now)
+        return check_of(key.public, algorithm), until
 
     def _key(self, header: dict[str, Any], trust: _Trust, now: float) -> tuple[Key, float]:
         """Return the key that must have signed the token, and until when it may.
@@ -139,7 +164,7 @@ class Verifier:
         if not key.is_valid_at(at):
             raise TokenRefused(Reason.KEY_TIME)
         certificate = key.certificate
-        ends = certificate.not_valid_after_utc.timestamp() if certificate else float("inf")
+        ends = certificate.not_valid_after_utc.timestamp() if certificate else _INFINITY
         return key, ends
 
     def _chain(self, texts: object, trust: _Trust, at: datetime) -> tuple[Key, float]:
@@ -154,11 +179,13 @@ class Verifier:
 
     def _grant(self, claims: dict[str, Any], until: float, now: float) -> Grant:
         options = self.options
-        issuer, audience = claims.get("iss"), claims.get("aud")
-        if issuer != options.issuer:
+        if claims.get("iss") != options.issuer:
             raise TokenRefused(Reason.ISSUER)
         # One service, or a list that contains it (RFC 7519, 4.1.3).
-        if options.audience not in (audience if isinstance(audience, list) else [audience]):
+        audience = claims.get("aud")
+        if audience != options.audience and not (
+            isinstance(audience, list) and options.audience in audience
+        ):
             raise TokenRefused(Reason.AUDIENCE)
         ends, begins = _moment(claims.get("exp")), _moment(claims.get("nbf"))
         if ends is None or now >= ends + options.leeway:
@@ -196,7 +223,7 @@ class Verifier:
         except KeysInvalid as error:
             _log.error("BLOBCACHE[%r]['TOKENS'] %s", self.registry, error)
             return None
-        return _Trust(keys, _Kept(self._maximum), _Kept(_MAX_CHAINS))
+        return _Trust(keys, _Kept(self._maximum), _Kept(_MAX_CHAINS), {})
 
 
 class _Kept(Generic[_V]):
@@ -209,6 +236,8 @@ class _Kept(Generic[_V]):
 
     def get(self, name: Hashable, now: float) -> tuple[_V, float] | None:
         """Return the value, and when it expires."""
+        if name not in self._values:
+            return None
         with self._lock:
             found = self._values.get(name)
             if found is None:
@@ -234,19 +263,28 @@ class _Trust(NamedTuple):
     keys: Keys
     grants: _Kept[Grant]
     chains: _Kept[Key]
+    headers: dict[bytes, tuple[Check, float]]
+    """What checks the signatures of tokens that have the header, as it is in them, and until when
+    that may be."""
+
+    def remember(self, header: bytes, check: Check, until: float) -> None:
+        """Keep that. An issuer has few headers, so all are dropped if there are too many."""
+        if len(self.headers) >= _MAX_HEADERS:
+            self.headers.clear()
+        self.headers[header] = check, until
 
 
 def _moment(value: object) -> float | None:
     """Return a claim's time in seconds since 1970; None if there is none (RFC 7519, 2)."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) is not int and type(value) is not float:
         raise TokenRefused(Reason.CLAIMS)
     try:
         found = float(value)
     except OverflowError:
         raise TokenRefused(Reason.CLAIMS) from None
-    if not abs(found) < float("inf"):
+    if not -_INFINITY < found < _INFINITY:
         raise TokenRefused(Reason.CLAIMS)
     return found
 
@@ -268,7 +306,8 @@ def _stamp(source: Any) -> object:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-_verifiers: dict[str, Verifier | None] = {}
+_verifiers: dict[str, tuple[object, Verifier]] = {}
+"""By registry: the value of ``TOKENS``, and what verifies by it."""
 
 
 def get_verifier(registry: str) -> Verifier | None:
@@ -276,12 +315,27 @@ def get_verifier(registry: str) -> Verifier | None:
 
     Raises `ImproperlyConfigured` if ``TOKENS`` is wrong, or if there is no such registry.
     """
+    found = _verifiers.get(registry)
+    if found is not None:
+        source = _raw(registry)
+        if found[0] is source or found[0] == source:
+            return found[1]
+    entry = RegistrySettings(registry)
+    options = TokenOptions.from_settings(entry)
+    if options is None:
+        return None
+    made = entry.TOKENS, Verifier(registry, options)
+    if found is not None:
+        _verifiers.pop(registry, None)
+    return _verifiers.setdefault(registry, made)[1]
+
+
+def _raw(registry: str) -> object:
+    """The value of ``TOKENS`` as it is in the settings; None if they have none."""
     try:
-        return _verifiers[registry]
-    except KeyError:
-        options = TokenOptions.from_settings(RegistrySettings(registry))
-        made = None if options is None else Verifier(registry, options)
-        return _verifiers.setdefault(registry, made)
+        return settings.BLOBCACHE[registry].get("TOKENS")
+    except (AttributeError, KeyError, TypeError):
+        return None
 
 
 def _forget(*, setting: str, **_: object) -> None:

@@ -6,12 +6,13 @@ import json
 import logging
 import os
 import time
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64decode
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.views.debug import ExceptionReporter
 
@@ -678,6 +679,129 @@ class TestWhatIsKept:
             verifier.verify(token)
 
 
+class TestAKnownHeader:
+    """A header that a verified token had is not looked at again in the next tokens."""
+
+    def test_the_rest_of_a_token_counts_as_before(self, verifier: Verifier, signer: Signer) -> None:
+        good = signer.token(PULL)
+        verifier.verify(good)
+        head, _, signature = good.rpartition(".")
+        other = signer.token(PULL, sub="root")
+        assert refusal(verifier, f"{other.rpartition('.')[0]}.{signature}") is Reason.SIGNATURE
+        assert refusal(verifier, f"{head}.AAAA") is Reason.SIGNATURE
+        assert refusal(verifier, f"{head}.A") is Reason.MALFORMED
+        assert refusal(verifier, f"{head}.") is Reason.MALFORMED
+        assert refusal(verifier, signer.raw("{}")) is Reason.ISSUER
+        assert refusal(verifier, signer.raw("[]")) is Reason.NO_JSON
+        assert refusal(verifier, signer.raw('{"a": 1, "a": 1}')) is Reason.DUPLICATE
+        assert refusal(verifier, signer.token(PULL, exp=1)) is Reason.EXPIRED
+        assert verifier.verify(other).subject == "root"
+
+    @pytest.mark.parametrize("replaced", [False, True])
+    def test_it_is_forgotten_with_its_key(
+        self, replaced: bool, signer: Signer, tmp_path: Path
+    ) -> None:
+        ticks, path = Clock(), tmp_path / "jwks.json"
+        path.write_text(json.dumps(signer.jwks))
+        verifier = made(options(JWKS=path), ticks=ticks)
+        verifier.verify(signer.token(PULL))
+        other = Signer("ES256" if replaced else "RS256", signer.kid if replaced else "second")
+        path.write_text(json.dumps(other.jwks, indent=2))
+        ticks.now += 2
+        reason = Reason.SIGNATURE if replaced else Reason.UNKNOWN_KEY
+        assert refusal(verifier, signer.token(PULL, sub="alice")) is reason
+
+    def test_it_is_forgotten_with_its_certificate(self, chain: Chain) -> None:
+        clock = Clock()
+        own = certificate("own", chain.signer.key, "own", chain.signer.key, days=(-1, 0.001))
+        leaf = certificate("signer", chain.signer.key, "root", chain.root_key, days=(-1, 0.001))
+        chain.roots.write_bytes(pem(chain.root, own))
+        verifier, public = made(chain.options(), clock), chain.signer.key.public_key()
+        by_id: dict[str, Any] = {"kid": fingerprint(public)}
+        by_chain: dict[str, Any] = {"x5c": x5c(leaf)}
+        for header in (by_id, by_chain):
+            assert verifier.verify(chain.signer.token(PULL, header=header)).subject == "bob"
+        clock.now = own.not_valid_after_utc.timestamp() + 1
+        later: dict[str, Any] = {"header": by_id, "exp": int(clock.now) + 300, "nbf": None}
+        assert refusal(verifier, chain.signer.token(PULL, **later)) is Reason.KEY_TIME
+        later["header"] = by_chain
+        assert refusal(verifier, chain.signer.token(PULL, **later)) is Reason.CHAIN
+
+    def test_no_header_of_a_refused_signature_is_kept(
+        self, verifier: Verifier, signer: Signer
+    ) -> None:
+        for number in range(3):
+            token = Signer().token(PULL, header={"n": number})
+            assert refusal(verifier, token) is Reason.SIGNATURE
+        assert headers(verifier) == 0
+        verifier.verify(signer.token(PULL))
+        assert headers(verifier) == 1
+
+    def test_only_so_many_are_kept(self, verifier: Verifier, signer: Signer) -> None:
+        for number in range(100):
+            token = signer.token(PULL, header={"n": number})
+            assert verifier.verify(token).subject == "bob"
+            assert headers(verifier) <= 64
+
+
+def headers(verifier: Verifier) -> int:
+    """Return how many headers are kept."""
+    assert verifier._trust is not None
+    return len(verifier._trust.headers)
+
+
+class TestASignatureOfACurve:
+    """It is two numbers of a fixed length, one after the other (RFC 7518, 3.4)."""
+
+    @pytest.mark.parametrize("algorithm", ["ES256", "ES384", "ES512"])
+    def test_numbers_may_begin_with_zeros_or_high_bits(self, algorithm: str) -> None:
+        signer = Signer(algorithm)
+        verifier = made(options(JWKS=signer.jwks, ALGORITHMS=(algorithm,)))
+        seen: set[tuple[bool, int]] = set()
+        for number in range(3000):
+            token = signer.token(PULL, jti=str(number))
+            raw = decoded(token.rpartition(".")[2])
+            half = len(raw) // 2
+            # The first byte of a number of 521 bits is 0 or 1.
+            place = 1 if algorithm == "ES512" else 0
+            kinds = {
+                (is_second, -1 if each == 0 else each >> 7)
+                for is_second, each in ((False, raw[place]), (True, raw[half + place]))
+            }
+            if not kinds <= seen:
+                seen |= kinds
+                assert verifier.verify(token).subject == "bob"
+            if len(seen) == 6:
+                return
+        pytest.fail("There was no such signature.")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda raw: b"\0" + raw,
+            lambda raw: raw + b"\0",
+            lambda raw: raw[:-1],
+            lambda raw: raw[:32] + b"\0" + raw[32:] + b"\0",
+            lambda raw: raw[:32] + bytes(32),
+            lambda raw: bytes(32) + raw[32:],
+            lambda _: bytes(64),
+            lambda _: b"\xff" * 64,
+            lambda raw: encode_dss_signature(
+                *(int.from_bytes(each) for each in (raw[:32], raw[32:]))
+            ),
+        ],
+    )
+    def test_another_form_is_refused(self, verifier: Verifier, signer: Signer, change: Any) -> None:
+        head, _, signature = signer.token(PULL).rpartition(".")
+        changed = encoded(change(decoded(signature)))
+        assert refusal(verifier, f"{head}.{changed}") is Reason.SIGNATURE
+
+
+def decoded(part: str) -> bytes:
+    """Return the bytes of text in base64url."""
+    return urlsafe_b64decode(part + "==")
+
+
 def test_nothing_of_a_token_is_in_a_message_or_a_log(
     verifier: Verifier, signer: Signer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -723,6 +847,26 @@ def test_changed_settings_have_a_verifier_of_their_own(settings: Any) -> None:
         assert verifier is get_verifier("default")
         assert verifier.verify(signer.token(PULL)).subject == "bob"
         assert refusal(verifier, other.token(PULL)) is Reason.SIGNATURE
+
+
+def test_settings_that_change_without_a_signal_count_too(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Signer(), Signer()
+    settings.BLOBCACHE = {"default": {"TOKENS": options(JWKS=first.jwks)}}
+    entry = settings.BLOBCACHE["default"]
+    before = get_verifier("default")
+    assert before is not None
+    monkeypatch.setitem(entry, "TOKENS", options(JWKS=first.jwks))
+    assert get_verifier("default") is before
+    monkeypatch.setitem(entry, "TOKENS", options(JWKS=second.jwks))
+    after = get_verifier("default")
+    assert after is not None
+    assert after is get_verifier("default")
+    assert refusal(after, first.token(PULL)) is Reason.SIGNATURE
+    assert after.verify(second.token(PULL)).subject == "bob"
+    monkeypatch.setitem(entry, "TOKENS", None)
+    assert get_verifier("default") is None
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
