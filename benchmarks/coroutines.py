@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
+from importlib import import_module
 from itertools import islice
 from typing import Any
 
@@ -12,6 +14,7 @@ from benchmarks import original
 from benchmarks.bench import Bench
 from benchmarks.data import REPOSITORY, digests
 from benchmarks.measuring import Case, Regime, figures, interleaved, pinned, regimes
+from benchmarks.processes import LOOP
 from benchmarks.results import Ratio, Section, ratio
 from blobcache.services import get_provider
 from blobcache.services.aio import AsyncBlobDescriptorService
@@ -26,6 +29,14 @@ TARGET = 100_000
 
 MANY = 256
 """With fewer callers the process waits for Redis, and with many more their tasks take longer."""
+
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
+
+LOOPS: dict[str, NewLoop] = {"asyncio": asyncio.new_event_loop}
+"""What makes an event loop. Where the name of a case says nothing, it is asyncio's own."""
+
+if LOOP == "uvloop":
+    LOOPS[LOOP] = import_module(LOOP).new_event_loop
 
 
 def run(bench: Bench) -> Iterator[Section]:
@@ -43,11 +54,17 @@ def _stats(bench: Bench, regime: Regime, name: str | None) -> Section:
     scope: Any = provider if name is None else provider.repository_scoped(name)
     number = bench.scaled(100_000, 2000)
     in_thread = bench.scaled(10_000, 100)
-    with asyncio.Runner() as runner:
-        runner.run(scope.astat(known[0]))  # opens the connection
+    with ExitStack() as stack:
+        runners = {
+            name: stack.enter_context(asyncio.Runner(loop_factory=new_loop))
+            for name, new_loop in LOOPS.items()
+        }
+        for each in runners.values():
+            each.run(scope.astat(known[0]))  # opens the connection
+        runner = runners["asyncio"]
 
-        def ask(callers: int) -> Callable[[], object]:
-            return lambda: runner.run(_ask(scope, known, number, callers))
+        def ask(callers: int, loop: str = "asyncio") -> Callable[[], object]:
+            return lambda: runners[loop].run(_ask(scope, known, number, callers))
 
         def many() -> object:
             return runner.run(_ask_many(scope, known, number // len(known)))
@@ -58,6 +75,12 @@ def _stats(bench: Bench, regime: Regime, name: str | None) -> Section:
 
         cases = [Case("stat, in a thread", in_thread, lambda: threaded)]
         cases += [Case(_title(each), number, partial(ask, each)) for each in CALLERS]
+        cases += [
+            Case(f"{_title(each)}, {loop}", number, partial(ask, each, loop))
+            for loop in runners
+            if loop != "asyncio"
+            for each in CALLERS
+        ]
         cases.append(Case("astat_many of 1,000, a digest", number, lambda: many))
         found = figures(interleaved(cases, bench.scaled(7, 1)))
         before = _reads(client)

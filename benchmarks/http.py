@@ -18,7 +18,7 @@ from benchmarks.data import REPOSITORY, digests
 from benchmarks.load import Request, client_name, load, rate
 from benchmarks.measuring import Case, figures, interleaved, pinned, regimes
 from benchmarks.operations import path_taken
-from benchmarks.processes import portal, registry, workers
+from benchmarks.processes import LOOP, portal, registry, workers
 from benchmarks.results import Figure, Ratio, Section, ratio
 from benchmarks.tokens import ALGORITHMS, Signers
 from benchmarks.wsgi import Portal
@@ -257,7 +257,10 @@ def _ahead(
         for caller in known
         if caller != ANONYMOUS
     ]
-    notes = ["the first two are served by Django's handler, and no callers are kept there"]
+    notes = [
+        "the first two are served by Django's handler, and no callers are kept there",
+        _event_loop(),
+    ]
     return Section(
         "HTTP: ahead of Django's handler, GET of a scoped stat",
         list(found.values()),
@@ -326,6 +329,7 @@ def _saturated(bench: Bench, environment: dict[str, str]) -> Section:
         [
             f"granian, workers: {workers(bench)}, of 2 threads under WSGI, connections kept alive",
             f"{os.cpu_count()} cores for all; load by a client of our own",
+            _event_loop(),
             f"the caller is {ANONYMOUS}",
             f"async_entrance_short lets {SHORT} requests wait in each worker, and refuses the rest",
         ],
@@ -348,6 +352,10 @@ def _otherwise(bench: Bench, address: str, others: dict[str, str]) -> Section:
 def _seconds(bench: Bench) -> float:
     """Return how long to send requests, in seconds."""
     return 0.05 if bench.is_short else 1.0
+
+
+def _event_loop() -> str:
+    return f"event loop under ASGI: {LOOP}"
 
 
 def _setting(bench: Bench, method: str = "GET") -> str:

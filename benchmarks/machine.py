@@ -12,7 +12,10 @@ from redis import Redis
 
 __all__ = ["description"]
 
-PACKAGES = ("Django", "djangorestframework", "django-redis", "redis", "hiredis", "granian")
+PACKAGES = (
+    *("Django", "djangorestframework", "django-redis", "redis", "hiredis", "granian"),
+    "uvloop",
+)
 
 
 def description(client: Redis) -> dict[str, Any]:

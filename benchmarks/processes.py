@@ -13,18 +13,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.bench import Bench
 from benchmarks.data import REPOSITORY
 from project import embedded
 
-__all__ = ["portal", "registry", "serving", "workers"]
+__all__ = ["LOOP", "portal", "registry", "serving", "workers"]
 
 HOST = "127.0.0.1"
 START_SECONDS = 20.0
 LISTENING = re.compile(r"listening on (127\.0\.0\.1:\d+)")
 ROOT = Path(__file__).parent.parent
+
+LOOP = "uvloop" if find_spec("uvloop") else "asyncio"
+"""The event loop in which granian runs asynchronous applications."""
 
 
 def workers(bench: Bench) -> int:
@@ -42,7 +46,8 @@ def portal(
 ) -> Iterator[str]:
     """Serve the portal with granian within the block, as `project.wsgi` says; yield `host:port`.
 
-    `application` is one of `benchmarks.applications`.
+    `application` is one of `benchmarks.applications`. An asynchronous one runs in the event loop
+    `LOOP`.
     """
     with socket.socket() as free:
         free.bind((HOST, 0))
@@ -53,6 +58,7 @@ def portal(
         *(str(Path(sys.executable).with_name("granian")), "--no-ws"),
         *("--interface", "asgi" if is_async else "wsgi"),
         *("--host", HOST, "--port", str(port), "--workers", str(workers(bench))),
+        *("--loop", LOOP if is_async else "asyncio"),
         *threading,
         *("--respawn-failed-workers", f"benchmarks.applications:{application}"),
     ]

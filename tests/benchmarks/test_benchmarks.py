@@ -54,7 +54,10 @@ FIGURES = {
     "truth: lists": ["a link in a list", "bare: scandir and read", "memory of both lists"],
     "truth: a warm": ["a new descriptor", "a known one", "memory of a warm"],
     "check of": ["an entry", "bare: SSCAN, HMGET, read and stat", "findings"],
-    "asyncio, ": ["stat, in a thread", "astat, 1,000 callers", "astat_many of 1,000, a digest"],
+    "asyncio, ": [
+        *("stat, in a thread", "astat, 1,000 callers", "astat, 256 callers, uvloop"),
+        "astat_many of 1,000, a digest",
+    ],
     "one of five registries": ["stat, one does not answer", "admin's overview, one does not"],
     "HTTP: GET": [
         "bare view, anonymous",
@@ -204,6 +207,12 @@ def test_the_code_path_is_reported(report: Report, title: str) -> None:
     for section in report.sections(title):
         (note,) = (each for each in section["notes"] if "path taken: " in each)
         assert note.partition("path taken: ")[2] in PATHS
+
+
+@pytest.mark.parametrize("title", ["HTTP: ahead", "HTTP: 256"])
+def test_the_event_loop_under_asgi_is_reported(report: Report, title: str) -> None:
+    (section,) = report.sections(title)
+    assert "event loop under ASGI: uvloop" in section["notes"]
 
 
 def test_every_bar_is_reported_as_cleared_or_not(report: Report) -> None:
