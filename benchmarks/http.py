@@ -23,7 +23,7 @@ from benchmarks.results import Figure, Ratio, Section, ratio
 from benchmarks.tokens import ALGORITHMS, Signers
 from benchmarks.wsgi import Portal
 
-__all__ = ["run"]
+__all__ = ["heads", "run"]
 
 BLOB = b"what a registry can be asked for"
 DIGEST = f"sha256:{sha256(BLOB).hexdigest()}"
@@ -48,14 +48,10 @@ HEAD_TARGET = 3800 / 4500
 
 def run(bench: Bench) -> Iterator[Section]:
     """Serve the portal and send it requests."""
-    bench.client.flushall(asynchronous=True)
-    original.fill(bench.client, REPOSITORY, [DIGEST, *digests(BATCH)])
-    shared = bench.directory / "prometheus"
-    shared.mkdir(exist_ok=True)
+    environment = _filled(bench)
     known = callers()
     yield _within(bench, known)
     with ExitStack() as stack:
-        environment = bench.environment(PROMETHEUS_MULTIPROC_DIR=str(shared))
         address = stack.enter_context(portal(bench, environment))
         yield _stats(bench, address, known)
         yield _heads(bench, address)
@@ -69,6 +65,21 @@ def run(bench: Bench) -> Iterator[Section]:
         yield _otherwise(
             bench, address, {"4 threads a worker": more, "Redis by a Unix socket": near}
         )
+
+
+def heads(bench: Bench) -> Section:
+    """Serve the portal once, and send it HEAD requests."""
+    with portal(bench, _filled(bench)) as address:
+        return _heads(bench, address)
+
+
+def _filled(bench: Bench) -> dict[str, str]:
+    """Fill the cache, and return the environment of the portals."""
+    bench.client.flushall(asynchronous=True)
+    original.fill(bench.client, REPOSITORY, [DIGEST, *digests(BATCH)])
+    shared = bench.directory / "prometheus"
+    shared.mkdir(exist_ok=True)
+    return bench.environment(PROMETHEUS_MULTIPROC_DIR=str(shared))
 
 
 def _within(bench: Bench, known: dict[str, Headers]) -> Section:
