@@ -26,13 +26,16 @@ from blobcache.tokens.options import TokenOptions
 from blobcache.tokens.parsing import TokenRefused
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from collections.abc import Callable
+    from typing import TypeAlias
 
     from django.http import HttpRequest
     from rest_framework.request import Request
 
     from blobcache.tokens.scopes import Scopes
     from blobcache.tokens.verifier import Verifier
+
+    _GetVerifier: TypeAlias = Callable[[str], Verifier | None]
 
 __all__ = [
     "RegistryTokenAuthentication",
@@ -186,29 +189,30 @@ def _scope(request: Request) -> str | None:
 
 
 def _verifier(registry: str) -> Verifier | None:
-    module: Any = sys.modules.get("blobcache.tokens.verifier")  # faster than to import it again
-    if module is None:
+    # To import it in each request would take longer.
+    module = sys.modules.get("blobcache.tokens.verifier")
+    get_verifier: _GetVerifier | None = getattr(module, "get_verifier", None)
+    if get_verifier is None:  # not imported, or another thread is about to import it
         if RegistrySettings(registry).TOKENS is None:
             return None
-        module = _imported()
+        get_verifier = _imported()
     try:
-        found: Verifier | None = module.get_verifier(registry)
+        return get_verifier(registry)
     except ImproperlyConfigured as error:
         raise RegistryMisconfigured(
             "The registry is not available.", registry=registry, settings=("TOKENS",)
         ) from error
-    return found
 
 
-def _imported() -> ModuleType:
+def _imported() -> _GetVerifier:
     try:
-        from blobcache.tokens import verifier  # noqa: PLC0415 - needs the extra
+        from blobcache.tokens.verifier import get_verifier  # noqa: PLC0415 - needs the extra
     except ImportError as error:
         raise ImproperlyConfigured(
             "RegistryTokenAuthentication needs PyJWT and cryptography: "
             "python -m pip install 'django-blobcache[tokens]'."
         ) from error
-    return verifier
+    return get_verifier
 
 
 def _quoted(text: str) -> str:

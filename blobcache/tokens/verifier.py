@@ -310,6 +310,24 @@ _verifiers: dict[str, tuple[object, Verifier]] = {}
 """By registry: the value of ``TOKENS``, and what verifies by it."""
 
 
+def _raw(registry: str) -> object:
+    """The value of ``TOKENS`` as it is in the settings; None if they have none."""
+    try:
+        return settings.BLOBCACHE[registry].get("TOKENS")
+    except (AttributeError, KeyError, TypeError):
+        return None
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "BLOBCACHE":
+        _verifiers.clear()
+
+
+setting_changed.connect(_forget)
+os.register_at_fork(after_in_child=_verifiers.clear)  # a thread of the parent may hold a lock
+
+
+# `blobcache.api.tokens` takes a module that has this function for one that is imported completely.
 def get_verifier(registry: str) -> Verifier | None:
     """Return what verifies a registry's tokens, one a process; None if it accepts none.
 
@@ -328,20 +346,3 @@ def get_verifier(registry: str) -> Verifier | None:
     if found is not None:
         _verifiers.pop(registry, None)
     return _verifiers.setdefault(registry, made)[1]
-
-
-def _raw(registry: str) -> object:
-    """The value of ``TOKENS`` as it is in the settings; None if they have none."""
-    try:
-        return settings.BLOBCACHE[registry].get("TOKENS")
-    except (AttributeError, KeyError, TypeError):
-        return None
-
-
-def _forget(*, setting: str, **_: object) -> None:
-    if setting == "BLOBCACHE":
-        _verifiers.clear()
-
-
-setting_changed.connect(_forget)
-os.register_at_fork(after_in_child=_verifiers.clear)  # a thread of the parent may hold a lock

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from blobcache.tokens.keys import Keys, KeysInvalid, algorithms_of, fingerprint
 from blobcache.tokens.options import TokenOptions
 from tests.test_checks import GOOD
 from tests.tokens.conftest import Ask
-from tests.tokens.signing import Signer, certificate, options, pem
+from tests.tokens.signing import Signer, certificate, options, pem, scope
 
 JWKS = Signer().jwks
 SESSION = "rest_framework.authentication.SessionAuthentication"
@@ -225,6 +226,34 @@ class TestWithoutTheExtra:
 
     def test_who_sends_no_token_does_not_need_it(self, portal: Ask) -> None:
         assert APIClient().get("/api/repositories/").status_code == 401
+
+
+def test_the_first_requests_may_come_at_once(portal: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread waits until another one has imported what verifies tokens."""
+    for name in ("verifier", "chains"):
+        monkeypatch.delitem(sys.modules, f"blobcache.tokens.{name}", raising=False)
+        monkeypatch.delattr(f"blobcache.tokens.{name}", raising=False)
+    statuses: list[int] = []
+
+    def ask() -> None:
+        client = portal.client(scope("catalog", "*", kind="registry"))
+        statuses.append(client.get("/api/repositories/").status_code)
+
+    second = Thread(target=ask)
+
+    class Finder:
+        """Sends the second request while the first one imports."""
+
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name == "blobcache.tokens.chains":
+                second.start()
+                second.join(0.3)  # It waits for this import, unless it fails.
+
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    ask()
+    second.join()
+    assert statuses == [200, 200]
 
 
 def test_the_api_can_be_imported_without_the_extra() -> None:
