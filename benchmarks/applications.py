@@ -24,9 +24,8 @@ SHORT = 30
 """How many requests wait in each worker of ``async_entrance_short``: fewer than come at once."""
 
 
-def _verifying() -> Any:
-    """The entrance, in a process that keeps no registry token: each request verifies its own."""
-    application = wsgi(get_wsgi_application())
+def _verifying(application: Any) -> Any:
+    """Let the process keep no registry token: each request verifies its own."""
     verifier: Any = import_module("blobcache.tokens.verifier")
     verifier.Verifier = partial(verifier.Verifier, maximum=0)
     return application
@@ -34,8 +33,9 @@ def _verifying() -> Any:
 
 _APPLICATIONS: dict[str, Callable[[], Any]] = {
     "django": get_wsgi_application,
+    "django_verifying": lambda: _verifying(get_wsgi_application()),
     "entrance": lambda: wsgi(get_wsgi_application()),
-    "entrance_verifying": _verifying,
+    "entrance_verifying": lambda: _verifying(wsgi(get_wsgi_application())),
     "async_django": get_asgi_application,
     "async_entrance": lambda: asgi(get_asgi_application()),
     "async_entrance_short": lambda: asgi(get_asgi_application(), waiting=SHORT),

@@ -106,7 +106,10 @@ RATIOS = {
     "HTTP: GET": ["scoped stat / bare view, anonymous"],
     "HTTP: HEAD": ["scoped stat / bare view"],
     "HTTP: ahead": ["entrance, WSGI / bare view", "token, superuser / anonymous, kept 5 s"],
-    "HTTP: registry tokens": ["ES256, verified / anonymous"],
+    "HTTP: registry tokens": [
+        "ES256, verified / anonymous",
+        "RS256, verified, Django / anonymous, Django",
+    ],
     "hostile requests": ["the slowest / 50 ms"],
 }
 """Likewise some of its ratios that have a target or are the point."""
