@@ -6,6 +6,7 @@ import contextvars
 import functools
 import gc
 import importlib.metadata
+import logging
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,6 +149,14 @@ def default_cache(valkey: embedded.Server) -> Iterator[Redis]:
     with cache_at(valkey.url) as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture
+def unlogged() -> Iterator[None]:
+    """Log nothing: no user reads the log, and each refusal would be logged with its traceback."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(params=KINDS)

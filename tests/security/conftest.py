@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
@@ -14,14 +11,6 @@ from redis import Redis
 from benchmarks.shapes import A
 from blobcache.descriptor import Descriptor
 from blobcache.services import get_provider
-
-
-@pytest.fixture
-def unlogged() -> Iterator[None]:
-    """Log nothing: no user reads the log, and each refusal would be logged with its traceback."""
-    logging.disable()
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture

@@ -123,10 +123,17 @@ class Both:
         return expected, send(self.entrance, sent), self.passed == before
 
 
-def by_the_framework(sent: Sent) -> Answer:
-    """What Django answers if each stat makes a request of REST framework."""
-    with patch("blobcache.api.viewsets.made_as_ours", return_value=False):
-        return send(WSGIHandler(), sent)
+def by_the_framework(sent: Sent, django: WSGIHandler | None = None) -> Answer:
+    """What Django answers if each stat makes a request of REST framework.
+
+    It is asked by this handler, or by a new one with the settings of now.
+    """
+    with patch("blobcache.api.viewsets.made_as_ours", _never):
+        return send(django or WSGIHandler(), sent)
+
+
+def _never(*_: object) -> bool:
+    return False
 
 
 def both(sent: Sent) -> tuple[Answer, Answer, bool]:
