@@ -11,12 +11,12 @@ All methods are called in the thread of the event loop. Nothing here keeps the l
 from __future__ import annotations
 
 import asyncio
-import select
 from collections import deque
 from contextlib import suppress
 from itertools import groupby, islice
 from operator import attrgetter
 from os import getpid
+from socket import SO_ERROR, SOL_SOCKET
 from ssl import SSLWantReadError, SSLWantWriteError
 from typing import TYPE_CHECKING, Any
 from weakref import proxy
@@ -106,7 +106,15 @@ class Link:
         """How many requests are not answered yet, and their bytes."""
 
         self.is_open = True
-        self._errors = _errors_of(self._fileno)
+        self._error: Callable[[int, int], int] | None = None
+        if not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+            self._error = sock.getsockopt
+        """How to look for an error of the socket after a reply; None if the loop does it.
+
+        asyncio's own event loops call a reader again and again while a socket has an error, but
+        uvloop (libuv) does so only once. If a reply comes before a reset, that call is for both.
+        """
+
         self._loop.add_reader(self._fileno, self._on_readable)
 
     def begin(self, packed: bytes, expected: Expected) -> asyncio.Future[list[Reply]]:
@@ -238,6 +246,7 @@ class Link:
 
     def _receive(self) -> bool:
         """Read what has come; return whether the server has closed the connection."""
+        is_over = False
         try:
             while received := self._sock.recv_into(self._buffer):
                 self._reader.feed(self._buffer, 0, received)
@@ -248,10 +257,13 @@ class Link:
                 if not self.is_open:
                     return False
                 # An encrypted socket may have decrypted more than was asked for.
-                if not self._sock.pending() and not (self._errors and self._errors(0)):
+                if is_over or self._sock.pending():
+                    continue
+                if self._error is None or not self._error(SOL_SOCKET, SO_ERROR):
                     return False
+                is_over = True  # and more replies may have come before the error
         except _NOT_NOW:
-            return False
+            return is_over
         return True
 
     def _hand_out(self) -> None:
@@ -322,18 +334,3 @@ class Link:
         # The oldest one may be late already: then the silence is what counts.
         following = min(following, max(oldest.sent, self._last_reply) + timeout)
         self._start_timer(max(following - now, timeout / _TICKS))
-
-
-def _errors_of(fileno: int) -> Callable[[int], Sequence[object]] | None:
-    """Return a function that tells whether the socket has an error; None if it is not needed.
-
-    An event loop of asyncio's own calls a reader again and again while a socket has an error.
-    uvloop (libuv) calls it only once. If a reply has come before the error, that call reads only
-    the reply.
-    """
-    is_asyncio = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
-    if is_asyncio or not hasattr(select, "poll"):
-        return None
-    poller = select.poll()
-    poller.register(fileno, 0)  # errors are always reported
-    return poller.poll
