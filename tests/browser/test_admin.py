@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from blobcache.descriptor import Descriptor
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
+from tests.browser.accessibility import accessible
 from tests.browser.conftest import BROKEN, CONFIG, LAYER, PASSWORD, Visit, picture
 
 WINDOWS = {
@@ -247,69 +247,42 @@ def test_a_row_is_selected_by_keyboard_alone(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_every_page_fits_the_window_and_obeys_the_policy(
+def test_every_page_fits_the_window_obeys_the_policy_and_is_accessible(
     visit: Visit, window: str, violations: list[dict[str, str]]
 ) -> None:
     page = visit(**WINDOWS[window])
-    for name, url in pages().items():
-        page.goto(url)
+
+    def examine(name: str) -> None:
         picture(page, f"{name}-{window}")
         assert width(page) <= WINDOWS[window]["viewport"]["width"], name  # type: ignore[index]
+        assert violations == [], name
+        accessible(page, name)  # adds styles to the page, which the policy reports
+        violations.clear()
+
+    for name, url in pages().items():
+        page.goto(url)
+        examine(name)
     page.goto(addresses.repository("library/nginx"))
     page.check(".action-select >> nth=0")
     page.click("text=Clear selected…")
-    picture(page, f"repository-clear-{window}")
-    assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
+    examine("repository-clear")
     page.goto(addresses.repository("library/nginx"))
     for box in page.locator(".action-select").all():
         box.check()
     page.click("text=Check selected")
     expect(page.locator("h1")).to_have_text("Check selected blobs")
-    picture(page, f"repository-check-{window}")
-    assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
+    examine("repository-check")
     page.goto(addresses.repositories("consistency") + "?repository=library/nginx")
     page.check(".action-select >> nth=0")
     page.click("text=Repair selected…")
-    picture(page, f"repair-{window}")
-    assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
+    examine("repair")
     page.goto(addresses.repositories())
     page.check(".action-select >> nth=0")
     page.click("text=Clear selected repositories…")
-    picture(page, f"repositories-clear-{window}")
-    assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
+    examine("repositories-clear")
     page.goto(addresses.repositories("consistency"))
     page.get_by_role("button", name="Repair all “Corrupt” findings…").click()
-    picture(page, f"repair-all-{window}")
-    assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
-    assert violations == []
-
-
-@pytest.mark.parametrize("window", WINDOWS)
-def test_every_page_is_accessible(visit: Visit, window: str) -> None:
-    # A separate test, since axe-core adds styles to the page, which the policy reports.
-    page = visit(**WINDOWS[window])
-    for name, url in pages().items():
-        page.goto(url)
-        accessible(page, name)
-    for url, button in (
-        (addresses.repository("library/nginx"), "Clear selected…"),
-        (addresses.repositories("consistency") + "?repository=library/nginx", "Repair selected…"),
-        (addresses.repositories("consistency"), "Repair all “Corrupt” findings…"),
-        (addresses.repositories(), "Clear selected repositories…"),
-    ):
-        page.goto(url)
-        page.check(".action-select >> nth=0")
-        page.get_by_role("button", name=button).click()
-        accessible(page, button)
-
-
-def accessible(page: Page, name: str, within: str = "html") -> None:
-    """Assert that this part of the page breaks no rule of axe-core for the WCAG."""
-    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-    # To describe what follows the rules too would take a fifth longer.
-    options = {"runOnly": rules, "resultTypes": ["violations"]}
-    found = Axe().run(page, context=within, options=options)
-    assert not found.response["violations"], f"{name}: {found.generate_report()}"
+    examine("repair-all")
 
 
 def width(page: Page) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.contrib.admin import site
 from playwright.sync_api import Page, expect
 
 from blobcache.models import Job, Repository
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
+from tests.browser.accessibility import violations_of
 from tests.browser.conftest import BROKEN, CONFIG, LAYER, Visit, picture
 from tests.browser.test_admin import WINDOWS, width
 
@@ -25,24 +25,20 @@ def paste(page: Page) -> None:
     expect(page.locator(".bc-banner")).to_contain_text("nonsense")
 
 
-def axe(page: Page) -> object:
-    return Axe().run(page).response["violations"]
-
-
 @pytest.mark.parametrize("window", WINDOWS)
 def test_pasted_digests_are_purged_while_the_page_is_open(
     visit: Visit, provider: RedisBlobDescriptorCacheProvider, window: str
 ) -> None:
     page = visit(**WINDOWS[window])
     paste(page)
-    assert axe(page) == []
+    assert violations_of(page) == []
     page.get_by_role("button", name="Purge 3 blobs").click()
     expect(page.locator("#bc-job")).to_contain_text("All blobs are cleared everywhere.")
-    assert axe(page) == []
+    assert violations_of(page) == []
     assert Job.objects.get().state == "done"
     page.get_by_role("link", name="All jobs").click()
     expect(page.locator("#result_list")).to_contain_text("100 %")
-    assert axe(page) == []
+    assert violations_of(page) == []
 
 
 def test_without_a_script_a_button_takes_the_steps(
@@ -67,10 +63,10 @@ def test_all_repositories_of_a_search_are_cleared(
     monkeypatch.setattr(site.get_model_admin(Repository), "list_per_page", 1)
     page = visit(**WINDOWS[window])
     page.goto(addresses.repositories())
-    assert axe(page) == []
+    assert violations_of(page) == []
     page.get_by_role("button", name=re.compile("^Clear all [0-9]+ on all pages")).click()
     expect(page.locator(".bc-consequences")).to_contain_text("This starts a job")
-    assert axe(page) == []
+    assert violations_of(page) == []
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     picture(page, f"repositories-clear-all-{window}")
     page.get_by_role("button", name=re.compile("^Clear [0-9]+ blobs")).click()

@@ -8,8 +8,9 @@ from redis import Redis
 
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
+from tests.browser.accessibility import accessible
 from tests.browser.conftest import LAYER, Visit, picture
-from tests.browser.test_admin import WINDOWS, accessible, width
+from tests.browser.test_admin import WINDOWS, width
 from tests.budgets import limit
 
 PUSHED = "pushed/meanwhile"

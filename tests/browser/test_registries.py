@@ -18,8 +18,9 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
 from project import embedded
 from tests.admin import addresses
+from tests.browser.accessibility import accessible
 from tests.browser.conftest import CONFIG, LAYER, Visit, picture
-from tests.browser.test_admin import WINDOWS, accessible, width
+from tests.browser.test_admin import WINDOWS, width
 from tests.registries.worlds import NOWHERE
 from tests.servers import cache_at
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.test import override_settings
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 from redis import Redis
 
 from blobcache.services import get_browsable
 from tests.admin import addresses
+from tests.browser.accessibility import violations_of
 from tests.browser.conftest import Visit, picture
 from tests.browser.test_admin import WINDOWS, width
 from tests.redis.test_sorted_members import NAME, fill
@@ -31,10 +31,6 @@ def large(default_cache: Redis) -> Iterator[None]:
         yield
 
 
-def axe(page: Page) -> object:
-    return Axe().run(page).response["violations"]
-
-
 @pytest.mark.parametrize("window", WINDOWS)
 def test_all_blobs_are_sorted_while_the_page_is_open(
     visit: Visit, window: str, violations: list[dict[str, str]]
@@ -49,10 +45,10 @@ def test_all_blobs_are_sorted_while_the_page_is_open(
     assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
     assert page.url.endswith("?o=-size")
     assert violations == []  # before axe, which adds styles of its own
-    assert axe(page) == []
+    assert violations_of(page) == []
     page.goto(f"{addresses.repository(NAME)}?state=ok")
     expect(page.locator(".bc-index-age").last).to_contain_text("This list is not sorted yet")
-    assert axe(page) == []
+    assert violations_of(page) == []
 
 
 def test_without_a_script_a_button_takes_the_steps(visit: Visit) -> None:

@@ -9,8 +9,9 @@ from blobcache.services import get_browsable
 from tests.admin import addresses
 from tests.admin.test_storage_check import unlinked, world
 from tests.backends.cases import layer_link
+from tests.browser.accessibility import accessible
 from tests.browser.conftest import Visit, picture
-from tests.browser.test_admin import WINDOWS, accessible, width
+from tests.browser.test_admin import WINDOWS, width
 from tests.doctor.test_truth import World
 
 __all__ = ["world"]

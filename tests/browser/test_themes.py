@@ -15,8 +15,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from project.embedded import Server
 from tests.admin import addresses
+from tests.browser.accessibility import accessible
 from tests.browser.conftest import LAYER, picture
-from tests.browser.test_admin import WINDOWS, accessible, width
+from tests.browser.test_admin import WINDOWS, width
 
 THEMES = ("stock", "unfold", "jazzmin")
 
