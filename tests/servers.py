@@ -145,13 +145,16 @@ class Traffic:
 class Meter:
     """Count the commands of other clients to this client's server, from one reading to the next.
 
-    The client must not be used by anyone else, nor share its connections.
+    The client must not be used by anyone else, nor share its connections. With `are_kept`, the
+    others keep their connections from reading to reading, so one question is enough for most.
     """
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, *, are_kept: bool = False) -> None:
         client.ping()  # open the connection first
         self._client = client
         self._questions = 0
+        self._are_kept = are_kept
+        self._last: Counter[str] = Counter()
         self._last = self._snapshot()
 
     def read(self) -> Traffic:
@@ -172,6 +175,8 @@ class Meter:
     def _snapshot(self) -> Counter[str]:
         """Return the counters without the meter's own questions, once nothing changes them."""
         found = self._counters("clients", "stats", "commandstats")
+        if self._are_kept and all(found[name] == self._last[name] for name in _CONNECTIONS):
+            return found
         # The server may have read that a connection has ended, but still count it as a client.
         for _ in range(100):
             again = self._counters("clients", "stats")
@@ -252,7 +257,8 @@ def _text(word: bytes) -> str:
 _READS = "total_reads_processed"
 _OPENED = "total_connections_received"
 _CONNECTED = "connected_clients"
-_TOTALS = (_READS, _OPENED, _CONNECTED)
+_CONNECTIONS = (_OPENED, _CONNECTED)
+_TOTALS = (_READS, *_CONNECTIONS)
 _COUNTER = re.compile(
     rf"^({'|'.join(_TOTALS)}|cmdstat_[^:]+):(?:calls=)?([0-9]+)".encode(), re.MULTILINE
 )

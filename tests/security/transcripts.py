@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from html import unescape
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -73,7 +74,7 @@ class Reader:
     exchanges: list[Exchange] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._meter = Meter(self.server)
+        self._meter = Meter(self.server, are_kept=True)
 
     def read(self, ask: Ask) -> None:
         """Ask, and follow all pages to the end."""
@@ -119,9 +120,9 @@ class Reader:
             headers[f"Set-Cookie {name}"] = _cookie(name, morsel.value)
         self.exchanges.append(
             Exchange(
-                _masked(str(ask)),
+                _masked_again(str(ask)),
                 response.status_code,
-                {name: _masked(value) for name, value in headers.items()},
+                {name: _masked_again(value) for name, value in headers.items()},
                 _in_order(_masked(body)) if ask.is_unordered else _masked(body),
                 None if ask.walks else traffic.calls,
                 None if ask.walks else traffic.round_trips,
@@ -241,6 +242,10 @@ def _masked(text: str) -> str:
         text = pattern.sub(replacement, text)
     # Sealed cursors differ each time, but their lengths do not.
     return _SEALED.sub(lambda found: f"SEALED({len(found[1])})", text)
+
+
+_masked_again = lru_cache(maxsize=10_000)(_masked)
+"""For what is often the same: requests and headers."""
 
 
 def _in_order(text: str) -> str:
