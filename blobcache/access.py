@@ -30,12 +30,13 @@ from blobcache.conf import (
     DEFAULT_REGISTRY,
     RegistrySettings,
     entries,
+    find_entry,
     import_or_error,
-    is_registry,
 )
 from blobcache.exceptions import RepositoryNameInvalid
 from blobcache.models import Blob, Repository
 from blobcache.reference import RepositoryName
+from blobcache.remembered import remembered
 from blobcache.visibility import ALL, NONE, Visible, takes_registry
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ User: TypeAlias = "AbstractBaseUser | AnonymousUser"
 _MAX_ANSWERS = 100
 """Answers of backends that are kept for one request: a list may ask about any number of names."""
 
-_OF_DJANGO = (PermissionsMixin.has_perm, AnonymousUser.has_perm)
+_OF_ANONYMOUS = AnonymousUser.has_perm
+
+_OF_DJANGO = (PermissionsMixin.has_perm, _OF_ANONYMOUS)
 """The methods that do nothing but ask each backend, after they let superusers do everything."""
 
 
@@ -268,13 +271,14 @@ class Access:
     @cached_property
     def _ranges(self) -> Visible:
         """What the setting ``VISIBLE_REPOSITORIES`` allows, before permissions are checked."""
-        if not is_registry(self.registry):
+        entry = find_entry(self.registry)
+        if entry is None:
             return NONE
-        path = RegistrySettings(self.registry).VISIBLE_REPOSITORIES
+        path = RegistrySettings.VISIBLE_REPOSITORIES.value_in(entry)
         if path is None:
             return ALL
-        function = _function(path)
-        if takes_registry(function):
+        function, is_for_all = _function(path)
+        if is_for_all:
             return Visible.of(function(self.user, self.registry))
         return Visible.of(function(self.user)) if self.registry == DEFAULT_REGISTRY else NONE
 
@@ -297,10 +301,11 @@ class Access:
         has_perm = getattr(self.user, "has_perm", None)  # The user may be an object of any class.
         if has_perm is None:
             return False
-        if key is None:
-            return bool(has_perm(permission, None))
-        if self.registry == DEFAULT_REGISTRY:
-            return bool(has_perm(permission, self._object(model, key)))
+        if key is None or self.registry == DEFAULT_REGISTRY:
+            asked = None if key is None else self._object(model, key)
+            if getattr(has_perm, "__func__", None) is _OF_ANONYMOUS:
+                return _has_perm(self.user, permission, asked)
+            return bool(has_perm(permission, asked))
         if getattr(has_perm, "__func__", None) in _OF_DJANGO:
             return any(self._grants(permission, model, key))
         asked = self._object(model, key)
@@ -329,11 +334,31 @@ class Access:
         return model(pk=key, registry=self.registry)  # type: ignore[misc]  # not a field
 
 
-def _function(path: str) -> VisibleRepositories:
-    """Return the function of ``VISIBLE_REPOSITORIES``. Raises `ImproperlyConfigured`."""
+def _has_perm(user: User, permission: str, asked: object) -> bool:
+    """Do what Django does to ask its backends, but look for their classes once."""
+    for kind in _backends():
+        has_perm = getattr(kind(), "has_perm", None)
+        try:
+            if has_perm is not None and has_perm(user, permission, asked):
+                return True
+        except PermissionDenied:
+            return False
+    return False
+
+
+@remembered
+def _backends() -> list[type]:
+    return [type(each) for each in get_backends()]
+
+
+@remembered
+def _function(path: str) -> tuple[VisibleRepositories, bool]:
+    """Return the function of ``VISIBLE_REPOSITORIES``, and whether it takes the registry's name.
+
+    Raises `ImproperlyConfigured`.
+    """
     found: Any = import_or_error(path)
     if callable(found):
-        function: VisibleRepositories = found
-        return function
+        return found, takes_registry(found)
     cause = found if isinstance(found, Exception) else None
     raise ImproperlyConfigured("VISIBLE_REPOSITORIES does not name a function.") from cause

@@ -46,6 +46,7 @@ __all__ = [
     "RegistrySettings",
     "Role",
     "entries",
+    "find_entry",
     "import_or_error",
     "is_alias",
     "is_registry",
@@ -88,7 +89,19 @@ def is_alias(name: str) -> bool:
 
 def is_registry(name: str) -> bool:
     """Whether ``BLOBCACHE`` has a registry of that name. Raises what `entries` raises."""
-    return isinstance(_entry(name), dict) or name in entries()
+    return find_entry(name) is not None
+
+
+def find_entry(registry: str) -> Mapping[str, Any] | None:
+    """Return what the project set for a registry; None if ``BLOBCACHE`` has no such registry.
+
+    Raises what `entries` raises, unless the entry is a dictionary: then the others do not matter.
+    """
+    try:
+        found = settings.BLOBCACHE[registry]
+    except (AttributeError, KeyError, TypeError):
+        found = None
+    return found if isinstance(found, dict) else entries().get(registry)
 
 
 def entries() -> dict[str, dict[str, Any]]:
@@ -105,28 +118,23 @@ def entries() -> dict[str, dict[str, Any]]:
     return found
 
 
-def _entry(registry: str) -> object:
-    """A registry's entry in ``BLOBCACHE``, whatever the others are; None if there is none."""
-    try:
-        return settings.BLOBCACHE[registry]
-    except (AttributeError, KeyError, TypeError):
-        return None
-
-
 class RegistrySettings:
-    """The settings of one registry, each with its default. They are read at each access.
+    """The settings of one registry, each with its default.
 
-    Raises `ImproperlyConfigured` if there is no such registry, or if its entry in ``BLOBCACHE`` is
-    not a dictionary.
+    They are read at each access; with `is_fixed`, what the project has set is looked up once, when
+    the object is made. Raises `ImproperlyConfigured` if there is no such registry, or if its entry
+    in ``BLOBCACHE`` is not a dictionary.
     """
 
-    def __init__(self, registry: str = DEFAULT_REGISTRY) -> None:
+    def __init__(self, registry: str = DEFAULT_REGISTRY, *, is_fixed: bool = False) -> None:
         self.registry = registry
-        if not is_registry(registry):
+        found = find_entry(registry)
+        if found is None:
             raise ImproperlyConfigured(
                 f"BLOBCACHE has no registry '{registry}'; there is "
                 f"{', '.join(map(repr, registries())) or 'none'}."
             )
+        self._fixed = found if is_fixed else None
 
     def __str__(self) -> str:
         """Where these settings are, for messages."""
@@ -134,8 +142,12 @@ class RegistrySettings:
 
     def entry(self) -> Mapping[str, Any]:
         """Return what the project set for this registry."""
-        found = _entry(self.registry)
-        return found if isinstance(found, dict) else entries()[self.registry]
+        if self._fixed is not None:
+            return self._fixed
+        found = find_entry(self.registry)
+        if found is None:
+            raise KeyError(self.registry)
+        return found
 
     PROVIDER = Setting(
         "Dotted path of the provider's class. The app has another one, for tests and small "

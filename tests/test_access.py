@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AnonymousUser, User
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.test import override_settings
 
 from blobcache.access import Access, knows_registry, may_view_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from django.conf import LazySettings
 
 
 class Someone:
@@ -100,6 +102,55 @@ def test_an_anonymous_user_may_do_nothing(user: Any, db: None) -> None:
     assert not who.may_in_repository("view", "a")
     assert not who.may_globally("view")
     assert not who.may_list_repositories()
+
+
+class Grants:
+    """A backend that lets everybody view repositories, by the first object alone."""
+
+    def __init__(self) -> None:
+        self.is_new = True
+
+    def has_perm(self, user: object, perm: str, obj: object = None) -> bool:
+        was_new, self.is_new = self.is_new, False
+        return was_new and perm == "blobcache.view_repository"
+
+
+class RefusesAll:
+    """A backend that ends the search for one that grants."""
+
+    def has_perm(self, user: object, perm: str, obj: object = None) -> bool:
+        raise PermissionDenied
+
+
+class KnowsNothing:
+    """A backend that has no permissions."""
+
+
+@pytest.mark.parametrize(
+    "backends",
+    [
+        ["Grants"],
+        ["KnowsNothing", "Grants"],
+        ["RefusesAll", "Grants"],
+        ["Grants", "RefusesAll"],
+        ["KnowsNothing"],
+    ],
+)
+def test_backends_are_asked_about_an_anonymous_user_as_django_does(
+    backends: list[str], settings: LazySettings
+) -> None:
+    assert not Access(None).may_in_repository("view", "a")
+    settings.AUTHENTICATION_BACKENDS = [f"tests.test_access.{each}" for each in backends]
+    expected = AnonymousUser().has_perm("blobcache.view_repository")
+    for _ in range(2):
+        assert Access(None).may_in_repository("view", "a") is expected
+    assert not Access(None).may_globally("view")
+
+
+def test_without_any_backend_the_error_is_djangos(settings: LazySettings) -> None:
+    settings.AUTHENTICATION_BACKENDS = []
+    with pytest.raises(ImproperlyConfigured, match="AUTHENTICATION_BACKENDS"):
+        Access(None).may_globally("view")
 
 
 def test_a_user_object_without_has_perm_may_do_nothing() -> None:

@@ -77,6 +77,13 @@ class TestSetting:
             assert getattr(registry, name) == OTHERS[name]
         assert getattr(registry, name) == before
 
+    def test_it_is_read_once_if_the_settings_are_fixed(self, name: str) -> None:
+        registry = RegistrySettings(is_fixed=True)
+        before = getattr(registry, name)
+        with override_settings(BLOBCACHE={"default": {name: OTHERS[name]}}):
+            assert getattr(registry, name) == before
+            assert getattr(RegistrySettings(is_fixed=True), name) == OTHERS[name]
+
     def test_it_has_a_default(self, name: str) -> None:
         expected = "default" if name == "CATALOG_ALIAS" else DEFAULTS[name]
         with override_settings(BLOBCACHE={"default": {}}):

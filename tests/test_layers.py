@@ -31,6 +31,7 @@ FLOORS = [
         "models",
         "object_ids",
         "registry_url",
+        "remembered",
         "reporting",
         "setting",
         "signals",

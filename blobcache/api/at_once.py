@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from blobcache.api.viewsets import DescriptorViewSet
     from blobcache.descriptor import Descriptor
 
-__all__ = ["Stat", "error_at_once", "find_at_once", "stat_at_once"]
+__all__ = ["Failure", "Stat", "find_at_once", "stat_at_once"]
 
 
 class Stat(NamedTuple):
@@ -36,10 +36,25 @@ class Stat(NamedTuple):
         return self.view.stat_response(request, self.found)
 
 
+class Failure(NamedTuple):
+    """The error of a stat of a caller who may view."""
+
+    view: DescriptorViewSet
+    error: Exception
+
+    def response(self, request: Any) -> HttpResponseBase:
+        """Return the response that the view would return. Raises an error that is unexpected."""
+        view = self.view
+        set_methods(view)
+        asked = view.begin(request, **view.kwargs)
+        asked.user, asked.auth = request.user, request.auth
+        return view.stat_error(asked, self.error)
+
+
 def stat_at_once(
     view: Any, request: HttpRequest, kwargs: Mapping[str, Any]
-) -> Stat | HttpResponseBase | None:
-    """Return what a stat found, or the response to its error. None if the view must answer.
+) -> Stat | Failure | None:
+    """Stat without a request of the framework. None if the view must answer.
 
     The request is one that the entrance answers; it is unchanged if the result is None.
     """
@@ -50,25 +65,12 @@ def stat_at_once(
         made, request, in_loop=False
     ):
         return None
-    return find_at_once(made, request, only=bool(request.META.get("QUERY_STRING")))
+    return find_at_once(made, only=bool(request.META.get("QUERY_STRING")))
 
 
-def find_at_once(
-    view: DescriptorViewSet, request: HttpRequest, *, only: bool
-) -> Stat | HttpResponseBase:
-    """Return what a stat found, or the response to its error, after `may_view_at_once`.
-
-    `only` is whether to ask the cache alone.
-    """
+def find_at_once(view: DescriptorViewSet, *, only: bool) -> Stat | Failure:
+    """Stat after `may_view_at_once`. `only` is whether to ask the cache alone."""
     try:
         return Stat(view, view.find(view.kwargs["digest"], only=only))
     except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
-        return error_at_once(view, request, error)
-
-
-def error_at_once(view: DescriptorViewSet, request: Any, error: Exception) -> HttpResponseBase:
-    """Return the response to a stat that raised an error, after `may_view_at_once`."""
-    set_methods(view)
-    asked = view.begin(request, **view.kwargs)
-    asked.user, asked.auth = request.user, request.auth
-    return view.stat_error(asked, error)
+        return Failure(view, error)

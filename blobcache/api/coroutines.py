@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from blobcache.api.at_once import Stat, error_at_once
+from blobcache.api.at_once import Failure, Stat
 from blobcache.api.content import wants_json
 from blobcache.api.stat_callers import may_view_at_once
 from blobcache.api.unchanged import set_methods, viewset_of
@@ -39,15 +39,17 @@ __all__ = ["answer"]
 
 
 async def answer(
-    view: Callable[..., HttpResponseBase], request: HttpRequest, kwargs: Mapping[str, Any]
-) -> Stat | HttpResponseBase | None:
+    view: Callable[..., HttpResponseBase],
+    request: HttpRequest,
+    kwargs: Mapping[str, Any],
+    prepare: Callable[[HttpRequest], None],
+) -> Stat | Failure | HttpResponseBase | None:
     """Return the response to a stat or a batch stat. None if it may query the database.
 
-    For a stat of which it is certain at once who asks it is what was found, or the response to its
-    error.
+    For a stat of which it is certain at once who asks it is what was found, or its error.
 
     `view` is what a URLconf has for the address; `is_unchanged` must be true for it. The request is
-    one that the entrance answers.
+    one that the entrance answers. `prepare` is called with it before there is a response.
     """
     made = viewset_of(view, request, kwargs)
     if (
@@ -59,6 +61,7 @@ async def answer(
     is_stat = request.method != "POST"
     if is_stat and may_view_at_once(made, request, in_loop=True):
         return await _stat_at_once(made, request)
+    prepare(request)
     set_methods(made)
     asked = made.begin(request, **made.kwargs)
     if not _may(authentication_needs_no_database, made, asked):
@@ -66,12 +69,15 @@ async def answer(
     return await (_answer_stat if is_stat else _answer_batch)(made, asked)
 
 
-async def _stat_at_once(view: DescriptorViewSet, request: HttpRequest) -> Stat | HttpResponseBase:
+async def _stat_at_once(view: DescriptorViewSet, request: HttpRequest) -> Stat | Failure:
     """Stat for a caller who may view."""
     try:
-        found = await _find(view, only=bool(request.META["QUERY_STRING"]))
+        if get_read_through(view.registry, view.repository) is None:  # usually: one coroutine less
+            found = await aio.astat(view.service, view.kwargs["digest"])
+        else:
+            found = await _find(view, only=bool(request.META["QUERY_STRING"]))
     except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does
-        return error_at_once(view, request, error)
+        return Failure(view, error)
     return Stat(view, found)
 
 

@@ -6,8 +6,7 @@ is answered through the framework, with all its authentication classes and error
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.contrib.auth.models import AnonymousUser
 from rest_framework.authentication import (
@@ -21,12 +20,14 @@ from blobcache.api import permissions
 from blobcache.api.callers import copies_of
 from blobcache.api.tokens import RegistryTokenAuthentication, caller_of
 from blobcache.api.without_database import (
+    classes_need_no_database,
     has_default_anonymous_user,
     has_loaded_permissions,
     has_rate,
-    view_needs_no_database,
+    settings_need_no_database,
 )
 from blobcache.conf import DEFAULT_REGISTRY
+from blobcache.remembered import remembered
 
 if TYPE_CHECKING:
     from blobcache.api.viewsets import DescriptorViewSet
@@ -48,6 +49,33 @@ _SAID = ("_user", "_force_auth_user", "_force_auth_token")
 """Attributes of a request by which a host's middleware may tell the framework who calls."""
 
 
+class _Known(NamedTuple):
+    """What a view's classes and the project's settings say about callers."""
+
+    is_usual: bool
+    """Whether the view has our permission class alone, and no throttles of its own."""
+
+    takes_nobody: bool
+    """Whether a caller without credentials is certainly nobody."""
+
+    has_sessions: bool
+
+    needs_no_database: bool
+    """See `classes_need_no_database`; as long as the caller's permissions have been read."""
+
+
+@remembered
+def _known(
+    authentication: tuple[type, ...], throttles: tuple[type, ...], permission: tuple[type, ...]
+) -> _Known:
+    return _Known(
+        permission == (permissions.BlobCachePermission,) and not throttles,
+        _KNOWN.issuperset(authentication) and has_default_anonymous_user(),
+        SessionAuthentication in authentication,
+        classes_need_no_database(permission),
+    )
+
+
 def may_view_at_once(view: DescriptorViewSet, request: Any, *, in_loop: bool) -> bool:
     """Whether the caller is certain without the framework, and may view.
 
@@ -55,67 +83,60 @@ def may_view_at_once(view: DescriptorViewSet, request: Any, *, in_loop: bool) ->
     nothing may query the database to find that out.
     """
     try:
-        if in_loop and not view_needs_no_database(view):
-            return False
-        caller = _caller(view, request)
+        caller = _caller(view, request, in_loop=in_loop)
     except Exception:  # noqa: BLE001 - a host's function: the framework makes a response of it
         return False
-    return caller is not None and _may_view(view, request, caller)
+    return caller is not None and _may_view(view, request, *caller)
 
 
-def _may_view(view: DescriptorViewSet, request: Any, caller: tuple[Any, object]) -> bool:
+def _may_view(view: DescriptorViewSet, request: Any, user: Any, auth: object) -> bool:
     """Whether a caller may view. If not, the request is as it was."""
     values = vars(request)
     before = {name: values[name] for name in ("user", "auth") if name in values}
     # A host's function may look at the request, which its middleware has put somewhere.
-    request.user, request.auth = caller
-    with suppress(Exception):  # the framework makes a response of it
+    request.user, request.auth = user, auth
+    try:
         # The view keeps the answers, so the framework need not ask once more.
-        view.access = access_of(caller[0], view.registry)
-        if permissions.view(view.access, view.repository):
+        view.access = access = access_of(user, view.registry)
+        if permissions.view(access, view.repository):
             return True
+    except Exception:  # noqa: BLE001, S110 - the framework makes a response of it
+        pass
     for name in ("user", "auth"):
         values.pop(name, None)
     values.update(before)
     return False
 
 
-def _caller(view: DescriptorViewSet, request: Any) -> tuple[Any, object] | None:
+def _caller(view: DescriptorViewSet, request: Any, *, in_loop: bool) -> tuple[Any, object] | None:
     """Return the caller's `user` and `auth`; None if they are not certain."""
+    kinds: tuple[type, ...] = tuple(view.authentication_classes)
+    known = _known(kinds, tuple(view.throttle_classes), tuple(view.permission_kinds))
     if (
         view.registry != DEFAULT_REGISTRY
         or not view.is_registry_checked
         or not vars(request).keys().isdisjoint(_SAID)
-        or view.throttle_classes
+        or not known.is_usual
         or has_rate(view)
-        or tuple(view.permission_kinds) != (permissions.BlobCachePermission,)
+        or (in_loop and not (known.needs_no_database and settings_need_no_database(view.config)))
     ):
         return None
-    kinds: tuple[type, ...] = tuple(view.authentication_classes)
-    kept = view.find_kept(request, kinds)
-    if kept is not None:
-        if has_loaded_permissions(kept.user) and _KNOWN.issuperset(kinds[: kept.position]):
-            return copies_of(request, kept)
-        return None
-    if _is_nobody(request, kinds):
-        return AnonymousUser(), None
-    return _by_token(request, kinds)
-
-
-def _is_nobody(request: Any, kinds: tuple[type, ...]) -> bool:
-    """Whether no authentication class would find a caller."""
     meta = request.META
-    if (
-        "HTTP_AUTHORIZATION" in meta
-        or "HTTP_COOKIE" in meta
-        or not _KNOWN.issuperset(kinds)
-        or not has_default_anonymous_user()
-    ):
-        return False
-    if SessionAuthentication not in kinds:
-        return True
-    user = getattr(request, "user", None)  # It looks there, and the response depends on it.
-    return not (user and user.is_active)
+    if "HTTP_AUTHORIZATION" not in meta and "HTTP_COOKIE" not in meta:
+        is_nobody = known.takes_nobody and not (known.has_sessions and _has_active_user(request))
+        return (AnonymousUser(), None) if is_nobody else None
+    kept = view.find_kept(request, kinds)
+    if kept is None:
+        return _by_token(request, kinds)
+    if has_loaded_permissions(kept.user) and _KNOWN.issuperset(kinds[: kept.position]):
+        return copies_of(request, kept)
+    return None
+
+
+def _has_active_user(request: Any) -> bool:
+    """Whether a host's middleware has set a user. Sessions look there, so the response varies."""
+    user = getattr(request, "user", None)
+    return bool(user and user.is_active)
 
 
 def _by_token(request: Any, kinds: tuple[type, ...]) -> tuple[TokenUser, Scopes] | None:

@@ -215,8 +215,8 @@ class RegistryView(APIView):
 
     @cached_property
     def config(self) -> RegistrySettings:
-        """The registry's settings."""
-        return RegistrySettings(self.registry)
+        """The registry's settings, as they are at the request."""
+        return RegistrySettings(self.registry, is_fixed=True)
 
     @cached_property
     def access(self) -> Access:

@@ -12,7 +12,6 @@ and keeps nothing in its thread from one call to the next. A subclass has to dec
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -37,6 +36,7 @@ from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle, User
 from blobcache.api.callers import declares_no_queries, kinds_of
 from blobcache.api.permissions import BlobCachePermission
 from blobcache.conf import entries
+from blobcache.remembered import remembered
 from blobcache.services.audit import has_receivers
 from blobcache.tokens.callers import TokenUser
 
@@ -46,13 +46,17 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
     from blobcache.api.views import RegistryView
+    from blobcache.conf import RegistrySettings
 
 __all__ = [
     "authentication_needs_no_database",
     "caller_needs_no_database",
+    "classes_need_no_database",
     "has_default_anonymous_user",
     "has_loaded_permissions",
     "has_rate",
+    "permissions_keep_nothing",
+    "settings_need_no_database",
     "view_needs_no_database",
 ]
 
@@ -62,15 +66,17 @@ def view_needs_no_database(view: RegistryView) -> bool:
 
     It does not look at authentication: see `authentication_needs_no_database`.
     """
-    entry = view.config
     return (
         _counting_needs_no_database(view)
-        and _classes_need_no_database(
-            tuple(view.permission_kinds),
-            tuple(settings.AUTHENTICATION_BACKENDS),
-            entry.VISIBLE_REPOSITORIES,
-        )
-        and not (entry.READ_THROUGH and has_receivers("set"))
+        and classes_need_no_database(tuple(view.permission_kinds))
+        and settings_need_no_database(view.config)
+    )
+
+
+def settings_need_no_database(entry: RegistrySettings) -> bool:
+    """Whether what a registry's settings name queries no database at a stat."""
+    return _function_needs_no_database(entry.VISIBLE_REPOSITORIES) and not (
+        entry.READ_THROUGH and has_receivers("set")
     )
 
 
@@ -116,10 +122,11 @@ def authentication_needs_no_database(view: RegistryView, asked: Request) -> bool
     )
     if not is_certain or view.is_registry_checked:
         return is_certain and view_needs_no_database(view)
-    backends = tuple(settings.AUTHENTICATION_BACKENDS)
     functions = [each.get("VISIBLE_REPOSITORIES") for each in entries().values()]
-    return _counting_needs_no_database(view) and all(
-        _classes_need_no_database((), backends, each) for each in functions
+    return (
+        _counting_needs_no_database(view)
+        and classes_need_no_database(())
+        and all(map(_function_needs_no_database, functions))
     )
 
 
@@ -192,17 +199,30 @@ _ASKED = (
 """The methods of a backend that Django and `blobcache.access` call to read permissions."""
 
 
-@lru_cache(256)
-def _classes_need_no_database(
-    permissions: tuple[Any, ...],
-    backends: tuple[str, ...],
-    visible: str | None,
-) -> bool:
-    return (
-        all(kind in _PERMISSIONS or declares_no_queries(kind) for kind in permissions)
-        and all(_backend_needs_no_database(import_string(path)) for path in backends)
-        and (visible is None or declares_no_queries(import_string(visible)))
+@remembered
+def classes_need_no_database(permissions: tuple[Any, ...]) -> bool:
+    """Whether permission classes and the authentication backends query no database."""
+    return all(kind in _PERMISSIONS or declares_no_queries(kind) for kind in permissions) and all(
+        _backend_needs_no_database(import_string(path)) for path in settings.AUTHENTICATION_BACKENDS
     )
+
+
+@remembered
+def permissions_keep_nothing() -> bool:
+    """Whether nothing that a host has for permissions can change anything, such as the language.
+
+    That is what it declares, besides that it queries no database.
+    """
+    try:
+        functions = [each.get("VISIBLE_REPOSITORIES") for each in entries().values()]
+        return classes_need_no_database(()) and all(map(_function_needs_no_database, functions))
+    except Exception:  # noqa: BLE001 - a wrong setting, or what a host's module raises
+        return False
+
+
+@remembered
+def _function_needs_no_database(path: str | None) -> bool:
+    return path is None or declares_no_queries(import_string(path))
 
 
 def _backend_needs_no_database(kind: type) -> bool:

@@ -67,16 +67,17 @@ def _find(resolver: URLResolver, path: str, before: Mapping[str, Any]) -> Addres
     rest, unnamed, named = match
     if unnamed:
         raise _UnusualError
-    found = {**before, **named, **resolver.default_kwargs}
+    if named or resolver.default_kwargs:
+        before = {**before, **named, **resolver.default_kwargs}
     for each in resolver.url_patterns:
-        if type(each) is not URLPattern:
-            address = _find(cast("URLResolver", each), rest, found)
+        if type(each) is URLPattern:
+            match = each.pattern.match(rest)
+            if match:
+                if match[1]:
+                    raise _UnusualError
+                return Address(each.callback, {**before, **match[2], **each.default_args})
+        else:
+            address = _find(cast("URLResolver", each), rest, before)
             if address is not None:
                 return address
-            continue
-        match = each.pattern.match(rest)
-        if match:
-            if match[1]:
-                raise _UnusualError
-            return Address(each.callback, {**found, **match[2], **each.default_args})
     return None

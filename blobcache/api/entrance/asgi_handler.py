@@ -103,7 +103,13 @@ class ASGIEntrance:
         request, address = asked
         self._room -= 1
         try:
-            response: Any = await self._loop.answer(request, address, get_script_prefix(scope))
+            response: Any = None
+            if self._loop.takes(address):
+                prefix = get_script_prefix(scope)
+                if prefix:
+                    response = await self._loop.answer_below(request, address, prefix)
+                else:  # there is none to set, and none from an earlier request
+                    response = await self._loop.answer(request, address)
             if response is not None:
                 if type(response) is not Brief and _must_be_closed(response):
                     return await self._in_thread(self._finish, request, response)
@@ -149,7 +155,7 @@ class ASGIEntrance:
         response = self.handler.answer(request, address)
         if type(response) is not Brief:
             return self._finish(request, response)
-        self._signals.finished()
+        self._signals.finished(has_urlconf=False)
         return _answer_of(request, response)
 
     def _finish(self, request: Any, response: Any) -> _Answer:

@@ -16,12 +16,14 @@ from django.core.handlers.exception import response_for_exception
 from django.http import Http404
 from django.urls import get_resolver, set_urlconf
 from django.utils.log import log_response
+from django.utils.translation import get_language
 
 from blobcache.api.at_once import Stat, stat_at_once
 from blobcache.api.entrance.addresses import LATER, Address, find
 from blobcache.api.entrance.heads import Brief, Heads
 from blobcache.api.entrance.screening import is_ours
 from blobcache.api.entrance.stack import Stack
+from blobcache.api.without_database import permissions_keep_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +46,7 @@ class Handler(BaseHandler):
         self.request_class: Callable[..., Any] = self.stack.request_class(base)
         self.heads = Heads(self.stack, pair)
         self._befores = self.stack.befores
+        self._activate = self.stack.activate
         self._afters = self.stack.afters
         if self.stack.unknown:
             _log.warning(
@@ -81,19 +84,43 @@ class Handler(BaseHandler):
         request.resolver_match = LATER
         return found
 
+    @property
+    def _activates_late(self) -> bool:
+        """Whether the language may be activated as late as when a response is made.
+
+        Then nothing before that changes it.
+        """
+        return self._activate is not None and permissions_keep_nothing()
+
+    def begin(self, request: Any) -> None:
+        """Activate the language of the request, unless that may be done later, or is done."""
+        if self._activate is not None and not self._activates_late:
+            self._activate(request)
+
+    def prepare(self, request: Any) -> None:
+        """Activate the language of the request, if `begin` has not done so."""
+        if self._activate is not None and self._activates_late:
+            self._activate(request)
+
+    def key(self, request: Any, stat: Stat) -> Any:
+        """See `Heads.key`."""
+        return self.heads.key(request, stat, None if self._activates_late else get_language())
+
     def answer(self, request: Any, address: Address) -> Brief | HttpResponseBase:
         """Return the response, as Django's handler does with the host's middleware."""
         stat: Any = None
         key: Any = None
+        self.begin(request)
         response: Any
         try:
             if self.is_as_it_is(address.view):
                 stat = stat_at_once(address.view, request, address.variables)
             if type(stat) is Stat:
-                brief = self.heads.brief(request, stat)
+                key = self.key(request, stat)
+                brief = self.heads.brief(key, stat)
                 if brief is not None:
                     return brief
-                key = self.heads.key(request, stat)
+            self.prepare(request)
             set_urlconf(settings.ROOT_URLCONF)
             response = self.checked(self._response(request, address, stat), address)
         except Exception as error:  # noqa: BLE001 - as Django's handler does
@@ -105,7 +132,7 @@ class Handler(BaseHandler):
             except Exception as error:  # noqa: BLE001 - as Django's handler does
                 response = response_for_exception(request, error)
         if type(stat) is Stat:
-            self.heads.learn(key, request, stat, response)
+            self.heads.learn(key, self.key(request, stat), stat, response)
         response._resource_closers.append(request.close)  # noqa: SLF001 - as Django's handler does
         if response.status_code >= 400:  # noqa: PLR2004
             log_response(
@@ -118,10 +145,8 @@ class Handler(BaseHandler):
         return self.make_view_atomic(view) is view
 
     def _response(self, request: Any, address: Address, stat: Any) -> Any:
-        if type(stat) is Stat:
-            return stat.response(request)
         if stat is not None:
-            return stat
+            return stat.response(request)
         return self.make_view_atomic(address.view)(request, **address.variables)
 
     def checked(self, response: Any, address: Address) -> HttpResponseBase:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
-from django.utils.translation import get_language
 
 from blobcache.api.conditions import etag
 from blobcache.api.savings import header_list
@@ -62,9 +61,11 @@ class Heads:
         self._heads: dict[Hashable, _Head] = {}
         setting_changed.connect(self._forget)
 
-    def brief(self, request: Any, stat: Stat) -> Brief | None:
-        """Return the response to a stat; None if its headers are not remembered."""
-        key = self.key(request, stat)
+    def brief(self, key: Hashable | None, stat: Stat) -> Brief | None:
+        """Return the response to a stat; None if its headers are not remembered.
+
+        `key` is that of the stat and its request.
+        """
         head = None if key is None else self._heads.get(key)
         if head is None:
             return None
@@ -75,16 +76,18 @@ class Heads:
             pairs[place] = self._pair(name, own[name])
         return Brief(pairs, body)
 
-    def learn(self, key: Hashable | None, request: Any, stat: Stat, response: Any) -> None:
+    def learn(
+        self, key: Hashable | None, again: Hashable | None, stat: Stat, response: Any
+    ) -> None:
         """Remember the headers of a response to a stat, to which the middleware has added its own.
 
-        Not if the middleware has done anything else with it. `key` is what `key` has returned
-        before that.
+        Not if the middleware has done anything else with it. `key` is that of the stat and its
+        request before that, `again` after it.
         """
         body = descriptor_json(stat.found)
         if (
             key is None
-            or key != self.key(request, stat)
+            or key != again
             or response.status_code != _OK
             or response.streaming
             or response.cookies
@@ -100,8 +103,11 @@ class Heads:
             self._heads.clear()
         self._heads[key] = _Head([self._pair(*each) for each in found], places)
 
-    def key(self, request: Any, stat: Stat) -> Hashable | None:
-        """What the headers depend on, besides the blob; None if that is not certain."""
+    def key(self, request: Any, stat: Stat, language: str | None) -> Hashable | None:
+        """What the headers depend on, besides the blob; None if that is not certain.
+
+        `language` is the one that is active, or None if it is always the same.
+        """
         values, meta, view = vars(request), request.META, stat.view
         if (
             not self._is_possible
@@ -117,7 +123,7 @@ class Heads:
             return None
         return (
             *(type(view), *view.action_map, view.config.READ_ONLY, view.source is None),
-            *(is_secure, get_language(), "entrance_needed_session" in values),
+            *(is_secure, language, "entrance_needed_session" in values),
         )
 
     def _forget(self, **_: object) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 from logging import handlers
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
@@ -17,14 +19,14 @@ from django.urls import clear_script_prefix, set_script_prefix
 from django.utils.log import log_response
 from django.utils.module_loading import import_string
 
-from blobcache.api.at_once import Stat
+from blobcache.api.at_once import Failure, Stat
 from blobcache.api.callers import declares_no_queries
 from blobcache.api.coroutines import answer
 from blobcache.api.entrance.stack import KNOWN
 from blobcache.api.unchanged import is_unchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from django.http.response import HttpResponseBase
 
@@ -58,6 +60,8 @@ class LoopHandler:
             handler.stack.names
         )
         self._afters = handler.stack.afters
+        self._looked = -inf
+        self._write_at_once = False
 
     def may_begin(self, body: bytes) -> bool:
         """Whether a request may be tried here.
@@ -68,52 +72,61 @@ class LoopHandler:
             self._is_middleware_allowed
             and len(body) <= MAX_BODY
             and self._signals.are_known
-            and all(_writes_at_once(each, logging.CRITICAL) for each in _LOGS)
+            and self._logs_write_at_once()
         )
 
-    async def answer(
+    def _logs_write_at_once(self) -> bool:
+        """Whether no log of the app waits for anything: looked up at most once a second."""
+        now = monotonic()
+        if now >= self._looked + 1:
+            self._looked, self._write_at_once = now, _write_at_once(_LOGS, logging.CRITICAL)
+        return self._write_at_once
+
+    def takes(self, address: Address) -> bool:
+        """Whether a request for the address may be tried here: what `address_of` has returned."""
+        return is_unchanged(address.view) and self._handler.is_as_it_is(address.view)
+
+    async def answer_below(
         self, request: Any, address: Address, prefix: str
     ) -> Brief | HttpResponseBase | None:
-        """Return the response, which need not be closed. None if a thread must answer.
-
-        The address is what the handler's `address_of` has returned.
-        """
-        view = address.view
-        if not (is_unchanged(view) and self._handler.is_as_it_is(view)):
-            return None
-        if not prefix:  # there is none to set, and none from an earlier request
-            return await self._answer(request, address)
+        """Do what `answer` does for a portal below a path."""
         set_script_prefix(prefix)
         try:
-            return await self._answer(request, address)
+            return await self.answer(request, address)
         finally:
             clear_script_prefix()
 
-    async def _answer(self, request: Any, address: Address) -> Brief | HttpResponseBase | None:
+    async def answer(self, request: Any, address: Address) -> Brief | HttpResponseBase | None:
+        """Return the response, which need not be closed. None if a thread must answer.
+
+        The address is one of which `takes` is true.
+        """
+        handler = self._handler
         stat: Stat | None = None
         key: Any = None
         response: Any
         before = _caller(request)
+        handler.begin(request)
         try:
-            response = await answer(address.view, request, address.variables)
+            response = await answer(address.view, request, address.variables, handler.prepare)
             if response is None:
-                for name in _caller(request):
-                    del vars(request)[name]
-                vars(request).update(before)
+                _take_back(request, before)
                 return None
             if type(response) is Stat:
                 stat = response
-                brief = self._handler.heads.brief(request, stat)
+                key = handler.key(request, stat)
+                brief = handler.heads.brief(key, stat)
                 if brief is not None:
                     return brief
-                key = self._handler.heads.key(request, stat)
-                response = stat.response(request)
-            response = self._handler.checked(response, address)
+            if isinstance(response, Stat | Failure):
+                handler.prepare(request)
+                response = response.response(request)
+            response = handler.checked(response, address)
         except Exception as error:  # noqa: BLE001 - as Django's handler does
             response = await self._in_thread(_for_exception, request, error)
         response = await self._after(request, response)
         if stat is not None:
-            self._handler.heads.learn(key, request, stat, response)
+            handler.heads.learn(key, handler.key(request, stat), stat, response)
         request.close()
         if response.status_code >= 400:  # noqa: PLR2004
             await self._log(request, response)
@@ -131,7 +144,7 @@ class LoopHandler:
         """Log a response as Django does; in a thread if a handler may wait for something else."""
         values: tuple[Any, ...] = ("%s: %s", response.reason_phrase, request.path)
         level = logging.ERROR if response.status_code >= 500 else logging.WARNING  # noqa: PLR2004
-        if _writes_at_once(_RESPONSES, level):
+        if _write_at_once([_RESPONSES], level):
             log_response(*values, response=response, request=request)
         else:
             await self._in_thread(log_response, *values, response=response, request=request)
@@ -141,6 +154,13 @@ def _caller(request: Any) -> dict[str, Any]:
     """What a request has already of its caller: the host's middleware may have set that."""
     values = vars(request)
     return {name: values[name] for name in ("user", "auth") if name in values}
+
+
+def _take_back(request: Any, before: dict[str, Any]) -> None:
+    """Let a request have the caller again that it had before."""
+    for name in _caller(request):
+        del vars(request)[name]
+    vars(request).update(before)
 
 
 def _for_exception(request: Any, error: Exception) -> HttpResponseBase:
@@ -185,12 +205,15 @@ _LOGS = tuple(
 """What a stat may write to before there is a response."""
 
 
-def _writes_at_once(log: logging.Logger, level: int) -> bool:
-    """Whether a log waits neither for the database nor for another server, up to a level."""
-    logger: logging.Logger | None = log
-    while logger is not None:
-        for each in logger.handlers:
-            if level >= each.level and type(each) not in _AT_ONCE:
-                return False
-        logger = logger.parent if logger.propagate else None
+def _write_at_once(logs: Iterable[logging.Logger], level: int) -> bool:
+    """Whether logs wait neither for the database nor for another server, up to a level."""
+    looked: set[logging.Logger] = set()
+    for log in logs:
+        logger: logging.Logger | None = log
+        while logger is not None and logger not in looked:
+            for each in logger.handlers:
+                if level >= each.level and type(each) not in _AT_ONCE:
+                    return False
+            looked.add(logger)
+            logger = logger.parent if logger.propagate else None
     return True

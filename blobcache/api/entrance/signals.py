@@ -60,9 +60,9 @@ class RequestSignals:
         response.closed = True
         self.finished()
 
-    def finished(self) -> None:
-        """Send `request_finished`."""
-        self._finished.send({})
+    def finished(self, *, has_urlconf: bool = True) -> None:
+        """Send `request_finished`. `has_urlconf` is whether a URLconf may have been set."""
+        self._finished.send({}, without=None if has_urlconf else reset_urlconf)
 
 
 class _Known(NamedTuple):
@@ -87,8 +87,11 @@ class _FilteredSignal:
         seen, known = self._looked
         return known if self._signal.receivers == seen else self._look()
 
-    def send(self, named: Mapping[str, Any]) -> None:
-        """Send it. If a receiver raises an error, that is raised, as Django does."""
+    def send(self, named: Mapping[str, Any], without: object = None) -> None:
+        """Send it. If a receiver raises an error, that is raised, as Django does.
+
+        If all receivers are known, the one `without` which the request is complete is not called.
+        """
         signal, sender = self._signal, self._sender
         known = self.known
         if known is None:
@@ -97,7 +100,8 @@ class _FilteredSignal:
         for is_needed, calls in known:
             if is_needed is None or is_needed():
                 for call in calls:
-                    call(signal=signal, sender=sender, **named)
+                    if call is not without:
+                        call(signal=signal, sender=sender, **named)
 
     def _look(self) -> list[_Known] | None:
         """Read the signal's receivers again."""

@@ -32,11 +32,12 @@ from django.utils.module_loading import import_string
 
 from blobcache.api.entrance.addresses import resolver_match
 from blobcache.conf import PortalSettings
+from blobcache.remembered import remembered
 
 if TYPE_CHECKING:
     from django.http.response import HttpResponseBase
 
-__all__ = ["KNOWN", "Stack"]
+__all__ = ["KNOWN", "Stack", "hosts_passed"]
 
 Before: TypeAlias = Callable[[Any], object]
 """Called with the request, before the view. If it returns anything but None, Django answers."""
@@ -59,6 +60,12 @@ class Part(NamedTuple):
 
     sets_same_headers: bool = True
     """Whether `after` does the same with every stat that is found; see `heads`."""
+
+    activate: Callable[[Any], None] | None = None
+    """Activates the language of the request, after `before`."""
+
+    is_hosts: bool = False
+    """Whether `before` calls a class of the host's own, which may do anything."""
 
 
 class Stack:
@@ -102,7 +109,23 @@ class Stack:
     @property
     def befores(self) -> list[Before]:
         """What to do before the view, in this order."""
-        return [each.before for each in self._parts if each.before is not None]
+        found: list[Before] = []
+        for each in self._parts:
+            if each.before is not None:
+                found.append(each.before)
+            if each.activate is not None and self.activate is None:
+                found.append(each.activate)
+        return found
+
+    @property
+    def activate(self) -> Callable[[Any], None] | None:
+        """What activates the language before a response is made; None if a before does."""
+        found = [each.activate for each in self._parts if each.activate is not None]
+        return found[0] if len(found) == 1 and not self._has_hosts else None
+
+    @property
+    def _has_hosts(self) -> bool:
+        return any(each.is_hosts for each in self._parts)
 
     @property
     def afters(self) -> list[After]:
@@ -112,6 +135,7 @@ class Stack:
     def request_class(self, base: type[HttpRequest]) -> type[HttpRequest]:
         """Return the class of requests that has what the middleware would set."""
         attributes: dict[str, Any] = {"resolver_match": resolver_match}
+        attributes["_set_content_type_params"] = _set_content_type
         for part in self._parts:
             attributes |= part.attributes
         made = type(f"Entrance{base.__name__}", (base,), attributes)
@@ -119,6 +143,14 @@ class Stack:
             if isinstance(each, cached_property):
                 each.__set_name__(made, name)
         return made
+
+
+def _set_content_type(request: Any, meta: dict[str, Any]) -> None:
+    """Do what Django's method does, without parsing what is not there."""
+    if meta.get("CONTENT_TYPE"):
+        HttpRequest._set_content_type_params(request, meta)  # type: ignore[attr-defined] # noqa: SLF001
+    else:
+        request.content_type, request.content_params = "", {}
 
 
 def _has_only_hooks(kind: Any) -> bool:
@@ -142,6 +174,12 @@ def _hooks(kind: Any) -> Part:
     return Part(getattr(made, _REQUEST_HOOK, None), getattr(made, _RESPONSE_HOOK, None))
 
 
+def _security(kind: Any) -> Part:
+    """The redirect to https, and headers."""
+    made = kind(_never)
+    return Part(made.process_request if made.redirect else None, made.process_response)
+
+
 def _body_hooks(kind: Any) -> Part:
     """Likewise; what it does depends on the body."""
     return _hooks(kind)._replace(sets_same_headers=False)
@@ -151,7 +189,9 @@ def _host_hooks(kind: Any) -> Part:
     """Likewise, for a host's own class."""
     part = _hooks(kind)
     declares = vars(kind).get("sets_same_headers") is True
-    return part._replace(sets_same_headers=part.after is None or declares)
+    return part._replace(
+        sets_same_headers=part.after is None or declares, is_hosts=part.before is not None
+    )
 
 
 _DJANGOS_SESSIONS = "django.contrib.sessions.backends."
@@ -232,8 +272,10 @@ def _csrf(kind: Any) -> Part:
     made = kind(_never)
 
     def before(request: Any) -> object:
-        cookies = request.META.get("HTTP_COOKIE", "")
-        if settings.CSRF_USE_SESSIONS or settings.CSRF_COOKIE_NAME in cookies:
+        if _is_csrf_in_session() or (
+            "HTTP_COOKIE" in request.META
+            and settings.CSRF_COOKIE_NAME in request.META["HTTP_COOKIE"]
+        ):
             return made.process_request(request)
         return None
 
@@ -245,24 +287,22 @@ def _csrf(kind: Any) -> Part:
     return Part(before, after)
 
 
+@remembered
+def _is_csrf_in_session() -> bool:
+    return settings.CSRF_USE_SESSIONS
+
+
 def _common(kind: Any) -> Part:
     """The host, the user agent and the length. An address that was found needs no slash."""
     made = kind(_never)
-    passed: set[object] = set()
-    """Hosts that were let through, each with the settings that decide on it."""
 
     def before(request: Any) -> object:
-        host = request.META.get("HTTP_HOST")
-        key = host, tuple(settings.ALLOWED_HOSTS), settings.DEBUG, settings.PREPEND_WWW
-        is_decided = (
-            host is not None
-            and not settings.USE_X_FORWARDED_HOST
-            and not settings.DISALLOWED_USER_AGENTS
-        )
-        if is_decided and key in passed:
+        passed, host = hosts_passed(), request.META.get("HTTP_HOST")
+        key = (host, *settings.ALLOWED_HOSTS)
+        if key in passed:
             return None
         answer: object = made.process_request(request)
-        if is_decided and answer is None:
+        if answer is None and host is not None and _host_decides():
             if len(passed) >= _MAX_HOSTS:
                 passed.clear()
             passed.add(key)
@@ -279,6 +319,17 @@ def _common(kind: Any) -> Part:
 _MAX_HOSTS = 64
 
 
+@remembered
+def hosts_passed() -> set[tuple[str, ...]]:
+    """Hosts that were let through, each with those that were allowed then."""
+    return set()
+
+
+def _host_decides() -> bool:
+    """Whether nothing but the header Host decides on a request."""
+    return not (settings.USE_X_FORWARDED_HOST or settings.DISALLOWED_USER_AGENTS)
+
+
 def _locale(kind: Any) -> Part:
     """The project's language. `screening` takes no request that asks for another one."""
     del kind
@@ -286,16 +337,18 @@ def _locale(kind: Any) -> Part:
     """The language that is activated, and how it is called then."""
 
     def before(request: Any) -> object:
-        if is_language_prefix_patterns_used(settings.ROOT_URLCONF)[0]:
+        if _has_language_prefixes():
             return "the path may name a language"
-        if default:
-            translation.activate(default[0])
-        else:
+        if not default:
             language = translation.get_language_from_request(HttpRequest())
             translation.activate(language)
             default.extend((language, translation.get_language()))
         request.LANGUAGE_CODE = default[1]
         return None
+
+    def activate(request: Any) -> None:
+        del request
+        translation.activate(default[0])
 
     def after(request: Any, response: Any) -> Any:
         headers = response.headers
@@ -303,7 +356,12 @@ def _locale(kind: Any) -> Part:
         headers.setdefault("Content-Language", translation.get_language())
         return response
 
-    return Part(before, after)
+    return Part(before, after, activate=activate)
+
+
+@remembered
+def _has_language_prefixes() -> bool:
+    return is_language_prefix_patterns_used(settings.ROOT_URLCONF)[0]
 
 
 @lru_cache(64)
@@ -327,19 +385,18 @@ def _white_noise(kind: Any) -> Part | None:
     del kind
     if getattr(settings, "WHITENOISE_ROOT", None):
         return None
-    prefixes = {
+    prefixes = tuple(
         f"/{path.strip('/')}"
         for path in (
             urlsplit(settings.STATIC_URL or "").path,
             getattr(settings, "WHITENOISE_STATIC_PREFIX", None),
         )
         if path
-    }
+    )
 
     def before(request: Any) -> object:
-        for prefix in prefixes:
-            if request.path_info.startswith(prefix) or request.path.startswith(prefix):
-                return "a static file"
+        if request.path_info.startswith(prefixes) or request.path.startswith(prefixes):
+            return "a static file"
         return None
 
     return Part(before)
@@ -372,7 +429,7 @@ KNOWN: dict[str, Callable[[Any], Part | None]] = {
     "django.middleware.gzip.GZipMiddleware": _body_hooks,
     "django.middleware.http.ConditionalGetMiddleware": _body_hooks,
     "django.middleware.locale.LocaleMiddleware": _locale,
-    "django.middleware.security.SecurityMiddleware": _hooks,
+    "django.middleware.security.SecurityMiddleware": _security,
     "whitenoise.middleware.WhiteNoiseMiddleware": _white_noise,
 }
 """What is done in place of the known classes, by their names. A subclass counts as another one."""

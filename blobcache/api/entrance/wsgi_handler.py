@@ -92,4 +92,4 @@ class _SentBrief:
 
     def close(self) -> None:
         """End the request."""
-        self._signals.finished()
+        self._signals.finished(has_urlconf=False)

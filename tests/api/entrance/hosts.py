@@ -496,6 +496,14 @@ class DeclaringPublic(Public):
     queries_database = False
 
 
+class SpeaksGerman(Public):
+    """The same, which changes the language of its thread. So it declares nothing."""
+
+    def has_perm(self, user: Any, perm: str, obj: Any = None) -> bool:
+        translation.activate("de")
+        return super().has_perm(user, perm, obj)
+
+
 seen: list[bool] = []
 """For each call of the classes and functions below: whether it was in an event loop."""
 

@@ -14,6 +14,7 @@ from django.conf import LazySettings
 from django.conf import settings as django_settings
 from django.core.handlers.asgi import ASGIHandler
 from django.test import override_settings
+from django.utils import translation
 from redis import Redis
 from rest_framework.authtoken.models import Token
 
@@ -220,6 +221,26 @@ def test_what_a_response_depends_on_may_be_over_when_it_is_remembered(
         assert {each.header("Content-Language") for each in answers} == {"de", "en"}
 
 
+@pytest.mark.parametrize("path", [BLOB, MISSING, f"/api/blobs/{OTHER[:-1]}/"])
+def test_a_language_that_was_active_in_the_thread_has_no_effect(path: str) -> None:
+    made = Both()
+    (expected,) = equal(made, Sent("GET", path))
+    for _ in range(2):
+        with translation.override("de"):
+            assert send(made.entrance, Sent("GET", path)) == expected
+    assert expected.header("Content-Language") == "en"
+
+
+def test_a_language_that_a_backend_activates_is_that_of_the_response(
+    settings: LazySettings,
+) -> None:
+    before = equal(Both(), *[Sent("GET", BLOB)] * 2)
+    settings.AUTHENTICATION_BACKENDS = [f"{HOSTS}.SpeaksGerman"]
+    after = equal(Both(), *[Sent("GET", BLOB)] * 3)
+    assert {each.header("Content-Language") for each in before} == {"en"}
+    assert {each.header("Content-Language") for each in after} == {"de"}
+
+
 def test_a_response_that_says_where_it_comes_from_is_of_another_kind() -> None:
     handler = Both().entrance.handler
     request = handler.request_class(environ(Sent("GET", BLOB)))
@@ -228,9 +249,9 @@ def test_a_response_that_says_where_it_comes_from_is_of_another_kind() -> None:
     handler.answer(request, address)
     stat = stat_at_once(address.view, request, address.variables)
     assert isinstance(stat, Stat)
-    assert handler.heads.brief(request, stat)
+    assert handler.heads.brief(handler.key(request, stat), stat)
     stat.view.source = Source.HIT
-    assert handler.heads.brief(request, stat) is None
+    assert handler.heads.brief(handler.key(request, stat), stat) is None
 
 
 def test_a_wrong_setting_that_django_does_not_read_changes_nothing(settings: LazySettings) -> None:

@@ -553,7 +553,8 @@ def is_answered_in_the_loop(sent: Sent) -> bool:
         asked = made._asked(scope_of(sent), sent.body)
         assert asked is not None
         assert made._loop.may_begin(sent.body)
-        return await made._loop.answer(*asked, "") is not None
+        request, address = asked
+        return made._loop.takes(address) and await made._loop.answer(request, address) is not None
 
     return run(answer())
 
