@@ -6,7 +6,8 @@ and what `reverse` needs. A stat needs neither; without them it takes a third of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.urls import URLPattern, URLResolver, get_resolver
 
@@ -58,26 +59,44 @@ def find(resolver: URLResolver, path: str) -> Address | None:
         return None if match.args else Address(match.func, match.kwargs)
 
 
-def _find(resolver: URLResolver, path: str, before: Mapping[str, Any]) -> Address | None:
+class _Below(NamedTuple):
+    """What a resolver has."""
+
+    match: Callable[[str], Any]
+    default_kwargs: Mapping[str, Any]
+    patterns: list[tuple[Callable[[str], Any], URLPattern | None, URLResolver]]
+    """For each of its patterns the function that matches it. None in place of a pattern for a
+    resolver."""
+
+
+@lru_cache(256)
+def _below(resolver: URLResolver) -> _Below:
     if type(resolver) is not URLResolver:
         raise _UnusualError
-    match: Any = resolver.pattern.match(path)
-    if not match:
+    patterns: list[Any] = [
+        (each.pattern.match, each if type(each) is URLPattern else None, each)
+        for each in resolver.url_patterns
+    ]
+    return _Below(resolver.pattern.match, resolver.default_kwargs, patterns)
+
+
+def _find(resolver: URLResolver, path: str, before: Mapping[str, Any]) -> Address | None:
+    match_first, default_kwargs, patterns = _below(resolver)
+    matched = match_first(path)
+    if not matched:
         return None
-    rest, unnamed, named = match
+    rest, unnamed, named = matched
     if unnamed:
         raise _UnusualError
-    if named or resolver.default_kwargs:
-        before = {**before, **named, **resolver.default_kwargs}
-    for each in resolver.url_patterns:
-        if type(each) is URLPattern:
-            match = each.pattern.match(rest)
-            if match:
-                if match[1]:
-                    raise _UnusualError
-                return Address(each.callback, {**before, **match[2], **each.default_args})
-        else:
-            address = _find(cast("URLResolver", each), rest, before)
+    if named or default_kwargs:
+        before = {**before, **named, **default_kwargs}
+    for match, pattern, either in patterns:
+        if pattern is None:
+            address = _find(either, rest, before)
             if address is not None:
                 return address
+        elif matched := match(rest):
+            if matched[1]:
+                raise _UnusualError
+            return Address(pattern.callback, {**before, **matched[2], **pattern.default_args})
     return None

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
 from django.db import close_old_connections
-from django.urls import set_script_prefix
 
 from blobcache.api.entrance.handler import Handler
 from blobcache.api.entrance.heads import Brief
@@ -149,9 +148,7 @@ class ASGIEntrance:
         return None if asked is None else self._answer_request(*asked)
 
     def _answer_request(self, request: Any, address: Address) -> _Answer:
-        scope = request.scope
-        set_script_prefix(get_script_prefix(scope))
-        self._signals.started(scope=scope)
+        self._signals.started(scope=request.scope)
         response = self.handler.answer(request, address)
         if type(response) is not Brief:
             return self._finish(request, response)

@@ -14,7 +14,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.exception import response_for_exception
 from django.http import Http404
-from django.urls import get_resolver, set_urlconf
+from django.urls import get_resolver, set_script_prefix, set_urlconf
 from django.utils.log import log_response
 from django.utils.translation import get_language
 
@@ -108,19 +108,17 @@ class Handler(BaseHandler):
 
     def answer(self, request: Any, address: Address) -> Brief | HttpResponseBase:
         """Return the response, as Django's handler does with the host's middleware."""
-        stat: Any = None
-        key: Any = None
-        self.begin(request)
+        is_late = self._activates_late
+        if not is_late:
+            self._enter(request)
+        stat, key = self._stat(request, address)
+        brief = None if key is None else self.heads.brief(key, stat)
+        if brief is not None:
+            return brief
+        if is_late:
+            self._enter(request)
         response: Any
         try:
-            if self.is_as_it_is(address.view):
-                stat = stat_at_once(address.view, request, address.variables)
-            if type(stat) is Stat:
-                key = self.key(request, stat)
-                brief = self.heads.brief(key, stat)
-                if brief is not None:
-                    return brief
-            self.prepare(request)
             set_urlconf(settings.ROOT_URLCONF)
             response = self.checked(self._response(request, address, stat), address)
         except Exception as error:  # noqa: BLE001 - as Django's handler does
@@ -139,6 +137,22 @@ class Handler(BaseHandler):
                 "%s: %s", response.reason_phrase, request.path, response=response, request=request
             )
         return cast("HttpResponseBase", response)
+
+    def _stat(self, request: Any, address: Address) -> tuple[Any, Any]:
+        """Stat at once; return what `stat_at_once` does, and the key of the headers, if any."""
+        try:
+            if not self.is_as_it_is(address.view):
+                return None, None
+            stat = stat_at_once(address.view, request, address.variables)
+            return stat, self.key(request, stat) if type(stat) is Stat else None
+        except Exception:  # noqa: BLE001 - a host's class: the view will raise it again
+            return None, None
+
+    def _enter(self, request: Any) -> None:
+        """Let the thread have what a response may depend on besides the request."""
+        set_script_prefix(request.META["SCRIPT_NAME"])
+        if self._activate is not None:
+            self._activate(request)
 
     def is_as_it_is(self, view: Callable[..., Any]) -> bool:
         """Whether a view runs in no transaction."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
-from django.urls import set_script_prefix
 
 from blobcache.api.entrance.handler import Handler
 from blobcache.api.entrance.heads import Brief
@@ -45,9 +44,7 @@ class WSGIEntrance:
         self, request: Any, address: Address, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Do what Django's own WSGI handler does."""
-        environ = request.environ
-        set_script_prefix(environ["SCRIPT_NAME"])
-        self._signals.started(environ=environ)
+        self._signals.started(environ=request.environ)
         response: Any = self.handler.answer(request, address)
         if type(response) is Brief:
             start_response("200 OK", response.headers)
@@ -88,7 +85,7 @@ class _SentBrief:
         self._signals = signals
 
     def __iter__(self) -> Iterator[bytes]:
-        yield self._body
+        return iter((self._body,))
 
     def close(self) -> None:
         """End the request."""
