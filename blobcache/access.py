@@ -21,10 +21,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from django.conf import settings
 from django.contrib.auth import get_backends
 from django.contrib.auth.models import AnonymousUser, PermissionsMixin
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.utils.functional import cached_property
+from django.utils.module_loading import import_string
 
 from blobcache.conf import (
     DEFAULT_REGISTRY,
@@ -66,9 +68,7 @@ User: TypeAlias = "AbstractBaseUser | AnonymousUser"
 _MAX_ANSWERS = 100
 """Answers of backends that are kept for one request: a list may ask about any number of names."""
 
-_OF_ANONYMOUS = AnonymousUser.has_perm
-
-_OF_DJANGO = (PermissionsMixin.has_perm, _OF_ANONYMOUS)
+_OF_DJANGO = (PermissionsMixin.has_perm, AnonymousUser.has_perm)
 """The methods that do nothing but ask each backend, after they let superusers do everything."""
 
 
@@ -303,8 +303,8 @@ class Access:
             return False
         if key is None or self.registry == DEFAULT_REGISTRY:
             asked = None if key is None else self._object(model, key)
-            if getattr(has_perm, "__func__", None) is _OF_ANONYMOUS:
-                return _has_perm(self.user, permission, asked)
+            if getattr(has_perm, "__func__", None) in _OF_DJANGO:
+                return _has_perm(has_perm.__self__, permission, asked)
             return bool(has_perm(permission, asked))
         if getattr(has_perm, "__func__", None) in _OF_DJANGO:
             return any(self._grants(permission, model, key))
@@ -334,10 +334,12 @@ class Access:
         return model(pk=key, registry=self.registry)  # type: ignore[misc]  # not a field
 
 
-def _has_perm(user: User, permission: str, asked: object) -> bool:
-    """Do what Django does to ask its backends, but look for their classes once."""
-    for kind in _backends():
-        has_perm = getattr(kind(), "has_perm", None)
+def _has_perm(user: Any, permission: str, asked: object) -> bool:
+    """Do what the methods `_OF_DJANGO` do, but look for the backends' classes once."""
+    if user.is_active and user.is_superuser:
+        return True
+    for make in _backends():
+        has_perm = getattr(make(), "has_perm", None)
         try:
             if has_perm is not None and has_perm(user, permission, asked):
                 return True
@@ -347,8 +349,9 @@ def _has_perm(user: User, permission: str, asked: object) -> bool:
 
 
 @remembered
-def _backends() -> list[type]:
-    return [type(each) for each in get_backends()]
+def _backends() -> list[Callable[[], object]]:
+    get_backends()  # raises an error if there are none
+    return [import_string(path) for path in settings.AUTHENTICATION_BACKENDS]
 
 
 @remembered

@@ -7,6 +7,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.test import override_settings
+from django.utils.functional import SimpleLazyObject
 
 from blobcache.access import Access, knows_registry, may_view_registry
 
@@ -122,10 +123,18 @@ class RefusesAll:
         raise PermissionDenied
 
 
+class KnowsTheClass:
+    """A backend that lets users of a class do everything."""
+
+    def has_perm(self, user: object, perm: str, obj: object = None) -> bool:
+        return type(user) is User
+
+
 class KnowsNothing:
     """A backend that has no permissions."""
 
 
+@pytest.mark.parametrize("user", [AnonymousUser(), User(pk=1), User(pk=1, is_superuser=True)])
 @pytest.mark.parametrize(
     "backends",
     [
@@ -136,15 +145,25 @@ class KnowsNothing:
         ["KnowsNothing"],
     ],
 )
-def test_backends_are_asked_about_an_anonymous_user_as_django_does(
-    backends: list[str], settings: LazySettings
+def test_backends_are_asked_as_django_asks_them(
+    backends: list[str], user: Any, settings: LazySettings, db: None
 ) -> None:
-    assert not Access(None).may_in_repository("view", "a")
+    assert Access(user).may_globally("view") is user.is_superuser
     settings.AUTHENTICATION_BACKENDS = [f"tests.test_access.{each}" for each in backends]
-    expected = AnonymousUser().has_perm("blobcache.view_repository")
+    expected = user.has_perm("blobcache.view_repository")
     for _ in range(2):
-        assert Access(None).may_in_repository("view", "a") is expected
-    assert not Access(None).may_globally("view")
+        assert Access(user).may_in_repository("view", "a") is expected
+    assert Access(user).may_globally("view") is user.is_superuser
+
+
+def test_a_superuser_who_is_not_active_may_do_nothing(db: None) -> None:
+    assert not Access(User(pk=1, is_superuser=True, is_active=False)).may_globally("view")
+
+
+def test_backends_are_asked_about_the_user_behind_a_lazy_one(settings: LazySettings) -> None:
+    settings.AUTHENTICATION_BACKENDS = ["tests.test_access.KnowsTheClass"]
+    user: Any = SimpleLazyObject(lambda: User(pk=1))
+    assert Access(user).may_globally("view")
 
 
 def test_without_any_backend_the_error_is_djangos(settings: LazySettings) -> None:

@@ -40,6 +40,7 @@ from rest_framework.authentication import (
 
 from blobcache.api.entrance.stack import Stack
 from blobcache.conf import PortalSettings
+from blobcache.remembered import remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -220,7 +221,7 @@ def key_of(
         cookie = request.COOKIES.get(settings.SESSION_COOKIE_NAME) or None
     if cookie is None and not (header and _has_token(header)):
         return None
-    if not PortalSettings().CALLER_TTL or _has_other_user(request, cookie):
+    if not _ttl() or _has_other_user(request, cookie):
         return None
     is_safe = request.method in _SAFE
     if not is_safe and not (is_batch and request.method == "POST" and header and cookie is None):
@@ -234,6 +235,11 @@ def key_of(
         session,
         kept_callers.clock(),
     )
+
+
+@remembered
+def _ttl() -> int:
+    return PortalSettings().CALLER_TTL
 
 
 def _has_other_user(request: HttpRequest, cookie: str | None) -> bool:
@@ -317,7 +323,7 @@ def take_in(
     if not isinstance(user, Model) or not (auth is None or isinstance(auth, Model)):
         return None
     kept = Kept(
-        key.started + PortalSettings().CALLER_TTL,
+        key.started + _ttl(),
         position,
         _whole_copy(user),
         None if auth is None else _whole_copy(auth),
