@@ -187,6 +187,9 @@ class First(NamedTuple):
     password: str
     token: str
 
+    has_left_variables: bool
+    """Whether the file with the variables was still there."""
+
 
 @pytest.fixture(scope="module")
 def directory() -> Iterator[Path]:
@@ -215,7 +218,9 @@ def first(directory: Path) -> First:
         put = next(line for line in demo.curls if "-X PUT" in line)
         run(put.replace("demo/hello", "demo/kept"))
         browser = signed_in(demo, demo.shown("Password"))
-        return First(demo, browser, demo.shown("Password"), demo.token)
+        assert (data / "env").exists()
+    is_left = (data / "env").exists()
+    return First(demo, browser, demo.shown("Password"), demo.token, is_left)
 
 
 @pytest.fixture(scope="module")
@@ -269,11 +274,10 @@ def test_the_printed_lines_let_manage_py_use_the_same_portal(demo: Demo) -> None
     assert demo.shown("Viewer") == "stella, of staging alone"
 
 
-def test_the_file_with_the_variables_is_gone_with_the_demo(first: First, tmp_path: Path) -> None:
+def test_the_file_with_the_variables_is_gone_with_the_demo(first: First, demo: Demo) -> None:
     assert f"  . {first.demo.data}/env\n" in first.demo.printed
-    with running(tmp_path / "var", tmp_path / "log", **DOWN) as demo:
-        assert (demo.data / "env").exists()
-    assert not (demo.data / "env").exists()
+    assert not first.has_left_variables
+    assert (demo.data / "env").exists()
 
 
 def test_nothing_is_written_between_the_steps(first: First) -> None:
