@@ -21,7 +21,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from blobcache.api import permissions, serializers
-from blobcache.api.at_once import find_at_once
+from blobcache.api.at_once import Stat, find_at_once
 from blobcache.api.conditions import clear_guard, etag, is_not_modified, set_guard
 from blobcache.api.content import CSVRenderer, ExportRenderer, JSONLinesRenderer, wants_json
 from blobcache.api.exceptions import BodyInvalid
@@ -297,7 +297,10 @@ class DescriptorViewSet(RegistryViewSet):
 
     def _answer_at_once(self, request: HttpRequest) -> HttpResponseBase:
         """Answer a stat of a caller who may view, without a request of the framework."""
-        return find_at_once(self, only=False).response(request)
+        found = find_at_once(self, only=False)
+        if isinstance(found, Stat):
+            return self.stat_response(request, found.found)
+        return found.response(request)
 
     # The parts of a stat, which `blobcache.api.coroutines` uses too
 
