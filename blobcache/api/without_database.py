@@ -7,7 +7,8 @@ the authentication backends, the function in ``VISIBLE_REPOSITORIES``, and the c
 
 It knows those of this app, of Django and of REST framework. A class or function of a host declares
 it with the attribute ``queries_database = False``: it queries no database and asks no other server,
-and keeps nothing in its thread from one call to the next. A subclass has to declare it again.
+keeps nothing in its thread from one call to the next, and does not depend on the language that is
+active there. A subclass has to declare it again.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle, User
 
 from blobcache.api.callers import declares_no_queries, kinds_of
 from blobcache.api.permissions import BlobCachePermission
-from blobcache.conf import entries
+from blobcache.conf import RegistrySettings, entries
 from blobcache.remembered import remembered
 from blobcache.services.audit import has_receivers
 from blobcache.tokens.callers import TokenUser
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
     from blobcache.api.views import RegistryView
-    from blobcache.conf import RegistrySettings
 
 __all__ = [
     "authentication_needs_no_database",
@@ -55,7 +55,7 @@ __all__ = [
     "has_default_anonymous_user",
     "has_loaded_permissions",
     "has_rate",
-    "permissions_keep_nothing",
+    "language_may_wait",
     "settings_need_no_database",
     "view_needs_no_database",
 ]
@@ -208,16 +208,29 @@ def classes_need_no_database(permissions: tuple[Any, ...]) -> bool:
 
 
 @remembered
-def permissions_keep_nothing() -> bool:
-    """Whether nothing that a host has for permissions can change anything, such as the language.
+def language_may_wait() -> bool:
+    """Whether a stat needs no language before there is a response.
 
-    That is what it declares, besides that it queries no database.
+    That is, nothing of the host's is called until then that depends on the language or changes it:
+    no class or function without a declaration (see above), no provider, no backend of
+    read-through, and no receiver of what that stores.
     """
     try:
-        functions = [each.get("VISIBLE_REPOSITORIES") for each in entries().values()]
-        return classes_need_no_database(()) and all(map(_function_needs_no_database, functions))
+        return classes_need_no_database(()) and all(map(_calls_only_ours, entries().values()))
     except Exception:  # noqa: BLE001 - a wrong setting, or what a host's module raises
         return False
+
+
+def _calls_only_ours(entry: Mapping[str, Any]) -> bool:
+    """Whether a stat of a registry calls only what this app has, and what is declared."""
+    return (
+        RegistrySettings.PROVIDER.value_in(entry).startswith(_OURS)
+        and not RegistrySettings.READ_THROUGH.value_in(entry)
+        and _function_needs_no_database(RegistrySettings.VISIBLE_REPOSITORIES.value_in(entry))
+    )
+
+
+_OURS = "blobcache."
 
 
 @remembered

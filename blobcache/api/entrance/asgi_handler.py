@@ -152,7 +152,7 @@ class ASGIEntrance:
         response = self.handler.answer(request, address)
         if type(response) is not Brief:
             return self._finish(request, response)
-        self._signals.finished(has_urlconf=False)
+        self._signals.finished_brief(self.handler.prepare, request)
         return _answer_of(request, response)
 
     def _finish(self, request: Any, response: Any) -> _Answer:

@@ -23,7 +23,7 @@ from blobcache.api.entrance.addresses import LATER, Address, find
 from blobcache.api.entrance.heads import Brief, Heads
 from blobcache.api.entrance.screening import is_ours
 from blobcache.api.entrance.stack import Stack
-from blobcache.api.without_database import permissions_keep_nothing
+from blobcache.api.without_database import language_may_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,19 +86,16 @@ class Handler(BaseHandler):
 
     @property
     def _activates_late(self) -> bool:
-        """Whether the language may be activated as late as when a response is made.
-
-        Then nothing before that changes it.
-        """
-        return self._activate is not None and permissions_keep_nothing()
+        """Whether the language is activated only when a response is made with the middleware."""
+        return self._activate is not None and language_may_wait()
 
     def begin(self, request: Any) -> None:
-        """Activate the language of the request, unless that may be done later, or is done."""
+        """Activate the language of the request, unless `prepare` or the middleware does so."""
         if self._activate is not None and not self._activates_late:
             self._activate(request)
 
     def prepare(self, request: Any) -> None:
-        """Activate the language of the request, if `begin` has not done so."""
+        """Activate the language of the request, unless `begin` or the middleware has done so."""
         if self._activate is not None and self._activates_late:
             self._activate(request)
 
@@ -122,6 +119,7 @@ class Handler(BaseHandler):
             set_urlconf(settings.ROOT_URLCONF)
             response = self.checked(self._response(request, address, stat), address)
         except Exception as error:  # noqa: BLE001 - as Django's handler does
+            self.prepare(request)
             set_urlconf(settings.ROOT_URLCONF)
             response = response_for_exception(request, error)
         for after in self._afters:
@@ -129,7 +127,7 @@ class Handler(BaseHandler):
                 response = after(request, response)
             except Exception as error:  # noqa: BLE001 - as Django's handler does
                 response = response_for_exception(request, error)
-        if type(stat) is Stat:
+        if key is not None:
             self.heads.learn(key, self.key(request, stat), stat, response)
         response._resource_closers.append(request.close)  # noqa: SLF001 - as Django's handler does
         if response.status_code >= 400:  # noqa: PLR2004

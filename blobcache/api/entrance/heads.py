@@ -76,9 +76,7 @@ class Heads:
             pairs[place] = self._pair(name, own[name])
         return Brief(pairs, body)
 
-    def learn(
-        self, key: Hashable | None, again: Hashable | None, stat: Stat, response: Any
-    ) -> None:
+    def learn(self, key: Hashable, again: Hashable | None, stat: Stat, response: Any) -> None:
         """Remember the headers of a response to a stat, to which the middleware has added its own.
 
         Not if the middleware has done anything else with it. `key` is that of the stat and its
@@ -86,8 +84,7 @@ class Heads:
         """
         body = descriptor_json(stat.found)
         if (
-            key is None
-            or key != again
+            key != again
             or response.status_code != _OK
             or response.streaming
             or response.cookies

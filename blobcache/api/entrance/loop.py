@@ -123,9 +123,10 @@ class LoopHandler:
                 response = response.response(request)
             response = handler.checked(response, address)
         except Exception as error:  # noqa: BLE001 - as Django's handler does
+            handler.prepare(request)
             response = await self._in_thread(_for_exception, request, error)
         response = await self._after(request, response)
-        if stat is not None:
+        if stat is not None and key is not None:
             handler.heads.learn(key, handler.key(request, stat), stat, response)
         request.close()
         if response.status_code >= 400:  # noqa: PLR2004

@@ -60,9 +60,18 @@ class RequestSignals:
         response.closed = True
         self.finished()
 
-    def finished(self, *, has_urlconf: bool = True) -> None:
-        """Send `request_finished`. `has_urlconf` is whether a URLconf may have been set."""
-        self._finished.send({}, without=None if has_urlconf else reset_urlconf)
+    def finished(self) -> None:
+        """Send `request_finished`."""
+        self._finished.send({})
+
+    def finished_brief(self, prepare: Callable[[Any], None], request: Any) -> None:
+        """Do the same after a request for which no URLconf and perhaps no language was set.
+
+        `prepare` sets the language. It is called if a receiver is not known, which may look at it.
+        """
+        if self._finished.known is None:
+            prepare(request)
+        self._finished.send({}, without=reset_urlconf)
 
 
 class _Known(NamedTuple):

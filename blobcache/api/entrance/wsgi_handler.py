@@ -13,7 +13,7 @@ from blobcache.api.entrance.signals import RequestSignals
 from blobcache.api.savings import header_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -48,7 +48,8 @@ class WSGIEntrance:
         response: Any = self.handler.answer(request, address)
         if type(response) is Brief:
             start_response("200 OK", response.headers)
-            return _SentBrief(b"" if request.method == "HEAD" else response.body, self._signals)
+            body = b"" if request.method == "HEAD" else response.body
+            return _SentBrief(body, self._signals, self.handler.prepare, request)
         response._handler_class = WSGIHandler  # noqa: SLF001 - the sender of `request_finished`
         start_response(f"{response.status_code} {response.reason_phrase}", header_list(response))
         if request.method == "HEAD" and not response.streaming:
@@ -78,15 +79,19 @@ class _Sent:
 class _SentBrief:
     """Likewise, for a response in one piece."""
 
-    __slots__ = ("_body", "_signals")
+    __slots__ = ("_body", "_prepare", "_request", "_signals")
 
-    def __init__(self, body: bytes, signals: RequestSignals) -> None:
+    def __init__(
+        self, body: bytes, signals: RequestSignals, prepare: Callable[[Any], None], request: Any
+    ) -> None:
         self._body = body
         self._signals = signals
+        self._prepare = prepare
+        self._request = request
 
     def __iter__(self) -> Iterator[bytes]:
         return iter((self._body,))
 
     def close(self) -> None:
         """End the request."""
-        self._signals.finished(has_urlconf=False)
+        self._signals.finished_brief(self._prepare, self._request)
