@@ -19,6 +19,7 @@ model-level permissions apply to all registries. What knows only names applies t
 from __future__ import annotations
 
 import logging
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from django.conf import settings
@@ -335,11 +336,14 @@ class Access:
 
 
 def _has_perm(user: Any, permission: str, asked: object) -> bool:
-    """Do what the methods `_OF_DJANGO` do, but look for the backends' classes once."""
+    """Do what the methods `_OF_DJANGO` do, without importing the backends' modules each time."""
     if user.is_active and user.is_superuser:
         return True
-    for make in _backends():
-        has_perm = getattr(make(), "has_perm", None)
+    paths = settings.AUTHENTICATION_BACKENDS
+    if not paths:
+        get_backends()  # It raises Django's error.
+    for backend in [getattr(*_place(path))() for path in paths]:
+        has_perm = getattr(backend, "has_perm", None)
         try:
             if has_perm is not None and has_perm(user, permission, asked):
                 return True
@@ -349,19 +353,28 @@ def _has_perm(user: Any, permission: str, asked: object) -> bool:
 
 
 @remembered
-def _backends() -> list[Callable[[], object]]:
-    get_backends()  # raises an error if there are none
-    return [import_string(path) for path in settings.AUTHENTICATION_BACKENDS]
+def _place(path: str) -> tuple[object, str]:
+    """The module of a dotted path, and the name in it, which may come to mean something else."""
+    import_string(path)  # Its errors are those that Django raises.
+    module, _, name = path.rpartition(".")
+    return import_module(module), name
 
 
-@remembered
+_functions: dict[str, tuple[VisibleRepositories, bool]] = {}
+"""By path: the function that was found last, and whether it takes the registry's name."""
+
+
 def _function(path: str) -> tuple[VisibleRepositories, bool]:
     """Return the function of ``VISIBLE_REPOSITORIES``, and whether it takes the registry's name.
 
     Raises `ImproperlyConfigured`.
     """
     found: Any = import_or_error(path)
+    known = _functions.get(path)
+    if known is not None and known[0] is found:
+        return known
     if callable(found):
-        return found, takes_registry(found)
+        made = _functions[path] = found, takes_registry(found)
+        return made
     cause = found if isinstance(found, Exception) else None
     raise ImproperlyConfigured("VISIBLE_REPOSITORIES does not name a function.") from cause

@@ -134,6 +134,28 @@ class KnowsNothing:
     """A backend that has no permissions."""
 
 
+class GrantsWhatItIsFor:
+    """A backend that needs an argument, so that a function makes it."""
+
+    def __init__(self, permission: str) -> None:
+        self.permission = permission
+
+    def has_perm(self, user: object, perm: str, obj: object = None) -> bool:
+        return perm == self.permission
+
+
+def makes_one_that_grants() -> GrantsWhatItIsFor:
+    """Return such a backend; Django only calls what a path names."""
+    return GrantsWhatItIsFor("blobcache.view_repository")
+
+
+class CannotBeMade:
+    """A backend that raises an error, such as for a wrong setting of its own."""
+
+    def __init__(self) -> None:
+        raise LookupError
+
+
 @pytest.mark.parametrize("user", [AnonymousUser(), User(pk=1), User(pk=1, is_superuser=True)])
 @pytest.mark.parametrize(
     "backends",
@@ -143,6 +165,7 @@ class KnowsNothing:
         ["RefusesAll", "Grants"],
         ["Grants", "RefusesAll"],
         ["KnowsNothing"],
+        ["makes_one_that_grants"],
     ],
 )
 def test_backends_are_asked_as_django_asks_them(
@@ -164,6 +187,46 @@ def test_backends_are_asked_about_the_user_behind_a_lazy_one(settings: LazySetti
     settings.AUTHENTICATION_BACKENDS = ["tests.test_access.KnowsTheClass"]
     user: Any = SimpleLazyObject(lambda: User(pk=1))
     assert Access(user).may_globally("view")
+
+
+def test_a_backend_that_cannot_be_made_is_an_error_even_if_another_grants(
+    settings: LazySettings,
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = [
+        f"tests.test_access.{each}" for each in ("Grants", "CannotBeMade")
+    ]
+    for ask in (AnonymousUser().has_perm, lambda _: Access(None).may_in_repository("view", "a")):
+        with pytest.raises(LookupError):
+            ask("blobcache.view_repository")
+
+
+def test_a_backend_that_is_replaced_or_removed_without_a_signal_grants_nothing(
+    settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = paths = [
+        f"tests.test_access.{each}" for each in ("KnowsNothing", "Grants")
+    ]
+    assert Access(None).may_in_repository("view", "a")
+    with monkeypatch.context() as patch:
+        patch.setattr("tests.test_access.Grants", KnowsNothing)
+        assert not Access(None).may_in_repository("view", "a")
+    assert Access(None).may_in_repository("view", "a")
+    paths.pop()
+    assert not Access(None).may_in_repository("view", "a")
+
+
+def test_a_function_that_is_replaced_without_a_signal_is_asked_no_more(
+    settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.BLOBCACHE = {"default": {"VISIBLE_REPOSITORIES": "tests.test_access.sees_a"}}
+    granted: Any = Someone("blobcache.view_repository")
+    assert Access(granted).may_in_repository("view", "a")
+    monkeypatch.setattr("tests.test_access.sees_a", lambda user, registry: [])
+    assert not Access(granted).may_in_repository("view", "a")
+
+
+def sees_a(user: object) -> list[str]:
+    return ["a"]
 
 
 def test_without_any_backend_the_error_is_djangos(settings: LazySettings) -> None:
