@@ -10,11 +10,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls.resolvers import RegexPattern, RoutePattern
+
+from blobcache.remembered import remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["LATER", "Address", "find", "resolver_match"]
+__all__ = ["LATER", "Address", "find", "has_translated_addresses", "resolver_match"]
 
 
 class Address(NamedTuple):
@@ -57,6 +60,26 @@ def find(resolver: URLResolver, path: str) -> Address | None:
     except _UnusualError:
         match = resolver.resolve(path)
         return None if match.args else Address(match.func, match.kwargs)
+
+
+@remembered
+def has_translated_addresses() -> bool:
+    """Whether the language may decide what the URLconf has for a path."""
+    return _is_translated(get_resolver())
+
+
+def _is_translated(either: Any) -> bool:
+    """Whether that is so for a pattern, or for a resolver with all that it has."""
+    if type(either) not in {URLPattern, URLResolver}:  # which may do anything
+        return True
+    text = vars(either.pattern).get(_TEXTS.get(type(either.pattern), ""))
+    if not isinstance(text, str):  # lazy, or of another class
+        return True
+    return any(map(_is_translated, getattr(either, "url_patterns", ())))
+
+
+_TEXTS: dict[type, str] = {RegexPattern: "_regex", RoutePattern: "_route"}
+"""The attributes with what Django's classes match."""
 
 
 class _Below(NamedTuple):

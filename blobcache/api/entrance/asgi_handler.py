@@ -12,11 +12,12 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
+import asgiref.sync
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
 from django.db import close_old_connections
 
@@ -119,8 +120,7 @@ class ASGIEntrance:
 
     async def _leave_to_thread(self, function: Callable[..., _T], *args: Any) -> _T:
         self._room -= 1
-        # With the caller's context variables, such as the language that middleware has set.
-        call = partial(copy_context().run, function, *args)
+        call = _in_context(function, *args)
         asked = asyncio.get_running_loop().run_in_executor(self._threads, call)
         asked.add_done_callback(self._leave)
         return await asked
@@ -130,7 +130,7 @@ class ASGIEntrance:
 
     async def _in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
         """Call a function in a thread, for a request that already counts against `waiting`."""
-        call = partial(copy_context().run, _closing_connections, function, *args, **kwargs)
+        call = _in_context(_closing_connections, function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _asked(self, scope: Any, body: bytes) -> tuple[Any, Address] | None:
@@ -152,7 +152,7 @@ class ASGIEntrance:
         response = self.handler.answer(request, address)
         if type(response) is not Brief:
             return self._finish(request, response)
-        self._signals.finished_brief(self.handler.prepare, request)
+        self._signals.finished_brief(self.handler.after_brief, request)
         return _answer_of(request, response)
 
     def _finish(self, request: Any, response: Any) -> _Answer:
@@ -161,6 +161,23 @@ class ASGIEntrance:
             return _answer_of(request, response)
         finally:
             self._signals.finish(response)
+
+
+def _in_context(function: Callable[..., _T], *args: Any, **kwargs: Any) -> Callable[[], _T]:
+    """Return a call for a thread, with the caller's variables, such as the active language."""
+    context = copy_context()
+    return partial(context.run, _with_locals_of, context, function, *args, **kwargs)
+
+
+def _with_locals_of(context: Context, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+    """Call a function; let it see what was set in Django's variables in another thread."""
+    _take_over(context)
+    return function(*args, **kwargs)
+
+
+_take_over: Callable[[Context], object] = getattr(asgiref.sync, "_restore_context", id)
+"""What asgiref itself calls for that. Since 3.13 a `Local`, such as that of the language, shows a
+thread only what this thread has set."""
 
 
 def _closing_connections(function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:

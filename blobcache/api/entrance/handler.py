@@ -119,7 +119,6 @@ class Handler(BaseHandler):
             set_urlconf(settings.ROOT_URLCONF)
             response = self.checked(self._response(request, address, stat), address)
         except Exception as error:  # noqa: BLE001 - as Django's handler does
-            self.prepare(request)
             set_urlconf(settings.ROOT_URLCONF)
             response = response_for_exception(request, error)
         for after in self._afters:
@@ -145,6 +144,11 @@ class Handler(BaseHandler):
             return stat, self.key(request, stat) if type(stat) is Stat else None
         except Exception:  # noqa: BLE001 - a host's class: the view will raise it again
             return None, None
+
+    def after_brief(self, request: Any) -> None:
+        """Let the thread have what it would have after any other response than a `Brief`."""
+        if self._activates_late:
+            self._enter(request)
 
     def _enter(self, request: Any) -> None:
         """Let the thread have what a response may depend on besides the request."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from blobcache.api.conditions import etag
@@ -116,7 +115,7 @@ class Heads:
             return None
         try:
             is_secure = request.is_secure()  # which the host may have replaced
-        except ImproperlyConfigured:  # Django does not ask for it in every project
+        except Exception:  # noqa: BLE001 - Django does not ask for it in every project
             return None
         return (
             *(type(view), *view.action_map, view.config.READ_ONLY, view.source is None),

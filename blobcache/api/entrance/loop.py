@@ -123,7 +123,6 @@ class LoopHandler:
                 response = response.response(request)
             response = handler.checked(response, address)
         except Exception as error:  # noqa: BLE001 - as Django's handler does
-            handler.prepare(request)
             response = await self._in_thread(_for_exception, request, error)
         response = await self._after(request, response)
         if stat is not None and key is not None:

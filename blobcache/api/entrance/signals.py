@@ -64,13 +64,13 @@ class RequestSignals:
         """Send `request_finished`."""
         self._finished.send({})
 
-    def finished_brief(self, prepare: Callable[[Any], None], request: Any) -> None:
-        """Do the same after a request for which no URLconf and perhaps no language was set.
+    def finished_brief(self, after_brief: Callable[[Any], None], request: Any) -> None:
+        """Do the same after a `Brief`, for which no URLconf was set.
 
-        `prepare` sets the language. It is called if a receiver is not known, which may look at it.
+        `after_brief` is called before a receiver that is not known, which may look at the thread.
         """
         if self._finished.known is None:
-            prepare(request)
+            after_brief(request)
         self._finished.send({}, without=reset_urlconf)
 
 

@@ -30,7 +30,7 @@ from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
-from blobcache.api.entrance.addresses import resolver_match
+from blobcache.api.entrance.addresses import has_translated_addresses, resolver_match
 from blobcache.conf import PortalSettings
 from blobcache.remembered import remembered
 
@@ -343,6 +343,8 @@ def _locale(kind: Any) -> Part:
             language = translation.get_language_from_request(HttpRequest())
             translation.activate(language)
             default.extend((language, translation.get_language()))
+        elif has_translated_addresses():
+            translation.activate(default[0])
         request.LANGUAGE_CODE = default[1]
         return None
 

@@ -49,7 +49,7 @@ class WSGIEntrance:
         if type(response) is Brief:
             start_response("200 OK", response.headers)
             body = b"" if request.method == "HEAD" else response.body
-            return _SentBrief(body, self._signals, self.handler.prepare, request)
+            return _SentBrief(body, self._signals, self.handler.after_brief, request)
         response._handler_class = WSGIHandler  # noqa: SLF001 - the sender of `request_finished`
         start_response(f"{response.status_code} {response.reason_phrase}", header_list(response))
         if request.method == "HEAD" and not response.streaming:
@@ -79,14 +79,14 @@ class _Sent:
 class _SentBrief:
     """Likewise, for a response in one piece."""
 
-    __slots__ = ("_body", "_prepare", "_request", "_signals")
+    __slots__ = ("_after", "_body", "_request", "_signals")
 
     def __init__(
-        self, body: bytes, signals: RequestSignals, prepare: Callable[[Any], None], request: Any
+        self, body: bytes, signals: RequestSignals, after: Callable[[Any], None], request: Any
     ) -> None:
         self._body = body
         self._signals = signals
-        self._prepare = prepare
+        self._after = after
         self._request = request
 
     def __iter__(self) -> Iterator[bytes]:
@@ -94,4 +94,4 @@ class _SentBrief:
 
     def close(self) -> None:
         """End the request."""
-        self._signals.finished_brief(self._prepare, self._request)
+        self._signals.finished_brief(self._after, self._request)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from random import Random
+from types import ModuleType
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.conf.urls.i18n import i18n_patterns
 from django.http import HttpRequest, HttpResponse
 from django.urls import (
     Resolver404,
     URLPattern,
     URLResolver,
+    clear_url_caches,
     get_resolver,
     include,
     path,
     re_path,
 )
-from django.urls.resolvers import RegexPattern
+from django.urls.resolvers import RegexPattern, RoutePattern
+from django.utils.translation import gettext_lazy
 
-from blobcache.api.entrance.addresses import find
+from blobcache.api.entrance.addresses import find, has_translated_addresses
 from tests.api.conftest import DIGEST
 
 
@@ -112,3 +117,34 @@ def test_the_same_is_found_in_the_demos_urlconf(settings: LazySettings) -> None:
         assert by_us(resolver, address) == expected, address
         seen += expected is not None
     assert seen > 500
+
+
+class Own(RoutePattern):
+    """A host's own kind of pattern, which may look at anything."""
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ([path("a/", first), re_path("^b/$", first)], False),
+        (
+            [path("a/", include([path("b/", first), path("", include([re_path("c", first)]))]))],
+            False,
+        ),
+        ([path("a/", first), path(gettext_lazy("Home"), first)], True),
+        ([path(gettext_lazy("Home"), include([path("a/", first)]))], True),
+        ([path("a/", include([re_path(gettext_lazy("Home"), first)])), path("b/", first)], True),
+        ([URLPattern(Own("a/"), first)], True),
+        ([Half(RoutePattern("a/"), first)], True),
+        (i18n_patterns(path("a/", first)), True),
+    ],
+)
+def test_the_language_decides_only_if_an_address_is_translated(
+    patterns: list[Any], *, expected: bool, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("addresses_of_a_host")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    vars(module)["urlpatterns"] = patterns
+    settings.ROOT_URLCONF = module.__name__
+    clear_url_caches()  # of another module with this name
+    assert has_translated_addresses() is expected

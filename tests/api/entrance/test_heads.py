@@ -13,6 +13,7 @@ import pytest
 from django.conf import LazySettings
 from django.conf import settings as django_settings
 from django.core.handlers.asgi import ASGIHandler
+from django.http import HttpRequest
 from django.test import override_settings
 from django.utils import translation
 from redis import Redis
@@ -252,6 +253,25 @@ def test_a_response_that_says_where_it_comes_from_is_of_another_kind() -> None:
     assert handler.heads.brief(handler.key(request, stat), stat)
     stat.view.source = Source.HIT
     assert handler.heads.brief(handler.key(request, stat), stat) is None
+
+
+def test_an_error_in_what_django_does_not_call_changes_nothing(
+    settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: object) -> bool:
+        raise LookupError
+
+    monkeypatch.setattr(HttpRequest, "is_secure", fails)
+    settings.MIDDLEWARE = ["django.middleware.locale.LocaleMiddleware"]
+    equal(Both(), Sent("GET", BLOB), Sent("GET", BLOB))
+
+    async def ask_both() -> list[Answer]:
+        applications = entrance.asgi(ASGIHandler()), ASGIHandler()
+        return [await ask(application, Sent("GET", BLOB)) for application in applications]
+
+    answer, expected = asyncio.run(ask_both())
+    assert answer == expected
+    assert answer.status == "200"
 
 
 def test_a_wrong_setting_that_django_does_not_read_changes_nothing(settings: LazySettings) -> None:

@@ -12,8 +12,9 @@ import pytest
 from django.conf import LazySettings
 from django.core.handlers.asgi import ASGIHandler
 from django.core.signals import request_finished
-from django.http import HttpRequest
+from django.urls import get_script_prefix, include, path
 from django.utils import translation
+from django.utils.translation import gettext, gettext_lazy
 from redis import Redis
 
 from blobcache.api import entrance
@@ -73,7 +74,6 @@ def by_wsgi(*table: Sent) -> list[Answer]:
     for sent in table:
         translation.activate("de")
         found.append(send(made.entrance, sent))
-    assert not made.passed
     return found
 
 
@@ -117,6 +117,21 @@ def test_a_provider_of_the_hosts_own(settings: LazySettings) -> None:
     assert languages == ["en"] * 3
 
 
+def test_a_receiver_of_the_end_of_requests_sees_the_path_of_the_project() -> None:
+    found: list[str] = []
+
+    def note_prefix(**_: object) -> None:
+        found.append(get_script_prefix())
+
+    mounted = Sent("GET", STAT.path, headers=(("SCRIPT_NAME", "/portal"),))
+    request_finished.connect(note_prefix)
+    try:
+        by_wsgi(STAT, mounted, STAT, mounted)
+    finally:
+        request_finished.disconnect(note_prefix)
+    assert found[-4:] == ["/", "/portal/", "/", "/portal/"]
+
+
 @EACH_WAY
 def test_a_receiver_of_the_end_of_requests(ask_all: Callable[..., list[Answer]]) -> None:
     request_finished.connect(note)
@@ -128,14 +143,16 @@ def test_a_receiver_of_the_end_of_requests(ask_all: Callable[..., list[Answer]])
     assert languages == ["en"] * 3
 
 
-@EACH_WAY
-def test_the_page_of_an_error_before_there_is_a_response(
-    ask_all: Callable[..., list[Answer]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(_: HttpRequest) -> bool:
-        raise LookupError
+urlpatterns = [path(gettext_lazy("Home"), include([path("/", include("blobcache.api.urls"))]))]
+"""Addresses of which Django translates a part."""
 
-    monkeypatch.setattr(HttpRequest, "is_secure", fails)
-    (answer,) = ask_all(STAT)
-    assert answer.status.startswith("500")
-    assert answer.header("Content-Language") == "en"
+
+@EACH_WAY
+def test_an_address_that_is_translated(
+    ask_all: Callable[..., list[Answer]], settings: LazySettings
+) -> None:
+    settings.ROOT_URLCONF = __name__
+    with translation.override("de"):
+        paths = [f"/{name}/blobs/{DIGEST}/" for name in ("Home", gettext("Home"))]
+    answers = ask_all(*[Sent("GET", each) for each in paths * 2])
+    assert [each.status[:3] for each in answers] == ["200", "404"] * 2

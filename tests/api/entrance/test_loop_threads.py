@@ -14,8 +14,10 @@ from django.conf import LazySettings
 from django.core.signals import got_request_exception
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
+from django.urls import path, reverse
+from django.utils import translation
 from django.utils.deprecation import MiddlewareMixin
 from redis import Redis
 
@@ -33,7 +35,7 @@ from tests.api.entrance.test_loop import (
     status_and_threads,
     warmed,
 )
-from tests.api.entrance.wire import Sent
+from tests.api.entrance.wire import Answer, Sent
 from tests.servers import cache_at
 
 __all__ = ["_public"]  # the fixture
@@ -205,3 +207,48 @@ def test_a_response_of_parts_is_read_in_a_thread_and_closed(
     assert status_and_threads(Sent("GET", STAT)) == ("200", 1)
     assert hosts.seen == [False]
     assert content.is_closed
+
+
+class SpeaksFrench(MiddlewareMixin):
+    """Middleware that activates a language in the event loop."""
+
+    runs_in_entrance = True
+    queries_database = False
+
+    def process_request(self, request: HttpRequest) -> None:
+        translation.activate("fr")
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    """Return the page of an error, in the language and below the path that are active."""
+    return HttpResponse(f"{translation.get_language()} {reverse('page')}", status=500)
+
+
+handler500 = page
+
+urlpatterns = [*hosts.urlpatterns, path("page/", page, name="page")]
+
+
+@pytest.mark.parametrize("classes", [[f"{PARTS}.Fails"], [f"{HERE}.FailsInAThread"]])
+def test_what_was_activated_in_the_loop_is_active_in_a_thread_too(
+    classes: list[str], settings: LazySettings
+) -> None:
+    settings.ROOT_URLCONF = HERE
+    settings.MIDDLEWARE = [f"{HERE}.SpeaksFrench"]
+    settings.BLOBCACHE = {"default": {"API_PERMISSION_CLASSES": classes}}
+
+    async def ask_both() -> tuple[Answer, Answer]:
+        both = await warmed()
+        sent = Sent("GET", f"/portal{STAT}", headers=(("SCRIPT_NAME", "/portal"),))
+        answer = await ask(both.entrance, sent)
+        assert not both.was_passed
+        return answer, await ask(both.django, sent)
+
+    with plain_logs():
+        answer, expected = run(ask_both())
+    assert answer == expected
+    assert answer.body == b"fr /portal/page/"
+
+
+class FailsInAThread(hosts.Fails):
+    """The same, which declares nothing, so that a thread calls it."""
