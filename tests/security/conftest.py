@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
@@ -11,12 +13,19 @@ from redis import Redis
 from benchmarks.shapes import A
 from blobcache.descriptor import Descriptor
 from blobcache.services import get_provider
+from blobcache.services.catalog import Budgets
 
 
 @pytest.fixture
 def no_sidebar(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the list beside each page of the admin, which is that of its index."""
     monkeypatch.setattr(admin.site, "enable_nav_sidebar", False)
+
+
+@pytest.fixture
+def timeless_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no page of the journal be shorter on a busy machine."""
+    monkeypatch.setattr("blobcache.journal.reading.Budgets", partial(Budgets, clock=lambda: 0.0))
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def _path_of(thing: Callable[..., object]) -> str:
 
 
 @pytest.mark.long(few=1)
-@pytest.mark.usefixtures("unlogged")
+@pytest.mark.usefixtures("unlogged", "timeless_journal")
 @pytest.mark.django_db
 def test_two_worlds_that_differ_only_in_hidden_repositories_look_the_same(
     persona: Persona, valkey: embedded.Server, other_valkey: embedded.Server

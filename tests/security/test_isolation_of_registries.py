@@ -130,7 +130,7 @@ two modules called `test_across` test, for the API and for the admin."""
 
 @pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.persona}-{case.registry}")
-@pytest.mark.usefixtures("unlogged", "no_sidebar")
+@pytest.mark.usefixtures("unlogged", "no_sidebar", "timeless_journal")
 @pytest.mark.django_db
 def test_a_registry_looks_the_same_whatever_another_one_holds(
     case: Case,

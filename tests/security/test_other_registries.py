@@ -136,7 +136,7 @@ def fill_other(server: embedded.Server, *, is_full: bool) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("unlogged", "no_sidebar")
+@pytest.mark.usefixtures("unlogged", "no_sidebar", "timeless_journal")
 @pytest.mark.django_db
 def test_a_hidden_registry_leaves_no_trace(
     valkey: embedded.Server, other_valkey: embedded.Server, settings: LazySettings
@@ -178,7 +178,7 @@ NAMES_DEFAULT = re.compile(r"[>=/]default[<&\"/]|default(?:::|_3A_3A| \|)")
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("unlogged", "no_sidebar")
+@pytest.mark.usefixtures("unlogged", "no_sidebar", "timeless_journal")
 @pytest.mark.django_db
 def test_no_page_names_the_default_registry_to_who_may_view_another_one_alone(
     valkey: embedded.Server, other_valkey: embedded.Server, settings: LazySettings
@@ -216,7 +216,7 @@ def test_no_page_names_the_default_registry_to_who_may_view_another_one_alone(
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("unlogged", "no_sidebar")
+@pytest.mark.usefixtures("unlogged", "no_sidebar", "timeless_journal")
 @pytest.mark.django_db
 def test_a_registry_is_shown_the_same_whatever_another_one_has(
     valkey: embedded.Server, other_valkey: embedded.Server, settings: LazySettings
