@@ -27,7 +27,6 @@ from django.contrib.auth import get_backends
 from django.contrib.auth.models import AnonymousUser, PermissionsMixin
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.utils.functional import cached_property
-from django.utils.module_loading import import_string
 
 from blobcache.conf import (
     DEFAULT_REGISTRY,
@@ -339,11 +338,8 @@ def _has_perm(user: Any, permission: str, asked: object) -> bool:
     """Do what the methods `_OF_DJANGO` do, without importing the backends' modules each time."""
     if user.is_active and user.is_superuser:
         return True
-    paths = settings.AUTHENTICATION_BACKENDS
-    if not paths:
-        get_backends()  # It raises Django's error.
-    for backend in [getattr(*_place(path))() for path in paths]:
-        has_perm = getattr(backend, "has_perm", None)
+    for module, name in _places(*settings.AUTHENTICATION_BACKENDS):
+        has_perm = getattr(getattr(module, name)(), "has_perm", None)
         try:
             if has_perm is not None and has_perm(user, permission, asked):
                 return True
@@ -353,11 +349,14 @@ def _has_perm(user: Any, permission: str, asked: object) -> bool:
 
 
 @remembered
-def _place(path: str) -> tuple[object, str]:
-    """The module of a dotted path, and the name in it, which may come to mean something else."""
-    import_string(path)  # Its errors are those that Django raises.
-    module, _, name = path.rpartition(".")
-    return import_module(module), name
+def _places(*paths: str) -> list[tuple[object, str]]:
+    """Return the modules of the backends' paths, and the names in them.
+
+    What a name means may change, as when a test replaces a class.
+    """
+    get_backends()  # raises Django's error if there are none, or if one cannot be imported
+    parts = [path.rpartition(".") for path in paths]
+    return [(import_module(module), name) for module, _, name in parts]
 
 
 _functions: dict[str, tuple[VisibleRepositories, bool]] = {}
