@@ -49,7 +49,6 @@ __all__ = [
     "find_entry",
     "import_or_error",
     "is_alias",
-    "is_registry",
     "registries",
     "settings_table",
 ]
@@ -85,11 +84,6 @@ def registries() -> list[str]:
 def is_alias(name: str) -> bool:
     """Whether a registry may have that name, which is part of addresses."""
     return _ALIAS.fullmatch(name) is not None
-
-
-def is_registry(name: str) -> bool:
-    """Whether ``BLOBCACHE`` has a registry of that name. Raises what `entries` raises."""
-    return find_entry(name) is not None
 
 
 def find_entry(registry: str) -> Mapping[str, Any] | None:

@@ -14,7 +14,7 @@ from blobcache.conf import (
     PortalSettings,
     RegistrySettings,
     entries,
-    is_registry,
+    find_entry,
     registries,
 )
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider, RedisOptions
@@ -135,7 +135,10 @@ def test_a_registry_that_is_not_configured_is_refused_by_name(
 
 @pytest.mark.parametrize(
     "configured",
-    [None, [], "default", ["default"], {"default": None}, {"default": []}, {1: {}}, {"": {}}],
+    [
+        *(None, [], "default", ["default"]),
+        *({"default": None}, {"default": []}, {"default": ["TTL"]}, {1: {}}, {"": {}}),
+    ],
 )
 def test_a_setting_that_is_not_a_dictionary_of_dictionaries_is_refused(configured: object) -> None:
     with override_settings(BLOBCACHE=configured):
@@ -149,7 +152,12 @@ def test_a_setting_that_is_not_a_dictionary_of_dictionaries_is_refused(configure
 )
 def test_a_registry_is_known_by_its_name(name: str, is_there: bool) -> None:
     with override_settings(BLOBCACHE={"default": {}, "b": {"READ_ONLY": True}}):
-        assert is_registry(name) is is_there
+        assert (find_entry(name) is not None) is is_there
+
+
+def test_a_registry_without_settings_is_known_even_if_another_is_wrong() -> None:
+    with override_settings(BLOBCACHE={"default": {}, "b": None}):
+        assert find_entry("default") == {}
 
 
 def test_the_names_of_registries_are_not_looked_for_in_what_is_no_dictionary() -> None:
@@ -157,7 +165,7 @@ def test_the_names_of_registries_are_not_looked_for_in_what_is_no_dictionary() -
         override_settings(BLOBCACHE="default"),
         pytest.raises(ImproperlyConfigured, match="not a dictionary of dictionaries"),
     ):
-        is_registry("default")
+        find_entry("default")
 
 
 PORTAL_OTHERS: dict[str, object] = {

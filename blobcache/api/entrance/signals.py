@@ -99,7 +99,8 @@ class _FilteredSignal:
     def send(self, named: Mapping[str, Any], without: object = None) -> None:
         """Send it. If a receiver raises an error, that is raised, as Django does.
 
-        If all receivers are known, the one `without` which the request is complete is not called.
+        `without` is a known receiver that has nothing to do this time: it is not called, unless
+        Django sends the signal, since another receiver is not known.
         """
         signal, sender = self._signal, self._sender
         known = self.known
