@@ -46,10 +46,11 @@ async def answer(
 ) -> Stat | Failure | HttpResponseBase | None:
     """Return the response to a stat or a batch stat. None if it may query the database.
 
-    For a stat of which it is certain at once who asks it is what was found, or its error.
+    For a stat of which it is certain at once who asks it is what was found, or its error. In all
+    other cases `prepare` is called with the request, before anything is asked.
 
     `view` is what a URLconf has for the address; `is_unchanged` must be true for it. The request is
-    one that the entrance answers. `prepare` is called with it before there is a response.
+    one that the entrance answers.
     """
     made = viewset_of(view, request, kwargs)
     if (
