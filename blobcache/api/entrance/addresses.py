@@ -72,14 +72,18 @@ def _is_translated(either: Any) -> bool:
     """Whether that is so for a pattern, or for a resolver with all that it has."""
     if type(either) not in {URLPattern, URLResolver}:  # which may do anything
         return True
-    text = vars(either.pattern).get(_TEXTS.get(type(either.pattern), ""))
-    if not isinstance(text, str):  # lazy, or of another class
+    pattern = either.pattern
+    kind = type(pattern)
+    if not (kind.__module__.startswith("blobcache.") or type(_text(pattern)) is str):
         return True
     return any(map(_is_translated, getattr(either, "url_patterns", ())))
 
 
-_TEXTS: dict[type, str] = {RegexPattern: "_regex", RoutePattern: "_route"}
-"""The attributes with what Django's classes match."""
+def _text(pattern: Any) -> object:
+    """What a pattern of Django's matches: lazy if it is translated. None for any other class."""
+    if type(pattern) is RoutePattern:
+        return pattern._route  # type: ignore[attr-defined] # noqa: SLF001 - read nowhere else
+    return pattern._regex if type(pattern) is RegexPattern else None  # type: ignore[attr-defined] # noqa: SLF001
 
 
 class _Below(NamedTuple):

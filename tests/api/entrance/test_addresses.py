@@ -127,6 +127,7 @@ class Own(RoutePattern):
     ("patterns", "expected"),
     [
         ([path("a/", first), re_path("^b/$", first)], False),
+        ([path("api/", include("blobcache.api.urls"))], False),
         (
             [path("a/", include([path("b/", first), path("", include([re_path("c", first)]))]))],
             False,

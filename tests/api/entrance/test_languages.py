@@ -94,6 +94,14 @@ def by_asgi(*table: Sent) -> list[Answer]:
 EACH_WAY = pytest.mark.parametrize("ask_all", [by_wsgi, by_asgi])
 
 
+def test_a_short_response_needs_no_language() -> None:
+    languages_after = []
+    for sent in (STAT, MISSING):
+        by_wsgi(sent, sent)
+        languages_after.append(translation.get_language())
+    assert languages_after == ["de", "en"]
+
+
 @EACH_WAY
 def test_a_receiver_of_what_read_through_stores(
     ask_all: Callable[..., list[Answer]], settings: LazySettings, tmp_path: Path
