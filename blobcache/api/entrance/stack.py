@@ -121,7 +121,7 @@ class Stack:
     def activate(self) -> Callable[[Any], None] | None:
         """What activates the language before a response is made; None if a before does."""
         found = [each.activate for each in self._parts if each.activate is not None]
-        return found[0] if len(found) == 1 and not self._has_hosts else None
+        return found[0] if found and not self._has_hosts else None
 
     @property
     def _has_hosts(self) -> bool:

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import pytest
 from django.conf import LazySettings
+from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIHandler
@@ -21,6 +22,7 @@ from rest_framework.authtoken.models import Token
 from rest_framework.viewsets import GenericViewSet
 
 from blobcache.api import entrance
+from blobcache.api.at_once import stat_at_once
 from blobcache.api.callers import kept_callers
 from blobcache.api.entrance import loop
 from blobcache.api.permissions import BlobCachePermission
@@ -33,7 +35,7 @@ from blobcache.tokens.verifier import get_verifier
 from tests.api.conftest import DIGEST, UNKNOWN, user
 from tests.api.entrance.hosts import Never
 from tests.api.entrance.test_asgi import ask
-from tests.api.entrance.wire import Both, Sent, by_the_framework, send
+from tests.api.entrance.wire import Both, Sent, by_the_framework, environ, send
 from tests.tokens.signing import Signer, options, scope
 
 STAT = f"/api/repositories/team/app/blobs/{DIGEST}/"
@@ -170,6 +172,18 @@ def test_an_error_is_made_by_the_framework(path: str, made: Made) -> None:
     assert (is_own, made()) == (True, 2)
     assert answer == expected
     assert answer.status[:3] in {"400", "404"}
+
+
+def test_a_request_of_a_caller_who_may_not_view_is_as_it_was(settings: LazySettings) -> None:
+    settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+    handler = Both().entrance.handler
+    request = handler.request_class(environ(Sent("GET", STAT)))
+    address = handler.address_of(request)
+    assert address is not None
+    request.user, request.auth = before = AnonymousUser(), object()
+    assert stat_at_once(address.view, request, address.variables) is None
+    assert (request.user, request.auth) == before
+    assert request.user is before[0]
 
 
 def test_a_caller_who_may_not_view_is_refused_by_the_framework(

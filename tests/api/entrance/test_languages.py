@@ -140,6 +140,23 @@ def test_a_receiver_of_the_end_of_requests_sees_the_path_of_the_project() -> Non
     assert found[-4:] == ["/", "/portal/", "/", "/portal/"]
 
 
+def sees_all(user: object) -> list[str]:
+    """A function that declares nothing."""
+    note()
+    return ["team/"]
+
+
+@EACH_WAY
+def test_a_function_that_says_what_is_visible(
+    ask_all: Callable[..., list[Answer]], settings: LazySettings
+) -> None:
+    settings.BLOBCACHE = {"default": {"VISIBLE_REPOSITORIES": f"{__name__}.sees_all"}}
+    path = f"/api/repositories/team/app/blobs/{DIGEST}/"
+    answers = ask_all(*[Sent("GET", path)] * 2)
+    assert [each.status[:3] for each in answers] == ["200", "200"]
+    assert languages == ["en", "en"]
+
+
 @EACH_WAY
 def test_a_receiver_of_the_end_of_requests(ask_all: Callable[..., list[Answer]]) -> None:
     request_finished.connect(note)

@@ -62,6 +62,17 @@ def test_an_unexpected_error_is_the_current_exception_where_it_is_reported(
     assert [str(error) for error in found] == ["the host's own error"]
 
 
+def test_a_receiver_of_what_is_set_needs_no_thread_without_read_through() -> None:
+    def hear(**_: object) -> None:
+        raise AssertionError
+
+    descriptor_set.connect(hear)
+    try:
+        assert status_and_threads(Sent("GET", STAT)) == ("200", 0)
+    finally:
+        descriptor_set.disconnect(hear)
+
+
 VARIABLE: ContextVar[str] = ContextVar("variable", default="")
 
 
