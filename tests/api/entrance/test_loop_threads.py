@@ -21,6 +21,7 @@ from django.utils import translation
 from django.utils.deprecation import MiddlewareMixin
 from redis import Redis
 
+from blobcache.api.entrance import loop
 from blobcache.signals import descriptor_set
 from tests.api.conftest import DIGEST, UNKNOWN
 from tests.api.entrance import hosts
@@ -72,6 +73,33 @@ def test_a_receiver_of_what_is_set_needs_no_thread_without_read_through() -> Non
     finally:
         descriptor_set.disconnect(hear)
 
+
+def test_a_handler_of_logs_that_is_added_later_counts_after_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(loop, "monotonic", lambda: now)
+
+    async def ask_at(*times: float) -> list[int]:
+        nonlocal now
+        both, threads = await warmed(), []
+        for each in times:
+            now = each
+            found = await both(Sent("GET", STAT))
+            assert found is not None
+            threads.append(found[1])
+            if each == times[0]:
+                _API_LOG.addHandler(waiting)
+        return threads
+
+    waiting = logging.Handler()
+    try:
+        assert run(ask_at(100.0, 100.9, 101.0, 101.9)) == [0, 0, 1, 1]
+    finally:
+        _API_LOG.removeHandler(waiting)
+
+
+_API_LOG = logging.getLogger("blobcache.api")
 
 VARIABLE: ContextVar[str] = ContextVar("variable", default="")
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
 from redis import Redis
 
 from blobcache.api.entrance.checks import check_application
@@ -147,9 +148,10 @@ def test_a_host_that_was_let_through_is_asked_for_again_if_the_settings_change(
     assert answer.status.startswith("400")
     allowed.append("first")
     settings.PREPEND_WWW = True
-    expected, answer, is_own = made(sent_to("first"))
-    assert (answer, is_own) == (expected, False)
-    assert answer.status.startswith("301")
+    for _ in range(2):
+        expected, answer, is_own = made(sent_to("first"))
+        assert (answer, is_own) == (expected, False)
+        assert answer.status.startswith("301")
     settings.PREPEND_WWW = False
     settings.USE_X_FORWARDED_HOST = True
     evil = Sent("GET", STAT.path, headers=(("HTTP_X_FORWARDED_HOST", "evil.example"),))
@@ -158,6 +160,25 @@ def test_a_host_that_was_let_through_is_asked_for_again_if_the_settings_change(
     assert answer.status.startswith("400")
     settings.USE_X_FORWARDED_HOST = False
     assert made(evil)[2]
+
+
+def test_secrets_in_sessions_need_sessions(settings: LazySettings) -> None:
+    settings.MIDDLEWARE = ["django.middleware.csrf.CsrfViewMiddleware"]
+    settings.CSRF_USE_SESSIONS = True
+    made = Both()
+    for application in (made.django, made.entrance):
+        with pytest.raises(ImproperlyConfigured):
+            send(application, STAT)
+    assert made.passed == 1
+
+
+def test_the_name_of_the_server_is_checked_in_each_request_without_a_host() -> None:
+    made = Both()
+    for name, status in (("testserver", "401"), ("other", "400")) * 2:
+        headers: Any = (("HTTP_HOST", None), ("SERVER_NAME", name))
+        expected, answer, _ = made(Sent("GET", STAT.path, headers=headers))
+        assert answer == expected
+        assert answer.status.startswith(status)
 
 
 def test_a_user_agent_that_is_disallowed_is_refused_at_any_time(settings: LazySettings) -> None:
