@@ -9,7 +9,7 @@ database.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from blobcache.api.at_once import Failure, Stat
 from blobcache.api.content import wants_json
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from blobcache.api.serializers import BatchResult
     from blobcache.api.viewsets import DescriptorViewSet
     from blobcache.descriptor import Descriptor
+    from blobcache.services.aio import AsyncBlobStatter
 
 __all__ = ["answer"]
 
@@ -73,8 +74,9 @@ async def answer(
 async def _stat_at_once(view: DescriptorViewSet, request: HttpRequest) -> Stat | Failure:
     """Stat for a caller who may view."""
     try:
-        if get_read_through(view.registry, view.repository) is None:  # usually: one coroutine less
-            found = await aio.astat(view.service, view.kwargs["digest"])
+        if get_read_through(view.registry, view.repository) is None:
+            # Usually; `_has_coroutines` is true. Without `_find` and `aio.astat` it is faster.
+            found = await cast("AsyncBlobStatter", view.service).astat(view.kwargs["digest"])
         else:
             found = await _find(view, only=bool(request.META["QUERY_STRING"]))
     except Exception as error:  # noqa: BLE001 - as the framework's own dispatch does

@@ -18,7 +18,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import asgiref.sync
-from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.db import close_old_connections
 
 from blobcache.api.entrance.handler import Handler
@@ -67,7 +67,7 @@ class ASGIEntrance:
     ) -> None:
         self.application = application
         self._room = threads + waiting
-        self.handler = Handler(ASGIRequest, _encoded)
+        self.handler = Handler(ASGIRequest, _latin1)
         self._signals = RequestSignals(ASGIHandler)
         self._threads = ThreadPoolExecutor(threads, "blobcache-entrance")
         self._loop = LoopHandler(self.handler, self._signals, self._in_thread)
@@ -105,9 +105,8 @@ class ASGIEntrance:
         try:
             response: Any = None
             if self._loop.takes(address):
-                prefix = get_script_prefix(scope)
-                if prefix:
-                    response = await self._loop.answer_below(request, address, prefix)
+                if request.script_name:
+                    response = await self._loop.answer_below(request, address)
                 else:  # there is none to set, and none from an earlier request
                     response = await self._loop.answer(request, address)
             if response is not None:
@@ -215,6 +214,10 @@ def _busy() -> _Answer:
     content = json.dumps(envelope(error)).encode()
     headers["Content-Length"] = str(len(content))
     return _Answer(error.status, [_encoded(*each) for each in headers.items()], content)
+
+
+def _latin1(text: str) -> bytes:
+    return text.encode("latin1")
 
 
 def _encoded(name: str, value: str) -> tuple[bytes, bytes]:

@@ -39,12 +39,12 @@ _log = logging.getLogger("blobcache.api")
 class Handler(BaseHandler):
     """Answers requests by `answer`, if `address_of` knows them."""
 
-    def __init__(self, base: type[HttpRequest], pair: Callable[[str, str], Any]) -> None:
-        """`pair` makes what the server needs of a header's name and value."""
+    def __init__(self, base: type[HttpRequest], form: Callable[[str], Any]) -> None:
+        """`form` makes what the server needs of a header's name, and of its value."""
         super().__init__()
         self.stack = Stack()
         self.request_class: Callable[..., Any] = self.stack.request_class(base)
-        self.heads = Heads(self.stack, pair)
+        self.heads = Heads(self.stack, form)
         self._befores = self.stack.befores
         self._activate = self.stack.activate
         self._afters = self.stack.afters

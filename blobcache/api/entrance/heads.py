@@ -53,10 +53,10 @@ class _Head(NamedTuple):
 class Heads:
     """The headers of the kinds of responses that there have been."""
 
-    def __init__(self, stack: Stack, pair: Callable[[str, str], Any]) -> None:
-        """`pair` makes what the server needs of a header's name and value."""
+    def __init__(self, stack: Stack, form: Callable[[str], Any]) -> None:
+        """`form` makes what the server needs of a header's name, and of its value."""
         self._is_possible = stack.sets_same_headers
-        self._pair = pair
+        self._form = form
         self._heads: dict[Hashable, _Head] = {}
         setting_changed.connect(self._forget)
 
@@ -72,7 +72,7 @@ class Heads:
         own = _own_headers(stat, body)
         pairs = head.pairs.copy()
         for place, name in head.own:
-            pairs[place] = self._pair(name, own[name])
+            pairs[place] = pairs[place][0], self._form(own[name])
         return Brief(pairs, body)
 
     def learn(self, key: Hashable, again: Hashable | None, stat: Stat, response: Any) -> None:
@@ -97,7 +97,7 @@ class Heads:
             return
         if len(self._heads) >= _MAXIMUM:
             self._heads.clear()
-        self._heads[key] = _Head([self._pair(*each) for each in found], places)
+        self._heads[key] = _Head([(*map(self._form, each),) for each in found], places)
 
     def key(self, request: Any, stat: Stat, language: str | None) -> Hashable | None:
         """What the headers depend on, besides the blob; None if that is not certain.

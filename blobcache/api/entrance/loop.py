@@ -86,11 +86,9 @@ class LoopHandler:
         """Whether a request for the address may be tried here: what `address_of` has returned."""
         return is_unchanged(address.view) and self._handler.is_as_it_is(address.view)
 
-    async def answer_below(
-        self, request: Any, address: Address, prefix: str
-    ) -> Brief | HttpResponseBase | None:
+    async def answer_below(self, request: Any, address: Address) -> Brief | HttpResponseBase | None:
         """Do what `answer` does for a portal below a path."""
-        set_script_prefix(prefix)
+        set_script_prefix(request.script_name)
         try:
             return await self.answer(request, address)
         finally:

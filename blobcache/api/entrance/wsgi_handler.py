@@ -27,7 +27,7 @@ class WSGIEntrance:
 
     def __init__(self, application: WSGIApplication) -> None:
         self.application = application
-        self.handler = Handler(WSGIRequest, _pair)
+        self.handler = Handler(WSGIRequest, str)
         self._signals = RequestSignals(WSGIHandler)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -55,10 +55,6 @@ class WSGIEntrance:
         if request.method == "HEAD" and not response.streaming:
             response.content = b""
         return _Sent(response, self._signals)
-
-
-def _pair(name: str, value: str) -> tuple[str, str]:
-    return name, value
 
 
 class _Sent:
