@@ -208,7 +208,6 @@ def classes_need_no_database(permissions: tuple[Any, ...]) -> bool:
 
 
 @remembered
-@remembered
 def language_may_wait() -> bool:
     """Whether a stat needs no language before there is a response.
 
