@@ -314,11 +314,16 @@ def test_a_request_leaves_nothing_to_the_garbage_collection() -> None:
     application, sent = Both().entrance, Sent("GET", BLOB)
     send(application, sent)
     send(application, sent)
-    gc.collect()
-    gc.disable()
-    try:
-        for _ in range(10):
-            send(application, sent)
-        assert gc.collect() < 10
-    finally:
-        gc.enable()
+
+    def left() -> int:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                send(application, sent)
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    # Another thread of the process may leave something at any time.
+    assert min(left() for _ in range(3)) < 10
