@@ -15,11 +15,10 @@ from threading import Lock
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from django.conf import settings
 from django.core.signals import setting_changed
 from django.views.decorators.debug import sensitive_variables
 
-from blobcache.conf import RegistrySettings
+from blobcache.conf import RegistrySettings, find_entry
 from blobcache.exceptions import KeysUnavailable
 from blobcache.tokens.chains import verify_chain
 from blobcache.tokens.keys import Keys, KeysInvalid
@@ -310,14 +309,6 @@ _verifiers: dict[str, tuple[object, Verifier]] = {}
 """By registry: the value of ``TOKENS``, and what verifies by it."""
 
 
-def _raw(registry: str) -> object:
-    """The value of ``TOKENS`` as it is in the settings; None if they have none."""
-    try:
-        return settings.BLOBCACHE[registry].get("TOKENS")
-    except (AttributeError, KeyError, TypeError):
-        return None
-
-
 def _forget(*, setting: str, **_: object) -> None:
     if setting == "BLOBCACHE":
         _verifiers.clear()
@@ -335,7 +326,7 @@ def get_verifier(registry: str) -> Verifier | None:
     """
     found = _verifiers.get(registry)
     if found is not None:
-        source = _raw(registry)
+        source = (find_entry(registry) or {}).get("TOKENS")
         if found[0] is source or found[0] == source:
             return found[1]
     entry = RegistrySettings(registry)

@@ -109,7 +109,7 @@ class Handler(BaseHandler):
         if not is_late:
             self._enter(request)
         stat, key = self._stat(request, address)
-        brief = None if key is None else self.heads.brief(key, stat)
+        brief = self.heads.brief(key, stat)
         if brief is not None:
             return brief
         if is_late:

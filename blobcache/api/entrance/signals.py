@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.conf import settings
 from django.core.cache import BaseCache, caches, close_caches
 from django.core.handlers.base import reset_urlconf
-from django.core.signals import request_finished, request_started, setting_changed
+from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections, reset_queries
 from django.utils.module_loading import import_string
 
 from blobcache.journal.storing import write_after_rollback
+from blobcache.remembered import remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -143,17 +144,10 @@ def _connections() -> Sequence[BaseDatabaseWrapper]:
     return [found[alias] for alias in connections if alias in found] if found else []
 
 
+@remembered
 def _has_caches_to_close() -> bool:
     """Whether any cache in ``CACHES`` does something at the end of a request."""
-    found = _CACHES.get("found")
-    if found is None or found[0] is not caches.settings:
-        entries = caches.settings
-        found = _CACHES["found"] = entries, any(map(_is_closed, entries.values()))
-    return found[1]
-
-
-_CACHES: dict[str, tuple[Mapping[str, Any], bool]] = {}
-"""The last result of `_has_caches_to_close`, with the setting that it is for."""
+    return any(map(_is_closed, caches.settings.values()))
 
 
 def _is_closed(entry: Mapping[str, Any]) -> bool:
@@ -174,12 +168,6 @@ def _is_closed(entry: Mapping[str, Any]) -> bool:
 
 _CLIENTS = ("django_redis.client.DefaultClient", "django_redis.client.SentinelClient")
 
-
-def _forget(**_: object) -> None:
-    _CACHES.clear()
-
-
-setting_changed.connect(_forget)
 
 _NEEDED: dict[Callable[..., Any], Callable[[], bool] | None] = {
     close_caches: _has_caches_to_close,
