@@ -69,10 +69,10 @@ def fill(production: BrowsableProvider, staging: BrowsableProvider) -> None:
 
 def create_viewer(password: str) -> None:
     """Create the user who may view this registry alone, or set the password again."""
-    user, _ = get_user_model().objects.update_or_create(
+    user, is_new = get_user_model().objects.update_or_create(
         username=VIEWER, defaults={"is_active": True, "is_staff": True, "is_superuser": False}
     )
-    if not user.check_password(password):
+    if is_new or not user.check_password(password):
         user.set_password(password)
         user.save()
     group, _ = apps.get_model("auth", "Group").objects.get_or_create(name=group_of(REGISTRY))

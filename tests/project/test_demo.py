@@ -231,6 +231,12 @@ def demo(first: First) -> Iterator[Demo]:
         yield demo
 
 
+@pytest.fixture(scope="module")
+def browser(demo: Demo) -> OpenerDirector:
+    """An HTTP client in which `admin` has signed in to the second start."""
+    return signed_in(demo, demo.shown("Password"))
+
+
 @pytest.fixture
 def redis(valkey: embedded.Server) -> Iterator[Redis]:
     """A Redis for the demo to use: the session's embedded one, with one blob."""
@@ -243,9 +249,9 @@ def redis(valkey: embedded.Server) -> Iterator[Redis]:
         yield client
 
 
-def test_the_printed_password_opens_the_admin(demo: Demo) -> None:
+def test_the_printed_password_opens_the_admin(demo: Demo, browser: OpenerDirector) -> None:
     assert demo.shown("User") == "admin"
-    assert is_signed_in(signed_in(demo, demo.shown("Password")), demo)
+    assert is_signed_in(browser, demo)
     assert not is_signed_in(signed_in(demo, "another"), demo)
 
 
@@ -306,13 +312,15 @@ def test_a_killed_demo_leaves_nothing_running(tmp_path: Path) -> None:
     wait_until(is_refused, "end of the worker", SECONDS)
 
 
-def test_the_api_knows_a_token_a_password_and_a_session(demo: Demo) -> None:
+def test_the_api_knows_a_token_a_password_and_a_session(
+    demo: Demo, browser: OpenerDirector
+) -> None:
     api = urljoin(demo.url, "api/repositories/")
     password = demo.shown("Password")
     basic = "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
     assert demo.get("api/repositories/")["count"] > 30
     assert demo.get("api/repositories/", Authorization=basic)["count"] > 30
-    with signed_in(demo, password).open(api) as response:
+    with browser.open(api) as response:
         assert response.status == 200
 
 
@@ -325,8 +333,9 @@ def test_an_unauthenticated_request_is_refused_with_a_challenge(demo: Demo) -> N
 
 
 @pytest.mark.parametrize(("path", "to"), [("", "admin/"), ("api/", "api/docs/")])
-def test_short_addresses_lead_to_a_page(demo: Demo, path: str, to: str) -> None:
-    browser = signed_in(demo, demo.shown("Password"))
+def test_short_addresses_lead_to_a_page(
+    demo: Demo, browser: OpenerDirector, path: str, to: str
+) -> None:
     with browser.open(urljoin(demo.url, path)) as page:
         assert page.url == urljoin(demo.url, to)
 
@@ -346,10 +355,11 @@ class Sources(HTMLParser):
 
 
 @pytest.mark.parametrize("path", ["admin/", "api/docs/", "api/repositories/"])
-def test_every_part_of_a_page_loads_from_the_same_host(demo: Demo, path: str) -> None:
-    browser = signed_in(demo, demo.shown("Password"))
-    browser.addheaders = [("Accept", "text/html")]
-    with browser.open(urljoin(demo.url, path)) as page:
+def test_every_part_of_a_page_loads_from_the_same_host(
+    demo: Demo, browser: OpenerDirector, path: str
+) -> None:
+    asked = Request(urljoin(demo.url, path), headers={"Accept": "text/html"})  # noqa: S310
+    with browser.open(asked) as page:
         assert isinstance(page, HTTPResponse)
         assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")
         found = Sources(page.read().decode()).found
@@ -360,9 +370,11 @@ def test_every_part_of_a_page_loads_from_the_same_host(demo: Demo, path: str) ->
         browser.open(url).close()
 
 
-def test_only_the_owner_can_read_the_files_that_it_writes(demo: Demo) -> None:
+def test_only_the_owner_can_read_the_files_that_it_writes(
+    demo: Demo, browser: OpenerDirector
+) -> None:
     """Under any umask, in a directory that others may read, and for files of an earlier demo."""
-    assert is_signed_in(signed_in(demo, demo.shown("Password")), demo)
+    assert is_signed_in(browser, demo)
     modes = {}
     for folder, _, names in os.walk(demo.data):  # pathlib takes long for thousands of files
         for name in names:
@@ -371,8 +383,10 @@ def test_only_the_owner_can_read_the_files_that_it_writes(demo: Demo) -> None:
     assert {oct(mode) for mode in modes.values()} == {"0o600"}
 
 
-def test_variables_exported_for_another_portal_are_ignored(demo: Demo) -> None:
-    assert is_signed_in(signed_in(demo, demo.shown("Password")), demo)
+def test_variables_exported_for_another_portal_are_ignored(
+    demo: Demo, browser: OpenerDirector
+) -> None:
+    assert is_signed_in(browser, demo)
     with pytest.raises(HTTPError) as missed:
         build_opener().open(urljoin(demo.url, "nowhere/"))
     with missed.value as page:
@@ -498,7 +512,7 @@ def follow(block: str, demo: Demo, registry: RegistryClient, home: Path) -> str:
 
 
 def test_a_pull_and_a_push_do_what_the_page_says(
-    demo: Demo, registry: RegistryClient, tmp_path: Path
+    demo: Demo, browser: OpenerDirector, registry: RegistryClient, tmp_path: Path
 ) -> None:
     installed("skopeo")
     (copies,) = [each for each in blocks_of("With a registry") if "skopeo copy" in each]
@@ -509,7 +523,6 @@ def test_a_pull_and_a_push_do_what_the_page_says(
     image = json.loads(registry.get_manifest("demo/cart", "1").body)
     parts = [image["config"], *image["layers"]]
     assert {each["digest"] for each in pushed} == {each["digest"] for each in parts}
-    browser = signed_in(demo, demo.shown("Password"))
     (address,) = re.findall(r"`http://127.0.0.1:8000/(admin/\S+)`", PAGE.read_text())
     with browser.open(urljoin(demo.url, address)) as page:
         text = page.read().decode()
