@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
@@ -49,45 +50,43 @@ class WSGIEntrance:
         if type(response) is Brief:
             start_response("200 OK", response.headers)
             body = b"" if request.method == "HEAD" else response.body
-            return _SentBrief(body, self._signals, self.handler.after_brief, request)
+            after = self.handler.after_brief
+            return self._sent([body], partial(self._signals.finished_brief, after, request))
         response._handler_class = WSGIHandler  # noqa: SLF001 - the sender of `request_finished`
         start_response(f"{response.status_code} {response.reason_phrase}", header_list(response))
-        if request.method == "HEAD" and not response.streaming:
+        finish = partial(self._signals.finish, response)
+        if response.streaming:
+            return _Closing(response, finish)
+        if request.method == "HEAD":
             response.content = b""
-        return _Sent(response, self._signals)
+        return self._sent([*response], finish)
+
+    def _sent(self, parts: list[bytes], finish: Callable[[], None]) -> Iterable[bytes]:
+        """Return what the server sends, and let it `finish` the request when it closes that.
+
+        The request ends before that if all receivers are known: nobody can tell the difference,
+        and servers such as granian send a list in one piece, which saves them some work.
+        """
+        if not self._signals.are_known:
+            return _Closing(parts, finish)
+        try:
+            finish()
+        except Exception as error:  # noqa: BLE001 - the response must be sent first
+            return _Closing(parts, partial(_raise, error))
+        return parts
 
 
-class _Sent:
+def _raise(error: Exception) -> None:
+    raise error
+
+
+class _Closing:
     """What a server sends, and closes afterwards."""
 
-    def __init__(self, response: Any, signals: RequestSignals) -> None:
-        self._response = response
-        self._signals = signals
+    def __init__(self, parts: Iterable[bytes], finish: Callable[[], None]) -> None:
+        self._parts = parts
+        self.close = finish
+        """Ends the request."""
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._response)
-
-    def close(self) -> None:
-        """End the request."""
-        self._signals.finish(self._response)
-
-
-class _SentBrief:
-    """Likewise, for a response in one piece."""
-
-    __slots__ = ("_after", "_body", "_request", "_signals")
-
-    def __init__(
-        self, body: bytes, signals: RequestSignals, after: Callable[[Any], None], request: Any
-    ) -> None:
-        self._body = body
-        self._signals = signals
-        self._after = after
-        self._request = request
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter((self._body,))
-
-    def close(self) -> None:
-        """End the request."""
-        self._signals.finished_brief(self._after, self._request)
+        return iter(self._parts)

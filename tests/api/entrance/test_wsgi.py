@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.conf import LazySettings
+from django.core.cache import BaseCache, caches
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import got_request_exception, request_finished, request_started
 from django.db import connection
@@ -17,7 +20,7 @@ from redis import Redis
 from rest_framework.authtoken.models import Token
 
 from blobcache.api.callers import kept_callers
-from tests.api.conftest import DIGEST, user
+from tests.api.conftest import DIGEST, UNKNOWN, user
 from tests.api.entrance.wire import Both, Sent, environ, send
 
 STAT = f"/api/repositories/team/app/blobs/{DIGEST}/"
@@ -163,6 +166,87 @@ def test_the_signals_of_a_request_are_sent(token: tuple[str, str]) -> None:
     assert made.passed == 0
     assert heard == by_django
     assert [name for name, _ in heard] == ["started", "finished"]
+
+
+class Closing(LocMemCache):
+    """A cache that Django closes at the end of each request."""
+
+    closed = 0
+    fails = False
+
+    def close(self, **_: Any) -> None:
+        type(self).closed += 1
+        if self.fails:
+            raise RuntimeError("not closed")
+
+
+@pytest.fixture
+def closing(settings: LazySettings) -> BaseCache:
+    """One that is in use, in a project where anonymous users may view."""
+    settings.AUTHENTICATION_BACKENDS = ["tests.api.entrance.hosts.Public"]
+    settings.CACHES |= {"closing": {"BACKEND": "tests.api.entrance.test_wsgi.Closing"}}
+    return caches["closing"]
+
+
+def parts_of(application: Any, sent: Sent) -> Any:
+    """What a server gets of an application, to send and then to close."""
+    return application(environ(sent), lambda *_: lambda _: None)
+
+
+STATS = [
+    Sent(method, path) for method in ("GET", "HEAD") for path in (STAT, f"/api/blobs/{UNKNOWN}/")
+]
+"""Each is sent twice: the headers of the second response are remembered, if it is no error."""
+
+
+@pytest.mark.parametrize("sent", STATS, ids=str)
+@pytest.mark.usefixtures("closing")
+def test_a_request_has_ended_when_the_server_gets_the_whole_response(sent: Sent) -> None:
+    made = Both()
+    for _ in range(2):
+        before = Closing.closed
+        parts = parts_of(made.entrance, sent)
+        assert type(parts) is list
+        assert (b"".join(parts) == b"") is (sent.method == "HEAD")
+        assert Closing.closed == before + 1
+    assert made.passed == 0
+
+
+@pytest.mark.parametrize("sent", STATS, ids=str)
+@pytest.mark.usefixtures("closing")
+def test_an_unknown_receiver_is_called_when_the_server_closes_the_response(sent: Sent) -> None:
+    heard: list[object] = []
+
+    def finished(sender: object, **_: object) -> None:
+        heard.append(sender)
+
+    made = Both()
+    request_finished.connect(finished)
+    try:
+        for number in range(2):
+            parts = parts_of(made.entrance, sent)
+            assert (b"".join(parts) == b"") is (sent.method == "HEAD")
+            assert len(heard) == number
+            parts.close()
+            assert len(heard) == number + 1
+    finally:
+        request_finished.disconnect(finished)
+    assert made.passed == 0
+
+
+@pytest.mark.parametrize("sent", STATS, ids=str)
+def test_an_error_at_the_end_of_a_request_does_not_hold_up_its_response(
+    sent: Sent, closing: BaseCache
+) -> None:
+    made = Both()
+    with patch.object(closing, "fails", new=True):
+        for application in (made.django, made.entrance, made.entrance):
+            parts = parts_of(application, sent)
+            is_empty = sent.method == "HEAD" and application is made.entrance
+            assert (b"".join(parts) == b"") is is_empty
+            with pytest.raises(RuntimeError, match="not closed"):
+                parts.close()
+    assert made.passed == 0
 
 
 def test_an_error_that_nobody_expected_is_reported_once(
