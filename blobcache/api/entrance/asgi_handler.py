@@ -24,6 +24,7 @@ from django.db import close_old_connections
 from blobcache.api.entrance.handler import Handler
 from blobcache.api.entrance.heads import Brief
 from blobcache.api.entrance.loop import LoopHandler
+from blobcache.api.entrance.requests import ASGIRequests
 from blobcache.api.entrance.screening import may_be_ours
 from blobcache.api.entrance.signals import RequestSignals
 from blobcache.api.exceptions import envelope
@@ -68,6 +69,7 @@ class ASGIEntrance:
         self.application = application
         self._room = threads + waiting
         self.handler = Handler(ASGIRequest, _latin1)
+        self._request = ASGIRequests(self.handler.request_class)
         self._signals = RequestSignals(ASGIHandler)
         self._threads = ThreadPoolExecutor(threads, "blobcache-entrance")
         self._loop = LoopHandler(self.handler, self._signals, self._in_thread)
@@ -135,7 +137,7 @@ class ASGIEntrance:
     def _asked(self, scope: Any, body: bytes) -> tuple[Any, Address] | None:
         """Make the request, and return it with its address; None if Django must answer it."""
         try:
-            request: Any = self.handler.request_class(scope, BytesIO(body))
+            request: Any = self._request(scope, BytesIO(body))
         except UnicodeDecodeError:
             return None
         address = self.handler.address_of(request) if may_be_ours(request.META) else None

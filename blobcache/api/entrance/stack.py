@@ -135,7 +135,6 @@ class Stack:
     def request_class(self, base: type[HttpRequest]) -> type[HttpRequest]:
         """Return the class of requests that has what the middleware would set."""
         attributes: dict[str, Any] = {"resolver_match": resolver_match}
-        attributes["_set_content_type_params"] = _set_content_type
         for part in self._parts:
             attributes |= part.attributes
         made = type(f"Entrance{base.__name__}", (base,), attributes)
@@ -143,14 +142,6 @@ class Stack:
             if isinstance(each, cached_property):
                 each.__set_name__(made, name)
         return made
-
-
-def _set_content_type(request: Any, meta: dict[str, Any]) -> None:
-    """Do what Django's method does, without parsing what is not there."""
-    if meta.get("CONTENT_TYPE"):
-        HttpRequest._set_content_type_params(request, meta)  # type: ignore[attr-defined] # noqa: SLF001
-    else:
-        request.content_type, request.content_params = "", {}
 
 
 def _has_only_hooks(kind: Any) -> bool:

@@ -9,6 +9,7 @@ from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 
 from blobcache.api.entrance.handler import Handler
 from blobcache.api.entrance.heads import Brief
+from blobcache.api.entrance.requests import WSGIRequests
 from blobcache.api.entrance.screening import may_be_ours
 from blobcache.api.entrance.signals import RequestSignals
 from blobcache.api.savings import header_list
@@ -29,13 +30,14 @@ class WSGIEntrance:
     def __init__(self, application: WSGIApplication) -> None:
         self.application = application
         self.handler = Handler(WSGIRequest, str)
+        self._request = WSGIRequests(self.handler.request_class)
         self._signals = RequestSignals(WSGIHandler)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         if self.handler.is_open and may_be_ours(environ):
             # A copy, since Django must get it as it is.
-            request = self.handler.request_class({**environ})
+            request = self._request({**environ})
             address = self.handler.address_of(request)
             if address is not None:
                 return self._answer(request, address, start_response)
