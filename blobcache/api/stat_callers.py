@@ -6,7 +6,6 @@ is answered through the framework, with all its authentication classes and error
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.contrib.auth.models import AnonymousUser
@@ -96,11 +95,13 @@ def _may_view(view: DescriptorViewSet, request: Any, user: Any, auth: object) ->
     before = {name: values[name] for name in ("user", "auth") if name in values}
     # A host's function may look at the request, which its middleware has put somewhere.
     request.user, request.auth = user, auth
-    with suppress(Exception):  # the framework makes a response of it
+    try:
         # The view keeps the answers, so the framework need not ask once more.
         view.access = access = access_of(user, view.registry)
         if permissions.view(access, view.repository):
             return True
+    except Exception:  # noqa: BLE001, S110 - the framework makes a response of it
+        pass
     for name in ("user", "auth"):
         values.pop(name, None)
     values.update(before)

@@ -127,7 +127,8 @@ class _FilteredSignal:
 
 def _has_used_connections() -> bool:
     """Whether this thread has a database connection that is open, or that has logged queries."""
-    return any(each.connection is not None or each.queries_log for each in _connections())
+    found = _connections()
+    return bool(found) and any(each.connection is not None or each.queries_log for each in found)
 
 
 def _connections() -> Sequence[BaseDatabaseWrapper]:
