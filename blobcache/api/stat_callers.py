@@ -18,6 +18,7 @@ from rest_framework.authentication import (
 from blobcache.access import access_of
 from blobcache.api import permissions
 from blobcache.api.callers import copies_of
+from blobcache.api.session_users import has_active_user
 from blobcache.api.tokens import RegistryTokenAuthentication, caller_of
 from blobcache.api.without_database import (
     classes_need_no_database,
@@ -123,7 +124,8 @@ def _caller(view: DescriptorViewSet, request: Any, *, in_loop: bool) -> tuple[An
         return None
     meta = request.META
     if "HTTP_AUTHORIZATION" not in meta and "HTTP_COOKIE" not in meta:
-        is_nobody = known.takes_nobody and not (known.has_sessions and _has_active_user(request))
+        # Sessions look for a user, so the response varies by the cookie.
+        is_nobody = known.takes_nobody and not (known.has_sessions and has_active_user(request))
         return (AnonymousUser(), None) if is_nobody else None
     kept = view.find_kept(request, kinds)
     if kept is None:
@@ -131,12 +133,6 @@ def _caller(view: DescriptorViewSet, request: Any, *, in_loop: bool) -> tuple[An
     if has_loaded_permissions(kept.user) and _KNOWN.issuperset(kinds[: kept.position]):
         return copies_of(request, kept)
     return None
-
-
-def _has_active_user(request: Any) -> bool:
-    """Whether a host's middleware has set a user. Sessions look there, so the response varies."""
-    user = getattr(request, "user", None)
-    return bool(user and user.is_active)
 
 
 def _by_token(request: Any, kinds: tuple[type, ...]) -> tuple[TokenUser, Scopes] | None:

@@ -1,0 +1,113 @@
+"""A request without a session has no user, which is found out without making one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.contrib import auth
+from django.contrib.auth import middleware
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.db import SessionStore
+from django.http import HttpRequest
+from django.test import Client
+from django.utils.functional import SimpleLazyObject
+
+from blobcache.api.session_users import has_active_user
+from tests.api.conftest import user
+
+pytestmark = pytest.mark.django_db
+
+
+class Active:
+    """The class of users of a host."""
+
+    is_active = True
+
+
+def active() -> Active:
+    """What the middleware of a host calls."""
+    return Active()
+
+
+@pytest.fixture(autouse=True)
+def _sessions(settings: LazySettings) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
+
+
+def request_with(session: SessionStore) -> Any:
+    """A request as Django's middleware leaves it."""
+    request: Any = HttpRequest()
+    request.session = session
+    middleware.AuthenticationMiddleware(id).process_request(request)  # type: ignore[arg-type]
+    return request
+
+
+def logged_in() -> SessionStore:
+    """The session of a user."""
+    client = Client()
+    client.force_login(user("viewer"), backend="django.contrib.auth.backends.ModelBackend")
+    return SessionStore(client.session.session_key)
+
+
+def test_without_a_session_no_user_is_made() -> None:
+    request = request_with(SessionStore())
+    assert has_active_user(request) is False
+    assert "_cached_user" not in vars(request)
+
+
+def test_the_session_counts_as_accessed_as_if_the_user_had_been_made() -> None:
+    ours, djangos = request_with(SessionStore()), request_with(SessionStore())
+    assert not ours.session.accessed
+    has_active_user(ours)
+    assert not djangos.user.is_authenticated
+    assert vars(ours.session) == vars(djangos.session)
+
+
+def test_the_user_of_a_session_is_found() -> None:
+    assert has_active_user(request_with(logged_in())) is True
+
+
+def test_a_user_who_is_not_active_does_not_count() -> None:
+    session = logged_in()
+    viewer = user("viewer")
+    viewer.is_active = False
+    viewer.save()
+    assert has_active_user(request_with(session)) is False
+
+
+@pytest.mark.parametrize("where", [auth, middleware])
+def test_a_function_of_the_hosts_in_place_of_djangos_is_called(
+    where: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_with(SessionStore())
+    monkeypatch.setattr(where, "get_user", lambda _: Active())
+    assert has_active_user(request) is True
+
+
+MAKES: list[Callable[[], Any]] = [
+    Active,
+    lambda: SimpleLazyObject(Active),  # a function without code in Python
+    lambda: SimpleLazyObject(active),
+]
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_a_user_that_the_hosts_middleware_has_set_counts(make: Callable[[], Any]) -> None:
+    request = request_with(SessionStore())
+    request.user = make()
+    assert has_active_user(request) is True
+    assert not request.session.accessed
+
+
+@pytest.mark.parametrize("value", [None, AnonymousUser()])
+def test_nobody_is_nobody(value: object) -> None:
+    request = request_with(SessionStore())
+    request.user = value
+    assert has_active_user(request) is False
+
+
+def test_a_project_may_have_no_users() -> None:
+    assert has_active_user(HttpRequest()) is False
