@@ -49,7 +49,7 @@ from blobcache.api.pagination import (
 )
 from blobcache.api.parameters import choice, flag, flag_parameter
 from blobcache.api.raw_keys import REPOSITORY, RawKeysSerializer, represent_keys
-from blobcache.api.savings import PreparedHeaders
+from blobcache.api.savings import PreparedHeaders, response_with
 from blobcache.api.schema import Parameter, described
 from blobcache.api.stat_callers import may_view_at_once
 from blobcache.api.unchanged import made_as_ours
@@ -326,16 +326,14 @@ class DescriptorViewSet(RegistryViewSet):
     def stat_response(self, request: HttpRequest, found: Descriptor) -> HttpResponse:
         """Return the response to a stat that found a descriptor."""
         tag = etag(found)
-        response: HttpResponse
-        if "HTTP_IF_NONE_MATCH" in request.META and is_not_modified(request, tag):
-            response = HttpResponseNotModified()
-            headers = self._constant_headers({})
-        else:
-            response = HttpResponse(serializers.descriptor_json(found), "application/json")
-            headers = self._constant_headers({"Content-Type": "application/json"})
+        is_old = "HTTP_IF_NONE_MATCH" in request.META and is_not_modified(request, tag)
+        headers = self._constant_headers({} if is_old else {"Content-Type": "application/json"})
         for name, value in self.stat_headers(found).items():
             headers[name] = value
         headers["ETag"] = tag
+        if not is_old:
+            return response_with(serializers.descriptor_json(found), headers)
+        response = HttpResponseNotModified()
         response.headers = headers
         return response
 

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.http import HttpResponse
+from django.http.response import ResponseHeaders
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request, WrappedAttributeError
 from rest_framework.test import APIRequestFactory
 
-from blobcache.api.savings import authenticate, header_list
+from blobcache.api import savings
+from blobcache.api.savings import authenticate, header_list, response_with
 from blobcache.api.viewsets import BlobViewSet
 from tests.api.conftest import DIGEST
 
@@ -92,3 +94,27 @@ def test_the_list_of_headers_is_that_of_the_response() -> None:
         *response.items(),
         *(("Set-Cookie", each.OutputString()) for each in response.cookies.values()),
     ]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_response_is_the_one_that_djangos_constructor_makes(
+    monkeypatch: pytest.MonkeyPatch, *, is_known: bool
+) -> None:
+    monkeypatch.setattr(savings, "_IS_KNOWN", savings._IS_KNOWN and is_known)
+    expected = HttpResponse(b"{}", "application/json", headers={"ETag": '"1"'})
+    given = ResponseHeaders({"ETag": '"1"', "Content-Type": "application/json"})
+    response = response_with(b"{}", given)
+    other = response_with(b"{}", given)
+    assert type(response) is HttpResponse
+    assert response.headers is given
+    assert {**vars(response), "headers": None} == {**vars(expected), "headers": None}
+    assert dict(response.items()) == dict(expected.items())
+    assert (response.status_code, response.reason_phrase, response.content) == (200, "OK", b"{}")
+    response.set_cookie("first", "1")
+    response.write(b"x")
+    vars(response)["_resource_closers"].append(lambda: None)
+    assert {**vars(other), "headers": None} == {**vars(expected), "headers": None}
+
+
+def test_this_version_of_django_makes_responses_as_is_known() -> None:
+    assert savings._IS_KNOWN

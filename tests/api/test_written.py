@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -337,12 +338,12 @@ def test_no_json_is_made_for_a_client_that_has_the_descriptor(
 ) -> None:
     made: list[object] = []
 
-    def count(*found: Any) -> Any:
+    def count(result: object, *found: object) -> object:
         made.append(found)
-        return {}
+        return result
 
-    monkeypatch.setattr(serializers, "descriptor_json", count)
-    monkeypatch.setattr(DescriptorSerializer, "represent", count)
+    monkeypatch.setattr(serializers, "descriptor_json", partial(count, b"{}"))
+    monkeypatch.setattr(DescriptorSerializer, "represent", partial(count, {}))
     for scope in ("/api", "/api/repositories/team/app"):
         for query in ("", "?format=json"):
             url = f"{scope}/blobs/{DIGEST}/{query}"
