@@ -15,6 +15,7 @@ import pytest
 from _pytest import runner
 from django.core.signals import setting_changed
 from django.db import connection
+from django.template import Template
 from django.test.signals import root_urlconf_changed
 from django.urls import set_urlconf
 from django.utils.translation import get_language, override
@@ -53,6 +54,8 @@ def _leave_urlconf(*, setting: str, **_: object) -> None:
 setting_changed.disconnect(root_urlconf_changed)
 setting_changed.connect(_leave_urlconf)
 
+_render = Template._render  # type: ignore[attr-defined]
+
 # A shell lets its background jobs ignore this signal, and their children would ignore it as well.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -84,6 +87,15 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def json_is_known() -> None:
     """Spare Django 6.1 the question whether SQLite knows JSON, which its check of a field asks."""
     vars(connection.features)["supports_json_field"] = True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _templates_send_no_signal(django_test_environment: None) -> None:
+    """Spare each template a signal, and the test client a copy of all that it is rendered with.
+
+    They are for `response.context`, which few tests need: these use the fixture `contexts`.
+    """
+    Template._render = _render  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session")

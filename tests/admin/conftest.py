@@ -9,7 +9,9 @@ import pytest
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser, Permission, User
 from django.db.models import Model
+from django.template import Template
 from django.test import Client, override_settings
+from django.test.utils import instrumented_test_render  # type: ignore[attr-defined]
 from redis import Redis
 
 from blobcache.descriptor import Descriptor
@@ -43,6 +45,12 @@ class GrantingBackend:
             and isinstance(obj, Repository)
             and obj.name == GRANTED
         )
+
+
+@pytest.fixture
+def contexts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each response of the test client have the `context` that its page is made of."""
+    monkeypatch.setattr(Template, "_render", instrumented_test_render)
 
 
 @pytest.fixture

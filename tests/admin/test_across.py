@@ -75,6 +75,7 @@ class TestCompare:
                 scope.set_descriptor(digest, Descriptor(digest, 1234, media_type))
         assert "has the same blobs in default and in staging" in text(admin.get(COMPARE))
 
+    @pytest.mark.usefixtures("contexts")
     def test_the_pages_follow_each_other(
         self, admin: Client, text: Text, providers: dict[str, Provider]
     ) -> None:

@@ -116,6 +116,7 @@ def test_says_what_is_wrong_with_a_filter(page: str, query: str, mistake: str) -
     assert "user0" not in shown
 
 
+@pytest.mark.usefixtures("contexts")
 def test_pages_go_on_behind_the_last_entry(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blobcache.admin.changes.JournalEntryAdmin.list_per_page", 2)
     for number in range(3):
@@ -145,6 +146,7 @@ def granted(_: object) -> list[str]:
     return [GRANTED]
 
 
+@pytest.mark.usefixtures("contexts")
 @override_settings(BLOBCACHE={"default": {"VISIBLE_REPOSITORIES": f"{__name__}.granted"}})
 def test_hidden_repositories_leave_no_trace(page: str) -> None:
     entry(0)
