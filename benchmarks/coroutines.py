@@ -52,7 +52,7 @@ def _stats(bench: Bench, regime: Regime, name: str | None) -> Section:
     original.fill(client, REPOSITORY, known)
     provider = get_provider()
     scope: Any = provider if name is None else provider.repository_scoped(name)
-    number = bench.scaled(100_000, 2000)
+    number = bench.scaled(100_000, 1000)
     in_thread = bench.scaled(10_000, 100)
     with ExitStack() as stack:
         runners = {

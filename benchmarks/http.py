@@ -16,7 +16,7 @@ from benchmarks.bench import Bench
 from benchmarks.callers import ANONYMOUS, Headers, callers
 from benchmarks.data import REPOSITORY, digests
 from benchmarks.load import Request, client_name, load, rate
-from benchmarks.measuring import Case, figures, interleaved, pinned, regimes
+from benchmarks.measuring import Case, figures, interleaved, numbered, pinned, regimes
 from benchmarks.operations import path_taken
 from benchmarks.processes import LOOP, portal, registry, workers
 from benchmarks.results import Figure, Ratio, Section, ratio
@@ -58,7 +58,7 @@ def run(bench: Bench) -> Iterator[Section]:
         yield _batches(bench, address, known)
         yield _ahead(bench, address, environment, known, stack)
         yield _tokens(bench, environment, stack)
-        yield _saturated(bench, environment)
+        yield _saturated(bench, address, environment)
         more = stack.enter_context(portal(bench, environment, threads=4))
         nearer = environment | {"BLOBCACHE_REDIS_URL": f"unix://{bench.socket}?db=0"}
         near = stack.enter_context(portal(bench, nearer))
@@ -120,14 +120,14 @@ def _same(calls: Callable[[], None]) -> Callable[[], None]:
 def _rates(
     bench: Bench, requests: dict[str, Request], connections: int, *, begins_early: bool = False
 ) -> dict[str, Figure]:
-    """Measure requests a second, interleaved; the first round is not counted.
+    """Measure requests a second, interleaved; before several rounds there is one not counted.
 
     If `begins_early`, some requests that are not counted come before each measurement: callers who
     are kept for some seconds are kept then, as they are while a client goes on.
     """
     found: dict[str, list[float]] = {name: [] for name in requests}
     seconds, rounds = _seconds(bench), bench.scaled(9, 1)
-    for number in range(rounds + 1):
+    for number in numbered(rounds):
         for name, request in requests.items():
             if begins_early:
                 load(request, seconds=seconds / 5, connections=connections)
@@ -318,11 +318,13 @@ def _tokens(bench: Bench, environment: dict[str, str], stack: ExitStack) -> Sect
     )
 
 
-def _saturated(bench: Bench, environment: dict[str, str]) -> Section:
+def _saturated(bench: Bench, address: str, environment: dict[str, str]) -> Section:
     """Send more requests at once than the workers can take."""
     measured: list[Figure] = []
     for name in SATURATED:
-        with portal(bench, environment, application=name) as address:
+        with ExitStack() as stack:
+            if name != "django":  # which already runs
+                address = stack.enter_context(portal(bench, environment, application=name))
             request = Request(address, OURS)
             load(request, seconds=_seconds(bench), connections=CONNECTIONS)
             found = [

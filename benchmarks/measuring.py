@@ -12,7 +12,7 @@ from time import perf_counter
 
 from benchmarks.results import Figure
 
-__all__ = ["Case", "Regime", "figures", "interleaved", "pinned", "regimes"]
+__all__ = ["Case", "Regime", "figures", "interleaved", "numbered", "pinned", "regimes"]
 
 MICRO = 1e6
 
@@ -32,8 +32,8 @@ class Case:
 def interleaved(cases: Sequence[Case], rounds: int) -> dict[str, tuple[float, ...]]:
     """Time all cases one after another, round after round; return seconds a call, by name.
 
-    So other load on the machine affects all of them. The first round is not counted. Everything
-    runs in a thread of its own, as requests do.
+    So other load on the machine affects all of them. Before several rounds there is one that is not
+    counted. Everything runs in a thread of its own, as requests do.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(_interleaved, cases, rounds).result()
@@ -41,7 +41,7 @@ def interleaved(cases: Sequence[Case], rounds: int) -> dict[str, tuple[float, ..
 
 def _interleaved(cases: Sequence[Case], rounds: int) -> dict[str, tuple[float, ...]]:
     seconds: dict[str, list[float]] = {case.name: [] for case in cases}
-    for number in range(rounds + 1):
+    for number in numbered(rounds):
         # Each time another one begins.
         start = number % len(cases)
         for case in (*cases[start:], *cases[:start]):
@@ -52,6 +52,14 @@ def _interleaved(cases: Sequence[Case], rounds: int) -> dict[str, tuple[float, .
             if number:
                 seconds[case.name].append(took / case.calls)
     return {name: tuple(values) for name, values in seconds.items()}
+
+
+def numbered(rounds: int) -> range:
+    """Return the numbers of the rounds, from 1; before several there is 0, which is not counted.
+
+    A single round, as of a short run, only shows that everything runs.
+    """
+    return range(0 if rounds > 1 else 1, rounds + 1)
 
 
 def figures(
