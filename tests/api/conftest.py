@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import Permission, User
+from pytest_django import DjangoDbBlocker
 from redis import Redis
 from rest_framework.test import APIClient
 
 from blobcache.descriptor import Descriptor
 from blobcache.services import get_provider
 from tests.api import grants
+from tests.database import rows
 
 APP, ALIAS = "application/octet-stream", "sha512:" + "e" * 128
 DIGEST, OTHER, UNKNOWN = ("sha256:" + char * 64 for char in "abc")
@@ -52,8 +54,15 @@ def portal(settings: LazySettings) -> None:
     grants.asked.clear()
 
 
+@pytest.fixture(scope="module")
+def users(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The users of each kind, which are made once for all tests of a module."""
+    with rows(django_db_blocker, lambda: [user(each) for each in PERSONAS if each != "anonymous"]):
+        yield
+
+
 @pytest.fixture
-def as_(db: None) -> As:
+def as_(users: None, db: None) -> As:
     """Return a client of the user with this name."""
 
     def client(persona: str) -> APIClient:

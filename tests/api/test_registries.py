@@ -78,6 +78,7 @@ def test_each_user_may_do_in_a_registry_what_the_table_allows(row: Row, as_: As,
     assert not two.default.keys()
 
 
+@pytest.mark.usefixtures("unlogged")
 @pytest.mark.parametrize("accept", ["*/*", "text/html", "text/csv", "image/png"])
 @pytest.mark.parametrize("persona", ["anonymous", "nobody", "granted", "deleter"])
 @pytest.mark.parametrize("route", [*ROUTES, "registry", "nowhere"])
@@ -359,6 +360,7 @@ class TestList:
 class TestTheDefaultRegistryIsHidden:
     """From a user who may view another one alone; the addresses that do not name it are as ever."""
 
+    @pytest.mark.usefixtures("unlogged")
     @pytest.mark.parametrize("route", [*ROUTES, "registry", "nowhere"])
     def test_it_is_like_one_that_there_is_not(self, route: str, as_: As) -> None:
         path = f"/api/{route}/" if route == "nowhere" else address(route)

@@ -260,7 +260,7 @@ def requests(seed: int, credentials: dict[str, dict[str, str]]) -> Iterator[Sent
 
 
 @pytest.fixture
-def credentials(db: None) -> dict[str, dict[str, str]]:
+def credentials(users: None, db: None) -> dict[str, dict[str, str]]:
     """The headers of each kind of caller."""
     found: dict[str, dict[str, str]] = {"nobody said": {}}
     for persona in PERSONAS:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.api.conftest import as_, filled, portal, superuser
+from tests.api.conftest import as_, filled, portal, superuser, users
 
-__all__ = ["as_", "filled", "portal", "superuser"]
+__all__ = ["as_", "filled", "portal", "superuser", "users"]
