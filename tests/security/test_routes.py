@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from http.cookies import SimpleCookie
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import pytest
+from django.conf import LazySettings, settings
 from django.contrib.auth.models import Group, User
 from django.test import Client, override_settings
 from django.urls import URLResolver, get_resolver
+from pytest_django import DjangoDbBlocker
 from redis import Redis
 from rest_framework.authtoken.models import Token
 
 from blobcache.descriptor import Descriptor
 from blobcache.services import get_provider
+from project.settings import AUTHENTICATION_BACKENDS
+from tests.database import rows
+from tests.security.worlds import RememberingBackend
 
 DIGEST = "sha256:" + "a" * 64
 BLOB, REPOSITORY = DIGEST.replace(":", "_3A"), "team_2Fapp"
@@ -155,6 +160,9 @@ FEW = [None, "text/html", "image/png", ACCEPTS[-1]]
 PERSONAS = ["stranger", "superuser"]
 
 
+Sessions: TypeAlias = dict[str, SimpleCookie]
+
+
 class Failure(NamedTuple):
     """A response that no route should return."""
 
@@ -176,26 +184,51 @@ def test_every_route_of_the_portal_is_in_the_table() -> None:
     assert sorted(ROUTES) == sorted(set(named(get_resolver("project.urls"))))
 
 
-@pytest.fixture
-def portal(db: None, default_cache: Redis, unlogged: None, no_sidebar: None) -> None:
-    """A portal in which every address of the table leads somewhere."""
-    provider = get_provider()
-    provider.repository_scoped("team/app").set_descriptor(DIGEST, Descriptor(DIGEST, 5, "x/y"))
+def accounts() -> None:
+    """A superuser, a token and a group."""
     user = User.objects.create_superuser("boss")
     Token.objects.create(user=user)
     Group.objects.create(name="somebody")
+
+
+@pytest.fixture(scope="module")
+def sessions(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Sessions]:
+    """The cookies of each persona."""
+    with rows(django_db_blocker, accounts):
+        client = Client()
+        with django_db_blocker.unblock():
+            client.force_login(User.objects.get(), backend=BACKENDS[-1])
+        yield {"stranger": SimpleCookie(), "superuser": client.cookies}
+
+
+BACKENDS = [AUTHENTICATION_BACKENDS[0], "tests.security.worlds.RememberingBackend"]
+"""Those of the portal, but a user is read once for all requests of a test."""
+
+
+@pytest.fixture
+def portal(
+    sessions: Sessions,
+    db: None,
+    default_cache: Redis,
+    settings: LazySettings,
+    unlogged: None,
+    no_sidebar: None,
+) -> Sessions:
+    """A portal in which every address of the table leads somewhere, and the personas' cookies."""
+    settings.AUTHENTICATION_BACKENDS = BACKENDS
+    RememberingBackend.forget()
+    provider = get_provider()
+    provider.repository_scoped("team/app").set_descriptor(DIGEST, Descriptor(DIGEST, 5, "x/y"))
+    return sessions
 
 
 Requests = list[tuple[str, str | None]]
 """Methods, each with an Accept header or none."""
 
 
-def failures(path: str, persona: str, requests: Requests) -> list[Failure]:
+def failures(path: str, session: SimpleCookie, requests: Requests) -> list[Failure]:
     """What fails at that address."""
     client = Client(raise_request_exception=False)
-    if persona == "superuser":
-        client.force_login(User.objects.get())
-    session = SimpleCookie(client.cookies)
     found = []
     for method, accept in requests:
         client.cookies = SimpleCookie(session)
@@ -210,7 +243,7 @@ def failures(path: str, persona: str, requests: Requests) -> list[Failure]:
 
 @pytest.mark.parametrize("persona", PERSONAS)
 @pytest.mark.parametrize("name", [*ROUTES, *NO_ROUTES])
-def test_no_route_fails(portal: None, name: str, persona: str) -> None:
+def test_no_route_fails(portal: Sessions, name: str, persona: str) -> None:
     path = (ROUTES | NO_ROUTES)[name]
     # Pages of the admin ignore the header: one of each kind is enough for them. Those of
     # Django's own accounts are slow.
@@ -223,20 +256,29 @@ def test_no_route_fails(portal: None, name: str, persona: str) -> None:
         requests = [*product(whole, ACCEPTS), *product({*METHODS} - {*whole}, FEW)]
     elif not name.startswith("admin:auth"):
         requests += [("GET", accept) for accept in ACCEPTS[:-1]]
-    assert failures(path, persona, requests) == []
+    assert failures(path, portal[persona], requests) == []
 
 
-@pytest.mark.parametrize("persona", PERSONAS)
-@pytest.mark.parametrize("name", [*ROUTES, *NO_ROUTES])
-def test_no_route_fails_with_debug(portal: None, name: str, persona: str) -> None:
-    path = (ROUTES | NO_ROUTES)[name]
+@pytest.fixture(scope="class")
+def debug() -> Iterator[None]:
+    """Debug pages for a whole class: Django forgets all templates whenever they are switched."""
     with override_settings(DEBUG=True):
+        yield
+
+
+@pytest.mark.usefixtures("debug")
+class TestWithDebug:
+    @pytest.mark.parametrize("persona", PERSONAS)
+    @pytest.mark.parametrize("name", [*ROUTES, *NO_ROUTES])
+    def test_no_route_fails(self, portal: Sessions, name: str, persona: str) -> None:
+        path = (ROUTES | NO_ROUTES)[name]
+        assert settings.DEBUG
         few = [None, "text/html", "image/png"] if path.startswith(API) else ["text/html"]
         requests = [*product(["GET", "POST", "OPTIONS", "PROPFIND"], few)]
-        assert failures(path, persona, requests) == []
+        assert failures(path, portal[persona], requests) == []
 
 
-def test_the_page_of_the_documentation_accepts_only_reads(portal: None) -> None:
+def test_the_page_of_the_documentation_accepts_only_reads(portal: Sessions) -> None:
     client = Client()
     assert client.get(ROUTES["docs"]).status_code == 200
     assert client.head(ROUTES["docs"]).status_code == 200
