@@ -7,7 +7,7 @@ bodies, most of them usual and some strange. Each is sent both ways under each k
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 from typing import Any
@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 from django.conf import settings as django_settings
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import Permission, User
 from django.db import OperationalError, connection
+from django.db.models import QuerySet
 from django.test import Client
 from redis import Redis
 from rest_framework.authtoken.models import Token
@@ -293,6 +296,44 @@ def credentials(users: None, db: None) -> dict[str, dict[str, str]]:
     return found
 
 
+class ReadOnce:
+    """The names of permissions, as Django's backend asks a query for them."""
+
+    def __init__(self, permissions: QuerySet[Permission]) -> None:
+        self._names = [
+            *permissions.values_list("content_type__app_label", "codename").order_by(),
+        ]
+
+    def values_list(self, *_: str) -> ReadOnce:
+        return self
+
+    def order_by(self) -> ReadOnce:
+        return self
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._names)
+
+
+@pytest.fixture
+def permissions_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Query the permissions of each user once: no request changes them."""
+    for name in ("_get_user_permissions", "_get_group_permissions"):
+        query = getattr(ModelBackend, name)
+        found: dict[int, ReadOnce] = {}
+
+        def read(
+            backend: ModelBackend,
+            caller: User,
+            query: Callable[..., QuerySet[Permission]] = query,
+            found: dict[int, ReadOnce] = found,
+        ) -> ReadOnce:
+            if caller.pk not in found:
+                found[caller.pk] = ReadOnce(query(backend, caller))
+            return found[caller.pk]
+
+        monkeypatch.setattr(ModelBackend, name, read)
+
+
 @contextmanager
 def as_(host: dict[str, Any], settings: LazySettings) -> Iterator[None]:
     """Run as this host project."""
@@ -330,7 +371,7 @@ def differences(answer: Answer, expected: Answer) -> list[object]:
 
 
 @pytest.mark.long(few=1)
-@pytest.mark.usefixtures("unlogged")
+@pytest.mark.usefixtures("permissions_are_read_once", "unlogged")
 @pytest.mark.parametrize("name", HOSTS)
 def test_the_entrance_answers_as_django_does(
     name: str,
