@@ -26,6 +26,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import StreamingHttpResponse
 
 from blobcache.exceptions import BlobCacheError, CacheUnavailable
+from blobcache.raw import escaped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -210,7 +211,7 @@ def _cell(value: object) -> str:
         return ""
     if not isinstance(plain, str):
         return json.dumps(plain)
-    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in plain)
+    shown = escaped(plain)
     return f"'{shown}" if plain.startswith(_FORMULA) else shown
 
 

@@ -11,7 +11,7 @@ Printable means `str.isprintable`: no control characters, no characters that reo
 
 from __future__ import annotations
 
-__all__ = ["EXCERPT", "excerpt", "printable", "quoted"]
+__all__ = ["EXCERPT", "escaped", "excerpt", "printable", "quoted"]
 
 EXCERPT = 256
 """The most characters that are shown; longer text is cut."""
@@ -25,11 +25,17 @@ def printable(raw: bytes) -> str:
     What is not UTF-8 or not printable is escaped as in Python. If there are more than `EXCERPT`
     bytes, or more characters after escaping, only the beginning is returned, and three dots.
     """
-    text = raw[:EXCERPT].decode("utf-8", "backslashreplace")
-    shown = text
-    if not text.isprintable():
-        shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    shown = escaped(raw[:EXCERPT].decode("utf-8", "backslashreplace"))
     return shown if len(raw) <= EXCERPT >= len(shown) else shown[:EXCERPT] + _MORE
+
+
+def escaped(text: str) -> str:
+    """Return the text with each character that is not printable as in Python's notation."""
+    if text.isprintable():
+        return text
+    return text.translate(
+        {ord(each): ascii(each)[1:-1] for each in {*text} if not each.isprintable()}
+    )
 
 
 def excerpt(text: str) -> str:

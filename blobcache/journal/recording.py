@@ -24,6 +24,7 @@ from django.utils.timezone import now
 from blobcache.conf import PortalSettings
 from blobcache.journal.storing import write
 from blobcache.models import MAX_NAME, MAX_TEXT, JournalEntry
+from blobcache.raw import escaped
 from blobcache.services.audit import attributed
 
 if TYPE_CHECKING:
@@ -182,6 +183,4 @@ def as_json(descriptor: Descriptor | None) -> dict[str, object] | None:
 
 def _text(text: str, limit: int) -> str:
     """Text that every database takes, which a NUL or half a surrogate pair is not."""
-    if not text.isprintable():
-        text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-    return text[:limit]
+    return escaped(text)[:limit]

@@ -22,7 +22,8 @@ from blobcache.exceptions import (
 from blobcache.journal.recording import journaled
 from blobcache.management.progress import Progress
 from blobcache.management.subcommand import Exit, usage_error
-from blobcache.management.writing import Column, Output, Table, escaped
+from blobcache.management.writing import Column, Output, Table
+from blobcache.raw import escaped
 from blobcache.registries.asking import asking, problem_of
 from blobcache.services import get_backend, get_browsable, get_provider
 from blobcache.services.rules import read_only_error

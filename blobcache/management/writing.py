@@ -20,13 +20,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Generic, Self, TextIO, TypeVar
 
 from blobcache.management.subcommand import usage_error
+from blobcache.raw import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from django.utils.functional import _StrOrPromise
 
-__all__ = ["Column", "Output", "Table", "escaped", "give_up_stdout"]
+__all__ = ["Column", "Output", "Table", "give_up_stdout"]
 
 _T = TypeVar("_T")
 
@@ -45,13 +46,6 @@ _TOGETHER = 500
 
 _SECONDS = 0.2
 """The time after which they are written although they are fewer."""
-
-
-def escaped(text: str) -> str:
-    """Return the text with each character that is not printable as in Python's notation."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 @dataclass(frozen=True, slots=True)

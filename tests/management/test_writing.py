@@ -11,7 +11,8 @@ import pytest
 from redis import Redis
 
 from blobcache.management.progress import Progress
-from blobcache.management.writing import Column, Output, escaped
+from blobcache.management.writing import Column, Output
+from blobcache.raw import escaped
 from tests.doctor.damage import digest
 from tests.management.running import HELLO, Terminal, run, write_sample
 

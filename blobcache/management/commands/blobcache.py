@@ -38,8 +38,8 @@ from blobcache.management.subcommand import EXIT_CODES, Exit, Subcommand, usage_
 from blobcache.management.warm import Warming
 from blobcache.management.watch import Watch
 from blobcache.management.work import Work
-from blobcache.management.writing import Output, escaped, give_up_stdout
-from blobcache.raw import quoted
+from blobcache.management.writing import Output, give_up_stdout
+from blobcache.raw import escaped, quoted
 from blobcache.registries.asking import asking
 
 if TYPE_CHECKING:
