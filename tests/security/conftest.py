@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from django.conf import LazySettings
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.test import Client
@@ -14,6 +15,7 @@ from benchmarks.shapes import A
 from blobcache.descriptor import Descriptor
 from blobcache.services import get_provider
 from blobcache.services.catalog import Budgets
+from tests.security.worlds import RememberingBackend
 
 
 @pytest.fixture
@@ -29,9 +31,17 @@ def timeless_journal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def client(default_cache: Redis, db: None, no_sidebar: None) -> Client:
-    """A client of a superuser, with a repository in the cache."""
+def client(default_cache: Redis, db: None, no_sidebar: None, settings: LazySettings) -> Client:
+    """A client of a superuser, who is read once, with a repository in the cache."""
+    RememberingBackend.forget()
+    settings.AUTHENTICATION_BACKENDS = [
+        settings.AUTHENTICATION_BACKENDS[0],
+        "tests.security.worlds.RememberingBackend",
+    ]
     get_provider().repository_scoped("team/app").set_descriptor(A, Descriptor(A, 10, "a/b"))
     found = Client(raise_request_exception=False)
-    found.force_login(User.objects.create(username="boss", is_staff=True, is_superuser=True))
+    found.force_login(
+        User.objects.create(username="boss", is_staff=True, is_superuser=True),
+        backend=settings.AUTHENTICATION_BACKENDS[-1],
+    )
     return found

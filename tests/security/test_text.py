@@ -61,7 +61,7 @@ def leave(client: Redis, place: str, text: str) -> None:
 
 
 def unprintable(text: str) -> set[str]:
-    return {char for char in text if not char.isprintable()} - {"\n"}
+    return {char for char in {*text} if not char.isprintable()} - {"\n"}
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
