@@ -26,7 +26,7 @@ from blobcache.api.entrance.heads import Brief
 from blobcache.api.entrance.loop import LoopHandler
 from blobcache.api.entrance.requests import ASGIRequests
 from blobcache.api.entrance.screening import may_be_ours
-from blobcache.api.entrance.signals import RequestSignals
+from blobcache.api.entrance.signals import RequestSignals, closes_as_usual
 from blobcache.api.exceptions import envelope
 from blobcache.api.savings import header_list
 from blobcache.api.views import CACHING
@@ -192,7 +192,8 @@ def _closing_connections(function: Callable[..., _T], *args: Any, **kwargs: Any)
 
 def _must_be_closed(response: Any) -> bool:
     """Whether a response has to be sent and closed in a thread."""
-    return bool(response.streaming or response._resource_closers)  # noqa: SLF001 - as `close` does
+    closers = response._resource_closers  # noqa: SLF001 - as `close` does
+    return bool(response.streaming or closers) or not closes_as_usual(response)
 
 
 def _answer_of(request: Any, response: Any) -> _Answer:

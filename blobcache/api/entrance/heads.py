@@ -40,6 +40,8 @@ class Brief(NamedTuple):
 
     headers: list[Any]
     body: bytes
+    has_length: bool
+    """Whether there is a header Content-Length."""
 
 
 class _Head(NamedTuple):
@@ -48,6 +50,9 @@ class _Head(NamedTuple):
     pairs: list[Any]
     own: list[tuple[int, str]]
     """The places of those that each stat sets for itself, and their names."""
+
+    has_length: bool
+    """See `Brief`."""
 
 
 class Heads:
@@ -73,7 +78,7 @@ class Heads:
         pairs = head.pairs.copy()
         for place, name in head.own:
             pairs[place] = pairs[place][0], self._form(own[name])
-        return Brief(pairs, body)
+        return Brief(pairs, body, head.has_length)
 
     def learn(self, key: Hashable, again: Hashable | None, stat: Stat, response: Any) -> None:
         """Remember the headers of a response to a stat, to which the middleware has added its own.
@@ -97,7 +102,8 @@ class Heads:
             return
         if len(self._heads) >= _MAXIMUM:
             self._heads.clear()
-        self._heads[key] = _Head([(*map(self._form, each),) for each in found], places)
+        pairs = [(*map(self._form, each),) for each in found]
+        self._heads[key] = _Head(pairs, places, "Content-Length" in response.headers)
 
     def key(self, request: Any, stat: Stat, language: str | None) -> Hashable | None:
         """What the headers depend on, besides the blob; None if that is not certain.

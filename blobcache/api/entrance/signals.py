@@ -20,6 +20,7 @@ from django.core.cache import BaseCache, caches, close_caches
 from django.core.handlers.base import reset_urlconf
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections, reset_queries
+from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
 from blobcache.journal.storing import write_after_rollback
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.dispatch import Signal
-    from django.http.response import HttpResponseBase
 
-__all__ = ["RequestSignals"]
+__all__ = ["RequestSignals", "closes_as_usual"]
 
 
 class RequestSignals:
@@ -54,6 +54,9 @@ class RequestSignals:
 
     def finish(self, response: HttpResponseBase) -> None:
         """Do what `response.close()` does."""
+        if not closes_as_usual(response):
+            response.close()
+            return
         for closer in response._resource_closers:  # type: ignore[attr-defined] # noqa: SLF001
             with suppress(Exception):  # as Django's own method does
                 closer()
@@ -73,6 +76,11 @@ class RequestSignals:
         if self._finished.known is None:
             after_brief(request)
         self._finished.send({}, without=reset_urlconf)
+
+
+def closes_as_usual(response: HttpResponseBase) -> bool:
+    """Whether `response.close` is Django's own method."""
+    return getattr(response.close, "__func__", None) is HttpResponseBase.close
 
 
 class _Known(NamedTuple):

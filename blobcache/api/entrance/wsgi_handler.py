@@ -6,12 +6,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.http import HttpResponse
+from django.template.response import SimpleTemplateResponse
 
 from blobcache.api.entrance.handler import Handler
 from blobcache.api.entrance.heads import Brief
 from blobcache.api.entrance.requests import WSGIRequests
 from blobcache.api.entrance.screening import may_be_ours
-from blobcache.api.entrance.signals import RequestSignals
+from blobcache.api.entrance.signals import RequestSignals, closes_as_usual
 from blobcache.api.savings import header_list
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from blobcache.api.entrance.addresses import Address
 
 __all__ = ["WSGIEntrance"]
+
+
+_USUAL = frozenset({HttpResponse.__iter__, SimpleTemplateResponse.__iter__})
+"""How the parts of a whole response are read."""
 
 
 class WSGIEntrance:
@@ -53,32 +59,38 @@ class WSGIEntrance:
             start_response("200 OK", response.headers)
             body = b"" if request.method == "HEAD" else response.body
             after = self.handler.after_brief
-            return self._sent([body], partial(self._signals.finished_brief, after, request))
+            finish = partial(self._signals.finished_brief, after, request)
+            return self._sent([body], finish, has_length=response.has_length)
         response._handler_class = WSGIHandler  # noqa: SLF001 - the sender of `request_finished`
         start_response(f"{response.status_code} {response.reason_phrase}", header_list(response))
         finish = partial(self._signals.finish, response)
-        if response.streaming:
-            return _Closing(response, finish)
-        if request.method == "HEAD":
+        if request.method == "HEAD" and not response.streaming:
             response.content = b""
-        return self._sent([*response], finish)
+        # A class of the host's own may do anything while it is sent, and when it is closed.
+        if type(response).__iter__ not in _USUAL or not closes_as_usual(response):
+            return _Closing(response, finish)
+        return self._sent([*response], finish, has_length="Content-Length" in response.headers)
 
-    def _sent(self, parts: list[bytes], finish: Callable[[], None]) -> Iterable[bytes]:
+    def _sent(
+        self, parts: list[bytes], finish: Callable[[], None], *, has_length: bool
+    ) -> Iterable[bytes]:
         """Return what the server sends, and let it `finish` the request when it closes that.
 
         The request ends before that if all receivers are known: nobody can tell the difference,
-        and servers such as granian send a list in one piece, which saves them some work.
+        and servers such as granian send a list in one piece, which saves them some work. To a list
+        of one part some servers add a header Content-Length, which is wrong for HEAD. So they get
+        no list unless the response has that header.
         """
-        if not self._signals.are_known:
+        if not (has_length and self._signals.are_known):
             return _Closing(parts, finish)
         try:
             finish()
-        except Exception as error:  # noqa: BLE001 - the response must be sent first
+        except BaseException as error:  # noqa: BLE001 - the response must be sent first
             return _Closing(parts, partial(_raise, error))
         return parts
 
 
-def _raise(error: Exception) -> None:
+def _raise(error: BaseException) -> None:
     raise error
 
 

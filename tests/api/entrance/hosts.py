@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from functools import wraps
 from typing import Any
 from urllib.parse import quote
@@ -477,6 +478,48 @@ class Rendered(BlobViewSet):
     """A viewset that renders in its own way."""
 
     renderer_classes = (JSONRenderer,)  # type: ignore[assignment]
+
+
+done: list[str] = []
+"""What the responses of the host's own classes have done."""
+
+
+class ClosingResponse(HttpResponse):
+    """A response that does more when it is closed."""
+
+    def close(self) -> None:
+        done.append("closed")
+        super().close()
+
+
+class IteratedResponse(HttpResponse):
+    """A response that does more when it is sent."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        done.append("sent")
+        yield self.content
+
+
+class ClosesItself(MiddlewareMixin):
+    """Middleware that answers with a class of its own."""
+
+    runs_in_entrance = True
+    queries_database = False
+    kind: type[HttpResponse] = ClosingResponse
+
+    def process_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        content = getattr(response, "content", b"")
+        return self.kind(content, status=response.status_code, headers=dict(response.items()))
+
+
+class IteratesItself(ClosesItself):
+    """Likewise."""
+
+    runs_in_entrance = True
+    queries_database = False
+    kind = IteratedResponse
 
 
 class Public:

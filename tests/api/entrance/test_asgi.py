@@ -17,6 +17,7 @@ from redis import Redis
 
 from blobcache.api import entrance
 from tests.api.conftest import DIGEST, UNKNOWN
+from tests.api.entrance import hosts
 from tests.api.entrance.test_equality import HOSTS, as_, differences, requests
 from tests.api.entrance.wire import Answer, Sent, masked
 
@@ -316,3 +317,18 @@ def test_many_requests_at_once_get_their_own_answers() -> None:
     for number, answer in enumerate(run_alone(run())):
         assert answer.status == "404"
         assert f"{number:064x}".encode() in answer.body
+
+
+@pytest.mark.parametrize("backend", ["Public", "DeclaringPublic"])
+@pytest.mark.parametrize("path", [STAT, f"/api/blobs/{UNKNOWN}/"])
+def test_a_response_of_the_hosts_own_class_is_closed_by_its_own_method(
+    path: str, backend: str, settings: LazySettings
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = [f"tests.api.entrance.hosts.{backend}"]
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.api.entrance.hosts.ClosesItself"]
+    both, sent = Both(), Sent("GET", path)
+    for application in (both.django, both.entrance, both.entrance):
+        hosts.done.clear()
+        run_alone(ask(application, sent))
+        assert hosts.done == ["closed"]
+    assert both.passed == 0

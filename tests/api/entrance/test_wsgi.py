@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from typing import Any
 from unittest.mock import patch
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 from django.conf import LazySettings
@@ -21,6 +24,7 @@ from rest_framework.authtoken.models import Token
 
 from blobcache.api.callers import kept_callers
 from tests.api.conftest import DIGEST, UNKNOWN, user
+from tests.api.entrance import hosts
 from tests.api.entrance.wire import Both, Sent, environ, send
 
 STAT = f"/api/repositories/team/app/blobs/{DIGEST}/"
@@ -173,11 +177,12 @@ class Closing(LocMemCache):
 
     closed = 0
     fails = False
+    error: type[BaseException] = RuntimeError
 
     def close(self, **_: Any) -> None:
         type(self).closed += 1
         if self.fails:
-            raise RuntimeError("not closed")
+            raise self.error("not closed")
 
 
 @pytest.fixture
@@ -235,17 +240,80 @@ def test_an_unknown_receiver_is_called_when_the_server_closes_the_response(sent:
 
 
 @pytest.mark.parametrize("sent", STATS, ids=str)
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
 def test_an_error_at_the_end_of_a_request_does_not_hold_up_its_response(
-    sent: Sent, closing: BaseCache
+    sent: Sent, error: type[BaseException], closing: BaseCache
 ) -> None:
     made = Both()
-    with patch.object(closing, "fails", new=True):
+    with patch.multiple(closing, fails=True, error=error):
         for application in (made.django, made.entrance, made.entrance):
             parts = parts_of(application, sent)
             is_empty = sent.method == "HEAD" and application is made.entrance
             assert (b"".join(parts) == b"") is is_empty
-            with pytest.raises(RuntimeError, match="not closed"):
+            with pytest.raises(error, match="not closed"):
                 parts.close()
+    assert made.passed == 0
+
+
+class Quiet(WSGIRequestHandler):
+    """A handler of the server's that logs nothing."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def served(application: Any, sent: Sent) -> tuple[int, str | None, bytes]:
+    """The status, the length and the body that Python's own server sends."""
+    with (
+        make_server("127.0.0.1", 0, application, handler_class=Quiet) as server,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        done = threads.submit(server.handle_request)
+        connection = HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+        connection.request(sent.method, sent.path, headers={"Host": "testserver"})
+        response = connection.getresponse()
+        found = response.status, response.getheader("Content-Length"), response.read()
+        connection.close()
+        done.result()
+    return found
+
+
+@pytest.mark.parametrize("sent", STATS, ids=str)
+@pytest.mark.parametrize("is_measured", [True, False])
+def test_a_server_that_adds_a_length_to_a_list_adds_no_wrong_one(
+    sent: Sent, settings: LazySettings, *, is_measured: bool
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = ["tests.api.entrance.hosts.Public"]
+    if not is_measured:
+        middleware = [each for each in settings.MIDDLEWARE if not each.endswith("CommonMiddleware")]
+        settings.MIDDLEWARE = middleware
+    made = Both()
+    expected = served(made.django, sent)
+    assert (expected[1] is not None) is is_measured
+    assert [served(made.entrance, sent) for _ in range(2)] == [expected] * 2
+    assert made.passed == 0
+
+
+@pytest.mark.parametrize("name", ["ClosesItself", "IteratesItself"])
+@pytest.mark.parametrize("sent", STATS, ids=str)
+@pytest.mark.usefixtures("closing")
+def test_a_response_of_the_hosts_own_class_is_iterated_and_closed_by_the_server(
+    sent: Sent, name: str, settings: LazySettings
+) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"tests.api.entrance.hosts.{name}"]
+    made = Both()
+    expected: list[str] = []
+    for application in (made.django, made.entrance, made.entrance):
+        hosts.done.clear()
+        before = Closing.closed
+        parts = parts_of(application, sent)
+        assert hosts.done == []
+        b"".join(parts)
+        assert Closing.closed == before
+        parts.close()
+        assert Closing.closed == before + 1
+        expected = expected or hosts.done.copy()
+        assert hosts.done == expected != []
     assert made.passed == 0
 
 
