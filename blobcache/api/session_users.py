@@ -10,8 +10,12 @@ from typing import Any
 
 from django.contrib import auth
 from django.contrib.auth import SESSION_KEY, middleware
+from django.contrib.sessions.backends import base
+from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest
-from django.utils.functional import SimpleLazyObject
+from django.utils.functional import SimpleLazyObject, empty
+
+from blobcache.api.originals import is_original
 
 __all__ = ["has_active_user"]
 
@@ -22,28 +26,42 @@ def has_active_user(request: Any) -> bool:
     The session counts as accessed then, as if the user had been made.
     """
     user = getattr(request, "user", None)
-    if _is_of_session(user) and SESSION_KEY not in request.session:
+    if _is_of_session(user, request) and SESSION_KEY not in request.session:
         return False
     return bool(user and user.is_active)
 
 
-def _is_of_session(user: object) -> bool:
-    """Whether a user is what Django's own middleware sets."""
+def _is_of_session(user: object, request: Any) -> bool:
+    """Whether nothing but the session of the request decides who its user is.
+
+    That is so if Django's own middleware has set the user, whom nobody has looked for yet, and the
+    host has replaced none of the functions that look for the user.
+    """
+    if type(user) is not SimpleLazyObject:
+        return False
+    made_by = _made_by(user)
     return (
-        type(user) is SimpleLazyObject
-        and _code(user) is _CODE
-        and (auth.get_user, middleware.get_user) == _ORIGINAL  # which the host may have replaced
+        getattr(made_by, "__code__", None) is _CODE
+        and made_by.__closure__[0].cell_contents is request
+        and not hasattr(request, "_cached_user")
+        and vars(user)["_wrapped"] is empty
+        and (auth.get_user, auth._get_user_session_key, middleware.get_user) == _FUNCTIONS  # type: ignore[attr-defined] # noqa: SLF001
+        and _reads(type(request.session)) == _READS
     )
 
 
-def _code(user: SimpleLazyObject[Any]) -> object:
-    """The code of the function that makes a lazy object; None if Django has no such function."""
-    return getattr(vars(user).get("_setupfunc"), "__code__", None)
+def _made_by(user: SimpleLazyObject[Any]) -> Any:
+    """The function that makes a lazy object."""
+    return vars(user).get("_setupfunc")
 
 
-def _sample() -> SimpleLazyObject[Any]:
+def _reads(kind: Any) -> tuple[object, object]:
+    """The methods by which a session is read here, and by Django."""
+    return kind.__contains__, kind.__getitem__
+
+
+def _sample(request: Any) -> SimpleLazyObject[Any]:
     """What Django's middleware sets."""
-    request: Any = HttpRequest()
     request.session = {}
     made: Any = middleware.AuthenticationMiddleware(id)  # type: ignore[arg-type] # it calls nothing
     made.process_request(request)
@@ -51,6 +69,26 @@ def _sample() -> SimpleLazyObject[Any]:
     return found
 
 
-_CODE = _code(_sample()) or object()
+_FUNCTIONS = auth.get_user, auth._get_user_session_key, middleware.get_user  # type: ignore[attr-defined] # noqa: SLF001
 
-_ORIGINAL = auth.get_user, middleware.get_user
+_READS = _reads(SessionBase)
+
+
+def _known_code() -> object:
+    """The code of the function that makes a user of a session.
+
+    If the host has replaced anything before, it is one that no function has.
+    """
+    *of_auth, of_middleware = _FUNCTIONS
+    made_by = _made_by(_sample(HttpRequest()))
+    is_known = (
+        all(is_original(each, auth) for each in of_auth)
+        and is_original(of_middleware, middleware)
+        and is_original(made_by, middleware)
+        and made_by.__code__.co_freevars == ("request",)
+        and all(is_original(each, base) for each in _READS)
+    )
+    return made_by.__code__ if is_known else object()
+
+
+_CODE = _known_code()

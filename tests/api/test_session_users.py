@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import pkgutil
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.conf import LazySettings
@@ -13,8 +17,9 @@ from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest
 from django.test import Client
-from django.utils.functional import SimpleLazyObject
+from django.utils.functional import SimpleLazyObject, empty
 
+from blobcache.api import session_users
 from blobcache.api.session_users import has_active_user
 from tests.api.conftest import user
 
@@ -76,6 +81,79 @@ def test_a_user_who_is_not_active_does_not_count() -> None:
     viewer.is_active = False
     viewer.save()
     assert has_active_user(request_with(session)) is False
+
+
+def test_a_user_whom_the_hosts_middleware_has_found_counts() -> None:
+    request = request_with(SessionStore())
+    request._cached_user = Active()
+    assert has_active_user(request) is True
+
+
+def test_a_user_whom_something_has_put_into_the_lazy_one_counts() -> None:
+    request = request_with(SessionStore())
+    assert not request.user.is_authenticated
+    del request._cached_user
+    vars(request.user)["_wrapped"] = Active()
+    assert has_active_user(request) is True
+
+
+def test_the_user_of_another_request_counts() -> None:
+    request, other = request_with(SessionStore()), request_with(logged_in())
+    request.user = other.user
+    assert has_active_user(request) is True
+
+
+class Reading(SessionStore):
+    """A session of a host's own engine, which has entries that it does not list."""
+
+    def __getitem__(self, key: str) -> Any:
+        return OTHER[key] if key in OTHER else super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return OTHER.get(key, default)
+
+
+OTHER: dict[str, Any] = {}
+
+
+def test_a_session_that_is_read_in_another_way_is_read_by_django() -> None:
+    session = logged_in()
+    with patch.dict(OTHER, dict(session.items())):
+        assert auth.SESSION_KEY not in Reading()
+        assert has_active_user(request_with(Reading())) is True
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "django.contrib.auth.get_user",
+        "django.contrib.auth._get_user_session_key",
+        "django.contrib.auth.middleware.get_user",
+        "django.contrib.auth.middleware.AuthenticationMiddleware.process_request",
+        "django.contrib.sessions.backends.base.SessionBase.__getitem__",
+        "django.contrib.sessions.backends.base.SessionBase.__contains__",
+    ],
+)
+def test_what_the_host_has_replaced_before_is_not_taken_for_djangos(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain: Any = pkgutil.resolve_name(path)
+
+    @wraps(plain)
+    def replaced(*args: Any) -> Any:
+        if path.endswith("process_request"):
+            args[1].user = SimpleLazyObject(lambda: Active())  # noqa: PLW0108 - it has code
+            return None
+        return plain(*args)
+
+    where, _, name = path.rpartition(".")
+    monkeypatch.setattr(pkgutil.resolve_name(where), name, replaced)
+    spec: Any = session_users.__spec__
+    again = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(again)
+    request = request_with(SessionStore())
+    again.has_active_user(request)
+    assert vars(request.user)["_wrapped"] is not empty  # it was made
 
 
 @pytest.mark.parametrize("where", [auth, middleware])
