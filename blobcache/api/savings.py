@@ -9,14 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpResponse, SimpleCookie
-from django.http.response import ResponseHeaders
+from django.http import response as django_response
+from django.http.response import HttpResponseBase, ResponseHeaders
 from rest_framework.authentication import BasicAuthentication, TokenAuthentication
 from rest_framework.request import wrap_attributeerrors
+
+from blobcache.api.originals import is_original
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from django.http.response import HttpResponseBase
     from rest_framework.authentication import BaseAuthentication
     from rest_framework.request import Request
 
@@ -39,15 +41,20 @@ _SAMPLE = vars(HttpResponse(b"", "application/json"))
 _SHARED = {name: value for name, value in _SAMPLE.items() if name not in _OWN}
 """The others, as Django's constructor sets them."""
 
-_IS_KNOWN = _SAMPLE.keys() >= _OWN and all(
-    value is None or value is False for value in _SHARED.values()
+_INIT, _BASE_INIT = HttpResponse.__init__, HttpResponseBase.__init__
+
+_IS_KNOWN = (
+    is_original(_INIT, django_response)
+    and is_original(_BASE_INIT, django_response)
+    and _SAMPLE.keys() >= _OWN
+    and all(value is None or value is False for value in _SHARED.values())
 )
 """Whether a response has the attributes above, and the others have values that never change."""
 
 
 def response_with(content: bytes, headers: ResponseHeaders) -> HttpResponse:
     """Return the response that Django's constructor makes, in a third of the time."""
-    if not _IS_KNOWN:
+    if not _IS_KNOWN or _is_replaced():
         response = HttpResponse(content, "application/json")
         response.headers = headers
         return response
@@ -55,6 +62,11 @@ def response_with(content: bytes, headers: ResponseHeaders) -> HttpResponse:
     own = {"_container": [content], "_resource_closers": [], "cookies": SimpleCookie()}
     made.__dict__ = {**_SHARED, **own, "headers": headers}
     return made
+
+
+def _is_replaced() -> bool:
+    """Whether the host has put another constructor in place of Django's."""
+    return HttpResponse.__init__ is not _INIT or HttpResponseBase.__init__ is not _BASE_INIT
 
 
 def header_list(response: HttpResponseBase) -> list[tuple[str, str]]:

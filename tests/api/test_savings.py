@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+from functools import wraps
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.http import HttpResponse
-from django.http.response import ResponseHeaders
+from django.http.response import HttpResponseBase, ResponseHeaders
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request, WrappedAttributeError
 from rest_framework.test import APIRequestFactory
@@ -114,6 +116,28 @@ def test_a_response_is_the_one_that_djangos_constructor_makes(
     response.write(b"x")
     vars(response)["_resource_closers"].append(lambda: None)
     assert {**vars(other), "headers": None} == {**vars(expected), "headers": None}
+
+
+@pytest.mark.parametrize("kind", [HttpResponse, HttpResponseBase])
+@pytest.mark.parametrize("is_before", [True, False])
+def test_a_constructor_of_the_hosts_in_place_of_djangos_is_called(
+    kind: Any, monkeypatch: pytest.MonkeyPatch, *, is_before: bool
+) -> None:
+    called: list[object] = []
+    plain = kind.__init__
+
+    @wraps(plain)
+    def replaced(self: object, *args: object, **named: object) -> None:
+        called.append(self)
+        plain(self, *args, **named)
+
+    monkeypatch.setattr(kind, "__init__", replaced)
+    spec: Any = savings.__spec__
+    used = importlib.util.module_from_spec(spec) if is_before else savings
+    if is_before:
+        spec.loader.exec_module(used)
+    called.clear()
+    assert used.response_with(b"{}", ResponseHeaders({})) in called
 
 
 def test_this_version_of_django_makes_responses_as_is_known() -> None:

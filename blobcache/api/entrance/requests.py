@@ -2,7 +2,7 @@
 
 Constructors are ready for everything that a request may have; a program's stat has little of it.
 The first request is made in both ways. If this version of Django sets anything else than this
-module does, its constructor makes all others too.
+module does, its constructor makes all others too. So it does if the host has replaced it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.core.handlers.wsgi import LimitedStream
+from django.core.handlers import asgi, wsgi
+from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.wsgi import LimitedStream, WSGIRequest
+
+from blobcache.api.originals import is_original
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from io import BytesIO
+    from types import ModuleType
 
     from django.http import HttpRequest
 
@@ -36,18 +41,27 @@ _HEADERS = {
 class _Requests:
     """Makes requests of a class that has one of Django's constructors."""
 
+    _base: Any
+    _module: ModuleType
+
     def __init__(self, kind: Any) -> None:
         self._kind = kind
-        self._is_same: bool | None = None
+        self._constructor = constructor = self._base.__init__
+        self._is_same: bool | None = None if is_original(constructor, self._module) else False
         """Whether the constructor sets what this module does; None before the first request."""
+
+    @property
+    def _needs_constructor(self) -> bool:
+        return self._is_same is False or self._base.__init__ is not self._constructor
 
     def _made(self, values: dict[str, Any], *args: object) -> Any:
         """Return a request with these attributes, or what the constructor makes of `args`."""
         made = self._kind.__new__(self._kind)
         made.__dict__ = values
         if self._is_same is None:
+            ours = _attributes(made)
             usual = self._kind(*args)
-            self._is_same = _attributes(made) == _attributes(usual)
+            self._is_same = ours == _attributes(usual)
             return usual
         return made
 
@@ -55,11 +69,13 @@ class _Requests:
 class WSGIRequests(_Requests):
     """Requests under WSGI."""
 
+    _base, _module = WSGIRequest, wsgi
+
     def __call__(self, environ: dict[str, Any]) -> Any:
         """Return the request for an environment, of which `may_be_ours` is true."""
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if (
-            self._is_same is False
+            self._needs_constructor
             or method not in _METHODS
             or environ.get("SCRIPT_NAME") != ""
             or environ.get("CONTENT_TYPE")
@@ -84,9 +100,11 @@ class WSGIRequests(_Requests):
 class ASGIRequests(_Requests):
     """Requests under ASGI."""
 
+    _base, _module = ASGIRequest, asgi
+
     def __call__(self, scope: Mapping[str, Any], body: BytesIO) -> Any:
         """Return the request for a scope. Raises `UnicodeDecodeError`, as Django does."""
-        meta = None if self._is_same is False else _meta(scope)
+        meta = None if self._needs_constructor else _meta(scope)
         if meta is None:
             return self._kind(scope, body)
         values = {
@@ -141,8 +159,12 @@ def _meta(scope: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _attributes(request: HttpRequest) -> dict[str, Any]:
-    """Return what is set in a request, with the kind of a stream that cannot be compared."""
-    return {
-        name: type(value) if isinstance(value, LimitedStream) else value
-        for name, value in vars(request).items()
-    }
+    """Return what is set in a request now, with the kind of a stream that cannot be compared."""
+    return {name: _comparable(value) for name, value in vars(request).items()}
+
+
+def _comparable(value: object) -> object:
+    if isinstance(value, LimitedStream):
+        return type(value)
+    # A constructor may change a dictionary that it is given.
+    return {**value} if isinstance(value, dict) else value

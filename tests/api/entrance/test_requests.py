@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from io import BytesIO
 from typing import Any, ClassVar
 
@@ -198,9 +199,52 @@ class NewerASGI(CountedASGI):
         self.META["wsgi.newer"] = True
 
 
+class NewerMeta(CountedWSGI):
+    """Likewise, where the request shares its `META` with the environment."""
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        super().__init__(environ)
+        self.META["wsgi.newer"] = True
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_django_that_sets_more_makes_every_request(number: int) -> None:
     by_wsgi, by_asgi = WSGIRequests(Newer), ASGIRequests(NewerASGI)
+    with_meta = WSGIRequests(NewerMeta)
     for _ in range(number):
         assert by_wsgi(environ(Sent("GET", STAT))).is_newer
+        assert with_meta(environ(Sent("GET", STAT))).META["wsgi.newer"]
         assert by_asgi(scope(), BytesIO()).META["wsgi.newer"]
+
+
+def by_wsgi() -> Callable[[], Any]:
+    """What makes requests under WSGI."""
+    made = WSGIRequests(WSGIRequest)
+    return lambda: made(environ(Sent("GET", STAT)))
+
+
+def by_asgi() -> Callable[[], Any]:
+    """Likewise under ASGI."""
+    made = ASGIRequests(ASGIRequest)
+    return lambda: made(scope(), BytesIO())
+
+
+@pytest.mark.parametrize(("kind", "begin"), [(WSGIRequest, by_wsgi), (ASGIRequest, by_asgi)])
+@pytest.mark.parametrize("made_before", [None, 0, 1, 2])
+def test_a_constructor_of_the_hosts_in_place_of_djangos_is_called(
+    made_before: int | None, kind: Any, begin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[object] = []
+    plain = kind.__init__
+
+    @wraps(plain)
+    def replaced(self: object, *args: object) -> None:
+        called.append(self)
+        plain(self, *args)
+
+    make: Any = None if made_before is None else begin()
+    for _ in range(made_before or 0):
+        make()
+    monkeypatch.setattr(kind, "__init__", replaced)
+    make = make or begin()
+    assert [make() for _ in range(3)] == called
