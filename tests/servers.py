@@ -259,9 +259,8 @@ _OPENED = "total_connections_received"
 _CONNECTED = "connected_clients"
 _CONNECTIONS = (_OPENED, _CONNECTED)
 _TOTALS = (_READS, *_CONNECTIONS)
-_COUNTER = re.compile(
-    rf"^({'|'.join(_TOTALS)}|cmdstat_[^:]+):(?:calls=)?([0-9]+)".encode(), re.MULTILINE
-)
+# Without "^", which would be tried at each character.
+_COUNTER = re.compile(rf"\r\n({'|'.join(_TOTALS)}|cmdstat_[^:]+):(?:calls=)?([0-9]+)".encode())
 
 
 @contextmanager

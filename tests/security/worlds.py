@@ -8,6 +8,7 @@ from django.contrib.auth.backends import BaseBackend, ModelBackend
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser, Permission, User
 from redis import Redis
+from redis.client import Pipeline
 
 from blobcache.descriptor import Descriptor
 from blobcache.models import Repository
@@ -154,28 +155,25 @@ def account(persona: Persona) -> User:
 
 def fill(client: Redis, provider: BrowsableProvider, *, has_hidden: bool) -> None:
     """Put one of the worlds into an empty Redis: all that is visible, and what is hidden too."""
-    client.flushall()
-    for name, members in VISIBLE.items():
-        for member in members:
-            _add(client, name, member)
-    if has_hidden:
-        for name, members in HIDDEN.items():
+    with client.pipeline(transaction=False) as pipe:
+        pipe.flushall()
+        for name, members in (VISIBLE | (HIDDEN if has_hidden else {})).items():
             for member in members:
-                _add(client, name, member)
-        # A key of another type, names that none can have, and so many overrides of no member that
-        # a walk through all keys takes more steps.
-        with client.pipeline(transaction=False) as pipe:
+                _add(pipe, name, member)
+        if has_hidden:
+            # A key of another type, names that none can have, and so many overrides of no member
+            # that a walk through all keys takes more steps.
             for number in range(2500):
                 key = f"repository::secret/vault::blobs::sha256:{number:064x}"
                 pipe.hset(key, "mediatype", "hidden/type")
-            pipe.execute()
-        client.set("repository::secret/wrong::blobs", "text")
-        client.sadd("repository::NO NAME::blobs", SHARED)
-        client.sadd(b"repository::te\xff::blobs", SHARED)
-    for digest, size in SIZES.items():
-        length = 7 if digest == BROKEN else size
-        facts = {"digest": digest, "size": size, "length": length, "mediatype": MEDIA_TYPE}
-        client.hset(f"blobs::{digest}", mapping=facts)  # type: ignore[arg-type]
+            pipe.set("repository::secret/wrong::blobs", "text")
+            pipe.sadd("repository::NO NAME::blobs", SHARED)
+            pipe.sadd(b"repository::te\xff::blobs", SHARED)
+        for digest, size in SIZES.items():
+            length = 7 if digest == BROKEN else size
+            facts = {"digest": digest, "size": size, "length": length, "mediatype": MEDIA_TYPE}
+            pipe.hset(f"blobs::{digest}", mapping=facts)  # type: ignore[arg-type]
+        pipe.execute()
     provider.catalog.reindex()
     cursor: str | None = ""
     while cursor is not None:
@@ -187,7 +185,7 @@ def descriptor(digest: str) -> Descriptor:
     return Descriptor(digest, SIZES.get(digest, 8), MEDIA_TYPE)
 
 
-def _add(client: Redis, name: str, member: str) -> None:
-    client.sadd(f"repository::{name}::blobs", member)
+def _add(pipe: Pipeline, name: str, member: str) -> None:
+    pipe.sadd(f"repository::{name}::blobs", member)
     if member.startswith("sha256:"):
-        client.hset(f"repository::{name}::blobs::{member}", "mediatype", MEDIA_TYPE)
+        pipe.hset(f"repository::{name}::blobs::{member}", "mediatype", MEDIA_TYPE)
