@@ -10,6 +10,7 @@ from typing import Any
 
 from django.contrib import auth
 from django.contrib.auth import SESSION_KEY, middleware
+from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.sessions.backends import base
 from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest
@@ -17,7 +18,7 @@ from django.utils.functional import SimpleLazyObject, empty
 
 from blobcache.api.originals import is_original
 
-__all__ = ["has_active_user"]
+__all__ = ["has_active_user", "is_looked_for_in_session"]
 
 
 def has_active_user(request: Any) -> bool:
@@ -42,11 +43,28 @@ def _is_of_session(user: object, request: Any) -> bool:
     made_by = _made_by(user)
     return (
         getattr(made_by, "__code__", None) is _CODE
+        and is_looked_for_in_session(request)
         and made_by.__closure__[0].cell_contents is request
-        and not hasattr(request, "_cached_user")
         and vars(user)["_wrapped"] is empty
-        and (auth.get_user, auth._get_user_session_key, middleware.get_user) == _FUNCTIONS  # type: ignore[attr-defined] # noqa: SLF001
         and _reads(type(request.session)) == _READS
+    )
+
+
+def is_looked_for_in_session(request: Any) -> bool:
+    """Whether Django's middleware and functions would look into the session for the user.
+
+    They do not if the host has replaced them, or its middleware has told them who the user is.
+    """
+    return _IS_KNOWN and _functions() == _FUNCTIONS and not hasattr(request, "_cached_user")
+
+
+def _functions() -> tuple[object, ...]:
+    """What a host may have replaced."""
+    return (
+        auth.get_user,
+        auth._get_user_session_key,  # type: ignore[attr-defined] # noqa: SLF001
+        AuthenticationMiddleware.process_request,
+        middleware.get_user,
     )
 
 
@@ -63,32 +81,24 @@ def _reads(kind: Any) -> tuple[object, object]:
 def _sample(request: Any) -> SimpleLazyObject[Any]:
     """What Django's middleware sets."""
     request.session = {}
-    made: Any = middleware.AuthenticationMiddleware(id)  # type: ignore[arg-type] # it calls nothing
+    made: Any = AuthenticationMiddleware(id)  # type: ignore[arg-type] # it calls nothing
     made.process_request(request)
     found: SimpleLazyObject[Any] = request.user
     return found
 
 
-_FUNCTIONS = auth.get_user, auth._get_user_session_key, middleware.get_user  # type: ignore[attr-defined] # noqa: SLF001
+_FUNCTIONS = _functions()
 
 _READS = _reads(SessionBase)
 
+_SAMPLE = _made_by(_sample(HttpRequest()))
 
-def _known_code() -> object:
-    """The code of the function that makes a user of a session.
+_CODE = getattr(_SAMPLE, "__code__", object())
 
-    If the host has replaced anything before, it is one that no function has.
-    """
-    *of_auth, of_middleware = _FUNCTIONS
-    made_by = _made_by(_sample(HttpRequest()))
-    is_known = (
-        all(is_original(each, auth) for each in of_auth)
-        and is_original(of_middleware, middleware)
-        and is_original(made_by, middleware)
-        and made_by.__code__.co_freevars == ("request",)
-        and all(is_original(each, base) for each in _READS)
-    )
-    return made_by.__code__ if is_known else object()
-
-
-_CODE = _known_code()
+_IS_KNOWN = (
+    all(is_original(each, auth) for each in _FUNCTIONS[:2])
+    and all(is_original(each, middleware) for each in (*_FUNCTIONS[2:], _SAMPLE))
+    and _SAMPLE.__code__.co_freevars == ("request",)
+    and all(is_original(each, base) for each in _READS)
+)
+"""Whether all of this was Django's own when the app was started."""

@@ -31,6 +31,7 @@ from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
 from blobcache.api.entrance.addresses import has_translated_addresses, resolver_match
+from blobcache.api.session_users import is_looked_for_in_session
 from blobcache.conf import PortalSettings
 from blobcache.remembered import remembered
 
@@ -229,7 +230,12 @@ def _accounts(kind: Any) -> Part:
     needs_cookie = settings.SESSION_ENGINE.startswith(_DJANGOS_SESSIONS)
 
     def user(request: Any) -> Any:
-        if needs_cookie and "HTTP_COOKIE" not in request.META and "session" not in vars(request):
+        if (
+            needs_cookie
+            and "HTTP_COOKIE" not in request.META
+            and "session" not in vars(request)
+            and is_looked_for_in_session(request)
+        ):
             request.entrance_needed_session = True  # Django would have looked into it
             return AnonymousUser()
         made.process_request(request)

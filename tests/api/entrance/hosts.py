@@ -344,6 +344,15 @@ class KnowsTheCaller(MiddlewareMixin):
             request.user = Certified(name)  # type: ignore[assignment]
 
 
+class FindsTheUser(MiddlewareMixin):
+    """Middleware that tells Django's own functions who the user of the request is."""
+
+    runs_in_entrance = True
+
+    def process_request(self, request: Any) -> None:
+        request._cached_user = User(username="found")
+
+
 class ReadsTheUser(MiddlewareMixin):
     """Middleware that reads who has logged in, such as for a log."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 from django.conf import settings as django_settings
+from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from redis import Redis
 
@@ -208,3 +209,42 @@ def test_what_middleware_makes_of_a_request_counts(change: str, settings: LazySe
     assert not is_own
     assert answer == expected
     assert answer.status[:3] in {"404", "405", "401"}
+
+
+def someone(request: Any) -> User:
+    """A user who may view nothing, in a project where anonymous users may view."""
+    del request
+    return User(username="someone")
+
+
+def sets_someone(middleware: object, request: Any) -> None:
+    """What a host may have put in place of the method of Django's middleware."""
+    del middleware
+    request.user = someone(request)
+
+
+@pytest.mark.parametrize(
+    ("path", "replaced"),
+    [
+        ("django.contrib.auth.get_user", someone),
+        ("django.contrib.auth.middleware.get_user", someone),
+        ("django.contrib.auth.middleware.AuthenticationMiddleware.process_request", sets_someone),
+        (f"{HOSTS}.FindsTheUser", None),
+    ],
+)
+def test_a_user_whom_the_host_finds_without_a_session_is_the_caller(
+    path: str, replaced: Any, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = [f"{HOSTS}.Public"]
+    made = Both()
+    for answer in made(STAT)[:2]:
+        assert answer.status.startswith("200")
+    if replaced is None:
+        settings.MIDDLEWARE = [*django_settings.MIDDLEWARE, path]
+        made = Both()
+    else:
+        monkeypatch.setattr(path, replaced)
+    for _ in range(2):
+        expected, answer, is_own = made(STAT)
+        assert (answer, is_own) == (expected, True)
+        assert answer.status.startswith("403")
