@@ -18,7 +18,7 @@ from rest_framework.authentication import (
 from blobcache.access import access_of
 from blobcache.api import permissions
 from blobcache.api.callers import copies_of
-from blobcache.api.session_users import has_active_user
+from blobcache.api.session_users import are_djangos, has_active_user
 from blobcache.api.tokens import RegistryTokenAuthentication, caller_of
 from blobcache.api.without_database import (
     classes_need_no_database,
@@ -119,7 +119,7 @@ def _caller(view: DescriptorViewSet, request: Any, *, in_loop: bool) -> tuple[An
         or not vars(request).keys().isdisjoint(_SAID)
         or not known.is_usual
         or has_rate(view)
-        or (in_loop and not (known.needs_no_database and settings_need_no_database(view.config)))
+        or (in_loop and not _needs_no_database(known, view))
     ):
         return None
     meta = request.META
@@ -133,6 +133,11 @@ def _caller(view: DescriptorViewSet, request: Any, *, in_loop: bool) -> tuple[An
     if has_loaded_permissions(kept.user) and _KNOWN.issuperset(kinds[: kept.position]):
         return copies_of(request, kept)
     return None
+
+
+def _needs_no_database(known: _Known, view: DescriptorViewSet) -> bool:
+    """Whether nothing that decides about a caller, who is known or nobody, queries the database."""
+    return known.needs_no_database and are_djangos() and settings_need_no_database(view.config)
 
 
 def _by_token(request: Any, kinds: tuple[type, ...]) -> tuple[TokenUser, Scopes] | None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 from django.conf import LazySettings
+from django.contrib.auth.models import User
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import got_request_exception, request_finished, request_started
@@ -302,6 +303,39 @@ def seen() -> Iterator[list[bool]]:
     hosts.seen.clear()
     yield hosts.seen
     hosts.seen.clear()
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        Sent("GET", STAT),
+        Sent("POST", BATCH, headers=JSON, body=json.dumps({"digests": [DIGEST]}).encode()),
+    ],
+    ids=str,
+)
+def test_a_hosts_function_that_finds_users_is_called_in_a_thread(
+    sent: Sent, seen: list[bool], monkeypatch: pytest.MonkeyPatch, *, is_late: bool
+) -> None:
+    def found(request: object) -> User:
+        del request
+        hosts.note()
+        return User(username="found")  # who may view nothing
+
+    async def answers() -> list[Answer]:
+        both = await warmed()
+        if is_late:
+            await both(sent)
+        with monkeypatch.context() as patched:
+            patched.setattr("django.contrib.auth.get_user", found)
+            return [await ask(each, sent) for each in (both.django, both.entrance, both.entrance)]
+
+    with plain_logs():
+        expected, *others = run(answers())
+    assert expected.status == "403"
+    assert [differences(each, expected) for each in others] == [[], []]
+    assert seen
+    assert not any(seen)
 
 
 PARTS = "tests.api.entrance.hosts"
