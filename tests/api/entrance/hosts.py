@@ -344,6 +344,17 @@ class KnowsTheCaller(MiddlewareMixin):
             request.user = Certified(name)  # type: ignore[assignment]
 
 
+class Marks(MiddlewareMixin):
+    """Middleware that leaves something in the headers, and names addresses of its own."""
+
+    runs_in_entrance = True
+
+    def process_request(self, request: Any) -> None:
+        request.META["HTTP_X_MARK"] = request.META.get("HTTP_X_MARK", "") + "!"
+        request.urlconf = "tests.api.urls"
+        done.append(request.META["HTTP_X_MARK"])
+
+
 class FindsTheUser(MiddlewareMixin):
     """Middleware that tells Django's own functions who the user of the request is."""
 

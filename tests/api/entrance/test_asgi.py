@@ -319,12 +319,10 @@ def test_many_requests_at_once_get_their_own_answers() -> None:
         assert f"{number:064x}".encode() in answer.body
 
 
-@pytest.mark.parametrize("backend", ["Public", "DeclaringPublic"])
 @pytest.mark.parametrize("path", [STAT, f"/api/blobs/{UNKNOWN}/"])
 def test_a_response_of_the_hosts_own_class_is_closed_by_its_own_method(
-    path: str, backend: str, settings: LazySettings
+    path: str, settings: LazySettings
 ) -> None:
-    settings.AUTHENTICATION_BACKENDS = [f"tests.api.entrance.hosts.{backend}"]
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.api.entrance.hosts.ClosesItself"]
     both, sent = Both(), Sent("GET", path)
     for application in (both.django, both.entrance, both.entrance):

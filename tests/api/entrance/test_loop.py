@@ -305,6 +305,23 @@ def seen() -> Iterator[list[bool]]:
     hosts.seen.clear()
 
 
+@pytest.mark.parametrize("path", [STAT, f"/api/blobs/{UNKNOWN}/"])
+def test_a_response_of_the_hosts_own_class_is_closed_by_its_own_method(
+    path: str, settings: LazySettings
+) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{PARTS}.ClosesItself"]
+
+    async def answers() -> list[tuple[Answer, int] | None]:
+        both = await warmed()
+        return [await both(Sent("GET", path)) for _ in range(2)]
+
+    hosts.done.clear()
+    with plain_logs():
+        found = run(answers())
+    assert [each and each[1] for each in found] == [1, 1]  # a thread closes it
+    assert hosts.done == ["closed", "closed"]
+
+
 @pytest.mark.parametrize("is_late", [False, True])
 @pytest.mark.parametrize(
     "sent",

@@ -98,7 +98,10 @@ def test_a_request_under_wsgi_is_as_django_makes_it(
 ) -> None:
     settings.ALLOWED_HOSTS = ["testserver"]
     sent = Sent(method, STAT, "cached=only", headers)
-    made, expected = under_wsgi(environ(sent)), WSGIRequest(environ(sent))
+    made, expected = (
+        make({**environ(sent), "wsgi.input": BytesIO(b"of the next request")})
+        for make in (under_wsgi, WSGIRequest)
+    )
     assert CountedWSGI.calls == 0
     for each in (made, expected):
         assert type(each._stream) is LimitedStream

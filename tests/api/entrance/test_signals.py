@@ -221,3 +221,20 @@ def test_the_connections_are_those_that_django_finds(
     one, same = in_thread(made)
     assert one == same
     assert len(one) == 1
+
+
+def test_a_response_is_left_as_django_leaves_it() -> None:
+    closed: list[str] = []
+
+    def failing() -> None:
+        closed.append("failing")
+        raise ValueError
+
+    ours, djangos = HttpResponse(), HttpResponse()
+    for each in (ours, djangos):
+        each._resource_closers += [failing, lambda: closed.append("last")]  # type: ignore[attr-defined]
+    RequestSignals(WSGIHandler).finish(ours)
+    djangos.close()
+    assert closed == ["failing", "last"] * 2
+    assert {**vars(ours), "headers": None} == {**vars(djangos), "headers": None}
+    assert ours.closed

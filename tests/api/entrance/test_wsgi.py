@@ -22,6 +22,7 @@ from django.utils import translation
 from redis import Redis
 from rest_framework.authtoken.models import Token
 
+from blobcache.api import entrance
 from blobcache.api.callers import kept_callers
 from tests.api.conftest import DIGEST, UNKNOWN, user
 from tests.api.entrance import hosts
@@ -421,3 +422,20 @@ def test_throttles_count_a_request_once(settings: LazySettings) -> None:
         statuses.append(answer.status[:3])
     assert made.passed == 0
     assert statuses == ["200", "200", "429", "429"]
+
+
+def test_django_gets_a_request_as_the_server_made_it(settings: LazySettings) -> None:
+    given: list[object] = []
+
+    def django(environment: dict[str, Any], start: Any) -> Any:
+        given.append(environment)
+        return made.django(environment, start)
+
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.api.entrance.hosts.Marks"]
+    made = Both()
+    hosts.done.clear()
+    for _ in range(2):
+        asked = environ(Sent("GET", STAT))
+        entrance.wsgi(django)(asked, lambda *_: lambda _: None)
+        assert given.pop() is asked
+    assert hosts.done == ["!"] * 4
