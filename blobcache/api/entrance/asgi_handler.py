@@ -68,8 +68,10 @@ class ASGIEntrance:
     ) -> None:
         self.application = application
         self._room = threads + waiting
-        self.handler = Handler(ASGIRequest, _latin1)
-        self._request = ASGIRequests(self.handler.request_class)
+        base = getattr(application, "request_class", ASGIRequest)
+        self.handler = Handler(base, _latin1)
+        kind = self.handler.request_class
+        self._request: Any = ASGIRequests(kind) if base is ASGIRequest else kind
         self._signals = RequestSignals(ASGIHandler)
         self._threads = ThreadPoolExecutor(threads, "blobcache-entrance")
         self._loop = LoopHandler(self.handler, self._signals, self._in_thread)

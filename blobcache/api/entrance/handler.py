@@ -43,6 +43,7 @@ class Handler(BaseHandler):
         """`form` makes what the server needs of a header's name, and of its value."""
         super().__init__()
         self.stack = Stack()
+        self.base = base
         self.request_class: Any = self.stack.request_class(base)
         self.heads = Heads(self.stack, form)
         self._befores = self.stack.befores

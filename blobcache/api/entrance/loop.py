@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.exception import response_for_exception
 from django.urls import clear_script_prefix, set_script_prefix
 from django.utils.log import log_response
@@ -56,8 +57,10 @@ class LoopHandler:
         self._handler = handler
         self._signals = signals
         self._in_thread = in_thread
-        self._is_middleware_allowed = handler.is_open and _middleware_needs_no_database(
-            handler.stack.names
+        self._is_allowed = (
+            handler.is_open
+            and handler.base is ASGIRequest
+            and _middleware_needs_no_database(handler.stack.names)
         )
         self._afters = handler.stack.afters
         self._looked = -inf
@@ -66,10 +69,11 @@ class LoopHandler:
     def may_begin(self, body: bytes) -> bool:
         """Whether a request may be tried here.
 
-        That is, if no middleware, no receiver and no log of the app queries the database.
+        That is, if no middleware, no receiver and no log of the app queries the database, and the
+        class of requests is Django's.
         """
         return (
-            self._is_middleware_allowed
+            self._is_allowed
             and len(body) <= MAX_BODY
             and self._signals.are_known
             and self._logs_write_at_once()

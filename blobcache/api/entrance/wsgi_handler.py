@@ -35,8 +35,10 @@ class WSGIEntrance:
 
     def __init__(self, application: WSGIApplication) -> None:
         self.application = application
-        self.handler = Handler(WSGIRequest, str)
-        self._request = WSGIRequests(self.handler.request_class)
+        base = getattr(application, "request_class", WSGIRequest)
+        self.handler = Handler(base, str)
+        kind = self.handler.request_class
+        self._request: Any = WSGIRequests(kind) if base is WSGIRequest else kind
         self._signals = RequestSignals(WSGIHandler)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

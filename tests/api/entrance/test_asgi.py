@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 from django.conf import LazySettings
-from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.signals import request_finished, request_started
 from redis import Redis
 
@@ -330,3 +330,30 @@ def test_a_response_of_the_hosts_own_class_is_closed_by_its_own_method(
         run_alone(ask(application, sent))
         assert hosts.done == ["closed"]
     assert both.passed == 0
+
+
+class OwnRequest(ASGIRequest):
+    """A host's class of requests, which knows in another way whether they are secure."""
+
+    def __init__(self, scope: Any, body_file: Any) -> None:
+        super().__init__(scope, body_file)
+        self.is_ours = True
+
+    def is_secure(self) -> bool:
+        return self.is_ours
+
+
+class OwnHandler(ASGIHandler):
+    """A host's handler with that class."""
+
+    request_class = OwnRequest
+
+
+def test_requests_are_of_the_class_that_the_hosts_handler_has(settings: LazySettings) -> None:
+    settings.SECURE_HSTS_SECONDS = 60
+    django, sent = OwnHandler(), Sent("GET", STAT)
+    application = entrance.asgi(django)
+    expected = run_alone(ask(django, sent))
+    assert expected.header("Strict-Transport-Security").startswith("max-age=60;")
+    for _ in range(3):
+        assert run_alone(ask(application, sent)) == expected

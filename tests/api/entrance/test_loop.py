@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
-from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import got_request_exception, request_finished, request_started
 from django.db import connection
@@ -303,6 +303,32 @@ def seen() -> Iterator[list[bool]]:
     hosts.seen.clear()
     yield hosts.seen
     hosts.seen.clear()
+
+
+class NotingRequest(ASGIRequest):
+    """A host's class of requests, which declares nothing."""
+
+    def is_secure(self) -> bool:
+        hosts.note()
+        return super().is_secure()
+
+
+class OwnHandler(ASGIHandler):
+    """A host's handler with that class."""
+
+    request_class = NotingRequest
+
+
+def test_a_request_of_the_hosts_own_class_is_answered_in_a_thread(seen: list[bool]) -> None:
+    async def answers() -> list[Answer]:
+        await warmed()
+        application = entrance.asgi(OwnHandler())
+        return [await ask(application, Sent("GET", STAT)) for _ in range(2)]
+
+    with plain_logs():
+        assert [each.status for each in run(answers())] == ["200", "200"]
+    assert seen
+    assert not any(seen)
 
 
 @pytest.mark.parametrize("path", [STAT, f"/api/blobs/{UNKNOWN}/"])

@@ -13,6 +13,7 @@ from django.conf import LazySettings
 from django.core.cache import BaseCache, caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.core.signals import got_request_exception, request_finished, request_started
 from django.db import connection
 from django.test import Client
@@ -439,3 +440,37 @@ def test_django_gets_a_request_as_the_server_made_it(settings: LazySettings) -> 
         entrance.wsgi(django)(asked, lambda *_: lambda _: None)
         assert given.pop() is asked
     assert hosts.done == ["!"] * 4
+
+
+class OwnRequest(WSGIRequest):
+    """A host's class of requests, which knows in another way whether they are secure."""
+
+    made = 0
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        type(self).made += 1
+        super().__init__(environ)
+
+    def is_secure(self) -> bool:
+        return True
+
+
+class OwnHandler(WSGIHandler):
+    """A host's handler with that class."""
+
+    request_class = OwnRequest
+
+
+def test_requests_are_of_the_class_that_the_hosts_handler_has(settings: LazySettings) -> None:
+    settings.AUTHENTICATION_BACKENDS = ["tests.api.entrance.hosts.Public"]
+    settings.SECURE_HSTS_SECONDS = 60
+    django, sent = OwnHandler(), Sent("GET", STAT)
+    application = entrance.wsgi(django)
+    expected = send(django, sent)
+    assert expected.header("Strict-Transport-Security").startswith("max-age=60;")
+    made: list[int] = []
+    for _ in range(3):
+        before = application.handler.request_class.made
+        assert send(application, sent) == expected
+        made.append(application.handler.request_class.made - before)
+    assert made == [1, 1, 1]
