@@ -72,7 +72,8 @@ class ASGIEntrance:
         self.handler = Handler(base, _latin1)
         kind = self.handler.request_class
         self._request: Any = ASGIRequests(kind) if base is ASGIRequest else kind
-        self._signals = RequestSignals(ASGIHandler)
+        self._sender = type(application) if isinstance(application, ASGIHandler) else ASGIHandler
+        self._signals = RequestSignals(self._sender)
         self._threads = ThreadPoolExecutor(threads, "blobcache-entrance")
         self._loop = LoopHandler(self.handler, self._signals, self._in_thread)
 
@@ -159,7 +160,7 @@ class ASGIEntrance:
         return _answer_of(request, response)
 
     def _finish(self, request: Any, response: Any) -> _Answer:
-        response._handler_class = ASGIHandler  # noqa: SLF001 - the sender of `request_finished`
+        response._handler_class = self._sender  # noqa: SLF001 - the sender of `request_finished`
         try:
             return _answer_of(request, response)
         finally:

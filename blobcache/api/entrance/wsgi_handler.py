@@ -39,7 +39,8 @@ class WSGIEntrance:
         self.handler = Handler(base, str)
         kind = self.handler.request_class
         self._request: Any = WSGIRequests(kind) if base is WSGIRequest else kind
-        self._signals = RequestSignals(WSGIHandler)
+        self._sender = type(application) if isinstance(application, WSGIHandler) else WSGIHandler
+        self._signals = RequestSignals(self._sender)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -63,7 +64,7 @@ class WSGIEntrance:
             after = self.handler.after_brief
             finish = partial(self._signals.finished_brief, after, request)
             return self._sent([body], finish, has_length=response.has_length)
-        response._handler_class = WSGIHandler  # noqa: SLF001 - the sender of `request_finished`
+        response._handler_class = self._sender  # noqa: SLF001 - the sender of `request_finished`
         start_response(f"{response.status_code} {response.reason_phrase}", header_list(response))
         finish = partial(self._signals.finish, response)
         if request.method == "HEAD" and not response.streaming:

@@ -357,3 +357,24 @@ def test_requests_are_of_the_class_that_the_hosts_handler_has(settings: LazySett
     assert expected.header("Strict-Transport-Security").startswith("max-age=60;")
     for _ in range(3):
         assert run_alone(ask(application, sent)) == expected
+
+
+@pytest.mark.parametrize("path", [STAT, f"/api/blobs/{UNKNOWN}/"])
+def test_the_hosts_handler_is_the_sender_of_the_signals(path: str) -> None:
+    heard: list[object] = []
+
+    def hear(sender: object, **_: object) -> None:
+        heard.append(sender)
+
+    django = OwnHandler()
+    for signal in (request_started, request_finished):
+        signal.connect(hear, sender=OwnHandler)
+    try:
+        for application in (django, entrance.asgi(django)):
+            for _ in range(2):
+                heard.clear()
+                run_alone(ask(application, Sent("GET", path)))
+                assert heard == [OwnHandler, OwnHandler]
+    finally:
+        for signal in (request_started, request_finished):
+            signal.disconnect(hear, sender=OwnHandler)

@@ -474,3 +474,25 @@ def test_requests_are_of_the_class_that_the_hosts_handler_has(settings: LazySett
         assert send(application, sent) == expected
         made.append(application.handler.request_class.made - before)
     assert made == [1, 1, 1]
+
+
+@pytest.mark.parametrize("path", [STAT, f"/api/blobs/{UNKNOWN}/"])
+def test_the_hosts_handler_is_the_sender_of_the_signals(path: str, settings: LazySettings) -> None:
+    settings.AUTHENTICATION_BACKENDS = ["tests.api.entrance.hosts.Public"]
+    heard: list[object] = []
+
+    def hear(sender: object, **_: object) -> None:
+        heard.append(sender)
+
+    django = OwnHandler()
+    for signal in (request_started, request_finished):
+        signal.connect(hear, sender=OwnHandler)
+    try:
+        for application in (django, entrance.wsgi(django)):
+            for _ in range(2):
+                heard.clear()
+                send(application, Sent("GET", path))
+                assert heard == [OwnHandler, OwnHandler]
+    finally:
+        for signal in (request_started, request_finished):
+            signal.disconnect(hear, sender=OwnHandler)
