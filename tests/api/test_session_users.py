@@ -15,13 +15,17 @@ from django.contrib import auth
 from django.contrib.auth import middleware
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.db import SessionStore
+from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest
 from django.test import Client
 from django.utils.functional import SimpleLazyObject, empty
+from redis import Redis
 
 from blobcache.api import session_users
 from blobcache.api.session_users import has_active_user
-from tests.api.conftest import user
+from tests.api.conftest import DIGEST, user
+from tests.api.entrance import hosts
+from tests.api.entrance.wire import Sent, send
 
 pytestmark = pytest.mark.django_db
 
@@ -189,3 +193,13 @@ def test_nobody_is_nobody(value: object) -> None:
 
 def test_a_project_may_have_no_users() -> None:
     assert has_active_user(HttpRequest()) is False
+
+
+def test_a_stat_behind_djangos_handler_makes_no_user(settings: LazySettings, filled: Redis) -> None:
+    settings.ALLOWED_HOSTS = ["testserver"]
+    settings.AUTHENTICATION_BACKENDS = ["tests.api.entrance.hosts.Public"]
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.api.entrance.hosts.NotesTheUser"]
+    hosts.done.clear()
+    answer = send(WSGIHandler(), Sent("GET", f"/api/blobs/{DIGEST}/"))
+    assert "Cookie" in answer.header("Vary").split(", ")
+    assert hosts.done == ["not made"]

@@ -355,6 +355,16 @@ class Marks(MiddlewareMixin):
         done.append(request.META["HTTP_X_MARK"])
 
 
+class NotesTheUser(MiddlewareMixin):
+    """Middleware that notes whether something has looked into the session for the user."""
+
+    def process_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        done.append("made" if "_cached_user" in vars(request) else "not made")
+        return response
+
+
 class FindsTheUser(MiddlewareMixin):
     """Middleware that tells Django's own functions who the user of the request is."""
 
