@@ -99,10 +99,11 @@ def _may_view(view: DescriptorViewSet, request: Any, user: Any, auth: object) ->
     try:
         # The view keeps the answers, so the framework need not ask once more.
         view.access = access = access_of(user, view.registry)
-        if permissions.view(access, view.repository):
-            return True
-    except Exception:  # noqa: BLE001, S110 - the framework makes a response of it
-        pass
+        may_view = permissions.view(access, view.repository)
+    except Exception:  # noqa: BLE001 - the framework makes a response of it
+        may_view = False
+    if may_view:
+        return True
     for name in ("user", "auth"):
         values.pop(name, None)
     values.update(before)

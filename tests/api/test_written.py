@@ -6,7 +6,6 @@ import json
 import pickle
 import re
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -338,12 +337,16 @@ def test_no_json_is_made_for_a_client_that_has_the_descriptor(
 ) -> None:
     made: list[object] = []
 
-    def count(result: object, *found: object) -> object:
+    def write(*found: object) -> bytes:
         made.append(found)
-        return result
+        return b"{}"
 
-    monkeypatch.setattr(serializers, "descriptor_json", partial(count, b"{}"))
-    monkeypatch.setattr(DescriptorSerializer, "represent", partial(count, {}))
+    def represent(*found: object) -> dict[str, Any]:
+        made.append(found)
+        return {}
+
+    monkeypatch.setattr(serializers, "descriptor_json", write)
+    monkeypatch.setattr(DescriptorSerializer, "represent", represent)
     for scope in ("/api", "/api/repositories/team/app"):
         for query in ("", "?format=json"):
             url = f"{scope}/blobs/{DIGEST}/{query}"
