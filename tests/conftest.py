@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextvars
-import functools
 import gc
 import importlib.metadata
 import logging
 import signal
 from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ from project import embedded
 from tests.cases import pytest_addoption, pytest_collection_modifyitems
 from tests.overrides import settings_restored
 from tests.servers import Encrypted, cache_at, encrypted, installed
+from tests.stack import with_a_large_stack
 from tests.stores import KINDS, store
 
 __all__ = ["pytest_addoption", "pytest_collection_modifyitems"]
@@ -35,14 +36,14 @@ __all__ = ["pytest_addoption", "pytest_collection_modifyitems"]
 _BROWSER = Path(__file__).parent / "browser"
 
 # redis-py looks its own version up for each connection, which takes longer than to connect.
-importlib.metadata.version = functools.cache(importlib.metadata.version)
+importlib.metadata.version = cache(importlib.metadata.version)
 
 # A busy machine is no error: examples of hypothesis may take any time.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
 # Nor does an index grow too old within a test, however slow the machine is.
-vars(index)["Budgets"] = functools.partial(Budgets, fresh=3600)
+vars(index)["Budgets"] = partial(Budgets, fresh=3600)
 
 
 def _leave_urlconf(*, setting: str, **_: object) -> None:
@@ -80,7 +81,8 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if item.path.is_relative_to(_BROWSER):
         # The event loop of the browser's driver keeps database connections in the context.
         return None
-    return contextvars.copy_context().run(runner.pytest_runtest_protocol, item, nextitem)
+    run = contextvars.copy_context().run
+    return with_a_large_stack(partial(run, runner.pytest_runtest_protocol, item, nextitem))
 
 
 @pytest.fixture(scope="session", autouse=True)
