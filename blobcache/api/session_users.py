@@ -18,7 +18,7 @@ from django.utils.functional import SimpleLazyObject, empty
 
 from blobcache.api.originals import is_original
 
-__all__ = ["are_djangos", "has_active_user", "is_looked_for_in_session"]
+__all__ = ["has_active_user", "is_looked_for_in_session", "user_functions_are_original"]
 
 
 def has_active_user(request: Any) -> bool:
@@ -55,10 +55,10 @@ def is_looked_for_in_session(request: Any) -> bool:
 
     They do not if the host has replaced them, or its middleware has told them who the user is.
     """
-    return are_djangos() and not hasattr(request, "_cached_user")
+    return user_functions_are_original() and not hasattr(request, "_cached_user")
 
 
-def are_djangos() -> bool:
+def user_functions_are_original() -> bool:
     """Whether all functions that look for the user of a session are Django's own."""
     return _IS_KNOWN and _functions() == _FUNCTIONS
 

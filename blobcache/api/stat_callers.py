@@ -18,7 +18,7 @@ from rest_framework.authentication import (
 from blobcache.access import access_of
 from blobcache.api import permissions
 from blobcache.api.callers import copies_of
-from blobcache.api.session_users import are_djangos, has_active_user
+from blobcache.api.session_users import has_active_user, user_functions_are_original
 from blobcache.api.tokens import RegistryTokenAuthentication, caller_of
 from blobcache.api.without_database import (
     classes_need_no_database,
@@ -138,7 +138,11 @@ def _caller(view: DescriptorViewSet, request: Any, *, in_loop: bool) -> tuple[An
 
 def _needs_no_database(known: _Known, view: DescriptorViewSet) -> bool:
     """Whether nothing that decides about a caller, who is known or nobody, queries the database."""
-    return known.needs_no_database and are_djangos() and settings_need_no_database(view.config)
+    return (
+        known.needs_no_database
+        and user_functions_are_original()
+        and settings_need_no_database(view.config)
+    )
 
 
 def _by_token(request: Any, kinds: tuple[type, ...]) -> tuple[TokenUser, Scopes] | None:

@@ -36,7 +36,7 @@ from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle, User
 
 from blobcache.api.callers import declares_no_queries, kinds_of
 from blobcache.api.permissions import BlobCachePermission
-from blobcache.api.session_users import are_djangos
+from blobcache.api.session_users import user_functions_are_original
 from blobcache.conf import RegistrySettings, entries
 from blobcache.remembered import remembered
 from blobcache.services.audit import has_receivers
@@ -160,7 +160,9 @@ def has_default_anonymous_user() -> bool:
 
 def _has_django_sessions() -> bool:
     """Whether sessions are Django's own: a request without a cookie has none then, and no user."""
-    return are_djangos() and settings.SESSION_ENGINE.startswith("django.contrib.sessions.backends.")
+    return user_functions_are_original() and settings.SESSION_ENGINE.startswith(
+        "django.contrib.sessions.backends."
+    )
 
 
 def _authenticators_need_no_database(asked: Request) -> bool:
