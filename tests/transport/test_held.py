@@ -453,15 +453,22 @@ class TestAForkedProcess:
         self, provider: RedisBlobDescriptorCacheProvider, fork: Callable[[], int]
     ) -> None:
         provider.set_descriptor(B, make_descriptor(B, 7))
-        child = fork()
-        if child == 0:  # pragma: no cover - another process
-            wrong = True
-            try:
-                wrong = any(provider.stat(B) != make_descriptor(B, 7) for _ in range(300))
-            finally:
-                os._exit(wrong)
-        assert all(provider.stat(A) == make_descriptor(A) for _ in range(300))
-        assert exit_code_of(child) == 0
+        code = None
+        # Without its hooks Python itself may stand still in a child, if another thread of the
+        # parent, such as that of pytest-xdist, waited for its lock at that moment.
+        for _ in range(3):
+            child = fork()
+            if child == 0:  # pragma: no cover - another process
+                wrong = True
+                try:
+                    wrong = any(provider.stat(B) != make_descriptor(B, 7) for _ in range(300))
+                finally:
+                    os._exit(wrong)
+            assert all(provider.stat(A) == make_descriptor(A) for _ in range(300))
+            code = exit_code_of(child)
+            if code is not None:
+                break
+        assert code == 0
 
     def test_does_not_wait_for_threads_of_its_parent(
         self, provider: RedisBlobDescriptorCacheProvider, default_cache: Redis
