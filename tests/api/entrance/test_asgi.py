@@ -19,7 +19,7 @@ from blobcache.api import entrance
 from tests.api.conftest import DIGEST, UNKNOWN
 from tests.api.entrance import hosts
 from tests.api.entrance.test_equality import HOSTS, as_, differences, requests
-from tests.api.entrance.wire import Answer, Sent, masked
+from tests.api.entrance.wire import Answer, Sent, masked, senders_heard
 
 T = TypeVar("T")
 
@@ -361,20 +361,10 @@ def test_requests_are_of_the_class_that_the_hosts_handler_has(settings: LazySett
 
 @pytest.mark.parametrize("path", [STAT, f"/api/blobs/{UNKNOWN}/"])
 def test_the_hosts_handler_is_the_sender_of_the_signals(path: str) -> None:
-    heard: list[object] = []
-
-    def hear(sender: object, **_: object) -> None:
-        heard.append(sender)
-
     django = OwnHandler()
-    for signal in (request_started, request_finished):
-        signal.connect(hear, sender=OwnHandler)
-    try:
+    with senders_heard(OwnHandler) as heard:
         for application in (django, entrance.asgi(django)):
             for _ in range(2):
                 heard.clear()
                 run_alone(ask(application, Sent("GET", path)))
                 assert heard == [OwnHandler, OwnHandler]
-    finally:
-        for signal in (request_started, request_finished):
-            signal.disconnect(hear, sender=OwnHandler)

@@ -27,7 +27,7 @@ from blobcache.api import entrance
 from blobcache.api.callers import kept_callers
 from tests.api.conftest import DIGEST, UNKNOWN, user
 from tests.api.entrance import hosts
-from tests.api.entrance.wire import Both, Sent, environ, send
+from tests.api.entrance.wire import Both, Sent, environ, send, senders_heard
 
 STAT = f"/api/repositories/team/app/blobs/{DIGEST}/"
 
@@ -479,20 +479,10 @@ def test_requests_are_of_the_class_that_the_hosts_handler_has(settings: LazySett
 @pytest.mark.parametrize("path", [STAT, f"/api/blobs/{UNKNOWN}/"])
 def test_the_hosts_handler_is_the_sender_of_the_signals(path: str, settings: LazySettings) -> None:
     settings.AUTHENTICATION_BACKENDS = ["tests.api.entrance.hosts.Public"]
-    heard: list[object] = []
-
-    def hear(sender: object, **_: object) -> None:
-        heard.append(sender)
-
     django = OwnHandler()
-    for signal in (request_started, request_finished):
-        signal.connect(hear, sender=OwnHandler)
-    try:
+    with senders_heard(OwnHandler) as heard:
         for application in (django, entrance.wsgi(django)):
             for _ in range(2):
                 heard.clear()
                 send(application, Sent("GET", path))
                 assert heard == [OwnHandler, OwnHandler]
-    finally:
-        for signal in (request_started, request_finished):
-            signal.disconnect(hear, sender=OwnHandler)

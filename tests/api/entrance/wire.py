@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import request_finished, request_started
 
 from blobcache.api import entrance
 
-__all__ = ["Answer", "Both", "Sent", "both", "by_the_framework", "environ", "masked", "send"]
+__all__ = [
+    "Answer",
+    "Both",
+    "Sent",
+    "both",
+    "by_the_framework",
+    "environ",
+    "masked",
+    "send",
+    "senders_heard",
+]
 
 
 @dataclass(frozen=True)
@@ -121,6 +133,23 @@ class Both:
         """What Django answers, what the entrance answers, and whether that did it itself."""
         expected, before = send(self.django, sent), self.passed
         return expected, send(self.entrance, sent), self.passed == before
+
+
+@contextmanager
+def senders_heard(sender: type) -> Iterator[list[object]]:
+    """Yield a list of the senders of a request's signals, of those that this class sends."""
+    heard: list[object] = []
+
+    def hear(sender: object, **_: object) -> None:
+        heard.append(sender)
+
+    for signal in (request_started, request_finished):
+        signal.connect(hear, sender=sender)
+    try:
+        yield heard
+    finally:
+        for signal in (request_started, request_finished):
+            signal.disconnect(hear, sender=sender)
 
 
 def by_the_framework(sent: Sent, django: WSGIHandler | None = None) -> Answer:
