@@ -1,6 +1,6 @@
 """What a stat does once instead of in every request.
 
-Each of these saves 10 to 20 of the 230 microseconds that a stat takes within a process; see
+Each of these saves 2 to 20 of the 230 microseconds that a stat takes within a process; see
 docs/performance.md.
 """
 
