@@ -13,7 +13,7 @@ from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
 from tests.browser.accessibility import violations_of
 from tests.browser.conftest import BROKEN, CONFIG, LAYER, Visit, picture
-from tests.browser.test_admin import WINDOWS, width
+from tests.browser.windows import WINDOWS, assert_fits
 
 PURGE = addresses.blobs() + "purge/"
 
@@ -67,7 +67,7 @@ def test_all_repositories_of_a_search_are_cleared(
     page.get_by_role("button", name=re.compile("^Clear all [0-9]+ on all pages")).click()
     expect(page.locator(".bc-consequences")).to_contain_text("This starts a job")
     assert violations_of(page) == []
-    assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
+    assert_fits(page, window, "clear all")
     picture(page, f"repositories-clear-all-{window}")
     page.get_by_role("button", name=re.compile("^Clear [0-9]+ blobs")).click()
     expect(page.locator("#bc-job")).to_have_attribute("data-state", "done")

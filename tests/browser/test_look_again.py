@@ -8,9 +8,8 @@ from redis import Redis
 
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
-from tests.browser.accessibility import accessible
-from tests.browser.conftest import LAYER, Visit, picture
-from tests.browser.test_admin import WINDOWS, width
+from tests.browser.conftest import LAYER, Visit
+from tests.browser.windows import WINDOWS, examine
 from tests.budgets import limit
 
 PUSHED = "pushed/meanwhile"
@@ -70,17 +69,14 @@ def test_without_javascript_a_button_does_each_step(
     assert page.get_by_role("button", name="Look again").count() == 1
 
 
-@pytest.mark.parametrize("window", WINDOWS)
-def test_the_page_of_a_build_fits_the_window_and_is_accessible(
-    visit: Visit, window: str, large: RedisBlobDescriptorCacheProvider
+def test_the_page_of_a_build_fits_each_window_and_is_accessible(
+    visit: Visit, large: RedisBlobDescriptorCacheProvider, violations: list[dict[str, str]]
 ) -> None:
-    page = visit(**WINDOWS[window])
+    page = visit()
     page.route("**/again.js", lambda route: route.abort())  # so that it stays as it is
     page.goto(addresses.blob(LAYER))
     page.get_by_role("button", name="Look again").click()
     expect(page.locator("#bc-building")).to_be_visible()
-    picture(page, f"look-again-{window}")
-    assert width(page) <= WINDOWS[window]["viewport"]["width"]  # type: ignore[index]
-    accessible(page, "look again")
+    examine(page, "look-again", violations)
     page.get_by_role("link", name="Stop here").click()
     assert page.url.endswith(addresses.blob(LAYER))

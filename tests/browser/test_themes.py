@@ -17,7 +17,7 @@ from project.embedded import Server
 from tests.admin import addresses
 from tests.browser.accessibility import accessible
 from tests.browser.conftest import LAYER, picture
-from tests.browser.test_admin import WINDOWS, width
+from tests.browser.windows import WINDOWS, assert_fits
 
 THEMES = ("stock", "unfold", "jazzmin")
 
@@ -129,6 +129,6 @@ def examine(portal: Portal, page: Page, window: str, name: str) -> None:
     for hidden in content.locator(".bc-hidden").all():
         expect(hidden).to_have_css("width", "1px")
     picture(page, f"{shown}")
-    assert width(page) <= WINDOWS[window]["viewport"]["width"], shown  # type: ignore[index]
+    assert_fits(page, window, shown)
     if window != "narrow":
         accessible(page, shown, within=".bc-page")
