@@ -55,6 +55,9 @@ def _leave_urlconf(*, setting: str, **_: object) -> None:
 setting_changed.disconnect(root_urlconf_changed)
 setting_changed.connect(_leave_urlconf)
 
+IDLE = ("--hz", "2")
+"""Servers that wait most of the time look only twice a second for what else there is to do."""
+
 _render = Template._render  # type: ignore[attr-defined]
 
 # A shell lets its background jobs ignore this signal, and their children would ignore it as well.
@@ -103,7 +106,7 @@ def _templates_send_no_signal(django_test_environment: None) -> None:
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[embedded.Server]:
     """The embedded Valkey, shared by all tests: use `default_cache` for an empty one."""
-    with embedded.start() as server:
+    with embedded.start(*IDLE) as server:
         yield server
 
 
@@ -111,14 +114,14 @@ def valkey() -> Iterator[embedded.Server]:
 def unscripted() -> Iterator[embedded.Server]:
     """An embedded Valkey that refuses scripts."""
     refused = "".join(f'rename-command {name} ""\n' for name in ("EVAL", "EVALSHA", "SCRIPT"))
-    with embedded.start(config=refused) as server:
+    with embedded.start(*IDLE, config=refused) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[embedded.Server]:
     """The system's redis-server, if installed. All tests share it."""
-    with embedded.start(binary=installed("redis-server")) as server:
+    with embedded.start(*IDLE, binary=installed("redis-server")) as server:
         yield server
 
 
