@@ -7,8 +7,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
+from time import process_time
 
 from benchmarks import original
 from benchmarks.applications import SHORT
@@ -38,9 +40,11 @@ BATCH = 1000
 
 SATURATED = ("django", "entrance", "async_django", "async_entrance", "async_entrance_short")
 
-TARGET = 0.85
+TARGET = 0.9
+WITHIN_TARGET = 0.97
 WSGI_TARGET, ASGI_TARGET = 1.8, 3.0
 KEPT_TARGET = 0.9
+FOUND_AGAIN_TARGET = 0.95
 VERIFIED_TARGET = 0.7
 HEAD_TARGET = 3800 / 4500
 """What registry 3's own HEAD makes where the bare view makes 4,500 requests a second."""
@@ -83,32 +87,52 @@ def _filled(bench: Bench) -> dict[str, str]:
 
 
 def _within(bench: Bench, known: dict[str, Headers]) -> Section:
-    """Measure within this process, without a server: on one core, if the machine allows."""
-    portal, calls = Portal(), bench.scaled(200, 5)
+    """Measure within this process, without a server: on one core, if the machine allows.
 
-    def repeated(path: str, headers: Headers) -> None:
+    Elapsed time has all that Redis does for a stat, too. Processor time is that of this process.
+    """
+    portal, calls = Portal(), bench.scaled(200, 5)
+    worked: dict[str, list[float]] = {}
+
+    def repeated(name: str, path: str, headers: Headers) -> None:
+        begun = process_time()
         for _ in range(calls):
             portal.get(path, headers)
+        worked.setdefault(name, []).append((process_time() - begun) / calls)
 
     cases = [
-        Case(f"{which}, {caller}", calls, partial(_same, partial(repeated, path, headers)))
+        Case(name, calls, partial(_same, partial(repeated, name, path, headers)))
         for caller, headers in known.items()
         for which, path in (("bare view", BARE), ("scoped stat", OURS))
+        for name in [f"{which}, {caller}"]
     ]
     regime = next(regimes())
     with pinned(regime, bench.server.pid):
-        found = figures(interleaved(cases, bench.scaled(11, 1)))
-    return Section(
-        f"requests within this process, {regime.name}",
-        list(found.values()),
-        [
+        elapsed = interleaved(cases, bench.scaled(11, 1))
+    # The first round is not counted, if there are several.
+    counted = {name: tuple(worked[name][-len(values) :]) for name, values in elapsed.items()}
+    shown: list[Figure] = []
+    ratios: list[Ratio] = []
+    for clock, seconds, target in (
+        ("elapsed time", elapsed, None),
+        ("processor time", counted, WITHIN_TARGET),
+    ):
+        found = figures(seconds)
+        shown += [replace(each, name=f"{name}, {clock}") for name, each in found.items()]
+        ratios += [
             ratio(
-                f"bare view's time / scoped stat's, {caller}",
+                f"bare view's {clock} / scoped stat's, {caller}",
                 found[f"bare view, {caller}"],
                 found[f"scoped stat, {caller}"],
+                target=target,
+                at_least=True,
             )
             for caller in known
-        ],
+        ]
+    return Section(
+        f"requests within this process, {regime.name}",
+        shown,
+        ratios,
         ["what the ratios of requests a second come to where nothing else is at work"],
     )
 
@@ -295,7 +319,7 @@ def _tokens(bench: Bench, environment: dict[str, str], stack: ExitStack) -> Sect
     for algorithm in ALGORITHMS:
         bearer = {"Authorization": f"Bearer {signers.token(algorithm)}"}
         for name, address, beside, target in (
-            (f"{algorithm}, kept", keeping, ANONYMOUS, KEPT_TARGET),
+            (f"{algorithm}, kept", keeping, ANONYMOUS, FOUND_AGAIN_TARGET),
             (f"{algorithm}, verified", verifying, ANONYMOUS, VERIFIED_TARGET),
             (f"{algorithm}, verified, Django", behind, anonymous, VERIFIED_TARGET),
         ):
