@@ -124,7 +124,7 @@ def _within(bench: Bench, known: dict[str, Headers]) -> Section:
                 f"bare view's {clock} / scoped stat's, {caller}",
                 found[f"bare view, {caller}"],
                 found[f"scoped stat, {caller}"],
-                target=target,
+                target=target if caller == ANONYMOUS else None,
                 at_least=True,
             )
             for caller in known

@@ -55,7 +55,7 @@ def portal(
     is_async = application.startswith("async_")
     threading = [] if is_async else ["--blocking-threads", str(threads)]
     command = [
-        *(str(Path(sys.executable).with_name("granian")), "--no-ws"),
+        *(str(Path(sys.executable).with_name("granian")), "--no-ws", "--http", "1"),
         *("--interface", "asgi" if is_async else "wsgi"),
         *("--host", HOST, "--port", str(port), "--workers", str(workers(bench))),
         *("--loop", LOOP if is_async else "asyncio"),
