@@ -17,7 +17,7 @@ from tests.browser.conftest import Visit, picture
 from tests.browser.windows import WINDOWS, assert_fits
 from tests.redis.test_sorted_members import NAME, fill
 
-MANY, STEP = 60, 20
+MANY, STEP = 300, 100
 """The blobs of the repository, and how many of them one step reads for a page."""
 
 
@@ -40,7 +40,7 @@ def test_all_blobs_are_sorted_while_the_page_is_open(
     expect(page.locator(".bc-index-age").last).to_contain_text("This list is not sorted yet")
     page.get_by_role("button", name="Sort all blobs").click()
     expect(page.locator("#content")).to_contain_text("This order is", timeout=60_000)
-    expect(page.locator("#result_list")).to_contain_text("30 bytes")
+    expect(page.locator("#result_list")).to_contain_text("150 bytes")
     picture(page, f"repository-sorted-{window}")
     assert_fits(page, window, "sorted")
     assert page.url.endswith("?o=-size")
