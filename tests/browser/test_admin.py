@@ -268,3 +268,17 @@ def test_every_page_fits_each_window_obeys_the_policy_and_is_accessible(
     page.goto(addresses.repositories("consistency"))
     page.get_by_role("button", name="Repair all “Corrupt” findings…").click()
     examine(page, "repair-all", violations)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_the_table_of_media_types_is_as_wide_as_its_box_if_there_is_only_one(
+    visit: Visit, provider: RedisBlobDescriptorCacheProvider, window: str
+) -> None:
+    service = provider.repository_scoped("one/type")
+    service.set_descriptor(LAYER, Descriptor(LAYER, 31_415_926, "application/octet-stream"))
+    page = visit(**WINDOWS[window])
+    page.goto(addresses.repository("one/type"))
+    expect(page.locator(".bc-rings")).to_have_count(0)
+    widths = "element => [element.clientWidth, element.parentElement.clientWidth]"
+    own, box = page.locator(".bc-composition .results").evaluate(widths)
+    assert own > 0.9 * box
