@@ -28,12 +28,9 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from blobcache.exceptions import CacheUnavailable, Reason
-from blobcache.transport import private
 from blobcache.transport.cluster import send_to_nodes
-from blobcache.transport.exchange import CLOSED, can_exchange, exchange, exchange_watched
-from blobcache.transport.held import Connections
+from blobcache.transport.connections import CLOSED, Connections, exchange, exchange_watched
 from blobcache.transport.packing import DATA_TYPES, has_error, is_wrong_type, pack
-from blobcache.transport.pipeline import send_in_pipeline, watch_in_pipeline
 from blobcache.transport.refused import Refusals
 from blobcache.transport.shapes import check, expect, shape_of
 
@@ -79,67 +76,47 @@ class ClientHandle:
     fails. An error that concerns one command stands in place of its reply.
     """
 
-    __slots__ = (
-        *("_connections", "_redis", "can_exchange", "is_cluster", "is_native", "pool"),
-        *("refusals", "version"),
-    )
+    __slots__ = ("_connections", "is_cluster", "pool", "redis", "refusals", "version")
 
-    def __init__(self, redis: Any, version: int, hold: bool) -> None:  # noqa: FBT001 - cached
-        if private.takes_pushes_for_replies(redis):
-            raise ImproperlyConfigured(
-                "This version of hiredis cannot tell push messages from replies. Upgrade it to "
-                'at least 3.2, or set "protocol": 2 in the CONNECTION_POOL_KWARGS of CACHES.'
-            )
-        self._redis = redis
+    def __init__(self, redis: Any, version: int, keep: bool) -> None:  # noqa: FBT001 - cached
+        self.redis = redis
+        """The `Redis` or `RedisCluster`, which have no common type."""
+
         self.version = version
         """The registry's version when this handle was made."""
 
-        self.can_exchange = can_exchange(redis)
-        """Whether `send_packed` may be used."""
-
         self.is_cluster = isinstance(redis, RedisCluster)
         self.pool: Any = getattr(redis, "connection_pool", None)
-        """The pool of the `Redis`, for its options; None for a cluster."""
+        """The pool of the `Redis`; None for a cluster."""
 
-        self.is_native = private.CAN_HOLD and (self.can_exchange or type(redis) is RedisCluster)
-        """Whether `blobcache.transport.aio` can send its commands."""
-
-        options = getattr(self.pool, "connection_kwargs", None)
-        if (
-            self.pool is not None and options is not None
-        ):  # so that a wrong one fails here, and not at the first command
-            self.pool.connection_class(**options)
         self.refusals = Refusals()
         """The commands that the server has refused lately."""
 
-        if self.can_exchange:
-            self._connections = registry.connections(redis.connection_pool, hold=hold)
+        if self.pool is not None:
+            # So that a wrong option fails here, and not at the first command.
+            self.pool.connection_class(**self.pool.connection_kwargs)
+            self._connections = registry.connections(self.pool, keep=keep)
 
-    @property
-    def redis(self) -> Any:
-        """The `Redis` or `RedisCluster`, which have no common type, for its own methods.
+    def nodes(self) -> list[ClientHandle]:
+        """Return a handle for each primary of a cluster, in the order of their names, else itself.
 
-        This thread holds no connection then: the client may take it from the pool.
+        Sends nothing.
         """
-        if self.can_exchange:
-            self._connections.release_held()
-        return self._redis
+        return [handle for _, handle in self.named_nodes()] if self.is_cluster else [self]
 
-    @property
-    def cluster(self) -> Any:
-        """The `RedisCluster`, for what it knows of slots and nodes."""
-        return self._redis
+    def named_nodes(self) -> list[tuple[str, ClientHandle]]:
+        """Return the name of each primary of a cluster, and its handle; sends nothing."""
+        primaries = sorted(self.redis.get_primaries(), key=lambda node: node.name)
+        return [(node.name, self._node(node)) for node in primaries]
 
-    @property
-    def held_connection(self) -> Any:
-        """redis-py's connection that this thread holds; None if it holds none."""
-        return self._connections.held if self.can_exchange else None
+    def _node(self, node: Any) -> ClientHandle:
+        return _handle_for(self.redis.get_redis_connection(node), self.version, False)  # noqa: FBT003
 
     def send_calls(self, calls: Sequence[Call], *, repeatable: bool) -> list[Reply]:
         """Send all calls together; once, unless they are `repeatable`."""
-        if not self.can_exchange:
+        if self.is_cluster:
             commands = [each for template, values in calls for each in template.commands(*values)]
-            return self.send_commands(commands, repeatable=repeatable)
+            return self.send_to_nodes(commands, repeatable=repeatable)
         packed: list[bytes] = []
         shapes: list[Shape] = []
         for template, values in calls:
@@ -148,25 +125,27 @@ class ClientHandle:
         return self.send_packed(b"".join(packed), expect(shapes), repeatable=repeatable)
 
     def send_packed(self, packed: bytes, expected: Expected, *, repeatable: bool) -> list[Reply]:
-        """Send packed commands, whose replies are as `expected`; only if `can_exchange`."""
+        """Send packed commands, whose replies are as `expected`; not on a cluster."""
+        if not expected.count:
+            return []
         try:
             return exchange(self._connections, packed, expected, repeatable=repeatable)
         except FAILURES as error:
             raise cache_unavailable(error) from error
 
-    def send_commands(
+    def send_to_nodes(
         self, commands: Sequence[Command], *, repeatable: bool, replica: bool = False
     ) -> list[Reply]:
-        """Send commands in a way that works with every client; once, unless they are `repeatable`.
+        """Send commands to the nodes of a cluster; once, unless they are `repeatable`.
 
-        On a cluster `replica` allows to ask a replica.
+        `replica` allows to ask a replica.
         """
+        if not commands:
+            return []
         try:
-            if self.is_cluster:
-                return send_to_nodes(
-                    self._redis, commands, _connections, repeatable=repeatable, replica=replica
-                )
-            return send_in_pipeline(self._redis, commands, _connections, repeatable=repeatable)
+            return send_to_nodes(
+                self.redis, commands, _connections, repeatable=repeatable, replica=replica
+            )
         except FAILURES as error:
             raise cache_unavailable(error) from error
 
@@ -175,37 +154,22 @@ class ClientHandle:
     ) -> list[Reply]:
         """Send commands that begin with WATCH, then those that `decide` makes of their replies.
 
-        All on one connection, which nobody else uses meanwhile: two round trips, or one for each
-        command if the client's pipeline is used. On a cluster it is a connection to the node that
-        has `key`.
+        All on one connection, which nobody else uses meanwhile: two round trips. On a cluster it is
+        a connection to the node that has `key`.
         """
-        if self.is_cluster:
-            try:
-                node = self._redis.get_redis_connection(self._redis.get_node_from_key(key))
-            except FAILURES as error:
-                raise cache_unavailable(error) from error
-            handle = _handle_for(node, self.version, False)  # noqa: FBT003 - cached
-            return handle.send_watched(key, reads, decide)
 
-        def decide_on(found: list[Reply]) -> Sequence[Command]:
+        def decide_on(found: list[Reply]) -> tuple[bytes, int]:
             check(found, expect(map(shape_of, reads)))
-            return decide(found)
+            commands = decide(found)
+            return pack(commands), len(commands)
 
         try:
-            if self.can_exchange and private.CAN_HOLD:
-                return exchange_watched(
-                    self._connections,
-                    pack(reads),
-                    len(reads),
-                    lambda found: _packed(decide_on(found)),
-                )
-            return watch_in_pipeline(self._redis, reads, decide_on, _connections)
+            if self.is_cluster:
+                handle = self._node(self.redis.get_node_from_key(key))
+                return handle.send_watched(key, reads, decide)
+            return exchange_watched(self._connections, pack(reads), len(reads), decide_on)
         except FAILURES as error:
             raise cache_unavailable(error) from error
-
-
-def _packed(commands: Sequence[Command]) -> tuple[bytes, int]:
-    return pack(commands), len(commands)
 
 
 class _ClientRegistry:
@@ -218,16 +182,16 @@ class _ClientRegistry:
         self._connections: dict[tuple[Any, bool], Connections] = {}
         setting_changed.connect(self._forget)
 
-    def connections(self, pool: Any, *, hold: bool) -> Connections:
+    def connections(self, pool: Any, *, keep: bool) -> Connections:
         """Return the `Connections` of the pool, the same for all its clients.
 
         Two entries of ``CACHES`` with the same LOCATION have two clients and one pool.
         """
-        known = self._connections.get((pool, hold))
+        known = self._connections.get((pool, keep))
         if known is None:
             if len(self._connections) >= _MAX_CLIENTS:
                 self._connections = {}
-            known = self._connections.setdefault((pool, hold), Connections(pool, hold=hold))
+            known = self._connections.setdefault((pool, keep), Connections(pool, keep=keep))
         return known
 
     def _forget(self, *, setting: str, **_: object) -> None:
@@ -241,13 +205,13 @@ registry = _ClientRegistry()
 
 
 def _connections(pool: Any) -> Connections:
-    return registry.connections(pool, hold=False)
+    return registry.connections(pool, keep=False)
 
 
 _handle_for = lru_cache(_MAX_CLIENTS)(ClientHandle)
 
 
-def handle_for(alias: str, *, write: bool, hold: bool) -> ClientHandle:
+def handle_for(alias: str, *, write: bool, keep: bool) -> ClientHandle:
     """Return the handle of a client of ``CACHES[alias]``, the same for all callers.
 
     That of the primary if it is to `write`, else maybe that of a replica. Raises
@@ -255,7 +219,7 @@ def handle_for(alias: str, *, write: bool, hold: bool) -> ClientHandle:
     has no raw client, and `ImportError` if it names a class that is missing.
     """
     try:
-        return _handle_for(get_redis_connection(alias, write), registry.version, hold)
+        return _handle_for(get_redis_connection(alias, write), registry.version, keep)
     except _ERRORS as error:
         raise cache_unavailable(error) from error
     except (LookupError, TypeError, ValueError) as error:  # such as its address or its options

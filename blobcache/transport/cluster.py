@@ -4,14 +4,21 @@ redis-py's own pipeline for clusters sends a command again if its reply is lost,
 policy forbids it. A second clear would find nothing, and a second set would report what the first
 one wrote. So this module sends the commands itself, over the connections of the nodes' pools. It
 follows redirections, since a command that is redirected was not carried out.
+
+redis-py's documentation does not mention these public names, and there is no documented way:
+
+| name | why |
+|---|---|
+| `RedisCluster.nodes_manager.initialize` | ask the nodes which of them has which slots |
+| `RedisCluster.retry`, `read_from_replicas` | what the entry of ``CACHES`` has configured |
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from os import getpid
-from threading import Event
-from time import monotonic, sleep
+from threading import Lock
+from time import sleep
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -26,57 +33,45 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from blobcache.transport import private
-from blobcache.transport.exchange import read_reply
-from blobcache.transport.guarded import limit
+from blobcache.transport.connections import Deadline, read_reply
 from blobcache.transport.packing import pack
 from blobcache.transport.shapes import check, expect, shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from blobcache.transport.held import Connections
+    from blobcache.transport.connections import Connections
     from blobcache.transport.packing import Command
 
-__all__ = [
-    "ASKING",
-    "MAX_ROUNDS",
-    "PATIENCE",
-    "PAUSE",
-    "Pending",
-    "key_of",
-    "refresh",
-    "send_to_nodes",
-]
+__all__ = ["MAX_ROUNDS", "refresh", "send_to_nodes"]
 
 MAX_ROUNDS = 16
 """How often a command that is redirected each time is sent, the first time included."""
 
-PAUSE = 0.05
+_PAUSE = 0.05
 """Seconds to wait for a slot whose keys are being moved to another node."""
 
-PATIENCE = 0.5
+_PATIENCE = 0.5
 """Seconds that a thread waits for another one that asks the nodes for their slots."""
 
-_MAX_SECONDS = 30.0
-"""Seconds after which another thread no longer counts as asking: maybe it was interrupted."""
-
-ASKING: Command = ("ASKING",)
+_ASKING: Command = ("ASKING",)
 """Lets the next command use a slot that the node is importing."""
 
 _FAILURES = (RedisError, RedisClusterException, OSError)
 
 
-class Pending(NamedTuple):
+class _Pending(NamedTuple):
     """A command whose reply is still missing."""
 
     place: int
     """Where the reply belongs."""
 
-    slot: int
     command: Command
-    importer: Any = None
-    """The node that is importing the slot, if it must be asked instead of the slot's own."""
+    node: Any = None
+    """The node that a redirection named; None for the one that has the slot."""
+
+    is_asking: bool = False
+    """Whether that node is still importing the slot."""
 
 
 class _Batch:
@@ -84,7 +79,7 @@ class _Batch:
 
     def __init__(self, node: Any) -> None:
         self.node = node
-        self.pending: list[Pending] = []
+        self.pending: list[_Pending] = []
         self.connections: Connections
         self.connection: Any = None
 
@@ -95,14 +90,14 @@ class _Batch:
     def send(self) -> None:
         commands: list[Command] = []
         for each in self.pending:
-            commands += [each.command] if each.importer is None else [ASKING, each.command]
-        limit(self.connection, together=True)
+            commands += [_ASKING, each.command] if each.is_asking else [each.command]
         self.connection.send_packed_command((pack(commands),))
 
-    def receive(self) -> list[Any]:
+    def receive(self, deadline: Deadline) -> list[Any]:
         replies = []
         for each in self.pending:
-            asked = None if each.importer is None else read_reply(self.connection)
+            deadline.check()
+            asked = read_reply(self.connection) if each.is_asking else None
             reply = read_reply(self.connection)
             # If ASKING is refused, the second reply is only a redirection back to the slot's node.
             replies.append(asked if isinstance(asked, Exception) else reply)
@@ -112,13 +107,8 @@ class _Batch:
     def end(self, *, is_clean: bool) -> None:
         """Give the connection back, closed if its replies were not all read."""
         connection, self.connection = self.connection, None
-        if connection is None:
-            return
-        if is_clean:
-            limit(connection, together=False)
-            self.connections.keep(connection)
-        else:
-            self.connections.drop(connection)
+        if connection is not None:
+            (self.connections.give_back if is_clean else self.connections.drop)(connection)
 
 
 def send_to_nodes(
@@ -136,6 +126,7 @@ def send_to_nodes(
     sent once, whatever the client's retry policy says. With `replica` a replica may be asked, if
     the client is configured for that.
     """
+    replica = replica and cluster.read_from_replicas
 
     def attempt() -> list[Any]:
         return _send_and_follow(cluster, commands, connections_of, replica=replica)
@@ -155,67 +146,51 @@ def _send_and_follow(
 ) -> list[Any]:
     """Send all commands once; send those again that were redirected."""
     replies: list[Any] = [None] * len(commands)
-    pending = [
-        Pending(place, cluster.keyslot(key_of(command)), command)
-        for place, command in enumerate(commands)
-    ]
+    pending = [_Pending(place, command) for place, command in enumerate(commands)]
     for _ in range(MAX_ROUNDS):
-        batches = _by_node(cluster, pending, replica=replica)
+        batches: dict[str, _Batch] = {}
+        for each in pending:
+            node = each.node or _node_of(cluster, each.command, replica=replica)
+            batches.setdefault(node.name, _Batch(node)).pending.append(each)
+        answers = _exchange(cluster, list(batches.values()), connections_of)
         pending, replica = [], False
-        errors: dict[tuple[type[Exception], int], Any] = {}
-        for each, reply in _exchange(cluster, batches, connections_of):
+        for each, reply in answers:
             replies[each.place] = reply
-            if isinstance(reply, AskError | TryAgainError | ClusterDownError):
-                errors[type(reply), each.slot] = reply
-                if not isinstance(reply, ClusterDownError):
-                    pending.append(each._replace(importer=_importer(cluster, reply)))
-        if errors:
-            _learn(cluster, errors.values())
+            if isinstance(reply, AskError | TryAgainError):  # MovedError is an AskError
+                pending.append(each)
+        redirected = [replies[each.place] for each in pending]
+        if any(isinstance(reply, MovedError | ClusterDownError) for _, reply in answers):
+            refresh(cluster)  # of a cluster that is down, maybe only this node is, or has left it
+        if TryAgainError in map(type, redirected):
+            sleep(_PAUSE)
+        pending = [
+            _redirected(cluster, each, reply)
+            for each, reply in zip(pending, redirected, strict=True)
+        ]
         if not pending:
             break
     return replies
 
 
-def _learn(cluster: Any, errors: Iterable[Exception]) -> None:
-    """Prepare the client for the next round, according to the errors of this one."""
-    for error in errors:
-        if isinstance(error, MovedError):
-            private.move_slot(cluster, error)
-    kinds = set(map(type, errors))
-    if ClusterDownError in kinds:  # maybe only this node is down, or has left the cluster
-        refresh(cluster)
-    if TryAgainError in kinds:
-        sleep(PAUSE)
-
-
-def _by_node(cluster: Any, pending: Sequence[Pending], *, replica: bool) -> list[_Batch]:
-    batches: dict[str, _Batch] = {}
-    for each in pending:
-        node = each.importer or _node_of(cluster, each.slot, replica=replica)
-        batches.setdefault(node.name, _Batch(node)).pending.append(each)
-    return list(batches.values())
-
-
 def _exchange(
     cluster: Any, batches: Sequence[_Batch], connections_of: Callable[[Any], Connections]
-) -> list[tuple[Pending, Any]]:
+) -> list[tuple[_Pending, Any]]:
     """Send to all nodes, then receive from all: one round trip."""
-    answers: list[tuple[Pending, Any]] = []
-    current = None
+    answers: list[tuple[_Pending, Any]] = []
     try:
-        for current in batches:
-            pool = cluster.get_redis_connection(current.node).connection_pool
-            current.take(connections_of(pool))
-        for current in batches:
-            current.send()
-        for current in batches:
-            answers += zip(current.pending, current.receive(), strict=True)
-            current.end(is_clean=True)
+        for batch in batches:
+            batch.take(connections_of(cluster.get_redis_connection(batch.node).connection_pool))
+        deadline = Deadline(batches[0].connection)
+        for batch in batches:
+            batch.send()
+        for batch in batches:
+            answers += zip(batch.pending, batch.receive(deadline), strict=True)
+            batch.end(is_clean=True)
     except BaseException as error:
         for batch in batches:
             batch.end(is_clean=False)
         if isinstance(error, _FAILURES) and not isinstance(error, MaxConnectionsError):
-            refresh(cluster, None if current is None else current.node.name)
+            refresh(cluster)
         raise
     answers.sort(key=lambda answer: answer[0].place)
     return answers
@@ -225,61 +200,49 @@ _KEY_PLACES: Mapping[bytes | str, int] = {"EVAL": 3, "EVALSHA": 3, "MEMORY": 2, 
 """Where the key is in a command; the second word of all others."""
 
 
-def key_of(command: Command) -> bytes | str | int:
-    """The key that determines the node: the first one; all others must be in the same slot."""
-    return command[_KEY_PLACES.get(command[0], 1)]
-
-
-def _node_of(cluster: Any, slot: int, *, replica: bool) -> Any:
+def _node_of(cluster: Any, command: Command, *, replica: bool) -> Any:
+    """The node of the command's first key; all others must be in the same slot."""
+    key = command[_KEY_PLACES.get(command[0], 1)]
     try:
-        return private.node_of_slot(cluster, slot, replica=replica)
+        found = cluster.get_node_from_key(key, replica=True) if replica else None
+        return found or cluster.get_node_from_key(key)
     except SlotNotCoveredError:
         refresh(cluster)
-        return private.node_of_slot(cluster, slot, replica=replica)
+        return cluster.get_node_from_key(key)
 
 
-def _importer(cluster: Any, error: Exception) -> Any:
-    """The node that an `AskError` names, which may be new; None for other errors."""
-    if not isinstance(error, AskError) or isinstance(error, MovedError):  # which is a subclass
-        return None
+def _redirected(cluster: Any, pending: _Pending, error: Exception) -> _Pending:
+    """Return what to send after a redirection, which may name a node that is new."""
+    if not isinstance(error, AskError):
+        return pending  # the same again, after a pause
     node = cluster.get_node(host=error.host, port=error.port)
     if node is None:
         refresh(cluster)
         node = cluster.get_node(host=error.host, port=error.port)
     if node is None:
         raise RedisClusterException("A node redirected a command to a node that no other knows.")
-    return node
+    return pending._replace(node=node, is_asking=not isinstance(error, MovedError))
 
 
-class _Refresh(NamedTuple):
-    """A thread that asks the nodes which of them has which slots."""
-
-    pid: int
-    until: float
-    done: Event
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the thread is still asking; a forked process does not have it."""
-        return self.pid == getpid() and not self.done.is_set() and monotonic() < self.until
+_locks: WeakKeyDictionary[Any, tuple[int, Lock]] = WeakKeyDictionary()
+"""For each cluster, the process that made the lock, and the lock of the thread that refreshes."""
 
 
-_refreshes: WeakKeyDictionary[Any, _Refresh] = WeakKeyDictionary()
-
-
-def refresh(cluster: Any, failed: str | None = None) -> None:
-    """Ask the nodes which of them has which slots; ask the `failed` one last.
+def refresh(cluster: Any) -> None:
+    """Ask the nodes which of them has which slots. Raises nothing of redis-py's.
 
     If another thread is asking, wait a moment for it instead. redis-py itself would let one thread
     after another ask, and if no node answers, each would wait for the timeouts of all nodes.
     """
-    last = _refreshes.get(cluster)
-    if last is not None and last.is_running:
-        last.done.wait(PATIENCE)
+    pid, lock = _locks.get(cluster) or (0, Lock())
+    if pid != getpid():  # a forked process does not have the thread that holds it
+        pid, lock = _locks[cluster] = getpid(), Lock()
+    if not lock.acquire(blocking=False):
+        if lock.acquire(timeout=_PATIENCE):
+            lock.release()
         return
-    own = _refreshes[cluster] = _Refresh(getpid(), monotonic() + _MAX_SECONDS, Event())
     try:
         with suppress(*_FAILURES):
-            private.refresh_slots(cluster, failed)
+            cluster.nodes_manager.initialize()
     finally:
-        own.done.set()
+        lock.release()

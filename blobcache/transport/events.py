@@ -1,22 +1,20 @@
 """Keyspace notifications: what a server says about its keys when they change.
 
-They come over a connection of their own, outside of the pool, since a connection that is subscribed
-can do nothing else. A server says only what it does itself, so there is one for each primary. What
-is said while a connection is broken is lost: a `Listener` never connects again by itself.
+They come over a connection that nobody else uses meanwhile, since one that is subscribed can do
+nothing else. A server says only what it does itself, so there is one for each primary. What is said
+while a connection is broken is lost: a `Listener` never connects again by itself.
 """
 
 from __future__ import annotations
 
-import selectors
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
-from redis.retry import Retry
 
-from blobcache.transport import private
+from blobcache.transport.connections import never_reconnect
+from blobcache.transport.packing import pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,6 +23,9 @@ __all__ = ["KeyEvent", "Listener", "wait_for_events"]
 
 _MOST = 10_000
 """Messages that are read at a time."""
+
+_SLICE = 0.05
+"""Seconds to wait for one connection before another is looked at."""
 
 _MAX_TEXT = 64
 """Bytes of a run id or of a token; longer ones are of another program."""
@@ -46,15 +47,15 @@ class Listener:
     """
 
     def __init__(self, pool: Any, events: Sequence[str]) -> None:
-        options = private.listening_options(pool)
-        database = int(options.get("db") or 0)
+        database = int(pool.connection_kwargs.get("db") or 0)
         self._names = {f"__keyevent@{database}__:{event}".encode(): event for event in events}
-        self._connection = pool.connection_class(**options, retry=Retry(NoBackoff(), 0))
+        self._pool = pool
+        self._connection = pool.get_connection()
         self.answered = b""
         """The token of the last ping that was answered."""
 
         try:
-            self._connection.connect()
+            self._connection.register_connect_callback(never_reconnect)
             self.server = self._ask_for_server()
             """The run id of the server process; empty if it does not say."""
 
@@ -64,7 +65,7 @@ class Listener:
             raise
 
     def _ask_for_server(self) -> str:
-        self._connection.send_command("INFO", "server")
+        self._send("INFO", "server")
         try:
             text = self._read()
         except ResponseError:
@@ -76,7 +77,7 @@ class Listener:
 
     def _subscribe(self) -> None:
         """Subscribe, and wait until all channels are confirmed."""
-        self._connection.send_command("SUBSCRIBE", *self._names)
+        self._send("SUBSCRIBE", *self._names)
         left = set(self._names)
         while left:
             match self._read():
@@ -85,36 +86,44 @@ class Listener:
 
     def ping(self, token: bytes) -> None:
         """Ask for an answer, which comes after all events that the server has sent before."""
-        self._connection.send_command("PING", token)
+        self._send("PING", token)
 
     def receive(self) -> Iterator[KeyEvent]:
         """Yield the events that have arrived, some thousands at most. Waits for none."""
         for _ in range(_MOST):
-            if not self._connection.can_read(0):
+            if not self.has_news():
                 return
             match self._read():
                 case [b"message", bytes(channel), bytes(key)] if channel in self._names:
                     yield KeyEvent(self._names[channel], key)
-                case [b"pong", bytes(token)]:
+                case [b"pong", bytes(token)] | bytes(token):  # the second with RESP3
                     self.answered = token[:_MAX_TEXT]
 
-    def _read(self) -> Any:
-        return self._connection.read_response(disable_decoding=True)
+    def has_news(self, seconds: float = 0) -> bool:
+        """Whether something arrives within so many seconds."""
+        return bool(self._connection.can_read(seconds))
 
-    def fileno(self) -> int:
-        """Return the number of the socket, for `wait_for_events`."""
-        return int(private.socket_of(self._connection).fileno())
+    def _send(self, *words: bytes | str) -> None:
+        # A health check would take the next event for its answer.
+        self._connection.send_packed_command((pack([words]),), check_health=False)
+
+    def _read(self) -> Any:
+        return self._connection.read_response(disable_decoding=True, push_request=True)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and give it back to the pool."""
         with suppress(Exception):  # whatever is left of a connection that has failed
+            self._connection.deregister_connect_callback(never_reconnect)
+        with suppress(Exception):
             self._connection.disconnect()
+        with suppress(Exception):
+            self._pool.release(self._connection)
 
 
 def wait_for_events(listeners: Sequence[Listener], seconds: float) -> None:
     """Wait until something arrives, for so many seconds at most."""
     until = monotonic() + seconds
-    with selectors.DefaultSelector() as selector:
+    while (left := until - monotonic()) > 0:
         for listener in listeners:
-            selector.register(listener.fileno(), selectors.EVENT_READ)
-        selector.select(max(0.0, until - monotonic()))
+            if listener.has_news(min(left, seconds if len(listeners) == 1 else _SLICE)):
+                return

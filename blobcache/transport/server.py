@@ -18,27 +18,21 @@ methods raise `CacheUnavailable`; but a key of the wrong type is data, and is re
 | `Server.listen`, `hear`, `hear_all`, `still_has` | subscriptions to changes of keys | see there |
 | `Server.refuses_scan`, `refuses_scripts` | what the user may do | 1 |
 
-On a cluster there is one round trip for each node. Below this module: `clients` chooses between
-`exchange`, which sends packed commands over a pool's connection, `cluster`, which does so for each
-node, and `pipeline`, which uses redis-py's pipelines; `held` keeps a connection for a thread;
-`guarded` closes connections that were interrupted, and limits their time; `sentinel` leaves a
-former primary; `packing` turns commands into bytes; `shapes` checks replies; `refused` remembers
-what the server does not allow; `private` reads what is not public in other libraries. The package
-`aio` sends the same commands on asyncio.
+On a cluster there is one round trip for each node. Below this module: `clients` has the clients of
+redis-py, `connections` sends packed commands over a pool's connection, `cluster` does so for each
+node; `packing` turns commands into bytes; `shapes` checks replies; `refused` remembers what the
+server does not allow; `events` listens to changes of keys.
 """
 
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
 from redis.exceptions import AskError, NoPermissionError, NoScriptError, ResponseError
 
 from blobcache.exceptions import CacheUnavailable, CursorInvalid, Reason
-from blobcache.transport import private
-from blobcache.transport.aio.server import AsyncServer
-from blobcache.transport.both import Immediate
 from blobcache.transport.clients import (
     FAILURES,
     cache_unavailable,
@@ -47,6 +41,7 @@ from blobcache.transport.clients import (
     raise_server_errors,
     registry,
 )
+from blobcache.transport.cluster import refresh
 from blobcache.transport.events import KeyEvent, Listener, wait_for_events
 from blobcache.transport.packing import EXEC, MULTI, READS, Packed, pack
 from blobcache.transport.refused import SCRIPTING, refused_command
@@ -78,20 +73,12 @@ class Server:
     entry or refuses the command, and `ImproperlyConfigured` if the entry has no raw client.
     """
 
-    __slots__ = ("_primary", "aio", "alias", "holds", "immediate")
+    __slots__ = ("_keeps", "_primary", "alias")
 
     def __init__(self, alias: str, *, hold: bool = True) -> None:
-        """With `hold`, threads may hold connections between calls; see `Connections`."""
+        """With `hold`, connections may be kept between calls; see `Connections`."""
         self.alias = alias
-        self.holds = hold
-        """Whether threads may hold connections between calls."""
-
-        self.aio = AsyncServer(self)
-        """The same for coroutines."""
-
-        self.immediate = Immediate(self)
-        """The same for steps that are written for both."""
-
+        self._keeps = hold
         self._primary: ClientHandle | None = None
         """The handle of the primary's client, which threads may share."""
 
@@ -133,10 +120,10 @@ class Server:
         # As in client(), which would take another 0.2 us.
         if replica or client is None or client.version != registry.version:
             client = self.client(write=not replica)
-        if not client.can_exchange:
+        if client.is_cluster:
             commands = template.commands(digest)
             return raise_server_errors(
-                client.send_commands(commands, repeatable=True, replica=replica)
+                client.send_to_nodes(commands, repeatable=True, replica=replica)
             )
         return raise_server_errors(
             client.send_packed(template.pack(digest), template.expected, repeatable=True)
@@ -155,10 +142,10 @@ class Server:
         Otherwise as `run_template`.
         """
         client = self.client(write=not replica)
-        if not client.can_exchange:
+        if client.is_cluster:
             commands = [command for digest in digests for command in template.commands(digest)]
             return raise_server_errors(
-                client.send_commands([*first, *commands], repeatable=True, replica=replica)
+                client.send_to_nodes([*first, *commands], repeatable=True, replica=replica)
             )
         packed = pack(first) + template.pack_all(digests)
         expected = Repeated(expect(map(shape_of, first)), template.expected, len(digests))
@@ -270,22 +257,16 @@ class Server:
         if only is not None:
             command += ("TYPE", only)
         if not client.is_cluster:
-            ((following, found),) = cast("list[tuple[bytes, list[bytes]]]", self.batch([command]))
-            return (f"={int(following)}" if int(following) else ""), found
-        try:
-            nodes = {each.name: each for each in client.redis.get_primaries()}
-            names = sorted(nodes)
-            name = node or names[0]
-            if name not in nodes:
-                raise CursorInvalid("The nodes of the cluster have changed. Begin again.")
-            positions, found = client.redis.execute_command(
-                *command, target_nodes=nodes[name], **private.raw_option()
-            )
-        except FAILURES as error:
-            raise cache_unavailable(error) from error
-        found = private.encode_decoded(client.redis, found)
-        if positions[name]:
-            return f"{name}={positions[name]}", found
+            following, found = _step(client, command)
+            return (f"={following}" if following else ""), found
+        nodes = dict(client.named_nodes())
+        names = list(nodes)
+        name = node or names[0]
+        if name not in nodes:
+            raise CursorInvalid("The nodes of the cluster have changed. Begin again.")
+        following, found = _step(nodes[name], command)
+        if following:
+            return f"{name}={following}", found
         rest = names[names.index(name) + 1 :]
         return (f"{rest[0]}=0" if rest else ""), found
 
@@ -299,70 +280,56 @@ class Server:
         client = self.client()
         if not client.is_cluster:
             return share
-        names = sorted(each.name for each in client.redis.get_primaries())
+        names = [name for name, _ in client.named_nodes()]
         node = cursor.rpartition("=")[0]
         return names.index(node) / len(names) if node in names else 0.0
 
-    def info(self, section: str | None = None) -> list[dict[str, Any]]:
-        """Return what ``INFO`` says, node by node, as redis-py reads it; one round trip each.
+    def info(self, section: str | None = None) -> list[dict[str, int | str]]:
+        """Return what ``INFO`` says, node by node; one round trip each.
 
-        All that it says of itself, or one section: before Redis 7 it takes no more. Empty where
-        Redis does not allow the question.
+        All that it says of itself, or one section: before Redis 7 it takes no more. Whole numbers
+        are `int`, everything else is text. Empty where Redis does not allow the question.
         """
-        client = self.client()
-        try:
-            if client.is_cluster:
-                answers = [
-                    client.redis.info(section, target_nodes=node)
-                    for node in client.redis.get_primaries()
-                ]
-            else:
-                answers = [client.redis.info(section)]
-        except NoPermissionError:
-            return []
-        except FAILURES as error:
-            if refused_command(error) == "INFO":
+        command: Command = ("INFO",) if section is None else ("INFO", section)
+        answers = []
+        for node in self.client().nodes():
+            (reply,) = node.send_calls([(Packed([command]), ())], repeatable=True)
+            if isinstance(reply, NoPermissionError) or refused_command(reply) == "INFO":
                 return []
-            raise cache_unavailable(error) from error
+            raise_all_errors([reply])
+            answers.append(_parse_info(_text(reply)))
         return answers
 
-    def config(self, pattern: str) -> list[dict[str | None, str | None]]:
+    def config(self, pattern: str) -> list[dict[str, str]]:
         """Return the server's settings of those names, node by node; one round trip each.
 
         Empty where Redis does not allow the question, as hosted ones often do not.
         """
-        client = self.client()
-        try:
-            if client.is_cluster:
-                answers = [
-                    client.redis.config_get(pattern, target_nodes=node)
-                    for node in client.redis.get_primaries()
-                ]
-            else:
-                answers = [client.redis.config_get(pattern)]
-        except ResponseError:
-            return []
-        except FAILURES as error:
-            raise cache_unavailable(error) from error
+        command: Command = ("CONFIG", "GET", pattern)
+        answers = []
+        for node in self.client().nodes():
+            (reply,) = node.send_calls([(Packed([command]), ())], repeatable=True)
+            if isinstance(reply, ResponseError):
+                return []
+            if isinstance(reply, dict):  # RESP3
+                reply = [word for pair in reply.items() for word in pair]
+            words = list(map(_text, cast("list[Reply]", reply)))
+            answers.append(dict(zip(words[::2], words[1::2], strict=True)))
         return answers
 
     def listen(self, events: Sequence[str]) -> list[Listener]:
         """Subscribe to events of keys on each primary; see `Listener`. Close them at the end.
 
-        Three round trips a node, and a new connection. If the server refuses, the reason of
+        Three round trips a node, and a connection of the pool. If the server refuses, the reason of
         `CacheUnavailable` is `Reason.DENIED`.
         """
         client = self.client()
         listeners: list[Listener] = []
         try:
-            redis = client.redis
             if client.is_cluster:
-                private.refresh_slots(redis)
-                nodes = [redis.get_redis_connection(node) for node in redis.get_primaries()]
-            else:
-                nodes = [redis]
-            for node in nodes:
-                listeners.append(Listener(node.connection_pool, events))  # noqa: PERF401 - closed if one fails
+                refresh(client.redis)
+            for node in client.nodes():
+                listeners.append(Listener(node.pool, events))  # noqa: PERF401 - closed if one fails
         except FAILURES as error:
             for listener in listeners:
                 listener.close()
@@ -402,11 +369,8 @@ class Server:
         """
         client = self.client()
         if client.is_cluster:
-            try:
-                private.refresh_slots(client.redis)
-            except FAILURES as error:
-                raise cache_unavailable(error) from error
-            if len(client.redis.get_primaries()) != len(listeners):
+            refresh(client.redis)
+            if len(client.nodes()) != len(listeners):
                 return False
         servers = [listener.server for listener in listeners]
         return not all(servers) or self.identity() == " ".join(sorted(servers))
@@ -419,7 +383,7 @@ class Server:
         """
         processes = [str(info["run_id"]) for info in self.info("server")]
         if not processes and self.is_cluster:
-            processes = [node.name for node in self.client().redis.get_primaries()]
+            processes = [name for name, _ in self.client().named_nodes()]
         return " ".join(sorted(processes))
 
     @property
@@ -452,19 +416,38 @@ class Server:
                 client.refusals.forget(command)
         return any(map(client.refusals.has, SCRIPTING))
 
-    @property
-    def held_connection(self) -> Any:
-        """redis-py's connection that this thread holds; None if it holds none."""
-        return self.client().held_connection
-
     def client(self, *, write: bool = True) -> ClientHandle:
         """Return the handle of the client; of a replica's, maybe, unless it is to `write`."""
         client = self._primary
         if not write or client is None or client.version != registry.version:
-            client = handle_for(self.alias, write=write, hold=self.holds)
+            client = handle_for(self.alias, write=write, keep=self._keeps)
             if write:
                 self._primary = client
         return client
+
+
+def _step(node: ClientHandle, command: Command) -> tuple[int, list[bytes]]:
+    replies = raise_server_errors(node.send_calls([(Packed([command]), ())], repeatable=True))
+    following, found = cast("tuple[bytes, list[bytes]]", replies[0])
+    return int(following), found
+
+
+def _text(reply: Reply) -> str:
+    return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
+
+
+def _parse_info(text: str) -> dict[str, int | str]:
+    """Parse the lines "name:value" of ``INFO``."""
+    pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return {
+        name: int(value) if _is_number(value) else value
+        for name, value in pairs
+        if not name.startswith("#")
+    }
+
+
+def _is_number(text: str) -> bool:
+    return len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit()
 
 
 def scan_refused_error() -> CacheUnavailable:
@@ -483,7 +466,7 @@ def scan_position(cursor: str) -> int:
     """
     if not cursor:
         return 0
-    if len(cursor) > _MAX_DIGITS or not (cursor.isascii() and cursor.isdigit()):
+    if not _is_number(cursor):
         raise CursorInvalid("The cursor does not come from this list.")
     return int(cursor)
 
