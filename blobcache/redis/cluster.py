@@ -15,21 +15,18 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django_redis.pool import ConnectionFactory
-from redis import ConnectionPool
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.retry import Retry
 
 from blobcache.redis import commands, keys
 from blobcache.redis.wrong_types import delete_wrong_types
-from blobcache.transport.guarded import guarded_pools
-from blobcache.transport.private import connection_params
 
 if TYPE_CHECKING:
     from blobcache.digest import Digest
     from blobcache.reference import RepositoryName
-    from blobcache.transport.both import Sends
     from blobcache.transport.packing import Command, Reply
+    from blobcache.transport.server import Server
 
 __all__ = ["ClusterConnectionFactory", "clear_in_order"]
 
@@ -69,17 +66,14 @@ class ClusterConnectionFactory(ConnectionFactory):
 
     def _client_kwargs(self, url: str) -> dict[str, Any]:
         once = {"retry": Retry(NoBackoff(), 0)}
-        params = connection_params(self, url, self._options)
+        params = self.make_connection_params(url)
         pool_kwargs = self._options.get("CONNECTION_POOL_KWARGS", {})
         client_kwargs = self._options.get("REDIS_CLIENT_KWARGS", {})
-        kwargs = {**once, **params, **pool_kwargs, **client_kwargs}
-        # The client asks for the topology before any call of this app can guard its pools.
-        pool_class = guarded_pools(kwargs.get("connection_pool_class", ConnectionPool))
-        return {**kwargs, "connection_pool_class": pool_class}
+        return {**once, **params, **pool_kwargs, **client_kwargs}
 
 
-async def clear_in_order(
-    server: Sends, repository: RepositoryName, digest: Digest, *, takes_blob: bool
+def clear_in_order(
+    server: Server, repository: RepositoryName, digest: Digest, *, takes_blob: bool
 ) -> Reply:
     """Do what `clears.CLEAR_SCOPED` does, slot after slot: four round trips, one if unknown.
 
@@ -91,11 +85,11 @@ async def clear_in_order(
     members, blob = keys.members(repository), keys.blob(digest)
     override = keys.override(repository, digest)
     reads: list[Command] = [*commands.stat(repository, digest), ("EXISTS", override)]
-    member, fields, media_type, has_override = await server.batch(reads)
+    member, fields, media_type, has_override = server.batch(reads)
     if member == 0 and not has_override:
         return None
     hash_delete: list[Command] = [("HDEL", blob, *keys.FIELDS)] if takes_blob else []
     deletes: list[Command] = [("SREM", members, digest), *hash_delete, ("UNLINK", override)]
     for command in deletes if has_override else [*hash_delete, *deletes]:
-        await delete_wrong_types(server, [command], await server.batch([command]))
+        delete_wrong_types(server, [command], server.batch([command]))
     return [fields if member == 1 else None, media_type]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from blobcache.descriptor import Descriptor
     from blobcache.digest import Digest
-    from blobcache.transport.both import Sends
     from blobcache.transport.packing import Command, Reply
+    from blobcache.transport.server import Server
 
 __all__ = ["FILL", "fill"]
 
@@ -78,8 +78,8 @@ seconds. The names of the fields follow, and then what to write. Return 1 if it 
 the key has another type and that was not expected, else the fields that are there."""
 
 
-async def fill(
-    server: Sends,
+def fill(
+    server: Server,
     digest: Digest,
     descriptor: Descriptor,
     *,
@@ -97,7 +97,7 @@ async def fill(
     operands += [keys.MEDIA_TYPE, descriptor.media_type or OCTET_STREAM]
     expected = fingerprint(Fields())
     for _ in range(_ATTEMPTS):
-        reply = await server.script(FILL, [keys.blob(digest)], [expected, *operands])
+        reply = server.script(FILL, [keys.blob(digest)], [expected, *operands])
         if reply == 1:
             return True
         if _is_usable(reply, digest, allow_tarsum=allow_tarsum):

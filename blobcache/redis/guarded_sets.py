@@ -18,7 +18,6 @@ from blobcache.redis.fingerprints import FINGERPRINT, fingerprint_of_reply
 from blobcache.redis.wrong_types import delete_wrong_types
 from blobcache.services.base import SetResult
 from blobcache.services.rules import BaseDescriptorService
-from blobcache.transport.both import finish
 from blobcache.transport.packing import Decision, Script, Watched, is_wrong_type
 
 if TYPE_CHECKING:
@@ -208,7 +207,7 @@ class SetsGuarded(BaseDescriptorService):
         answers = self._server.batch(sent)
         if not any(map(is_wrong_type, answers)):
             return
-        finish(delete_wrong_types(self._server.immediate, sent, answers))
+        delete_wrong_types(self._server, sent, answers)
         if any(map(is_wrong_type, self._server.batch(sent))):
             raise kept_changing_error()
 

@@ -21,7 +21,6 @@ from blobcache.redis.places import place_of
 from blobcache.reference import raw_name
 from blobcache.services.catalog import STEP, Budgets, CatalogStatus
 from blobcache.services.rules import read_only_error
-from blobcache.transport.both import finish
 from blobcache.transport.packing import Packed
 from blobcache.visibility import ALL, Visible
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from blobcache.reference import RepositoryName
-    from blobcache.transport.both import Sends
     from blobcache.transport.packing import Call, Command
     from blobcache.transport.server import Server
 
@@ -179,14 +177,10 @@ class NameIndex:
         A failure is logged and not raised, since the set is written already. The next build finds
         the name.
         """
-        finish(self.index_name_by(self.server.immediate, repository))
-
-    async def index_name_by(self, server: Sends, repository: RepositoryName) -> None:
-        """Do the same as `server` sends, which may be that of the descriptors."""
         if not self._needs_own_round_trip:
             return
         try:
-            await server.beside(self.server).batch(self._index_command(repository).commands())
+            self.server.batch(self._index_command(repository).commands())
         except CacheUnavailable:
             _log.warning("The name %s could not be indexed.", repository, exc_info=True)
 

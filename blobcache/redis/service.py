@@ -18,7 +18,6 @@ from blobcache.exceptions import CacheUnavailable, DescriptorCorrupt
 from blobcache.figures.store import RedisFigureStore
 from blobcache.redis import commands, replies
 from blobcache.redis.additions import add
-from blobcache.redis.aio import AsyncRedis
 from blobcache.redis.checks import check_caches
 from blobcache.redis.clears import CLEAR_GLOBAL, CLEAR_SCOPED
 from blobcache.redis.cluster import clear_in_order
@@ -37,13 +36,12 @@ from blobcache.redis.walk import RedisKeyWalk
 from blobcache.redis.work import RedisWork
 from blobcache.redis.wrong_types import delete_wrong_types, unreadable_media_type_deletes
 from blobcache.reference import RepositoryName
-from blobcache.services.aio import AsyncProvider
+from blobcache.services.aio import AsyncDescriptorService, AsyncProvider
 from blobcache.services.base import SetResult
 from blobcache.services.metrics import metered, purge_outcome, purged_number
 from blobcache.services.purging import purge_step
 from blobcache.services.rules import AddsMany, Rules, blob_unknown_error
 from blobcache.services.status import ServerStatus
-from blobcache.transport.both import finish
 from blobcache.transport.packing import Packed, has_error, is_wrong_type
 from blobcache.transport.server import Server
 
@@ -59,7 +57,6 @@ if TYPE_CHECKING:
     from blobcache.services.figures import FigureStore
     from blobcache.services.records import KeyWalk, Removals
     from blobcache.services.work import Work
-    from blobcache.transport.both import Sends
     from blobcache.transport.packing import Call, Reply
 
 _SCOPES = 4096
@@ -68,7 +65,7 @@ _SCOPES = 4096
 __all__ = ["RedisBlobDescriptorCacheProvider", "RedisOptions", "RedisService"]
 
 
-class RedisService(AsyncRedis, ChangesGuarded, AddsMany, ReadsRecords):
+class RedisService(AsyncDescriptorService, ChangesGuarded, AddsMany, ReadsRecords):
     """The service of one scope. `RedisBlobDescriptorCacheProvider` is that of the global one."""
 
     __slots__ = ("_options", "_server", "_stat_template", "catalog")
@@ -135,11 +132,6 @@ class RedisService(AsyncRedis, ChangesGuarded, AddsMany, ReadsRecords):
     # Writing
 
     def _set(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
-        return finish(self._set_by(self._server.immediate, digest, descriptor, media_type))
-
-    async def _set_by(
-        self, server: Sends, digest: Digest, descriptor: Descriptor, media_type: str
-    ) -> SetResult:
         """Read what is there, and write: one round trip. Then repair keys if needed."""
         repository, ttl, canonical = self.repository, self.rules.ttl, descriptor.digest
         templates = commands.hash_templates(repository, tuple(self._options.size_fields), ttl)
@@ -154,7 +146,7 @@ class RedisService(AsyncRedis, ChangesGuarded, AddsMany, ReadsRecords):
                 hashes.append((templates.canonical, (canonical, *words)))
                 members.append((membership, (canonical,)))
             index = self.catalog.index.index_calls(repository)
-        answers = await server.transaction(hashes, members, index)
+        answers = self._server.transaction(hashes, members, index)
 
         if repository is None:
             before = self._read_before(answers[:1], digest)
@@ -165,18 +157,17 @@ class RedisService(AsyncRedis, ChangesGuarded, AddsMany, ReadsRecords):
         read = {digest: answers[0]}
         if len(hashes) > 1:
             read[canonical] = answers[templates.target.count]
-        was_damaged = await self._repair_and_repeat(server, read, answers, hashes, members, index)
+        was_damaged = self._repair_and_repeat(read, answers, hashes, members, index)
         if repository is not None:
-            await self.catalog.index.index_name_by(server, repository)
+            self.catalog.index.index_name(repository)
         elif not was_damaged:
             media_type = replies.media_type(answers[0]) or media_type
         if media_type != descriptor.media_type:
             descriptor = Descriptor(canonical, descriptor.size, media_type)
         return SetResult(before is None, descriptor, before)
 
-    async def _repair_and_repeat(
+    def _repair_and_repeat(
         self,
-        server: Sends,
         read: dict[Digest, Reply],
         answers: list[Reply],
         *phases: Sequence[Call],
@@ -186,10 +177,10 @@ class RedisService(AsyncRedis, ChangesGuarded, AddsMany, ReadsRecords):
             return False
         calls = [call for phase in phases for call in phase]
         sent = [command for template, values in calls for command in template.commands(*values)]
-        await delete_wrong_types(server, sent, answers)
+        delete_wrong_types(self._server, sent, answers)
         deletes = list(unreadable_media_type_deletes(read))
         first, *others = phases
-        again = await server.transaction([(Packed(deletes), ()), *first], *others)
+        again = self._server.transaction([(Packed(deletes), ()), *first], *others)
         if any(map(is_wrong_type, again)):
             raise CacheUnavailable("Another program keeps writing keys of the wrong type here.")
         return True
@@ -199,16 +190,14 @@ class RedisService(AsyncRedis, ChangesGuarded, AddsMany, ReadsRecords):
         return add(self._server, self.repository, additions, index, size_fields=fields, ttl=ttl)
 
     def _clear(self, digest: Digest) -> Descriptor | None:
-        return finish(self._clear_by(self._server.immediate, digest))
-
-    async def _clear_by(self, server: Sends, digest: Digest) -> Descriptor | None:
         repository, takes_blob = self.repository, self.rules.role == "cache"
-        if repository is not None and await server.has_slots():
-            reply = await clear_in_order(server, repository, digest, takes_blob=takes_blob)
+        server = self._server
+        if repository is not None and server.is_cluster:
+            reply = clear_in_order(server, repository, digest, takes_blob=takes_blob)
         else:
             script = CLEAR_GLOBAL if repository is None else CLEAR_SCOPED
             call = commands.clear_template(repository, takes_blob=takes_blob)
-            reply = await server.script_call(script, (call, (digest,)))
+            reply = server.script_call(script, (call, (digest,)))
         if reply is None:
             raise blob_unknown_error(digest, repository)
         fields, *override = cast("list[Reply]", reply)
@@ -277,17 +266,9 @@ class RedisBlobDescriptorCacheProvider(AsyncProvider, ReadsRawKeys, SortsMembers
         )
 
     def _fill(self, digest: Digest, descriptor: Descriptor, seconds: int) -> bool:
-        return finish(self._fill_by(self._server.immediate, digest, descriptor, seconds))
-
-    async def _afill(self, digest: Digest, descriptor: Descriptor, seconds: int) -> bool:
-        return await self._fill_by(self._server.aio, digest, descriptor, seconds)
-
-    async def _fill_by(
-        self, server: Sends, digest: Digest, descriptor: Descriptor, seconds: int
-    ) -> bool:
         fields, tarsum = self._options.size_fields, self.rules.allow_tarsum
-        return await fill(
-            server, digest, descriptor, size_fields=fields, seconds=seconds, allow_tarsum=tarsum
+        return fill(
+            self._server, digest, descriptor, size_fields=fields, seconds=seconds, allow_tarsum=tarsum
         )
 
     def server_status(self) -> ServerStatus:

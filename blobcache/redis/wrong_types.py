@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from blobcache.digest import Digest
-    from blobcache.transport.both import Sends
     from blobcache.transport.packing import Command, Reply
+    from blobcache.transport.server import Server
 
 __all__ = ["UNLINK_UNLESS", "delete_wrong_types", "unreadable_media_type_deletes"]
 
@@ -43,8 +43,8 @@ return redis.call('UNLINK', KEYS[1])
 _KINDS = {"H": "hash", "S": "set", "Z": "zset"}
 
 
-async def delete_wrong_types(
-    server: Sends, sent: Sequence[Command], answers: Sequence[Reply]
+def delete_wrong_types(
+    server: Server, sent: Sequence[Command], answers: Sequence[Reply]
 ) -> None:
     """Delete the keys of the commands that found the wrong type, if they still have it.
 
@@ -57,7 +57,7 @@ async def delete_wrong_types(
     }
     for key, name in damaged.items():
         raw = key if isinstance(key, bytes) else key.encode()
-        await server.script(UNLINK_UNLESS, [raw], [_KINDS[name[0]]])
+        server.script(UNLINK_UNLESS, [raw], [_KINDS[name[0]]])
 
 
 def unreadable_media_type_deletes(read: Mapping[Digest, Reply]) -> Iterator[Command]:

@@ -84,10 +84,11 @@ class Connections:
 
     def __init__(self, pool: Any, *, keep: bool) -> None:
         self._pool = pool
-        self._maximum = 0
-        if keep and not isinstance(pool, SentinelConnectionPool | BlockingConnectionPool):
-            if pool.connection_kwargs.get("credential_provider") is None:
-                self._maximum = min(MAX_KEPT, pool.max_connections // POOL_FRACTION)
+        if isinstance(pool, SentinelConnectionPool | BlockingConnectionPool):
+            keep = False
+        if pool.connection_kwargs.get("credential_provider") is not None:
+            keep = False
+        self._maximum = min(MAX_KEPT, pool.max_connections // POOL_FRACTION) if keep else 0
         self._kept: list[Any] = []
         self._pid = getpid()
         self._may_have_lost = False
