@@ -390,6 +390,12 @@ class PortalSettings:
         default="default",
         see="docs/operating.md#jobs-as-tasks",
     )
+    ASYNC_THREADS = Setting(
+        "Threads of a process that answer coroutines. It is read when the first of them is started.",
+        number("threads", minimum=1, maximum=64),
+        default=4,
+        see="docs/async.md#threads",
+    )
     CALLER_TTL = Setting(
         "Seconds for which a process keeps the user whom a session or a token names, for requests "
         "that read. `0`: not at all.",

@@ -203,6 +203,9 @@ class Reason(StrEnum):
     NO_SCAN = "no scan"
     """The server does not allow the command ``SCAN``."""
 
+    BUSY = "busy"
+    """Too many coroutines wait for a thread."""
+
     OTHER = "other"
 
 

@@ -67,6 +67,8 @@ class ClusterConnectionFactory(ConnectionFactory):
     def _client_kwargs(self, url: str) -> dict[str, Any]:
         once = {"retry": Retry(NoBackoff(), 0)}
         params = self.make_connection_params(url)
+        for name in ("url", "parser_class"):  # the client takes them in other ways
+            params.pop(name, None)
         pool_kwargs = self._options.get("CONNECTION_POOL_KWARGS", {})
         client_kwargs = self._options.get("REDIS_CLIENT_KWARGS", {})
         return {**once, **params, **pool_kwargs, **client_kwargs}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from blobcache.descriptor import Descriptor, parse_size
 from blobcache.digest import ALGORITHMS, TARSUM, Digest
-from blobcache.exceptions import DescriptorCorrupt
+from blobcache.exceptions import BlobUnknown, DescriptorCorrupt
 from blobcache.findings import Kind
 from blobcache.redis import commands, replies
 from blobcache.services.records import WRONG_TYPE, Fields, Record
@@ -137,8 +137,12 @@ def parse_descriptors(
     answers: Iterable[Sequence[Reply]],
     *,
     allow_tarsum: bool,
+    errors: dict[Digest, BlobUnknown] | None = None,
 ) -> dict[Digest, Descriptor]:
-    """Return the descriptors of those digests that are known, given what `commands.stat` gets."""
+    """Return the descriptors of those digests that are known, given what `commands.stat` gets.
+
+    The errors of those that are corrupt are added to `errors`.
+    """
     found: dict[Digest, Descriptor] = {}
     each: Any
     for digest, each in zip(digests, answers, strict=True):
@@ -151,7 +155,9 @@ def parse_descriptors(
                 known = _whole_descriptor(digest, *each) or replies.scoped_descriptor(
                     member, fields, override, digest, allow_tarsum=allow_tarsum
                 )
-        except DescriptorCorrupt:
+        except DescriptorCorrupt as error:
+            if errors is not None:
+                errors[digest] = error
             continue
         if known is not None:
             found[digest] = known

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
-from blobcache.exceptions import CacheUnavailable, DescriptorCorrupt
+from blobcache.exceptions import BlobUnknown, CacheUnavailable, DescriptorCorrupt
 from blobcache.figures.store import RedisFigureStore
 from blobcache.redis import commands, replies
 from blobcache.redis.additions import add
@@ -99,22 +99,24 @@ class RedisService(AsyncDescriptorService, ChangesGuarded, AddsMany, ReadsRecord
             raise blob_unknown_error(digest, self.repository)
         return descriptor
 
-    def _stat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
+    def _stat_many(
+        self, digests: list[Digest], errors: dict[Digest, BlobUnknown] | None = None
+    ) -> dict[Digest, Descriptor]:
         found: dict[Digest, Descriptor] = {}
         for chunk in chunks(digests, self._options.stat_chunk_size):
-            found |= self._read_all(chunk, self._read_replies(chunk))
+            found |= parse_descriptors(
+                self.repository,
+                chunk,
+                self._read_replies(chunk),
+                allow_tarsum=self.rules.allow_tarsum,
+                errors=errors,
+            )
         return found
 
     def _read_replies(self, digests: Sequence[Digest]) -> Iterable[Sequence[Reply]]:
         """Return the replies that `_read` takes, for each digest: one round trip."""
         replica = self._options.read_from_replicas
         return read_replies(self._server, self.repository, digests, replica=replica)
-
-    def _read_all(
-        self, digests: Sequence[Digest], answers: Iterable[Sequence[Reply]]
-    ) -> dict[Digest, Descriptor]:
-        tarsum = self.rules.allow_tarsum
-        return parse_descriptors(self.repository, digests, answers, allow_tarsum=tarsum)
 
     def _read(self, answers: Sequence[Reply], digest: Digest) -> Descriptor | None:
         tarsum = self.rules.allow_tarsum
@@ -268,7 +270,12 @@ class RedisBlobDescriptorCacheProvider(AsyncProvider, ReadsRawKeys, SortsMembers
     def _fill(self, digest: Digest, descriptor: Descriptor, seconds: int) -> bool:
         fields, tarsum = self._options.size_fields, self.rules.allow_tarsum
         return fill(
-            self._server, digest, descriptor, size_fields=fields, seconds=seconds, allow_tarsum=tarsum
+            self._server,
+            digest,
+            descriptor,
+            size_fields=fields,
+            seconds=seconds,
+            allow_tarsum=tarsum,
         )
 
     def server_status(self) -> ServerStatus:

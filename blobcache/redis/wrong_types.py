@@ -43,9 +43,7 @@ return redis.call('UNLINK', KEYS[1])
 _KINDS = {"H": "hash", "S": "set", "Z": "zset"}
 
 
-def delete_wrong_types(
-    server: Server, sent: Sequence[Command], answers: Sequence[Reply]
-) -> None:
+def delete_wrong_types(server: Server, sent: Sequence[Command], answers: Sequence[Reply]) -> None:
     """Delete the keys of the commands that found the wrong type, if they still have it.
 
     One round trip for each such key, of which there are few.

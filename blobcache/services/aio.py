@@ -1,32 +1,40 @@
 """The same services for coroutines: `astat` beside `stat`, and so on, as Django names them.
 
-`AsyncDescriptorService` has the rules of `BaseDescriptorService` for them: the same arguments,
-results, errors, metrics and announcements. A provider that inherits from it may override `_astat`
-and the others; what it does not override runs in a thread. So does whatever receives an
-announcement, since a receiver may write to the database: see `Django's documentation of
-asynchronous code <https://docs.djangoproject.com/en/stable/topics/async/>`_.
+The ordinary service does the work, in a few threads (`ASYNC_THREADS`). Coroutines that ask for a
+stat in the same turn of the event loop share one batch, and so do those that ask while all threads
+are busy: one round trip for all of them. Each caller gets its own result or error.
 
-A coroutine may be cancelled anywhere. A stat that is cancelled has no effect. A write that is
-cancelled may have been carried out or not, and is logged as such.
+A coroutine may be cancelled anywhere. That of a stat does not disturb the others of its batch. A
+write goes on to its end, with its announcement, since it may have been sent already. Where somebody
+receives announcements, a write runs as Django wants code to that may use the database: see `its
+documentation <https://docs.djangoproject.com/en/stable/topics/async/>`_.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from copy import copy
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 
+from blobcache.conf import PortalSettings
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
-from blobcache.exceptions import CacheUnavailable
-from blobcache.services.audit import Change, announce, has_receivers, is_observed
-from blobcache.services.metrics import ametered, ametered_batch, ametered_stat, set_outcome
+from blobcache.exceptions import CacheUnavailable, Reason
+from blobcache.services.audit import has_receivers
+from blobcache.services.metrics import ametered_stat
 from blobcache.services.purging import PurgesMany
-from blobcache.services.rules import BaseDescriptorService, FillsMisses, require_storable
+from blobcache.services.rules import BaseDescriptorService, FillsMisses
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from blobcache.services.base import (
         BlobDescriptorCacheProvider,
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "MAX_WAITING",
     "AsyncBlobDescriptorCacheProvider",
     "AsyncBlobDescriptorService",
     "AsyncBlobStatter",
@@ -49,6 +58,14 @@ __all__ = [
     "astat",
     "astat_many",
 ]
+
+MAX_WAITING = 10_000
+"""Calls of one event loop that may wait at the same time; more are refused at once."""
+
+_MAX_BATCH = 500
+"""Stats that are sent together."""
+
+_R = TypeVar("_R")
 
 
 @runtime_checkable
@@ -106,7 +123,7 @@ async def astat(statter: BlobStatter, digest: str) -> Descriptor:
     if (ask := _coroutine(statter, "astat")) is not None:
         found: Descriptor = await ask(digest)
         return found
-    return await asyncio.to_thread(statter.stat, digest)
+    return await _calls().run(statter.stat, digest)
 
 
 async def astat_many(
@@ -116,7 +133,7 @@ async def astat_many(
     if (ask := _coroutine(service, "astat_many")) is not None:
         found: dict[Digest, Descriptor] = await ask(digests)
         return found
-    return await asyncio.to_thread(service.stat_many, digests)
+    return await _calls().run(service.stat_many, digests)
 
 
 async def aset_descriptor(
@@ -126,7 +143,7 @@ async def aset_descriptor(
     if (write := _coroutine(service, "aset_descriptor")) is not None:
         result: SetResult = await write(digest, descriptor)
         return result
-    return await sync_to_async(service.set_descriptor)(digest, descriptor)
+    return await _write(service.set_descriptor, digest, descriptor)
 
 
 async def aclear(service: BlobDescriptorService, digest: str) -> Descriptor | None:
@@ -134,7 +151,7 @@ async def aclear(service: BlobDescriptorService, digest: str) -> Descriptor | No
     if (write := _coroutine(service, "aclear")) is not None:
         before: Descriptor | None = await write(digest)
         return before
-    return await sync_to_async(service.clear)(digest)
+    return await _write(service.clear, digest)
 
 
 async def afill(
@@ -144,7 +161,7 @@ async def afill(
     if (write := _coroutine(provider, "afill")) is not None:
         is_new: bool = await write(digest, descriptor, seconds)
         return is_new
-    return await sync_to_async(provider.fill)(digest, descriptor, seconds)
+    return await _write(provider.fill, digest, descriptor, seconds)
 
 
 def _coroutine(service: object, name: str) -> Callable[..., Awaitable[Any]] | None:
@@ -159,103 +176,189 @@ class AsyncDescriptorService(BaseDescriptorService):
     __slots__ = ()
 
     @ametered_stat
-    def astat(self, digest: str) -> Coroutine[Any, Any, Descriptor]:
+    def astat(self, digest: str) -> Awaitable[Descriptor]:
         """See `BlobStatter.stat`."""
-        return self._astat(Digest(digest, allow_tarsum=self.rules.allow_tarsum))
+        return _calls().stat(self, Digest(digest, allow_tarsum=self.rules.allow_tarsum))
 
     async def astat_many(self, digests: Iterable[str]) -> dict[Digest, Descriptor]:
         """See `BlobDescriptorService.stat_many`."""
-        return await self._alook_up(Digest.all_of(digests, allow_tarsum=self.rules.allow_tarsum))
+        return await _calls().run(self.stat_many, digests)
 
-    @ametered_batch
-    async def _alook_up(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
-        return await self._astat_many(digests)
-
-    @ametered("set", set_outcome)
     async def aset_descriptor(self, digest: str, descriptor: Descriptor) -> SetResult:
         """See `BlobDescriptorService.set_descriptor`."""
-        digest = self._parse_for_write(digest)
-        media_type = require_storable(digest, descriptor, self.repository)
-        try:
-            result = await self._aset(digest, descriptor, media_type)
-        except (CacheUnavailable, asyncio.CancelledError):
-            self._log_unknown_outcome("set", digest)
-            raise
-        await self._aannounce("set", digest, result.before, result.descriptor)
-        return result
+        return await _write(self.set_descriptor, digest, descriptor)
 
-    @ametered("clear", lambda _: "cleared")
     async def aclear(self, digest: str) -> Descriptor | None:
         """See `BlobDescriptorService.clear`."""
-        digest = self._parse_for_write(digest)
-        try:
-            before = await self._aclear(digest)
-        except (CacheUnavailable, asyncio.CancelledError):
-            self._log_unknown_outcome("clear", digest)
-            raise
-        await self._aannounce("clear", digest, before, None)
-        return before
-
-    async def _aannounce(
-        self,
-        event: Literal["set", "clear"],
-        digest: Digest,
-        before: Descriptor | None,
-        after: Descriptor | None,
-    ) -> None:
-        """Announce a change that was made, even if the caller is cancelled now."""
-        if not is_observed(event):
-            return
-        change = Change(event, self.rules.registry, self.repository, digest, before, after)
-        if has_receivers(event):
-            await asyncio.shield(sync_to_async(announce)(change, type(self)))
-        else:
-            announce(change, type(self))
-
-    # In a thread, unless a provider overrides them
-
-    async def _astat(self, digest: Digest) -> Descriptor:
-        return await asyncio.to_thread(self._stat, digest)
-
-    async def _astat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
-        return await asyncio.to_thread(self._stat_many, digests)
-
-    async def _aset(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
-        return await asyncio.to_thread(self._set, digest, descriptor, media_type)
-
-    async def _aclear(self, digest: Digest) -> Descriptor | None:
-        return await asyncio.to_thread(self._clear, digest)
+        return await _write(self.clear, digest)
 
 
 class AsyncProvider(AsyncDescriptorService, FillsMisses, PurgesMany):
-    """The same for what a provider has in addition.
-
-    A step of a purge runs in a thread as a whole: it is long, and its parts are those of `purge`.
-    """
+    """The same for what a provider has in addition."""
 
     __slots__ = ()
 
-    @ametered("fill", lambda is_new: "created" if is_new else "kept")
     async def afill(self, digest: str, descriptor: Descriptor, seconds: int) -> bool:
         """See `BlobDescriptorCacheProvider.fill`."""
-        digest = self._parse_for_write(digest)
-        filled, seconds = self._to_fill(digest, descriptor, seconds)
-        try:
-            is_new = await self._afill(digest, filled, seconds)
-        except (CacheUnavailable, asyncio.CancelledError):
-            self._log_unknown_outcome("set", digest)
-            raise
-        if is_new:
-            await self._aannounce("set", digest, None, filled)
-        return is_new
-
-    async def _afill(self, digest: Digest, descriptor: Descriptor, seconds: int) -> bool:
-        return await asyncio.to_thread(self._fill, digest, descriptor, seconds)
+        return await _write(self.fill, digest, descriptor, seconds)
 
     async def apurge(self, digest: str, cursor: str = "") -> PurgeResult:
         """See `BlobDescriptorCacheProvider.purge`."""
-        return await sync_to_async(self.purge)(digest, cursor)
+        return await _write(self.purge, digest, cursor)
 
     async def apurge_many(self, digests: Iterable[str], cursor: str = "") -> PurgeManyResult:
         """See `BlobDescriptorCacheProvider.purge_many`."""
-        return await sync_to_async(self.purge_many)(list(digests), cursor)
+        return await _write(self.purge_many, list(digests), cursor)
+
+
+async def _write(method: Callable[..., _R], *args: Any) -> _R:
+    """Call a method that writes. It goes on to its end, even if the caller is cancelled."""
+    if any(map(has_receivers, ("set", "clear", "purge"))):
+        call: Coroutine[Any, Any, _R] = sync_to_async(method)(*args)
+    else:
+        call = _calls().run(method, *args)
+    task = asyncio.ensure_future(call)
+    _writes.add(task)
+    task.add_done_callback(_writes.discard)
+    return await asyncio.shield(task)
+
+
+_writes: set[asyncio.Future[Any]] = set()
+"""Writes that have not ended. The event loop itself would let them be collected as garbage."""
+
+
+class _Stat(NamedTuple):
+    """A coroutine that waits for a stat."""
+
+    digest: Digest
+    future: asyncio.Future[Descriptor]
+
+
+class _Calls:
+    """The calls of one event loop that wait for threads. Only the loop's own thread uses it."""
+
+    def __init__(self) -> None:
+        self._stats: dict[AsyncDescriptorService, list[_Stat]] = {}
+        self._batches = 0
+        """Batches of stats that threads are sending."""
+
+        self._waiting = 0
+        self._is_scheduled = False
+
+    def stat(self, service: AsyncDescriptorService, digest: Digest) -> Awaitable[Descriptor]:
+        """Ask for a stat, together with all others of this turn."""
+        self._admit()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Descriptor] = loop.create_future()
+        self._stats.setdefault(service, []).append(_Stat(digest, future))
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            loop.call_soon(self._send, loop)
+        return future
+
+    async def run(self, function: Callable[..., _R], *args: Any) -> _R:
+        """Call the function in a thread."""
+        self._admit()
+        try:
+            job = _threads().submit(copy_context().run, function, *args)
+            return await asyncio.wrap_future(job)
+        finally:
+            self._waiting -= 1
+
+    def _admit(self) -> None:
+        if self._waiting >= MAX_WAITING:
+            raise CacheUnavailable(
+                "Too many calls wait for the cache; try again shortly.", reason=Reason.BUSY
+            )
+        self._waiting += 1
+
+    def _send(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let threads send what waits, if some are free."""
+        self._is_scheduled = False
+        while self._stats and self._batches < PortalSettings().ASYNC_THREADS:
+            service, stats = next(iter(self._stats.items()))
+            batch, rest = stats[:_MAX_BATCH], stats[_MAX_BATCH:]
+            del self._stats[service]
+            if rest:
+                self._stats[service] = rest  # behind those of the other services
+            self._batches += 1
+            done = partial(_call_soon, loop, self._deliver, loop, batch)
+            try:
+                _threads().submit(_stat_batch, service, [each.digest for each in batch], done)
+            except RuntimeError as error:  # no thread could be started, or the process ends
+                failure = CacheUnavailable("No thread can be started.", reason=Reason.BUSY)
+                failure.__cause__ = error
+                loop.call_soon(self._deliver, loop, batch, [failure] * len(batch))
+
+    def _deliver(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: list[_Stat],
+        results: Sequence[Descriptor | BaseException],
+    ) -> None:
+        self._batches -= 1
+        self._waiting -= len(batch)
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue  # its caller was cancelled
+            if isinstance(result, BaseException):
+                future.set_exception(_own(result))
+            else:
+                future.set_result(result)
+        if not self._is_scheduled:
+            self._send(loop)
+
+
+def _stat_batch(
+    service: AsyncDescriptorService,
+    digests: list[Digest],
+    done: Callable[[Sequence[Descriptor | BaseException]], None],
+) -> None:
+    """Ask for all of them, in a thread."""
+    results: Sequence[Descriptor | BaseException]
+    try:
+        results = service.stat_each(digests)
+    except BaseException as error:  # noqa: BLE001 - the outer edge of this thread
+        results = [error] * len(digests)
+    done(results)
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *args: Any) -> None:
+    with suppress(RuntimeError):  # the loop is closed, so nobody waits
+        loop.call_soon_threadsafe(callback, *args)
+
+
+def _own(error: BaseException) -> BaseException:
+    """Return a copy for one of several callers, since each adds its traceback to it."""
+    own = copy(error)
+    own.__cause__, own.__traceback__ = error.__cause__, None
+    return own
+
+
+_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Calls] = WeakKeyDictionary()
+_executors: list[ThreadPoolExecutor] = []
+
+
+def _calls() -> _Calls:
+    loop = asyncio.get_running_loop()
+    found = _loops.get(loop)
+    if found is None:
+        found = _loops[loop] = _Calls()
+    return found
+
+
+def _threads() -> ThreadPoolExecutor:
+    if not _executors:
+        number = PortalSettings().ASYNC_THREADS
+        _executors.append(ThreadPoolExecutor(number, thread_name_prefix="blobcache-async"))
+    return _executors[0]
+
+
+def _begin_anew_in_child() -> None:
+    """After a fork: the threads exist in the parent only."""
+    _executors.clear()
+    _loops.clear()
+    _writes.clear()
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ class CachedBlobStatter:
         else:
             self.metrics.hit()
             return Found(descriptor, Source.HIT)
-        look = await self.lookups.alook(digest, self.repository)
+        look = await asyncio.to_thread(self.lookups.look, digest, self.repository)
         found = self._found(digest, look, failure)
         if isinstance(failure, BlobUnknown):
             await self._afill(digest, look)
@@ -194,7 +195,7 @@ class CachedBlobStatter:
             _log.warning("The cache failed; asked the backend for a batch.", exc_info=True)
             found = {}
         missing = [digest for digest in digests if digest not in found]
-        looks = await self.lookups.alook_many(missing, self.repository)
+        looks = await asyncio.to_thread(self.lookups.look_many, missing, self.repository)
         result = _join(found, missing, looks, has_failed=has_failed)
         if not has_failed:
             for digest in result.from_backend:

@@ -10,13 +10,10 @@ its answer is remembered, and the caller who tries again finds it. No lock is he
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections import OrderedDict, deque
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from math import ceil
 from threading import Condition, Event, RLock, Thread
 from time import monotonic
@@ -116,12 +113,6 @@ class Lookups:
         flight, is_own = self._board(question, is_fresh=is_fresh)
         return self._look(flight, self.limits.patience, is_own=is_own)
 
-    async def alook(self, digest: str, repository: str | None = None) -> Look:
-        """Do the same for a coroutine: the backend is called by the same threads."""
-        flight, is_own = self._board(_Question(_parsed(digest), repository))
-        await self._wait_for([flight])
-        return self._look(flight, 0, is_own=is_own)
-
     def look_many(
         self, digests: Iterable[str], repository: str | None = None
     ) -> dict[Digest, Look]:
@@ -139,15 +130,6 @@ class Lookups:
         """
         deadline = monotonic() + self.limits.patience
         return self._look_until(deadline, self._board_all(questions))
-
-    async def alook_many(
-        self, digests: Iterable[str], repository: str | None = None
-    ) -> dict[Digest, Look]:
-        """Do what `look_many` does for a coroutine, as `alook` does."""
-        boarded = self._board_all((digest, repository) for digest in digests)
-        await self._wait_for([flight for flight, _ in boarded.values()])
-        looks = self._look_until(monotonic(), boarded)
-        return {digest: look for (digest, _), look in looks.items()}
 
     def _board_all(
         self, questions: Iterable[tuple[str, str | None]]
@@ -173,19 +155,6 @@ class Lookups:
             except BackendUnavailable:
                 continue
         return found
-
-    async def _wait_for(self, flights: Iterable[_Flight]) -> None:
-        """Wait until the calls have ended, as long as a caller waits at most."""
-        loop = asyncio.get_running_loop()
-        waiting: list[asyncio.Future[None]] = []
-        with self._lock:
-            for flight in flights:
-                if flight.answer is None:
-                    future: asyncio.Future[None] = loop.create_future()
-                    flight.watchers.append(partial(_wake, loop, future))
-                    waiting.append(future)
-        if waiting:
-            await asyncio.wait(waiting, timeout=self.limits.patience)
 
     @property
     def is_open(self) -> bool:
@@ -270,8 +239,6 @@ class Lookups:
                 quoted(answer.reason),
             )
         flight.done.set()
-        for watcher in flight.watchers:
-            watcher()
 
     def _ask(self, question: _Question) -> Answer:
         digest, repository = question
@@ -332,15 +299,12 @@ class _Question(NamedTuple):
 class _Flight:
     """One call of the backend, and all who wait for its answer."""
 
-    __slots__ = ("answer", "began", "done", "expires", "is_late", "question", "watchers")
+    __slots__ = ("answer", "began", "done", "expires", "is_late", "question")
 
     def __init__(self, question: _Question) -> None:
         self.question = question
         self.done = Event()
         self.answer: Answer | None = None
-        self.watchers: list[Callable[[], None]] = []
-        """What to call when it has ended. Who adds one holds the lock, and the answer is None."""
-
         self.is_late = False
         """Whether somebody has given up waiting for it."""
 
@@ -394,17 +358,6 @@ class _Threads:
                 job = self._work.popleft()
             job()
             del job
-
-
-def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-    """Let a coroutine continue that waits in another thread."""
-
-    def settle() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    with suppress(RuntimeError):  # its event loop is closed
-        loop.call_soon_threadsafe(settle)
 
 
 def _parsed(digest: str) -> Digest:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 from django.core.checks import Error
 
 from blobcache.descriptor import Descriptor
-from blobcache.exceptions import CursorInvalid
+from blobcache.exceptions import BlobUnknown, CursorInvalid
 from blobcache.reference import RepositoryName
 from blobcache.services.aio import AsyncDescriptorService, AsyncProvider
 from blobcache.services.base import SetResult
@@ -87,7 +87,10 @@ class _MemoryService(AsyncDescriptorService):
             raise blob_unknown_error(digest, self.repository)
         return descriptor
 
-    def _stat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
+    def _stat_many(
+        self, digests: list[Digest], errors: dict[Digest, BlobUnknown] | None = None
+    ) -> dict[Digest, Descriptor]:
+        del errors  # nothing here can be corrupt
         with self._store.lock:
             found = ((digest, self._find(digest)) for digest in digests)
             return {digest: descriptor for digest, descriptor in found if descriptor is not None}
@@ -139,20 +142,6 @@ class _MemoryService(AsyncDescriptorService):
                 guard(before, [known.descriptor])
                 self._store.descriptors.pop(digest, None)
         return before
-
-    # On asyncio: nothing here takes long enough for a thread.
-
-    async def _astat(self, digest: Digest) -> Descriptor:
-        return self._stat(digest)
-
-    async def _astat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
-        return self._stat_many(digests)
-
-    async def _aset(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:
-        return self._set(digest, descriptor, media_type)
-
-    async def _aclear(self, digest: Digest) -> Descriptor | None:
-        return self._clear(digest)
 
     def _find(self, digest: Digest) -> Descriptor | None:
         """The descriptor in this scope. The caller holds the lock."""
@@ -207,9 +196,6 @@ class MemoryBlobDescriptorCacheProvider(AsyncProvider, _MemoryService):
                 return False
             self._store.descriptors[digest] = _Stored(descriptor, monotonic() + seconds)
         return True
-
-    async def _afill(self, digest: Digest, descriptor: Descriptor, seconds: int) -> bool:
-        return self._fill(digest, descriptor, seconds)
 
     @metered("purge", purge_outcome, number=purged_number)
     def purge_many(self, digests: Iterable[str], cursor: str = "") -> PurgeManyResult:

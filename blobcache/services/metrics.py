@@ -67,7 +67,7 @@ from blobcache.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 
     from blobcache.reference import RepositoryName
     from blobcache.services.base import PurgeManyResult, SetResult
@@ -78,8 +78,6 @@ __all__ = [
     "CacheMetrics",
     "Operation",
     "StatCounts",
-    "ametered",
-    "ametered_batch",
     "ametered_stat",
     "metered",
     "metered_batch",
@@ -266,46 +264,13 @@ def metered_batch(
     return measured
 
 
-def ametered(
-    operation: Operation, outcome: Callable[[_R], str]
-) -> Callable[
-    [Callable[Concatenate[_S, _P], Coroutine[Any, Any, _R]]],
-    Callable[Concatenate[_S, _P], Coroutine[Any, Any, _R]],
-]:
-    """Do what `metered` does for coroutines. One that is cancelled is not counted."""
-
-    def decorated(
-        method: Callable[Concatenate[_S, _P], Coroutine[Any, Any, _R]],
-    ) -> Callable[Concatenate[_S, _P], Coroutine[Any, Any, _R]]:
-        if prometheus is None:
-            return method
-        scoped, unscoped = _PerRegistry("repository", operation), _PerRegistry("global", operation)
-
-        @wraps(method)
-        async def measured(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-            metrics = (unscoped if self.repository is None else scoped)[self.rules.registry]
-            begun = perf_counter()
-            try:
-                result = await method(self, *args, **kwargs)
-            except BaseException as error:
-                if not isinstance(error, _CANCELLED):
-                    metrics.record(perf_counter() - begun, _failure(error))
-                raise
-            metrics.record(perf_counter() - begun, outcome(result))
-            return result
-
-        return measured
-
-    return decorated
-
-
 def ametered_stat(
-    method: Callable[[_S, str], Coroutine[Any, Any, _R]],
+    method: Callable[[_S, str], Awaitable[_R]],
 ) -> Callable[[_S, str], Coroutine[Any, Any, _R]]:
-    """Do what `ametered` does for a stat, and save it a twentieth of its time.
+    """Do what `metered` does for a stat of a coroutine. One that is cancelled is not counted.
 
-    The method is no coroutine function: it checks the digest and returns a coroutine. What it is
-    made into is one, with the extra and without.
+    The method is no coroutine function: it checks the digest and returns something to await. What
+    it is made into is one, with the extra and without.
     """
     if prometheus is None:
 
@@ -327,31 +292,6 @@ def ametered_stat(
                 metrics.record(perf_counter() - begun, _failure(error))
             raise
         metrics.record(perf_counter() - begun, "hit")
-        return found
-
-    return measured
-
-
-def ametered_batch(
-    method: Callable[[_S, list[_K]], Coroutine[Any, Any, dict[_K, _V]]],
-) -> Callable[[_S, list[_K]], Coroutine[Any, Any, dict[_K, _V]]]:
-    """Do what `metered_batch` does for coroutines, likewise."""
-    if prometheus is None:
-        return method
-    scoped, unscoped = _PerRegistry("repository", "stat_many"), _PerRegistry("global", "stat_many")
-
-    @wraps(method)
-    async def measured(self: _S, keys: list[_K], /) -> dict[_K, _V]:
-        metrics = (unscoped if self.repository is None else scoped)[self.rules.registry]
-        begun = perf_counter()
-        try:
-            found = await method(self, keys)
-        except BaseException as error:
-            if not isinstance(error, _CANCELLED):
-                metrics.record(perf_counter() - begun, _failure(error), len(keys))
-            raise
-        metrics.record(perf_counter() - begun, "hit", len(found))
-        metrics.count("miss", len(keys) - len(found))
         return found
 
     return measured
