@@ -177,7 +177,7 @@ def _timed(call: Call) -> float:
 @contextmanager
 def _sent(cost: Cost) -> Iterator[None]:
     """Count round trips, and the elements of the largest reply."""
-    packed, unpacked = ClientHandle.send_packed, ClientHandle.send_commands
+    packed, unpacked = ClientHandle.send_packed, ClientHandle.send_to_nodes
 
     def noted(replies: list[Any]) -> list[Any]:
         cost.round_trips += 1
@@ -187,12 +187,12 @@ def _sent(cost: Cost) -> Iterator[None]:
     def send_packed(self: ClientHandle, *args: Any, **options: Any) -> list[Any]:
         return noted(packed(self, *args, **options))
 
-    def send_commands(self: ClientHandle, *args: Any, **options: Any) -> list[Any]:
+    def send_to_nodes(self: ClientHandle, *args: Any, **options: Any) -> list[Any]:
         return noted(unpacked(self, *args, **options))
 
     with (
         patch.object(ClientHandle, "send_packed", send_packed),
-        patch.object(ClientHandle, "send_commands", send_commands),
+        patch.object(ClientHandle, "send_to_nodes", send_to_nodes),
     ):
         yield
 

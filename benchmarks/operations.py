@@ -9,6 +9,9 @@ from functools import partial
 from itertools import count, cycle
 from pathlib import Path
 
+from blobcache.transport.exchange import can_exchange
+from blobcache.transport.held import Connections
+
 from benchmarks import original
 from benchmarks.bench import ALIAS, Bench
 from benchmarks.data import OCTETS, REPOSITORY, SIZE, alias, digests
@@ -18,8 +21,6 @@ from blobcache.descriptor import Descriptor
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
-from blobcache.transport.exchange import can_exchange
-from blobcache.transport.held import Connections
 
 __all__ = ["path_taken", "run"]
 

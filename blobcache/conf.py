@@ -391,7 +391,7 @@ class PortalSettings:
         see="docs/operating.md#jobs-as-tasks",
     )
     ASYNC_THREADS = Setting(
-        "Threads of a process that answer coroutines. It is read when the first of them is started.",
+        "Threads of a process that answer coroutines. Read when the first of them is started.",
         number("threads", minimum=1, maximum=64),
         default=4,
         see="docs/async.md#threads",

@@ -33,7 +33,6 @@ from blobcache.redis import commands
 from blobcache.redis.clears import CLEAR_GLOBAL
 from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.transport import guarded, held, private
 from project import embedded
 from tests.conformance import A, B, make_descriptor
 from tests.servers import cache_at
@@ -111,10 +110,6 @@ def replies_are_late() -> Iterator[None]:
     """Within the block no check sees unread data, as if it were still on its way."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AbstractConnection, "can_read", lambda *_, **__: False)
-        patch.setattr(guarded._Guarded, "has_unread", lambda _: False)
-        patch.setattr(
-            held._Slot, "is_ready", lambda _, connection: private.socket_of(connection) is not None
-        )
         yield
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from blobcache.transport import private
 from project import embedded
 from tests.servers import Encrypted, cache_at
 
@@ -46,16 +45,12 @@ SENTINEL: dict[str, Any] = {
 }
 """The OPTIONS of a cache that asks Sentinels, but for their addresses."""
 
-PUBLIC_WAYS = "valkey, public ways"
-"""The kind as it is where nothing private of other libraries is found."""
-
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "valkey": ("valkey", {}),
     "valkey, decoding": ("valkey", {"CONNECTION_POOL_KWARGS": {"decode_responses": True}}),
     "valkey, RESP3": ("valkey", {"CONNECTION_POOL_KWARGS": {"protocol": 3}}),
     "valkey, python parser": ("valkey", PYTHON_PARSER),
     "valkey, other client": ("valkey", OTHER_CLIENT),
-    PUBLIC_WAYS: ("valkey", {}),
     "redis": ("redis_server", {}),
     "redis, TLS": ("redis_tls", {}),
     "sentinel": ("sentinels", SENTINEL),
@@ -80,8 +75,6 @@ def store(request: pytest.FixtureRequest, kind: str) -> Iterator[Redis]:
     server = request.getfixturevalue(fixture)
     if isinstance(server, embedded.Sentinels):
         options = {**options, "SENTINELS": server.addresses}
-    with pytest.MonkeyPatch.context() as patch, cache_at(server.url, **options) as client:
-        if kind == PUBLIC_WAYS:
-            patch.setattr(private, "CAN_EXCHANGE", False)
+    with cache_at(server.url, **options) as client:
         client.flushall()
         yield client

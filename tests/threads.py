@@ -1,15 +1,13 @@
-"""Run tests in threads as of a web server, and find the connection that a thread holds."""
+"""Run tests in threads as of a web server."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import ParamSpec
 
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-
-__all__ = ["held", "in_thread"]
+__all__ = ["in_thread"]
 
 _P = ParamSpec("_P")
 
@@ -23,10 +21,3 @@ def in_thread(test: Callable[_P, None]) -> Callable[_P, None]:
             pool.submit(test, *args, **kwargs).result()
 
     return run
-
-
-def held(provider: RedisBlobDescriptorCacheProvider) -> Any:
-    """Return the connection that this thread holds."""
-    connection = provider.server.held_connection
-    assert connection is not None
-    return connection

@@ -137,7 +137,7 @@ def parse_descriptors(
     answers: Iterable[Sequence[Reply]],
     *,
     allow_tarsum: bool,
-    errors: dict[Digest, BlobUnknown] | None = None,
+    errors: dict[Digest, BlobUnknown],
 ) -> dict[Digest, Descriptor]:
     """Return the descriptors of those digests that are known, given what `commands.stat` gets.
 
@@ -156,8 +156,7 @@ def parse_descriptors(
                     member, fields, override, digest, allow_tarsum=allow_tarsum
                 )
         except DescriptorCorrupt as error:
-            if errors is not None:
-                errors[digest] = error
+            errors[digest] = error
             continue
         if known is not None:
             found[digest] = known

@@ -99,8 +99,22 @@ class RedisService(AsyncDescriptorService, ChangesGuarded, AddsMany, ReadsRecord
             raise blob_unknown_error(digest, self.repository)
         return descriptor
 
-    def _stat_many(
-        self, digests: list[Digest], errors: dict[Digest, BlobUnknown] | None = None
+    def _stat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
+        return self._find_many(digests, {})
+
+    def stat_each(self, digests: Sequence[Digest]) -> list[Descriptor | BlobUnknown]:
+        """See `BaseDescriptorService.stat_each`: one round trip for each chunk of a batch."""
+        if len(digests) == 1:
+            return super().stat_each(digests)
+        errors: dict[Digest, BlobUnknown] = {}
+        found = self._find_many(list(dict.fromkeys(digests)), errors)
+        return [
+            found.get(each) or errors.get(each) or blob_unknown_error(each, self.repository)
+            for each in digests
+        ]
+
+    def _find_many(
+        self, digests: list[Digest], errors: dict[Digest, BlobUnknown]
     ) -> dict[Digest, Descriptor]:
         found: dict[Digest, Descriptor] = {}
         for chunk in chunks(digests, self._options.stat_chunk_size):

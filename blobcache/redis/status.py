@@ -75,9 +75,7 @@ def _sum(nodes: list[dict[str, Any]], field: str) -> int | None:
     return sum(numbers) if nodes and len(numbers) == len(nodes) else None
 
 
-def _is_persistent(
-    rows: list[dict[str | None, str | None]], nodes: list[dict[str, Any]]
-) -> bool | None:
+def _is_persistent(rows: list[dict[str, str]], nodes: list[dict[str, Any]]) -> bool | None:
     """Return False if a node stores nothing on disk, None if that is unknown for a node.
 
     A snapshot in the past proves nothing: it may have been taken for a replica.
@@ -153,9 +151,7 @@ def _memory_warnings(server: Server) -> Iterator[str]:
         for node in server.config("hash-max-*-value")
         # Before Redis 7 a listpack was a ziplist; since then the server knows both names.
         for name, value in node.items()
-        if name in {"hash-max-listpack-value", "hash-max-ziplist-value"}
-        and value is not None
-        and value.isdecimal()
+        if name in {"hash-max-listpack-value", "hash-max-ziplist-value"} and value.isdecimal()
     ]
     if limits and min(limits) < _DIGEST_LENGTH:
         yield _(

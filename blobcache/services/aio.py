@@ -213,7 +213,7 @@ class AsyncProvider(AsyncDescriptorService, FillsMisses, PurgesMany):
 
 async def _write(method: Callable[..., _R], *args: Any) -> _R:
     """Call a method that writes. It goes on to its end, even if the caller is cancelled."""
-    if any(map(has_receivers, ("set", "clear", "purge"))):
+    if has_receivers("set") or has_receivers("clear") or has_receivers("purge"):
         call: Coroutine[Any, Any, _R] = sync_to_async(method)(*args)
     else:
         call = _calls().run(method, *args)

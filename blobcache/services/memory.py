@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 from django.core.checks import Error
 
 from blobcache.descriptor import Descriptor
-from blobcache.exceptions import BlobUnknown, CursorInvalid
+from blobcache.exceptions import CursorInvalid
 from blobcache.reference import RepositoryName
 from blobcache.services.aio import AsyncDescriptorService, AsyncProvider
 from blobcache.services.base import SetResult
@@ -87,10 +87,7 @@ class _MemoryService(AsyncDescriptorService):
             raise blob_unknown_error(digest, self.repository)
         return descriptor
 
-    def _stat_many(
-        self, digests: list[Digest], errors: dict[Digest, BlobUnknown] | None = None
-    ) -> dict[Digest, Descriptor]:
-        del errors  # nothing here can be corrupt
+    def _stat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]:
         with self._store.lock:
             found = ((digest, self._find(digest)) for digest in digests)
             return {digest: descriptor for digest, descriptor in found if descriptor is not None}

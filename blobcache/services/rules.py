@@ -111,14 +111,18 @@ class BaseDescriptorService(ABC):
     def stat_each(self, digests: Sequence[Digest]) -> list[Descriptor | BlobUnknown]:
         """Return for each digest what `stat` returns or raises of it alone; no metric counts it.
 
-        One round trip for each chunk of a batch. Digests may be repeated.
+        Digests may be repeated.
         """
-        errors: dict[Digest, BlobUnknown] = {}
-        found = self._stat_many(list(dict.fromkeys(digests)), errors)
-        return [
-            found.get(each) or errors.get(each) or blob_unknown_error(each, self.repository)
-            for each in digests
-        ]
+        found: dict[Digest, Descriptor | BlobUnknown] = {}
+        if len(digests) > 1:
+            found |= self._stat_many(list(dict.fromkeys(digests)))
+        for digest in digests:
+            if digest not in found:
+                try:
+                    found[digest] = self._stat(digest)
+                except BlobUnknown as error:
+                    found[digest] = error
+        return [found[digest] for digest in digests]
 
     @metered("set", set_outcome)
     def set_descriptor(self, digest: str, descriptor: Descriptor) -> SetResult:
@@ -213,10 +217,7 @@ class BaseDescriptorService(ABC):
     def _stat(self, digest: Digest) -> Descriptor: ...
 
     @abstractmethod
-    def _stat_many(
-        self, digests: list[Digest], errors: dict[Digest, BlobUnknown] | None = None
-    ) -> dict[Digest, Descriptor]:
-        """Return those that are known. Others that are not just unknown are added to `errors`."""
+    def _stat_many(self, digests: list[Digest]) -> dict[Digest, Descriptor]: ...
 
     @abstractmethod
     def _set(self, digest: Digest, descriptor: Descriptor, media_type: str) -> SetResult:

@@ -277,9 +277,16 @@ def exchange_watched(
     return replies
 
 
-def never_reconnect(_: object) -> None:
-    """Keep a connection from being opened again: redis-py calls this before it sends anything."""
-    raise RedisConnectionError("The connection was closed.")
+class _Refusal:
+    """Keeps connections from being opened again. redis-py takes no function, but a bound method."""
+
+    def refuse(self, _: object) -> None:
+        """Raise an error, before redis-py sends anything over the new connection."""
+        raise RedisConnectionError("The connection was closed.")
+
+
+never_reconnect = _Refusal().refuse
+"""A callback for `register_connect_callback`."""
 
 
 def read_reply(connection: Any) -> Any:

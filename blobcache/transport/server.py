@@ -49,6 +49,7 @@ from blobcache.transport.shapes import Repeated, expect, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from blobcache.digest import Digest
     from blobcache.transport.clients import ClientHandle
@@ -311,9 +312,7 @@ class Server:
             (reply,) = node.send_calls([(Packed([command]), ())], repeatable=True)
             if isinstance(reply, ResponseError):
                 return []
-            if isinstance(reply, dict):  # RESP3
-                reply = [word for pair in reply.items() for word in pair]
-            words = list(map(_text, cast("list[Reply]", reply)))
+            words = list(map(_text, _flat(reply)))
             answers.append(dict(zip(words[::2], words[1::2], strict=True)))
         return answers
 
@@ -434,6 +433,12 @@ def _step(node: ClientHandle, command: Command) -> tuple[int, list[bytes]]:
 
 def _text(reply: Reply) -> str:
     return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
+
+
+def _flat(reply: Any) -> list[Reply]:
+    """Return the words of a map, which is a flat list before RESP3."""
+    pairs = reply.items() if isinstance(reply, dict) else [reply]
+    return [word for pair in pairs for word in pair]
 
 
 def _parse_info(text: str) -> dict[str, int | str]:

@@ -14,21 +14,26 @@ from django.contrib.contenttypes.models import ContentType
 from redis import Redis
 
 from blobcache import signals
+from blobcache.conf import PortalSettings
 from blobcache.descriptor import Descriptor
 from blobcache.digest import Digest
-from blobcache.exceptions import BlobUnknown, CacheUnavailable, DigestInvalidLength
+from blobcache.exceptions import (
+    BlobUnknown,
+    CacheUnavailable,
+    DescriptorCorrupt,
+    DigestInvalidLength,
+    Reason,
+)
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import aio
 from blobcache.services.base import SetResult
 from blobcache.services.memory import MemoryBlobDescriptorCacheProvider
 from blobcache.services.metrics import stat_counts
-from blobcache.transport.server import Server
 from project import embedded
 from tests.aio.conftest import Run
 from tests.conformance import A, B, make_descriptor
-from tests.proxy import LoseReply, Silence, proxy
+from tests.proxy import LoseReply, proxy
 from tests.servers import Meter, cache_at
-from tests.stores import OTHER_CLIENT
 
 OWN_REDIS: dict[str, Any] = {"SOCKET_TIMEOUT": 5, "SOCKET_CONNECT_TIMEOUT": 5}
 
@@ -138,27 +143,115 @@ def test_a_write_whose_reply_is_lost_was_sent_once_and_is_logged(
     assert [each.split()[0] for each in unknown] == ["set", "clear"]
 
 
-def test_a_write_that_is_cancelled_is_logged_as_one_of_unknown_outcome(
-    valkey: embedded.Server, caplog: pytest.LogCaptureFixture, run: Run
+def test_a_write_that_is_cancelled_goes_on_to_its_end(
+    default_cache: Redis, caplog: pytest.LogCaptureFixture, run: Run
 ) -> None:
-    with proxy(valkey.port) as between, cache_at(between.url, **OWN_REDIS):
-        provider = RedisBlobDescriptorCacheProvider()
+    provider = RedisBlobDescriptorCacheProvider()
+    announced = threading.Event()
 
-        async def cancel() -> None:
-            with pytest.raises(BlobUnknown):
-                await provider.astat(B)
-            with between.causes(Silence(when=b"HSET")):
-                task = asyncio.ensure_future(provider.aset_descriptor(A, make_descriptor(A)))
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-                task.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await task
+    async def cancel() -> None:
+        task = asyncio.ensure_future(provider.aset_descriptor(A, make_descriptor(A)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.to_thread(announced.wait, 10)
 
-        with caplog.at_level(logging.WARNING, logger="blobcache.audit"):
+    def note(**_: object) -> None:
+        announced.set()
+
+    signals.descriptor_set.connect(note)
+    try:
+        with caplog.at_level(logging.INFO, logger="blobcache.audit"):
             run(cancel())
-    (record,) = (each for each in caplog.records if each.name == "blobcache.audit")
-    assert "outcome=unknown" in record.message
+    finally:
+        signals.descriptor_set.disconnect(note)
+    assert provider.stat(A) == make_descriptor(A)
+    assert any(each.message.startswith("set ") for each in caplog.records)
+
+
+class TestStatsTogether:
+    """Coroutines that ask in the same turn of the event loop share a round trip."""
+
+    def test_one_round_trip_answers_all_of_them(self, default_cache: Redis, run: Run) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        known = [f"sha256:{number:064x}" for number in range(100)]
+        for digest in known:
+            provider.set_descriptor(digest, make_descriptor(digest))
+
+        async def ask() -> list[Descriptor]:
+            return await asyncio.gather(*map(provider.astat, known))
+
+        meter = Meter(default_cache)
+        assert [each.digest for each in run(ask())] == known
+        assert meter.read().calls["hmget"] == len(known)
+
+    def test_each_caller_gets_its_own_error(self, default_cache: Redis, run: Run) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.set_descriptor(A, make_descriptor(A))
+        default_cache.hset(f"blobs::{B}", mapping={"digest": "no digest", "size": "1"})
+        unknown = "sha256:" + "0" * 64
+
+        async def ask() -> list[Any]:
+            asked = map(provider.astat, (A, B, unknown, "sha256:beef", unknown))
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        found, corrupt, first, invalid, second = run(ask())
+        assert found == make_descriptor(A)
+        assert isinstance(corrupt, DescriptorCorrupt)
+        assert isinstance(invalid, DigestInvalidLength)
+        assert type(first) is type(second) is BlobUnknown
+        assert first is not second
+
+    def test_a_cancelled_one_does_not_disturb_the_others(
+        self, default_cache: Redis, run: Run
+    ) -> None:
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.set_descriptor(A, make_descriptor(A))
+
+        async def ask() -> list[Any]:
+            tasks = [asyncio.ensure_future(provider.astat(A)) for _ in range(3)]
+            await asyncio.sleep(0)
+            tasks[1].cancel()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        first, cancelled, last = run(ask())
+        assert first == last == make_descriptor(A)
+        assert isinstance(cancelled, asyncio.CancelledError)
+
+    def test_too_many_are_refused_at_once(
+        self, default_cache: Redis, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(aio, "MAX_WAITING", 5)
+        provider = RedisBlobDescriptorCacheProvider()
+        provider.set_descriptor(A, make_descriptor(A))
+
+        async def ask() -> list[Any]:
+            found = await asyncio.gather(
+                *[provider.astat(A) for _ in range(8)], return_exceptions=True
+            )
+            return [*found, await provider.astat(A)]
+
+        results = run(ask())
+        refused = [each for each in results if isinstance(each, CacheUnavailable)]
+        assert [each.reason for each in refused] == [Reason.BUSY] * 3
+        assert results.count(make_descriptor(A)) == 6
+
+    def test_no_more_threads_than_the_setting_says(
+        self,
+    ) -> None:
+        services = [Plain() for _ in range(20)]
+
+        async def ask() -> None:
+            await asyncio.gather(
+                *[aio.aset_descriptor(each, A, make_descriptor(A)) for each in services],
+                *[aio.astat_many(each, [A]) for each in services],
+            )
+
+        asyncio.run(ask())
+        threads = set().union(*[each.threads for each in services])
+        assert len(threads) <= PortalSettings().ASYNC_THREADS
+        assert threading.get_ident() not in threads
 
 
 def test_a_cancelled_stat_is_not_counted_and_the_others_are(default_cache: Redis) -> None:
@@ -186,9 +279,3 @@ def test_an_invalid_digest_is_refused_where_the_stat_is_awaited() -> None:
     asked = MemoryBlobDescriptorCacheProvider().astat("sha256:beef")
     with pytest.raises(DigestInvalidLength):
         asyncio.run(asked)
-
-
-def test_a_client_of_the_host_s_own_is_used_in_a_thread(valkey: embedded.Server) -> None:
-    with cache_at(valkey.url, **OTHER_CLIENT):
-        assert not Server("default").client().is_native
-        assert asyncio.run(Server("default").aio.batch([("ECHO", b"x")])) == [b"x"]

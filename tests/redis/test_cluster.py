@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 import pytest
 from redis.cluster import RedisCluster
 from redis.exceptions import (
-    ConnectionError,  # noqa: A004 - redis-py's own name
     RedisClusterException,
 )
 
-from blobcache.exceptions import BlobUnknown
 from blobcache.redis.cluster import ClusterConnectionFactory
-from blobcache.redis.service import RedisBlobDescriptorCacheProvider
-from blobcache.transport import guarded, private
-from blobcache.transport.cluster import send_to_nodes
 from project import embedded
 from tests.proxy import Trickle, proxy
 from tests.servers import cache_at
@@ -86,36 +80,6 @@ def test_of_two_clients_that_are_made_at_once_one_is_closed(
     assert connections(made[0]).isdisjoint(before[0])
     factory.disconnect(made[0])
     factory.disconnect(client)
-
-
-def test_other_users_of_the_client_have_the_whole_timeout_after_a_call(
-    cluster: embedded.Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With only the rest of the call's time they would fail and have to connect again."""
-    with cache_at(cluster.url, **CLUSTER, SOCKET_TIMEOUT=5) as client:
-        provider = RedisBlobDescriptorCacheProvider()
-        for number in range(20):
-            with suppress(BlobUnknown):
-                provider.stat(f"sha256:{number:064x}")
-        before = connections(client)
-        monkeypatch.setattr(guarded, "monotonic", lambda: monotonic() + 3600)
-        assert connections(client) == before
-
-
-def test_the_node_that_failed_is_the_last_to_be_asked_for_the_topology(
-    cluster: embedded.Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failed: list[str | None] = []
-    monkeypatch.setattr(private, "refresh_slots", lambda _, name: failed.append(name))
-
-    def refuse(pool: Any) -> Any:
-        raise ConnectionError
-
-    with cluster.client() as client:
-        command = ("HGET", "key", "field")
-        with pytest.raises(ConnectionError):
-            send_to_nodes(client, [command], refuse, repeatable=False, replica=False)
-        assert set(failed) == {client.get_node_from_key("key").name}
 
 
 def test_a_location_where_no_node_answers_is_tried_again() -> None:

@@ -152,8 +152,8 @@ def test_damage_that_comes_back_at_once_is_an_error(
     with store(request, "cluster") as client:
         client.set(MEMBERS, "text")
 
-        async def delete_and_damage(*arguments: Any) -> None:
-            await delete_wrong_types(*arguments)
+        def delete_and_damage(*arguments: Any) -> None:
+            delete_wrong_types(*arguments)
             assert client.exists(MEMBERS) == 0
             client.set(MEMBERS, "text")
 

@@ -160,7 +160,9 @@ def test_what_is_whole_is_read_the_short_way_with_the_same_result(
             for allow_tarsum in (False, True)
         ]
         for each in answers:
-            known = parse_descriptors(RepositoryName("a"), [digest], [each], allow_tarsum=True)
+            known = parse_descriptors(
+                RepositoryName("a"), [digest], [each], allow_tarsum=True, errors={}
+            )
             found.append(known)
         return found
 

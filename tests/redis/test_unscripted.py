@@ -306,7 +306,7 @@ class TestDisturbed:
         repository = RedisBlobDescriptorCacheProvider().repository_scoped("a")
         repository.set_descriptor(A, make_descriptor(A))
         with monkeypatch.context() as patch:
-            between(patch, lambda handle: handle._redis.connection_pool.disconnect())
+            between(patch, lambda handle: handle.redis.connection_pool.disconnect())
             with pytest.raises(CacheUnavailable):
                 repository.clear(A)
         assert repository.stat(A) == make_descriptor(A)

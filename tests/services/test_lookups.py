@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import multiprocessing
@@ -13,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -32,19 +30,6 @@ QUICK = Limits(patience=0.05)
 
 LONG = Limits(patience=30)
 """For what shall be answered, however slow the machine is."""
-
-
-@pytest.fixture(autouse=True, params=["threads", "coroutines"])
-def called_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every question be a coroutine's, in an event loop of its own, in the second round."""
-    if request.param == "coroutines":
-        for name in ("look", "look_many"):
-            coroutine = getattr(Lookups, f"a{name}")
-
-            def call(*args: object, coroutine: Any = coroutine) -> Any:
-                return asyncio.run(coroutine(*args))
-
-            monkeypatch.setattr(Lookups, name, call)
 
 
 @pytest.fixture

@@ -43,4 +43,4 @@ def test_a_client_that_cannot_be_made_is_unavailable() -> None:
         "OPTIONS": {**CLUSTER, "SOCKET_CONNECT_TIMEOUT": 1},
     }
     with override_settings(CACHES={"default": cache}), pytest.raises(CacheUnavailable):
-        handle_for("default", write=True, hold=False)
+        handle_for("default", write=True, keep=False)
