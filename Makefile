@@ -22,6 +22,7 @@
 #   make cover    run the tests and show what they leave out
 #   make mutants  change the code at random and show which changes the tests do not notice;
 #                 ARGS="redis blobcache/cursors.py --number 50 --seed 2" chooses modules and number
+#   make lock     choose the exact versions in requirements*.txt anew, from the ranges in *.in
 #   make clean    remove the environment and the caches of all tools
 #
 # PYTHON=/path/to/python chooses the interpreter, which must be 3.11 or newer.
@@ -45,7 +46,7 @@ unexport PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
 # Which interpreter the environment was made with; another one makes it anew.
 MADE_WITH := $(VENV)/made-with-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
-.PHONY: demo registry test test-all test-browser docs screenshots bench lint types fuzz hunt audit bandit pip-audit messages cover mutants clean
+.PHONY: demo registry test test-all test-browser docs screenshots bench lint types fuzz hunt audit bandit pip-audit messages cover mutants lock clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m project.demo --port $(PORT)
@@ -116,6 +117,16 @@ $(MADE_WITH):
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
+
+# The exact versions, again, of the newest packages that the ranges in the .in files allow.
+LOCK := uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy requires-python \
+	--no-emit-index-url --custom-compile-command "make lock"
+
+lock: $(VENV)/installed-dev
+	mkdir -p build
+	$(BIN)/$(LOCK) requirements.in -o requirements.txt
+	grep == requirements.txt >build/pins.txt
+	$(BIN)/$(LOCK) --constraint build/pins.txt --no-annotate requirements-dev.in -o requirements-dev.txt
 
 $(VENV)/installed: requirements.txt pyproject.toml $(MADE_WITH)
 	@echo "Installing the packages into $(VENV). This happens once, and takes some minutes ..."

@@ -2,7 +2,7 @@
 
     nox --list
     nox --session "tests(Python 3.13, Django 6.1)"
-    nox --session without_hiredis -- -k stat
+    nox --session newest oldest -- -k stat
 
 uv makes the environments, and brings a Python that the machine does not have. A session names the
 tests that it leaves out. What follows `--` is for pytest. With QUICK=1 in the environment, a
@@ -19,7 +19,7 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["tests", "lowest", "without_hiredis", "without_metrics", "without_api"]
+nox.options.sessions = ["tests", "newest", "oldest", "without_metrics", "without_api"]
 
 PAIRS = [
     *((python, "5.2") for python in ("3.11", "3.12", "3.13", "3.14")),
@@ -50,6 +50,9 @@ MINIMAL = "--ds=tests.minimal.settings"
 WITH_REDIS = ["tests/redis", "tests/transport", "tests/aio", "tests/figures", "tests/services"]
 """Tests of how the service speaks to Redis."""
 
+CORE = [*WITH_REDIS, "tests/doctor", *WITH_DJANGO]
+"""Tests of what depends on the versions of other packages."""
+
 THROUGH_THE_SERVICE = [
     *("tests/services", "tests/redis/test_conformance.py", "tests/admin/test_blob.py"),
     *("tests/admin/test_site.py", "tests/api/test_blobs.py", "tests/test_checks.py"),
@@ -67,20 +70,11 @@ OF_THE_API = (
 OF_THE_METRICS = ("tests/project", "tests/services/test_metrics.py")
 """Tests that read the metrics, or run the portal, which serves them."""
 
-OF_HIREDIS = (
-    "tests/transport/test_private.py",
-    "tests/transport/test_held.py::TestAConnection",
-    "tests/transport/test_packing.py::test_no_word_of_any_command_is_an_integer",
-)
-"""Tests of how hiredis packs commands and reads replies for us."""
-
-
 QUICK = [
     *("tests/admin/test_blob.py", "tests/admin/test_site.py"),
     *("tests/api/test_blobs.py", "tests/api/test_schema.py"),
     *("tests/redis/test_conformance.py", "tests/redis/test_layout.py"),
-    *("tests/transport/test_packing.py", "tests/transport/test_private.py"),
-    *("tests/services/test_audit.py", "tests/services/test_get_provider.py"),
+    *("tests/aio", "tests/services", "tests/transport", "tests/doctor/test_doctor.py"),
     *("tests/test_checks.py", "tests/management", "tests/test_conf.py"),
     *("tests/test_history.py", "tests/test_models.py"),
 ]
@@ -93,7 +87,8 @@ def pytest(session: nox.Session, *tests: str, without: tuple[str, ...] = ()) -> 
         options = [each for each in tests if each.startswith("-")]
         rooms = tuple(each for each in tests if each not in options) or ("tests",)
         tests = (*options, *(path for path in QUICK if _is_among(path, rooms)))
-        session.log("QUICK=1: only the tests in the list QUICK of noxfile.py")
+        tests = ("--cases=few", *tests)
+        session.log("QUICK=1: only the tests in the list QUICK of noxfile.py, with a few cases of each")
     for path in without:
         session.log(f"Left out: {path}")
     chosen = [path for path in dict.fromkeys(tests) if not path.startswith(without)]
@@ -106,7 +101,8 @@ def pytest(session: nox.Session, *tests: str, without: tuple[str, ...] = ()) -> 
 @pairs
 def tests(session: nox.Session, django: str) -> None:
     """Run all tests but those in a browser, of the benchmarks, and with generated requests."""
-    session.install("-r", "requirements.txt", f"Django=={django}.*")
+    session.install("-r", "requirements.txt")
+    session.install(f"Django=={django}.*")  # in place of the one that requirements.txt names
     pytest(session)
 
 
@@ -114,26 +110,32 @@ def tests(session: nox.Session, django: str) -> None:
 @pairs
 def django(session: nox.Session, django: str) -> None:
     """Run the tests of what Django does for us."""
-    session.install("-r", "requirements.txt", f"Django=={django}.*")
+    session.install("-r", "requirements.txt")
+    session.install(f"Django=={django}.*")  # in place of the one that requirements.txt names
     pytest(session, *WITH_DJANGO)
 
 
+@nox.session(python=COMMON)
+def newest(session: nox.Session) -> None:
+    """Run the core's tests with the newest versions that pyproject.toml allows, and no hiredis."""
+    session.install("-r", "requirements.txt")
+    session.install("--upgrade", "-r", "requirements.in")
+    pytest(session, *CORE)
+    uninstall(session, "hiredis")
+    pytest(session, *WITH_REDIS)
+
+
 @nox.session(python=OLDEST)
-def lowest(session: nox.Session) -> None:
-    """Run the tests of Django and of Redis with the lowest versions that pyproject.toml allows."""
-    pinned = str(Path(session.create_tmp(), "lowest.txt"))
+def oldest(session: nox.Session) -> None:
+    """Run the core's tests with the oldest versions that pyproject.toml allows, and no hiredis."""
+    pinned = str(Path(session.create_tmp(), "oldest.txt"))
     resolve = ("uv", "pip", "compile", "--quiet", "--resolution=lowest-direct", "--all-extras")
     session.run(*resolve, "pyproject.toml", f"--output-file={pinned}", external=True)
-    session.install("-r", "requirements.txt", "--constraint", pinned)
-    pytest(session, *WITH_DJANGO, *WITH_REDIS)
-
-
-@nox.session(python=COMMON)
-def without_hiredis(session: nox.Session) -> None:
-    """Run the tests of Redis where redis-py parses replies itself."""
     session.install("-r", "requirements.txt")
+    session.install("-r", pinned)
+    pytest(session, *CORE)
     uninstall(session, "hiredis")
-    pytest(session, *WITH_REDIS, without=OF_HIREDIS)
+    pytest(session, *WITH_REDIS)
 
 
 @nox.session(python=COMMON)

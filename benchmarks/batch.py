@@ -8,7 +8,6 @@ from benchmarks import original
 from benchmarks.bench import Bench
 from benchmarks.data import REPOSITORY, digests
 from benchmarks.measuring import Case, Regime, figures, interleaved, pinned, regimes
-from benchmarks.operations import path_taken
 from benchmarks.results import Ratio, Section, ratio
 from blobcache.services import get_provider
 
@@ -69,5 +68,4 @@ def _measured(bench: Bench, regime: Regime) -> Section:
             ratio("one pipeline / stat_many", pipe, ours, target=4.0, at_least=True),
             ratio("one pipeline of our commands / stat_many", smart, ours),
         ],
-        [path_taken(bench)],
     )

@@ -19,7 +19,6 @@ from benchmarks.callers import ANONYMOUS, Headers, callers
 from benchmarks.data import REPOSITORY, digests
 from benchmarks.load import Request, client_name, load, rate
 from benchmarks.measuring import Case, figures, interleaved, numbered, pinned, regimes
-from benchmarks.operations import path_taken
 from benchmarks.processes import LOOP, portal, registry, workers
 from benchmarks.results import Figure, Ratio, Section, ratio
 from benchmarks.tokens import ALGORITHMS, Signers
@@ -186,7 +185,7 @@ def _stats(bench: Bench, address: str, known: dict[str, Headers]) -> Section:
             )
             for caller in known
         ],
-        [_setting(bench), path_taken(bench)],
+        [_setting(bench)],
     )
 
 
@@ -195,7 +194,7 @@ def _heads(bench: Bench, address: str) -> Section:
         "bare view": Request(address, BARE, "HEAD"),
         "scoped stat": Request(address, OURS, "HEAD"),
     }
-    notes = [_setting(bench, "HEAD"), path_taken(bench), f"the caller is {ANONYMOUS}"]
+    notes = [_setting(bench, "HEAD"), f"the caller is {ANONYMOUS}"]
     with ExitStack() as stack:
         if shutil.which("docker-registry"):
             other = stack.enter_context(registry(bench.server, bench.directory, BLOB, DIGEST))
@@ -249,7 +248,7 @@ def _batches(bench: Bench, address: str, known: dict[str, Headers]) -> Section:
                 at_least=True,
             )
         ],
-        [_setting(bench), path_taken(bench), "the caller is a superuser with a token"],
+        [_setting(bench), "the caller is a superuser with a token"],
     )
 
 
@@ -300,7 +299,7 @@ def _ahead(
         "HTTP: ahead of Django's handler, GET of a scoped stat",
         list(found.values()),
         ratios,
-        [_setting(bench), path_taken(bench), *notes],
+        [_setting(bench), *notes],
     )
 
 
@@ -335,7 +334,6 @@ def _tokens(bench: Bench, environment: dict[str, str], stack: ExitStack) -> Sect
         ],
         [
             _setting(bench),
-            path_taken(bench),
             "kept: the token is verified once; verified: it is verified in each request",
             "Django: behind Django's handler; the others: through the entrance",
         ],
@@ -383,7 +381,7 @@ def _otherwise(bench: Bench, address: str, others: dict[str, str]) -> Section:
         "HTTP: GET of a scoped stat, served otherwise",
         list(found.values()),
         [ratio(f"{name} / as above", found[name], found["as above"]) for name in others],
-        [_setting(bench), path_taken(bench), f"the caller is {ANONYMOUS}"],
+        [_setting(bench), f"the caller is {ANONYMOUS}"],
     )
 
 

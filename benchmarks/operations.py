@@ -9,9 +9,6 @@ from functools import partial
 from itertools import count, cycle
 from pathlib import Path
 
-from blobcache.transport.exchange import can_exchange
-from blobcache.transport.held import Connections
-
 from benchmarks import original
 from benchmarks.bench import ALIAS, Bench
 from benchmarks.data import OCTETS, REPOSITORY, SIZE, alias, digests
@@ -22,7 +19,7 @@ from blobcache.redis.options import RedisOptions
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.services import get_provider
 
-__all__ = ["path_taken", "run"]
+__all__ = ["run"]
 
 
 def run(bench: Bench) -> Iterator[Section]:
@@ -30,14 +27,6 @@ def run(bench: Bench) -> Iterator[Section]:
     for regime in regimes():
         with pinned(regime, bench.server.pid):
             yield from (_reads(bench, regime), _writes(bench, regime))
-
-
-def path_taken(bench: Bench) -> str:
-    """Return which code path the commands take."""
-    if not can_exchange(bench.client):
-        return "path taken: redis-py pipeline"
-    is_held = Connections(bench.client.connection_pool, hold=True).may_be_held
-    return f"path taken: packed exchange, connections {'held' if is_held else 'given back'}"
 
 
 def _each(call: Callable[[str], object], values: Sequence[str]) -> Callable[[], None]:
@@ -71,7 +60,7 @@ def _reads(bench: Bench, regime: Regime) -> Section:
         _case("PING by redis-py", lambda _: client.ping(), known),
         _case("scoped stat", repository.stat, known),
         _case("global stat", provider.stat, known),
-        _case("scoped stat, nothing held", giving_back.repository_scoped(REPOSITORY).stat, known),
+        _case("scoped stat, nothing kept", giving_back.repository_scoped(REPOSITORY).stat, known),
         _case(
             "scoped stat, from get_provider() on",
             lambda each: get_provider().repository_scoped(REPOSITORY).stat(each),
@@ -98,13 +87,12 @@ def _reads(bench: Bench, regime: Regime) -> Section:
         [
             ratio("scoped stat / PING", stat, ping, target=target, goal=goal),
             ratio("global stat / PING", global_, ping, target=target, goal=goal),
-            ratio("scoped stat, nothing held / PING", unheld, ping),
+            ratio("scoped stat, nothing kept / PING", unheld, ping),
             ratio("scoped stat from get_provider() / PING", started, ping),
             ratio("scoped stat, many repositories / PING", scattered, ping),
             ratio("original / scoped stat", sequential, stat),
             ratio("redis-py pipeline / scoped stat", pipelined, stat),
         ],
-        [path_taken(bench)],
     )
 
 
@@ -202,7 +190,7 @@ def _writes(bench: Bench, regime: Regime) -> Section:
             ratio("original / scoped set", original_set, set_),
             ratio("original / scoped clear", original_clear, clear),
         ],
-        ["every set creates, in MULTI/EXEC; " + path_taken(bench)],
+        ["every set creates, in MULTI/EXEC"],
     )
 
 

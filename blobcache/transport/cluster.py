@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from blobcache.transport.connections import Connections
     from blobcache.transport.packing import Command
 
-__all__ = ["MAX_ROUNDS", "refresh", "send_to_nodes"]
+__all__ = ["MAX_ROUNDS", "PATIENCE", "refresh", "send_to_nodes"]
 
 MAX_ROUNDS = 16
 """How often a command that is redirected each time is sent, the first time included."""
@@ -51,7 +51,7 @@ MAX_ROUNDS = 16
 _PAUSE = 0.05
 """Seconds to wait for a slot whose keys are being moved to another node."""
 
-_PATIENCE = 0.5
+PATIENCE = 0.5
 """Seconds that a thread waits for another one that asks the nodes for their slots."""
 
 _ASKING: Command = ("ASKING",)
@@ -238,7 +238,7 @@ def refresh(cluster: Any) -> None:
     if pid != getpid():  # a forked process does not have the thread that holds it
         pid, lock = _locks[cluster] = getpid(), Lock()
     if not lock.acquire(blocking=False):
-        if lock.acquire(timeout=_PATIENCE):
+        if lock.acquire(timeout=PATIENCE):
             lock.release()
         return
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -13,9 +12,6 @@ from redis.exceptions import (
 
 from blobcache.redis.cluster import ClusterConnectionFactory
 from project import embedded
-from tests.proxy import Trickle, proxy
-from tests.servers import cache_at
-from tests.stores import CLUSTER
 
 TIMEOUT = 0.3
 """Seconds of SOCKET_TIMEOUT."""
@@ -87,17 +83,3 @@ def test_a_location_where_no_node_answers_is_tried_again() -> None:
     for _ in range(2):
         with pytest.raises(RedisClusterException):
             factory.connect("redis://127.0.0.1:1/0")
-
-
-def test_a_node_that_answers_byte_by_byte_is_not_waited_for_longer_than_a_timeout(
-    cluster: embedded.Cluster,
-) -> None:
-    """Even the first one, which is asked for all others."""
-    trickle = Trickle(TIMEOUT / 10, when=b"CLUSTER")
-    short: dict[str, Any] = {"SOCKET_TIMEOUT": TIMEOUT, "SOCKET_CONNECT_TIMEOUT": TIMEOUT}
-    with proxy(cluster.nodes[0].port) as between, between.causes(trickle):
-        began = monotonic()
-        with pytest.raises(RedisClusterException), cache_at(between.url, **CLUSTER, **short):
-            pass
-        assert monotonic() - began < 2 * TIMEOUT + SLACK
-    assert trickle.happened == 1

@@ -118,7 +118,7 @@ def test_a_setting_that_is_no_number_is_no_limit(
     default_cache: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A proxy, or a server that is only like Redis, may answer anything."""
-    nodes = [{"hash-max-listpack-value": "unlimited"}, {"hash-max-ziplist-value": None}]
+    nodes = [{"hash-max-listpack-value": "unlimited"}, {"hash-max-ziplist-value": ""}]
     monkeypatch.setattr(Server, "config", lambda *_: nodes)
     assert not [each for each in status("cache").warnings if "hash-max" in each]
     nodes.append({"hash-max-listpack-value": "64"})
