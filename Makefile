@@ -119,14 +119,14 @@ $(MADE_WITH):
 	@touch $@
 
 # The exact versions, again, of the newest packages that the ranges in the .in files allow.
-LOCK := uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy requires-python \
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy requires-python \
 	--no-emit-index-url --custom-compile-command "make lock"
 
 lock: $(VENV)/installed-dev
 	mkdir -p build
-	$(BIN)/$(LOCK) requirements.in -o requirements.txt
+	$(LOCK) --no-annotate requirements.in -o requirements.txt
 	grep == requirements.txt >build/pins.txt
-	$(BIN)/$(LOCK) --constraint build/pins.txt --no-annotate requirements-dev.in -o requirements-dev.txt
+	$(LOCK) --constraint build/pins.txt --no-annotate requirements-dev.in -o requirements-dev.txt
 
 $(VENV)/installed: requirements.txt pyproject.toml $(MADE_WITH)
 	@echo "Installing the packages into $(VENV). This happens once, and takes some minutes ..."

@@ -88,7 +88,7 @@ def pytest(session: nox.Session, *tests: str, without: tuple[str, ...] = ()) -> 
         rooms = tuple(each for each in tests if each not in options) or ("tests",)
         tests = (*options, *(path for path in QUICK if _is_among(path, rooms)))
         tests = ("--cases=few", *tests)
-        session.log("QUICK=1: only the tests in the list QUICK of noxfile.py, with a few cases of each")
+        session.log("QUICK=1: a few cases of the tests in the list QUICK of noxfile.py")
     for path in without:
         session.log(f"Left out: {path}")
     chosen = [path for path in dict.fromkeys(tests) if not path.startswith(without)]

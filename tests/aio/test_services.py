@@ -194,7 +194,8 @@ class TestStatsTogether:
 
         async def ask() -> list[Any]:
             asked = map(provider.astat, (A, B, unknown, "sha256:beef", unknown))
-            return await asyncio.gather(*asked, return_exceptions=True)
+            found: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
+            return found
 
         found, corrupt, first, invalid, second = run(ask())
         assert found == make_descriptor(A)

@@ -11,13 +11,12 @@ import pytest
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
-from blobcache.exceptions import CacheUnavailable
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from blobcache.transport import connections
 from project import embedded
 from tests.conformance import ALIAS, A, B, make_descriptor
 from tests.coroutines import ThroughCoroutines, event_loop
-from tests.proxy import Proxy, Silence, Trickle, proxy
+from tests.proxy import Proxy, Silence, proxy
 from tests.servers import Meter, cache_at
 from tests.stores import SENTINEL
 
