@@ -170,6 +170,7 @@ def test_the_names_of_registries_are_not_looked_for_in_what_is_no_dictionary() -
 
 PORTAL_OTHERS: dict[str, object] = {
     "JOURNAL": False,
+    "ASYNC_THREADS": 2,
     "JOURNAL_DAYS": 7,
     "JOB_DAYS": 7,
     "JOB_TASKS": "slow",

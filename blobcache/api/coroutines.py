@@ -171,7 +171,5 @@ def _has_coroutines(view: DescriptorViewSet) -> bool:
 @cache
 def _is_asynchronous(kind: type) -> bool:
     """Whether a class has coroutines of its own for stats."""
-    default = aio.AsyncDescriptorService
-    return all(callable(getattr(kind, name, None)) for name in ("astat", "astat_many")) and not any(
-        getattr(kind, name, None) is getattr(default, name) for name in ("_astat", "_astat_many")
-    )
+    return all(callable(getattr(kind, name, None)) for name in ("astat", "astat_many"))
+
