@@ -172,4 +172,3 @@ def _has_coroutines(view: DescriptorViewSet) -> bool:
 def _is_asynchronous(kind: type) -> bool:
     """Whether a class has coroutines of its own for stats."""
     return all(callable(getattr(kind, name, None)) for name in ("astat", "astat_many"))
-
