@@ -336,6 +336,7 @@ class TestThePortal:
 
     WRONG: ClassVar[dict[str, list[object]]] = {
         "JOURNAL": [None, 0, 1, "", "no"],
+        "ASYNC_THREADS": [None, 0, 65, "4", True],
         "JOURNAL_DAYS": [None, 0, -1, 1.5, "90", True, 36_501, 10**18],
         "JOB_DAYS": [None, 0, 1.5, "30", 36_501],
         "JOB_TASKS": ["", 1, True, ["default"]],

@@ -12,8 +12,8 @@ import blobcache
 
 PACKAGE = Path(str(blobcache.__file__)).parent
 
-OF_DJANGO = {"_meta", "_default_manager", "_base_manager", "_state", "_StrPromise"}
-"""Names with an underscore that Django documents, and a type that django-stubs does."""
+OF_DJANGO = {"_meta", "_default_manager", "_base_manager", "_state", "_StrPromise", "_StrOrPromise"}
+"""Names with an underscore that Django documents, and types that django-stubs does."""
 
 OF_PYTHON = {"_make", "_replace", "_asdict", "_fields"}
 """Names that named tuples document."""
