@@ -160,7 +160,6 @@ def counted(bench: Bench, call: Call) -> Cost:
         if name in {"CONFIG", "SLOWLOG"}:
             continue
         cost.commands += 1
-        cost.round_trips += name == "INFO"  # redis-py sends that one itself
         if each["duration"] > cost.longest:
             cost.longest, cost.longest_command = each["duration"], name
         more = _MORE.search(each["command"])

@@ -95,7 +95,8 @@ def _section(bench: Bench, repositories: int) -> Section:
     work = tuple(each.keys / (each.total.work - each.index.work) for each in one)
     whole = tuple(each.total.wall * 1e3 for each in one)
     nothing = tuple(each.total.wall * 1e3 for each in unknown)
-    longest = max(best.longest.values(), default=0)
+    # Shorter ones are not in the log.
+    longest = max(best.longest.values(), default=LONGEST_BLOCK // 10)
     return Section(
         f"purge among {best.keys:,} keys and {repositories:,} repositories",
         [
