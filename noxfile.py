@@ -77,7 +77,8 @@ QUICK = [
     *("tests/admin/test_blob.py", "tests/admin/test_site.py"),
     *("tests/api/test_blobs.py", "tests/api/test_schema.py"),
     *("tests/redis/test_conformance.py", "tests/redis/test_layout.py"),
-    *("tests/aio", "tests/services", "tests/transport", "tests/doctor/test_findings.py"),
+    *("tests/aio", "tests/transport", "tests/doctor/test_findings.py"),
+    *("tests/services/test_audit.py", "tests/services/test_get_provider.py"),
     *("tests/test_checks.py", "tests/management", "tests/test_conf.py"),
     *("tests/test_history.py", "tests/test_models.py"),
 ]
