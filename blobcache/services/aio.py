@@ -239,6 +239,7 @@ class _Calls:
 
     def __init__(self) -> None:
         self._stats: dict[AsyncDescriptorService, list[_Stat]] = {}
+        self._maximum = PortalSettings().ASYNC_THREADS
         self._batches = 0
         """Batches of stats that threads are sending."""
 
@@ -275,7 +276,7 @@ class _Calls:
     def _send(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let threads send what waits, if some are free."""
         self._is_scheduled = False
-        while self._stats and self._batches < PortalSettings().ASYNC_THREADS:
+        while self._stats and self._batches < self._maximum:
             service, stats = next(iter(self._stats.items()))
             batch, rest = stats[:_MAX_BATCH], stats[_MAX_BATCH:]
             del self._stats[service]

@@ -76,7 +76,7 @@ class ClientHandle:
     fails. An error that concerns one command stands in place of its reply.
     """
 
-    __slots__ = ("_connections", "is_cluster", "pool", "redis", "refusals", "version")
+    __slots__ = ("connections", "is_cluster", "redis", "refusals", "version")
 
     def __init__(self, redis: Any, version: int, keep: bool) -> None:  # noqa: FBT001 - cached
         self.redis = redis
@@ -86,28 +86,24 @@ class ClientHandle:
         """The registry's version when this handle was made."""
 
         self.is_cluster = isinstance(redis, RedisCluster)
-        self.pool: Any = getattr(redis, "connection_pool", None)
-        """The pool of the `Redis`; None for a cluster."""
-
         self.refusals = Refusals()
         """The commands that the server has refused lately."""
 
-        if self.pool is not None:
+        if not self.is_cluster:
+            pool = redis.connection_pool
             # So that a wrong option fails here, and not at the first command.
-            self.pool.connection_class(**self.pool.connection_kwargs)
-            self._connections = registry.connections(self.pool, keep=keep)
+            pool.connection_class(**pool.connection_kwargs)
+            self.connections = registry.connections(pool, keep=keep)
 
-    def nodes(self) -> list[ClientHandle]:
-        """Return a handle for each primary of a cluster, in the order of their names, else itself.
+    def nodes(self) -> dict[str, ClientHandle]:
+        """Return a handle for each primary of a cluster, by their names in order; sends nothing.
 
-        Sends nothing.
+        Otherwise itself, under no name.
         """
-        return [handle for _, handle in self.named_nodes()] if self.is_cluster else [self]
-
-    def named_nodes(self) -> list[tuple[str, ClientHandle]]:
-        """Return the name of each primary of a cluster, and its handle; sends nothing."""
+        if not self.is_cluster:
+            return {"": self}
         primaries = sorted(self.redis.get_primaries(), key=lambda node: node.name)
-        return [(node.name, self._node(node)) for node in primaries]
+        return {node.name: self._node(node) for node in primaries}
 
     def _node(self, node: Any) -> ClientHandle:
         return _handle_for(self.redis.get_redis_connection(node), self.version, False)  # noqa: FBT003
@@ -129,7 +125,7 @@ class ClientHandle:
         if not expected.count:
             return []
         try:
-            return exchange(self._connections, packed, expected, repeatable=repeatable)
+            return exchange(self.connections, packed, expected, repeatable=repeatable)
         except FAILURES as error:
             raise cache_unavailable(error) from error
 
@@ -167,7 +163,7 @@ class ClientHandle:
             if self.is_cluster:
                 handle = self._node(self.redis.get_node_from_key(key))
                 return handle.send_watched(key, reads, decide)
-            return exchange_watched(self._connections, pack(reads), len(reads), decide_on)
+            return exchange_watched(self.connections, pack(reads), len(reads), decide_on)
         except FAILURES as error:
             raise cache_unavailable(error) from error
 

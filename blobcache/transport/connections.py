@@ -29,7 +29,7 @@ from redis.sentinel import SentinelConnectionPool
 from blobcache.transport.shapes import check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from blobcache.transport.shapes import Expected
 
@@ -115,7 +115,9 @@ class Connections:
                 # Nothing was asked yet: what is there belongs to an interrupted greeting.
                 connection.disconnect()
                 connection.connect()
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, RedisError):
+                self._may_have_lost = True
             if connection is not None:
                 self.drop(connection)
             raise
@@ -138,7 +140,6 @@ class Connections:
             return self._pool.get_connection()
         except BaseException:
             # The pool may have put a connection back whose greeting was interrupted.
-            self._may_have_lost = True
             self._pool.disconnect(inuse_connections=False)
             raise
 
@@ -237,17 +238,13 @@ def exchange(
     are not `repeatable` are sent once, whatever the retry policy says: retrying a write would
     report `created` wrongly.
     """
-    connection = connections.take()
-    try:
+
+    def use(connection: Any) -> list[Any]:
         replies = _attempt(connection, packed, expected.count, repeatable=repeatable)
         check(replies, expected)
-        if not repeatable:
-            _leave_replica(connection, replies)
-    except BaseException:
-        connections.drop(connection)
-        raise
-    connections.give_back(connection)
-    return replies
+        return replies
+
+    return _borrow(connections, use)
 
 
 def exchange_watched(
@@ -261,15 +258,26 @@ def exchange_watched(
     Two round trips, both on one connection, which nobody else uses meanwhile. The second commands
     must end the watch. They are sent once, and only on the connection that watches.
     """
-    connection = connections.take()
-    try:
+
+    def use(connection: Any) -> list[Any]:
         replies = _attempt(connection, packed, count, repeatable=True)
         connection.register_connect_callback(never_reconnect)
         try:
-            replies = _attempt(connection, *decide(replies), repeatable=False)
+            return _send_and_read(connection, *decide(replies))
         finally:
             connection.deregister_connect_callback(never_reconnect)
-        _leave_replica(connection, replies)
+
+    return _borrow(connections, use)
+
+
+def _borrow(connections: Connections, use: Callable[[Any], list[Any]]) -> list[Any]:
+    """Return the replies that `use` gets over a connection, which nobody else has meanwhile."""
+    connection = connections.take()
+    try:
+        replies = use(connection)
+        if ReadOnlyError in map(type, replies):
+            # The server is a replica. By now the same address may lead to the new primary.
+            connection.disconnect()
     except BaseException:
         connections.drop(connection)
         raise
@@ -314,12 +322,3 @@ def _send_and_read(connection: Any, packed: bytes, count: int) -> list[Any]:
         deadline.check()
         replies.append(read_reply(connection))
     return replies
-
-
-def _leave_replica(connection: Any, replies: Sequence[Any]) -> None:
-    """Close the connection if the server refused a write because it is a replica.
-
-    By now the same address may lead to the new primary.
-    """
-    if ReadOnlyError in map(type, replies):
-        connection.disconnect()

@@ -19,6 +19,8 @@ from blobcache.transport.packing import pack
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from blobcache.transport.connections import Connections
+
 __all__ = ["KeyEvent", "Listener", "wait_for_events"]
 
 _MOST = 10_000
@@ -46,11 +48,11 @@ class Listener:
     Raises redis-py's errors, from `__init__` as well: `ResponseError` if the server refuses.
     """
 
-    def __init__(self, pool: Any, events: Sequence[str]) -> None:
-        database = int(pool.connection_kwargs.get("db") or 0)
+    def __init__(self, connections: Connections, events: Sequence[str]) -> None:
+        self._connections = connections
+        self._connection = connections.take()
+        database = self._connection.db
         self._names = {f"__keyevent@{database}__:{event}".encode(): event for event in events}
-        self._pool = pool
-        self._connection = pool.get_connection()
         self.answered = b""
         """The token of the last ping that was answered."""
 
@@ -115,9 +117,7 @@ class Listener:
         with suppress(Exception):  # whatever is left of a connection that has failed
             self._connection.deregister_connect_callback(never_reconnect)
         with suppress(Exception):
-            self._connection.disconnect()
-        with suppress(Exception):
-            self._pool.release(self._connection)
+            self._connections.drop(self._connection)
 
 
 def wait_for_events(listeners: Sequence[Listener], seconds: float) -> None:

@@ -260,7 +260,7 @@ class Server:
         if not client.is_cluster:
             following, found = _step(client, command)
             return (f"={following}" if following else ""), found
-        nodes = dict(client.named_nodes())
+        nodes = client.nodes()
         names = list(nodes)
         name = node or names[0]
         if name not in nodes:
@@ -281,7 +281,7 @@ class Server:
         client = self.client()
         if not client.is_cluster:
             return share
-        names = [name for name, _ in client.named_nodes()]
+        names = list(client.nodes())
         node = cursor.rpartition("=")[0]
         return names.index(node) / len(names) if node in names else 0.0
 
@@ -293,7 +293,7 @@ class Server:
         """
         command: Command = ("INFO",) if section is None else ("INFO", section)
         answers = []
-        for node in self.client().nodes():
+        for node in self.client().nodes().values():
             (reply,) = node.send_calls([(Packed([command]), ())], repeatable=True)
             if isinstance(reply, NoPermissionError) or refused_command(reply) == "INFO":
                 return []
@@ -308,7 +308,7 @@ class Server:
         """
         command: Command = ("CONFIG", "GET", pattern)
         answers = []
-        for node in self.client().nodes():
+        for node in self.client().nodes().values():
             (reply,) = node.send_calls([(Packed([command]), ())], repeatable=True)
             if isinstance(reply, ResponseError):
                 return []
@@ -327,8 +327,8 @@ class Server:
         try:
             if client.is_cluster:
                 refresh(client.redis)
-            for node in client.nodes():
-                listeners.append(Listener(node.pool, events))  # noqa: PERF401 - closed if one fails
+            for node in client.nodes().values():
+                listeners.append(Listener(node.connections, events))  # noqa: PERF401 - closed if one fails
         except FAILURES as error:
             for listener in listeners:
                 listener.close()
@@ -382,7 +382,7 @@ class Server:
         """
         processes = [str(info["run_id"]) for info in self.info("server")]
         if not processes and self.is_cluster:
-            processes = [name for name, _ in self.client().named_nodes()]
+            processes = list(self.client().nodes())
         return " ".join(sorted(processes))
 
     @property
