@@ -138,6 +138,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "python parser": PYTHON_PARSER,
     "other client": OTHER_CLIENT,
     "RESP2": {"CONNECTION_POOL_KWARGS": {"protocol": 2}},
+    "one connection": {"CONNECTION_POOL_KWARGS": {"max_connections": 1}},
 }
 """The OPTIONS of a cache for each way in which the app sends commands and parses replies."""
 

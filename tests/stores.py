@@ -26,7 +26,7 @@ __all__ = [
 
 
 class OtherClient(Redis):
-    """A subclass of the client, which we therefore use through its pipeline."""
+    """A subclass of the client, as hosts name in ``REDIS_CLIENT_CLASS``."""
 
 
 OTHER_CLIENT = {"REDIS_CLIENT_CLASS": "tests.stores.OtherClient"}

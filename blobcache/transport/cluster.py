@@ -77,15 +77,10 @@ class _Pending(NamedTuple):
 class _Batch:
     """The commands of one round for one node, and the connection that they are sent over."""
 
-    def __init__(self, node: Any) -> None:
-        self.node = node
-        self.pending: list[_Pending] = []
-        self.connections: Connections
-        self.connection: Any = None
-
-    def take(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections) -> None:
         self.connections = connections
-        self.connection = connections.take()
+        self.pending: list[_Pending] = []
+        self.connection: Any = None
 
     def send(self) -> None:
         commands: list[Command] = []
@@ -151,8 +146,11 @@ def _send_and_follow(
         batches: dict[str, _Batch] = {}
         for each in pending:
             node = each.node or _node_of(cluster, each.command, replica=replica)
-            batches.setdefault(node.name, _Batch(node)).pending.append(each)
-        answers = _exchange(cluster, list(batches.values()), connections_of)
+            if node.name not in batches:
+                pool = cluster.get_redis_connection(node).connection_pool
+                batches[node.name] = _Batch(connections_of(pool))
+            batches[node.name].pending.append(each)
+        answers = _exchange(cluster, list(batches.values()))
         pending, replica = [], False
         for each, reply in answers:
             replies[each.place] = reply
@@ -172,14 +170,12 @@ def _send_and_follow(
     return replies
 
 
-def _exchange(
-    cluster: Any, batches: Sequence[_Batch], connections_of: Callable[[Any], Connections]
-) -> list[tuple[_Pending, Any]]:
+def _exchange(cluster: Any, batches: Sequence[_Batch]) -> list[tuple[_Pending, Any]]:
     """Send to all nodes, then receive from all: one round trip."""
     answers: list[tuple[_Pending, Any]] = []
     try:
         for batch in batches:
-            batch.take(connections_of(cluster.get_redis_connection(batch.node).connection_pool))
+            batch.connection = batch.connections.take()
         deadline = Deadline(batches[0].connection)
         for batch in batches:
             batch.send()
@@ -188,6 +184,7 @@ def _exchange(
             batch.end(is_clean=True)
     except BaseException as error:
         for batch in batches:
+            batch.connections.note(error)
             batch.end(is_clean=False)
         if isinstance(error, _FAILURES) and not isinstance(error, MaxConnectionsError):
             refresh(cluster)

@@ -115,13 +115,16 @@ class Connections:
                 # Nothing was asked yet: what is there belongs to an interrupted greeting.
                 connection.disconnect()
                 connection.connect()
-        except BaseException as error:
-            if not isinstance(error, RedisError):
-                self._may_have_lost = True
+        except BaseException:
             if connection is not None:
                 self.drop(connection)
             raise
         return connection
+
+    def note(self, error: BaseException) -> None:
+        """Note what a call raised: after an interruption the pool may have lost a connection."""
+        if not isinstance(error, RedisError):
+            self._may_have_lost = True
 
     def _take_kept(self) -> Any:
         try:
@@ -148,21 +151,14 @@ class Connections:
         if len(self._kept) < self._maximum:
             self._kept.append(connection)
         else:
-            self._release(connection)
+            self._pool.release(connection)
 
     def drop(self, connection: Any) -> None:
         """Close a connection after an error, and take it back."""
         try:
             connection.disconnect()
         finally:
-            self._release(connection)
-
-    def _release(self, connection: Any) -> None:
-        try:
             self._pool.release(connection)
-        except BaseException:
-            self._may_have_lost = True
-            raise
 
     def _look_for_primary(self) -> None:
         """Ask the Sentinels once a second which server is the primary. Raises nothing of theirs.
@@ -272,16 +268,20 @@ def exchange_watched(
 
 def _borrow(connections: Connections, use: Callable[[Any], list[Any]]) -> list[Any]:
     """Return the replies that `use` gets over a connection, which nobody else has meanwhile."""
-    connection = connections.take()
     try:
-        replies = use(connection)
-        if ReadOnlyError in map(type, replies):
-            # The server is a replica. By now the same address may lead to the new primary.
-            connection.disconnect()
-    except BaseException:
-        connections.drop(connection)
+        connection = connections.take()
+        try:
+            replies = use(connection)
+            if ReadOnlyError in map(type, replies):
+                # The server is a replica. By now the same address may lead to the new primary.
+                connection.disconnect()
+        except BaseException:
+            connections.drop(connection)
+            raise
+        connections.give_back(connection)
+    except BaseException as error:
+        connections.note(error)
         raise
-    connections.give_back(connection)
     return replies
 
 

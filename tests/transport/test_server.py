@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from redis import Redis
 
 from blobcache.exceptions import CursorInvalid
-from blobcache.transport.server import scan_progress
+from blobcache.transport.server import Server, scan_progress
 
 
 @pytest.mark.parametrize(
@@ -20,3 +21,7 @@ def test_a_cursor_of_a_scan_is_a_fraction(cursor: str, share: float) -> None:
 def test_a_cursor_that_no_scan_returned_is_refused(cursor: str) -> None:
     with pytest.raises(CursorInvalid):
         scan_progress(cursor)
+
+
+def test_a_batch_of_nothing_waits_for_nothing(default_cache: Redis) -> None:
+    assert Server("default").batch([]) == []
