@@ -41,9 +41,9 @@ __all__ = [
     "SILENT_SECONDS",
     "Connections",
     "Deadline",
+    "NoReconnect",
     "exchange",
     "exchange_watched",
-    "never_reconnect",
     "read_reply",
 ]
 
@@ -257,44 +257,52 @@ def exchange_watched(
 
     def use(connection: Any) -> list[Any]:
         replies = _attempt(connection, packed, count, repeatable=True)
-        connection.register_connect_callback(never_reconnect)
+        watch = NoReconnect(connection)
         try:
             return _send_and_read(connection, *decide(replies))
         finally:
-            connection.deregister_connect_callback(never_reconnect)
+            watch.end()
 
     return _borrow(connections, use)
 
 
 def _borrow(connections: Connections, use: Callable[[Any], list[Any]]) -> list[Any]:
     """Return the replies that `use` gets over a connection, which nobody else has meanwhile."""
-    try:
+    connection = None
+    try:  # one block for all: the begin of an inner one is part of none (CPython 3.11)
         connection = connections.take()
-        try:
-            replies = use(connection)
-            if ReadOnlyError in map(type, replies):
-                # The server is a replica. By now the same address may lead to the new primary.
-                connection.disconnect()
-        except BaseException:
-            connections.drop(connection)
-            raise
-        connections.give_back(connection)
+        replies = use(connection)
+        if ReadOnlyError in map(type, replies):
+            # The server is a replica. By now the same address may lead to the new primary.
+            connection.disconnect()
+        used, connection = connection, None  # from here on another call may have it
+        connections.give_back(used)
     except BaseException as error:
         connections.note(error)
+        if connection is not None:
+            connections.drop(connection)
         raise
     return replies
 
 
-class _Refusal:
-    """Keeps connections from being opened again. redis-py takes no function, but a bound method."""
+class NoReconnect:
+    """Keeps a connection from being opened again, as long as this object exists.
 
-    def refuse(self, _: object) -> None:
+    redis-py keeps a weak reference to the callback. So one that an interruption has left behind
+    ends with its call.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        connection.register_connect_callback(self._refuse)
+
+    def _refuse(self, _: object) -> None:
         """Raise an error, before redis-py sends anything over the new connection."""
         raise RedisConnectionError("The connection was closed.")
 
-
-never_reconnect = _Refusal().refuse
-"""A callback for `register_connect_callback`."""
+    def end(self) -> None:
+        """Let the connection be opened again."""
+        self._connection.deregister_connect_callback(self._refuse)
 
 
 def read_reply(connection: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from blobcache.transport.connections import never_reconnect
+from blobcache.transport.connections import NoReconnect
 from blobcache.transport.packing import pack
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Listener:
         """The token of the last ping that was answered."""
 
         try:
-            self._connection.register_connect_callback(never_reconnect)
+            self._no_reconnect = NoReconnect(self._connection)
             self.server = self._ask_for_server()
             """The run id of the server process; empty if it does not say."""
 
@@ -115,7 +115,7 @@ class Listener:
     def close(self) -> None:
         """Close the connection, and give it back to the pool."""
         with suppress(Exception):  # whatever is left of a connection that has failed
-            self._connection.deregister_connect_callback(never_reconnect)
+            self._no_reconnect.end()
         with suppress(Exception):
             self._connections.drop(self._connection)
 

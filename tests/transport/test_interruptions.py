@@ -42,3 +42,13 @@ def test_a_pool_that_is_disconnected_during_a_call_at_most_makes_it_unavailable(
 ) -> None:
     """As another thread does that closes the host's caches; the next call works."""
     walk(valkey, way, name, disconnects=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*unclosed:", "ignore:Exception ignored in:")
+@pytest.mark.parametrize(("way", "name"), [("packed", "watched"), ("one connection", "stat")])
+def test_an_interruption_at_any_line_does_not_end_the_use_of_a_connection(
+    valkey: embedded.Server, way: str, name: str
+) -> None:
+    """Neither a callback that refuses to reconnect, nor a lost slot of the pool, stays."""
+    for is_new in (True, False):
+        assert Walk(way, name, is_new, holds=True, disconnects=False).run(valkey)
