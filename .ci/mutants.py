@@ -129,7 +129,6 @@ OWN_TESTS: dict[str, list[str]] = {
         "tests/journal/test_recording.py",
     ],
     "blobcache/kinds.py": ["tests/test_findings.py"],
-    "blobcache/redis/aio.py": ["tests/aio/test_conformance.py", "tests/aio/test_services.py"],
     "blobcache/redis/clears.py": [
         "tests/redis/test_interrupted_clear.py",
         "tests/redis/test_unscripted.py",
@@ -202,48 +201,18 @@ OWN_TESTS: dict[str, list[str]] = {
     "blobcache/tokens/parsing.py": ["tests/tokens/test_verifier.py"],
     "blobcache/tokens/scopes.py": ["tests/tokens/test_api.py", "tests/tokens/test_verifier.py"],
     "blobcache/tokens/signatures.py": ["tests/tokens/test_verifier.py"],
-    "blobcache/transport/aio/cluster.py": [
-        "tests/faults/test_once.py",
-        "tests/aio/test_conformance.py",
-    ],
-    "blobcache/transport/aio/link.py": ["tests/aio/test_multiplexer.py"],
-    "blobcache/transport/aio/multiplexer.py": [
-        "tests/aio/test_multiplexer.py",
-        "tests/faults/test_sentinel.py",
-    ],
-    "blobcache/transport/aio/reader.py": ["tests/aio/test_reader.py"],
-    "blobcache/transport/aio/server.py": [
-        "tests/aio/test_conformance.py",
-        "tests/aio/test_services.py",
-    ],
-    "blobcache/transport/aio/threads.py": ["tests/aio/test_multiplexer.py"],
     "blobcache/transport/clients.py": [
         "tests/transport/test_clients.py",
         "tests/transport/test_interruptions.py",
     ],
     "blobcache/transport/cluster.py": ["tests/faults/test_once.py", "tests/redis/test_cluster.py"],
     "blobcache/transport/events.py": ["tests/redis/test_watching.py"],
-    "blobcache/transport/exchange.py": [
-        "tests/transport/test_held.py",
+    "blobcache/transport/connections.py": [
         "tests/transport/test_interruptions.py",
         "tests/redis/test_unscripted.py",
-    ],
-    "blobcache/transport/guarded.py": [
-        "tests/transport/test_guarded.py",
-        "tests/transport/test_interruptions.py",
+        "tests/faults/test_sentinel.py",
         "tests/faults/test_redis.py",
     ],
-    "blobcache/transport/held.py": [
-        "tests/transport/test_held.py",
-        "tests/transport/test_interruptions.py",
-        "tests/faults/test_fork.py",
-    ],
-    "blobcache/transport/pipeline.py": ["tests/faults/test_once.py"],
-    "blobcache/transport/private.py": [
-        "tests/transport/test_private.py",
-        "tests/faults/test_once.py",
-    ],
-    "blobcache/transport/sentinel.py": ["tests/faults/test_sentinel.py"],
     "blobcache/transport/server.py": [
         "tests/transport/test_server.py",
         "tests/redis/test_layout.py",
