@@ -140,9 +140,6 @@ class Expected(Protocol):
     def fit(self, replies: Sequence[Any]) -> bool:
         """Whether the replies, of which there are `count`, have those shapes."""
 
-    def fit_all(self, replies: Sequence[Any]) -> bool:
-        """Whether the replies to any number of such exchanges, one after another, have them."""
-
 
 class Shapes:
     """One shape after another."""
@@ -173,7 +170,7 @@ class Shapes:
         return True
 
     def fit_all(self, replies: Sequence[Any]) -> bool:
-        """See `Expected.fit_all`; quick for a thousand."""
+        """Whether replies to any number of such exchanges have them; quick for a thousand."""
         if len(replies) == self.count:
             return self.fit(replies)
         return all(
@@ -194,11 +191,6 @@ class Repeated:
         """See `Expected.fit`."""
         start = self._first.count
         return self._first.fit(replies[:start]) and self._each.fit_all(replies[start:])
-
-    def fit_all(self, replies: Sequence[Any]) -> bool:
-        """See `Expected.fit_all`."""
-        starts = range(0, len(replies), self.count)
-        return all(self.fit(replies[start : start + self.count]) for start in starts)
 
 
 def check(replies: Sequence[Any], expected: Expected) -> None:

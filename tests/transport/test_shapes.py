@@ -178,5 +178,3 @@ def test_a_batch_repeats_the_replies_of_a_stat() -> None:
     assert not expected.fit([b"9", *good[1:]])
     assert not expected.fit([*good[:-2], [0] * 4, None])
     assert not expected.fit([*good[:-2], [None] * 3, None])
-    assert expected.fit_all([*good, *good])
-    assert not expected.fit_all([*good, *good[:-1], 1])
