@@ -10,7 +10,7 @@ from blobcache.descriptor import Descriptor
 from blobcache.redis.service import RedisBlobDescriptorCacheProvider
 from tests.admin import addresses
 from tests.browser.conftest import BROKEN, CONFIG, LAYER, PASSWORD, Visit, picture
-from tests.browser.windows import WINDOWS, assert_fits, examine
+from tests.browser.windows import WINDOWS, assert_fits, examine, follow
 
 
 def pages() -> dict[str, str]:
@@ -249,7 +249,7 @@ def test_every_page_fits_each_window_obeys_the_policy_and_is_accessible(
         examine(page, name, violations)
     page.goto(addresses.repository("library/nginx"))
     page.check(".action-select >> nth=0")
-    page.click("text=Clear selected…")
+    follow(page.locator("text=Clear selected…"))
     examine(page, "repository-clear", violations)
     page.goto(addresses.repository("library/nginx"))
     for box in page.locator(".action-select").all():
@@ -259,14 +259,14 @@ def test_every_page_fits_each_window_obeys_the_policy_and_is_accessible(
     examine(page, "repository-check", violations)
     page.goto(addresses.repositories("consistency") + "?repository=library/nginx")
     page.check(".action-select >> nth=0")
-    page.click("text=Repair selected…")
+    follow(page.locator("text=Repair selected…"))
     examine(page, "repair", violations)
     page.goto(addresses.repositories())
     page.check(".action-select >> nth=0")
-    page.click("text=Clear selected repositories…")
+    follow(page.locator("text=Clear selected repositories…"))
     examine(page, "repositories-clear", violations)
     page.goto(addresses.repositories("consistency"))
-    page.get_by_role("button", name="Repair all “Corrupt” findings…").click()
+    follow(page.get_by_role("button", name="Repair all “Corrupt” findings…"))
     examine(page, "repair-all", violations)
 
 

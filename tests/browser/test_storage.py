@@ -9,7 +9,7 @@ from tests.admin import addresses
 from tests.admin.test_storage_check import unlinked, world
 from tests.backends.cases import layer_link
 from tests.browser.conftest import Visit
-from tests.browser.windows import examine
+from tests.browser.windows import examine, follow
 from tests.doctor.test_truth import World
 
 __all__ = ["world"]
@@ -38,7 +38,7 @@ def test_pages_about_the_storage_fit_obey_the_policy_and_are_accessible(
         page.goto(url)
         examine(page, name, violations)
     page.goto(f"{check}?kind=unlinked-member")
-    page.get_by_role("button", name="Repair all of this kind…").click()
+    follow(page.get_by_role("button", name="Repair all of this kind…"))
     examine(page, "repair-stored", violations)
     page.get_by_role("button", name="Repair all").click()
     expect(page.get_by_role("timer")).to_contain_text("Seconds left:")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, TypedDict
 
-from playwright.sync_api import Page, ViewportSize
+from playwright.sync_api import Locator, Page, ViewportSize
 
 from tests.browser.accessibility import accessible
 from tests.browser.conftest import picture
 
-__all__ = ["WINDOWS", "assert_fits", "examine", "in_each_window"]
+__all__ = ["WINDOWS", "assert_fits", "examine", "follow", "in_each_window"]
 
 
 class Window(TypedDict):
@@ -40,6 +40,12 @@ def in_each_window(page: Page) -> Iterator[str]:
         page.set_viewport_size(window["viewport"])
         page.evaluate(_FINISH)  # of colours that change step by step
         yield name
+
+
+def follow(target: Locator) -> None:
+    """Click on what leads to another page, and wait until that page is loaded."""
+    with target.page.expect_navigation():
+        target.click()
 
 
 def assert_fits(page: Page, window: str, name: str) -> None:
